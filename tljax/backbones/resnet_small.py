@@ -1,0 +1,111 @@
+"""Residual networks for small images: He et al. 2015, section 4.2, with its option A shortcut."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tljax import layers, port
+from tljax.backbones.resnet import norm_rules
+from tljax.types import Preprocessing
+
+DEPTHS = (20, 32, 44, 56, 110)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ResNetSmall:
+    """Stages `stem, stage1, stage2, stage3` of 16, 16, 32 and 64 channels.
+
+    `weights` is where pretrained weights come from (see `weights.py`), None for random ones.
+    """
+
+    depth: int = 20
+    weights: str | None = None
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        fine = self.depth in DEPTHS
+        return [] if fine else [f'depth is {self.depth}, wanted one of {list(DEPTHS)}']
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Stages in forward order, without the head."""
+        result: dict[str, nn.Module] = {'stem': SmallStem()}
+        for index in range(3):
+            result[f'stage{index + 1}'] = SmallStage(
+                width=16 * 2**index, blocks=(self.depth - 2) // 6, stride=1 if index == 0 else 2
+            )
+        return result
+
+    def head(self, num_classes: int) -> nn.Module:
+        """Global average pooling and a linear layer."""
+        return layers.LinearHead(num_classes)
+
+    def preprocessing(self) -> Preprocessing:
+        """CIFAR-10's 32 px images whole, ImageNet's mean and standard deviation.
+
+        Source: github.com/akamaster/pytorch_resnet_cifar10, trainer.py.
+        """
+        return Preprocessing(size_px=32, resize_px=32)
+
+    def port_rules(self) -> Sequence[port.Rule]:
+        """The names of pytorch_resnet_cifar10."""
+        return (
+            port.Rule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
+            *norm_rules('bn1', 'stem/bn1'),
+            port.Rule(
+                'layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', port.CONV
+            ),
+            *norm_rules('layer{s}.{b}.bn{c}', 'stage{s}/block{b+1}/bn{c}'),
+            port.Rule('linear.weight', 'params/head/linear/kernel', port.LINEAR),
+            port.Rule('linear.bias', 'params/head/linear/bias'),
+        )
+
+
+class SmallStem(nn.Module):
+    """3x3 convolution."""
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, H, W, 3] to [B, H, W, 16]."""
+        x = layers.conv(16, 3, name='conv1')(x)
+        return nn.relu(layers.BatchNorm(name='bn1')(x, use_running_average=use_running_average))
+
+
+class SmallStage(nn.Module):
+    """Blocks of one resolution; the first halves it where `stride` is 2."""
+
+    width: int
+    blocks: int
+    stride: int
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, H, W, C] to [B, H / stride, W / stride, width]."""
+        for index in range(self.blocks):
+            stride = self.stride if index == 0 else 1
+            x = SmallBlock(self.width, stride, name=f'block{index + 1}')(x, use_running_average)
+        return x
+
+
+class SmallBlock(nn.Module):
+    """Two 3x3 convolutions; the shortcut subsamples and pads with zero channels."""
+
+    width: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:
+        """[B, H, W, C] to [B, H / stride, W / stride, width]."""
+        y = layers.conv(self.width, 3, stride=self.stride, name='conv1')(x)
+        y = nn.relu(layers.BatchNorm(name='bn1')(y, use_running_average=use_running_average))
+        y = layers.conv(self.width, 3, name='conv2')(y)
+        y = layers.BatchNorm(name='bn2')(y, use_running_average=use_running_average)
+        shortcut = x[:, :: self.stride, :: self.stride]
+        more = (self.width - x.shape[-1]) // 2
+        return nn.relu(y + jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (more, more))))

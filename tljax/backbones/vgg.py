@@ -1,0 +1,130 @@
+"""VGG (Simonyan & Zisserman 2014), in torchvision's form."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from tljax import layers, port
+from tljax.backbones.resnet import norm_rules
+from tljax.types import Preprocessing
+
+# Convolutions per stage: columns A, B, D and E of the paper's table 1.
+CONVOLUTIONS = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+WIDTHS = (64, 128, 256, 512, 512)
+POOLED_PX = 7
+
+# torchvision's VGG draws its linear layers from N(0, 0.01).
+_normal = nn.initializers.normal(0.01)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class VGG:
+    """Stages `stage1 ... stage5, fc6, fc7`; `fc6` and `fc7` are the 4096-wide linear layers.
+
+    `weights` is where pretrained weights come from (see `weights.py`), None for random ones.
+    """
+
+    depth: int = 16
+    batch_norm: bool = False
+    dropout: float = 0.5
+    weights: str | None = None
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        found = []
+        if self.depth not in CONVOLUTIONS:
+            found.append(f'depth is {self.depth}, wanted one of {sorted(CONVOLUTIONS)}')
+        if not 0 <= self.dropout < 1:
+            found.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
+        return found
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Stages in forward order, without the head."""
+        result: dict[str, nn.Module] = {
+            f'stage{index + 1}': ConvStage(width, convolutions, self.batch_norm)
+            for index, (width, convolutions) in enumerate(
+                zip(WIDTHS, CONVOLUTIONS[self.depth], strict=True)
+            )
+        }
+        for name in ('fc6', 'fc7'):
+            result[name] = FullyConnected(self.dropout)
+        return result
+
+    def head(self, num_classes: int) -> nn.Module:
+        """A linear layer."""
+        return layers.LinearHead(num_classes)
+
+    def preprocessing(self) -> Preprocessing:
+        """torchvision's: 256, centre 224, ImageNet's mean and standard deviation."""
+        return Preprocessing()
+
+    def port_rules(self) -> Sequence[port.Rule]:
+        """torchvision's names: `features.N` counts every module, ReLU and pooling too."""
+        rules, index = [], 0
+        for stage, convolutions in enumerate(CONVOLUTIONS[self.depth], 1):
+            for c in range(1, convolutions + 1):
+                path = f'stage{stage}/conv{c}'
+                rules += [
+                    port.Rule(f'features.{index}.weight', f'params/{path}/kernel', port.CONV),
+                    port.Rule(f'features.{index}.bias', f'params/{path}/bias'),
+                ]
+                if self.batch_norm:
+                    rules += norm_rules(f'features.{index + 1}', f'stage{stage}/bn{c}')
+                index += 3 if self.batch_norm else 2
+            index += 1
+        after_flatten = port.linear_after_flatten(WIDTHS[-1], POOLED_PX, POOLED_PX)
+        for number, path, transform in (
+            (0, 'fc6', after_flatten),
+            (3, 'fc7', port.LINEAR),
+            (6, 'head', port.LINEAR),
+        ):
+            rules += [
+                port.Rule(f'classifier.{number}.weight', f'params/{path}/linear/kernel', transform),
+                port.Rule(f'classifier.{number}.bias', f'params/{path}/linear/bias'),
+            ]
+        return rules
+
+
+class ConvStage(nn.Module):
+    """3x3 convolutions of one resolution, then 2x2 max-pooling."""
+
+    width: int
+    convolutions: int
+    batch_norm: bool
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, H, W, C] to [B, H // 2, W // 2, width]."""
+        for c in range(1, self.convolutions + 1):
+            x = layers.conv(self.width, 3, use_bias=True, name=f'conv{c}')(x)
+            if self.batch_norm:
+                norm = layers.BatchNorm(name=f'bn{c}')
+                x = norm(x, use_running_average=use_running_average)
+            x = nn.relu(x)
+        return layers.max_pool(x, window=2, stride=2)
+
+
+class FullyConnected(nn.Module):
+    """A 4096-wide linear layer with ReLU and dropout; maps are pooled to 7x7 and flattened."""
+
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, H, W, C] or [B, F] to [B, 4096]."""
+        if x.ndim == 4:
+            x = layers.adaptive_average_pool(x, POOLED_PX)
+            x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(4096, kernel_init=_normal, name='linear')(x))
+        return nn.Dropout(self.dropout)(x, deterministic=deterministic)

@@ -1,0 +1,97 @@
+"""Metrics are sums and counts, added up on the device and divided once, at the end."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Sums = dict[str, jax.Array]
+NO_STEP = np.iinfo(np.int32).max  # larger than any step: "the loss was finite throughout"
+
+
+def classification(
+    logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array
+) -> Sums:
+    """The sums of one batch.
+
+    Args:
+        logits: [B, K].
+        labels: [B] int32.
+        losses: [B] float32.
+        mask: [B] bool; rows that are padding count nowhere.
+
+    Returns:
+        `loss` float32, `correct`, `top5_correct`, `count` int32, and per class `class_correct`,
+        `class_count` [K] int32.
+    """
+    num_classes = logits.shape[-1]
+    own = jnp.take_along_axis(logits, labels[:, None], -1)
+    # Ties count against the network, so that constant or NaN logits are never right.
+    rank = (~(logits < own)).sum(-1) - 1
+    correct = mask & (rank == 0)
+    return {
+        'loss': jnp.where(mask, losses, 0.0).sum(),
+        'correct': correct.sum(),
+        'top5_correct': (mask & (rank < min(5, num_classes))).sum(),
+        'count': mask.sum(),
+        'class_correct': jnp.zeros(num_classes, jnp.int32).at[labels].add(correct),
+        'class_count': jnp.zeros(num_classes, jnp.int32).at[labels].add(mask),
+    }
+
+
+def zeros(num_classes: int) -> Sums:
+    """The sums of no batch, with `first_bad_step` as training keeps it."""
+    integer = jnp.zeros((), jnp.int32)
+    return {
+        'loss': jnp.zeros((), jnp.float32),
+        'correct': integer,
+        'top5_correct': integer,
+        'count': integer,
+        'class_correct': jnp.zeros(num_classes, jnp.int32),
+        'class_count': jnp.zeros(num_classes, jnp.int32),
+        'first_bad_step': jnp.full((), NO_STEP, jnp.int32),
+    }
+
+
+def add(total: Sums, more: Sums) -> Sums:
+    """The sums of both; `first_bad_step` is the earlier one."""
+    return {
+        name: jnp.minimum(value, more[name]) if name == 'first_bad_step' else value + more[name]
+        for name, value in total.items()
+        if name in more
+    }
+
+
+def summary(sums: Sums) -> dict[str, Any]:
+    """Means, from sums: `loss`, `accuracy`, `top5_accuracy`, `count`, `class_accuracy` [K]."""
+    host: dict[str, Any] = jax.device_get(sums)
+    count = int(host['count'])
+    result = {
+        'loss': _ratio(float(host['loss']), count),
+        'accuracy': _ratio(int(host['correct']), count),
+        'top5_accuracy': _ratio(int(host['top5_correct']), count),
+        'count': count,
+    }
+    pairs = zip(host['class_correct'], host['class_count'], strict=True)
+    result['class_accuracy'] = [_ratio(int(right), int(n)) for right, n in pairs]
+    return result
+
+
+def _ratio(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a proportion.
+
+    Source: Wilson 1927; stays inside [0, 1] and is right for small counts, where the normal
+    approximation is not.
+    """
+    if count == 0:
+        return 0.0, 1.0
+    share = correct / count
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2)) / (1 + z * z / count)
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,185 @@
+"""A network as a sequence of named stages, the head last, and the pure function that runs a slice."""
+
+import dataclasses
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tljax import tree
+from tljax.types import Backbone, Params, Preprocessing, Stats
+
+HEAD = 'head'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """Stages in forward order, the head last, and what they expect of an image."""
+
+    stages: Mapping[str, nn.Module]
+    preprocessing: Preprocessing
+    num_classes: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stages' names in forward order."""
+        return tuple(self.stages)
+
+
+def build(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    cut_after: str | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Model:
+    """The backbone's stages and a head for `num_classes`.
+
+    Args:
+        backbone: the family and its hyperparameters.
+        num_classes: K.
+        cut_after: the last stage to keep; the head follows it. None keeps all.
+        preprocessing: what the weights want, where that differs from the family's.
+
+    Raises:
+        ValueError: `cut_after` names no stage.
+    """
+    stages = backbone.stages()
+    if cut_after is not None:
+        if cut_after not in stages:
+            raise ValueError(f'cut_after is {cut_after!r}, wanted one of {list(stages)}')
+        last = list(stages).index(cut_after)
+        stages = dict(itertools.islice(stages.items(), last + 1))
+    stages[HEAD] = backbone.head(num_classes)
+    return Model(
+        stages=stages,
+        preprocessing=preprocessing or backbone.preprocessing(),
+        num_classes=num_classes,
+    )
+
+
+def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
+    """Cuts the centre out of images and scales their channels, on the device.
+
+    Args:
+        preprocessing: size, mean and standard deviation.
+        images: [B, H, W, 3] in [0, 255], any dtype.
+
+    Returns:
+        [B, size_px, size_px, 3] float32.
+    """
+    size = preprocessing.size_px
+    top, left = (round((n - size) / 2) for n in images.shape[1:3])
+    images = images[:, top : top + size, left : left + size].astype(jnp.float32)
+    mean = jnp.asarray(preprocessing.mean, jnp.float32)
+    std = jnp.asarray(preprocessing.std, jnp.float32)
+    return (images / 255.0 - mean) / std
+
+
+def run(
+    model: Model,
+    params: Params,
+    stats: Stats,
+    x: jax.Array,
+    *,
+    start: str | None = None,
+    stop: str | None = None,
+    live: Collection[str] = (),
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, Stats]:
+    """Folds the stages from `start` up to, not including, `stop` over `x`.
+
+    Args:
+        model: the stages.
+        params: their parameters (more are ignored).
+        stats: their running statistics.
+        x: the input of `start`: normalised images [B, H, W, 3], or what the stage before gave.
+        start: the first stage to run; None is the network's first.
+        stop: the stage to stop before; None runs to the logits.
+        live: stages that train: BatchNorm uses and updates batch statistics there.
+        dropout_key: turns on dropout in live stages.
+
+    Returns:
+        The last stage's output, and `stats` with what the live stages updated.
+    """
+    names = model.names
+    first = names.index(start) if start else 0
+    last = names.index(stop) if stop else len(names)
+    for index in range(first, last):
+        name = names[index]
+        variables = {'params': params[name], 'batch_stats': stats.get(name, {})}
+        stochastic = name in live and dropout_key is not None
+        key = jax.random.fold_in(dropout_key, index) if stochastic else None
+        x, updated = model.stages[name].apply(
+            variables,
+            x,
+            deterministic=not stochastic,
+            use_running_average=name not in live,
+            rngs={'dropout': key} if stochastic else {},
+            mutable=['batch_stats'],
+        )
+        if name in live and name in stats:
+            stats = {**stats, name: updated['batch_stats']}
+    return x, stats
+
+
+def shapes(model: Model) -> tuple[Params, Stats]:
+    """The parameters' and statistics' shapes, without computing anything."""
+    return jax.eval_shape(lambda: _init(model, jax.random.key(0)))
+
+
+def init(model: Model, key: jax.Array, *, given: Collection[str] = ()) -> tuple[Params, Stats]:
+    """Random parameters and fresh statistics of all stages but those `given` from elsewhere.
+
+    A stage's values depend on the key and its position only, not on what else is drawn.
+    """
+
+    @jax.jit
+    def draw(key: jax.Array) -> tuple[Params, Stats]:
+        params, stats = _init(model, key)
+        return _without(params, given), _without(stats, given)
+
+    return draw(key)
+
+
+def _init(model: Model, key: jax.Array) -> tuple[Params, Stats]:
+    size = model.preprocessing.size_px
+    x: Any = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    params: Params = {}
+    stats: Stats = {}
+    for index, (name, stage) in enumerate(model.stages.items()):
+
+        def forward(key, x, stage=stage):
+            return stage.init_with_output(key, x, deterministic=True, use_running_average=True)
+
+        zeros = jnp.zeros(x.shape, x.dtype)
+        _, variables = forward(jax.random.fold_in(key, index), zeros)
+        x, _ = jax.eval_shape(forward, key, x)
+        params[name] = variables['params']
+        if 'batch_stats' in variables:
+            stats[name] = variables['batch_stats']
+    return params, stats
+
+
+def _without(stages: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: leaves for name, leaves in stages.items() if name not in names}
+
+
+def describe(model: Model) -> list[tuple[str, tuple[int, ...], int]]:
+    """Per stage: its name, the shape of its output for one image, its number of parameters."""
+    params, stats = shapes(model)
+    size = model.preprocessing.size_px
+    x: Any = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    rows = []
+    for name, following in zip(model.names, [*model.names[1:], None], strict=True):
+
+        def stage(p, s, x, name=name, following=following):
+            return run(model, p, s, x, start=name, stop=following)[0]
+
+        x = jax.eval_shape(stage, params, stats, x)
+        total = sum(leaf.size for leaf in tree.flatten(params[name]).values())
+        rows.append((name, x.shape[1:], total))
+    return rows

@@ -1,0 +1,92 @@
+"""Learning rates over time. Here epochs become steps, and nowhere else.
+
+Batches run on across the ends of epochs, so an epoch is `examples / batch_size` steps, which
+need not be whole, and n epochs show every example exactly n times.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import optax
+
+
+def steps(epochs: float, examples: int, batch_size: int) -> int:
+    """The number of steps that show `examples` images `epochs` times, rounded up to a whole step."""
+    return max(1, -int(-epochs * examples // batch_size))
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Constant:
+    """The optimizer's learning rate throughout, after a linear warm-up."""
+
+    warmup_epochs: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return _warmup_problems(self.warmup_epochs)
+
+    def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
+        """See `types.Schedule`."""
+        return _with_warmup(lambda _: 1.0, self.warmup_epochs * steps_per_epoch)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Step:
+    """Multiplied by `factor` every `every_epochs` epochs."""
+
+    every_epochs: float = 2.0
+    factor: float = 0.1
+    warmup_epochs: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        found = _warmup_problems(self.warmup_epochs)
+        if self.every_epochs <= 0:
+            found.append(f'every_epochs is {self.every_epochs}, wanted more than 0')
+        if self.factor <= 0:
+            found.append(f'factor is {self.factor}, wanted more than 0')
+        return found
+
+    def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
+        """See `types.Schedule`."""
+        every = self.every_epochs * steps_per_epoch
+
+        def schedule(step):
+            return self.factor ** jnp.floor(step / every)
+
+        return _with_warmup(schedule, self.warmup_epochs * steps_per_epoch)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Cosine:
+    """Half a cosine from 1 to 0, after a linear warm-up.
+
+    Source: Loshchilov & Hutter 2017, equation 5, without restarts; warm-up: Goyal et al. 2017.
+    """
+
+    warmup_epochs: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return _warmup_problems(self.warmup_epochs)
+
+    def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
+        """See `types.Schedule`."""
+        warmup = self.warmup_epochs * steps_per_epoch
+
+        def schedule(step):
+            done = jnp.clip((step - warmup) / max(total_steps - warmup, 1.0), 0.0, 1.0)
+            return 0.5 * (1 + jnp.cos(jnp.pi * done))
+
+        return _with_warmup(schedule, warmup)
+
+
+def _with_warmup(schedule: optax.Schedule, warmup_steps: float) -> optax.Schedule:
+    """Rises linearly to 1 over the warm-up, its first step above 0, and multiplies `schedule`."""
+    if warmup_steps <= 0:
+        return schedule
+    return lambda step: jnp.minimum((step + 1) / (warmup_steps + 1), 1.0) * schedule(step)
+
+
+def _warmup_problems(warmup_epochs: float) -> list[str]:
+    return [] if warmup_epochs >= 0 else [f'warmup_epochs is {warmup_epochs}, wanted 0 or more']

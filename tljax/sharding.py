@@ -1,0 +1,46 @@
+"""Which devices, what every one of them holds, and what is split among them."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from tljax.types import Batch
+
+DATA_AXIS = 'data'
+
+
+def make_mesh() -> Mesh:
+    """All devices of all processes along one axis, over which batches are split."""
+    return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Split along the leading axis."""
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def put_replicated(mesh: Mesh, values: Any) -> Any:
+    """Host or device arrays, the same in every process, whole on every device."""
+    return jax.device_put(values, replicated(mesh))
+
+
+def put_batch(mesh: Mesh, batch: Batch) -> Batch:
+    """A process's part of a batch, on its devices, as its part of the global batch.
+
+    Ids become 32 bits wide, as they are only folded into keys there.
+    """
+    sharding = split(mesh)
+
+    def put(array: np.ndarray) -> jax.Array:
+        if array.dtype == np.int64:
+            array = array.astype(np.uint32)
+        return jax.make_array_from_process_local_data(sharding, array)
+
+    return jax.tree.map(put, batch)

@@ -1,0 +1,107 @@
+"""Paths of leaves, whole-segment patterns, holes, and trees compared with a `+`/`-` report.
+
+A path is the `/`-joined keys of a leaf: `stage3/block2/conv1/kernel`.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+Tree = dict[str, Any]
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """`{path: leaf}` of a nested dict, in its own order."""
+    return flax.traverse_util.flatten_dict(tree, sep='/')
+
+
+def unflatten(leaves: Mapping[str, Any]) -> Tree:
+    """The nested dict of `{path: leaf}`."""
+    return flax.traverse_util.unflatten_dict(dict(leaves), sep='/')
+
+
+def map_paths(function: Callable[[str, Any], Any], tree: Tree) -> Tree:
+    """`function(path, leaf)` in the place of every leaf."""
+    return unflatten({path: function(path, leaf) for path, leaf in flatten(tree).items()})
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether `pattern` covers `path`, or a subtree that holds it; segments match whole.
+
+    Args:
+        pattern: segments with `*` and `?` as wildcards within one, `**` for any number of them.
+        path: a leaf's path.
+    """
+    return _matches(pattern.split('/'), path.split('/'))
+
+
+def _matches(pattern: list[str], path: list[str]) -> bool:
+    if not pattern:
+        return True  # whatever is left of the path lies below the match
+    if pattern[0] == '**':
+        return any(_matches(pattern[1:], path[i:]) for i in range(len(path) + 1))
+    return (
+        bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(pattern[1:], path[1:])
+    )
+
+
+def select(tree: Tree, keep: Tree) -> Tree:
+    """`tree` with None, a hole without leaves, where `keep` [same structure, bool] is False."""
+    return jax.tree.map(lambda wanted, leaf: leaf if wanted else None, keep, tree)
+
+
+def fill(tree: Tree, others: Tree) -> Tree:
+    """`tree` with its holes (None) filled from `others` [same structure]."""
+    return jax.tree.map(
+        lambda leaf, other: other if leaf is None else leaf,
+        tree,
+        others,
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
+def count(tree: Any) -> int:
+    """The number of values in all leaves."""
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def size_bytes(tree: Any) -> int:
+    """The bytes of all leaves, which may be abstract."""
+    return sum(
+        int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree)
+    )
+
+
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What keeps `found` from being `wanted`, a line each; empty when nothing does.
+
+    Args:
+        found: `{path: array or shape holder}`.
+        wanted: the same, as it should be.
+
+    Returns:
+        `- path shape` for what is missing (with the nearest name found), `+ path shape` for what
+        is too much, and both for a wrong shape.
+    """
+    lines = []
+    extra = [path for path in found if path not in wanted]
+    for path, leaf in wanted.items():
+        if path not in found:
+            near = difflib.get_close_matches(path, extra, n=1, cutoff=0.8)
+            hint = f'   (found {near[0]})' if near else ''
+            lines.append(f'- {path} {shape_text(leaf)}{hint}')
+        elif np.shape(found[path]) != np.shape(leaf):
+            lines.append(f'- {path} {shape_text(leaf)}')
+            lines.append(f'+ {path} {shape_text(found[path])}')
+    lines += [f'+ {path} {shape_text(found[path])}' for path in extra]
+    return lines
+
+
+def shape_text(leaf: Any) -> str:
+    """`[3, 3, 64, 64]`."""
+    return str(list(np.shape(leaf)))

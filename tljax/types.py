@@ -1,0 +1,208 @@
+"""The whole system on one page: axis letters, what flows, and the contract of every extension point.
+
+Axis letters, used in every docstring:
+
+    B batch    H height    W width    C channel    F feature    K class    N examples
+
+An extension point is a small dataclass that a config constructs. Its fields are its
+hyperparameters and its methods are pure functions. Whatever has the methods below will do:
+nothing inherits from these protocols and nothing is registered.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+Array = jax.Array | np.ndarray
+Params = dict[str, Any]  # {stage: {...: array}}; the top-level keys are the model's stages
+Stats = dict[str, Any]  # the same shape of tree, for running statistics; stages without any are absent
+
+
+class Batch(TypedDict):
+    """One step's input. Evaluation pads the last batch; `mask` says which rows are real."""
+
+    image: Array  # [B, H, W, 3] uint8
+    label: Array  # [B] int32
+    id: Array  # [B] int64 on the host; names the example for ever, whatever the order
+    mask: Array  # [B] bool
+
+
+class Interpolation(enum.Enum):
+    """How Pillow resamples, antialiased."""
+
+    BILINEAR = 'bilinear'
+    BICUBIC = 'bicubic'
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Preprocessing:
+    """What a network's weights expect of an image; it travels with the weights.
+
+    The short side is resized to `resize_px`, the central square of `size_px` is cut out, and
+    channels (RGB, scaled to [0, 1]) become `(x - mean) / std`.
+    """
+
+    size_px: int = 224
+    resize_px: int = 256
+    interpolation: Interpolation = Interpolation.BILINEAR
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """One split of a data set, with random access.
+
+    `load(i)` returns image i as [h, w, 3] uint8, of any size. `ids` are stable across subsets
+    and orders, so that randomness can follow an example.
+    """
+
+    load: Callable[[int], np.ndarray]
+    labels: np.ndarray  # [N] int32
+    ids: np.ndarray  # [N] int64
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> 'Examples':
+        """The examples at `indices` [M], in that order."""
+        load = self.load
+        return dataclasses.replace(
+            self,
+            load=lambda i: load(int(indices[i])),
+            labels=self.labels[indices],
+            ids=self.ids[indices],
+        )
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A data set."""
+
+    def splits(self) -> Mapping[str, Examples]:
+        """`train` and `test`, and `val` where the set has its own."""
+        ...
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One named stage of a network: a Flax module called as below."""
+
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array: ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """An architecture family: a sequence of named stages and how its weights are named elsewhere."""
+
+    weights: str | None
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Stages in forward order, without the head."""
+        ...
+
+    def head(self, num_classes: int) -> nn.Module:
+        """The family's own head: what follows the last stage in the published network."""
+        ...
+
+    def port_rules(self) -> Sequence[Any]:
+        """The table (of `port.Rule`) that translates foreign names to ours."""
+        ...
+
+    def preprocessing(self) -> Preprocessing:
+        """What published weights of the family expect, unless the file says otherwise."""
+        ...
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Rule:
+    """What happens to the leaves under one path.
+
+    `pattern` is matched segment by segment from the top: `*` within a segment is a wildcard,
+    `**` is any number of segments, and everything below a match is included. `stage1` covers
+    `stage1/block1/conv1/kernel` and not `stage10/...`; `**/bias` covers every bias.
+    """
+
+    pattern: str
+    train: bool = True
+    learning_rate_scale: float = 1.0
+    weight_decay_scale: float = 1.0
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Phase:
+    """A stretch of training with one table of rules; the first rule that matches a leaf decides.
+
+    `epochs` and `schedule` left at None take the experiment's.
+    """
+
+    rules: tuple[Rule, ...]
+    epochs: float | None = None
+    schedule: 'Schedule | None' = None
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """A way of fine-tuning: what trains, when."""
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from the backbone's weights or from random ones."""
+        ...
+
+    def phases(self, stages: Sequence[str]) -> tuple[Phase, ...]:
+        """The phases, given the names of the model's stages in forward order."""
+        ...
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A learning rate over time, as a multiplier of the optimizer's."""
+
+    def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
+        """A function of the step within the phase (0 is the first) to a factor >= 0."""
+        ...
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """An update rule; weight decay is scaled per group of leaves."""
+
+    learning_rate: float
+
+    def transform(
+        self, learning_rate: optax.Schedule, weight_decay_scale: float
+    ) -> optax.GradientTransformation:
+        """The optax transformation for one group of leaves."""
+        ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A loss per example."""
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, K] logits and [B, K] target distributions to [B] losses."""
+        ...
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """A random change of a batch, on the device.
+
+    Source of the shape: pure `(key, images, targets) -> (images, targets)`; `key` is one key per
+    example, `images` [B, H, W, 3] float32 in [0, 255], `targets` [B, K] distributions.
+    """
+
+    def __call__(
+        self, key: jax.Array, images: jax.Array, targets: jax.Array
+    ) -> tuple[jax.Array, jax.Array]: ...
