@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from tljax.types import Augmentation
+from tljax.types import Augmentation, InputError
 
 
 def apply(
@@ -66,7 +66,7 @@ class RandomCrop:
         images = jnp.pad(images, ((0, 0), pad, pad, (0, 0)), mode='edge')
         room = jnp.asarray([n - self.size_px for n in images.shape[1:3]])
         if min(n - self.size_px for n in images.shape[1:3]) < 0:
-            raise ValueError(
+            raise InputError(
                 f'RandomCrop: size_px is {self.size_px}, the padded images are '
                 f'{images.shape[1]} x {images.shape[2]} px'
             )

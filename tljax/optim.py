@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import optax
 
 from tljax import tree
-from tljax.types import Optimizer, Params, Rule
+from tljax.types import InputError, Optimizer, Params, Rule
 
 FROZEN = 'frozen'
 
@@ -75,7 +75,7 @@ class AdamW:
         return optax.adamw(learning_rate, self.b1, self.b2, self.epsilon, weight_decay=decay)
 
 
-class CoverageError(ValueError):
+class CoverageError(InputError):
     """Rules and leaves that do not cover each other; the message lists both."""
 
 

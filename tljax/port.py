@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tljax import tree
+from tljax.types import InputError
 
 Layout = Callable[[np.ndarray], np.ndarray]
 
@@ -60,7 +61,7 @@ class Rule:
     transform: Transform = SAME
 
 
-class PortError(ValueError):
+class PortError(InputError):
     """A state dict that does not fit; the message lists every problem."""
 
 

@@ -90,3 +90,11 @@ def _with_warmup(schedule: optax.Schedule, warmup_steps: float) -> optax.Schedul
 
 def _warmup_problems(warmup_epochs: float) -> list[str]:
     return [] if warmup_epochs >= 0 else [f'warmup_epochs is {warmup_epochs}, wanted 0 or more']
+
+
+def marks(every_epochs: float, steps_per_epoch: float, total_steps: int) -> frozenset[int]:
+    """The steps after which something falls due every so many epochs, and the last one."""
+    every = every_epochs * steps_per_epoch
+    count = int(total_steps / every)
+    due = {max(1, round((n + 1) * every)) for n in range(count)}
+    return frozenset(due | {total_steps}) - {n for n in due if n > total_steps}

@@ -11,9 +11,9 @@ from tljax import augment, metrics, optim, tree
 from tljax import model as models
 from tljax.model import Model
 from tljax.state import TrainState
-from tljax.types import Augmentation, Batch, Loss, Params, Stats
+from tljax.types import Augmentation, Batch, InputError, Loss, Params, Stats
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, metrics.Sums]]
+TrainStep = Callable[[jax.Array, TrainState, Batch], tuple[TrainState, metrics.Sums]]
 EvalStep = Callable[[Params, Stats, Batch], metrics.Sums]
 
 
@@ -29,12 +29,12 @@ def find_cut(model: Model, labels: Params) -> Cut:
     """Where a phase's labels split the model into a frozen prefix and a trained suffix.
 
     Raises:
-        ValueError: nothing trains.
+        InputError: nothing trains.
     """
     wanted = optim.trained(labels)
     live = [name for name in model.names if any(jax.tree.leaves(wanted[name]))]
     if not live:
-        raise ValueError('every leaf is frozen: there is nothing to train')
+        raise InputError('every leaf is frozen: there is nothing to train')
     return Cut(first=live[0], live=frozenset(live))
 
 
@@ -44,9 +44,12 @@ def make_train_step(
     labels: Params,
     loss: Loss,
     augmentations: Sequence[Augmentation] = (),
-    seed: int = 0,
 ) -> TrainStep:
-    """The function `(state, batch) -> (state, sums)`, to be jitted.
+    """The function `(key, state, batch) -> (state, sums)`, to be jitted.
+
+    The key is an argument, the same at every step, rather than a constant of the program: another
+    seed is then not another compilation. Randomness is `fold_in(key, step)`, and per example
+    `fold_in(..., id)`.
 
     Gradients are taken with respect to trained leaves only, so none flows below the first stage
     that trains. A stage with nothing to train runs as in evaluation: BatchNorm by its running
@@ -58,13 +61,14 @@ def make_train_step(
         labels: per leaf, `frozen` or its group.
         loss: per example.
         augmentations: applied to the images before they are normalised.
-        seed: randomness is `fold_in(key(seed), step)`, and per example `fold_in(..., id)`.
     """
     cut = find_cut(model, labels)
     keep = optim.trained(labels)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+    def step(
+        key: jax.Array, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, metrics.Sums]:
+        key = jax.random.fold_in(key, state.step)
         images, targets = _augmented(model, augmentations, key, batch)
         features, _ = models.run(model, state.params, state.stats, images, stop=cut.first)
         trained = tree.select(state.params, keep)
@@ -89,7 +93,7 @@ def make_train_step(
         updates, opt = optimizer.update(grads, state.opt, trained)
         trained = optax.apply_updates(trained, updates)
         sums = metrics.classification(logits, jnp.asarray(batch['label']), losses, mask)
-        bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step)
+        bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
         params = tree.fill(trained, state.params)
         return TrainState(step=state.step + 1, params=params, stats=stats, opt=opt), sums

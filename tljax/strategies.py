@@ -11,7 +11,7 @@ different ones can be compared under one optimizer.
 import dataclasses
 from collections.abc import Sequence
 
-from tljax.types import Phase, Rule
+from tljax.types import InputError, Phase, Rule
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -93,10 +93,10 @@ class FreezeBelow:
         """See `types.Strategy`.
 
         Raises:
-            ValueError: the model has no such stage.
+            InputError: the model has no such stage.
         """
         if self.stage not in stages:
-            raise ValueError(f'stage is {self.stage!r}, wanted one of {list(stages)}')
+            raise InputError(f'stage is {self.stage!r}, wanted one of {list(stages)}')
         below = stages[: list(stages).index(self.stage)]
         frozen = tuple(Rule(pattern=name, train=False) for name in below)
         rest = Rule(pattern='**', learning_rate_scale=self.learning_rate_scale)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from tljax.types import InputError
+
 # torch/serialization.py, the first object of a file in the old form.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -32,7 +34,7 @@ DTYPES = {
 }
 
 
-class UnsafeFileError(ValueError):
+class UnsafeFileError(InputError):
     """A pickle that names something a file of weights has no need of."""
 
 

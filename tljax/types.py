@@ -24,6 +24,10 @@ Params = dict[str, Any]  # {stage: {...: array}}; the top-level keys are the mod
 Stats = dict[str, Any]  # the same shape of tree, for running statistics; stages without any are absent
 
 
+class InputError(ValueError):
+    """What a user gave cannot be used; the message says what, where, found and wanted."""
+
+
 class Batch(TypedDict):
     """One step's input. Evaluation pads the last batch; `mask` says which rows are real."""
 

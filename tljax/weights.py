@@ -29,13 +29,13 @@ import safetensors.numpy
 
 from tljax import model as models
 from tljax import port, runtime, torch_file, tree
-from tljax.types import Backbone, Interpolation, Params, Preprocessing, Stats
+from tljax.types import Backbone, InputError, Interpolation, Params, Preprocessing, Stats
 
 EMBEDDED = pathlib.Path(__file__).parent / 'embedded'
 TORCHVISION_URL = 'https://download.pytorch.org/models/{name}.pth'
 
 
-class WeightsError(ValueError):
+class WeightsError(InputError):
     """Weights that cannot be found, trusted or used; the message says which and why."""
 
 

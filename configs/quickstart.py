@@ -1,0 +1,33 @@
+"""Real handwritten digits from 10 labelled images a class, by transfer from printed letters.
+
+python -m tljax.main --config=configs/quickstart.py
+"""
+
+from tljax.augment import Affine
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.config import Experiment
+from tljax.data.digits import Digits
+from tljax.optim import SGD
+from tljax.schedule import Cosine
+from tljax.strategies import FreezeBelow, FromScratch, LinearProbe
+
+
+def get_config() -> Experiment:
+    """The quickstart."""
+    return Experiment(
+        backbone=ResNetSmall(depth=20, weights='embedded:glyphs'),
+        data=Digits(),
+        per_class=10,
+        validation_fraction=0.2,
+        strategy=FreezeBelow(stage='stage2'),
+        optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=Cosine(warmup_epochs=4),
+        augmentations=(
+            Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
+        ),
+        epochs=80,
+        batch_size=40,
+        evaluate_every_epochs=20,
+        log_every_steps=40,
+        baselines=(FromScratch(), LinearProbe()),
+    )

@@ -1,0 +1,208 @@
+"""The façade over Orbax: the latest and the best state, verified, one writer at a time."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from tljax.types import InputError
+
+
+class CheckpointError(InputError):
+    """Checkpoints that cannot be written, trusted or shared."""
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds a folder for this process alone; two writers would interleave their checkpoints.
+
+    Raises:
+        CheckpointError: another process holds it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / '.lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CheckpointError(f'{workdir}: another process is running in this folder') from None
+        yield
+
+
+class Checkpoints:
+    """The checkpoints of one run: what stands behind `checkpoints/` in its folder.
+
+    Each holds a tree of arrays and a record (JSON: position in the data, phase). Kept are the
+    latest, and the best by validation accuracy, then loss, then lateness. A SHA-256 of every file
+    is written beside, since Orbax restores flipped bits without a word.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder.absolute()
+        self._sums = self._folder / 'sha256'
+        self._sums.mkdir(parents=True, exist_ok=True)
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(1),
+                checkpoint_managers.BestN(
+                    get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, cleanup_tmp_directories=jax.process_count() == 1
+        )
+        self._manager = ocp.CheckpointManager(self._folder / 'steps', options=options)
+
+    def steps(self) -> list[int]:
+        """The steps that are there, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best(self) -> int | None:
+        """The step with the best validation result; None where none was validated."""
+        ranked = [
+            (_rank(metrics), step) for step in self.steps() if (metrics := self._metrics(step))
+        ]
+        return max(ranked)[1] if ranked else None
+
+    def save(
+        self,
+        step: int,
+        arrays: Any,
+        record: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts writing a checkpoint; it is there once it is whole.
+
+        Args:
+            step: its name; one that is there already is left alone.
+            arrays: a tree of arrays.
+            record: anything JSON can hold.
+            metrics: `accuracy` and `loss` on validation, where it was run.
+
+        Raises:
+            CheckpointError: it, or the one before, could not be written.
+        """
+        if step in self.steps():
+            return
+        with self._failures(step):
+            self._manager.wait_until_finished()
+            self._seal()
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(dict(record))
+                ),
+                metrics=dict(metrics) if metrics else None,
+                force=True,
+            )
+
+    def restore(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
+        """A checkpoint's arrays, placed as `target`'s are, and its record.
+
+        Args:
+            step: one of `steps()`.
+            target: arrays or abstract ones: structure, shapes, types and shardings to restore to.
+
+        Raises:
+            CheckpointError: it is damaged or of another structure.
+        """
+        self._manager.wait_until_finished()
+        self.verify(step)
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
+                ),
+            )
+        except Exception as error:  # Orbax and its storage raise many kinds
+            raise CheckpointError(
+                f'{self._folder}: the checkpoint of step {step} cannot be restored: {error!r:.300}'
+            ) from error
+        return restored['arrays'], restored['record']
+
+    def latest_intact(self) -> int | None:
+        """The last step whose files are as they were written; damaged later ones are set aside."""
+        for step in reversed(self.steps()):
+            try:
+                self.verify(step)
+            except CheckpointError:
+                aside = self._folder / f'damaged-{step}'
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.move(self._folder / 'steps' / str(step), aside)
+                self._manager.reload()
+                continue
+            return step
+        return None
+
+    def verify(self, step: int) -> None:
+        """Compares a checkpoint's files with what was written.
+
+        One whose run was killed before its sums were taken passes: Orbax had committed it.
+
+        Raises:
+            CheckpointError: a file is missing, changed or new.
+        """
+        path = self._sums / f'{step}.json'
+        if path.exists() and json.loads(path.read_text()) != self._digests(step):
+            raise CheckpointError(f'{self._folder}: the checkpoint of step {step} is damaged')
+
+    def close(self) -> None:
+        """Waits until everything is written.
+
+        Raises:
+            CheckpointError: something could not be.
+        """
+        with self._failures(None):
+            self._manager.wait_until_finished()
+            self._seal()
+            self._manager.close()
+
+    def _seal(self) -> None:
+        """Takes the sums of new checkpoints and forgets those of deleted ones."""
+        steps = self.steps()
+        for step in steps:
+            path = self._sums / f'{step}.json'
+            if not path.exists():
+                part = path.with_suffix('.part')
+                part.write_text(json.dumps(self._digests(step)))
+                part.replace(path)
+        for path in self._sums.glob('*.json'):
+            if int(path.stem) not in steps:
+                path.unlink(missing_ok=True)
+
+    def _digests(self, step: int) -> dict[str, str]:
+        folder = self._folder / 'steps' / str(step)
+        result = {}
+        for path in sorted(p for p in folder.rglob('*') if p.is_file()):
+            with path.open('rb') as file:
+                digest = hashlib.file_digest(file, 'sha256').hexdigest()
+            result[str(path.relative_to(folder))] = digest
+        return result
+
+    def _metrics(self, step: int) -> Mapping[str, float] | None:
+        return self._manager.metrics(step)
+
+    @contextlib.contextmanager
+    def _failures(self, step: int | None) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            what = 'the last checkpoint' if step is None else f'the checkpoint of step {step}'
+            raise CheckpointError(
+                f'{self._folder}: {what}, or the one before, was not written: {error!r:.300}'
+            ) from error
+
+
+def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """Higher is better; among equals the later checkpoint is taken."""
+    return metrics['accuracy'], -metrics['loss']

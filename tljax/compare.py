@@ -1,0 +1,69 @@
+"""An experiment beside its baselines, and what one would cost."""
+
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+from tljax import job as jobs
+from tljax import report, train, tree
+from tljax.config import ConfigError, Experiment
+
+
+def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Runs an experiment, then its baselines, and prints their test accuracies side by side.
+
+    Args:
+        experiment: with `baselines`, which differ from it in their strategy only.
+        workdir: of the experiment; the baselines get folders under `baselines/` in it.
+
+    Returns:
+        The content of each one's result.json, `{name: result}`, the experiment's first.
+    """
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(f'get_config() returned {type(experiment).__name__}, wanted Experiment')
+    results = {name_of(experiment.strategy): train.run(experiment, workdir)}
+    for strategy in experiment.baselines:
+        name = name_of(strategy)
+        while name in results:
+            name += "'"
+        other = dataclasses.replace(experiment, strategy=strategy, baselines=())
+        folder = workdir / 'baselines' / name.replace(' ', '_').replace("'", '_again')
+        results[name] = train.run(other, folder)
+    report.console.print(f'\nOn {_test_size(results)} test images:')
+    report.console.print(report.comparison_table(results))
+    report.console.print(f'Records are in {workdir}.')
+    return results
+
+
+def name_of(strategy: Any) -> str:
+    """`FreezeBelow(stage='stage2')` as `freeze below stage2`."""
+    words = re.sub(r'(?<!^)([A-Z])', r' \1', type(strategy).__name__).lower()
+    strings = [v for f in dataclasses.fields(strategy) if isinstance(v := getattr(strategy, f.name), str)]
+    return ' '.join([words, *strings])
+
+
+def dry_run(experiment: Experiment) -> None:
+    """Prints the model, the data, and what a training step costs; trains nothing."""
+    job = jobs.setup(experiment)
+    train.announce(job)
+    for phase in job.phases:
+        compiled = jobs.compile_train_step(job, phase)
+        cost = compiled.cost_analysis() or {}
+        memory = compiled.memory_analysis()
+        shapes = jobs.checkpoint_shapes(job, phase)['state']
+        lines = {
+            'floating-point operations a step': f'{cost.get("flops", float("nan")):,.0f}',
+            'a step’s temporary memory': report.bytes_text(memory.temp_size_in_bytes),
+            'parameters and statistics': report.bytes_text(
+                tree.size_bytes((shapes.params, shapes.stats))
+            ),
+            'optimizer state': report.bytes_text(tree.size_bytes(shapes.opt)),
+        }
+        for name, value in lines.items():
+            report.console.print(f'  {name:<34}{value:>20}')
+    report.console.print('Nothing was trained.')
+
+
+def _test_size(results: dict[str, dict[str, Any]]) -> int:
+    return next(iter(results.values()))['test']['count']

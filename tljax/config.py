@@ -1,0 +1,226 @@
+"""The experiment: what a config file returns, what makes one valid, and its JSON form."""
+
+import dataclasses
+import enum
+import importlib
+import json
+import math
+import types
+import typing
+from typing import Any
+
+from tljax.losses import CrossEntropy
+from tljax.schedule import Constant
+from tljax.types import (
+    Augmentation,
+    Backbone,
+    InputError,
+    Loss,
+    Optimizer,
+    Preprocessing,
+    Schedule,
+    Source,
+    Strategy,
+)
+
+
+class ConfigError(InputError):
+    """A field of an experiment that cannot be used; a line for each."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Experiment:
+    """One run, and what it is compared with.
+
+    Everything that changes a result is here. Epochs are passes over the training split, after
+    `per_class` and the validation split have been taken.
+    """
+
+    backbone: Backbone
+    data: Source
+    strategy: Strategy
+    optimizer: Optimizer
+    schedule: Schedule = dataclasses.field(default_factory=Constant)
+    loss: Loss = dataclasses.field(default_factory=CrossEntropy)
+    augmentations: tuple[Augmentation, ...] = ()
+    epochs: float = 10.0
+    batch_size: int = 32  # over all devices
+    clip_norm: float | None = None  # of the trained leaves' gradient; None for no clipping
+    cut_after: str | None = None  # the backbone's last stage to keep; None keeps all
+    preprocessing: Preprocessing | None = None  # None: what the weights want
+    per_class: int | None = None  # labelled training images per class; None for all
+    validation_fraction: float = 0.1  # of each class, where the data has no split of its own
+    evaluate: tuple[str, ...] = ('val',)  # splits to evaluate during training
+    evaluate_every_epochs: float = 1.0  # and at the end; saves a checkpoint each time
+    checkpoint_every_steps: int | None = None  # between those, for long epochs
+    log_every_steps: int = 50
+    data_threads: int = 4
+    seed: int = 0
+    baselines: tuple[Strategy, ...] = ()  # run after it, alike in all else, and shown beside it
+
+
+# A run may be resumed with other values of these: they change no result.
+HARMLESS = ('data_threads', 'baselines')
+
+
+def validate(experiment: Experiment) -> None:
+    """Checks every field, before anything is compiled.
+
+    Types are those of the annotations; the ranges of nested objects are what their own
+    `problems()` says.
+
+    Raises:
+        ConfigError: with a line for each problem.
+    """
+    found = _type_problems('config', experiment) + _range_problems(experiment)
+    found += _nested_problems('config', experiment)
+    if found:
+        raise ConfigError('\n'.join(found))
+
+
+def _range_problems(e: Experiment) -> list[str]:
+    found = []
+
+    def positive(name: str) -> None:
+        value = getattr(e, name)
+        if isinstance(value, (int, float)) and not (value > 0 and math.isfinite(value)):
+            found.append(f'config.{name} is {value}, wanted more than 0')
+
+    for name in ('epochs', 'batch_size', 'clip_norm', 'per_class', 'evaluate_every_epochs'):
+        positive(name)
+    positive('checkpoint_every_steps')
+    positive('log_every_steps')
+    if isinstance(e.validation_fraction, (int, float)) and not 0 <= e.validation_fraction < 1:
+        found.append(f'config.validation_fraction is {e.validation_fraction}, wanted 0 <= x < 1')
+    for name in ('seed', 'data_threads'):
+        if isinstance(getattr(e, name), int) and getattr(e, name) < 0:
+            found.append(f'config.{name} is {getattr(e, name)}, wanted 0 or more')
+    unknown = set(e.evaluate) - {'val', 'test'}
+    if unknown:
+        found.append(f"config.evaluate is {e.evaluate}, wanted any of ('val', 'test')")
+    return found
+
+
+def _nested_problems(path: str, value: Any) -> list[str]:
+    """What the objects inside say of themselves, with their paths."""
+    if isinstance(value, tuple):
+        parts = [_nested_problems(f'{path}[{i}]', item) for i, item in enumerate(value)]
+        return [line for part in parts for line in part]
+    if not dataclasses.is_dataclass(value):
+        return []
+    own = [] if _type_problems(path, value) else getattr(value, 'problems', list)()
+    found = [f'{path}.{line}' for line in own]
+    for field in dataclasses.fields(value):
+        found += _nested_problems(f'{path}.{field.name}', getattr(value, field.name))
+    return found
+
+
+def _type_problems(path: str, value: Any) -> list[str]:
+    """Fields of a dataclass, and of those inside it, whose value is not of the annotated type."""
+    found = []
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if not _fits(inner, field.type):
+            found.append(
+                f'{path}.{field.name} is {inner!r:.80} ({type(inner).__name__}), '
+                f'wanted {type_text(field.type)}'
+            )
+        elif dataclasses.is_dataclass(inner) and not isinstance(inner, type):
+            found += _type_problems(f'{path}.{field.name}', inner)
+    return found
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of an annotated type, as far as it can be told."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is tuple:
+        inner = arguments[0] if arguments else Any
+        return isinstance(value, tuple) and all(_fits(one, inner) for one in value)
+    if wanted is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if wanted is None or wanted is type(None):
+        return value is None
+    if isinstance(wanted, type):
+        return isinstance(value, wanted) and not isinstance(value, type)
+    return True
+
+
+def type_text(wanted: Any) -> str:
+    """A type as a user would write it."""
+    if typing.get_origin(wanted) is not None:
+        return str(wanted).replace('tljax.types.', '').replace('typing.', '')
+    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        return f'one of {[member.value for member in wanted]}'
+    return getattr(wanted, '__name__', str(wanted))
+
+
+def to_json(experiment: Experiment) -> str:
+    """An experiment as JSON that `from_json` turns back into an equal one."""
+    return json.dumps(_encode(experiment), indent=2)
+
+
+def from_json(text: str) -> Experiment:
+    """The inverse of `to_json`.
+
+    Raises:
+        ConfigError: a class it names can no longer be imported or has other fields.
+    """
+    try:
+        return _decode(json.loads(text))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f'this config.json was written by other code: {error}') from error
+
+
+def difference(ours: str, theirs: str) -> list[str]:
+    """The fields in which two JSON forms differ and that could change a result."""
+    one, two = json.loads(ours), json.loads(theirs)
+    return [
+        f'config.{path}: {first} was {second}'
+        for path, first, second in _differences('', one, two)
+        if path.split('.')[0].split('[')[0] not in HARMLESS
+    ]
+
+
+def _differences(path: str, one: Any, two: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        prefix = f'{path}.' if path else ''
+        parts = [_differences(f'{prefix}{key}', one[key], two[key]) for key in one]
+    elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        pairs = zip(one, two, strict=True)
+        parts = [_differences(f'{path}[{i}]', a, b) for i, (a, b) in enumerate(pairs)]
+    else:
+        return [] if one == two else [(path, one, two)]
+    return [line for part in parts for line in part]
+
+
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {'class': f'{type(value).__module__}:{type(value).__qualname__}', **fields}
+    if isinstance(value, enum.Enum):
+        kind = type(value)
+        return {'enum': f'{kind.__module__}:{kind.__qualname__}', 'value': value.value}
+    return [_encode(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item) for item in value)
+    if isinstance(value, dict) and 'class' in value:
+        fields = {name: _decode(item) for name, item in value.items() if name != 'class'}
+        return _resolve(value['class'])(**fields)
+    if isinstance(value, dict) and 'enum' in value:
+        return _resolve(value['enum'])(value['value'])
+    return value
+
+
+def _resolve(name: str) -> Any:
+    module, _, qualname = name.partition(':')
+    found = importlib.import_module(module)
+    for part in qualname.split('.'):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,1 @@
+"""Sources of data, one kind a file; a config imports the one it uses."""

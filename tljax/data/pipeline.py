@@ -1,0 +1,89 @@
+"""Batches, as a pure function of the examples, the seed and the position."""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from tljax.data import decode
+from tljax.types import Batch, Examples, Preprocessing
+
+
+def train_batches(
+    examples: Examples,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    process: tuple[int, int] = (0, 1),
+    threads: int = 4,
+) -> grain.IterDataset:
+    """Shuffled epochs end to end, cut into full batches.
+
+    The order of an epoch depends on the seed and its number. Batches run on across the ends of
+    epochs. The stream is the same for any number of threads and of processes; a process reads
+    its own rows of each global batch.
+
+    Args:
+        examples: the training split.
+        preprocessing: the canvas.
+        batch_size: of the global batch.
+        steps: the length of the stream.
+        seed: of the shuffling.
+        process: this process's index and their number.
+        threads: that read ahead; 0 reads when asked.
+
+    Returns:
+        A grain data set whose iterator has `get_state` and `set_state`.
+    """
+    index, number = process
+    own = batch_size // number
+    order = grain.MapDataset.range(len(examples)).seed(seed).shuffle().repeat()
+
+    def load(position: int) -> Batch:
+        step, row = divmod(position, own)
+        return _example(examples, preprocessing, order[step * batch_size + index * own + row])
+
+    positions = grain.MapDataset.range(steps * own)
+    batches = positions.map(load).batch(own)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
+    return batches.to_iter_dataset(options)
+
+
+def eval_batches(
+    examples: Examples,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    process: tuple[int, int] = (0, 1),
+    threads: int = 4,
+) -> Iterator[Batch]:
+    """Every example once, in order; the last batch is padded and masked.
+
+    All processes give the same number of batches. Arguments as for `train_batches`.
+    """
+    index, number = process
+    own = batch_size // number
+    count = -(-len(examples) // batch_size)
+
+    def load(position: int) -> Batch:
+        step, row = divmod(position, own)
+        example = step * batch_size + index * own + row
+        real = example < len(examples)
+        loaded = _example(examples, preprocessing, example if real else 0)
+        return {**loaded, 'mask': np.bool_(real)}
+
+    batches = grain.MapDataset.range(count * own).map(load).batch(own)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
+    return iter(batches.to_iter_dataset(options))
+
+
+def _example(examples: Examples, preprocessing: Preprocessing, index: int) -> Batch:
+    """One row of a batch."""
+    return {
+        'image': decode.to_canvas(examples.load(int(index)), preprocessing),
+        'label': np.int32(examples.labels[index]),
+        'id': np.int64(examples.ids[index]),
+        'mask': np.True_,
+    }

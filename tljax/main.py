@@ -1,0 +1,66 @@
+"""Trains and evaluates an experiment.
+
+    python -m tljax.main --config=configs/quickstart.py
+
+    --config=FILE[:ARGUMENT]    a Python file whose get_config() returns an Experiment
+    --config.FIELD=VALUE        sets a field of it, however deep:
+                                --config.optimizer.learning_rate=0.01 --config.strategy.stage=stage3
+    --workdir=DIR               where records and checkpoints go; default runs/<config name>.
+                                The same command again resumes what was stopped.
+    --dry_run                   prints the model, the data and what a step costs; trains nothing
+    --distributed               one process of several (SLURM, TPU pods, or the environment of
+                                jax.distributed.initialize)
+    --help                      this text
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from tljax import cli
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
+        print(__doc__)
+        return 0
+    values = cli.new_flags()
+    flags.DEFINE_string('workdir', None, 'Folder of the run.', flag_values=values)
+    flags.DEFINE_bool('dry_run', False, 'Trains nothing.', flag_values=values)
+    flags.DEFINE_bool('distributed', False, 'One process of several.', flag_values=values)
+    try:
+        experiment = cli.parse(values, argv)
+        workdir = pathlib.Path(values['workdir'].value or f'runs/{cli.config_name(argv)}')
+    except cli.UsageError as error:
+        cli.fail(str(error))
+    if values['distributed'].value:
+        import jax
+
+        jax.distributed.initialize()
+    return _run(experiment, workdir, dry_run=values['dry_run'].value)
+
+
+def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
+    from tljax import compare, train
+    from tljax.types import InputError
+
+    try:
+        if dry_run:
+            compare.dry_run(experiment)
+        else:
+            compare.run(experiment, workdir)
+    except InputError as error:
+        cli.fail(str(error))
+    except train.Interrupted as stop:
+        print(f'{stop}; the same command resumes there.', file=sys.stderr)
+        return 128 + stop.signal_number
+    except train.NotFiniteError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

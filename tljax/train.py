@@ -1,0 +1,347 @@
+"""The loop: what happens at every step, what is recorded, and how a run ends or resumes."""
+
+import dataclasses
+import json
+import pathlib
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from tljax import checkpoint, config, metrics, report, schedule, sharding
+from tljax import job as jobs
+from tljax import model as models
+from tljax import state as states
+from tljax.config import ConfigError, Experiment
+from tljax.data import pipeline
+from tljax.job import Job, PhasePlan
+from tljax.state import TrainState
+
+CONFIG_FILE = 'config.json'
+RESULT_FILE = 'result.json'
+
+
+class Interrupted(Exception):  # noqa: N818  (it is no error)
+    """A signal asked the run to stop; its state is saved."""
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f'stopped at step {step} by {signal.Signals(signal_number).name}')
+        self.signal_number, self.step = signal_number, step
+
+
+class NotFiniteError(RuntimeError):
+    """The loss became infinite or not a number; the message names the step."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """What the loop changes. Everything but the clock is in a checkpoint."""
+
+    state: TrainState
+    totals: metrics.Sums  # of the steps since the last record
+    step: int = 0
+    phase: int = 0
+    seconds: float = 0.0  # of earlier attempts
+    data: dict[str, Any] | None = None  # the iterator's position
+
+
+def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+    """Trains and evaluates an experiment, or what is left of it.
+
+    Args:
+        experiment: what to do.
+        workdir: the folder of its records; holds a run of the same experiment, or none.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        InputError: the experiment cannot run, or the folder holds another one.
+        Interrupted: a signal came; the state is saved and the same call resumes.
+        NotFiniteError: the loss is not finite.
+    """
+    started = time.perf_counter()
+    with checkpoint.lock(workdir):
+        if finished := _claim(experiment, workdir):
+            report.console.print(f'{workdir}: this run is finished; its result:')
+            return finished
+        job = jobs.setup(experiment)
+        _write_splits(job, workdir)
+        announce(job)
+        checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints')
+        current = _resume_or_start(job, checkpoints)
+        records = report.Records(workdir, current.step)
+        evaluate = jobs.make_evaluate(job)
+        try:
+            _train(job, current, checkpoints, records, evaluate, started)
+            result = _conclude(job, current, checkpoints, evaluate, started)
+        finally:
+            records.close()
+            checkpoints.close()
+        if jax.process_index() == 0:
+            report.write_json(workdir / RESULT_FILE, result)
+        return result
+
+
+def _claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Writes the config, or holds it against the one that is there; the result, if finished."""
+    path = workdir / CONFIG_FILE
+    text = config.to_json(experiment)
+    if not path.exists():
+        if jax.process_index() == 0:
+            path.write_text(text)
+        return None
+    changed = config.difference(text, path.read_text())
+    if changed:
+        raise ConfigError(
+            f'{workdir} holds a run of another experiment; name another --workdir, or delete it:\n  '
+            + '\n  '.join(changed)
+        )
+    result = workdir / RESULT_FILE
+    return json.loads(result.read_text()) if result.exists() else None
+
+
+def _write_splits(job: Job, workdir: pathlib.Path) -> None:
+    """Which examples are in which split, by their ids, and the classes in order."""
+    ids = {name: split.ids.tolist() for name, split in job.splits.items()}
+    names = list(job.splits['train'].class_names)
+    report.write_json(workdir / 'splits.json', {'class_names': names, 'ids': ids})
+
+
+def announce(job: Job) -> None:
+    """Prints the model, what of it trains, and the data."""
+    print_ = report.console.print
+    strategy = type(job.experiment.strategy).__name__
+    backbone = job.experiment.backbone
+    origin = f'from {job.weights["source"]}' if job.weights else 'from random weights'
+    print_(f'\n[bold]{strategy}[/bold]: {type(backbone).__name__} {origin}')
+    for phase in job.phases:
+        trained, frozen = report.counts(job.params, phase.labels)
+        if len(job.phases) > 1:
+            print_(f'phase {phase.index + 1}: steps {phase.start} to {phase.stop}')
+        print_(report.model_table(models.describe(job.model), phase.labels))
+        print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
+    if job.dropped:
+        print_(f'Not used of the weights: {", ".join(job.dropped)}.')
+    sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
+    classes = len(job.splits['train'].class_names)
+    print_(
+        f'{sizes} images of {classes} classes; {job.steps} steps of {job.experiment.batch_size} '
+        f'({job.steps / job.steps_per_epoch:.4g} epochs) on {job.mesh.size} '
+        f'{jax.devices()[0].platform} device{"s" if job.mesh.size > 1 else ""}.'
+    )
+
+
+def _resume_or_start(job: Job, checkpoints: checkpoint.Checkpoints) -> Run:
+    totals = metrics.zeros(job.model.num_classes)
+    latest = checkpoints.latest_intact()
+    if latest is None:
+        first = job.phases[0]
+        state = states.create(job.params, job.stats, first.optimizer, first.labels)
+        return Run(
+            state=sharding.put_replicated(job.mesh, state),
+            totals=sharding.put_replicated(job.mesh, totals),
+        )
+    # A checkpoint at a phase's end still has that phase's optimizer.
+    phase = next(p for p in job.phases if latest <= p.stop)
+    arrays, record = checkpoints.restore(latest, jobs.checkpoint_shapes(job, phase))
+    report.console.print(f'Resuming at step {latest} of {job.steps}.')
+    return Run(
+        state=arrays['state'],
+        totals=arrays['totals'],
+        step=latest,
+        phase=phase.index,
+        seconds=record['seconds'],
+        data=record['data'],
+    )
+
+
+def _train(
+    job: Job,
+    current: Run,
+    checkpoints: checkpoint.Checkpoints,
+    records: report.Records,
+    evaluate: jobs.Evaluate,
+    started: float,
+) -> None:
+    """Every step that is left, in every phase."""
+    experiment = job.experiment
+    stream = pipeline.train_batches(
+        job.splits['train'],
+        job.model.preprocessing,
+        batch_size=experiment.batch_size,
+        steps=job.steps,
+        seed=experiment.seed,
+        process=(jax.process_index(), jax.process_count()),
+        threads=experiment.data_threads,
+    )
+    batches = iter(stream)
+    if current.data is not None:
+        batches.set_state(current.data)
+    due = schedule.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
+    add = jax.jit(metrics.add)
+    _, train_key = jobs.keys(experiment.seed)
+    train_key = sharding.put_replicated(job.mesh, train_key)
+    clock = report.Clock(experiment.batch_size)
+    with report.progress(job.steps, current.step) as update, _Signals() as signals:
+        for phase in job.phases[current.phase :]:
+            if current.step >= phase.stop:
+                continue
+            if phase.index > current.phase:
+                fresh = states.next_phase(current.state, phase.optimizer, phase.labels)
+                current.state = sharding.put_replicated(job.mesh, fresh)
+                current.phase = phase.index
+            train_step = jobs.compile_train_step(job, phase)
+            clock.restart()
+            while current.step < phase.stop:
+                with clock.waiting():
+                    batch = sharding.put_batch(job.mesh, next(batches))
+                current.state, sums = train_step(train_key, current.state, batch)
+                current.totals = add(current.totals, sums)
+                current.step += 1
+                clock.tick(sums['count'])
+                update(current.step, clock.images_per_second, clock.waiting_share)
+                at_mark = current.step in due
+                if at_mark or current.step % experiment.log_every_steps == 0:
+                    _record_training(job, current, phase, records, clock)
+                validation = None
+                if at_mark:
+                    validation = _record_evaluation(job, current, phase, records, evaluate)
+                    clock.restart()
+                every = experiment.checkpoint_every_steps
+                stop = signals.received(current.step)
+                if at_mark or stop or (every and current.step % every == 0):
+                    _check_finite(job, current.totals)
+                    record = {
+                        'data': batches.get_state(),
+                        'phase': phase.index,
+                        'seconds': current.seconds + time.perf_counter() - started,
+                    }
+                    arrays = {'state': current.state, 'totals': current.totals}
+                    checkpoints.save(current.step, arrays, record, validation)
+                if stop:
+                    raise Interrupted(stop, current.step)
+
+
+def _record_training(
+    job: Job, current: Run, phase: PhasePlan, records: report.Records, clock: report.Clock
+) -> None:
+    """Reads the sums since the last record (the one wait for the device) and starts them anew."""
+    _check_finite(job, current.totals)
+    summary = metrics.summary(current.totals)
+    summary.pop('class_accuracy')
+    record = {
+        **_place(job, current, phase, 'train'),
+        **summary,
+        'learning_rate': float(phase.learning_rate(current.step - 1 - phase.start)),
+        'images_per_second': clock.images_per_second,
+        'waiting_share': clock.waiting_share,
+        'seconds_left': clock.seconds_left(job.steps - current.step),
+    }
+    records.write(record)
+    report.print_record(record)
+    zeros = metrics.zeros(job.model.num_classes)
+    current.totals = sharding.put_replicated(job.mesh, zeros)
+
+
+def _record_evaluation(
+    job: Job, current: Run, phase: PhasePlan, records: report.Records, evaluate: jobs.Evaluate
+) -> dict[str, float] | None:
+    """Evaluates the splits that are asked for; what of it ranks the checkpoint."""
+    ranking = None
+    for split in job.experiment.evaluate:
+        if not len(job.splits[split]):
+            continue
+        found = evaluate(current.state.params, current.state.stats, split)
+        record = {**_place(job, current, phase, split), **found}
+        record.pop('class_accuracy')
+        records.write(record)
+        report.print_record(record)
+        if split == 'val':
+            ranking = {'accuracy': found['accuracy'], 'loss': found['loss']}
+    return ranking
+
+
+def _place(job: Job, current: Run, phase: PhasePlan, split: str) -> dict[str, Any]:
+    epoch = current.step / job.steps_per_epoch
+    return {'step': current.step, 'epoch': epoch, 'phase': phase.index, 'split': split}
+
+
+def _check_finite(job: Job, totals: metrics.Sums) -> None:
+    first = int(totals['first_bad_step'])
+    if first != metrics.NO_STEP:
+        raise NotFiniteError(
+            f'the loss is not finite at step {first} (epoch {first / job.steps_per_epoch:.2f}); '
+            'a lower config.optimizer.learning_rate, a warm-up or config.clip_norm may help. '
+            'No checkpoint was written since.'
+        )
+
+
+def _conclude(
+    job: Job,
+    current: Run,
+    checkpoints: checkpoint.Checkpoints,
+    evaluate: jobs.Evaluate,
+    started: float,
+) -> dict[str, Any]:
+    """The result: of the best checkpoint on validation, or of the last step without any."""
+    best = checkpoints.best() if len(job.splits['val']) else None
+    state = current.state
+    if best is not None and best != current.step:
+        phase = next(p for p in job.phases if best <= p.stop)
+        arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
+        state = arrays['state']
+    found = {
+        split: report.with_interval(evaluate(state.params, state.stats, split))
+        if len(job.splits[split])
+        else None
+        for split in ('val', 'test')
+    }
+    trained, frozen = report.counts(job.params, job.phases[-1].labels)
+    return {
+        **found,
+        'step': best if best is not None else current.step,
+        'steps': job.steps,
+        'train_count': len(job.splits['train']),
+        'trained_parameters': trained,
+        'frozen_parameters': frozen,
+        'class_names': list(job.splits['train'].class_names),
+        'weights': job.weights,
+        'seed': job.experiment.seed,
+        **report.environment(),
+        'wall_seconds': current.seconds + time.perf_counter() - started,
+    }
+
+
+class _Signals:
+    """Turns SIGTERM and a first Ctrl-C into a wish to stop after the current step.
+
+    A second Ctrl-C interrupts at once. Of several processes all stop at the same step.
+    """
+
+    def __enter__(self) -> '_Signals':
+        self._number = 0
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == self._number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._number = number
+
+    def received(self, step: int) -> int:
+        """The number of the signal that came, in this process or another one; 0 for none."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            return self._number or signal.SIGTERM
+        return self._number if jax.process_count() == 1 else 0
