@@ -21,13 +21,13 @@ def get_config() -> Experiment:
         validation_fraction=0.2,
         strategy=FreezeBelow(stage='stage2'),
         optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=Cosine(warmup_epochs=4),
+        schedule=Cosine(warmup_epochs=5),
         augmentations=(
             Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
         ),
-        epochs=80,
+        epochs=60,
         batch_size=40,
         evaluate_every_epochs=20,
-        log_every_steps=40,
+        log_every_steps=20,
         baselines=(FromScratch(), LinearProbe()),
     )

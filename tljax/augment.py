@@ -106,10 +106,12 @@ class Affine:
         angle = jnp.deg2rad(self.rotate_degrees) * draw[0]
         shear = jnp.tan(jnp.deg2rad(self.shear_degrees) * draw[1])
         scale = jnp.exp(jnp.log(self.scale_factor) * draw[2])
-        shift = self.shift_share * draw[3:] * jnp.asarray([height, width])
-        rotation = jnp.asarray([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
+        shift = (self.shift_share * draw[3:] * jnp.asarray([height, width])).reshape(1, 1, 2)
+        rotation = jnp.asarray(
+            [[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]]
+        )
         matrix = rotation @ jnp.asarray([[1.0, 0.0], [shear, 1.0]]) / scale
-        centre = jnp.asarray([(height - 1) / 2, (width - 1) / 2])
+        centre = jnp.asarray([[[(height - 1) / 2, (width - 1) / 2]]])
         grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing='ij'), -1)
         where = (grid - centre) @ matrix.T + centre + shift
         return _bilinear(image, where)
@@ -117,7 +119,7 @@ class Affine:
 
 def _bilinear(image: jax.Array, where: jax.Array) -> jax.Array:
     """[H, W, 3] read at `where` [h, w, 2] (row, column); outside is the edge."""
-    last = jnp.asarray(image.shape[:2]) - 1
+    last = jnp.asarray(image.shape[:2]).reshape(1, 1, 2) - 1
     where = jnp.clip(where, 0, last)
     low = jnp.minimum(jnp.floor(where).astype(jnp.int32), jnp.maximum(last - 1, 0))
     high = jnp.minimum(low + 1, last)

@@ -22,17 +22,22 @@ class CheckpointError(InputError):
 
 @contextlib.contextmanager
 def lock(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds a folder for this process alone; two writers would interleave their checkpoints.
+    """Holds a folder for this run alone; two writers would interleave their checkpoints.
+
+    Of several processes of one run the first holds it.
 
     Raises:
         CheckpointError: another process holds it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() > 0:
+        yield
+        return
     with (workdir / '.lock').open('w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CheckpointError(f'{workdir}: another process is running in this folder') from None
+            raise CheckpointError(f'{workdir}: another run is under way in this folder') from None
         yield
 
 
@@ -52,7 +57,9 @@ class Checkpoints:
             [
                 checkpoint_managers.LatestN(1),
                 checkpoint_managers.BestN(
-                    get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
+                    get_metric_fn=_rank,  # type: ignore[arg-type]  (Orbax only sorts by it)
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
                 ),
             ]
         )

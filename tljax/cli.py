@@ -48,9 +48,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> Any:
     problems = [line for name in _overrides(argv) if (line := _unknown_field(config, name))]
     if problems:
         raise UsageError('\n'.join(problems))
-    config_flags.DEFINE_config_file(
-        'config', lock_config=False, flag_values=values, sys_argv=argv
-    )
+    config_flags.DEFINE_config_file('config', lock_config=False, flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)[1:]
     except (flags.Error, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -2,11 +2,10 @@
 
 import dataclasses
 import pathlib
-import re
 from typing import Any
 
 from tljax import job as jobs
-from tljax import report, train, tree
+from tljax import report, strategies, train, tree
 from tljax.config import ConfigError, Experiment
 
 
@@ -22,25 +21,18 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, An
     """
     if not isinstance(experiment, Experiment):
         raise ConfigError(f'get_config() returned {type(experiment).__name__}, wanted Experiment')
-    results = {name_of(experiment.strategy): train.run(experiment, workdir)}
+    results = {strategies.name_of(experiment.strategy): train.run(experiment, workdir)}
     for strategy in experiment.baselines:
-        name = name_of(strategy)
+        name = strategies.name_of(strategy)
         while name in results:
             name += "'"
         other = dataclasses.replace(experiment, strategy=strategy, baselines=())
         folder = workdir / 'baselines' / name.replace(' ', '_').replace("'", '_again')
-        results[name] = train.run(other, folder)
+        results[name] = train.run(other, folder, show_model=False)
     report.console.print(f'\nOn {_test_size(results)} test images:')
     report.console.print(report.comparison_table(results))
     report.console.print(f'Records are in {workdir}.')
     return results
-
-
-def name_of(strategy: Any) -> str:
-    """`FreezeBelow(stage='stage2')` as `freeze below stage2`."""
-    words = re.sub(r'(?<!^)([A-Z])', r' \1', type(strategy).__name__).lower()
-    strings = [v for f in dataclasses.fields(strategy) if isinstance(v := getattr(strategy, f.name), str)]
-    return ' '.join([words, *strings])
 
 
 def dry_run(experiment: Experiment) -> None:
@@ -51,10 +43,11 @@ def dry_run(experiment: Experiment) -> None:
         compiled = jobs.compile_train_step(job, phase)
         cost = compiled.cost_analysis() or {}
         memory = compiled.memory_analysis()
+        temporary = memory.temp_size_in_bytes if memory else float('nan')
         shapes = jobs.checkpoint_shapes(job, phase)['state']
         lines = {
             'floating-point operations a step': f'{cost.get("flops", float("nan")):,.0f}',
-            'a step’s temporary memory': report.bytes_text(memory.temp_size_in_bytes),
+            'a step’s temporary memory': report.bytes_text(temporary),
             'parameters and statistics': report.bytes_text(
                 tree.size_bytes((shapes.params, shapes.stats))
             ),

@@ -80,7 +80,8 @@ def setup(experiment: Experiment) -> Job:
         backbone,
         len(splits['train'].class_names),
         cut_after=experiment.cut_after,
-        preprocessing=experiment.preprocessing or (pretrained.preprocessing if pretrained else None),
+        preprocessing=experiment.preprocessing
+        or (pretrained.preprocessing if pretrained else None),
     )
     if not experiment.strategy.pretrained:
         pretrained = None
@@ -100,9 +101,7 @@ def setup(experiment: Experiment) -> Job:
     )
 
 
-def _start(
-    model: Model, pretrained: weights.Pretrained | None, seed: int
-) -> tuple[Params, Stats]:
+def _start(model: Model, pretrained: weights.Pretrained | None, seed: int) -> tuple[Params, Stats]:
     """Random values, replaced by pretrained ones for all stages but the head."""
     given = {}, {}
     if pretrained is not None:

@@ -24,7 +24,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, use_running_average: bool) -> jax.Array:
-        """[..., C] to [..., C]; updates the `batch_stats` collection unless running ones are used."""
+        """[..., C] to [..., C]; updates `batch_stats` unless running averages are used."""
         channels = x.shape[-1]
         scale = self.param('scale', nn.initializers.ones, (channels,))
         bias = self.param('bias', nn.initializers.zeros, (channels,))
@@ -41,15 +41,17 @@ class BatchNorm(nn.Module):
                 mean.value = keep * mean.value + (1 - keep) * batch_mean
                 var.value = keep * var.value + (1 - keep) * unbiased
         gain = scale * jax.lax.rsqrt(batch_var + self.epsilon)
-        return x * gain.astype(x.dtype) + (bias - batch_mean * gain).astype(x.dtype)
+        shift = bias - batch_mean * gain
+        row = (1,) * (x.ndim - 1) + (channels,)
+        return x * gain.astype(x.dtype).reshape(row) + shift.astype(x.dtype).reshape(row)
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance over all axes but the last, in float32 at least."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axes)
-    return mean, jnp.square(x - mean).mean(axes)
+    mean = x.mean(axes, keepdims=True)
+    return mean.reshape(-1), jnp.square(x - mean).mean(axes)
 
 
 def conv(

@@ -1,16 +1,16 @@
 """Trains and evaluates an experiment.
 
-    python -m tljax.main --config=configs/quickstart.py
+python -m tljax.main --config=configs/quickstart.py
 
-    --config=FILE[:ARGUMENT]    a Python file whose get_config() returns an Experiment
-    --config.FIELD=VALUE        sets a field of it, however deep:
-                                --config.optimizer.learning_rate=0.01 --config.strategy.stage=stage3
-    --workdir=DIR               where records and checkpoints go; default runs/<config name>.
-                                The same command again resumes what was stopped.
-    --dry_run                   prints the model, the data and what a step costs; trains nothing
-    --distributed               one process of several (SLURM, TPU pods, or the environment of
-                                jax.distributed.initialize)
-    --help                      this text
+--config=FILE[:ARGUMENT]    a Python file whose get_config() returns an Experiment
+--config.FIELD=VALUE        sets a field of it, however deep:
+--config.optimizer.learning_rate=0.01 --config.strategy.stage=stage3
+--workdir=DIR               where records and checkpoints go; default runs/<config name>.
+The same command again resumes what was stopped.
+--dry_run                   prints the model, the data and what a step costs; trains nothing
+--distributed               one process of several (SLURM, TPU pods, or the environment of
+jax.distributed.initialize)
+--help                      this text
 """
 
 import pathlib
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         import jax
 
         jax.distributed.initialize()
-    return _run(experiment, workdir, dry_run=values['dry_run'].value)
+    return _run(experiment, workdir, dry_run=bool(values['dry_run'].value))
 
 
 def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:

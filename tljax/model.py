@@ -1,4 +1,4 @@
-"""A network as a sequence of named stages, the head last, and the pure function that runs a slice."""
+"""A network as a sequence of named stages, and the pure function that runs a slice of them."""
 
 import dataclasses
 import functools
@@ -75,8 +75,8 @@ def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
     size = preprocessing.size_px
     top, left = (round((n - size) / 2) for n in images.shape[1:3])
     images = images[:, top : top + size, left : left + size].astype(jnp.float32)
-    mean = jnp.asarray(preprocessing.mean, jnp.float32)
-    std = jnp.asarray(preprocessing.std, jnp.float32)
+    mean = jnp.asarray(preprocessing.mean, jnp.float32).reshape(1, 1, 1, -1)
+    std = jnp.asarray(preprocessing.std, jnp.float32).reshape(1, 1, 1, -1)
     return (images / 255.0 - mean) / std
 
 
@@ -112,14 +112,15 @@ def run(
     for index in range(first, last):
         name = names[index]
         variables = {'params': params[name], 'batch_stats': stats.get(name, {})}
-        stochastic = name in live and dropout_key is not None
-        key = jax.random.fold_in(dropout_key, index) if stochastic else None
+        rngs = {}
+        if name in live and dropout_key is not None:
+            rngs['dropout'] = jax.random.fold_in(dropout_key, index)
         x, updated = model.stages[name].apply(
             variables,
             x,
-            deterministic=not stochastic,
+            deterministic=not rngs,
             use_running_average=name not in live,
-            rngs={'dropout': key} if stochastic else {},
+            rngs=rngs,
             mutable=['batch_stats'],
         )
         if name in live and name in stats:

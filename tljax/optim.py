@@ -6,7 +6,7 @@ enters the norm that clipping compares.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import optax
 
@@ -14,6 +14,7 @@ from tljax import tree
 from tljax.types import InputError, Optimizer, Params, Rule
 
 FROZEN = 'frozen'
+TRAINED = 'trained'
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -118,7 +119,10 @@ def label(rule: Rule) -> str:
     """The name of a rule's group; rules that do the same share one."""
     if not rule.train:
         return FROZEN
-    return f'lr x{rule.learning_rate_scale:g}, wd x{rule.weight_decay_scale:g}'
+    scales = {'learning rate': rule.learning_rate_scale, 'weight decay': rule.weight_decay_scale}
+    return (
+        ', '.join(f'{name} × {scale:g}' for name, scale in scales.items() if scale != 1) or TRAINED
+    )
 
 
 def trained(labels: Params) -> Params:
@@ -145,7 +149,7 @@ def make(
         clip_norm: the largest global norm of the trained leaves' gradient; None for any.
     """
     present = set(tree.flatten(labels).values())
-    groups: dict[str, optax.GradientTransformation] = {}
+    groups: dict[Hashable, optax.GradientTransformation] = {}
     for rule in rules:
         name = label(rule)
         if name in present and name not in groups:

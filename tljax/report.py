@@ -19,11 +19,12 @@ import tensorboardX
 
 from tljax import tree
 from tljax.metrics import wilson_interval
-from tljax.model import Model
 from tljax.optim import FROZEN
 from tljax.types import Params
 
-console = rich.console.Console(highlight=False, soft_wrap=True)
+console = rich.console.Console(highlight=False)
+if not console.is_terminal:
+    console.width = 110  # a file or a pipe has no width, and tables should not be folded there
 PACKAGES = ('tljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 
@@ -31,7 +32,13 @@ class Records:
     """The metrics of one run: a JSON object a line, and the same as TensorBoard events."""
 
     def __init__(self, workdir: pathlib.Path, resumed_at: int):
-        """Opens the files, and drops what an earlier attempt wrote after step `resumed_at`."""
+        """Opens the files, and drops what an earlier attempt wrote after step `resumed_at`.
+
+        Of several processes the first writes.
+        """
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
         path = workdir / 'metrics.jsonl'
         kept = [r for r in read_metrics(path) if r['step'] <= resumed_at]
         part = path.with_suffix('.part')
@@ -42,6 +49,8 @@ class Records:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """One record: `step`, `epoch`, `phase`, `split`, and metrics by their plain names."""
+        if not self._writes:
+            return
         self._file.write(json.dumps(record) + '\n')
         self._file.flush()
         for name, value in record.items():
@@ -50,6 +59,8 @@ class Records:
 
     def close(self) -> None:
         """Closes the files."""
+        if not self._writes:
+            return
         self._file.close()
         self._events.close()
 
@@ -68,29 +79,22 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 def model_table(
     rows: Sequence[tuple[str, tuple[int, ...], int]], labels: Params
 ) -> rich.table.Table:
-    """Stages, what they put out, their parameters, and what of them trains.
+    """Stages, what they put out, their parameters, and what happens to them.
 
     Args:
         rows: of `model.describe`.
         labels: of the phase, per leaf.
     """
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    for name, justify in (
-        ('stage', 'left'), ('output', 'left'), ('parameters', 'right'), ('trains', 'right'),
-        ('how', 'left'),
-    ):  # fmt: skip
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    return _filled(table, rows, labels)
-
-
-def _filled(table: rich.table.Table, rows: Any, labels: Params) -> rich.table.Table:
+    for name in ('stage', 'output'):
+        table.add_column(name)
+    table.add_column('parameters', justify='right')
+    table.add_column('')
     for name, shape, total in rows:
         groups = sorted(set(tree.flatten(labels[name]).values()))
-        frozen = groups == [FROZEN]
         size = ' × '.join(map(str, shape))
-        how = ', '.join('trains, ' + g if g != FROZEN else g for g in groups)
-        style = 'dim' if frozen else None
-        table.add_row(name, size, f'{total:,}', 'no' if frozen else 'yes', how, style=style)
+        style = 'dim' if groups == [FROZEN] else None
+        table.add_row(name, size, f'{total:,}', '; '.join(groups), style=style)
     return table
 
 
@@ -253,7 +257,9 @@ def _git_revision() -> str | None:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file whole or not at all; of several processes the first does."""
+    if jax.process_index() > 0:
+        return
     part = path.with_suffix('.part')
     part.write_text(json.dumps(content, indent=2) + '\n')
     part.replace(path)

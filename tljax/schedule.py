@@ -11,7 +11,7 @@ import optax
 
 
 def steps(epochs: float, examples: int, batch_size: int) -> int:
-    """The number of steps that show `examples` images `epochs` times, rounded up to a whole step."""
+    """The number of steps that show `examples` images `epochs` times, rounded up."""
     return max(1, -int(-epochs * examples // batch_size))
 
 

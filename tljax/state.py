@@ -1,5 +1,7 @@
 """What training changes, as arrays only."""
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,7 @@ def next_phase(
     state: TrainState, optimizer: optax.GradientTransformation, labels: Params
 ) -> TrainState:
     """The state at the start of a further phase: the optimizer starts afresh."""
-    return state.replace(opt=init_optimizer(optimizer, state.params, labels))
+    return dataclasses.replace(state, opt=init_optimizer(optimizer, state.params, labels))
 
 
 def init_optimizer(

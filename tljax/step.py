@@ -65,9 +65,7 @@ def make_train_step(
     cut = find_cut(model, labels)
     keep = optim.trained(labels)
 
-    def step(
-        key: jax.Array, state: TrainState, batch: Batch
-    ) -> tuple[TrainState, metrics.Sums]:
+    def step(key: jax.Array, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
         key = jax.random.fold_in(key, state.step)
         images, targets = _augmented(model, augmentations, key, batch)
         features, _ = models.run(model, state.params, state.stats, images, stop=cut.first)
@@ -91,7 +89,7 @@ def make_train_step(
         gradient = jax.value_and_grad(objective, has_aux=True)
         (mean, (logits, losses, stats)), grads = gradient(trained)
         updates, opt = optimizer.update(grads, state.opt, trained)
-        trained = optax.apply_updates(trained, updates)
+        trained: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
         sums = metrics.classification(logits, jnp.asarray(batch['label']), losses, mask)
         bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)

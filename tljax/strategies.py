@@ -9,9 +9,10 @@ different ones can be compared under one optimizer.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
-from tljax.types import InputError, Phase, Rule
+from tljax.types import InputError, Phase, Rule, Strategy
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class FromScratch:
 class LinearProbe:
     """The head alone trains, on the frozen network's features.
 
-    Source: Alain & Bengio 2016; Kornblith et al. 2019, "Do better ImageNet models transfer better?".
+    Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes".
     """
 
     learning_rate_scale: float = 1.0
@@ -101,3 +102,11 @@ class FreezeBelow:
         frozen = tuple(Rule(pattern=name, train=False) for name in below)
         rest = Rule(pattern='**', learning_rate_scale=self.learning_rate_scale)
         return (Phase(rules=(*frozen, rest)),)
+
+
+def name_of(strategy: Strategy) -> str:
+    """`FreezeBelow(stage='stage2')` as `freeze below stage2`."""
+    words = re.sub(r'(?<!^)([A-Z])', r' \1', type(strategy).__name__).lower()
+    names = getattr(strategy, '__dataclass_fields__', {})
+    values = [getattr(strategy, name) for name in names]
+    return ' '.join([words, *(value for value in values if isinstance(value, str))])

@@ -67,7 +67,9 @@ class _Tensor:
         """The values, copied out of the storage's bounds never."""
         values = self.storage.values
         assert values is not None
-        wanted = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        wanted = self.offset + sum(
+            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)
+        )
         negative = min((self.offset, *self.shape, *self.strides)) < 0
         if negative or (0 not in self.shape and wanted >= values.size):
             raise UnsafeFileError('a tensor reaches beyond its storage')
@@ -93,7 +95,9 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BufferedIOBase, load_storage: Callable[[tuple], _Storage]):
+    def __init__(
+        self, file: io.BufferedIOBase, load_storage: Callable[[tuple[Any, ...]], _Storage]
+    ):
         super().__init__(file, encoding='latin1')  # Python 2 wrote some of the old files
         self._load_storage = load_storage
 
@@ -136,7 +140,7 @@ def _read_zip(path: pathlib.Path) -> Any:
         folder = main.removesuffix('data.pkl')
         storages: dict[str, _Storage] = {}
 
-        def load_storage(pid: tuple) -> _Storage:
+        def load_storage(pid: tuple[Any, ...]) -> _Storage:
             key, dtype = str(pid[2]), np.dtype(DTYPES[pid[1].name])
             if key not in storages:
                 values = np.frombuffer(archive.read(f'{folder}data/{key}'), dtype)
@@ -149,11 +153,12 @@ def _read_zip(path: pathlib.Path) -> Any:
 def _read_legacy(path: pathlib.Path) -> Any:
     storages: dict[str, _Storage] = {}
 
-    def load_storage(pid: tuple) -> _Storage:
-        if len(pid) > 5 and pid[5] is not None:
+    def load_storage(pid: tuple[Any, ...]) -> _Storage:
+        _, kind, key, _, numel, *view = pid
+        if any(part is not None for part in view):
             raise ValueError('a storage that is a view of another')
-        dtype = np.dtype(DTYPES[pid[1].name])
-        return storages.setdefault(str(pid[2]), _Storage(dtype, int(pid[4])))
+        dtype = np.dtype(DTYPES[kind.name])
+        return storages.setdefault(str(key), _Storage(dtype, int(numel)))
 
     with path.open('rb') as file:
         if _Unpickler(file, load_storage).load() != LEGACY_MAGIC:

@@ -10,9 +10,10 @@ from types import FrameType
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
-from tljax import checkpoint, config, metrics, report, schedule, sharding
+from tljax import checkpoint, config, metrics, report, schedule, sharding, strategies
 from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
@@ -49,12 +50,15 @@ class Run:
     data: dict[str, Any] | None = None  # the iterator's position
 
 
-def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+def run(
+    experiment: Experiment, workdir: pathlib.Path, *, show_model: bool = True
+) -> dict[str, Any]:
     """Trains and evaluates an experiment, or what is left of it.
 
     Args:
         experiment: what to do.
         workdir: the folder of its records; holds a run of the same experiment, or none.
+        show_model: whether the table of stages is printed.
 
     Returns:
         The content of result.json.
@@ -71,7 +75,7 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
             return finished
         job = jobs.setup(experiment)
         _write_splits(job, workdir)
-        announce(job)
+        announce(job, show_model=show_model)
         checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints')
         current = _resume_or_start(job, checkpoints)
         records = report.Records(workdir, current.step)
@@ -82,8 +86,7 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
         finally:
             records.close()
             checkpoints.close()
-        if jax.process_index() == 0:
-            report.write_json(workdir / RESULT_FILE, result)
+        report.write_json(workdir / RESULT_FILE, result)
         return result
 
 
@@ -92,13 +95,12 @@ def _claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | No
     path = workdir / CONFIG_FILE
     text = config.to_json(experiment)
     if not path.exists():
-        if jax.process_index() == 0:
-            path.write_text(text)
+        report.write_json(path, json.loads(text))
         return None
     changed = config.difference(text, path.read_text())
     if changed:
         raise ConfigError(
-            f'{workdir} holds a run of another experiment; name another --workdir, or delete it:\n  '
+            f'{workdir} holds a run of another experiment; name another --workdir:\n  '
             + '\n  '.join(changed)
         )
     result = workdir / RESULT_FILE
@@ -112,27 +114,29 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
     report.write_json(workdir / 'splits.json', {'class_names': names, 'ids': ids})
 
 
-def announce(job: Job) -> None:
+def announce(job: Job, *, show_model: bool = True) -> None:
     """Prints the model, what of it trains, and the data."""
     print_ = report.console.print
-    strategy = type(job.experiment.strategy).__name__
     backbone = job.experiment.backbone
-    origin = f'from {job.weights["source"]}' if job.weights else 'from random weights'
-    print_(f'\n[bold]{strategy}[/bold]: {type(backbone).__name__} {origin}')
-    for phase in job.phases:
-        trained, frozen = report.counts(job.params, phase.labels)
-        if len(job.phases) > 1:
-            print_(f'phase {phase.index + 1}: steps {phase.start} to {phase.stop}')
-        print_(report.model_table(models.describe(job.model), phase.labels))
-        print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
+    origin = f'weights {job.weights["source"]}' if job.weights else 'random weights'
+    name = strategies.name_of(job.experiment.strategy)
+    print_(f'\n[bold]{name}[/bold]: {type(backbone).__name__}, {origin}')
     if job.dropped:
         print_(f'Not used of the weights: {", ".join(job.dropped)}.')
-    sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
-    classes = len(job.splits['train'].class_names)
+    for phase in job.phases:
+        if len(job.phases) > 1:
+            print_(f'Phase {phase.index + 1}, steps {phase.start} to {phase.stop}:')
+        if show_model:
+            print_(report.model_table(models.describe(job.model), phase.labels))
+        trained, frozen = report.counts(job.params, phase.labels)
+        print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
+    if show_model:
+        sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
+        print_(f'{sizes} images of {job.model.num_classes} classes.')
+    devices = f'{job.mesh.size} {jax.devices()[0].platform} device{"s" * (job.mesh.size > 1)}'
     print_(
-        f'{sizes} images of {classes} classes; {job.steps} steps of {job.experiment.batch_size} '
-        f'({job.steps / job.steps_per_epoch:.4g} epochs) on {job.mesh.size} '
-        f'{jax.devices()[0].platform} device{"s" if job.mesh.size > 1 else ""}.'
+        f'{job.steps} steps of {job.experiment.batch_size} images '
+        f'({job.steps / job.steps_per_epoch:.4g} epochs) on {devices}.'
     )
 
 
@@ -237,7 +241,7 @@ def _record_training(
     record = {
         **_place(job, current, phase, 'train'),
         **summary,
-        'learning_rate': float(phase.learning_rate(current.step - 1 - phase.start)),
+        'learning_rate': np.asarray(phase.learning_rate(current.step - 1 - phase.start)).item(),
         'images_per_second': clock.images_per_second,
         'waiting_share': clock.waiting_share,
         'seconds_left': clock.seconds_left(job.steps - current.step),

@@ -1,4 +1,4 @@
-"""The whole system on one page: axis letters, what flows, and the contract of every extension point.
+"""The whole system on one page: axis letters, what flows, and each extension point's contract.
 
 Axis letters, used in every docstring:
 
@@ -21,7 +21,7 @@ import optax
 
 Array = jax.Array | np.ndarray
 Params = dict[str, Any]  # {stage: {...: array}}; the top-level keys are the model's stages
-Stats = dict[str, Any]  # the same shape of tree, for running statistics; stages without any are absent
+Stats = dict[str, Any]  # likewise, running statistics; stages without any are absent
 
 
 class InputError(ValueError):
@@ -106,7 +106,7 @@ class Stage(Protocol):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """An architecture family: a sequence of named stages and how its weights are named elsewhere."""
+    """An architecture family: named stages, and how their weights are named elsewhere."""
 
     weights: str | None
 

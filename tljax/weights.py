@@ -175,7 +175,7 @@ def download(url: str) -> pathlib.Path:
         pathlib.Path(part).replace(path)
     except (OSError, urllib.error.URLError) as error:
         raise WeightsError(
-            f'{url}: could not be downloaded ({error}); a file that you have can be named by its path'
+            f'{url}: could not be downloaded ({error}); a file can be named by its path instead'
         ) from error
     finally:
         pathlib.Path(part).unlink(missing_ok=True)
@@ -198,7 +198,9 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
     for key in ('state_dict', 'model', 'model_state_dict'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, np.ndarray) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(v, np.ndarray) for v in content.values()
+    ):
         raise WeightsError('the torch file holds no dictionary of tensors')
     if content and all(name.startswith('module.') for name in content):
         content = {name.removeprefix('module.'): value for name, value in content.items()}

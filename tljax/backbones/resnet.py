@@ -64,15 +64,19 @@ class ResNet:
         return Preprocessing()
 
     def port_rules(self) -> Sequence[port.Rule]:
-        """torchvision's names."""
+        """Torchvision's names."""
         block = ('layer{s}.{b}', 'stage{s}/block{b+1}')
         return (
             port.Rule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
             *norm_rules('bn1', 'stem/bn1'),
-            port.Rule(f'{block[0]}.conv{{c}}.weight', f'params/{block[1]}/conv{{c}}/kernel', port.CONV),
+            port.Rule(
+                f'{block[0]}.conv{{c}}.weight', f'params/{block[1]}/conv{{c}}/kernel', port.CONV
+            ),
             *norm_rules(f'{block[0]}.bn{{c}}', f'{block[1]}/bn{{c}}'),
             port.Rule(
-                f'{block[0]}.downsample.0.weight', f'params/{block[1]}/downsample_conv/kernel', port.CONV
+                f'{block[0]}.downsample.0.weight',
+                f'params/{block[1]}/downsample_conv/kernel',
+                port.CONV,
             ),
             *norm_rules(f'{block[0]}.downsample.1', f'{block[1]}/downsample_bn'),
             port.Rule('fc.weight', 'params/head/linear/kernel', port.LINEAR),

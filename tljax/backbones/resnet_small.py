@@ -55,7 +55,9 @@ class ResNetSmall:
             port.Rule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
             *norm_rules('bn1', 'stem/bn1'),
             port.Rule(
-                'layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', port.CONV
+                'layer{s}.{b}.conv{c}.weight',
+                'params/stage{s}/block{b+1}/conv{c}/kernel',
+                port.CONV,
             ),
             *norm_rules('layer{s}.{b}.bn{c}', 'stage{s}/block{b+1}/bn{c}'),
             port.Rule('linear.weight', 'params/head/linear/kernel', port.LINEAR),

@@ -66,7 +66,7 @@ class VGG:
         return Preprocessing()
 
     def port_rules(self) -> Sequence[port.Rule]:
-        """torchvision's names: `features.N` counts every module, ReLU and pooling too."""
+        """Torchvision's names: `features.N` counts every module, ReLU and pooling too."""
         rules, index = [], 0
         for stage, convolutions in enumerate(CONVOLUTIONS[self.depth], 1):
             for c in range(1, convolutions + 1):

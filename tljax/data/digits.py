@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import sklearn.datasets
@@ -23,7 +24,7 @@ class Digits:
 
     def splits(self) -> Mapping[str, Examples]:
         """`train` and `test`."""
-        digits = sklearn.datasets.load_digits()
+        digits: Any = sklearn.datasets.load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # they are 0 to 16
         images = np.repeat(images[..., None], 3, axis=-1)
         everything = Examples(

@@ -85,9 +85,7 @@ def _list_split(
     return files, problems
 
 
-def _examples(
-    files: list[tuple[pathlib.Path, int]], classes: list[str], first_id: int
-) -> Examples:
+def _examples(files: list[tuple[pathlib.Path, int]], classes: list[str], first_id: int) -> Examples:
     paths = [path for path, _ in files]
     return Examples(
         load=lambda i: decode.read_image(paths[i]),

@@ -1,6 +1,7 @@
 """Batches, as a pure function of the examples, the seed and the position."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import grain
 import numpy as np
@@ -41,9 +42,11 @@ def train_batches(
     own = batch_size // number
     order = grain.MapDataset.range(len(examples)).seed(seed).shuffle().repeat()
 
-    def load(position: int) -> Batch:
+    def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, own)
-        return _example(examples, preprocessing, order[step * batch_size + index * own + row])
+        example = order[step * batch_size + index * own + row]
+        assert example is not None
+        return _example(examples, preprocessing, example)
 
     positions = grain.MapDataset.range(steps * own)
     batches = positions.map(load).batch(own)
@@ -67,7 +70,7 @@ def eval_batches(
     own = batch_size // number
     count = -(-len(examples) // batch_size)
 
-    def load(position: int) -> Batch:
+    def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, own)
         example = step * batch_size + index * own + row
         real = example < len(examples)
@@ -79,7 +82,7 @@ def eval_batches(
     return iter(batches.to_iter_dataset(options))
 
 
-def _example(examples: Examples, preprocessing: Preprocessing, index: int) -> Batch:
+def _example(examples: Examples, preprocessing: Preprocessing, index: int) -> dict[str, Any]:
     """One row of a batch."""
     return {
         'image': decode.to_canvas(examples.load(int(index)), preprocessing),

@@ -1,0 +1,112 @@
+"""What ported real networks score on real images, beside what is stated for the originals.
+
+    python -m benchmarks.real_networks --data=../shared/data
+
+Prints a Markdown table: logits against those of torch on the same images (largest difference over
+the largest logit), and top-1 accuracy.
+"""
+
+import argparse
+import csv
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+
+from tljax import model as models
+from tljax import weights
+from tljax.backbones.resnet import ResNet
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.data import decode
+from tljax.types import Backbone, Preprocessing
+
+BATCH_SIZE = 125
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A file of weights, the images it is checked on, and the top-1 accuracy stated there (%)."""
+
+    file: str
+    backbone: Backbone
+    images: str
+    stated: float
+
+
+CASES = (
+    Case('cifar10_resnet20-12fca82f.th', ResNetSmall(depth=20), 'cifar10_lossless_trainimgs', 99.9),
+    Case('cifar10_resnet20-12fca82f.th', ResNetSmall(depth=20), 'cifar10_jpg/test', 80.4),
+    Case('cifar10_resnet56-4bfd9763.th', ResNetSmall(depth=56), 'cifar10_lossless_trainimgs', 100),
+    Case('cifar10_resnet56-4bfd9763.th', ResNetSmall(depth=56), 'cifar10_jpg/test', 82.5),
+    Case('resnet18-ktb-small-f9db5f80.pth', ResNet(depth=18), 'imagenet_check', 74.4),
+)
+
+
+def labelled_images(folder: pathlib.Path) -> list[tuple[pathlib.Path, int]]:
+    """The images under a folder with their labels: by its labels.csv, else by class folders."""
+    table = folder / 'labels.csv'
+    if not table.exists():
+        classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        files = [path for path in sorted(folder.rglob('*')) if path.is_file()]
+        return [(path, classes.index(path.parent.name)) for path in files]
+    with table.open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    name, label = (next(key for key in rows[0] if key in keys) for keys in (FILE_KEYS, LABEL_KEYS))
+    found = {path.name: path for path in folder.rglob('*') if path.is_file()}
+    return [(found[pathlib.Path(row[name]).name], int(row[label])) for row in rows]
+
+
+FILE_KEYS = ('file', 'filename', 'path', 'image')
+LABEL_KEYS = ('index', 'label', 'class_index')
+
+
+def batches(
+    images: Sequence[tuple[pathlib.Path, int]], preprocessing: Preprocessing
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Canvases [B, H, W, 3] and labels [B]."""
+    for start in range(0, len(images), BATCH_SIZE):
+        part = images[start : start + BATCH_SIZE]
+        canvases = [decode.to_canvas(decode.read_image(path), preprocessing) for path, _ in part]
+        yield np.stack(canvases), np.asarray([label for _, label in part])
+
+
+def measure(case: Case, data: pathlib.Path) -> tuple[float, float, int]:
+    """The difference of logits from torch's, the accuracy in percent, and the number of images."""
+    loaded = weights.load(str(data / 'weights' / case.file), case.backbone)
+    golden = np.load(data / 'golden' / f'{pathlib.Path(case.file).stem}.npz')
+    model = models.build(
+        case.backbone, golden['logits'].shape[1], preprocessing=loaded.preprocessing
+    )
+
+    @functools.partial(jax.jit)
+    def logits(images: jax.Array) -> jax.Array:
+        x = models.normalise(model.preprocessing, images)
+        return models.run(model, loaded.params, loaded.stats, x)[0]
+
+    error = np.abs(np.asarray(logits(golden['images_u8'])) - golden['logits']).max()
+    images = labelled_images(data / case.images)
+    right = 0
+    for canvases, labels in batches(images, model.preprocessing):
+        right += int((np.asarray(logits(canvases)).argmax(-1) == labels).sum())
+    return float(error / np.abs(golden['logits']).max()), 100 * right / len(images), len(images)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument('--data', type=pathlib.Path, required=True)
+    data = parser.parse_args().data
+    print('| weights | images | count | logits differ by | top-1 here (%) | stated (%) |')
+    print('| --- | --- | --- | --- | --- | --- |')
+    for case in CASES:
+        error, accuracy, count = measure(case, data)
+        print(
+            f'| {case.file} | {case.images} | {count} | {error:.1e} | {accuracy:.2f} | {case.stated} |'
+        )
+
+
+if __name__ == '__main__':
+    main()

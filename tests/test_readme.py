@@ -1,0 +1,77 @@
+"""What the README says can be done can be done."""
+
+import importlib.util
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+from tljax import cli, config, optim
+from tljax import model as models
+from tljax.backbones.resnet_small import ResNetSmall
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def blocks(path: pathlib.Path, language: str) -> list[str]:
+    return re.findall(rf'```{language}\n(.*?)```', path.read_text(), re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every `python -m ...` in a fenced block or in backticks of the README and the docs."""
+    found = []
+    for path in TEXTS:
+        lines = [line for block in blocks(path, 'bash') for line in block.splitlines()]
+        lines += re.findall(r'`(python -m [^`]+)`', path.read_text())
+        found += [part for line in lines for part in line.split(' && ') if ' -m ' in part]
+    return sorted({line.replace('python3 ', 'python ') for line in found})
+
+
+@pytest.mark.parametrize('command', commands())
+def test_every_command_names_a_module_and_flags_that_exist(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)
+    module = words[words.index('-m') + 1]
+    assert importlib.util.find_spec(module), module
+    if module == 'tljax.main':
+        values = cli.new_flags()
+        flags.DEFINE_string('workdir', None, '', flag_values=values)
+        flags.DEFINE_bool('dry_run', False, '', flag_values=values)
+        config.validate(cli.parse(values, words[2:]))
+
+
+@pytest.mark.parametrize('path', TEXTS, ids=lambda path: path.name)
+def test_every_linked_file_exists(path):
+    for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_tree_names_files_that_exist():
+    (tree,) = (block for block in blocks(ROOT / 'README.md', 'text') if 'tljax/\n' in block)
+    for line in tree.splitlines():
+        name = line.split()[0].rstrip('/')
+        assert (ROOT / name).exists() or (ROOT / 'tljax' / name).exists(), name
+
+
+def test_the_two_commands_stand_first():
+    """The installation that .ci/run takes from the README is the one it promises."""
+    lines = [line for block in blocks(ROOT / 'README.md', 'bash') for line in block.splitlines()]
+    assert lines[:2] == [
+        'python3 -m pip install -e . && python3 -m tljax.main --config=configs/quickstart.py',
+        "python3 -m pip install -e '.[test]' && python3 -m pytest",
+    ]
+
+
+def test_the_strategy_it_shows_trains_what_it_says():
+    (source,) = blocks(ROOT / 'README.md', 'python')
+    scope: dict = {}
+    exec('import dataclasses\nfrom tljax.types import Phase, Rule\n' + source, scope)
+    model = models.build(ResNetSmall(), 10)
+    params, _ = models.shapes(model)
+    (phase,) = scope['BiasOnly']().phases(model.names)
+    labels = optim.assign(params, phase.rules)
+    assert labels['stage1']['block1']['bn1'] == {'bias': optim.TRAINED, 'scale': optim.FROZEN}
+    assert labels['head']['linear']['kernel'] == optim.TRAINED

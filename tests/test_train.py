@@ -1,0 +1,491 @@
+"""The loop: what is recorded, how a run ends, and that a resumed run is the uninterrupted one."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from tljax import checkpoint, config, layers, main, report, train
+from tljax import job as jobs
+from tljax.augment import HorizontalFlip
+from tljax.config import ConfigError, Experiment
+from tljax.optim import SGD, AdamW
+from tljax.strategies import FineTune
+from tljax.types import Examples, InputError, Phase, Preprocessing, Rule
+
+TIMING = ('images_per_second', 'waiting_share', 'seconds_left')
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class TinyStage(nn.Module):
+    """A convolution with stride 2, BatchNorm and dropout."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, *, deterministic, use_running_average):
+        """[B, H, W, C] to [B, H / 2, W / 2, width]."""
+        x = layers.conv(self.width, 3, stride=2, name='conv')(x)
+        x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
+        return nn.Dropout(0.1)(x, deterministic=deterministic)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Tiny:
+    """Stages `low, high` of 4 and 8 channels."""
+
+    weights: str | None = None
+
+    def stages(self):
+        """See `types.Backbone`."""
+        return {'low': TinyStage(4), 'high': TinyStage(8)}
+
+    def head(self, num_classes):
+        """See `types.Backbone`."""
+        return layers.LinearHead(num_classes)
+
+    def port_rules(self):
+        """See `types.Backbone`."""
+        return ()
+
+    def preprocessing(self):
+        """See `types.Backbone`."""
+        return Preprocessing(size_px=8, resize_px=8)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Blobs:
+    """Three classes of noisy 8 px images: 36 to train on, 21 to test."""
+
+    test_labels_shift: int = 0  # by how much the labels of the test split are wrong
+
+    def splits(self):
+        """See `types.Source`."""
+        rng = np.random.default_rng(0)
+        labels = np.arange(57, dtype=np.int32) % 3
+        images = rng.normal(100, 60, (57, 8, 8, 3)) + 25 * np.eye(3)[labels][:, None, None]
+        images = images.clip(0, 255).astype(np.uint8)
+
+        def load(index):
+            time.sleep(float(os.environ.get('BLOBS_SECONDS', '0')))
+            return images[index]
+
+        everything = Examples(
+            load=load, labels=labels, ids=np.arange(57), class_names=('a', 'b', 'c')
+        )
+        test = everything.take(np.arange(36, 57))
+        shifted = (test.labels + np.int32(self.test_labels_shift)) % 3
+        test = dataclasses.replace(test, labels=shifted)
+        return {'train': everything.take(np.arange(36)), 'test': test}
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class HeadThenAll:
+    """The head for one epoch, then everything, more slowly."""
+
+    @property
+    def pretrained(self):
+        """See `types.Strategy`."""
+        return True
+
+    def phases(self, stages):
+        """See `types.Strategy`."""
+        head = (Rule(pattern=stages[-1]), Rule(pattern='**', train=False))
+        everything = (Rule(pattern='**', learning_rate_scale=0.3),)
+        return Phase(rules=head, epochs=1.0), Phase(rules=everything, epochs=2.0)
+
+
+def experiment(**changes):
+    """27 images to train on, 9 to validate: 3.375 steps an epoch, evaluated at 3, 7, 10 and 11."""
+    fields = {
+        'backbone': Tiny(),
+        'data': Blobs(),
+        'strategy': FineTune(backbone_scale=0.5),
+        'optimizer': AdamW(learning_rate=0.01),
+        'augmentations': (HorizontalFlip(),),
+        'validation_fraction': 0.25,
+        'epochs': 3.0,
+        'batch_size': 8,
+        'clip_norm': 1.0,
+        'checkpoint_every_steps': 2,
+        'log_every_steps': 5,
+    }
+    return Experiment(**{**fields, **changes})
+
+
+def two_phases():
+    """4 steps of the head, then 7 of everything."""
+    return experiment(strategy=HeadThenAll())
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+    """The folder and the result of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp('reference')
+    return workdir, train.run(experiment(), workdir)
+
+
+@pytest.fixture(scope='module')
+def two_phase_reference(tmp_path_factory):
+    """The folder and the result of an uninterrupted run of two phases."""
+    workdir = tmp_path_factory.mktemp('two_phases')
+    return workdir, train.run(two_phases(), workdir)
+
+
+class Crash(Exception):  # noqa: N818
+    """Stands for a kill."""
+
+
+@contextlib.contextmanager
+def before_step(number, action):
+    """Calls `action` instead of starting the step after step `number`."""
+    compiled = jobs.compile_train_step
+
+    def compile_train_step(job, phase):
+        step = compiled(job, phase)
+
+        def run(key, state, batch):
+            if int(state.step) == number:
+                action()
+            return step(key, state, batch)
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, 'compile_train_step', compile_train_step)
+        yield
+
+
+def crash_after(number, what, workdir):
+    """Runs `what` and raises once step `number` is done."""
+
+    def crash():
+        raise Crash
+
+    with before_step(number, crash), pytest.raises(Crash):
+        train.run(what, workdir)
+
+
+def last_checkpoint(what, workdir):
+    """Parameters, statistics, optimizer state and sums of the latest checkpoint, and its step."""
+    job = jobs.setup(what)
+    checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints')
+    step = checkpoints.steps()[-1]
+    phase = next(p for p in job.phases if step <= p.stop)
+    arrays, _ = checkpoints.restore(step, jobs.checkpoint_shapes(job, phase))
+    checkpoints.close()
+    return arrays, step
+
+
+def assert_identical(found, wanted):
+    """Two trees of arrays are the same, bit by bit."""
+    found, wanted = (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (found, wanted))
+    assert [path for path, _ in found] == [path for path, _ in wanted]
+    differing = [
+        jax.tree_util.keystr(path)
+        for (path, one), (_, other) in zip(found, wanted, strict=True)
+        if np.asarray(one).tobytes() != np.asarray(other).tobytes()
+    ]
+    assert not differing
+
+
+def records(workdir):
+    """What metrics.jsonl says, but for the speed."""
+    found = report.read_metrics(workdir / 'metrics.jsonl')
+    return [{k: v for k, v in record.items() if k not in TIMING} for record in found]
+
+
+def assert_same_run(what, workdir, reference):
+    """A run left the same checkpoint, records and result as the reference."""
+    folder, result = reference
+    found, step = last_checkpoint(what, workdir)
+    wanted, last = last_checkpoint(what, folder)
+    assert step == last == result['steps']
+    assert_identical(found, wanted)
+    assert records(workdir) == records(folder)
+    own = json.loads((workdir / 'result.json').read_text())
+    for name in ('val', 'test', 'step', 'steps', 'seed', 'class_names', 'trained_parameters'):
+        assert own[name] == result[name], name
+
+
+def test_a_run_crashed_after_every_one_of_its_steps_ends_as_if_it_had_not_been(
+    reference, tmp_path
+):
+    for number in range(1, reference[1]['steps']):
+        crash_after(number, experiment(), tmp_path)
+    train.run(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+@pytest.mark.parametrize('number', [6, 7, 8])
+def test_a_run_crashed_around_an_evaluation_ends_as_if_it_had_not_been(
+    number, reference, tmp_path
+):
+    crash_after(number, experiment(), tmp_path)
+    train.run(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, tmp_path):
+    save = checkpoint.Checkpoints.save
+
+    def crash(self, step, *rest):
+        if step == 7:
+            raise Crash  # the records of step 7 are written, its checkpoint is not
+        save(self, step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(checkpoint.Checkpoints, 'save', crash)
+        train.run(experiment(), tmp_path)
+    assert records(tmp_path)[-1]['step'] == 7
+    train.run(experiment(), tmp_path)
+    assert records(tmp_path) == records(reference[0])
+
+
+@pytest.mark.parametrize('number', [3, 4, 5])
+def test_a_run_of_two_phases_resumes_across_their_boundary(number, two_phase_reference, tmp_path):
+    what = two_phases()
+    crash_after(number, what, tmp_path)
+    train.run(what, tmp_path)
+    assert_same_run(what, tmp_path, two_phase_reference)
+
+
+def test_each_phase_trains_what_its_rules_say(two_phase_reference, tmp_path):
+    workdir, result = two_phase_reference
+    phases = {record['step']: record['phase'] for record in records(workdir)}
+    assert phases == {3: 0, 5: 1, 7: 1, 10: 1, 11: 1}
+    start = jobs.setup(two_phases()).params
+    crash_after(4, two_phases(), tmp_path)
+    between, step = last_checkpoint(two_phases(), tmp_path)
+    end, _ = last_checkpoint(two_phases(), workdir)
+    assert (step, result['steps']) == (4, 11)
+    assert_identical(between['state'].params['low'], start['low'])
+    moved = [between['state'].params['head']['linear'], end['state'].params['low']['conv']]
+    before = [start['head']['linear'], start['low']['conv']]
+    for one, other in zip(moved, before, strict=True):
+        assert not np.array_equal(one['kernel'], other['kernel'])
+
+
+def test_the_second_phase_takes_its_multiplier(two_phase_reference):
+    arrays, _ = last_checkpoint(two_phases(), two_phase_reference[0])
+    counts = {int(x) for x in jax.tree.leaves(arrays['state'].opt) if x.ndim == 0}
+    assert counts == {7}  # steps of the second phase: the optimizer started afresh
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The command line of `experiment()` in a folder, and what it needs of the environment."""
+    path = tmp_path / 'config.py'
+    path.write_text('from test_train import experiment as get_config\n')
+    argv = [f'--config={path}', f'--workdir={tmp_path / "run"}']
+    folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'BLOBS_SECONDS': '0.05'}
+    return argv, environment
+
+
+def signalled(command, number, ready):
+    """The exit code and the error output of a process that got a signal when `ready()`."""
+    argv, environment = command
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'tljax.main', *argv],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while not ready() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+def test_a_killed_process_resumes_as_if_it_had_not_been(command, reference, tmp_path):
+    workdir = tmp_path / 'run'
+    steps = workdir / 'checkpoints' / 'steps'
+    code, _ = signalled(
+        command, signal.SIGKILL, lambda: any(path.name.isdecimal() for path in steps.glob('*'))
+    )
+    assert code == -signal.SIGKILL
+    assert not (workdir / 'result.json').exists()
+    train.run(experiment(), workdir)
+    assert_same_run(experiment(), workdir, reference)
+
+
+def test_a_terminated_process_saves_its_step_and_resumes_there(
+    command, reference, tmp_path, capsys
+):
+    workdir = tmp_path / 'run'
+    path = workdir / 'metrics.jsonl'
+    code, errors = signalled(command, signal.SIGTERM, lambda: path.exists() and path.read_text())
+    assert code == 143
+    stopped = re.search(r'stopped at step (\d+) by SIGTERM; the same command resumes', errors)
+    assert stopped, errors
+    assert last_checkpoint(experiment(), workdir)[1] == int(stopped[1]) < 11
+    train.run(experiment(), workdir)
+    assert f'Resuming at step {stopped[1]} of 11' in capsys.readouterr().out
+    assert_same_run(experiment(), workdir, reference)
+
+
+def test_a_first_ctrl_c_saves_the_step_and_stops(tmp_path):
+    interrupt = before_step(4, lambda: signal.raise_signal(signal.SIGINT))
+    with interrupt, pytest.raises(train.Interrupted) as caught:
+        train.run(experiment(), tmp_path)
+    assert caught.value.step == last_checkpoint(experiment(), tmp_path)[1] == 5
+
+
+def test_a_damaged_latest_checkpoint_costs_only_the_steps_since_the_one_before(
+    reference, tmp_path
+):
+    crash_after(8, experiment(), tmp_path)
+    folders = sorted((tmp_path / 'checkpoints' / 'steps').iterdir(), key=lambda p: int(p.name))
+    assert len(folders) == 2
+    file = max((p for p in folders[-1].rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    train.run(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+def test_the_number_of_threads_changes_nothing(reference, tmp_path):
+    what = experiment(data_threads=0)
+    crash_after(5, what, tmp_path)
+    train.run(experiment(data_threads=2), tmp_path)
+    assert_same_run(what, tmp_path, reference)
+
+
+def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, tmp_path, capsys):
+    workdir = tmp_path / 'run'
+    shutil.copytree(reference[0], workdir)
+    path = tmp_path / 'config.py'
+    path.write_text('from test_train import experiment as get_config\n')
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
+    argv = ['main', f'--config={path}', f'--workdir={workdir}']
+    assert main.main(argv) == 0
+    assert 'this run is finished' in capsys.readouterr().out
+    after = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ('changed', 'field'),
+    [
+        (experiment(epochs=4.0), 'config.epochs: 4.0 was 3.0'),
+        (experiment(optimizer=AdamW(learning_rate=0.02)), 'config.optimizer.learning_rate'),
+        (experiment(strategy=HeadThenAll()), 'config.strategy'),
+    ],
+)
+def test_the_folder_of_another_experiment_is_refused_naming_the_field(changed, field, reference):
+    with pytest.raises(ConfigError, match=re.escape(field)):
+        train.run(changed, reference[0])
+
+
+def test_a_config_json_cut_short_by_a_kill_does_not_break_the_next_run(tmp_path):
+    (tmp_path / 'config.json').write_text(config.to_json(experiment())[:100])
+    with contextlib.suppress(InputError):
+        train.run(experiment(epochs=0.1), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(diverged):
+    assert re.search(r'not finite at step [23] \(epoch 0\.\d+\)', diverged[1])
+
+
+def test_a_diverging_run_leaves_no_checkpoint_with_values_that_are_not_finite(diverged):
+    checkpoints = checkpoint.Checkpoints(diverged[0] / 'checkpoints')
+    job = jobs.setup(diverging())
+    shapes = jobs.checkpoint_shapes(job, job.phases[0])
+    for step in checkpoints.steps():
+        arrays, _ = checkpoints.restore(step, shapes)
+        for leaf in jax.tree.leaves(arrays):
+            assert np.isfinite(leaf).all(), f'step {step}'
+    checkpoints.close()
+
+
+def diverging():
+    """A run whose learning rate is far too high."""
+    return experiment(
+        optimizer=SGD(learning_rate=1e30), clip_norm=None, checkpoint_every_steps=1
+    )
+
+
+@pytest.fixture(scope='module')
+def diverged(tmp_path_factory):
+    """The folder of a diverging run, and its message."""
+    workdir = tmp_path_factory.mktemp('diverged')
+    with pytest.raises(train.NotFiniteError) as caught:
+        train.run(diverging(), workdir)
+    return workdir, str(caught.value)
+
+
+def test_without_a_validation_split_the_last_step_is_the_result(tmp_path):
+    what = experiment(validation_fraction=0.0, epochs=1.0, checkpoint_every_steps=None)
+    result = train.run(what, tmp_path)
+    assert result['val'] is None
+    assert result['step'] == result['steps'] == 5
+    assert result['test']['count'] == 21
+
+
+def test_the_result_is_that_of_the_best_validated_step(reference):
+    workdir, result = reference
+    validated = [record for record in records(workdir) if record['split'] == 'val']
+    best = max(validated, key=lambda r: (r['accuracy'], -r['loss'], r['step']))
+    assert result['step'] == best['step']
+    assert (result['val']['accuracy'], result['val']['loss']) == (best['accuracy'], best['loss'])
+
+
+def test_the_test_split_never_influences_what_is_chosen(reference, tmp_path):
+    what = experiment(data=Blobs(test_labels_shift=1), evaluate=('val', 'test'))
+    result = train.run(what, tmp_path)
+    assert (result['step'], result['val']) == (reference[1]['step'], reference[1]['val'])
+    found, wanted = (last_checkpoint(what, folder)[0] for folder in (tmp_path, reference[0]))
+    assert_identical(found, wanted)
+
+
+def test_config_json_reads_back_as_the_experiment(reference):
+    assert config.from_json((reference[0] / 'config.json').read_text()) == experiment()
+
+
+def test_result_json_has_what_a_reader_needs_to_compare_and_repeat_the_run(reference):
+    result = json.loads((reference[0] / 'result.json').read_text())
+    for split, count in (('val', 9), ('test', 21)):
+        found = result[split]
+        assert found['count'] == count
+        low, high = found['accuracy_interval']
+        assert 0 <= low <= found['accuracy'] <= high <= 1
+        assert found['accuracy'] <= found['top5_accuracy'] == 1
+        assert found['loss'] > 0
+    assert {'jax', 'flax', 'optax', 'numpy', 'tljax'} <= result['versions'].keys()
+    assert {'seed', 'device', 'device_count', 'git_revision'} <= result.keys()
+    assert result['wall_seconds'] > 0
+
+
+def test_every_record_says_step_epoch_phase_and_split(reference):
+    found = records(reference[0])
+    assert {(r['step'], r['split']) for r in found} == {
+        *((step, 'train') for step in (3, 5, 7, 10, 11)),
+        *((step, 'val') for step in (3, 7, 10, 11)),
+    }
+    for record in found:
+        assert record['phase'] == 0
+        assert record['epoch'] == pytest.approx(record['step'] * 8 / 27)
+        assert {'loss', 'accuracy', 'top5_accuracy', 'count'} <= record.keys()
+
+
+def test_training_records_count_every_image_since_the_record_before(reference):
+    found = [r['count'] for r in records(reference[0]) if r['split'] == 'train']
+    assert found == [24, 16, 16, 24, 8]
