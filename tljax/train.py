@@ -24,6 +24,7 @@ from tljax.state import TrainState
 
 CONFIG_FILE = 'config.json'
 RESULT_FILE = 'result.json'
+SPLITS_FILE = 'splits.json'
 
 
 class Interrupted(Exception):  # noqa: N818  (it is no error)
@@ -108,10 +109,25 @@ def _claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | No
 
 
 def _write_splits(job: Job, workdir: pathlib.Path) -> None:
-    """Which examples are in which split, by their ids, and the classes in order."""
-    ids = {name: split.ids.tolist() for name, split in job.splits.items()}
-    names = list(job.splits['train'].class_names)
-    report.write_json(workdir / 'splits.json', {'class_names': names, 'ids': ids})
+    """Which examples are in which split, by their ids, and the classes in order.
+
+    Raises:
+        ConfigError: the run began on other data.
+    """
+    content: dict[str, Any] = {'class_names': list(job.splits['train'].class_names)}
+    for name, split in job.splits.items():
+        content[name] = {'ids': split.ids.tolist(), 'labels': split.labels.tolist()}
+    path = workdir / SPLITS_FILE
+    if not path.exists():
+        report.write_json(path, content)
+        return
+    before = json.loads(path.read_text())
+    changed = [name for name in content if before.get(name) != content[name]]
+    if changed:
+        raise ConfigError(
+            f'{workdir}: the data is not what this run began with (changed: {", ".join(changed)}); '
+            'name another --workdir'
+        )
 
 
 def announce(job: Job, *, show_model: bool = True) -> None:
