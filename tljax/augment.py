@@ -39,6 +39,11 @@ class HorizontalFlip:
 
     probability: float = 0.5
 
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        fine = 0 <= self.probability <= 1
+        return [] if fine else [f'probability is {self.probability}, wanted 0 <= x <= 1']
+
     def __call__(
         self, key: jax.Array, images: jax.Array, targets: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -57,6 +62,15 @@ class RandomCrop:
 
     size_px: int
     pad_px: int = 0
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        found = []
+        if self.size_px < 1:
+            found.append(f'size_px is {self.size_px}, wanted more than 0')
+        if self.pad_px < 0:
+            found.append(f'pad_px is {self.pad_px}, wanted 0 or more')
+        return found
 
     def __call__(
         self, key: jax.Array, images: jax.Array, targets: jax.Array
@@ -93,6 +107,17 @@ class Affine:
     shear_degrees: float = 0.0
     scale_factor: float = 1.0
     shift_share: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        found = [
+            f'{name} is {getattr(self, name)}, wanted 0 or more'
+            for name in ('rotate_degrees', 'shear_degrees', 'shift_share')
+            if not getattr(self, name) >= 0
+        ]
+        if not self.scale_factor >= 1:
+            found.append(f'scale_factor is {self.scale_factor}, wanted 1 or more')
+        return found
 
     def __call__(
         self, key: jax.Array, images: jax.Array, targets: jax.Array

@@ -6,6 +6,7 @@ Imports neither JAX nor the rest of the package, so that `--help` answers at onc
 import dataclasses
 import difflib
 import enum
+import importlib.util
 import pathlib
 import sys
 import traceback
@@ -16,7 +17,6 @@ from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
-from ml_collections.config_flags import config_flags as parsers
 from ml_collections.config_flags import config_path
 
 
@@ -42,67 +42,90 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> Any:
     Raises:
         UsageError: an unknown flag, file or field, or a value of another type.
     """
-    argv = list(argv)
-    path = _config_path(argv)
+    path, words = _split(argv)
     config = _load(path)
-    problems = [line for name in _overrides(argv) if (line := _unknown_field(config, name))]
+    overrides = [name for word in words if (name := _field_of(word))]
+    problems = [line for name in overrides if (line := _unknown_field(config, name))]
     if problems:
         raise UsageError('\n'.join(problems))
-    config_flags.DEFINE_config_file('config', lock_config=False, flag_values=values, sys_argv=argv)
+    words = _joined(config, words)
+    ours = [word for word in words if _is_ours(config, word)]
+    theirs = [argv[0], *(word for word in words if word not in ours)]
     try:
-        rest = values(argv)[1:]
+        config_flags.DEFINE_config_dataclass('config', config, flag_values=values, sys_argv=theirs)
+        rest = values(theirs)[1:]
     except (flags.Error, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(_one_line(config, argv, error)) from error
+        raise UsageError(_one_line(config, words, error)) from error
     if rest:
         raise UsageError(f'{" ".join(rest)}: flags look like --name=value')
     config = values['config'].value
-    _read_none(config, _overrides(argv))
+    for word in ours:
+        _set(config, word)
     return config
 
 
 def config_name(argv: Sequence[str]) -> str:
     """The config file's name without folder and suffix, and its argument: `probe` or `probe-x`."""
-    path, _, argument = _config_path(argv).partition(':')
+    path, _, argument = _split(argv)[0].partition(':')
     return pathlib.Path(path).stem + (f'-{argument}' if argument else '')
 
 
-def _config_path(argv: Sequence[str]) -> str:
-    for i, word in enumerate(argv):
-        name, has_value, value = word.partition('=')
-        if name in ('--config', '-config'):
-            value = value if has_value else ''.join(argv[i + 1 : i + 2])
-            if value:
-                return value
-    raise UsageError('--config=FILE is missing; configs/quickstart.py is one to start with')
+def _split(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The config file (the last one named counts) and the other words."""
+    path, words, rest = '', [], list(argv[1:])
+    while rest:
+        name, has_value, value = (word := rest.pop(0)).partition('=')
+        if name not in ('--config', '-config'):
+            words.append(word)
+        elif has_value or rest:
+            path = value if has_value else rest.pop(0)
+    if not path:
+        raise UsageError('--config=FILE is missing; configs/quickstart.py is one to start with')
+    return path, words
 
 
 def _load(path: str) -> Any:
     """What `get_config()` returns; whatever is wrong with the file is said in a line."""
-    file = pathlib.Path(path.partition(':')[0])
+    name, _, argument = path.partition(':')
+    file = pathlib.Path(name)
     if not file.is_file():
-        folder = file.parent if file.parent.is_dir() else pathlib.Path('configs')
+        folder = next(f for f in (file, file.parent, pathlib.Path('configs')) if f.is_dir())
         known = [str(p) for p in sorted(folder.glob('*.py'))]
+        known = known or [str(p) for p in sorted(pathlib.Path('configs').glob('*.py'))]
         near = difflib.get_close_matches(str(file), known, n=3) or known
         raise UsageError(f'--config={path}: there is no such file; there is {", ".join(near)}')
     try:
-        return parsers.ConfigFileFlagParser('config', lock_config=False).parse(path)
+        spec = importlib.util.spec_from_file_location('config_file', file)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses that it defines look themselves up there
+        spec.loader.exec_module(module)
+        config = module.get_config(*([argument] if argument else []))
     except Exception as error:  # the file is a program of the user's and may raise anything
-        cause = error.__context__ or error
-        frames = traceback.extract_tb(cause.__traceback__)
-        own = [f for f in frames if pathlib.Path(f.filename).resolve() == file.resolve()]
-        where = f'{file}:{own[-1].lineno}' if own else str(file)
-        raise UsageError(f'{where}: {type(cause).__name__}: {cause}') from error
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise UsageError(f'{_place(file, error)}: {reason}') from error
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise UsageError(f'{file}: get_config() returned {config!r:.60}, wanted an Experiment')
+    return config
 
 
-def _overrides(argv: Sequence[str]) -> list[str]:
-    """The fields that are set on the command line: `optimizer.learning_rate`."""
-    names = []
-    for word in argv[1:]:
-        name = word.partition('=')[0].lstrip('-')
-        for prefix in ('config.', 'noconfig.'):
-            if word.startswith('-') and name.startswith(prefix):
-                names.append(name.removeprefix(prefix))
-    return names
+def _place(file: pathlib.Path, error: Exception) -> str:
+    """`file:line`, where the file had to do with an error."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f'{file}:{error.lineno}'
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if pathlib.Path(f.filename).resolve() == file.resolve()]
+    return f'{file}:{own[-1].lineno}' if own else str(file)
+
+
+def _field_of(word: str) -> str | None:
+    """The field that a word of the command line sets: `optimizer.learning_rate`."""
+    name = word.partition('=')[0]
+    for prefix in ('--config.', '-config.', '--noconfig.', '-noconfig.'):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return None
 
 
 def _unknown_field(config: Any, name: str) -> str | None:
@@ -135,40 +158,71 @@ def _unknown_field(config: Any, name: str) -> str | None:
     return None
 
 
-def _one_line(config: Any, argv: Sequence[str], error: Exception) -> str:
+def _joined(config: Any, words: Sequence[str]) -> list[str]:
+    """`--config.field value` as `--config.field=value`; switches stand alone."""
+    result, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        name = _field_of(word)
+        alone = name is None or '=' in word or _type(config, name) is bool
+        result.append(word if alone or not rest else f'{word}={rest.pop(0)}')
+    return result
+
+
+def _is_ours(config: Any, word: str) -> bool:
+    """Whether config_flags cannot set it: `none` where a field may be None; a tuple's element."""
+    name = _field_of(word)
+    if name is None:
+        return False
+    if name.endswith(']'):
+        return True
+    return word.endswith('=none') and type(None) in typing.get_args(_type(config, name))
+
+
+def _set(config: Any, word: str) -> None:
+    name, text = _field_of(word), word.partition('=')[2]
+    assert name is not None
+    if not name.endswith(']'):
+        config_path.set_value(name, config, None)
+        return
+    holder, _, index = name.removesuffix(']').rpartition('[')
+    items = list(config_path.get_value(holder, config))
+    kind = type(items[int(index)])
+    try:
+        items[int(index)] = kind(text)
+    except ValueError:
+        raise UsageError(f'{word}: wanted {kind.__name__}') from None
+    config_path.set_value(holder, config, tuple(items))
+
+
+def _type(config: Any, name: str) -> Any:
+    return config_path.get_type(name, config, normalize=False)
+
+
+def _one_line(config: Any, words: Sequence[str], error: Exception) -> str:
     """An error of the flag parser in a line, with what the field takes."""
     text = ' '.join(str(error).split())
-    for name in _overrides(argv):
-        words = [w for w in argv if w.lstrip('-').partition('=')[0] == f'config.{name}']
-        if words and (f'config.{name}=' in text or f'config.{name}:' in text):
-            return f'{words[-1]}: wanted {_wanted(config, name)}'
+    for word in words:
+        name = _field_of(word)
+        if name and (f'config.{name}=' in text or f'config.{name}:' in text):
+            return f'{word}: wanted {_wanted(_type(config, name))}'
     return text.removeprefix('FATAL Flags parsing error: ')
 
 
-def _wanted(config: Any, name: str) -> str:
-    """The type of a field, in words."""
-    kind = config_path.get_type(name, config, normalize=False)
+def _wanted(kind: Any) -> str:
+    """A type, in words."""
     arguments = [a for a in typing.get_args(kind) if a is not type(None)]
     optional = len(arguments) < len(typing.get_args(kind))
     if typing.get_origin(kind) in (typing.Union, types.UnionType) and len(arguments) == 1:
         kind = arguments[0]
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return f'one of {", ".join(member.name.lower() for member in kind)}'
-    text = getattr(kind, '__name__', str(kind)) if not typing.get_args(kind) else str(kind)
+    text = str(kind) if typing.get_args(kind) else getattr(kind, '__name__', str(kind))
     return f'{text} or none' if optional else text
-
-
-def _read_none(config: Any, names: Sequence[str]) -> None:
-    """Makes None of the word `none` where a field may be None; the parser leaves it a string."""
-    for name in names:
-        kind = config_path.get_type(name, config, normalize=False)
-        value = config_path.get_value(name, config)
-        if value == 'none' and type(None) in typing.get_args(kind):
-            config_path.set_value(name, config, None)
 
 
 def fail(message: str) -> typing.NoReturn:
     """Prints a message to stderr and exits with 2."""
-    for line in message.splitlines():
-        print(f'error: {line}' if not line.startswith(' ') else line, file=sys.stderr)
+    first, *rest = message.splitlines()
+    print('\n'.join([f'error: {first}', *rest]), file=sys.stderr)
     sys.exit(2)

@@ -4,9 +4,9 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from tljax import config, report, strategies, train, tree
 from tljax import job as jobs
-from tljax import report, strategies, train, tree
-from tljax.config import ConfigError, Experiment
+from tljax.config import Experiment
 
 
 def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -19,8 +19,7 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, An
     Returns:
         The content of each one's result.json, `{name: result}`, the experiment's first.
     """
-    if not isinstance(experiment, Experiment):
-        raise ConfigError(f'get_config() returned {type(experiment).__name__}, wanted Experiment')
+    config.validate(experiment)
     results = {strategies.name_of(experiment.strategy): train.run(experiment, workdir)}
     for strategy in experiment.baselines:
         name = strategies.name_of(strategy)

@@ -61,6 +61,7 @@ class Experiment:
 
 # A run may be resumed with other values of these: they change no result.
 HARMLESS = ('data_threads', 'baselines')
+ABSENT = 'absent'  # what a field is in the record of code that did not have it
 
 
 def validate(experiment: Experiment) -> None:
@@ -72,6 +73,8 @@ def validate(experiment: Experiment) -> None:
     Raises:
         ConfigError: with a line for each problem.
     """
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(f'get_config() returned {experiment!r:.60}, wanted an Experiment')
     found = _type_problems('config', experiment) + _range_problems(experiment)
     found += _nested_problems('config', experiment)
     if found:
@@ -95,8 +98,7 @@ def _range_problems(e: Experiment) -> list[str]:
     for name in ('seed', 'data_threads'):
         if isinstance(getattr(e, name), int) and getattr(e, name) < 0:
             found.append(f'config.{name} is {getattr(e, name)}, wanted 0 or more')
-    unknown = set(e.evaluate) - {'val', 'test'}
-    if unknown:
+    if _fits(e.evaluate, tuple[str, ...]) and set(e.evaluate) - {'val', 'test'}:
         found.append(f"config.evaluate is {e.evaluate}, wanted any of ('val', 'test')")
     return found
 
@@ -106,7 +108,7 @@ def _nested_problems(path: str, value: Any) -> list[str]:
     if isinstance(value, tuple):
         parts = [_nested_problems(f'{path}[{i}]', item) for i, item in enumerate(value)]
         return [line for part in parts for line in part]
-    if not dataclasses.is_dataclass(value):
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return []
     own = [] if _type_problems(path, value) else getattr(value, 'problems', list)()
     found = [f'{path}.{line}' for line in own]
@@ -125,8 +127,13 @@ def _type_problems(path: str, value: Any) -> list[str]:
                 f'{path}.{field.name} is {inner!r:.80} ({type(inner).__name__}), '
                 f'wanted {type_text(field.type)}'
             )
-        elif dataclasses.is_dataclass(inner) and not isinstance(inner, type):
-            found += _type_problems(f'{path}.{field.name}', inner)
+            continue
+        inside = {f'{path}.{field.name}': inner}
+        if isinstance(inner, tuple):
+            inside = {f'{path}.{field.name}[{i}]': item for i, item in enumerate(inner)}
+        for place, item in inside.items():
+            if dataclasses.is_dataclass(item) and not isinstance(item, type):
+                found += _type_problems(place, item)
     return found
 
 
@@ -170,9 +177,12 @@ def from_json(text: str) -> Experiment:
         ConfigError: a class it names can no longer be imported or has other fields.
     """
     try:
-        return _decode(json.loads(text))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        experiment = _decode(json.loads(text))
+        if not isinstance(experiment, Experiment):
+            raise TypeError(f'it holds {experiment!r:.60}, no Experiment')
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f'this config.json was written by other code: {error}') from error
+    return experiment
 
 
 def difference(ours: str, theirs: str) -> list[str]:
@@ -186,15 +196,24 @@ def difference(ours: str, theirs: str) -> list[str]:
 
 
 def _differences(path: str, one: Any, two: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+    same_class = isinstance(one, dict) and isinstance(two, dict) and _kind(one) == _kind(two)
+    if same_class:
         prefix = f'{path}.' if path else ''
-        parts = [_differences(f'{prefix}{key}', one[key], two[key]) for key in one]
+        keys = [*one, *(key for key in two if key not in one)]
+        parts = [
+            _differences(f'{prefix}{key}', one.get(key, ABSENT), two.get(key, ABSENT))
+            for key in keys
+        ]
     elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         pairs = zip(one, two, strict=True)
         parts = [_differences(f'{path}[{i}]', a, b) for i, (a, b) in enumerate(pairs)]
     else:
         return [] if one == two else [(path, one, two)]
     return [line for part in parts for line in part]
+
+
+def _kind(encoded: dict[str, Any]) -> Any:
+    return encoded.get('class', encoded.get('enum'))
 
 
 def _encode(value: Any) -> Any:
@@ -219,8 +238,13 @@ def _decode(value: Any) -> Any:
 
 
 def _resolve(name: str) -> Any:
+    """The dataclass or enum of that name; nothing else, as the file may be somebody else's."""
     module, _, qualname = name.partition(':')
     found = importlib.import_module(module)
     for part in qualname.split('.'):
         found = getattr(found, part)
+    if not isinstance(found, type) or not (
+        dataclasses.is_dataclass(found) or issubclass(found, enum.Enum)
+    ):
+        raise TypeError(f'{name} is no class of a config')
     return found

@@ -29,7 +29,7 @@ def classification(
     num_classes = logits.shape[-1]
     own = jnp.take_along_axis(logits, labels[:, None], -1)
     # Ties count against the network, so that constant or NaN logits are never right.
-    rank = (~(logits < own)).sum(-1) - 1
+    rank = jnp.where(jnp.isnan(own[:, 0]), num_classes, (~(logits < own)).sum(-1) - 1)
     correct = mask & (rank == 0)
     return {
         'loss': jnp.where(mask, losses, 0.0).sum(),

@@ -6,6 +6,7 @@ enters the norm that clipping compares.
 """
 
 import dataclasses
+import math
 from collections.abc import Hashable, Sequence
 
 import optax
@@ -66,6 +67,8 @@ class AdamW:
         for name in ('b1', 'b2'):
             if not 0 <= getattr(self, name) < 1:
                 found.append(f'{name} is {getattr(self, name)}, wanted 0 <= x < 1')
+        if not 0 < self.epsilon < math.inf:
+            found.append(f'epsilon is {self.epsilon}, wanted more than 0, and finite')
         return found
 
     def transform(
@@ -120,9 +123,7 @@ def label(rule: Rule) -> str:
     if not rule.train:
         return FROZEN
     scales = {'learning rate': rule.learning_rate_scale, 'weight decay': rule.weight_decay_scale}
-    return (
-        ', '.join(f'{name} × {scale:g}' for name, scale in scales.items() if scale != 1) or TRAINED
-    )
+    return ', '.join(f'{name} × {scale}' for name, scale in scales.items() if scale != 1) or TRAINED
 
 
 def trained(labels: Params) -> Params:
@@ -169,8 +170,8 @@ def _group(
 
 def _rate_problems(learning_rate: float, weight_decay: float) -> list[str]:
     found = []
-    if learning_rate <= 0:
-        found.append(f'learning_rate is {learning_rate}, wanted more than 0')
-    if weight_decay < 0:
-        found.append(f'weight_decay is {weight_decay}, wanted 0 or more')
+    if not 0 < learning_rate < math.inf:
+        found.append(f'learning_rate is {learning_rate}, wanted more than 0, and finite')
+    if not 0 <= weight_decay < math.inf:
+        found.append(f'weight_decay is {weight_decay}, wanted 0 or more, and finite')
     return found

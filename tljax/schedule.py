@@ -5,6 +5,7 @@ need not be whole, and n epochs show every example exactly n times.
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 import optax
@@ -12,7 +13,19 @@ import optax
 
 def steps(epochs: float, examples: int, batch_size: int) -> int:
     """The number of steps that show `examples` images `epochs` times, rounded up."""
-    return max(1, -int(-epochs * examples // batch_size))
+    return max(1, _whole_steps(epochs * examples / batch_size))
+
+
+def marks(every_epochs: float, steps_per_epoch: float, total_steps: int) -> frozenset[int]:
+    """The steps after which something falls due every so many epochs, and the last one."""
+    every = every_epochs * steps_per_epoch
+    due = {max(1, _whole_steps((n + 1) * every)) for n in range(int(total_steps / every))}
+    return frozenset({step for step in due if step < total_steps} | {total_steps})
+
+
+def _whole_steps(steps: float) -> int:
+    """Rounded up, but for what floating-point arithmetic added to a whole number."""
+    return math.ceil(steps - 1e-6)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -90,11 +103,3 @@ def _with_warmup(schedule: optax.Schedule, warmup_steps: float) -> optax.Schedul
 
 def _warmup_problems(warmup_epochs: float) -> list[str]:
     return [] if warmup_epochs >= 0 else [f'warmup_epochs is {warmup_epochs}, wanted 0 or more']
-
-
-def marks(every_epochs: float, steps_per_epoch: float, total_steps: int) -> frozenset[int]:
-    """The steps after which something falls due every so many epochs, and the last one."""
-    every = every_epochs * steps_per_epoch
-    count = int(total_steps / every)
-    due = {max(1, round((n + 1) * every)) for n in range(count)}
-    return frozenset(due | {total_steps}) - {n for n in due if n > total_steps}

@@ -58,6 +58,19 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        found = []
+        if self.size_px < 1:
+            found.append(f'size_px is {self.size_px}, wanted more than 0')
+        elif self.size_px > self.resize_px:
+            found.append(f'size_px is {self.size_px}, wanted at most resize_px, {self.resize_px}')
+        if len(self.mean) != 3:
+            found.append(f'mean is {self.mean}, wanted three values')
+        if len(self.std) != 3 or min(self.std) <= 0:
+            found.append(f'std is {self.std}, wanted three values more than 0')
+        return found
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -142,6 +155,15 @@ class Rule:
     weight_decay_scale: float = 1.0
 
 
+@runtime_checkable
+class Schedule(Protocol):
+    """A learning rate over time, as a multiplier of the optimizer's."""
+
+    def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
+        """A function of the step within the phase (0 is the first) to a factor >= 0."""
+        ...
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Phase:
     """A stretch of training with one table of rules; the first rule that matches a leaf decides.
@@ -151,7 +173,7 @@ class Phase:
 
     rules: tuple[Rule, ...]
     epochs: float | None = None
-    schedule: 'Schedule | None' = None
+    schedule: Schedule | None = None
 
 
 @runtime_checkable
@@ -165,15 +187,6 @@ class Strategy(Protocol):
 
     def phases(self, stages: Sequence[str]) -> tuple[Phase, ...]:
         """The phases, given the names of the model's stages in forward order."""
-        ...
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """A learning rate over time, as a multiplier of the optimizer's."""
-
-    def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
-        """A function of the step within the phase (0 is the first) to a factor >= 0."""
         ...
 
 

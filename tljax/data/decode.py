@@ -1,7 +1,6 @@
 """From an encoded image to RGB, and from RGB to the canvas a network reads."""
 
 import pathlib
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -32,15 +31,24 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         ImageError: the file is missing, damaged, empty or not an image.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns of a decompression bomb below twice its limit.
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            warnings.filterwarnings('ignore', category=UserWarning, module='PIL')
-            with Image.open(path) as image:
-                return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+        with Image.open(path) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                # Pillow itself only warns, below twice its limit.
+                raise ImageError(f'{image.width} x {image.height} px are over {limit} pixels')
+            return np.asarray(to_rgb(_upright(image)))
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = str(error).replace(repr(str(path)), 'the file') or type(error).__name__
         raise ImageError(f'{path}: not a readable image: {reason}') from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; as it is, where that block cannot be read."""
+    image.load()  # a damaged image is not to be taken for a damaged block
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the parser of EXIF blocks raises nearly anything
+        return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -52,9 +60,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith('I;16') or image.mode in ('I', 'F'):
         gray = np.asarray(image, np.float64)
         # Integers are 16 bits deep; floating-point gray is taken to lie in [0, 1], or in [0, 255].
-        top = 1.0 if image.mode == 'F' and gray.max(initial=0.0) <= 1.0 else 255.0
-        top = top if image.mode == 'F' else 65535.0
-        scaled = np.clip(np.nan_to_num(gray) * (255.0 / top), 0, 255)
+        largest = gray[np.isfinite(gray)].max(initial=0.0)
+        gray = np.nan_to_num(gray, posinf=largest, neginf=0.0)
+        top = 65535.0 if image.mode != 'F' else 1.0 if largest <= 1.0 else 255.0
+        scaled = np.clip(gray * (255.0 / top), 0, 255)
         return Image.fromarray(np.round(scaled).astype(np.uint8)).convert('RGB')
     if image.has_transparency_data:
         image = image.convert('RGBA')
@@ -78,6 +87,7 @@ def to_canvas(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         [resize_px, resize_px, 3] uint8.
     """
     target = preprocessing.resize_px
+    image = _without_ends(image)
     height, width = image.shape[:2]
     short, long = min(height, width), max(height, width)
     scaled_long = int(target * long / short)
@@ -87,3 +97,11 @@ def to_canvas(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         image = np.asarray(Image.fromarray(image).resize(size, resampling))
     top, left = (round((n - target) / 2) for n in image.shape[:2])
     return image[top : top + target, left : left + target]
+
+
+def _without_ends(image: np.ndarray) -> np.ndarray:
+    """A sliver's middle, of which only the centre is kept: 1 x 5000 px would grow to gigabytes."""
+    height, width = image.shape[:2]
+    longest = 16 * min(height, width)
+    top, left = (max(0, (n - longest) // 2) for n in (height, width))
+    return image[top : height - top, left : width - left]

@@ -35,17 +35,18 @@ class Folder:
                 split only; all of it in one message.
         """
         root = pathlib.Path(self.path).expanduser()
-        missing = [name for name in ('train', 'test') if not (root / name).is_dir()]
-        if missing:
-            there = sorted(p.name for p in root.iterdir()) if root.is_dir() else 'no such folder'
+        there = {name for name in SPLITS if (root / name).is_dir()}
+        listed = sorted(p.name for p in root.iterdir()) if root.is_dir() else 'no such folder'
+        missing = [name for name in ('train', 'test') if name not in there]
+        problems = [f'missing {missing}, found {listed}'] if missing else []
+        if 'train' not in there:
             raise FolderError(
-                f'{root}: wanted {root}/train/<class>/* and {root}/test/<class>/*; '
-                f'missing {missing}, found {there}'
+                f'{root}: wanted train/<class>/* and test/<class>/* in it; {problems[0]}'
             )
         classes = _folders(root / 'train')
-        problems, result, first_id = [], {}, 0
+        result, first_id = {}, 0
         for split in SPLITS:
-            if (root / split).is_dir():
+            if split in there:
                 files, found = _list_split(root / split, classes)
                 problems += found
                 result[split] = _examples(files, classes, first_id)
@@ -75,7 +76,9 @@ def _list_split(
         paths = sorted(
             path
             for path in (folder / name).rglob('*')
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith('.')
+            if path.suffix.lower() in SUFFIXES
+            and not any(part.startswith('.') for part in path.relative_to(folder).parts)
+            and not path.is_dir()
         )
         if not paths and folder.name == 'train':
             problems.append(f'{folder / name}: no image in it ({", ".join(SUFFIXES)})')

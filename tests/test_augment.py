@@ -1,0 +1,229 @@
+"""Augmentation: what it keeps, what it depends on, and what it does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tljax import augment
+from tljax.augment import Affine, HorizontalFlip, RandomCrop
+from tljax.types import InputError
+
+B, H, W = 6, 9, 7
+STRONG = Affine(rotate_degrees=40, shear_degrees=20, scale_factor=1.5, shift_share=0.2)
+ALL = [HorizontalFlip(), RandomCrop(size_px=5), RandomCrop(size_px=7, pad_px=2), STRONG]
+IDS = ['flip', 'crop', 'padded crop', 'affine']
+SHAPES = dict(zip(IDS, [(H, W), (5, 5), (7, 7), (H, W)], strict=True))
+each = pytest.mark.parametrize('name', IDS)
+TARGETS = jnp.eye(B)
+
+
+def jitted(augmentation):
+    """An augmentation as the train step runs it."""
+    return jax.jit(lambda key, images, targets: augmentation(key, images, targets))
+
+
+BY_NAME = {name: jitted(augmentation) for name, augmentation in zip(IDS, ALL, strict=True)}
+
+
+def keys(count=B, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def noise(count=B, height=H, width=W, seed=0):
+    """[count, height, width, 3] float32 in [0, 255]."""
+    values = np.random.default_rng(seed).uniform(0, 255, (count, height, width, 3))
+    return jnp.asarray(values, jnp.float32)
+
+
+def ramp(axis, side=21):
+    """[1, side, side, 3] whose value is the row (axis 0) or the column (axis 1)."""
+    place = np.indices((side, side))[axis].astype(np.float32)
+    return np.stack([place] * 3, -1)[None]
+
+
+def views(augmentation, image, count):
+    """`count` views of one image [1, H, W, 3], each under its own key."""
+    images = np.repeat(image, count, 0)
+    return np.asarray(jitted(augmentation)(keys(count), images, jnp.zeros((count, 1)))[0])
+
+
+@each
+def test_shape_and_type_are_kept_but_for_the_crop(name):
+    images, _ = BY_NAME[name](keys(), noise(), TARGETS)
+    assert (images.shape, images.dtype) == ((B, *SHAPES[name], 3), jnp.float32)
+
+
+@each
+def test_targets_are_kept(name):
+    np.testing.assert_array_equal(BY_NAME[name](keys(), noise(), TARGETS)[1], TARGETS)
+
+
+@each
+@settings(deadline=None, max_examples=25)
+@given(images=arrays(np.float32, (B, H, W, 3), elements=st.floats(0, 255, width=32)))
+def test_values_stay_within_the_range_of_their_image(name, images):
+    found, _ = BY_NAME[name](keys(), images, TARGETS)
+    axes, slack = (1, 2, 3), 1e-4
+    assert (found.min(axes) >= images.min(axes) - slack).all()
+    assert (found.max(axes) <= images.max(axes) + slack).all()
+
+
+@each
+def test_a_view_depends_on_its_key_and_not_on_its_place(name):
+    order = np.random.default_rng(1).permutation(B)
+    images, _ = BY_NAME[name](keys(), noise(), TARGETS)
+    moved, _ = BY_NAME[name](keys()[order], noise()[order], TARGETS)
+    np.testing.assert_allclose(moved, images[order], atol=1e-3)
+
+
+@each
+def test_a_view_does_not_depend_on_the_rest_of_the_batch(name):
+    others = noise(seed=1).at[2].set(noise()[2])
+    images, _ = BY_NAME[name](keys(), noise(), TARGETS)
+    among_others, _ = BY_NAME[name](keys(seed=1).at[2].set(keys()[2]), others, TARGETS)
+    np.testing.assert_allclose(among_others[2], images[2], atol=1e-3)
+
+
+@each
+def test_a_view_is_the_same_in_a_batch_of_one(name):
+    images, _ = BY_NAME[name](keys(), noise(), TARGETS)
+    alone, _ = BY_NAME[name](keys()[3:4], noise()[3:4], TARGETS[3:4])
+    np.testing.assert_allclose(alone[0], images[3], atol=1e-3)
+
+
+@each
+def test_other_keys_give_other_views(name):
+    images = jnp.repeat(noise(1), B, 0)
+    found, _ = BY_NAME[name](keys(), images, TARGETS)
+    assert len(np.unique(np.asarray(found), axis=0)) > 1
+
+
+def test_a_flip_that_is_certain_is_exact():
+    images, _ = HorizontalFlip(probability=1.0)(keys(), noise(), TARGETS)
+    np.testing.assert_array_equal(images, noise()[:, :, ::-1])
+
+
+def test_a_flip_that_is_impossible_is_none():
+    images, _ = HorizontalFlip(probability=0.0)(keys(), noise(), TARGETS)
+    np.testing.assert_array_equal(images, noise())
+
+
+@pytest.mark.parametrize('probability', [0.2, 0.5])
+def test_flips_are_as_frequent_as_asked_for(probability):
+    found = views(HorizontalFlip(probability=probability), ramp(1), 1000)
+    flipped = found[:, 0, 0, 0] > 0
+    assert flipped.mean() == pytest.approx(probability, abs=0.05)
+
+
+@pytest.mark.parametrize('pad_px', [0, 2])
+def test_crops_are_windows_of_the_padded_image_and_all_of_them(pad_px):
+    image, size = noise(1, 5, 6), 4
+    pad = (pad_px, pad_px)
+    padded = np.pad(image[0], (pad, pad, (0, 0)), mode='edge')
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size, 3))
+    wanted = np.unique(windows.reshape(-1, size, size, 3), axis=0)
+    found = views(RandomCrop(size_px=size, pad_px=pad_px), image, 600)
+    np.testing.assert_array_equal(np.unique(found, axis=0), wanted)
+
+
+def test_a_crop_of_the_whole_image_is_the_image():
+    images, _ = RandomCrop(size_px=H)(keys(), noise(width=H), TARGETS)
+    np.testing.assert_array_equal(images, noise(width=H))
+
+
+@pytest.mark.parametrize(('height', 'width'), [(4, 9), (9, 4)])
+def test_a_crop_larger_than_the_padded_image_is_refused(height, width):
+    with pytest.raises(InputError, match=rf'size_px is 7, .* {height + 2} x {width + 2} px'):
+        RandomCrop(size_px=7, pad_px=1)(keys(), noise(B, height, width), TARGETS)
+
+
+@pytest.mark.parametrize(('height', 'width'), [(9, 7), (8, 8), (1, 5)])
+def test_an_affine_map_without_strength_changes_no_bit(height, width):
+    images = noise(B, height, width)
+    np.testing.assert_array_equal(jitted(Affine())(keys(), images, TARGETS)[0], images)
+
+
+@each
+def test_one_colour_stays_that_colour(name):
+    found, _ = BY_NAME[name](keys(), np.full((B, H, W, 3), 200, np.float32), TARGETS)
+    np.testing.assert_allclose(found, 200, atol=1e-4)
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+def test_a_shift_is_at_most_its_share_of_the_side(axis):
+    found = views(Affine(shift_share=0.2), ramp(axis), 200)[..., 0]
+    moved = found[:, 10, 10] - 10
+    assert np.abs(moved).max() <= 0.2 * 21 + 1e-4
+    assert moved.min() < -3 < 3 < moved.max()
+
+
+def test_a_rotation_keeps_the_centre():
+    image = noise(1, 21, 21)
+    found = views(Affine(rotate_degrees=40), image, 20)
+    np.testing.assert_allclose(found[:, 10, 10], np.repeat(image[:, 10, 10], 20, 0), atol=1e-2)
+
+
+def slopes(found):
+    """By how much views [N, H, W] of a ramp rise at the centre, down and to the right."""
+    return found[:, 11, 10] - found[:, 10, 10], found[:, 10, 11] - found[:, 10, 10]
+
+
+def test_a_rotation_is_at_most_its_angle_both_ways():
+    down, right = slopes(views(Affine(rotate_degrees=40), ramp(0), 200)[..., 0])
+    degrees = np.rad2deg(np.arctan2(right, down))
+    assert np.abs(degrees).max() <= 40.001
+    assert degrees.min() < -30 < 30 < degrees.max()
+    np.testing.assert_allclose(np.hypot(down, right), 1, atol=1e-4)
+
+
+def test_a_scale_is_at_most_its_factor_both_ways():
+    down, right = slopes(views(Affine(scale_factor=1.5), ramp(0), 200)[..., 0])
+    assert down.min() >= 1 / 1.5001
+    assert down.max() <= 1.5001
+    assert down.min() < 0.75 < 1.35 < down.max()
+    np.testing.assert_allclose(right, 0, atol=1e-4)
+
+
+def test_a_shear_is_horizontal_and_at_most_its_angle():
+    affine = Affine(shear_degrees=20)
+    down, right = slopes(views(affine, ramp(1), 200)[..., 0])
+    degrees = np.rad2deg(np.arctan(down))
+    assert np.abs(degrees).max() <= 20.001
+    assert degrees.min() < -15 < 15 < degrees.max()
+    np.testing.assert_allclose(right, 1, atol=1e-4)
+    np.testing.assert_allclose(views(affine, ramp(0), 20)[:, 10, 10], 10, atol=1e-4)
+
+
+def test_what_comes_in_from_outside_is_the_edge():
+    """A shift of a ramp repeats its first or its last row, and invents no value."""
+    found = views(Affine(shift_share=0.2), ramp(0), 50)[..., 10, 0]
+    down = found[:, 10] < 10
+    np.testing.assert_array_equal(found[down, 0], 0)
+    np.testing.assert_array_equal(found[~down, -1], 20)
+
+
+def test_no_augmentation_keeps_everything():
+    images, targets = augment.apply((), keys(), noise(), TARGETS)
+    np.testing.assert_array_equal(images, noise())
+    np.testing.assert_array_equal(targets, TARGETS)
+
+
+def test_each_augmentation_of_a_list_draws_for_itself():
+    """Two flips under one key would undo each other."""
+    twice = (HorizontalFlip(), HorizontalFlip())
+    images = noise(40)
+    found, _ = augment.apply(twice, keys(40), images, jnp.zeros((40, 1)))
+    unchanged = (np.asarray(found) == np.asarray(images)).all((1, 2, 3))
+    assert 5 < unchanged.sum() < 35
+
+
+def test_augmentations_are_applied_in_their_order():
+    """Only before the crop is there something beyond it to flip in."""
+    flip, crop = HorizontalFlip(probability=1.0), RandomCrop(size_px=H)
+    flip_first, _ = augment.apply((flip, crop), keys(), noise(width=H + 9), TARGETS)
+    crop_first, _ = augment.apply((crop, flip), keys(), noise(width=H + 9), TARGETS)
+    assert not np.array_equal(flip_first, crop_first)

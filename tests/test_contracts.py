@@ -1,0 +1,346 @@
+"""Every extension point that the package ships, found by looking, keeps its contract."""
+
+import copy
+import dataclasses
+import importlib
+import inspect
+import math
+import pkgutil
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import tljax.backbones
+import tljax.data
+from tljax import augment, config, losses, optim, port, schedule, strategies, tree, types
+from tljax import model as models
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.config import Experiment
+from tljax.types import InputError, Phase, Preprocessing, Rule
+
+# What has no default, or does nothing by default, is tried with these.
+ARGUMENTS = {
+    'FreezeBelow': {'stage': 'stage2'},
+    'FineTune': {'learning_rate_scale': 0.5, 'backbone_scale': 0.1},
+    'RandomCrop': {'size_px': 6, 'pad_px': 2},
+    'Affine': {
+        'rotate_degrees': 20.0, 'shear_degrees': 20.0, 'scale_factor': 1.5, 'shift_share': 0.2
+    },
+    'Constant': {'warmup_epochs': 1.5},
+    'Step': {'warmup_epochs': 0.5, 'every_epochs': 1.5},
+    'Cosine': {'warmup_epochs': 2.0},
+    'CrossEntropy': {'label_smoothing': 0.1},
+    'Folder': {'path': 'folder'},
+}  # fmt: skip
+MODULES = {
+    'backbone': tljax.backbones,
+    'source': tljax.data,
+    'strategy': strategies,
+    'augmentation': augment,
+    'schedule': schedule,
+    'optimizer': optim,
+    'loss': losses,
+}
+CLASSES = 3
+
+
+def methods_of(protocol):
+    """The names of the methods that a contract asks for."""
+    return {
+        name
+        for name, value in vars(protocol).items()
+        if inspect.isfunction(value) and (name == '__call__' or not name.startswith('_'))
+    }
+
+
+def found(kind):
+    """The dataclasses in a module or in the files of a folder that fulfil a contract."""
+    home = MODULES[kind]
+    wanted = methods_of(getattr(types, kind.capitalize()))
+    names = [f'{home.__name__}.{m.name}' for m in pkgutil.iter_modules(getattr(home, '__path__', ()))]
+    for module in map(importlib.import_module, names or [home.__name__]):
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and dataclasses.is_dataclass(value) and all(hasattr(value, n) for n in wanted):
+                yield value
+
+
+def made(value):
+    """An instance of a discovered class; one that needs arguments has them in `ARGUMENTS`."""
+    return value(**ARGUMENTS.get(value.__name__, {}))
+
+
+def every(*kinds):
+    """Runs a test on an instance of every discovered class of some kinds."""
+    classes = [value for kind in kinds for value in found(kind)]
+    parameters = [pytest.param(made(value), id=value.__name__) for value in classes]
+    return pytest.mark.parametrize('one', parameters)
+
+
+@pytest.mark.parametrize('kind', MODULES)
+def test_each_kind_is_found_and_fulfils_its_protocol(kind):
+    classes = list(found(kind))
+    assert classes
+    assert all(isinstance(made(one), getattr(types, kind.capitalize())) for one in classes)
+
+
+@pytest.mark.parametrize(
+    'one',
+    [
+        Experiment, Preprocessing, Rule, Phase,
+        *(value for kind in MODULES for value in found(kind)),
+    ],
+    ids=lambda value: value.__name__,
+)  # fmt: skip
+class TestConfigDataclass:
+    """What overrides on the command line need (FACTS.md, ml_collections)."""
+
+    def test_it_has_slots_so_that_typing_errors_are_caught(self, one):
+        assert '__slots__' in vars(one)
+        assert not one.__dataclass_params__.frozen
+
+    def test_its_fields_are_given_by_name(self, one):
+        assert all(field.kw_only for field in dataclasses.fields(one))
+
+    def test_it_says_what_it_is(self, one):
+        assert inspect.getdoc(one)
+        assert not inspect.getdoc(one).startswith(f'{one.__name__}(')  # dataclass's own
+
+    def test_its_annotations_are_types_that_overrides_can_parse(self, one):
+        kinds = [field.type for field in dataclasses.fields(one)]
+        assert not [kind for kind in kinds if isinstance(kind, str)]
+        assert not [kind for kind in kinds if typing.get_origin(kind) is typing.Literal]
+        assert '__post_init__' not in vars(one)
+
+
+@every(*MODULES)
+def test_a_config_object_can_be_copied_deeply(one):
+    twin = copy.deepcopy(one)
+    assert twin == one
+    assert twin is not one
+
+
+@every(*MODULES)
+def test_a_config_object_survives_json(one):
+    experiment = Experiment(
+        backbone=ResNetSmall(),
+        data=tljax.data.digits.Digits(),
+        strategy=strategies.LinearProbe(),
+        optimizer=optim.SGD(),
+        baselines=(one,),  # JSON does not look at what a field is for
+    )
+    assert config.from_json(config.to_json(experiment)) == experiment
+
+
+@every(*MODULES)
+def test_a_config_object_finds_nothing_wrong_with_itself(one):
+    assert getattr(one, 'problems', list)() == []
+
+
+@every('backbone')
+def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
+    names = list(one.stages())
+    assert names
+    assert models.HEAD not in names
+    assert all(name.isidentifier() for name in names)
+    assert list(one.stages()) == names
+
+
+@every('backbone')
+@pytest.mark.parametrize('trains', [False, True])
+def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
+    small = Preprocessing(size_px=64, resize_px=64)
+    model = models.build(one, CLASSES, preprocessing=small)
+    params, stats = models.shapes(model)
+
+    def forward(params, stats, images):
+        live, key = (model.names, jax.random.key(0)) if trains else ((), None)
+        return models.run(model, params, stats, images, live=live, dropout_key=key)
+
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    logits, after = jax.eval_shape(forward, params, stats, images)
+    assert (logits.shape, logits.dtype) == ((2, CLASSES), jnp.float32)
+    assert tree.flatten(after).keys() == tree.flatten(stats).keys()
+
+
+@every('backbone')
+def test_the_port_table_of_a_backbone_names_every_leaf_once_and_reads_it_back(one):
+    params, stats = models.shapes(models.build(one, CLASSES))
+    leaves = tree.flatten({'params': params, 'batch_stats': stats})
+    zeros = {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in leaves.items()}
+    foreign = port.to_foreign(zeros, one.port_rules())
+    assert len(foreign) == len(leaves)
+    back = port.to_ours(foreign, one.port_rules(), leaves)
+    assert {path: leaf.shape for path, leaf in back.items()} == {
+        path: leaf.shape for path, leaf in leaves.items()
+    }
+
+
+@every('backbone')
+def test_a_backbone_expects_images_that_its_canvas_holds(one):
+    expected = one.preprocessing()
+    assert 0 < expected.size_px <= expected.resize_px
+    assert len(expected.mean) == len(expected.std) == 3
+    assert all(0 <= mean <= 1 for mean in expected.mean)
+    assert all(0 < std <= 1 for std in expected.std)
+
+
+@every('backbone')
+def test_a_backbone_starts_from_random_weights_unless_told(one):
+    assert one.weights is None
+
+
+@pytest.fixture(scope='module')
+def small():
+    """The stages' names and the parameters' shapes of a small network."""
+    model = models.build(ResNetSmall(), CLASSES)
+    return model.names, models.shapes(model)[0]
+
+
+@every('strategy')
+def test_the_rules_of_a_strategy_cover_the_model_and_train_something_in_every_phase(one, small):
+    names, params = small
+    phases = one.phases(names)
+    assert phases
+    for phase in phases:
+        labels = optim.assign(params, phase.rules)
+        assert tree.flatten(labels).keys() == tree.flatten(params).keys()
+        assert any(jax.tree.leaves(optim.trained(labels)))
+
+
+@every('strategy')
+def test_the_head_trains_in_some_phase_of_a_strategy(one, small):
+    names, params = small
+    trained = [optim.trained(optim.assign(params, p.rules)) for p in one.phases(names)]
+    assert any(all(jax.tree.leaves(phase[models.HEAD])) for phase in trained)
+
+
+@every('strategy')
+def test_a_strategy_says_whether_it_starts_from_pretrained_weights(one):
+    assert isinstance(one.pretrained, bool)
+
+
+def augmentation_input():
+    """Keys, images [4, 8, 8, 3] in [0, 255] and one-hot targets [4, K]."""
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.uniform(0, 255, (4, 8, 8, 3)), jnp.float32)
+    return jax.random.split(jax.random.key(0), 4), images, jax.nn.one_hot(jnp.arange(4) % 3, 3)
+
+
+@every('augmentation')
+def test_an_augmentation_keeps_shapes_types_and_ranges(one):
+    keys, images, targets = augmentation_input()
+    changed, soft = jax.jit(one.__call__)(keys, images, targets)
+    size = getattr(one, 'size_px', images.shape[1])
+    assert (changed.shape, changed.dtype) == ((4, size, size, 3), jnp.float32)
+    assert 0 <= changed.min() <= changed.max() <= 255 + 1e-3
+    assert soft.shape == targets.shape
+    np.testing.assert_allclose(soft.sum(-1), 1, rtol=1e-6)
+
+
+@every('augmentation')
+def test_an_augmentation_depends_on_its_keys_alone(one):
+    keys, images, targets = augmentation_input()
+    first, again = (jax.jit(one.__call__)(keys, images, targets)[0] for _ in range(2))
+    others = jax.jit(one.__call__)(jax.random.split(jax.random.key(7), 4), images, targets)[0]
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, others)
+
+
+@every('schedule')
+@pytest.mark.parametrize(('steps_per_epoch', 'total'), [(3.375, 11), (1.0, 1), (0.4, 2), (50, 20)])
+def test_a_schedule_is_finite_and_never_negative(one, steps_per_epoch, total):
+    multiplier = jax.jit(one.multiplier(steps_per_epoch, total))
+    values = [float(multiplier(jnp.int32(step))) for step in range(total + 1)]
+    assert all(math.isfinite(value) and 0 <= value <= 1 for value in values)
+    assert values[0] > 0
+
+
+@every('optimizer')
+def test_an_optimizer_steps_against_the_gradient_by_its_learning_rate(one):
+    params = {'w': jnp.full((3,), 2.0), 'b': jnp.zeros(2)}
+    grads = jax.tree.map(jnp.ones_like, params)
+    transform = dataclasses.replace(one, weight_decay=0.0).transform(lambda _: 0.25, 1.0)
+    for _ in range(2):
+        updates, _ = jax.jit(transform.update)(grads, transform.init(params), params)
+        for update in jax.tree.leaves(updates):
+            np.testing.assert_allclose(update, -0.25, rtol=1e-4)
+
+
+@every('optimizer')
+def test_an_optimizer_scales_its_weight_decay_per_group(one):
+    params = {'w': jnp.full((3,), 2.0)}
+    grads = {'w': jnp.zeros(3)}
+    decaying = dataclasses.replace(one, weight_decay=0.5)
+    moves = []
+    for scale in (0.0, 1.0, 2.0):
+        transform = decaying.transform(lambda _: 0.25, scale)
+        moves.append(transform.update(grads, transform.init(params), params)[0]['w'])
+    np.testing.assert_array_equal(moves[0], 0)
+    np.testing.assert_allclose(moves[1], -0.25 * 0.5 * 2, rtol=1e-5)
+    np.testing.assert_allclose(moves[2], 2 * moves[1], rtol=1e-5)
+
+
+@every('optimizer')
+@pytest.mark.parametrize('value', [0.0, -1.0, math.inf, math.nan])
+def test_an_optimizer_names_a_learning_rate_that_cannot_be(one, value):
+    broken = dataclasses.replace(one, learning_rate=value)
+    assert [line for line in broken.problems() if line.startswith('learning_rate is')]
+
+
+@every('loss')
+def test_a_loss_is_one_finite_value_per_example_and_least_where_the_answer_is_right(one):
+    targets = jax.nn.one_hot(jnp.arange(2), CLASSES)
+    right, wrong = 3 * targets, 3 * jnp.roll(targets, 1, -1)
+    good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, 1e30 * right))
+    assert good.shape == (2,)
+    assert np.isfinite([good, bad, huge]).all()
+    assert (good < bad).all()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A small `folder/` of images in the current one."""
+    monkeypatch.chdir(tmp_path)
+    for split, count in (('train', 3), ('test', 2)):
+        for name in ('cat', 'dog'):
+            (tmp_path / 'folder' / split / name).mkdir(parents=True)
+            for index in range(count):
+                path = tmp_path / 'folder' / split / name / f'{index}.png'
+                Image.new('RGB', (12, 10), (index, 0, 0)).save(path)
+
+
+@pytest.mark.usefixtures('folder')
+@every('source')
+def test_the_splits_of_a_source_fit_together(one):
+    splits = one.splits()
+    assert {'train', 'test'} <= splits.keys() <= {'train', 'val', 'test'}
+    names = splits['train'].class_names
+    ids = np.concatenate([split.ids for split in splits.values()])
+    assert len(np.unique(ids)) == len(ids)
+    for split in splits.values():
+        assert len(split) == len(split.ids) > 0
+        assert split.class_names == names
+        assert split.labels.dtype == np.int32
+        assert ids.dtype == np.int64
+        assert set(np.unique(split.labels)) == set(range(len(names)))
+
+
+@pytest.mark.usefixtures('folder')
+@every('source')
+def test_a_source_loads_the_same_rgb_image_each_time(one):
+    split = one.splits()['test']
+    image = split.load(len(split) - 1)
+    assert (image.ndim, image.shape[2], image.dtype) == (3, 3, np.uint8)
+    np.testing.assert_array_equal(one.splits()['test'].load(len(split) - 1), image)
+
+
+def test_what_a_strategy_cannot_do_is_said_as_a_problem_of_the_input():
+    with pytest.raises(InputError, match=r"stage is 'stage9'.*'stage2'"):
+        strategies.FreezeBelow(stage='stage9').phases(('stem', 'stage1', 'stage2', 'head'))
+
+

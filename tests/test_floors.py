@@ -1,0 +1,80 @@
+"""The plan of the house: a file imports only from lower floors, and some things from nowhere."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1] / 'tljax'
+FLOORS = (
+    {'version', 'types', 'tree', 'runtime', 'cli'},  # cli stands alone, so that --help is quick
+    {'__init__', 'port', 'torch_file', 'losses', 'metrics', 'schedule', 'augment', 'layers'},
+    {'backbones', 'data', 'strategies'},  # the files of a folder may import each other
+    {'model'},
+    {'weights', 'config', 'optim'},
+    {'state', 'sharding'},
+    {'step', 'checkpoint', 'report'},
+    {'job'},
+    {'train'},
+    {'compare'},
+    {'main', 'predict'},
+)
+FILES = sorted(ROOT.rglob('*.py'))
+
+
+def name_of(path):
+    """`backbones` of `tljax/backbones/resnet.py`, `tree` of `tljax/tree.py`."""
+    return path.relative_to(ROOT).with_suffix('').parts[0]
+
+
+def floor_of(name):
+    """The index of the floor that holds a file or folder; above all others for none."""
+    return next((index for index, names in enumerate(FLOORS) if name in names), len(FLOORS))
+
+
+def imports(path):
+    """The dotted names that a file imports anywhere, `from a import b` as `a.b`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: relative import'
+            found |= {f'{node.module}.{alias.name}' for alias in node.names}
+    return found
+
+
+def file_test(function):
+    """Runs a test on every file of the package."""
+    return pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))(function)
+
+
+@file_test
+def test_every_file_stands_on_one_floor(path):
+    assert sum(name_of(path) in names for names in FLOORS) == 1
+
+
+@file_test
+def test_a_file_imports_only_from_lower_floors(path):
+    own = name_of(path)
+    used = {name.split('.')[1] for name in imports(path) if name.startswith('tljax.')}
+    if path.parent != ROOT:
+        used -= {own}
+    assert not {name for name in used if floor_of(name) >= floor_of(own)}
+
+
+@file_test
+def test_nothing_outside_the_package_is_leaned_on(path):
+    roots = {name.split('.')[0] for name in imports(path)}
+    assert not roots & {'configs', 'scripts', 'tests', 'benchmarks', 'tensorflow', 'torch'}
+
+
+def test_the_command_line_knows_nothing_of_the_package():
+    assert not {name for name in imports(ROOT / 'cli.py') if name.startswith('tljax')}
+
+
+def test_jax_is_not_imported_before_the_environment_is_set():
+    code = "import tljax, tljax.cli, sys; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT.parent).returncode == 0

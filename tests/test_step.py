@@ -1,0 +1,368 @@
+"""A training step touches what trains and nothing else; an evaluation step counts what is real."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType
+
+from tljax import layers, metrics, optim, sharding, state, tree
+from tljax import model as models
+from tljax import step as steps
+from tljax.augment import HorizontalFlip
+from tljax.backbones.resnet import ResNet
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.losses import CrossEntropy
+from tljax.optim import SGD, AdamW
+from tljax.strategies import FreezeBelow
+from tljax.types import InputError, Preprocessing, Rule
+
+STAGES = ('low', 'mid', 'top', 'head')
+EVERYTHING = (Rule(pattern='**'),)
+SMALL = Preprocessing(size_px=8, resize_px=8)
+
+
+class Part(nn.Module):
+    """A convolution with stride 2, BatchNorm, ReLU and dropout."""
+
+    width: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, *, deterministic, use_running_average):
+        """[B, H, W, C] to [B, H / 2, W / 2, width]."""
+        x = layers.conv(self.width, 3, stride=2, name='conv')(x)
+        x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
+        return nn.Dropout(self.dropout)(x, deterministic=deterministic)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Training:
+    """A step, not jitted, and where it starts."""
+
+    step: steps.TrainStep
+    start: state.TrainState
+    labels: dict
+
+
+# These tests compile far longer than they compute.
+jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True
+    },
+)  # fmt: skip
+
+
+def network(low_dropout=0.0):
+    """Three stages of 4, 6 and 8 channels, the head, and values that are nowhere zero."""
+    stages = {'low': Part(4, low_dropout), 'mid': Part(6, 0.0), 'top': Part(8, 0.0)}
+    stages['head'] = layers.LinearHead(3)
+    model = models.Model(stages=stages, preprocessing=SMALL, num_classes=3)
+    rng = np.random.default_rng(0)
+    params, stats = jax.tree.map(
+        lambda leaf: rng.uniform(0.1, 1.0, leaf.shape).astype(np.float32), models.shapes(model)
+    )
+    return model, params, stats
+
+
+def training(rules, *, optimizer=None, clip_norm=None, low_dropout=0.0, augmentations=()):
+    """A step of the small network under some rules."""
+    model, params, stats = network(low_dropout)
+    labels = optim.assign(params, rules)
+    optimizer = optimizer or SGD()
+    transform = optim.make(
+        optimizer, rules, labels, lambda _: optimizer.learning_rate, clip_norm=clip_norm
+    )
+    step = steps.make_train_step(model, transform, labels, CrossEntropy(), augmentations)
+    return Training(step=step, start=state.create(params, stats, transform, labels), labels=labels)
+
+
+def make_batch(seed=0):
+    """8 images of noise."""
+    rng = np.random.default_rng(seed)
+    return {
+        'image': rng.integers(0, 256, (8, 8, 8, 3), np.uint8),
+        'label': rng.integers(0, 3, 8, np.int32),
+        'id': np.arange(8, dtype=np.uint32) + 40,
+        'mask': np.ones(8, bool),
+    }
+
+
+def trained_for(count, one, key=0):
+    """The state after some steps, and the last one's sums."""
+    step, current, sums = jit(one.step), one.start, {}
+    for number in range(count):
+        current, sums = step(jax.random.key(key), current, make_batch(number))
+    return current, sums
+
+
+def equal(one, other):
+    """Whether two trees are the same, bit by bit."""
+    return jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+
+def below(stage):
+    """The rules that freeze what is below a stage."""
+    return FreezeBelow(stage=stage).phases(STAGES)[0].rules
+
+
+decaying = AdamW(learning_rate=0.01, weight_decay=0.1)
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_what_is_frozen_stays_bit_identical_under_decay_and_clipping(stage):
+    one = training(below(stage), optimizer=decaying, clip_norm=0.1)
+    end, _ = trained_for(3, one)
+    for index, name in enumerate(STAGES):
+        frozen = index < STAGES.index(stage)
+        assert equal(end.params[name], one.start.params[name]) == frozen
+        if name in end.stats:
+            assert equal(end.stats[name], one.start.stats[name]) == frozen
+
+
+def test_every_leaf_of_what_trains_moves():
+    one = training(below('mid'))
+    end, _ = trained_for(1, one)
+    for name in STAGES[1:]:
+        before, after = (tree.flatten(s.params[name]) for s in (one.start, end))
+        assert not [path for path in before if np.array_equal(before[path], after[path])]
+        if name in end.stats:
+            before, after = (tree.flatten(s.stats[name]) for s in (one.start, end))
+            assert not [path for path in before if np.array_equal(before[path], after[path])]
+
+
+def test_a_stage_frozen_between_trained_ones_keeps_its_values_and_statistics():
+    rules = (Rule(pattern='mid', train=False), *EVERYTHING)
+    one = training(rules, optimizer=decaying, clip_norm=0.1)
+    end, _ = trained_for(3, one)
+    assert equal(end.params['mid'], one.start.params['mid'])
+    assert equal(end.stats['mid'], one.start.stats['mid'])
+    for name in ('low', 'top'):
+        assert not equal(end.params[name], one.start.params[name])
+        assert not equal(end.stats[name], one.start.stats[name])
+
+
+def test_of_a_stage_that_trains_in_part_the_rest_stays_bit_identical():
+    rules = (Rule(pattern='**/bias'), Rule(pattern='**', train=False))
+    one = training(rules, optimizer=decaying, clip_norm=0.1)
+    end, _ = trained_for(3, one)
+    before, after = tree.flatten(one.start.params), tree.flatten(end.params)
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert moved == {path for path in before if path.endswith('/bias')}
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(InputError, match='nothing to train'):
+        training((Rule(pattern='**', train=False),))
+
+
+@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize(('optimizer', 'copies'), [(AdamW(), 2), (SGD(), 1), (SGD(momentum=0), 0)])
+def test_the_optimizer_has_state_for_trained_leaves_only(optimizer, copies, stage):
+    one = training(below(stage), optimizer=optimizer, clip_norm=1.0)
+    trained = [one.start.params[name] for name in STAGES[STAGES.index(stage) :]]
+    wanted = sorted(leaf.shape for leaf in jax.tree.leaves(trained)) * copies
+    found = [leaf.shape for leaf in jax.tree.leaves(one.start.opt) if leaf.ndim]
+    assert sorted(found) == sorted(wanted)
+
+
+def cost(model, function, *arguments):
+    """The floating-point operations of a compiled function."""
+    compiled = jit(function).lower(*arguments).compile()
+    return compiled.cost_analysis()['flops']
+
+
+def step_cost(backbone, size_px, stage):
+    """The operations of a step on 4 images in which everything from a stage on trains."""
+    small = Preprocessing(size_px=size_px, resize_px=size_px)
+    model = models.build(backbone, 10, preprocessing=small)
+    rules = FreezeBelow(stage=stage).phases(model.names)[0].rules
+    params, stats = models.shapes(model)
+    labels = optim.assign(params, rules)
+    transform = optim.make(SGD(), rules, labels, lambda _: 0.1)
+    start = jax.eval_shape(lambda p, s: state.create(p, s, transform, labels), params, stats)
+    batch = {
+        'image': jax.ShapeDtypeStruct((4, size_px, size_px, 3), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((4,), jnp.int32),
+        'id': jax.ShapeDtypeStruct((4,), jnp.uint32),
+        'mask': jax.ShapeDtypeStruct((4,), jnp.bool_),
+    }
+    step = steps.make_train_step(model, transform, labels, CrossEntropy())
+    train = cost(model, step, jax.eval_shape(lambda: jax.random.key(0)), start, batch)
+    evaluate = steps.make_eval_step(model, CrossEntropy())
+    return train, lambda: cost(model, evaluate, params, stats, batch)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'size_px', 'cuts'),
+    [
+        (ResNetSmall(depth=20), 16, ('stem', 'stage1', 'stage2', 'stage3', 'head')),
+        (ResNet(depth=18), 64, ('stem', 'stage3', 'head')),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_operations_of_a_step_fall_with_the_cut(backbone, size_px, cuts):
+    costs = [step_cost(backbone, size_px, stage)[0] for stage in cuts]
+    assert all(lower < higher for higher, lower in zip(costs, costs[1:], strict=False))
+    assert costs[-1] < costs[0] / 2.5  # forward alone, of forward and twice as much backward
+
+
+def test_training_the_head_alone_costs_hardly_more_than_evaluating():
+    train, evaluate = step_cost(ResNetSmall(depth=20), 16, 'head')
+    assert train < 1.02 * evaluate()
+
+
+def plain_loss(params, batch):
+    """The mean loss of the small network in training, written out."""
+    x = (batch['image'] / 255.0 - np.array(SMALL.mean)) / np.array(SMALL.std)
+    x = x.astype(np.float32)
+    for name in STAGES[:-1]:
+        layer = params[name]
+        x = jax.lax.conv_general_dilated(
+            x, layer['conv']['kernel'], (2, 2), ((1, 1), (1, 1)),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        )  # fmt: skip
+        x = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5)
+        x = jax.nn.relu(x * layer['norm']['scale'] + layer['norm']['bias'])
+    head = params['head']['linear']
+    logits = x.mean((1, 2)) @ head['kernel'] + head['bias']
+    own = jnp.take_along_axis(jax.nn.log_softmax(logits), batch['label'][:, None], 1)
+    return -(own[:, 0] * batch['mask']).sum() / batch['mask'].sum()
+
+
+@pytest.mark.parametrize('masked', [0, 3])
+def test_a_step_follows_the_gradient_of_the_mean_loss(masked):
+    one = training(EVERYTHING, optimizer=SGD(learning_rate=1.0, momentum=0))
+    batch = make_batch()
+    batch['mask'][8 - masked :] = False
+    end, sums = jit(one.step)(jax.random.key(0), one.start, batch)
+    with jax.numpy_rank_promotion('allow'):
+        loss, grads = jit(jax.value_and_grad(plain_loss))(one.start.params, batch)
+    np.testing.assert_allclose(sums['loss'] / sums['count'], loss, rtol=1e-5)
+    moved = jax.tree.map(lambda before, after: before - after, one.start.params, end.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), moved, grads)
+
+
+def test_frozen_gradients_do_not_shrink_live_ones():
+    limit = 1e-3
+    one = training(
+        below('top'), optimizer=SGD(learning_rate=1.0, momentum=0), clip_norm=limit
+    )
+    end, _ = trained_for(1, one)
+    moved = jax.tree.map(lambda before, after: before - after, one.start.params, end.params)
+    np.testing.assert_allclose(optax.tree.norm(moved), limit, rtol=1e-3)
+
+
+def test_the_same_step_twice_gives_the_same_bits():
+    one = training(EVERYTHING, low_dropout=0.5, augmentations=(HorizontalFlip(),))
+    assert equal(trained_for(2, one), trained_for(2, one))
+
+
+def test_dropout_follows_the_key_where_its_stage_trains():
+    one = training(EVERYTHING, low_dropout=0.5)
+    assert not equal(trained_for(1, one, key=0)[0].params, trained_for(1, one, key=1)[0].params)
+
+
+def test_dropout_is_off_where_its_stage_is_frozen():
+    one = training(below('mid'), low_dropout=0.5)
+    without = training(below('mid'), low_dropout=0.0)
+    end, _ = trained_for(2, one, key=0)
+    assert equal(end.params, trained_for(2, one, key=1)[0].params)
+    assert equal(end.params, trained_for(2, without)[0].params)
+
+
+def test_dropout_is_another_at_every_step():
+    one = training(EVERYTHING, low_dropout=0.5)
+    later = dataclasses.replace(one.start, step=one.start.step + 1)
+    step = jit(one.step)
+    ends = [step(jax.random.key(0), start, make_batch())[0] for start in (one.start, later)]
+    assert not equal(ends[0].params, ends[1].params)
+
+
+def test_augmentation_follows_the_example_and_not_its_place():
+    one = training(EVERYTHING, augmentations=(HorizontalFlip(),))
+    batch, step = make_batch(), jit(one.step)
+    turned = {name: np.roll(rows, 3, 0) for name, rows in batch.items()}
+    renamed = {**batch, 'id': batch['id'] + 1}
+    end, placed, other = (
+        step(jax.random.key(0), one.start, b)[0].params for b in (batch, turned, renamed)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), end, placed)
+    assert not equal(end, other)
+
+
+def sharded(one, devices):
+    """The state after 3 steps with batches split over some devices."""
+    mesh = jax.make_mesh(
+        (devices,), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,),
+        devices=jax.devices()[:devices],
+    )  # fmt: skip
+    whole, rows = sharding.replicated(mesh), sharding.split(mesh)
+    step = jit(one.step, in_shardings=(whole, whole, rows), out_shardings=(whole, whole))
+    current = sharding.put_replicated(mesh, one.start)
+    for number in range(3):
+        batch = sharding.put_batch(mesh, make_batch(number))
+        current, _ = step(jax.random.key(0), current, batch)
+    return current
+
+
+def test_four_devices_train_as_one_does():
+    one = training(
+        EVERYTHING, optimizer=SGD(), low_dropout=0.5, augmentations=(HorizontalFlip(),)
+    )
+    single, four = sharded(one, 1), sharded(one, 4)
+    for found, wanted in ((four.params, single.params), (four.stats, single.stats)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, wanted)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(four))
+
+
+def test_the_first_step_whose_loss_is_not_finite_is_named():
+    one = training(EVERYTHING)
+    broken = jax.tree.map(lambda x: x, one.start.params)
+    broken['head']['linear']['bias'] = jnp.full(3, jnp.nan)
+    current = dataclasses.replace(one.start, params=broken, step=jnp.int32(5))
+    step, named = jit(one.step), []
+    for number in range(2):
+        current, sums = step(jax.random.key(0), current, make_batch(number))
+        named.append(int(sums['first_bad_step']))
+    assert named == [6, 7]
+
+
+def test_no_step_is_named_while_losses_are_finite():
+    _, sums = trained_for(2, training(EVERYTHING))
+    assert sums['first_bad_step'] == metrics.NO_STEP
+
+
+def test_steps_are_counted_from_the_start():
+    end, _ = trained_for(3, training(EVERYTHING))
+    assert end.step == 3
+
+
+def evaluation(batch):
+    """The sums of an evaluation step of the small network."""
+    model, params, stats = network()
+    return jit(steps.make_eval_step(model, CrossEntropy()))(params, stats, batch)
+
+
+def test_padding_influences_nothing_in_evaluation():
+    batch = make_batch()
+    batch['mask'][5:] = False
+    other = {**make_batch(1), 'mask': batch['mask']}
+    padded = {name: np.concatenate([batch[name][:5], other[name][5:]]) for name in batch}
+    assert equal(evaluation(batch), evaluation(padded))
+
+
+def test_the_rows_of_a_padded_batch_count_as_they_do_alone():
+    batch = make_batch()
+    short = {name: rows[:5] for name, rows in batch.items()}
+    batch['mask'][5:] = False
+    found, wanted = evaluation(batch), evaluation(short)
+    np.testing.assert_allclose(found.pop('loss'), wanted.pop('loss'), rtol=1e-6)
+    assert equal(found, wanted)
+    assert found['count'] == 5
