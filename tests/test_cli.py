@@ -38,12 +38,6 @@ def get_config(seed='0'):
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_module_of_another_config(monkeypatch):
-    """ml_collections reads every file into one module, in which names of the last one stay."""
-    monkeypatch.delitem(sys.modules, 'config_config', raising=False)
-
-
 @pytest.fixture
 def file(tmp_path) -> pathlib.Path:
     path = tmp_path / 'probe.py'
@@ -127,10 +121,16 @@ def test_a_switch_needs_no_value(word, value, file):
     assert parse(f'--config={file}', word)[0].optimizer.nesterov is value
 
 
-@pytest.mark.parametrize('number', [0, 1])
+@pytest.mark.parametrize('number', [0, 1, -1])
 def test_an_element_of_a_tuple_is_set(number, file):
     experiment, _ = parse(f'--config={file}', f'--config.preprocessing.mean[{number}]=0.25')
     assert experiment.preprocessing.mean[number] == 0.25
+
+
+def test_an_element_is_of_the_type_of_its_field_and_not_of_the_value_before(file):
+    file.write_text(CONFIG.replace('Preprocessing()', 'Preprocessing(mean=(0, 0, 0))'))
+    experiment, _ = parse(f'--config={file}', '--config.preprocessing.mean[1]=0.25')
+    assert experiment.preprocessing.mean == (0, 0.25, 0)
 
 
 def test_the_rest_stays_as_the_file_has_it(file):
@@ -330,6 +330,19 @@ def test_of_an_error_in_the_file_the_last_one_raised_is_given(file):
 def test_an_error_of_several_lines_is_given_in_one(file):
     file.write_text('raise ValueError("one\\ntwo")\n')
     assert 'one' in error(f'--config={file}')
+
+
+def test_a_get_config_without_its_return_is_named(file):
+    file.write_text('def get_config():\n    pass\n')
+    found = error(f'--config={file}')
+    assert found.startswith(str(file))
+    assert 'None' in found
+
+
+def test_a_file_is_read_without_what_was_in_the_one_before(file):
+    parse(f'--config={file}')
+    file.with_name('empty.py').write_text('')
+    assert 'get_config' in error(f'--config={file.with_name("empty.py")}')
 
 
 @pytest.mark.parametrize('text', ['', 'config = 1\n'])

@@ -27,7 +27,7 @@ def one_hot(labels):
     return jnp.eye(K)[jnp.asarray(labels)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(logits_of_any_size, labels_of_all)
 def test_cross_entropy_is_the_negative_log_probability_of_the_label(logits, labels):
     wanted = -log_softmax(logits)[np.arange(B), labels]
@@ -35,7 +35,7 @@ def test_cross_entropy_is_the_negative_log_probability_of_the_label(logits, labe
     np.testing.assert_allclose(found, wanted, 1e-5, 1e-5)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(logits_of_any_size, labels_of_all, smoothings)
 def test_smoothing_mixes_in_the_mean_over_classes(logits, labels, smoothing):
     """As torch documents it: (1 - s) of the label's loss and s of the mean of all losses."""
@@ -45,7 +45,7 @@ def test_smoothing_mixes_in_the_mean_over_classes(logits, labels, smoothing):
     np.testing.assert_allclose(found, wanted, 1e-4, 1e-4)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(logits_of_any_size, labels_of_all, labels_of_all, st.floats(0, 1))
 def test_the_loss_of_mixed_targets_is_the_mixed_loss(logits, one, other, share):
     loss, logits = CrossEntropy(label_smoothing=0.1), jnp.asarray(logits)

@@ -42,7 +42,7 @@ def ranks(logits, labels):
     return (logits >= own[:, None]).sum(-1) - 1
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples)
 def test_correct_is_a_label_that_has_the_largest_logit_alone(given_batch):
     sums = metrics.classification(**given_batch)
@@ -50,7 +50,7 @@ def test_correct_is_a_label_that_has_the_largest_logit_alone(given_batch):
     assert sums['correct'] == ((rank == 0) & given_batch['mask']).sum()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples)
 def test_top5_is_a_label_with_at_most_four_as_large(given_batch):
     sums = metrics.classification(**given_batch)
@@ -58,7 +58,7 @@ def test_top5_is_a_label_with_at_most_four_as_large(given_batch):
     assert sums['top5_correct'] == ((rank < 5) & given_batch['mask']).sum()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples)
 def test_loss_and_count_are_of_the_rows_that_are_real(given_batch):
     sums = metrics.classification(**given_batch)
@@ -66,7 +66,7 @@ def test_loss_and_count_are_of_the_rows_that_are_real(given_batch):
     assert sums['count'] == given_batch['mask'].sum()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples)
 def test_sums_over_classes_are_the_sums(given_batch):
     sums = metrics.classification(**given_batch)
@@ -74,7 +74,7 @@ def test_sums_over_classes_are_the_sums(given_batch):
     assert sums['class_count'].sum() == sums['count']
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples)
 def test_an_example_counts_for_the_class_of_its_label(given_batch):
     sums = metrics.classification(**given_batch)
@@ -82,7 +82,7 @@ def test_an_example_counts_for_the_class_of_its_label(given_batch):
     np.testing.assert_array_equal(sums['class_count'], wanted)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples, arrays(bool, B))
 def test_the_sums_of_parts_add_up_to_the_sums_of_the_whole(given_batch, in_first):
     mask = given_batch['mask']
@@ -94,14 +94,14 @@ def test_the_sums_of_parts_add_up_to_the_sums_of_the_whole(given_batch, in_first
     np.testing.assert_equal(host(metrics.add(*parts)), whole)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples)
 def test_nothing_added_changes_nothing(given_batch):
     sums = metrics.classification(**given_batch)
     np.testing.assert_equal(host(metrics.add(metrics.zeros(K), sums)), host(sums))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(examples)
 def test_what_padding_holds_does_not_matter(given_batch):
     padding = ~given_batch['mask']
@@ -194,6 +194,7 @@ def test_the_interval_is_newcombes(correct, count, low, high):
     np.testing.assert_allclose(found, (low, high), atol=5.1e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**6), st.floats(0, 1))
 def test_the_interval_holds_the_share_and_stays_between_0_and_1(count, share):
     correct = round(share * count)
@@ -202,6 +203,7 @@ def test_the_interval_holds_the_share_and_stays_between_0_and_1(count, share):
     assert correct / count - 1e-12 <= high <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**4), st.floats(0, 1))
 def test_the_interval_of_the_failures_mirrors_that_of_the_successes(count, share):
     correct = round(share * count)

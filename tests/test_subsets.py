@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tljax.data import subsets
@@ -27,17 +27,20 @@ def prepared(**splits):
     return subsets.prepare(given_splits, 10, 0.2, seed=3)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), seeds)
 def test_every_class_has_the_count_that_was_asked_for(count, seed):
     chosen = subsets.per_class(LABELS, count, seed)
     assert np.bincount(LABELS[chosen]).tolist() == [count] * 4
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), seeds)
 def test_an_example_is_chosen_once_and_in_order(count, seed):
     assert (np.diff(subsets.per_class(LABELS, count, seed)) > 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), seeds)
 def test_the_smaller_set_is_part_of_the_larger(one, other, seed):
     small, large = (subsets.per_class(LABELS, n, seed) for n in sorted((one, other)))
@@ -49,6 +52,7 @@ def test_another_seed_chooses_others():
     assert len(chosen) == 20
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), seeds)
 def test_one_class_does_not_depend_on_the_others(count, seed):
     alone = np.where(LABELS == 2, 2, 0)
@@ -65,18 +69,21 @@ def test_all_classes_that_have_too_few_are_named():
     )
 
 
+@settings(deadline=None)
 @given(labelled, st.floats(0, 0.99), seeds)
 def test_two_parts_are_disjoint_and_cover_everything(labels, fraction, seed):
     first, second = subsets.carve(labels, fraction, seed)
     np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(len(labels)))
 
 
+@settings(deadline=None)
 @given(labelled, st.floats(0, 0.99), seeds)
 def test_a_class_keeps_an_example_in_the_first_part(labels, fraction, seed):
     first, _ = subsets.carve(labels, fraction, seed)
     assert set(labels[first]) == set(labels)
 
 
+@settings(deadline=None)
 @given(labelled, st.floats(0, 0.99), seeds)
 def test_every_class_gives_away_its_share(labels, fraction, seed):
     _, second = subsets.carve(labels, fraction, seed)
@@ -85,6 +92,7 @@ def test_every_class_gives_away_its_share(labels, fraction, seed):
         assert abs(away - fraction * size) <= 0.5 or away == size - 1
 
 
+@settings(deadline=None)
 @given(labelled, st.floats(0, 0.99), seeds)
 def test_both_parts_are_ascending(labels, fraction, seed):
     assert all((np.diff(part) > 0).all() for part in subsets.carve(labels, fraction, seed))

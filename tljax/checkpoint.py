@@ -1,12 +1,13 @@
 """The façade over Orbax: the latest and the best state, verified, one writer at a time."""
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from tljax.types import InputError
+
+VALIDATION_FILE = 'validation.json'  # {step: [accuracy, -loss]}
 
 
 class CheckpointError(InputError):
@@ -53,18 +56,10 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._sums = self._folder / 'sha256'
         self._sums.mkdir(parents=True, exist_ok=True)
-        policy = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(1),
-                checkpoint_managers.BestN(
-                    get_metric_fn=_rank,  # type: ignore[arg-type]  (Orbax only sorts by it)
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
+        self._validated = self._read_validated()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, cleanup_tmp_directories=jax.process_count() == 1
+            preservation_policy=_LatestAndBest(self._validated),
+            cleanup_tmp_directories=jax.process_count() == 1,
         )
         self._manager = ocp.CheckpointManager(self._folder / 'steps', options=options)
 
@@ -74,10 +69,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the best validation result; None where none was validated."""
-        ranked = [
-            (_rank(metrics), step) for step in self.steps() if (metrics := self._metrics(step))
-        ]
-        return max(ranked)[1] if ranked else None
+        return _best(self.steps(), self._validated)
 
     def save(
         self,
@@ -102,12 +94,12 @@ class Checkpoints:
         with self._failures(step):
             self._manager.wait_until_finished()
             self._seal()
+            self._note_validation(step, metrics)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(dict(record))
                 ),
-                metrics=dict(metrics) if metrics else None,
                 force=True,
             )
 
@@ -121,7 +113,8 @@ class Checkpoints:
         Raises:
             CheckpointError: it is damaged or of another structure.
         """
-        self._manager.wait_until_finished()
+        with self._failures(None):
+            self._manager.wait_until_finished()
         self.verify(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         try:
@@ -160,7 +153,13 @@ class Checkpoints:
             CheckpointError: a file is missing, changed or new.
         """
         path = self._sums / f'{step}.json'
-        if path.exists() and json.loads(path.read_text()) != self._digests(step):
+        if not path.exists():
+            return
+        try:
+            intact = json.loads(path.read_text()) == self._digests(step)
+        except ValueError:
+            intact = False
+        if not intact:
             raise CheckpointError(f'{self._folder}: the checkpoint of step {step} is damaged')
 
     def close(self) -> None:
@@ -180,9 +179,7 @@ class Checkpoints:
         for step in steps:
             path = self._sums / f'{step}.json'
             if not path.exists():
-                part = path.with_suffix('.part')
-                part.write_text(json.dumps(self._digests(step)))
-                part.replace(path)
+                _write_json(path, self._digests(step))
         for path in self._sums.glob('*.json'):
             if int(path.stem) not in steps:
                 path.unlink(missing_ok=True)
@@ -196,8 +193,19 @@ class Checkpoints:
             result[str(path.relative_to(folder))] = digest
         return result
 
-    def _metrics(self, step: int) -> Mapping[str, float] | None:
-        return self._manager.metrics(step)
+    def _read_validated(self) -> dict[int, list[float]]:
+        path = self._folder / VALIDATION_FILE
+        if not path.exists():
+            return {}
+        return {int(step): rank for step, rank in json.loads(path.read_text()).items()}
+
+    def _note_validation(self, step: int, metrics: Mapping[str, float] | None) -> None:
+        """Orbax's own metrics would have to come with every checkpoint, or it warns."""
+        if metrics is None:
+            return
+        self._validated[step] = [metrics['accuracy'], -metrics['loss']]
+        if jax.process_index() == 0:
+            _write_json(self._folder / VALIDATION_FILE, self._validated)
 
     @contextlib.contextmanager
     def _failures(self, step: int | None) -> Iterator[None]:
@@ -210,6 +218,30 @@ class Checkpoints:
             ) from error
 
 
-def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """Higher is better; among equals the later checkpoint is taken."""
-    return metrics['accuracy'], -metrics['loss']
+@dataclasses.dataclass
+class _LatestAndBest(checkpoint_managers.PreservationPolicy):
+    """What Orbax keeps; `validated` is filled by the owner as it goes."""
+
+    validated: Mapping[int, list[float]]
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo],
+        *,
+        context: checkpoint_managers.PreservationContext,
+    ) -> Sequence[bool]:
+        steps = [info.step for info in checkpoints]
+        keep = {max(steps, default=None), _best(steps, self.validated)}
+        return [step in keep for step in steps]
+
+
+def _best(steps: Sequence[int], validated: Mapping[int, list[float]]) -> int | None:
+    """The step of the highest accuracy, then the lowest loss, then the latest."""
+    ranked = [(*validated[step], step) for step in steps if step in validated]
+    return int(max(ranked)[-1]) if ranked else None
+
+
+def _write_json(path: pathlib.Path, content: Any) -> None:
+    part = path.with_suffix('.part')
+    part.write_text(json.dumps(content))
+    part.replace(path)

@@ -186,8 +186,16 @@ def from_json(text: str) -> Experiment:
 
 
 def difference(ours: str, theirs: str) -> list[str]:
-    """The fields in which two JSON forms differ and that could change a result."""
-    one, two = json.loads(ours), json.loads(theirs)
+    """The fields in which two JSON forms differ and that could change a result.
+
+    Raises:
+        ConfigError: `theirs`, from a file, is not whole.
+    """
+    one = json.loads(ours)
+    try:
+        two = json.loads(theirs)
+    except ValueError as error:
+        raise ConfigError(f'the config.json of that run is damaged: {error}') from error
     return [
         f'config.{path}: {first} was {second}'
         for path, first, second in _differences('', one, two)

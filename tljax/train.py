@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -235,7 +236,7 @@ def _train(
                 every = experiment.checkpoint_every_steps
                 stop = signals.received(current.step)
                 if at_mark or stop or (every and current.step % every == 0):
-                    _check_finite(job, current.totals)
+                    _check_finite(job, current)
                     record = {
                         'data': batches.get_state(),
                         'phase': phase.index,
@@ -251,7 +252,7 @@ def _record_training(
     job: Job, current: Run, phase: PhasePlan, records: report.Records, clock: report.Clock
 ) -> None:
     """Reads the sums since the last record (the one wait for the device) and starts them anew."""
-    _check_finite(job, current.totals)
+    _check_loss(job, current.totals)
     summary = metrics.summary(current.totals)
     summary.pop('class_accuracy')
     record = {
@@ -291,14 +292,30 @@ def _place(job: Job, current: Run, phase: PhasePlan, split: str) -> dict[str, An
     return {'step': current.step, 'epoch': epoch, 'phase': phase.index, 'split': split}
 
 
-def _check_finite(job: Job, totals: metrics.Sums) -> None:
+def _check_loss(job: Job, totals: metrics.Sums) -> None:
     first = int(totals['first_bad_step'])
     if first != metrics.NO_STEP:
-        raise NotFiniteError(
-            f'the loss is not finite at step {first} (epoch {first / job.steps_per_epoch:.2f}); '
-            'a lower config.optimizer.learning_rate, a warm-up or config.clip_norm may help. '
-            'No checkpoint was written since.'
-        )
+        raise _not_finite(job, 'the loss', first)
+
+
+def _check_finite(job: Job, current: Run) -> None:
+    """What is about to be saved; an update can overflow before a loss shows it."""
+    _check_loss(job, current.totals)
+    if not _all_finite((current.state.params, current.state.stats)):
+        raise _not_finite(job, 'a parameter or statistic', current.step)
+
+
+@jax.jit
+def _all_finite(arrays: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays)]).all()
+
+
+def _not_finite(job: Job, what: str, step: int) -> NotFiniteError:
+    return NotFiniteError(
+        f'{what} is not finite at step {step} (epoch {step / job.steps_per_epoch:.2f}); '
+        'a lower config.optimizer.learning_rate, a warm-up or config.clip_norm may help. '
+        'No checkpoint was written since.'
+    )
 
 
 def _conclude(

@@ -1,0 +1,124 @@
+"""Two processes with two devices each train as one process with four does."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from test_train import ROOT, experiment, records
+
+from tljax import train
+
+
+class Job:
+    """`python -m tljax.main --distributed` as SLURM starts it, twice."""
+
+    def __init__(self, folder: pathlib.Path, **environment):
+        self.workdir = folder / 'run'
+        config = folder / 'config.py'
+        config.write_text('from test_train import experiment as get_config\n')
+        with socket.socket() as free:
+            free.bind(('localhost', 0))
+            address = f'localhost:{free.getsockname()[1]}'
+        paths = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
+        every = {
+            **os.environ,
+            **environment,
+            'PYTHONPATH': os.pathsep.join(paths),
+            'XLA_FLAGS': os.environ['XLA_FLAGS'].replace('device_count=4', 'device_count=2'),
+            'JAX_COORDINATOR_ADDRESS': address,
+            'SLURM_JOB_ID': '1',
+            'SLURM_STEP_NODELIST': 'localhost',
+            'SLURM_NTASKS': '2',
+        }
+        command = [sys.executable, '-m', 'tljax.main', '--distributed']
+        command += [f'--config={config}', f'--workdir={self.workdir}']
+        self.processes = [
+            subprocess.Popen(
+                command,
+                env={**every, 'SLURM_PROCID': str(index), 'SLURM_LOCALID': str(index)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for index in range(2)
+        ]
+
+    def finish(self, seconds=120):
+        """The exit codes and the outputs, once both have ended."""
+        until = time.monotonic() + seconds
+        outputs = []
+        for process in self.processes:
+            try:
+                outputs.append(process.communicate(timeout=max(until - time.monotonic(), 1))[0])
+            except subprocess.TimeoutExpired:
+                self.kill()
+                outputs.append(process.communicate()[0] + '\n(did not end)')
+        return [process.returncode for process in self.processes], outputs
+
+    def kill(self):
+        """Ends what is left."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+
+@pytest.fixture(scope='module')
+def together(tmp_path_factory):
+    """A run of two processes that ended: its folder, exit codes and outputs."""
+    job = Job(tmp_path_factory.mktemp('together'))
+    return job.workdir, *job.finish()
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+    """The same run of this process alone: its folder and result."""
+    workdir = tmp_path_factory.mktemp('alone')
+    return workdir, train.run(experiment(), workdir)
+
+
+def assert_same_records(found, wanted):
+    """Records of the same places, with the same numbers but for rounding."""
+    for one, other in zip(found, wanted, strict=True):
+        assert one.pop('split') == other.pop('split')
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-5)
+
+
+def test_two_processes_end_as_one_does(together, alone):
+    workdir, codes, outputs = together
+    assert codes == [0, 0], '\n'.join(outputs)
+    assert_same_records(records(workdir), records(alone[0]))
+    found = train.run(experiment(), workdir)  # finished: reads result.json
+    for split in ('val', 'test'):
+        for name in ('accuracy', 'loss', 'count'):
+            assert found[split][name] == pytest.approx(alone[1][split][name], abs=1e-5)
+    assert (found['process_count'], found['device_count']) == (2, 4)
+
+
+def test_only_the_first_process_speaks(together):
+    _, codes, (first, second) = together
+    assert codes == [0, 0], second
+    assert 'accuracy' in first
+    assert 'accuracy' not in second
+
+
+def test_a_signal_to_one_process_stops_both_at_a_step_where_one_process_can_go_on(
+    alone, tmp_path
+):
+    job = Job(tmp_path, BLOBS_SECONDS='0.05')
+    path, until = job.workdir / 'metrics.jsonl', time.monotonic() + 90
+    while not (path.exists() and path.read_text()) and time.monotonic() < until:
+        if any(process.poll() is not None for process in job.processes):
+            break
+        time.sleep(0.02)
+    job.processes[1].send_signal(signal.SIGTERM)
+    codes, outputs = job.finish()
+    assert codes == [143, 143], '\n'.join(outputs)
+    assert not (job.workdir / 'result.json').exists()
+    train.run(experiment(), job.workdir)
+    assert_same_records(records(job.workdir), records(alone[0]))
