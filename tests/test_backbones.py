@@ -67,29 +67,29 @@ class Network:
             logits, stats = models.run(self.model, params, stats, x, live=self.model.names)
             return -(one_hot * jax.nn.log_softmax(logits)).sum(1).mean(), stats
 
-        def figures(*inputs):
-            inputs = jax.tree.map(lambda x: x.astype(dtype), inputs)
-            (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(*inputs)
-            return value, jax.tree.map(jnp.linalg.norm, _flat_leaves(gradients, stats))
-
         with jax.enable_x64(dtype == 'float64'), pytest.MonkeyPatch.context() as patch:
             if dtype == 'float64':
                 patch.setattr(jax.lax, 'conv_general_dilated', convolution_by_products)
-            compiled = jax.jit(figures, compiler_options=_OPTIONS)
-            value, norms = compiled(self.params, self.stats, images)
-        named = {name: float(norms[path]) for name, path in self.paths.items()}
-        running = {name: norm for name, norm in named.items() if '.running_' in name}
-        gradients = {name: norm for name, norm in named.items() if name not in running}
-        return Trained(loss=float(value), gradient_norms=gradients, running_norms=running)
+            inputs = jax.tree.map(lambda x: x.astype(dtype), (self.params, self.stats, images))
+            pull = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=_OPTIONS)
+            (value, stats), gradients = pull(*inputs)
+        return Trained(
+            loss=float(value),
+            gradient_norms=self._norms({'params': gradients}),
+            running_norms=self._norms({'batch_stats': stats}),
+        )
+
+    def _norms(self, leaves: tree.Tree) -> dict[str, float]:
+        by_path = tree.flatten(leaves)
+        return {
+            name: float(np.linalg.norm(np.asarray(by_path[path], np.float64).ravel()))
+            for name, path in self.paths.items()
+            if path in by_path
+        }
 
 
 def _slices(model):
     return zip(model.names, [*model.names[1:], None], strict=True)
-
-
-def _flat_leaves(params, stats):
-    leaves = tree.flatten({'params': params, 'batch_stats': stats})
-    return {path: leaf.ravel() for path, leaf in leaves.items()}
 
 
 def _foreign_names(leaves, rules):
@@ -147,12 +147,12 @@ class Plan:
 PLANS = {
     'resnet18': Plan(ResNet(depth=18), (97, 224), ('float32',)),
     'resnet34': Plan(ResNet(depth=34)),
-    'resnet50': Plan(ResNet(depth=50), (97, 224), ('float32', 'float64')),
+    'resnet50': Plan(ResNet(depth=50), dtypes=('float64',)),
     'resnet101': Plan(ResNet(depth=101)),
     'resnet152': Plan(ResNet(depth=152)),
-    'vgg11': Plan(VGG(depth=11), (97, 224)),
+    'vgg11': Plan(VGG(depth=11), (97, 224), ('float32',)),
     'vgg16': Plan(VGG(depth=16)),
-    'vgg16_bn': Plan(VGG(depth=16, batch_norm=True), (97,), ('float32', 'float64')),
+    'vgg16_bn': Plan(VGG(depth=16, batch_norm=True), dtypes=('float64',)),
     'vgg19': Plan(VGG(depth=19)),
 }
 EVALUATED = [(name, size) for name, plan in PLANS.items() for size in plan.sizes]
@@ -247,12 +247,17 @@ def test_running_statistics_move_as_torchvisions(measured, name, dtype):
 
 @pytest.mark.parametrize(('name', 'dtype'), TRAINED)
 def test_every_gradient_norm_equals_torchvisions(measured, name, dtype):
-    # Batch statistics of four images make gradients of the deep networks ill-conditioned: torch's
-    # own of ResNet-50 in float32 are up to 8.6e-3 from those in float64. What the reference has at
-    # zero (biases that a BatchNorm subtracts again) is rounding noise here.
-    rtol, atol = (1e-6, 1e-6) if dtype == 'float64' else (2e-2, 1e-4)
     ours, wanted = measured(name).training[dtype], measured(name).training_figures
-    _assert_norms_close(ours.gradient_norms, wanted['gradient_norms'], rtol, atol)
+    _assert_norms_close(ours.gradient_norms, wanted['gradient_norms'], **GRADIENTS_WITHIN[dtype])
+
+
+# In float32, gradients through the batch statistics of four images are ill-conditioned: torch's own
+# of ResNet-50 are up to 8.6e-3 from those in float64, which is why the deep ones are compared in
+# float64. `atol` is for gradients that are zero but for rounding: biases before a BatchNorm.
+GRADIENTS_WITHIN = {
+    'float32': {'rtol': 5e-3, 'atol': 1e-4},
+    'float64': {'rtol': 1e-6, 'atol': 1e-6},
+}
 
 
 def _assert_norms_close(ours, wanted, rtol, atol):
@@ -267,10 +272,10 @@ def _assert_norms_close(ours, wanted, rtol, atol):
 
 
 SMALL = {
-    'resnet18': ResNet(depth=18),
-    'resnet_small20': ResNetSmall(depth=20),
-    'vgg11': VGG(depth=11),
-    'vgg11_bn': VGG(depth=11, batch_norm=True),
+    'resnet18': Plan(ResNet(depth=18), dtypes=('float64',)),
+    'resnet_small20': Plan(ResNetSmall(depth=20), dtypes=('float64',)),
+    'vgg11': Plan(VGG(depth=11), dtypes=('float32',)),
+    'vgg11_bn': Plan(VGG(depth=11, batch_norm=True), dtypes=('float64',)),
 }
 
 
@@ -280,11 +285,11 @@ def small():
 
     @functools.cache
     def measure(name: str) -> tuple[np.ndarray, Trained, dict[str, Any]]:
-        network = Network(SMALL[name], golden_small.NUM_CLASSES, golden_small.tensor)
+        network = Network(SMALL[name].backbone, golden_small.NUM_CLASSES, golden_small.tensor)
         size = golden_small.SIZE_PX[name]
         logits = network.evaluate(golden_small.images(2, size))['head']
-        trained = network.train(golden_small.images(4, size), golden_small.labels(4), 'float64')
-        return logits, trained, golden_small.figures()[name]
+        batch = golden_small.images(4, size), golden_small.labels(4)
+        return logits, network.train(*batch, *SMALL[name].dtypes), golden_small.figures()[name]
 
     return measure
 
@@ -297,19 +302,25 @@ def test_logits_equal_our_small_figures(small, name):
 
 
 @pytest.mark.parametrize('name', SMALL)
-def test_training_in_float64_equals_our_small_figures(small, name):
-    _, trained, wanted = small(name)
-    np.testing.assert_allclose(trained.loss, wanted['loss'], rtol=1e-6)
-    _assert_norms_close(trained.running_norms, wanted['running_norms'], rtol=1e-6, atol=0)
-    _assert_norms_close(trained.gradient_norms, wanted['gradient_norms'], rtol=1e-6, atol=1e-6)
+def test_the_training_loss_and_running_statistics_equal_our_small_figures(small, name):
+    _, ours, wanted = small(name)
+    np.testing.assert_allclose(ours.loss, wanted['loss'], rtol=1e-4)
+    _assert_norms_close(ours.running_norms, wanted['running_norms'], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_every_gradient_norm_equals_our_small_figures(small, name):
+    _, ours, wanted = small(name)
+    (dtype,) = SMALL[name].dtypes
+    _assert_norms_close(ours.gradient_norms, wanted['gradient_norms'], **GRADIENTS_WITHIN[dtype])
 
 
 # --- properties ---
 
 
 def _drawn(backbone):
-    """A model of three classes with weights drawn by formula, and two different pairs of images."""
-    model = models.build(backbone, 3)
+    """A model of three classes with weights by formula, and two pairs of images that share one."""
+    model = models.build(backbone, 3, cut_after='stage3')  # VGG's fc6 has 100 million weights
     draw = functools.partial(tree.map_paths, lambda path, x: golden_small.tensor(path, x.shape))
     params, stats = map(draw, models.shapes(model))
     first, second, third = golden_small.images(3, 33)
@@ -324,7 +335,7 @@ def _every_output(model, params, stats, x, live=()):
     return outputs, stats
 
 
-FAMILIES = [ResNetSmall(), ResNet(depth=18), VGG(depth=11, batch_norm=True)]
+FAMILIES = [ResNetSmall(), ResNet(depth=18), VGG(depth=11)]
 
 
 @pytest.mark.parametrize('backbone', FAMILIES, ids=str)
@@ -360,17 +371,18 @@ def test_live_stages_alone_update_their_running_statistics():
 
 
 def test_dropout_is_on_in_live_stages_given_a_key_and_nowhere_else():
-    backbone = VGG(depth=11)
-    model, params, stats, x, _ = _drawn(backbone)
-    features, _ = models.run(model, params, stats, x, stop='fc6')
+    model = models.build(VGG(dropout=0.25), 3)
+    kernel = golden_small.tensor('kernel', (4096, 4096))
+    params = {'fc7': {'linear': {'kernel': kernel, 'bias': np.ones(4096, np.float32)}}}
+    x = np.ones((2, 4096), np.float32)
 
     def zeros(**how):
-        fc6, _ = models.run(model, params, stats, features, start='fc6', stop='fc7', **how)
-        return np.mean(np.asarray(fc6) == 0)
+        output, _ = models.run(model, params, {}, x, start='fc7', stop='head', **how)
+        return np.mean(np.asarray(output) == 0)
 
     plain, key = zeros(), jax.random.key(0)
-    assert zeros(live=('fc6',)) == zeros(live=('fc7',), dropout_key=key) == plain
-    assert zeros(live=('fc6',), dropout_key=key) == pytest.approx((1 + plain) / 2, abs=0.02)
+    assert zeros(live=('fc7',)) == zeros(live=('fc6',), dropout_key=key) == plain
+    assert zeros(live=('fc7',), dropout_key=key) == pytest.approx(plain + (1 - plain) / 4, abs=0.02)
 
 
 @pytest.mark.parametrize(

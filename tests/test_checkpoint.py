@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tljax import sharding
-from tljax.checkpoint import Checkpoints, CheckpointError, lock
+from tljax.checkpoint import CheckpointError, Checkpoints, lock
 
 
 def arrays(seed=0):
@@ -229,11 +229,19 @@ def test_what_a_killed_save_left_is_passed_over(two, opened):
     assert opened().restore(3, arrays())[0]['whole']['step'] == 3
 
 
-def test_arrays_of_another_shape_are_refused(two, opened):
+@pytest.mark.parametrize(
+    'other', [np.zeros((5, 3), np.float32), np.zeros((4, 3), np.int32)], ids=['shape', 'type']
+)
+def test_arrays_of_another_shape_or_type_are_refused_before_any_is_read(
+    other, two, opened, monkeypatch
+):
+    # Orbax casts types without a word, and leaves reads behind where a shape is wrong.
     target = arrays()
-    target['whole']['kernel'] = jnp.zeros((5, 3))
+    target['whole']['kernel'] = jax.device_put(other, target['whole']['step'].sharding)
+    one = opened()
+    monkeypatch.setattr(one._manager, 'restore', lambda *_, **__: pytest.fail('it was read'))
     with pytest.raises(CheckpointError, match='step 2 cannot be restored'):
-        opened().restore(2, target)
+        one.restore(2, target)
 
 
 def test_a_tree_of_another_structure_is_refused(two, opened):
@@ -242,9 +250,12 @@ def test_a_tree_of_another_structure_is_refused(two, opened):
 
 
 def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
-    with lock(tmp_path):
-        with pytest.raises(CheckpointError, match=f'{tmp_path}: another run'), lock(tmp_path):
-            pass
+    with (
+        lock(tmp_path),
+        pytest.raises(CheckpointError, match=f'{tmp_path}: another run'),
+        lock(tmp_path),
+    ):
+        pass
     with lock(tmp_path):
         pass
 
@@ -265,7 +276,7 @@ def test_a_disk_that_is_full_at_once_is_said(opened, monkeypatch):
     one = opened()
     with monkeypatch.context() as patch:
         patch.setattr(one._manager, 'save', full)
-        with pytest.raises(CheckpointError, match='step 1.*No space left'):
+        with pytest.raises(CheckpointError, match=r'step 1.*No space left'):
             one.save(1, arrays(), {})
 
 

@@ -118,12 +118,13 @@ def test_json_that_is_no_experiment_of_this_code_is_refused(text):
         config.from_json(text)
 
 
-def test_json_cannot_call_what_is_no_class_of_a_config(tmp_path):
+@pytest.mark.parametrize('name', ['os:makedirs', 'logging:FileHandler'])
+def test_json_cannot_call_what_is_no_class_of_a_config(name, tmp_path):
     """A run folder may come from somebody else."""
     target = tmp_path / 'made'
-    text = json.dumps({'class': 'os:makedirs', 'name': str(target)})
+    argument = {'os:makedirs': 'name', 'logging:FileHandler': 'filename'}[name]
     with pytest.raises(ConfigError):
-        config.from_json(text)
+        config.from_json(json.dumps({'class': name, argument: str(target)}))
     assert not target.exists()
 
 
@@ -219,6 +220,7 @@ def test_what_may_be_none_may_be_none(name):
         ('validation_fraction', -0.1),
         ('validation_fraction', NAN),
         ('seed', -1),
+        ('seed', 2**32),
         ('data_threads', -1),
         ('evaluate', ('train',)),
     ],

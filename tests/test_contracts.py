@@ -14,13 +14,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tljax.backbones
-import tljax.data
-from tljax import augment, config, losses, optim, port, schedule, strategies, tree, types
+from tljax import (
+    augment,
+    backbones,
+    config,
+    data,
+    losses,
+    optim,
+    port,
+    schedule,
+    strategies,
+    tree,
+    types,
+)
 from tljax import model as models
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.config import Experiment
-from tljax.types import InputError, Phase, Preprocessing, Rule
+from tljax.data.digits import Digits
+from tljax.types import Phase, Preprocessing, Rule
 
 # What has no default, or does nothing by default, is tried with these.
 ARGUMENTS = {
@@ -37,8 +48,8 @@ ARGUMENTS = {
     'Folder': {'path': 'folder'},
 }  # fmt: skip
 MODULES = {
-    'backbone': tljax.backbones,
-    'source': tljax.data,
+    'backbone': backbones,
+    'source': data,
     'strategy': strategies,
     'augmentation': augment,
     'schedule': schedule,
@@ -61,11 +72,13 @@ def found(kind):
     """The dataclasses in a module or in the files of a folder that fulfil a contract."""
     home = MODULES[kind]
     wanted = methods_of(getattr(types, kind.capitalize()))
-    names = [f'{home.__name__}.{m.name}' for m in pkgutil.iter_modules(getattr(home, '__path__', ()))]
+    names = [
+        f'{home.__name__}.{m.name}' for m in pkgutil.iter_modules(getattr(home, '__path__', ()))
+    ]
     for module in map(importlib.import_module, names or [home.__name__]):
         for value in vars(module).values():
             own = isinstance(value, type) and value.__module__ == module.__name__
-            if own and dataclasses.is_dataclass(value) and all(hasattr(value, n) for n in wanted):
+            if own and '__dataclass_fields__' in vars(value) and wanted <= set(dir(value)):
                 yield value
 
 
@@ -107,8 +120,7 @@ class TestConfigDataclass:
         assert all(field.kw_only for field in dataclasses.fields(one))
 
     def test_it_says_what_it_is(self, one):
-        assert inspect.getdoc(one)
-        assert not inspect.getdoc(one).startswith(f'{one.__name__}(')  # dataclass's own
+        assert not (inspect.getdoc(one) or '(').startswith(('(', f'{one.__name__}('))  # dataclass's
 
     def test_its_annotations_are_types_that_overrides_can_parse(self, one):
         kinds = [field.type for field in dataclasses.fields(one)]
@@ -128,7 +140,7 @@ def test_a_config_object_can_be_copied_deeply(one):
 def test_a_config_object_survives_json(one):
     experiment = Experiment(
         backbone=ResNetSmall(),
-        data=tljax.data.digits.Digits(),
+        data=Digits(),
         strategy=strategies.LinearProbe(),
         optimizer=optim.SGD(),
         baselines=(one,),  # JSON does not look at what a field is for
@@ -337,10 +349,3 @@ def test_a_source_loads_the_same_rgb_image_each_time(one):
     image = split.load(len(split) - 1)
     assert (image.ndim, image.shape[2], image.dtype) == (3, 3, np.uint8)
     np.testing.assert_array_equal(one.splits()['test'].load(len(split) - 1), image)
-
-
-def test_what_a_strategy_cannot_do_is_said_as_a_problem_of_the_input():
-    with pytest.raises(InputError, match=r"stage is 'stage9'.*'stage2'"):
-        strategies.FreezeBelow(stage='stage9').phases(('stem', 'stage1', 'stage2', 'head'))
-
-

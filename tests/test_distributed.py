@@ -107,9 +107,7 @@ def test_only_the_first_process_speaks(together):
     assert 'accuracy' not in second
 
 
-def test_a_signal_to_one_process_stops_both_at_a_step_where_one_process_can_go_on(
-    alone, tmp_path
-):
+def test_a_signal_to_one_process_stops_both_at_a_step_where_one_process_can_go_on(alone, tmp_path):
     job = Job(tmp_path, BLOBS_SECONDS='0.05')
     path, until = job.workdir / 'metrics.jsonl', time.monotonic() + 90
     while not (path.exists() and path.read_text()) and time.monotonic() < until:

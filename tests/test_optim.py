@@ -1,6 +1,7 @@
 """Update rules against their formulas, and which leaves they reach."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ def problem():
 
 def trajectory(optimizer, weights, grads, *, rule=EVERYTHING[0], clip_norm=None):
     """The weights after each step with `tljax`."""
-    params = {'w': jnp.asarray(weights, jnp.float32)}
+    params: Any = {'w': jnp.asarray(weights, jnp.float32)}
     labels = optim.assign(params, (rule,))
     schedule = jnp.asarray(RATES)
     transform = optim.make(optimizer, (rule,), labels, lambda n: schedule[n], clip_norm)
@@ -129,7 +130,7 @@ def test_every_group_takes_its_own_multipliers():
         SGD(momentum=0, weight_decay=1.0), rules, labels, lambda _: jnp.float32(0.1)
     )
     grads = jax.tree.map(jnp.ones_like, PARAMS)
-    updates, _ = transform.update(grads, transform.init(PARAMS), PARAMS)
+    updates: Any = transform.update(grads, transform.init(PARAMS), PARAMS)[0]
     expected = {'stage1/conv/kernel': -0.2, 'stage1/conv/bias': -0.1, 'head/linear/kernel': -2.0}
     found = tree.flatten(updates)
     for path, value in expected.items():

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tljax import schedule
@@ -37,6 +37,7 @@ def test_whole_epochs_take_the_fewest_steps_that_show_them(epochs, examples, bat
 
 @settings(deadline=None)
 @given(st.integers(1, 1000), counts, counts)
+@example(tenths=11, examples=100, batch_size=1)
 def test_tenths_of_epochs_take_the_fewest_steps_that_show_them(tenths, examples, batch_size):
     """1.1 epochs of 100 examples are 110, although 1.1 * 100 is a little more."""
     steps = schedule.steps(tenths / 10, examples, batch_size)
@@ -159,6 +160,12 @@ def test_whole_epochs_are_marked_where_they_end(every_epochs, times, steps_per_e
     found = schedule.marks(every_epochs, steps_per_epoch, every_epochs * times * steps_per_epoch)
     every = every_epochs * steps_per_epoch
     assert sorted(found) == list(range(every, every * times + 1, every))
+
+
+def test_a_mark_is_not_put_off_by_a_rounding_error():
+    """0.55 epochs of 100 steps are 55, although 0.55 * 100 is a little more."""
+    assert 0.55 * 100 > 55
+    assert schedule.marks(0.55, 100, 100) == {55, 100}
 
 
 def test_a_run_that_ends_between_marks_is_marked_at_its_end():

@@ -235,9 +235,10 @@ def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, t
             raise Crash  # the records of step 7 are written, its checkpoint is not
         save(self, step, *rest)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint.Checkpoints, 'save', crash)
-        train.run(experiment(), tmp_path)
+        with pytest.raises(Crash):
+            train.run(experiment(), tmp_path)
     assert records(tmp_path)[-1]['step'] == 7
     train.run(experiment(), tmp_path)
     assert records(tmp_path) == records(reference[0])
@@ -336,9 +337,7 @@ def test_a_first_ctrl_c_saves_the_step_and_stops(tmp_path):
     assert caught.value.step == last_checkpoint(experiment(), tmp_path)[1] == 5
 
 
-def test_a_damaged_latest_checkpoint_costs_only_the_steps_since_the_one_before(
-    reference, tmp_path
-):
+def test_a_damaged_latest_checkpoint_costs_only_the_steps_since_the_one_before(reference, tmp_path):
     crash_after(8, experiment(), tmp_path)
     folders = sorted((tmp_path / 'checkpoints' / 'steps').iterdir(), key=lambda p: int(p.name))
     assert len(folders) == 2
@@ -406,9 +405,7 @@ def test_a_diverging_run_leaves_no_checkpoint_with_values_that_are_not_finite(di
 
 def diverging():
     """A run whose learning rate is far too high."""
-    return experiment(
-        optimizer=SGD(learning_rate=1e30), clip_norm=None, checkpoint_every_steps=1
-    )
+    return experiment(optimizer=SGD(learning_rate=1e30), clip_norm=None, checkpoint_every_steps=1)
 
 
 @pytest.fixture(scope='module')

@@ -110,14 +110,16 @@ def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     with path.open('rb') as file:
         start = file.read(16)
     try:
-        if start[:2] == b'PK' or start[:1] == b'\x80':
-            return _state_dict(torch_file.read(path)), {}
+        # A safetensors file begins with the length of its header, whose bytes may be anything.
         if start[8:9] == b'{':
             with safetensors.safe_open(path, framework='numpy') as handle:
                 metadata = handle.metadata() or {}
             return safetensors.numpy.load_file(path), metadata
+        if start[:2] == b'PK' or start[:1] == b'\x80':
+            return _state_dict(torch_file.read(path)), {}
     except (ValueError, safetensors.SafetensorError) as error:
-        raise WeightsError(str(error)) from error
+        named = str(path) in str(error)
+        raise WeightsError(str(error) if named else f'{path}: {error}') from error
     raise WeightsError(f'{path}: neither a safetensors nor a torch file; it starts with {start!r}')
 
 

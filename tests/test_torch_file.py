@@ -1,0 +1,210 @@
+"""Torch files are read without torch, and nothing in them is executed."""
+
+import collections
+import io
+import os
+import pickle
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+
+from tljax import torch_file
+
+STATE = {
+    'conv.weight': np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
+    'bn.num_batches_tracked': np.asarray(7, np.int64),
+    'half': np.asarray([1.5, -2.0], np.float16),
+}
+STORAGES = {'float32': 'FloatStorage', 'int64': 'LongStorage', 'float16': 'HalfStorage'}
+
+
+class Tensor:
+    """Pickles as torch pickles a tensor; `view` overrides offset, size and strides."""
+
+    def __init__(self, array, view=None):
+        strides = tuple(n // array.itemsize for n in array.strides)
+        self.array, self.view = array, view or (0, array.shape, strides)
+
+    def __reduce__(self):
+        storage = Storage(self.array)
+        return rebuild, (storage, *self.view, False, collections.OrderedDict())
+
+
+class Storage:
+    def __init__(self, array):
+        self.array = array
+
+
+def rebuild(*_):
+    """Stands in for torch._utils._rebuild_tensor_v2, under whose name it is pickled."""
+
+
+class Writer(pickle.Pickler):
+    """Writes storages as persistent ids and remembers their values."""
+
+    def __init__(self, file):
+        super().__init__(file, protocol=2)
+        self.storages = {}
+
+    def persistent_id(self, obj):
+        if not isinstance(obj, Storage):
+            return None
+        key = str(len(self.storages))
+        self.storages[key] = obj.array
+        kind = getattr(sys.modules['torch'], STORAGES[obj.array.dtype.name])
+        return ('storage', kind, key, 'cpu', obj.array.size)
+
+
+class LegacyWriter(Writer):
+    """As before torch 1.6: a sixth entry, for views of storages."""
+
+    def persistent_id(self, obj):
+        pid = super().persistent_id(obj)
+        return pid and (*pid, None)
+
+
+@pytest.fixture(autouse=True)
+def _fake_torch(monkeypatch):
+    """The names that pickling looks up; reading must not need them."""
+    torch, utils = types.ModuleType('torch'), types.ModuleType('torch._utils')
+    for name in STORAGES.values():
+        setattr(torch, name, type(name, (), {'__module__': 'torch'}))
+    monkeypatch.setattr(rebuild, '__module__', 'torch._utils')
+    monkeypatch.setattr(rebuild, '__qualname__', '_rebuild_tensor_v2')
+    utils._rebuild_tensor_v2 = rebuild
+    monkeypatch.setitem(sys.modules, 'torch', torch)
+    monkeypatch.setitem(sys.modules, 'torch._utils', utils)
+
+
+def write_zip(path, content):
+    pickled = io.BytesIO()
+    (writer := Writer(pickled)).dump(content)
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('archive/data.pkl', pickled.getvalue())
+        for key, array in writer.storages.items():
+            archive.writestr(f'archive/data/{key}', array.tobytes())
+
+
+def write_legacy(path, content):
+    with path.open('wb') as file:
+        for header in (torch_file.LEGACY_MAGIC, 1001, {'little_endian': True}):
+            pickle.dump(header, file, protocol=2)
+        (writer := LegacyWriter(file)).dump(content)
+        pickle.dump(list(writer.storages), file, protocol=2)
+        for array in writer.storages.values():
+            file.write(np.int64(array.size).tobytes() + array.tobytes())
+
+
+WRITERS = pytest.mark.parametrize('write', [write_zip, write_legacy])
+
+
+@WRITERS
+def test_arrays_come_back_with_their_types_and_shapes(write, tmp_path):
+    write(tmp_path / 'a.pth', {name: Tensor(array) for name, array in STATE.items()})
+    found = torch_file.read(tmp_path / 'a.pth')
+    assert list(found) == list(STATE)
+    for name, array in STATE.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@WRITERS
+def test_wrappers_and_plain_values_come_back(write, tmp_path):
+    state = collections.OrderedDict(weight=Tensor(STATE['half']))
+    state._metadata = {'': {'version': 1}}
+    write(tmp_path / 'a.pth', {'state_dict': state, 'best_prec1': 91.78, 'epoch': 3})
+    found = torch_file.read(tmp_path / 'a.pth')
+    assert (found['best_prec1'], found['epoch']) == (91.78, 3)
+    np.testing.assert_array_equal(found['state_dict']['weight'], STATE['half'])
+
+
+@WRITERS
+def test_a_transposed_view_is_read_by_its_strides(write, tmp_path):
+    array = np.arange(6, dtype=np.float32)
+    write(tmp_path / 'a.pth', {'x': Tensor(array, view=(1, (2, 2), (1, 2)))})
+    np.testing.assert_array_equal(torch_file.read(tmp_path / 'a.pth')['x'], [[1, 3], [2, 4]])
+
+
+class Calls:
+    """Pickles as a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def hostile(path):
+    """Contents that would create `path` if they were run."""
+    touch = f'touch {path}'
+    write = f"open({str(path)!r}, 'w')"
+    return {
+        'os.system': Calls(os.system, touch),
+        'eval': Calls(eval, write),
+        'exec': Calls(exec, write),
+        'nested': {'state_dict': collections.OrderedDict(a=[Calls(os.system, touch)])},
+        'in a storage': Calls(rebuild, Calls(os.system, touch), 0, (1,), (1,)),
+        'getattr': Calls(getattr, Calls(__import__, 'os'), 'system'),
+        'a numpy scalar': np.float64(1.0),
+        'a numpy array': STATE['half'],
+        'an own class': Tensor,
+    }
+
+
+@WRITERS
+@pytest.mark.parametrize('name', hostile(''))
+def test_whatever_else_a_pickle_names_is_refused_by_name_and_not_run(name, write, tmp_path):
+    made = tmp_path / 'made'
+    write(tmp_path / 'a.pth', {'x': hostile(made)[name]})
+    with pytest.raises(torch_file.UnsafeFileError, match=r'names [\w.]+'):
+        torch_file.read(tmp_path / 'a.pth')
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    'opcodes',
+    [
+        b'\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.',  # STACK_GLOBAL
+        b'cposix\nsystem\n(S"true"\ntR.',  # GLOBAL
+        b'(S"true"\niposix\nsystem\n.',  # INST
+        b'ccollections\nOrderedDict.__init__.__globals__\n.',  # a dotted way out of the list
+        b'\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93.',
+        b'\x82\x01.',  # EXT1, the extension registry
+    ],
+)
+def test_every_opcode_that_finds_a_name_is_held_to_the_list(opcodes, tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.pth', 'w') as archive:
+        archive.writestr('archive/data.pkl', opcodes)
+    with pytest.raises(ValueError, match='a.pth'):
+        torch_file.read(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize(
+    'view',
+    [(0, (7,), (1,)), (5, (2,), (1,)), (0, (2,), (-1,)), (-1, (2,), (1,)), (0, (2, 2), (9, 1))],
+)
+@WRITERS
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused(write, view, tmp_path):
+    write(tmp_path / 'a.pth', {'x': Tensor(np.arange(6, dtype=np.float32), view=view)})
+    with pytest.raises(torch_file.UnsafeFileError, match='beyond its storage'):
+        torch_file.read(tmp_path / 'a.pth')
+
+
+@WRITERS
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.9])
+def test_a_truncated_file_is_named(share, write, tmp_path):
+    path = tmp_path / 'a.pth'
+    write(path, {name: Tensor(array) for name, array in STATE.items()})
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match='a.pth'):
+        torch_file.read(path)
+
+
+def test_a_page_instead_of_a_file_is_named(tmp_path):
+    (tmp_path / 'a.pth').write_text('<!DOCTYPE html><html></html>')
+    with pytest.raises(ValueError, match='a.pth'):
+        torch_file.read(tmp_path / 'a.pth')

@@ -1,0 +1,199 @@
+"""Weights are found, verified and translated, or refused with the reason."""
+
+import hashlib
+import http.server
+import threading
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tljax import model as models
+from tljax import port, tree, weights
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.types import InputError, Interpolation, Preprocessing
+
+BACKBONE = ResNetSmall(depth=20)
+CUSTOM = Preprocessing(
+    size_px=20,
+    resize_px=24,
+    interpolation=Interpolation.BICUBIC,
+    mean=(0.1, 0.2, 0.3),
+    std=(1, 2, 3),
+)
+
+
+@pytest.fixture(scope='module')
+def variables():
+    """Random parameters and statistics, as host arrays."""
+    model = models.build(BACKBONE, 7)
+    return jax.tree.map(np.asarray, models.init(model, jax.random.key(0)))
+
+
+@pytest.fixture
+def ours(variables, tmp_path):
+    """A file in our own form."""
+    metadata = {'preprocessing': weights.preprocessing_to_json(CUSTOM)}
+    weights.save(tmp_path / 'ours.safetensors', *variables, metadata)
+    return tmp_path / 'ours.safetensors'
+
+
+def foreign(variables):
+    """The same under the names of pytorch_resnet_cifar10."""
+    params, stats = variables
+    leaves = tree.flatten({'params': params, 'batch_stats': stats})
+    return port.to_foreign(leaves, BACKBONE.port_rules())
+
+
+def write(path, state_dict):
+    arrays = {name: np.ascontiguousarray(array) for name, array in state_dict.items()}
+    safetensors.numpy.save_file(arrays, path)
+    return path
+
+
+def test_our_own_form_comes_back_bit_by_bit(ours, variables):
+    found = weights.load(str(ours), BACKBONE)
+    jax.tree.map(np.testing.assert_array_equal, (found.params, found.stats), variables)
+
+
+def test_preprocessing_travels_with_the_weights(ours):
+    assert weights.load(str(ours), BACKBONE).preprocessing == CUSTOM
+
+
+def test_foreign_names_give_the_same_leaves(variables, tmp_path):
+    path = write(tmp_path / 'foreign.safetensors', foreign(variables))
+    found = weights.load(str(path), BACKBONE)
+    jax.tree.map(np.testing.assert_array_equal, (found.params, found.stats), variables)
+    assert found.preprocessing == BACKBONE.preprocessing()
+
+
+def test_a_prefix_that_all_names_carry_is_cut_off(variables):
+    state_dict = {f'module.{name}': array for name, array in foreign(variables).items()}
+    assert weights._state_dict({'state_dict': state_dict}).keys() == foreign(variables).keys()
+
+
+def test_half_precision_is_widened(variables, tmp_path):
+    half = {name: array.astype(np.float16) for name, array in foreign(variables).items()}
+    found = weights.load(str(write(tmp_path / 'half.safetensors', half)), BACKBONE)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {np.dtype(np.float32)}
+
+
+def test_the_embedded_network_loads_and_knows_its_preprocessing():
+    found = weights.load('embedded:glyphs', BACKBONE)
+    assert found.preprocessing.size_px == 16
+    assert found.params['head']['linear']['bias'].shape == (86,)
+
+
+def test_the_embedded_network_is_small_enough_to_ship():
+    assert (weights.EMBEDDED / 'glyphs.safetensors').stat().st_size <= 1_000_000
+
+
+def test_the_sum_is_that_of_the_file(ours):
+    digest = hashlib.sha256(ours.read_bytes()).hexdigest()
+    assert weights.load(str(ours), BACKBONE).sha256 == digest
+
+
+def test_a_misfit_names_every_leaf_that_is_missing_or_too_much(variables, tmp_path):
+    state_dict = foreign(variables)
+    state_dict['layer1.0.conv7.weight'] = state_dict.pop('layer1.0.conv1.weight')
+    state_dict['bn1.bias'] = np.zeros(5, np.float32)
+    path = write(tmp_path / 'misfit.safetensors', state_dict)
+    with pytest.raises(InputError) as caught:
+        weights.load(str(path), BACKBONE)
+    for words in ('- params/stage1/block1/conv1/kernel', 'conv7', 'stem/bn1/bias [5]', str(path)):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('spec', 'reason'),
+    [
+        ('embedded:runes', 'embedded:glyphs'),
+        ('nowhere.pth', 'there is no file'),
+        ('{folder}/page.pth', 'neither a safetensors nor a torch file'),
+        ('{folder}/empty.pth', 'neither a safetensors nor a torch file'),
+        ('{folder}/cut.safetensors', 'cut.safetensors'),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_the_reason(spec, reason, ours, tmp_path):
+    (tmp_path / 'page.pth').write_text('<!DOCTYPE html>')
+    (tmp_path / 'empty.pth').write_bytes(b'')
+    (tmp_path / 'cut.safetensors').write_bytes(ours.read_bytes()[:5000])
+    with pytest.raises(InputError, match=reason):
+        weights.load(spec.format(folder=tmp_path), BACKBONE)
+
+
+CONTENT = b'weights' * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves well or badly, by the name that is asked for."""
+
+    def do_GET(self):  # noqa: N802
+        self.server.asked.append(self.path)
+        if self.path.startswith('/gone'):
+            self.send_error(404)
+            return
+        announced = len(CONTENT) * (2 if self.path.startswith('/cut') else 1)
+        self.send_response(200)
+        self.send_header('Content-Length', str(announced))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server on this machine, and a cache folder of the test's own."""
+    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
+        httpd.asked = []
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        httpd.url = f'http://127.0.0.1:{httpd.server_port}'
+        yield httpd
+        httpd.shutdown()
+
+
+def cached(tmp_path):
+    return list((tmp_path / 'cache' / 'weights').glob('*'))
+
+
+def test_a_download_is_kept_and_not_asked_for_again(server, tmp_path):
+    for _ in range(2):
+        path = weights.locate(f'{server.url}/good-{DIGEST}.pth')
+        assert path.read_bytes() == CONTENT
+    assert len(server.asked) == 1
+    assert cached(tmp_path) == [path]
+
+
+@pytest.mark.parametrize(
+    ('name', 'reason'),
+    [
+        ('gone.pth', '404'),
+        ('cut.pth', 'announced'),
+        ('other-00000000.pth', 'its name promises 00000000'),
+    ],
+)
+def test_a_bad_download_is_refused_leaves_nothing_and_is_tried_again(
+    name, reason, server, tmp_path
+):
+    for attempt in (1, 2):
+        with pytest.raises(InputError, match=reason):
+            weights.locate(f'{server.url}/{name}')
+        assert cached(tmp_path) == []
+        assert len(server.asked) == attempt
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
+    with pytest.raises(InputError, match='http://127.0.0.1:9/a.pth'):
+        weights.locate('http://127.0.0.1:9/a.pth')
+
+
+def test_torchvision_files_are_asked_for_by_their_name(server, monkeypatch):
+    monkeypatch.setattr(weights, 'TORCHVISION_URL', server.url + '/models/{name}.pth')
+    weights.locate(f'torchvision:net-{DIGEST}')
+    assert server.asked == [f'/models/net-{DIGEST}.pth']
