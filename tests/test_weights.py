@@ -130,7 +130,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves well or badly, by the name that is asked for."""
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         self.server.asked.append(self.path)
         if self.path.startswith('/gone'):
             self.send_error(404)
