@@ -103,9 +103,8 @@ def main() -> None:
     print('| --- | --- | --- | --- | --- | --- |')
     for case in CASES:
         error, accuracy, count = measure(case, data)
-        print(
-            f'| {case.file} | {case.images} | {count} | {error:.1e} | {accuracy:.2f} | {case.stated} |'
-        )
+        cells = [case.file, case.images, count, f'{error:.1e}', f'{accuracy:.2f}', case.stated]
+        print('| ' + ' | '.join(map(str, cells)) + ' |')
 
 
 if __name__ == '__main__':

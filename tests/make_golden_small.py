@@ -5,6 +5,8 @@
 The networks are spelt out with torch.nn.functional, from the papers. Written with torch 2.13.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import pathlib
 

@@ -122,7 +122,8 @@ def convolution_by_products(x, kernel, strides, padding, **_others):
 
 @pytest.mark.parametrize(('size', 'stride'), [(1, 2), (3, 1), (3, 2), (7, 2)])
 def test_the_product_that_stands_in_for_float64_convolutions_is_one(size, stride):
-    x, kernel = golden_small.images(2, 9), golden_small.tensor('kernel', (size, size, 3, 4))
+    x = jnp.asarray(golden_small.images(2, 9))
+    kernel = jnp.asarray(golden_small.tensor('kernel', (size, size, 3, 4)))
     pad = (size - 1) // 2
     how = ((stride, stride), ((pad, pad), (pad, pad)))
     names = ('NHWC', 'HWIO', 'NHWC')
@@ -150,7 +151,7 @@ PLANS = {
     'resnet50': Plan(ResNet(depth=50), dtypes=('float64',)),
     'resnet101': Plan(ResNet(depth=101)),
     'resnet152': Plan(ResNet(depth=152)),
-    'vgg11': Plan(VGG(depth=11), (97, 224), ('float32',)),
+    'vgg11': Plan(VGG(depth=11), (97, 224)),
     'vgg16': Plan(VGG(depth=16)),
     'vgg16_bn': Plan(VGG(depth=16, batch_norm=True), dtypes=('float64',)),
     'vgg19': Plan(VGG(depth=19)),
@@ -165,7 +166,7 @@ def reference(golden):
     spec = importlib.util.spec_from_file_location('reference', golden / 'reference_weights.py')
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.tensor = functools.cache(module.tensor)
     return module
@@ -272,7 +273,7 @@ def _assert_norms_close(ours, wanted, rtol, atol):
 
 
 SMALL = {
-    'resnet18': Plan(ResNet(depth=18), dtypes=('float64',)),
+    'resnet18': Plan(ResNet(depth=18), dtypes=('float32',)),
     'resnet_small20': Plan(ResNetSmall(depth=20), dtypes=('float64',)),
     'vgg11': Plan(VGG(depth=11), dtypes=('float32',)),
     'vgg11_bn': Plan(VGG(depth=11, batch_norm=True), dtypes=('float64',)),
@@ -318,7 +319,7 @@ def test_every_gradient_norm_equals_our_small_figures(small, name):
 # --- properties ---
 
 
-def _drawn(backbone):
+def _drawn(backbone) -> Any:
     """A model of three classes with weights by formula, and two pairs of images that share one."""
     model = models.build(backbone, 3, cut_after='stage3')  # VGG's fc6 has 100 million weights
     draw = functools.partial(tree.map_paths, lambda path, x: golden_small.tensor(path, x.shape))
@@ -374,7 +375,7 @@ def test_dropout_is_on_in_live_stages_given_a_key_and_nowhere_else():
     model = models.build(VGG(dropout=0.25), 3)
     kernel = golden_small.tensor('kernel', (4096, 4096))
     params = {'fc7': {'linear': {'kernel': kernel, 'bias': np.ones(4096, np.float32)}}}
-    x = np.ones((2, 4096), np.float32)
+    x = jnp.ones((2, 4096))
 
     def zeros(**how):
         output, _ = models.run(model, params, {}, x, start='fc7', stop='head', **how)

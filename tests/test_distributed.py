@@ -70,9 +70,16 @@ class Job:
 
 @pytest.fixture(scope='module')
 def together(tmp_path_factory):
-    """A run of two processes that ended: its folder, exit codes and outputs."""
-    job = Job(tmp_path_factory.mktemp('together'))
-    return job.workdir, *job.finish()
+    """A run of two processes: exit codes and outputs up to a signal, and after it; its folder."""
+    folder = tmp_path_factory.mktemp('together')
+    job = Job(folder, BLOBS_SECONDS='0.2')
+    path, until = job.workdir / 'metrics.jsonl', time.monotonic() + 90
+    while not (path.exists() and path.read_text()) and time.monotonic() < until:
+        if any(process.poll() is not None for process in job.processes):
+            break
+        time.sleep(0.02)
+    job.processes[1].send_signal(signal.SIGTERM)
+    return job.finish(), Job(folder).finish(), job.workdir
 
 
 @pytest.fixture(scope='module')
@@ -82,17 +89,23 @@ def alone(tmp_path_factory):
     return workdir, train.run(experiment(), workdir)
 
 
-def assert_same_records(found, wanted):
-    """Records of the same places, with the same numbers but for rounding."""
-    for one, other in zip(found, wanted, strict=True):
-        assert one.pop('split') == other.pop('split')
-        assert one == pytest.approx(other, rel=1e-5, abs=1e-5)
+def test_a_signal_to_one_process_stops_both(together):
+    (codes, outputs), _, _ = together
+    assert codes == [143, 143], '\n'.join(outputs)
+
+
+def test_two_processes_resume_where_they_were_stopped(together):
+    _, (codes, outputs), _ = together
+    assert codes == [0, 0], '\n'.join(outputs)
+    assert 'Resuming at step' in outputs[0]
 
 
 def test_two_processes_end_as_one_does(together, alone):
-    workdir, codes, outputs = together
+    _, (codes, outputs), workdir = together
     assert codes == [0, 0], '\n'.join(outputs)
-    assert_same_records(records(workdir), records(alone[0]))
+    for one, other in zip(records(workdir), records(alone[0]), strict=True):
+        assert one.pop('split') == other.pop('split')
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-5)
     found = train.run(experiment(), workdir)  # finished: reads result.json
     for split in ('val', 'test'):
         for name in ('accuracy', 'loss', 'count'):
@@ -101,22 +114,7 @@ def test_two_processes_end_as_one_does(together, alone):
 
 
 def test_only_the_first_process_speaks(together):
-    _, codes, (first, second) = together
+    _, (codes, (first, second)), _ = together
     assert codes == [0, 0], second
     assert 'accuracy' in first
     assert 'accuracy' not in second
-
-
-def test_a_signal_to_one_process_stops_both_at_a_step_where_one_process_can_go_on(alone, tmp_path):
-    job = Job(tmp_path, BLOBS_SECONDS='0.05')
-    path, until = job.workdir / 'metrics.jsonl', time.monotonic() + 90
-    while not (path.exists() and path.read_text()) and time.monotonic() < until:
-        if any(process.poll() is not None for process in job.processes):
-            break
-        time.sleep(0.02)
-    job.processes[1].send_signal(signal.SIGTERM)
-    codes, outputs = job.finish()
-    assert codes == [143, 143], '\n'.join(outputs)
-    assert not (job.workdir / 'result.json').exists()
-    train.run(experiment(), job.workdir)
-    assert_same_records(records(job.workdir), records(alone[0]))

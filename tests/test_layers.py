@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import flax.linen as nn
 import hypothesis
@@ -14,7 +15,7 @@ import pytest
 from tljax import layers
 
 
-def _normal(*shape, seed=0):
+def _normal(*shape, seed=0) -> Any:
     return np.random.default_rng(seed).normal(3.0, 2.0, shape).astype(np.float32)
 
 
@@ -26,7 +27,7 @@ def _norm_variables(channels):
     }
 
 
-def _batch_norm(variables, x, *, running, **fields):
+def _batch_norm(variables, x, *, running, **fields) -> Any:
     y, updated = layers.BatchNorm(**fields).apply(
         variables, x, use_running_average=running, mutable=['batch_stats']
     )
@@ -97,7 +98,7 @@ _POOLING = {
 }
 
 
-def _distinct(height, width):
+def _distinct(height, width) -> Any:
     """[2, height, width, 2] without ties, whose gradient two correct poolings may share out."""
     values = np.random.default_rng(height * 10 + width).permutation(4 * height * width)
     return values.reshape(2, height, width, 2).astype(np.float32)
@@ -135,7 +136,8 @@ def test_max_pool_equals_reduce_window_in_value_and_gradient_where_no_values_tie
 @pytest.mark.parametrize('size', [14, 15])
 def test_max_pool_equals_flax(size):
     x = _distinct(size, size)
-    expected = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    border: Any = ((1, 1), (1, 1))
+    expected = nn.max_pool(x, (3, 3), (2, 2), border)
     np.testing.assert_array_equal(layers.max_pool(x, 3, 2, 1), expected)
 
 
@@ -145,7 +147,7 @@ def test_max_pool_shares_a_gradient_among_ties_without_losing_any():
 
 
 def test_max_pool_of_negative_maps_ignores_the_border():
-    x = np.full((1, 3, 3, 1), -5.0, np.float32)
+    x = jnp.full((1, 3, 3, 1), -5.0)
     np.testing.assert_array_equal(layers.max_pool(x, 3, 2, 1), np.full((1, 2, 2, 1), -5.0))
 
 
@@ -190,12 +192,12 @@ def test_convolutions_are_padded_alike_on_both_sides(kernel, stride, size):
 
 
 def test_convolutions_start_from_he_normal_of_the_fan_out():
-    variables = layers.conv(64, 3).init(jax.random.key(0), np.zeros((1, 8, 8, 32), np.float32))
+    variables: Any = layers.conv(64, 3).init(jax.random.key(0), np.zeros((1, 8, 8, 32), np.float32))
     spread = np.std(variables['params']['kernel'])
     np.testing.assert_allclose(spread, np.sqrt(2 / (64 * 9)), rtol=0.03)
 
 
-def _head(x, kernel, bias):
+def _head(x, kernel, bias) -> Any:
     variables = {'params': {'linear': {'kernel': kernel, 'bias': bias}}}
     head = layers.LinearHead(kernel.shape[1])
     return head.apply(variables, x, deterministic=True, use_running_average=True)

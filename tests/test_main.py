@@ -1,6 +1,7 @@
 """The command line as a user types it, and the quickstart as a user sees it."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,7 +14,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 def run(*arguments: str) -> subprocess.CompletedProcess:
     """`python -m tljax.main ...` from the root of the repository."""
     command = [sys.executable, '-m', 'tljax.main', *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    environment = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
+    )
 
 
 @pytest.fixture(scope='module')

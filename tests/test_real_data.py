@@ -1,8 +1,19 @@
 """Real networks on real images give the figures that are stated for them."""
 
+import functools
+import pathlib
+
+import jax
+import numpy as np
 import pytest
 
 from benchmarks import real_networks
+from tljax import model as models
+from tljax import torch_file, weights
+from tljax.backbones.resnet import ResNet
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.backbones.vgg import VGG
+from tljax.types import InputError
 
 
 @pytest.mark.parametrize(
@@ -12,3 +23,74 @@ def test_a_ported_network_scores_what_its_original_does(case, real_data):
     error, accuracy, _ = real_networks.measure(case, real_data)
     assert error < 1e-4
     assert accuracy == pytest.approx(case.stated, abs=0.11)  # one image of a thousand
+
+
+NETWORKS = {
+    'cifar10_resnet20-12fca82f.th': ResNetSmall(depth=20),
+    'cifar10_resnet56-4bfd9763.th': ResNetSmall(depth=56),
+    'resnet18-ktb-small-f9db5f80.pth': ResNet(depth=18),
+}
+IMAGES = 2
+
+
+@functools.cache
+def _outputs(file: str, data: pathlib.Path):
+    """Every stage's output for the first of torch's images, and torch's figures."""
+    loaded = weights.load(str(data / 'weights' / file), NETWORKS[file])
+    golden = np.load(data / 'golden' / f'{pathlib.Path(file).stem}.npz')
+    model = models.build(NETWORKS[file], golden['logits'].shape[1])
+
+    # It runs once; unoptimised, it compiles in half the time.
+    @functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+    def run(params, stats, images):
+        x, outputs = models.normalise(loaded.preprocessing, images), {}
+        for name, following in zip(model.names, [*model.names[1:], None], strict=True):
+            x, _ = models.run(model, params, stats, x, start=name, stop=following)
+            outputs[name] = x
+        return outputs
+
+    outputs = run(loaded.params, loaded.stats, golden['images_u8'][:IMAGES])
+    return jax.tree.map(np.asarray, outputs), golden, loaded.preprocessing
+
+
+def _assert_close(ours, theirs, what):
+    atol = 1e-4 * np.abs(theirs).max()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol, err_msg=what)
+
+
+@pytest.mark.parametrize('file', NETWORKS)
+def test_every_stage_of_a_real_network_gives_what_torchs_gives(file, real_data):
+    outputs, golden, _ = _outputs(file, real_data)
+    for stage, output in outputs.items():
+        if stage == models.HEAD:
+            continue
+        name = stage.replace('stage', 'layer')
+        _assert_close(output.mean((1, 2)), golden[f'{name}_mean_hw'][:IMAGES], stage)
+        _assert_close(output[0].transpose(2, 0, 1), golden[f'{name}_img0'], stage)
+
+
+@pytest.mark.parametrize('file', NETWORKS)
+def test_the_preprocessing_of_a_real_network_is_what_it_was_trained_with(file, real_data):
+    _, golden, preprocessing = _outputs(file, real_data)
+    np.testing.assert_allclose(preprocessing.mean, golden['mean'])
+    np.testing.assert_allclose(preprocessing.std, golden['std'])
+
+
+VGG_PREFIX = 'vgg16-prefix-conv1_1-conv3_3.pth'
+
+
+def test_a_part_of_a_real_network_is_refused_with_what_is_missing(real_data):
+    with pytest.raises(InputError) as caught:
+        weights.load(str(real_data / 'weights' / VGG_PREFIX), VGG(depth=16))
+    text = str(caught.value)
+    assert '- params/stage4/conv1/kernel [3, 3, 256, 512]' in text
+    assert '- params/fc6/linear/kernel [25088, 4096]' in text
+    assert 'stage3/conv3' not in text
+
+
+def test_a_real_vgg_prefix_holds_the_seven_convolutions_it_names(real_data):
+    found = torch_file.read(real_data / 'weights' / VGG_PREFIX)
+    names = [
+        f'features.{i}.{kind}' for i in (0, 2, 5, 7, 10, 12, 14) for kind in ('weight', 'bias')
+    ]
+    assert sorted(found) == sorted(names)

@@ -229,8 +229,8 @@ def test_training_the_head_alone_costs_hardly_more_than_evaluating():
     assert train < 1.02 * evaluate()
 
 
-def plain_loss(params, batch):
-    """The mean loss of the small network in training, written out."""
+def plain_loss(params, stats, batch, live):
+    """The mean loss of the small network in training, written out; `live` stages train."""
     x = (batch['image'] / 255.0 - np.array(SMALL.mean)) / np.array(SMALL.std)
     x = x.astype(np.float32)
     for name in STAGES[:-1]:
@@ -239,7 +239,10 @@ def plain_loss(params, batch):
             x, layer['conv']['kernel'], (2, 2), ((1, 1), (1, 1)),
             dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
         )  # fmt: skip
-        x = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5)
+        mean, var = stats[name]['norm']['mean'], stats[name]['norm']['var']
+        if name in live:
+            mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        x = (x - mean) / jnp.sqrt(var + 1e-5)
         x = jax.nn.relu(x * layer['norm']['scale'] + layer['norm']['bias'])
     head = params['head']['linear']
     logits = x.mean((1, 2)) @ head['kernel'] + head['bias']
@@ -247,22 +250,27 @@ def plain_loss(params, batch):
     return -(own[:, 0] * batch['mask']).sum() / batch['mask'].sum()
 
 
-@pytest.mark.parametrize('masked', [0, 3])
-def test_a_step_follows_the_gradient_of_the_mean_loss(masked):
-    one = training(EVERYTHING, optimizer=SGD(learning_rate=1.0, momentum=0))
-    batch = make_batch()
+@pytest.mark.parametrize(('frozen', 'masked'), [((), 0), ((), 3), (('low',), 0), (('mid',), 0)])
+def test_a_step_follows_the_gradient_of_the_mean_loss(frozen, masked):
+    rules = (*(Rule(pattern=name, train=False) for name in frozen), *EVERYTHING)
+    one = training(rules, optimizer=SGD(learning_rate=1.0, momentum=0))
+    batch, live = make_batch(), set(STAGES) - set(frozen)
     batch['mask'][8 - masked :] = False
     end, sums = jit(one.step)(jax.random.key(0), one.start, batch)
     with jax.numpy_rank_promotion('allow'):
-        loss, grads = jit(jax.value_and_grad(plain_loss))(one.start.params, batch)
+        gradient = jit(jax.value_and_grad(functools.partial(plain_loss, live=live)))
+        loss, grads = gradient(one.start.params, one.start.stats, batch)
     np.testing.assert_allclose(sums['loss'] / sums['count'], loss, rtol=1e-5)
-    moved = jax.tree.map(lambda before, after: before - after, one.start.params, end.params)
-    assert_close(moved, grads, rtol=1e-3, atol=2e-6)
+    for name in live:
+        before, after = one.start.params[name], end.params[name]
+        moved = jax.tree.map(lambda a, b: a - b, before, after)
+        assert_close(moved, grads[name], rtol=1e-3, atol=2e-6)
 
 
-def test_frozen_gradients_do_not_shrink_live_ones():
+@pytest.mark.parametrize('rules', [below('top'), (Rule(pattern='mid', train=False), *EVERYTHING)])
+def test_frozen_gradients_do_not_shrink_live_ones(rules):
     limit = 1e-3
-    one = training(below('top'), optimizer=SGD(learning_rate=1.0, momentum=0), clip_norm=limit)
+    one = training(rules, optimizer=SGD(learning_rate=1.0, momentum=0), clip_norm=limit)
     end, _ = trained_for(1, one)
     moved = jax.tree.map(lambda before, after: before - after, one.start.params, end.params)
     np.testing.assert_allclose(optax.tree.norm(moved), limit, rtol=1e-3)

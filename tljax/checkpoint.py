@@ -1,5 +1,6 @@
 """The façade over Orbax: the latest and the best state, verified, one writer at a time."""
 
+import collections
 import contextlib
 import dataclasses
 import fcntl
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -61,7 +63,14 @@ class Checkpoints:
             preservation_policy=_LatestAndBest(self._validated),
             cleanup_tmp_directories=jax.process_count() == 1,
         )
-        self._manager = ocp.CheckpointManager(self._folder / 'steps', options=options)
+        self._manager = ocp.CheckpointManager(
+            self._folder / 'steps',
+            options=options,
+            item_handlers={
+                'arrays': ocp.StandardCheckpointHandler(),
+                'record': ocp.JsonCheckpointHandler(),
+            },
+        )
 
     def steps(self) -> list[int]:
         """The steps that are there, ascending."""
@@ -118,6 +127,7 @@ class Checkpoints:
         self.verify(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         try:
+            self._compare(step, abstract)
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -193,6 +203,13 @@ class Checkpoints:
             result[str(path.relative_to(folder))] = digest
         return result
 
+    def _compare(self, step: int, abstract: Any) -> None:
+        """Orbax casts types without a word."""
+        stored = _kinds(self._manager.item_metadata(step)['arrays'].tree)
+        wanted = _kinds(abstract)
+        if stored != wanted:
+            raise ValueError(f'stored {dict(stored - wanted)}, wanted {dict(wanted - stored)}')
+
     def _read_validated(self) -> dict[int, list[float]]:
         path = self._folder / VALIDATION_FILE
         if not path.exists():
@@ -239,6 +256,12 @@ def _best(steps: Sequence[int], validated: Mapping[int, list[float]]) -> int | N
     """The step of the highest accuracy, then the lowest loss, then the latest."""
     ranked = [(*validated[step], step) for step in steps if step in validated]
     return int(max(ranked)[-1]) if ranked else None
+
+
+def _kinds(arrays: Any) -> collections.Counter[str]:
+    """How many leaves there are of each shape and type; Orbax itself compares their paths."""
+    leaves = jax.tree.leaves(arrays, is_leaf=lambda leaf: hasattr(leaf, 'shape'))
+    return collections.Counter(f'{np.dtype(leaf.dtype)} {list(leaf.shape)}' for leaf in leaves)
 
 
 def _write_json(path: pathlib.Path, content: Any) -> None:

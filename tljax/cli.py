@@ -187,10 +187,10 @@ def _set(config: Any, word: str) -> None:
         return
     holder, _, index = name.removesuffix(']').rpartition('[')
     items = list(config_path.get_value(holder, config))
-    kind = type(items[int(index)])
+    kind = typing.get_args(_type(config, holder))[0]
     try:
         items[int(index)] = kind(text)
-    except ValueError:
+    except (TypeError, ValueError):
         raise UsageError(f'{word}: wanted {kind.__name__}') from None
     config_path.set_value(holder, config, tuple(items))
 

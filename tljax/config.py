@@ -95,9 +95,11 @@ def _range_problems(e: Experiment) -> list[str]:
     positive('log_every_steps')
     if isinstance(e.validation_fraction, (int, float)) and not 0 <= e.validation_fraction < 1:
         found.append(f'config.validation_fraction is {e.validation_fraction}, wanted 0 <= x < 1')
-    for name in ('seed', 'data_threads'):
-        if isinstance(getattr(e, name), int) and getattr(e, name) < 0:
-            found.append(f'config.{name} is {getattr(e, name)}, wanted 0 or more')
+    # JAX's keys take 32 bits of a seed: a larger one would repeat a smaller one's values.
+    for name, limit in (('seed', 2**32), ('data_threads', 1024)):
+        value = getattr(e, name)
+        if isinstance(value, int) and not 0 <= value < limit:
+            found.append(f'config.{name} is {value}, wanted 0 <= x < {limit}')
     if _fits(e.evaluate, tuple[str, ...]) and set(e.evaluate) - {'val', 'test'}:
         found.append(f"config.evaluate is {e.evaluate}, wanted any of ('val', 'test')")
     return found

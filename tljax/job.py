@@ -122,6 +122,12 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
     return init_key, train_key
 
 
+def train_key(job: Job) -> jax.Array:
+    """The key of training, on every device."""
+    whole = sharding.replicated(job.mesh)
+    return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=whole)()
+
+
 def _plan(
     experiment: Experiment, model: Model, params: Params, examples: int
 ) -> tuple[PhasePlan, ...]:

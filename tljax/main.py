@@ -43,9 +43,12 @@ def main(argv: list[str]) -> int:
 
 
 def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
-    from tljax import compare, train
+    import jax
+
+    from tljax import compare, report, train
     from tljax.types import InputError
 
+    report.console.quiet = jax.process_index() > 0
     try:
         if dry_run:
             compare.dry_run(experiment)

@@ -71,8 +71,13 @@ def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
 
     Returns:
         [B, size_px, size_px, 3] float32.
+
+    Raises:
+        InputError: the images are smaller than that.
     """
     size = preprocessing.size_px
+    if size > min(images.shape[1:3]):
+        raise InputError(f'images are {images.shape[1]} x {images.shape[2]} px, wanted {size} px')
     top, left = (round((n - size) / 2) for n in images.shape[1:3])
     images = images[:, top : top + size, left : left + size].astype(jnp.float32)
     mean = jnp.asarray(preprocessing.mean, jnp.float32).reshape(1, 1, 1, -1)

@@ -18,7 +18,7 @@ def steps(epochs: float, examples: int, batch_size: int) -> int:
 
 def marks(every_epochs: float, steps_per_epoch: float, total_steps: int) -> frozenset[int]:
     """The steps after which something falls due every so many epochs, and the last one."""
-    every = every_epochs * steps_per_epoch
+    every = max(every_epochs * steps_per_epoch, 1.0)
     due = {max(1, _whole_steps((n + 1) * every)) for n in range(int(total_steps / every))}
     return frozenset({step for step in due if step < total_steps} | {total_steps})
 

@@ -205,8 +205,7 @@ def _train(
         batches.set_state(current.data)
     due = schedule.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
     add = jax.jit(metrics.add)
-    _, train_key = jobs.keys(experiment.seed)
-    train_key = sharding.put_replicated(job.mesh, train_key)
+    train_key = jobs.train_key(job)
     clock = report.Clock(experiment.batch_size)
     with report.progress(job.steps, current.step) as update, _Signals() as signals:
         for phase in job.phases[current.phase :]:
@@ -357,14 +356,16 @@ def _conclude(
 class _Signals:
     """Turns SIGTERM and a first Ctrl-C into a wish to stop after the current step.
 
-    A second Ctrl-C interrupts at once. Of several processes all stop at the same step.
+    A second Ctrl-C interrupts at once. Of several processes all stop at the same step, for which
+    JAX listens to SIGTERM itself.
     """
 
     def __enter__(self) -> '_Signals':
         self._number = 0
         self._before = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            alone = jax.process_count() == 1
+            for number in (signal.SIGTERM, signal.SIGINT) if alone else ():
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -1,5 +1,6 @@
 """Batches, as a pure function of the examples, the seed and the position."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,13 +41,17 @@ def train_batches(
     """
     index, number = process
     own = batch_size // number
-    order = grain.MapDataset.range(len(examples)).seed(seed).shuffle().repeat()
+    # grain's own shuffling takes 0.35 ms an example in a set of 80, and 9 ms in one of 3.
+    count = len(examples)
+
+    @functools.lru_cache(maxsize=4)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, epoch]).permutation(count)
 
     def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, own)
-        example = order[step * batch_size + index * own + row]
-        assert example is not None
-        return _example(examples, preprocessing, example)
+        epoch, place = divmod(step * batch_size + index * own + row, count)
+        return _example(examples, preprocessing, order(epoch)[place])
 
     positions = grain.MapDataset.range(steps * own)
     batches = positions.map(load).batch(own)
