@@ -54,7 +54,7 @@ def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
             compare.dry_run(experiment)
         else:
             compare.run(experiment, workdir)
-    except InputError as error:
+    except (InputError, OSError) as error:
         cli.fail(str(error))
     except train.Interrupted as stop:
         print(f'{stop}; the same command resumes there.', file=sys.stderr)

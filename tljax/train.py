@@ -1,5 +1,6 @@
 """The loop: what happens at every step, what is recorded, and how a run ends or resumes."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -85,9 +86,13 @@ def run(
         try:
             _train(job, current, checkpoints, records, evaluate, started)
             result = _conclude(job, current, checkpoints, evaluate, started)
-        finally:
-            records.close()
-            checkpoints.close()
+        except BaseException:
+            for opened in (records, checkpoints):
+                with contextlib.suppress(Exception):  # it must not hide what went wrong before
+                    opened.close()
+            raise
+        records.close()
+        checkpoints.close()
         report.write_json(workdir / RESULT_FILE, result)
         return result
 
