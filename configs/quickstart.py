@@ -1,6 +1,9 @@
 """Real handwritten digits from 10 labelled images a class, by transfer from printed letters.
 
 python -m tljax.main --config=configs/quickstart.py
+
+Test accuracy 97.5 % (95 % interval 96.2 to 98.4) with seed 0, from scratch 91.6 %, linear probe
+96.4 %; 40 s in all on 2 shared CPU cores, compilation included. Over 5 seeds: README.md.
 """
 
 from tljax.augment import Affine

@@ -3,8 +3,8 @@
 import os
 import pathlib
 
-# Sends single float32 convolutions back from YNNPACK to Eigen on CPU. ResNet-50 at batch 16 went
-# from 1.3 to 2.7 images/s in training (docs/performance.md). Other platforms ignore it.
+# Sends single float32 convolutions back from YNNPACK, whose gradients of 1x1 kernels are slow, to
+# Eigen on CPU. `python -m benchmarks.xla_flag` measures it; other platforms ignore it.
 CPU_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 
 
