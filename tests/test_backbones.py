@@ -276,7 +276,7 @@ SMALL = {
     'resnet18': Plan(ResNet(depth=18), dtypes=('float32',)),
     'resnet_small20': Plan(ResNetSmall(depth=20), dtypes=('float64',)),
     'vgg11': Plan(VGG(depth=11), dtypes=('float32',)),
-    'vgg11_bn': Plan(VGG(depth=11, batch_norm=True), dtypes=('float64',)),
+    'vgg11_bn': Plan(VGG(depth=11, batch_norm=True), dtypes=('float32',)),
 }
 
 
