@@ -9,7 +9,6 @@ the largest logit), and top-1 accuracy.
 import argparse
 import csv
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +20,7 @@ from tljax import weights
 from tljax.backbones.resnet import ResNet
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.data import decode
-from tljax.types import Backbone, Preprocessing
+from tljax.types import Backbone, Params, Preprocessing, Stats
 
 BATCH_SIZE = 125
 
@@ -81,16 +80,18 @@ def measure(case: Case, data: pathlib.Path) -> tuple[float, float, int]:
         case.backbone, golden['logits'].shape[1], preprocessing=loaded.preprocessing
     )
 
-    @functools.partial(jax.jit)
-    def logits(images: jax.Array) -> jax.Array:
-        x = models.normalise(model.preprocessing, images)
-        return models.run(model, loaded.params, loaded.stats, x)[0]
+    @jax.jit
+    def run(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+        return models.run(model, params, stats, models.normalise(model.preprocessing, images))[0]
 
-    error = np.abs(np.asarray(logits(golden['images_u8'])) - golden['logits']).max()
+    def logits(images: np.ndarray) -> np.ndarray:
+        return np.asarray(run(loaded.params, loaded.stats, images))
+
+    error = np.abs(logits(golden['images_u8']) - golden['logits']).max()
     images = labelled_images(data / case.images)
     right = 0
     for canvases, labels in batches(images, model.preprocessing):
-        right += int((np.asarray(logits(canvases)).argmax(-1) == labels).sum())
+        right += int((logits(canvases).argmax(-1) == labels).sum())
     return float(error / np.abs(golden['logits']).max()), 100 * right / len(images), len(images)
 
 

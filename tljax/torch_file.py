@@ -85,11 +85,32 @@ def _rebuild_parameter(data, *_ignored) -> _Tensor:
     return data
 
 
+class _Inert:
+    """A function without attributes, so that a pickle's BUILD has nothing of it to change."""
+
+    __slots__ = ()
+    function: Callable[..., Any]
+
+    def __init_subclass__(cls, function: Callable[..., Any]):
+        cls.function = staticmethod(function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return type(self).function(*arguments)
+
+
+class _RebuildTensor(_Inert, function=_rebuild_tensor):
+    __slots__ = ()
+
+
+class _RebuildParameter(_Inert, function=_rebuild_parameter):
+    __slots__ = ()
+
+
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
+    ('torch._utils', '_rebuild_tensor'): _RebuildTensor(),
+    ('torch._utils', '_rebuild_tensor_v2'): _RebuildTensor(),
+    ('torch._utils', '_rebuild_parameter'): _RebuildParameter(),
     ('torch', 'Size'): tuple,
 }
 
@@ -138,6 +159,9 @@ def _read_zip(path: pathlib.Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         (main,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
         folder = main.removesuffix('data.pkl')
+        order = f'{folder}byteorder'
+        if order in archive.namelist() and archive.read(order) != b'little':
+            raise ValueError('its values are in big-endian order')
         storages: dict[str, _Storage] = {}
 
         def load_storage(pid: tuple[Any, ...]) -> _Storage:
@@ -176,11 +200,17 @@ def _read_legacy(path: pathlib.Path) -> Any:
     return content
 
 
-def _arrays(content: Any) -> Any:
+def _arrays(content: Any, done: dict[int, Any] | None = None) -> Any:
+    """Arrays in the place of tensors; what a file shares stays shared."""
+    done = {} if done is None else done
+    if id(content) in done:
+        return done[id(content)]
+    result = content
     if isinstance(content, _Tensor):
-        return content.array()
-    if isinstance(content, dict):
-        return {key: _arrays(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_arrays(value) for value in content]
-    return content
+        result = content.array()
+    elif isinstance(content, dict):
+        result = {key: _arrays(value, done) for key, value in content.items()}
+    elif isinstance(content, (list, tuple)):
+        result = [_arrays(value, done) for value in content]
+    done[id(content)] = result
+    return result

@@ -13,12 +13,12 @@ Downloads are kept in the cache folder (`TLJAX_CACHE`, else `~/.cache/tljax`).
 
 import dataclasses
 import hashlib
+import http.client
 import json
 import os
 import pathlib
 import re
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -61,11 +61,19 @@ def load(spec: str, backbone: Backbone) -> Pretrained:
         WeightsError: they cannot be had, or do not fit; every misfit is listed.
     """
     path = locate(spec)
-    entries, metadata = read(path)
+    try:
+        entries, metadata = read(path)
+    except WeightsError:
+        if path.parent == _download_folder():
+            path.unlink(missing_ok=True)  # or no later run would ask for it again
+        raise
     leaves = _translate(spec, entries, backbone)
     preprocessing = backbone.preprocessing()
     if 'preprocessing' in metadata:
-        preprocessing = preprocessing_from_json(metadata['preprocessing'])
+        try:
+            preprocessing = preprocessing_from_json(metadata['preprocessing'])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f'{path}: its preprocessing cannot be read: {error!r}') from error
     return Pretrained(
         params=leaves['params'],
         stats=leaves.get('batch_stats', {}),
@@ -137,11 +145,23 @@ def preprocessing_to_json(preprocessing: Preprocessing) -> str:
 
 
 def preprocessing_from_json(text: str) -> Preprocessing:
-    """The inverse of `preprocessing_to_json`."""
+    """The inverse of `preprocessing_to_json`.
+
+    Raises:
+        ValueError: a value is of another kind or out of range.
+        AttributeError, KeyError, TypeError: the fields are others.
+    """
     fields = json.loads(text)
     fields['interpolation'] = Interpolation(fields['interpolation'])
-    fields['mean'], fields['std'] = tuple(fields['mean']), tuple(fields['std'])
-    return Preprocessing(**fields)
+    for name in ('mean', 'std'):
+        fields[name] = tuple(float(value) for value in fields[name])
+    for name in ('size_px', 'resize_px'):
+        if not isinstance(fields[name], int):
+            raise TypeError(f'{name} is {fields[name]!r}, wanted a whole number')
+    preprocessing = Preprocessing(**fields)
+    if problems := preprocessing.problems():
+        raise ValueError('; '.join(problems))
+    return preprocessing
 
 
 def file_sha256(path: pathlib.Path) -> str:
@@ -160,7 +180,7 @@ def download(url: str) -> pathlib.Path:
     Raises:
         WeightsError: no answer, or not the file that was meant. Nothing of it is left.
     """
-    folder = runtime.cache_dir() / 'weights'
+    folder = _download_folder()
     name = url.rpartition('/')[2]
     path = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
     if path.exists():
@@ -175,13 +195,17 @@ def download(url: str) -> pathlib.Path:
         if stated and not digest.startswith(stated[1]):
             raise WeightsError(f'{url}: its SHA-256 is {digest}, its name promises {stated[1]}')
         pathlib.Path(part).replace(path)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise WeightsError(
             f'{url}: could not be downloaded ({error}); a file can be named by its path instead'
         ) from error
     finally:
         pathlib.Path(part).unlink(missing_ok=True)
     return path
+
+
+def _download_folder() -> pathlib.Path:
+    return runtime.cache_dir() / 'weights'
 
 
 def _fetch(url: str, file: Any) -> None:
@@ -200,9 +224,10 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
     for key in ('state_dict', 'model', 'model_state_dict'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(
-        isinstance(v, np.ndarray) for v in content.values()
-    ):
+    fine = isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, np.ndarray) for name, value in content.items()
+    )
+    if not fine:
         raise WeightsError('the torch file holds no dictionary of tensors')
     if content and all(name.startswith('module.') for name in content):
         content = {name.removeprefix('module.'): value for name, value in content.items()}
@@ -210,11 +235,11 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
 
 
 def _translate(spec: str, entries: dict[str, np.ndarray], backbone: Backbone) -> dict[str, Any]:
-    own = all(name.startswith(('params/', 'batch_stats/')) for name in entries)
+    own = any(name.startswith(('params/', 'batch_stats/')) for name in entries)
     head = f'params/{models.HEAD}/linear/bias'
     rules = backbone.port_rules()
     names = [head] if own else [rule.foreign for rule in rules if rule.ours == head]
-    num_classes = next((len(entries[name]) for name in names if name in entries), 1000)
+    num_classes = next((entries[name].size for name in names if name in entries), 1000)
     params, stats = models.shapes(models.build(backbone, num_classes))
     wanted = tree.flatten({'params': params, 'batch_stats': stats})
     try:
