@@ -184,7 +184,12 @@ class Checkpoints:
             self._manager.close()
 
     def _seal(self) -> None:
-        """Takes the sums of new checkpoints and forgets those of deleted ones."""
+        """Takes the sums of new checkpoints and forgets those of deleted ones.
+
+        Of several processes the first does, which is also the one that deletes.
+        """
+        if jax.process_index() > 0:
+            return
         steps = self.steps()
         for step in steps:
             path = self._sums / f'{step}.json'
