@@ -1,4 +1,4 @@
-"""Networks against torchvision's figures, small figures of our own, and themselves."""
+"""Networks against the figures of other libraries, small figures of our own, and themselves."""
 
 import dataclasses
 import functools
@@ -15,10 +15,12 @@ import pytest
 
 from tljax import model as models
 from tljax import port, tree
+from tljax.backbones.convnext import ConvNeXt
 from tljax.backbones.resnet import ResNet
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.backbones.vgg import VGG
-from tljax.types import InputError
+from tljax.backbones.vit import ViT
+from tljax.types import InputError, Preprocessing
 
 # Nothing here runs twice: unoptimised, the networks compile in half the time.
 _OPTIONS = {'xla_backend_optimization_level': 0}
@@ -36,8 +38,9 @@ class Trained:
 class Network:
     """A backbone with the weights of a state dict, and how to run it."""
 
-    def __init__(self, backbone, num_classes: int, tensor):
-        rules = backbone.port_rules()
+    def __init__(self, backbone, num_classes: int, tensor, naming: str | None = None):
+        tables = backbone.port_tables()
+        rules = tables[naming or next(iter(tables))]
         self.model = models.build(backbone, num_classes)
         params, stats = models.shapes(self.model)
         wanted = tree.flatten({'params': params, 'batch_stats': stats})
@@ -99,7 +102,11 @@ def _foreign_names(leaves, rules):
         path: np.broadcast_to(np.int16(index), leaves[path].shape)
         for index, path in enumerate(paths)
     }
-    foreign = port.to_foreign(numbered, rules)
+    foreign = {
+        name: array
+        for name, array in port.to_foreign(numbered, rules).items()
+        if not name.endswith('num_batches_tracked')  # written as zeros, and no leaf
+    }
     names = {name: paths[array.flat[0]] for name, array in foreign.items()}
     return names, {name: array.shape for name, array in foreign.items()}
 
@@ -133,16 +140,17 @@ def test_the_product_that_stands_in_for_float64_convolutions_is_one(size, stride
     )
 
 
-# --- torchvision's figures ---
+# --- the figures of torchvision, timm and transformers ---
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Where one of torchvision's networks is compared: sizes in evaluation, dtypes in training."""
+    """Where a reference network is compared: sizes in evaluation, dtypes in training."""
 
     backbone: Any
     sizes: Sequence[int] = (97,)
     dtypes: Sequence[str] = ()
+    naming: str = 'torchvision'
 
 
 PLANS = {
@@ -155,8 +163,15 @@ PLANS = {
     'vgg16': Plan(VGG(depth=16)),
     'vgg16_bn': Plan(VGG(depth=16, batch_norm=True), dtypes=('float64',)),
     'vgg19': Plan(VGG(depth=19)),
+    'timm_of_vgg16': Plan(VGG(depth=16), naming='timm'),
+    'transformers_of_resnet50': Plan(ResNet(depth=50), naming='transformers'),
+    'convnext_tiny': Plan(ConvNeXt(), (97, 224), ('float32',)),
+    'timm_of_convnext_tiny': Plan(ConvNeXt(), naming='timm'),
+    'vit_b_32': Plan(ViT(patch_px=32), (224,), ('float32',)),
+    'timm_of_vit_small_patch16_224': Plan(ViT(width=384), (224,), ('float32',), naming='timm'),
 }
 EVALUATED = [(name, size) for name, plan in PLANS.items() for size in plan.sizes]
+WITH_STAGES = [(n, px) for n, px in EVALUATED if n.startswith(('resnet', 'vgg'))]
 TRAINED = [(name, dtype) for name, plan in PLANS.items() for dtype in plan.dtypes]
 
 
@@ -174,7 +189,7 @@ def reference(golden):
 
 @pytest.fixture(scope='module')
 def measured(reference):
-    """`measured(name)`: our outputs by size and our training by dtype, beside torchvision's.
+    """`measured(name)`: our outputs by size and our training by dtype, beside the reference's.
 
     Everything planned for a network is run at once, so that its weights are made once.
     """
@@ -182,7 +197,7 @@ def measured(reference):
     @functools.cache
     def measure(name: str) -> types.SimpleNamespace:
         plan, (_, figures) = PLANS[name], reference.golden(name)
-        network = Network(plan.backbone, 1000, reference.tensor)
+        network = Network(plan.backbone, 1000, reference.tensor, plan.naming)
         size, batch = figures['train']['size'], figures['train']['batch']
         images, labels = _nhwc(reference.images(batch, size)), reference.labels(batch)
         return types.SimpleNamespace(
@@ -210,7 +225,7 @@ def _torch_stages(name: str, features: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(('name', 'size'), EVALUATED)
-def test_logits_equal_torchvisions(measured, name, size):
+def test_logits_equal_the_references(measured, name, size):
     ours = measured(name).outputs[size]['head']
     wanted = measured(name).evaluation_figures[size]
     np.testing.assert_allclose(np.linalg.norm(ours), wanted['logits_norm'], rtol=1e-4)
@@ -218,7 +233,7 @@ def test_logits_equal_torchvisions(measured, name, size):
     np.testing.assert_allclose(ours[:, :32], wanted['logits'], rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize(('name', 'size'), EVALUATED)
+@pytest.mark.parametrize(('name', 'size'), WITH_STAGES)
 def test_every_stages_output_equals_torchvisions(measured, name, size):
     ours = measured(name).outputs[size]
     stages = _torch_stages(name, measured(name).evaluation_figures[size]['features'])
@@ -235,7 +250,7 @@ def test_every_stages_output_equals_torchvisions(measured, name, size):
 
 
 @pytest.mark.parametrize(('name', 'dtype'), TRAINED)
-def test_the_training_loss_equals_torchvisions(measured, name, dtype):
+def test_the_training_loss_equals_the_references(measured, name, dtype):
     ours, wanted = measured(name).training[dtype], measured(name).training_figures
     np.testing.assert_allclose(ours.loss, wanted['loss'], rtol=1e-4)
 
@@ -247,7 +262,7 @@ def test_running_statistics_move_as_torchvisions(measured, name, dtype):
 
 
 @pytest.mark.parametrize(('name', 'dtype'), TRAINED)
-def test_every_gradient_norm_equals_torchvisions(measured, name, dtype):
+def test_every_gradient_norm_equals_the_references(measured, name, dtype):
     ours, wanted = measured(name).training[dtype], measured(name).training_figures
     _assert_norms_close(ours.gradient_norms, wanted['gradient_norms'], **GRADIENTS_WITHIN[dtype])
 
@@ -319,12 +334,16 @@ def test_every_gradient_norm_equals_our_small_figures(small, name):
 # --- properties ---
 
 
+SMALL_IMAGES = Preprocessing(size_px=32, resize_px=32)
+
+
 def _drawn(backbone) -> Any:
     """A model of three classes with weights by formula, and two pairs of images that share one."""
-    model = models.build(backbone, 3, cut_after='stage3')  # VGG's fc6 has 100 million weights
+    cut = 'stage3' if isinstance(backbone, VGG) else None  # its fc6 has 100 million weights
+    model = models.build(backbone, 3, cut_after=cut, preprocessing=SMALL_IMAGES)
     draw = functools.partial(tree.map_paths, lambda path, x: golden_small.tensor(path, x.shape))
     params, stats = map(draw, models.shapes(model))
-    first, second, third = golden_small.images(3, 33)
+    first, second, third = golden_small.images(3, SMALL_IMAGES.size_px)
     return model, params, stats, np.stack([first, second]), np.stack([first, third])
 
 
@@ -336,7 +355,13 @@ def _every_output(model, params, stats, x, live=()):
     return outputs, stats
 
 
-FAMILIES = [ResNetSmall(), ResNet(depth=18), VGG(depth=11)]
+FAMILIES = [
+    ResNetSmall(),
+    ResNet(depth=18),
+    VGG(depth=11),
+    ViT(width=64, depth=2),
+    ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
+]
 
 
 @pytest.mark.parametrize('backbone', FAMILIES, ids=str)

@@ -5,15 +5,21 @@ import pytest
 
 from tljax import model as models
 from tljax import port, tree
+from tljax.backbones.convnext import ConvNeXt
 from tljax.backbones.resnet import ResNet
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.backbones.vgg import VGG
+from tljax.backbones.vit import ViT
 
 BACKBONES = [
     *(ResNet(depth=depth) for depth in (18, 34, 50)),
+    ResNet(depth=50, groups=32, width_per_group=4),
     *(ResNetSmall(depth=depth) for depth in (20, 56)),
     *(VGG(depth=depth, batch_norm=norm) for depth, norm in ((11, False), (19, True))),
+    ViT(width=192, patch_px=32),
+    ConvNeXt(),
 ]
+NAMINGS = [(backbone, naming) for backbone in BACKBONES for naming in backbone.port_tables()]
 
 
 def _wanted(backbone):
@@ -31,12 +37,14 @@ def _foreign(rules, wanted):
     """A state dict made from shapes, in the layout of the family's other library."""
     ours = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in wanted.items()}
     foreign = port.to_foreign(ours, rules)
-    return _counted({name: array.shape for name, array in foreign.items()})
+    counted = _counted({name: array.shape for name, array in foreign.items()})
+    counts = {name for name in foreign if name.endswith('num_batches_tracked')}
+    return {name: foreign[name] if name in counts else array for name, array in counted.items()}
 
 
-@pytest.mark.parametrize('backbone', BACKBONES, ids=str)
-def test_a_state_dict_survives_the_way_to_us_and_back_bit_for_bit(backbone):
-    rules, wanted = backbone.port_rules(), _wanted(backbone)
+@pytest.mark.parametrize(('backbone', 'naming'), NAMINGS, ids=str)
+def test_a_state_dict_survives_the_way_to_us_and_back_bit_for_bit(backbone, naming):
+    rules, wanted = backbone.port_tables()[naming], _wanted(backbone)
     state_dict = _foreign(rules, wanted)
     back = port.to_foreign(port.to_ours(state_dict, rules, wanted), rules)
     assert set(back) == set(state_dict)
@@ -48,7 +56,7 @@ def test_a_state_dict_survives_the_way_to_us_and_back_bit_for_bit(backbone):
 def _small():
     """A table, what it has to fill, and a state dict that does."""
     backbone = ResNetSmall()
-    rules, wanted = backbone.port_rules(), _wanted(backbone)
+    rules, wanted = backbone.port_tables()['akamaster'], _wanted(backbone)
     return rules, wanted, _foreign(rules, wanted)
 
 
@@ -116,7 +124,7 @@ def test_a_leaf_filled_by_two_names_is_an_error():
     rules = (port.Rule('old{i}', 'x{i}'), port.Rule('new{i}', 'x{i}'))
     state_dict = {'old1': np.zeros(1), 'new1': np.zeros(1)}
     text = _problems(state_dict, rules, {'x1': np.zeros(1)})
-    assert '+ new1   (fills x1, as old1 does)' in text
+    assert '+ new1 [1]   (fills x1, as old1 does)' in text
 
 
 def test_a_real_state_dict_with_one_name_changed_says_which_and_what_is_nearest():
@@ -129,7 +137,7 @@ def test_a_real_state_dict_with_one_name_changed_says_which_and_what_is_nearest(
 
 def test_our_own_leaves_are_held_to_the_same_strictness():
     with pytest.raises(port.PortError, match=r'(?s)- x \[2\].*\+ y \[3\]'):
-        port.own({'y': np.zeros(3)}, {'x': np.zeros(2)})
+        port.placed(port.own(['y']), {'y': np.zeros(3)}, {'x': np.zeros(2)})
 
 
 @pytest.mark.parametrize(
@@ -159,3 +167,39 @@ def test_leaves_without_one_foreign_name_are_all_named():
     rules = (port.Rule('a{i}', 'x{i}'), port.Rule('b{i}', 'x{i}'))
     with pytest.raises(port.PortError, match=r'(?s)x1   \(2 rules match\).*y   \(0 rules match\)'):
         port.to_foreign({'x1': np.zeros(1), 'y': np.zeros(1)}, rules)
+
+
+JOINED = (port.Rule(('q', 'k', 'v'), 'qkv', port.LINEAR),)
+
+
+def test_entries_that_are_one_leaf_here_are_joined_and_parted_again():
+    parts = {name: np.full((2, 3), value) for value, name in enumerate(('q', 'k', 'v'))}
+    leaves = port.to_ours(dict(reversed(parts.items())), JOINED, {'qkv': np.zeros((3, 6))})
+    np.testing.assert_array_equal(leaves['qkv'][0], [0, 0, 1, 1, 2, 2])
+    for name, array in port.to_foreign(leaves, JOINED).items():
+        np.testing.assert_array_equal(array, parts[name])
+
+
+def test_a_part_that_is_missing_is_named():
+    text = _problems({'q': np.zeros((2, 3)), 'v': np.zeros((2, 3))}, JOINED, {})
+    assert 'q [2, 3]   (qkv needs k too)' in text
+
+
+def test_an_older_name_is_read_and_never_written():
+    rules = (port.Rule('new{i}', 'x{i}'), port.Rule('old{i}', 'x{i}', alias=True))
+    leaves = port.to_ours({'old1': np.ones(1)}, rules, {'x1': np.zeros(1)})
+    assert list(port.to_foreign(leaves, rules)) == ['new1']
+
+
+def test_names_without_their_prefix_are_aliases():
+    rules = (port.Rule('net.a{i}', 'x{i}'), port.Rule('head', 'y'))
+    more = (*rules, *port.without_prefix(rules, 'net.'))
+    assert list(port.to_ours({'a2': np.ones(1)}, more, {'x2': np.zeros(1)})) == ['x2']
+    assert list(port.to_foreign({'x2': np.ones(1)}, more)) == ['net.a2']
+
+
+def test_a_count_that_was_dropped_is_written_as_zero_beside_its_norm():
+    rules = port.batch_norm('bn{i}', 'norm{i}')
+    foreign = port.to_foreign({'batch_stats/norm3/mean': np.ones(1)}, rules)
+    assert foreign['bn3.num_batches_tracked'].dtype == np.int64
+    assert foreign['bn3.num_batches_tracked'] == 0

@@ -67,7 +67,7 @@ def network(low_dropout=0.0):
         'low': Part(4, low_dropout),
         'mid': Part(6, 0.0),
         'top': Part(8, 0.0),
-        'head': layers.LinearHead(3),
+        'head': layers.Head(3),
     }
     model = models.Model(stages=stages, preprocessing=SMALL, num_classes=3)
     rng = np.random.default_rng(0)

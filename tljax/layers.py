@@ -1,5 +1,7 @@
 """Layers with torch's conventions, so that ported weights give the same numbers."""
 
+import enum
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -80,6 +82,22 @@ def conv(
     )
 
 
+def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
+    """Layer normalisation over the last axis, by the variance itself, as torch computes it.
+
+    Flax's default takes the mean of squares minus the squared mean, which loses digits.
+    """
+    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
+
+
+def dense(features: int, name: str) -> nn.Dense:
+    """A linear layer that starts as those of vision transformers do.
+
+    Source: Touvron et al. 2021, DeiT: a truncated normal with standard deviation 0.02.
+    """
+    return nn.Dense(features, kernel_init=nn.initializers.truncated_normal(0.02), name=name)
+
+
 def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
     """[B, H, W, C] to the maxima of its windows; the border is minus infinity.
 
@@ -118,20 +136,48 @@ def _pooling_matrix(n: int, size: int, dtype: jnp.dtype) -> jax.Array:
     return jnp.asarray(matrix, dtype)
 
 
-class LinearHead(nn.Module):
-    """Global average pooling of maps, where the input is maps, then one linear layer.
+class Pooling(enum.Enum):
+    """How maps [B, H, W, C] or tokens [B, T, F] become vectors.
 
-    It starts from zeros: the first loss is log K whatever the features are, and no random
-    direction is pushed into the pretrained layers below.
+    `AVERAGE` is the mean of maps, and the first of tokens, the class token. `CONCATENATED` puts
+    the maxima behind the mean of maps, and the mean of the others behind the class token.
+    """
+
+    AVERAGE = 'average'
+    CONCATENATED = 'concatenated'
+
+
+def pool(x: jax.Array, pooling: Pooling = Pooling.AVERAGE) -> jax.Array:
+    """Maps, tokens or vectors [B, F] to vectors [B, F or 2 F]; vectors stay as they are."""
+    if x.ndim == 2:
+        return x
+    first, second = (x[:, 0], x[:, 1:].mean(1)) if x.ndim == 3 else (x.mean((1, 2)), x.max((1, 2)))
+    return first if pooling is Pooling.AVERAGE else jnp.concatenate([first, second], -1)
+
+
+class Head(nn.Module):
+    """Pooling, hidden layers with ReLU, dropout before each layer, and a last linear layer.
+
+    With `kernel_std` 0 the last layer starts from zeros: the first loss is log K whatever the
+    features are, and no random direction is pushed into the pretrained layers below.
     """
 
     num_classes: int
+    pooling: Pooling = Pooling.AVERAGE
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
+    kernel_std: float = 0.0
 
     @nn.compact
     def __call__(
         self, x: jax.Array, *, deterministic: bool, use_running_average: bool
     ) -> jax.Array:
-        """[B, H, W, C] or [B, F] to [B, K] logits."""
-        if x.ndim == 4:
-            x = x.mean((1, 2))
-        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name='linear')(x)
+        """[B, H, W, C], [B, T, F] or [B, F] to [B, K] logits."""
+        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        x = pool(x, self.pooling)
+        for index, width in enumerate(self.hidden):
+            layer = nn.Dense(width, kernel_init=he_normal, name=f'hidden{index + 1}')
+            x = nn.relu(layer(drop(x)))
+        zeros = nn.initializers.zeros
+        kernel_init = nn.initializers.normal(self.kernel_std) if self.kernel_std else zeros
+        return nn.Dense(self.num_classes, kernel_init=kernel_init, name='linear')(drop(x))

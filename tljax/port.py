@@ -19,22 +19,31 @@ from tljax.types import InputError
 
 Layout = Callable[[np.ndarray], np.ndarray]
 
+OWN = 'tljax'  # the naming that is our own paths
+
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """A change of memory layout and its inverse; neither changes a value."""
+    """A change of memory layout and its inverse; neither changes a value.
+
+    `says` names it in tables for people.
+    """
 
     to_ours: Layout
     to_foreign: Layout
+    says: str = ''
 
 
 SAME = Transform(lambda x: x, lambda x: x)
 # torch convolutions are [out, in, h, w], ours [h, w, in, out].
-CONV = Transform(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+CONV = Transform(
+    lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1), 'OIHW to HWIO'
+)
 # torch linear layers are [out, in], ours [in, out].
-LINEAR = Transform(lambda x: x.T, lambda x: x.T)
+LINEAR = Transform(lambda x: x.T, lambda x: x.T, 'transposed')
 
 
+@functools.cache
 def linear_after_flatten(channels: int, height: int, width: int) -> Transform:
     """A linear layer that reads a flattened map: torch flattens [C, H, W], we [H, W, C]."""
 
@@ -46,23 +55,151 @@ def linear_after_flatten(channels: int, height: int, width: int) -> Transform:
         maps = x.reshape(height, width, channels, x.shape[1])
         return maps.transpose(3, 2, 0, 1).reshape(x.shape[1], -1)
 
-    return Transform(to_ours, to_foreign)
+    return Transform(to_ours, to_foreign, 'flattened as HWC, transposed')
+
+
+@functools.cache
+def linear_as_conv(height: int, width: int) -> Transform:
+    """A linear layer that is kept as a convolution [out, in, height, width] over a whole map."""
+
+    def to_foreign(x: np.ndarray) -> np.ndarray:
+        return x.reshape(height, width, -1, x.shape[1]).transpose(3, 2, 0, 1)
+
+    return Transform(
+        lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]), to_foreign, 'OIHW to a matrix'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """One line of a table.
 
-    `ours` is None for a foreign entry that has no counterpart here and is dropped.
+    Attributes:
+        foreign: the name of an entry, or several, which are joined along their first axis.
+        ours: the path it goes to; None for an entry without a counterpart, which is dropped.
+        transform: the change of layout, after joining.
+        alias: an older name, which is read and not written.
+        beside: of a dropped entry that must be there when written: the path it stands beside. It
+            is written as the integer 0.
     """
 
-    foreign: str
+    foreign: str | tuple[str, ...]
     ours: str | None
     transform: Transform = SAME
+    alias: bool = False
+    beside: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The foreign names, one or several."""
+        return (self.foreign,) if isinstance(self.foreign, str) else self.foreign
+
+
+def layer(foreign: str, ours: str, transform: Transform) -> tuple[Rule, ...]:
+    """The table of a convolution or linear layer with a bias; `transform` is its kernel's."""
+    return (
+        Rule(f'{foreign}.weight', f'params/{ours}/kernel', transform),
+        Rule(f'{foreign}.bias', f'params/{ours}/bias'),
+    )
+
+
+def layer_norm(foreign: str, ours: str) -> tuple[Rule, ...]:
+    """The table of one torch LayerNorm."""
+    return (
+        Rule(f'{foreign}.weight', f'params/{ours}/scale'),
+        Rule(f'{foreign}.bias', f'params/{ours}/bias'),
+    )
+
+
+def batch_norm(foreign: str, ours: str) -> tuple[Rule, ...]:
+    """The table of one torch BatchNorm; its count of batches has no counterpart."""
+    return (
+        *layer_norm(foreign, ours),
+        Rule(f'{foreign}.running_mean', f'batch_stats/{ours}/mean'),
+        Rule(f'{foreign}.running_var', f'batch_stats/{ours}/var'),
+        Rule(f'{foreign}.num_batches_tracked', None, beside=f'batch_stats/{ours}/mean'),
+    )
+
+
+def head(foreign: str) -> tuple[Rule, ...]:
+    """The table of the last linear layer."""
+    return layer(foreign, 'head/linear', LINEAR)
 
 
 class PortError(InputError):
     """A state dict that does not fit; the message lists every problem."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What a table makes of names.
+
+    Attributes:
+        leaves: `{path: (rule, the names it is made of)}`.
+        dropped: names without a counterpart here.
+        problems: names that cannot be placed, with the reason.
+    """
+
+    leaves: dict[str, tuple[Rule, tuple[str, ...]]]
+    dropped: tuple[str, ...]
+    problems: dict[str, str]
+
+    def leaf(self, path: str, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The array that goes to `path`, in our layout; a view unless several are joined."""
+        rule, names = self.leaves[path]
+        parts = [entries[name] for name in names]
+        try:
+            return rule.transform.to_ours(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        except ValueError:  # a shape that cannot be rearranged is reported as it came
+            return parts[0]
+
+
+def match(names: Sequence[str], rules: Sequence[Rule]) -> Match:
+    """Places foreign names by a table; nothing is read yet."""
+    found: dict[str, tuple[Rule, dict[int, str]]] = {}
+    dropped, problems = [], {}
+    for name in names:
+        hits = [hit for rule in rules if (hit := _hit(rule, name)) is not None]
+        if len(hits) != 1:
+            problems[name] = f'({len(hits)} rules match)'
+            continue
+        rule, part, path = hits[0]
+        if path is None:
+            dropped.append(name)
+            continue
+        parts = found.setdefault(path, (rule, {}))[1]
+        if part in parts or found[path][0] != rule:
+            before = ', '.join(found[path][1].values())
+            problems[name] = f'(fills {path}, as {before} does)'
+            continue
+        parts[part] = name
+    leaves = {}
+    for path, (rule, parts) in found.items():
+        if len(parts) == len(rule.names):
+            leaves[path] = (rule, tuple(parts[i] for i in range(len(parts))))
+        else:
+            lacking = ', '.join(n for i, n in enumerate(rule.names) if i not in parts)
+            problems |= dict.fromkeys(parts.values(), f'({path} needs {lacking} too)')
+    return Match(leaves, tuple(dropped), problems)
+
+
+def without_prefix(rules: Sequence[Rule], prefix: str) -> tuple[Rule, ...]:
+    """The rules of a table whose names begin with `prefix`, as aliases without it.
+
+    A library's bare networks leave out the name under which its classifiers hold them.
+    """
+    return tuple(
+        dataclasses.replace(
+            rule, foreign=tuple(n.removeprefix(prefix) for n in rule.names), alias=True
+        )
+        for rule in rules
+        if all(name.startswith(prefix) for name in rule.names)
+    )
+
+
+def own(names: Sequence[str]) -> Match:
+    """Names that are our own paths already."""
+    return Match({name: (Rule(name, name), (name,)) for name in names}, (), {})
 
 
 def to_ours(
@@ -82,34 +219,19 @@ def to_ours(
         PortError: a name that no rule or several rules match, a leaf filled twice, missing, too
             much or misshapen: all of them in one message.
     """
-    found: dict[str, np.ndarray] = {}
-    filled_by: dict[str, str] = {}
-    problems = []
-    for name, array in state_dict.items():
-        hits = [hit for rule in rules if (hit := _rewrite(rule, name)) is not None]
-        if len(hits) != 1:
-            problems.append(f'+ {name} {tree.shape_text(array)}   ({len(hits)} rules match)')
-            continue
-        path, transform = hits[0]
-        if path is None:
-            continue
-        if path in filled_by:
-            problems.append(f'+ {name}   (fills {path}, as {filled_by[path]} does)')
-            continue
-        filled_by[path] = name
-        found[path] = _apply(transform, array)
-    return _checked(found, wanted, problems)
+    return placed(match(list(state_dict), rules), state_dict, wanted)
 
 
-def own(leaves: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Leaves that go by our own paths already, held to the same strictness as `to_ours`."""
-    return _checked(leaves, wanted, [])
-
-
-def _checked(
-    found: Mapping[str, np.ndarray], wanted: Mapping[str, Any], problems: list[str]
+def placed(
+    matched: Match, entries: Mapping[str, np.ndarray], wanted: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    problems = problems + tree.difference(found, wanted)
+    """The second half of `to_ours`: what a table matched, held to what is wanted."""
+    problems = [
+        f'+ {name} {tree.shape_text(entries[name])}   {reason}'
+        for name, reason in matched.problems.items()
+    ]
+    found = {path: matched.leaf(path, entries) for path in matched.leaves}
+    problems += tree.difference(found, wanted)
     if problems:
         raise PortError(
             f'{len(problems)} problems with these weights (- wanted, + found):\n  '
@@ -119,7 +241,7 @@ def _checked(
 
 
 def to_foreign(leaves: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, np.ndarray]:
-    """Translates our leaves back; the inverse of `to_ours` but for what it dropped.
+    """Translates our leaves back; the inverse of `to_ours`, with zeros for counts it dropped.
 
     Args:
         leaves: `{path: array}`.
@@ -130,12 +252,15 @@ def to_foreign(leaves: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[
     """
     result, problems = {}, []
     for path, array in leaves.items():
-        names = [name for rule in rules if (name := _rewrite_back(rule, path)) is not None]
-        if len(names) != 1:
-            problems.append(f'{path}   ({len(names)} rules match)')
-        else:
-            name, transform = names[0]
-            result[name] = transform.to_foreign(np.asarray(array))
+        hits = [(rule, names) for rule in rules if (names := _names(rule, path))]
+        if len(hits) != 1:
+            problems.append(f'{path}   ({len(hits)} rules match)')
+            continue
+        (rule, names) = hits[0]
+        foreign = rule.transform.to_foreign(np.asarray(array))
+        parts = np.split(foreign, len(names)) if len(names) > 1 else [foreign]
+        result |= dict(zip(names, parts, strict=True))
+        result |= {name: np.zeros((), np.int64) for rule in rules for name in _beside(rule, path)}
     if problems:
         raise PortError('no foreign name for:\n  ' + '\n  '.join(problems))
     return result
@@ -155,28 +280,35 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 def _translate(name: str, source: str, target: str) -> str | None:
     """`name`, which `source` must match whole, in the form of `target`; None where it does not."""
-    match = _pattern(source).fullmatch(name)
-    if match is None:
+    found = _pattern(source).fullmatch(name)
+    if found is None:
         return None
     offsets = {field[1]: int(field[2] or 0) for field in _FIELD.finditer(source)}
-    values = {key: int(value) - offsets[key] for key, value in match.groupdict().items()}
+    values = {key: int(value) - offsets[key] for key, value in found.groupdict().items()}
     return _FIELD.sub(lambda field: str(values[field[1]] + int(field[2] or 0)), target)
 
 
-def _rewrite(rule: Rule, name: str) -> tuple[str | None, Transform] | None:
-    if rule.ours is None:
-        return (None, SAME) if _pattern(rule.foreign).fullmatch(name) else None
-    path = _translate(name, rule.foreign, rule.ours)
-    return None if path is None else (path, rule.transform)
+def _hit(rule: Rule, name: str) -> tuple[Rule, int, str | None] | None:
+    """The rule, the part of it that `name` is, and the path that it goes to."""
+    for part, template in enumerate(rule.names):
+        if rule.ours is None and _pattern(template).fullmatch(name):
+            return rule, part, None
+        if rule.ours is not None and (path := _translate(name, template, rule.ours)):
+            return rule, part, path
+    return None
 
 
-def _rewrite_back(rule: Rule, path: str) -> tuple[str, Transform] | None:
-    name = None if rule.ours is None else _translate(path, rule.ours, rule.foreign)
-    return None if name is None else (name, rule.transform)
+def _names(rule: Rule, path: str) -> tuple[str, ...]:
+    """The names under which a rule writes the leaf at `path`; none where it does not."""
+    if rule.ours is None or rule.alias:
+        return ()
+    names = [_translate(path, rule.ours, template) for template in rule.names]
+    return tuple(name for name in names if name is not None)
 
 
-def _apply(transform: Transform, array: np.ndarray) -> np.ndarray:
-    try:
-        return transform.to_ours(array)
-    except ValueError:  # a shape that cannot be rearranged is reported as it came
-        return array
+def _beside(rule: Rule, path: str) -> tuple[str, ...]:
+    """The names of counts that a table writes beside the leaf at `path`."""
+    if rule.beside is None or rule.alias:
+        return ()
+    names = [_translate(path, rule.beside, template) for template in rule.names]
+    return tuple(name for name in names if name is not None)

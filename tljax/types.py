@@ -49,7 +49,8 @@ class Preprocessing:
     """What a network's weights expect of an image; it travels with the weights.
 
     The short side is resized to `resize_px`, the central square of `size_px` is cut out, and
-    channels (RGB, scaled to [0, 1]) become `(x - mean) / std`.
+    channels (RGB, scaled to [0, 1]) become `(x - mean) / std`. `mean` and `std` have a value for
+    each channel that the network reads; with one, images in color are turned gray.
     """
 
     size_px: int = 224
@@ -65,10 +66,10 @@ class Preprocessing:
             found.append(f'size_px is {self.size_px}, wanted more than 0')
         elif self.size_px > self.resize_px:
             found.append(f'size_px is {self.size_px}, wanted at most resize_px, {self.resize_px}')
-        if len(self.mean) != 3:
-            found.append(f'mean is {self.mean}, wanted three values')
-        if len(self.std) != 3 or min(self.std) <= 0:
-            found.append(f'std is {self.std}, wanted three values more than 0')
+        if not self.mean:
+            found.append('mean is (), wanted a value for each channel')
+        if len(self.std) != len(self.mean) or min(self.std, default=0) <= 0:
+            found.append(f'std is {self.std}, wanted {len(self.mean)} values more than 0')
         return found
 
 
@@ -131,12 +132,44 @@ class Backbone(Protocol):
         """The family's own head: what follows the last stage in the published network."""
         ...
 
-    def port_rules(self) -> Sequence[Any]:
-        """The table (of `port.Rule`) that translates foreign names to ours."""
+    def port_tables(self) -> Mapping[str, Sequence[Any]]:
+        """Tables (of `port.Rule`) from foreign names to ours, by the library that has the names.
+
+        Where two libraries name alike, the table stands under both.
+        """
         ...
 
     def preprocessing(self) -> Preprocessing:
         """What published weights of the family expect, unless the file says otherwise."""
+        ...
+
+
+@runtime_checkable
+class Recognisable(Backbone, Protocol):
+    """A backbone that can be told from the entries of a state dict."""
+
+    @classmethod
+    def variants(cls) -> Sequence[Any]:
+        """Members whose tables, between them, can name the entries of any member."""
+        ...
+
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> Any:
+        """The member that leaves of these paths and shapes belong to; None if they cannot.
+
+        `naming` is the table that named them: some libraries compute with other constants.
+        """
+        ...
+
+
+@runtime_checkable
+class Head(Protocol):
+    """What follows the last stage of a backbone, in the place of the family's own head."""
+
+    def module(self, num_classes: int) -> nn.Module:
+        """A stage from [B, H, W, C] maps, [B, T, F] tokens or [B, F] vectors to [B, K] logits.
+
+        Its last linear layer is called `linear`.
+        """
         ...
 
 

@@ -5,7 +5,8 @@ weights this ports.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -27,16 +28,27 @@ BLOCKS = {
 class ResNet:
     """Stages `stem, stage1, stage2, stage3, stage4`, 64 to 512 (or 2048) channels.
 
-    `weights` is where pretrained weights come from (see `weights.py`), None for random ones.
+    `groups` and `width_per_group` give a ResNeXt (50: 32 and 4; 101: 32 and 8, or 64 and 4; Xie
+    et al. 2017) or a Wide ResNet (1 and 128; Zagoruyko & Komodakis 2016). `weights` is where
+    pretrained weights come from (see `weights`), None for random ones.
     """
 
     depth: int = 50
+    groups: int = 1
+    width_per_group: int = 64
     weights: str | None = None
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        fine = self.depth in BLOCKS
-        return [] if fine else [f'depth is {self.depth}, wanted one of {sorted(BLOCKS)}']
+        found = []
+        if self.depth not in BLOCKS:
+            found.append(f'depth is {self.depth}, wanted one of {sorted(BLOCKS)}')
+        for name in ('groups', 'width_per_group'):
+            if getattr(self, name) < 1:
+                found.append(f'{name} is {getattr(self, name)}, wanted more than 0')
+        if not self.bottleneck and (self.groups, self.width_per_group) != (1, 64):
+            found.append(f'depth is {self.depth}, wanted 50 or more with groups or another width')
+        return found
 
     @property
     def bottleneck(self) -> bool:
@@ -48,7 +60,9 @@ class ResNet:
         result: dict[str, nn.Module] = {'stem': Stem()}
         for index, blocks in enumerate(BLOCKS[self.depth]):
             result[f'stage{index + 1}'] = ResidualStage(
-                width=64 * 2**index,
+                features=64 * 2**index * (4 if self.bottleneck else 1),
+                inner=self.width_per_group * self.groups * 2**index,
+                groups=self.groups,
                 blocks=blocks,
                 stride=1 if index == 0 else 2,
                 bottleneck=self.bottleneck,
@@ -57,42 +71,80 @@ class ResNet:
 
     def head(self, num_classes: int) -> nn.Module:
         """Global average pooling and a linear layer."""
-        return layers.LinearHead(num_classes)
+        return layers.Head(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """torchvision's: 256, centre 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
-    def port_rules(self) -> Sequence[port.Rule]:
-        """Torchvision's names."""
-        block = ('layer{s}.{b}', 'stage{s}/block{b+1}')
-        return (
-            port.Rule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
-            *norm_rules('bn1', 'stem/bn1'),
-            port.Rule(
-                f'{block[0]}.conv{{c}}.weight', f'params/{block[1]}/conv{{c}}/kernel', port.CONV
-            ),
-            *norm_rules(f'{block[0]}.bn{{c}}', f'{block[1]}/bn{{c}}'),
-            port.Rule(
-                f'{block[0]}.downsample.0.weight',
-                f'params/{block[1]}/downsample_conv/kernel',
-                port.CONV,
-            ),
-            *norm_rules(f'{block[0]}.downsample.1', f'{block[1]}/downsample_bn'),
-            port.Rule('fc.weight', 'params/head/linear/kernel', port.LINEAR),
-            port.Rule('fc.bias', 'params/head/linear/bias'),
-        )
+    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+        """The names of torchvision, which are timm's too, and of transformers."""
+        return {
+            'torchvision': TORCHVISION,
+            'timm': TORCHVISION,
+            'transformers': TRANSFORMERS,
+        }
+
+    @classmethod
+    def variants(cls) -> Sequence['ResNet']:
+        """One: the tables hold for every depth and width."""
+        return (cls(),)
+
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'ResNet | None':
+        """Depth from the blocks, groups and width from the first 3x3 convolution."""
+        blocks = tuple(
+            sum(re.fullmatch(f'params/stage{s}/block\\d+/conv1/kernel', path) is not None
+                for path in shapes)
+            for s in (1, 2, 3, 4)
+        )  # fmt: skip
+        bottleneck = 'params/stage1/block1/conv3/kernel' in shapes
+        depths = [d for d, b in BLOCKS.items() if b == blocks and (d >= 50) == bottleneck]
+        middle = shapes.get('params/stage1/block1/conv2/kernel', ())
+        if not depths or len(middle) != 4 or shapes.get(FIRST, ())[:2] != (7, 7):
+            return None
+        if not bottleneck:
+            return ResNet(depth=depths[0])
+        return ResNet(depth=depths[0], groups=middle[3] // middle[2], width_per_group=middle[2])
 
 
-def norm_rules(foreign: str, ours: str) -> tuple[port.Rule, ...]:
-    """The table of one torch BatchNorm; its count of batches has no counterpart."""
+FIRST = 'params/stem/conv1/kernel'
+
+
+def _torchvision() -> tuple[port.Rule, ...]:
+    theirs, ours = 'layer{s}.{b}', 'stage{s}/block{b+1}'
     return (
-        port.Rule(f'{foreign}.weight', f'params/{ours}/scale'),
-        port.Rule(f'{foreign}.bias', f'params/{ours}/bias'),
-        port.Rule(f'{foreign}.running_mean', f'batch_stats/{ours}/mean'),
-        port.Rule(f'{foreign}.running_var', f'batch_stats/{ours}/var'),
-        port.Rule(f'{foreign}.num_batches_tracked', None),
+        port.Rule('conv1.weight', FIRST, port.CONV),
+        *port.batch_norm('bn1', 'stem/bn1'),
+        port.Rule(f'{theirs}.conv{{c}}.weight', f'params/{ours}/conv{{c}}/kernel', port.CONV),
+        *port.batch_norm(f'{theirs}.bn{{c}}', f'{ours}/bn{{c}}'),
+        port.Rule(
+            f'{theirs}.downsample.0.weight', f'params/{ours}/downsample_conv/kernel', port.CONV
+        ),
+        *port.batch_norm(f'{theirs}.downsample.1', f'{ours}/downsample_bn'),
+        *port.head('fc'),
     )
+
+
+def _transformers() -> tuple[port.Rule, ...]:
+    theirs, ours = 'resnet.encoder.stages.{s}.layers.{b}', 'stage{s+1}/block{b+1}'
+    layer, stem = f'{theirs}.layer.{{c}}', 'resnet.embedder.embedder'
+    rules = (
+        port.Rule(f'{stem}.convolution.weight', FIRST, port.CONV),
+        *port.batch_norm(f'{stem}.normalization', 'stem/bn1'),
+        port.Rule(f'{layer}.convolution.weight', f'params/{ours}/conv{{c+1}}/kernel', port.CONV),
+        *port.batch_norm(f'{layer}.normalization', f'{ours}/bn{{c+1}}'),
+        port.Rule(
+            f'{theirs}.shortcut.convolution.weight',
+            f'params/{ours}/downsample_conv/kernel',
+            port.CONV,
+        ),
+        *port.batch_norm(f'{theirs}.shortcut.normalization', f'{ours}/downsample_bn'),
+    )
+    return (*rules, *port.without_prefix(rules, 'resnet.'), *port.head('classifier.1'))
+
+
+TORCHVISION = _torchvision()
+TRANSFORMERS = _transformers()
 
 
 class Stem(nn.Module):
@@ -111,7 +163,9 @@ class Stem(nn.Module):
 class ResidualStage(nn.Module):
     """Blocks of one resolution; the first halves it where `stride` is 2."""
 
-    width: int
+    features: int
+    inner: int  # channels of a bottleneck's 3x3 convolution
+    groups: int
     blocks: int
     stride: int
     bottleneck: bool
@@ -120,45 +174,52 @@ class ResidualStage(nn.Module):
     def __call__(
         self, x: jax.Array, *, deterministic: bool, use_running_average: bool
     ) -> jax.Array:
-        """[B, H, W, C] to [B, H / stride, W / stride, width (times 4 with bottlenecks)]."""
-        block = Bottleneck if self.bottleneck else BasicBlock
+        """[B, H, W, C] to [B, H / stride, W / stride, features]."""
         for index in range(self.blocks):
             stride = self.stride if index == 0 else 1
             name = f'block{index + 1}'
-            x = block(self.width, stride, name=name)(x, use_running_average)
+            if self.bottleneck:
+                block = Bottleneck(self.features, self.inner, self.groups, stride, name=name)
+            else:
+                block = BasicBlock(self.features, stride, name=name)
+            x = block(x, use_running_average)
         return x
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut."""
 
-    width: int
+    features: int
     stride: int
 
     @nn.compact
     def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H / stride, W / stride, width]."""
-        y = layers.conv(self.width, 3, stride=self.stride, name='conv1')(x)
+        """[B, H, W, C] to [B, H / stride, W / stride, features]."""
+        y = layers.conv(self.features, 3, stride=self.stride, name='conv1')(x)
         y = nn.relu(layers.BatchNorm(name='bn1')(y, use_running_average=use_running_average))
-        y = layers.conv(self.width, 3, name='conv2')(y)
+        y = layers.conv(self.features, 3, name='conv2')(y)
         y = layers.BatchNorm(name='bn2')(y, use_running_average=use_running_average)
         return nn.relu(y + _shortcut(x, y, self.stride, use_running_average))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions, the last one four times as wide, and a shortcut."""
+    """1x1, 3x3 (in groups) and 1x1 convolutions, and a shortcut."""
 
-    width: int
+    features: int
+    inner: int
+    groups: int
     stride: int
 
     @nn.compact
     def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H / stride, W / stride, 4 width]."""
-        y = layers.conv(self.width, 1, name='conv1')(x)
+        """[B, H, W, C] to [B, H / stride, W / stride, features]."""
+        middle = layers.conv(self.inner, 3, stride=self.stride, groups=self.groups, name='conv2')
+        y = layers.conv(self.inner, 1, name='conv1')(x)
         y = nn.relu(layers.BatchNorm(name='bn1')(y, use_running_average=use_running_average))
-        y = layers.conv(self.width, 3, stride=self.stride, name='conv2')(y)
-        y = nn.relu(layers.BatchNorm(name='bn2')(y, use_running_average=use_running_average))
-        y = layers.conv(4 * self.width, 1, name='conv3')(y)
+        y = nn.relu(
+            layers.BatchNorm(name='bn2')(middle(y), use_running_average=use_running_average)
+        )
+        y = layers.conv(self.features, 1, name='conv3')(y)
         y = layers.BatchNorm(name='bn3')(y, use_running_average=use_running_average)
         return nn.relu(y + _shortcut(x, y, self.stride, use_running_average))
 

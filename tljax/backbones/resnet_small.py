@@ -1,14 +1,13 @@
 """Residual networks for small images: He et al. 2015, section 4.2, with its option A shortcut."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax import layers, port
-from tljax.backbones.resnet import norm_rules
+from tljax import layers, port, tree
 from tljax.types import Preprocessing
 
 DEPTHS = (20, 32, 44, 56, 110)
@@ -40,7 +39,7 @@ class ResNetSmall:
 
     def head(self, num_classes: int) -> nn.Module:
         """Global average pooling and a linear layer."""
-        return layers.LinearHead(num_classes)
+        return layers.Head(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """CIFAR-10's 32 px images whole, ImageNet's mean and standard deviation.
@@ -49,20 +48,32 @@ class ResNetSmall:
         """
         return Preprocessing(size_px=32, resize_px=32)
 
-    def port_rules(self) -> Sequence[port.Rule]:
+    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
         """The names of pytorch_resnet_cifar10."""
-        return (
-            port.Rule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
-            *norm_rules('bn1', 'stem/bn1'),
-            port.Rule(
-                'layer{s}.{b}.conv{c}.weight',
-                'params/stage{s}/block{b+1}/conv{c}/kernel',
-                port.CONV,
-            ),
-            *norm_rules('layer{s}.{b}.bn{c}', 'stage{s}/block{b+1}/bn{c}'),
-            port.Rule('linear.weight', 'params/head/linear/kernel', port.LINEAR),
-            port.Rule('linear.bias', 'params/head/linear/bias'),
-        )
+        return {'akamaster': AKAMASTER}
+
+    @classmethod
+    def variants(cls) -> Sequence['ResNetSmall']:
+        """One: the table holds for every depth."""
+        return (cls(),)
+
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'ResNetSmall | None':
+        """Depth from the number of blocks in the first stage."""
+        blocks = [path for path in shapes if tree.matches('params/stage1/*/conv1/kernel', path)]
+        depth = 6 * len(blocks) + 2
+        small = shapes.get('params/stem/conv1/kernel', ())[:2] == (3, 3)
+        return ResNetSmall(depth=depth) if small and depth in DEPTHS else None
+
+
+AKAMASTER = (
+    port.Rule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
+    *port.batch_norm('bn1', 'stem/bn1'),
+    port.Rule(
+        'layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', port.CONV
+    ),
+    *port.batch_norm('layer{s}.{b}.bn{c}', 'stage{s}/block{b+1}/bn{c}'),
+    *port.head('linear'),
+)
 
 
 class SmallStem(nn.Module):

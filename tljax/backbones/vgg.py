@@ -1,13 +1,12 @@
 """VGG (Simonyan & Zisserman 2014), in torchvision's form."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
 
-from tljax import layers, port
-from tljax.backbones.resnet import norm_rules
+from tljax import layers, port, tree
 from tljax.types import Preprocessing
 
 # Convolutions per stage: columns A, B, D and E of the paper's table 1.
@@ -59,37 +58,63 @@ class VGG:
 
     def head(self, num_classes: int) -> nn.Module:
         """A linear layer."""
-        return layers.LinearHead(num_classes)
+        return layers.Head(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """torchvision's: 256, centre 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
-    def port_rules(self) -> Sequence[port.Rule]:
-        """Torchvision's names: `features.N` counts every module, ReLU and pooling too."""
+    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+        """The names of torchvision and of timm, which keeps the linear layers as convolutions."""
+        after_flatten = port.linear_after_flatten(WIDTHS[-1], POOLED_PX, POOLED_PX)
+        return {
+            'torchvision': (
+                *self._features(),
+                *port.layer('classifier.0', 'fc6/linear', after_flatten),
+                *port.layer('classifier.3', 'fc7/linear', port.LINEAR),
+                *port.head('classifier.6'),
+            ),
+            'timm': (
+                *self._features(),
+                *port.layer(
+                    'pre_logits.fc1', 'fc6/linear', port.linear_as_conv(POOLED_PX, POOLED_PX)
+                ),
+                *port.layer('pre_logits.fc2', 'fc7/linear', port.linear_as_conv(1, 1)),
+                *port.head('head.fc'),
+            ),
+        }
+
+    def _features(self) -> list[port.Rule]:
+        """The convolutions: `features.N` counts every module, ReLU and pooling too."""
         rules, index = [], 0
         for stage, convolutions in enumerate(CONVOLUTIONS[self.depth], 1):
             for c in range(1, convolutions + 1):
                 path = f'stage{stage}/conv{c}'
-                rules += [
-                    port.Rule(f'features.{index}.weight', f'params/{path}/kernel', port.CONV),
-                    port.Rule(f'features.{index}.bias', f'params/{path}/bias'),
-                ]
+                rules += port.layer(f'features.{index}', path, port.CONV)
                 if self.batch_norm:
-                    rules += norm_rules(f'features.{index + 1}', f'stage{stage}/bn{c}')
+                    rules += port.batch_norm(f'features.{index + 1}', f'stage{stage}/bn{c}')
                 index += 3 if self.batch_norm else 2
             index += 1
-        after_flatten = port.linear_after_flatten(WIDTHS[-1], POOLED_PX, POOLED_PX)
-        for number, path, transform in (
-            (0, 'fc6', after_flatten),
-            (3, 'fc7', port.LINEAR),
-            (6, 'head', port.LINEAR),
-        ):
-            rules += [
-                port.Rule(f'classifier.{number}.weight', f'params/{path}/linear/kernel', transform),
-                port.Rule(f'classifier.{number}.bias', f'params/{path}/linear/bias'),
-            ]
         return rules
+
+    @classmethod
+    def variants(cls) -> Sequence['VGG']:
+        """All eight: `features.N` means another layer in each."""
+        return tuple(cls(depth=d, batch_norm=norm) for d in CONVOLUTIONS for norm in (False, True))
+
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'VGG | None':
+        """The member with as many convolutions; its names, if foreign, told already."""
+        norm = any(path.startswith('batch_stats/') for path in shapes)
+        found = tuple(
+            sum(tree.matches(f'params/stage{s}/conv*/kernel', path) for path in shapes)
+            for s in range(1, 6)
+        )
+        if shapes.get('params/stage1/conv1/kernel', ())[:2] != (3, 3):
+            return None
+        if naming != port.OWN:
+            return self if norm == self.batch_norm else None
+        depths = [depth for depth, convolutions in CONVOLUTIONS.items() if convolutions == found]
+        return VGG(depth=depths[0], batch_norm=norm) if depths else None
 
 
 class ConvStage(nn.Module):

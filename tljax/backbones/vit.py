@@ -1,0 +1,286 @@
+"""Vision Transformer (Dosovitskiy et al. 2020) with a class token, as torchvision and timm have.
+
+The final layer norm belongs to the last block's stage: what that stage gives is what everybody
+calls the network's features, and the head is a new linear layer and nothing else.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tljax import layers, port, tree
+from tljax.types import InputError, Preprocessing
+
+HEAD_WIDTHS = {1280: 80}  # by width, where a published size has another than 64
+# Two libraries divide by sqrt(variance + 1e-6); transformers' configuration has 1e-12.
+EPSILON = {'transformers': 1e-12, 'transformers4': 1e-12}
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ViT:
+    """Stages `embed, block1 ... blockN`, of class token and patches [B, 1 + patches, width].
+
+    Published sizes, as width and depth: Ti 192, 12; S 384, 12; B 768, 12 (the default); L 1024,
+    24; H 1280, 32, whose attention heads are 80 wide and not 64. `size_px` is the side of the
+    images that the position embeddings were trained for; they are resized where the model reads
+    another.
+    `weights` is where pretrained weights come from (see `weights`), None for random ones.
+    """
+
+    width: int = 768
+    depth: int = 12
+    patch_px: int = 16
+    size_px: int = 224
+    head_width: int = 64
+    mlp_ratio: float = 4.0
+    epsilon: float = 1e-6
+    dropout: float = 0.0
+    weights: str | None = None
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        found = [
+            f'{name} is {getattr(self, name)}, wanted more than 0'
+            for name in (
+                'width',
+                'depth',
+                'patch_px',
+                'size_px',
+                'head_width',
+                'mlp_ratio',
+                'epsilon',
+            )
+            if getattr(self, name) <= 0
+        ]
+        if self.head_width > 0 and self.width % self.head_width:
+            found.append(f'width is {self.width}, wanted a multiple of {self.head_width}')
+        if self.patch_px > 0 and self.size_px % self.patch_px:
+            found.append(f'size_px is {self.size_px}, wanted a multiple of {self.patch_px}')
+        if not 0 <= self.dropout < 1:
+            found.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
+        return found
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Stages in forward order, without the head."""
+        result: dict[str, nn.Module] = {'embed': Embed(self.width, self.patch_px, self.dropout)}
+        for index in range(1, self.depth + 1):
+            result[f'block{index}'] = Block(
+                width=self.width,
+                head_width=self.head_width,
+                inner=round(self.width * self.mlp_ratio),
+                epsilon=self.epsilon,
+                dropout=self.dropout,
+                last=index == self.depth,
+            )
+        return result
+
+    def head(self, num_classes: int) -> nn.Module:
+        """A linear layer on the class token."""
+        return layers.Head(num_classes)
+
+    def preprocessing(self) -> Preprocessing:
+        """ImageNet's mean and standard deviation; 224 px out of 256, other sizes whole.
+
+        The ImageNet-21k weights of Google and timm ("augreg") want mean and standard deviation
+        0.5: their hub repositories say so, a bare file does not.
+        """
+        resize_px = 256 if self.size_px == 224 else self.size_px
+        return Preprocessing(size_px=self.size_px, resize_px=resize_px)
+
+    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+        """The names of torchvision, timm, and transformers since its release 5 and before."""
+        last = f'block{self.depth}/norm'
+        return {
+            'torchvision': _torchvision(last),
+            'timm': _timm(last),
+            'transformers': _transformers(last, V5),
+            'transformers4': _transformers(last, V4),
+        }
+
+    @classmethod
+    def variants(cls) -> Sequence['ViT']:
+        """One: only the last norm goes elsewhere in other depths."""
+        return (cls(),)
+
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'ViT | None':
+        """Width and patch from the patch embedding, depth from the blocks, size from positions."""
+        patch = shapes.get('params/embed/patch/kernel', ())
+        depth = sum(tree.matches('params/*/qkv/kernel', path) for path in shapes)
+        positions = shapes.get('params/embed/position_embedding', ())
+        mlp = shapes.get('params/block1/fc1/kernel', ())
+        if len(patch) != 4 or len(positions) != 3 or len(mlp) != 2 or not depth:
+            return None
+        grid = math.isqrt(positions[1] - 1)
+        head_width = HEAD_WIDTHS.get(patch[3], 64)
+        if grid**2 != positions[1] - 1 or patch[3] % head_width:
+            return None
+        return ViT(
+            width=patch[3],
+            depth=depth,
+            patch_px=patch[0],
+            size_px=grid * patch[0],
+            head_width=head_width,
+            mlp_ratio=mlp[1] / patch[3],
+            epsilon=EPSILON.get(naming, 1e-6),
+        )
+
+
+def _torchvision(last: str) -> tuple[port.Rule, ...]:
+    theirs, ours = 'encoder.layers.encoder_layer_{b}', 'block{b+1}'
+    mlp = [
+        *port.layer(f'{theirs}.mlp.0', f'{ours}/fc1', port.LINEAR),
+        *port.layer(f'{theirs}.mlp.3', f'{ours}/fc2', port.LINEAR),
+    ]
+    published = [  # the files that torchvision publishes have these names, its modules those above
+        *port.layer(f'{theirs}.mlp.linear_1', f'{ours}/fc1', port.LINEAR),
+        *port.layer(f'{theirs}.mlp.linear_2', f'{ours}/fc2', port.LINEAR),
+    ]
+    attention = f'{theirs}.self_attention'
+    return (
+        port.Rule('class_token', 'params/embed/class_token'),
+        port.Rule('encoder.pos_embedding', 'params/embed/position_embedding'),
+        *port.layer('conv_proj', 'embed/patch', port.CONV),
+        *port.layer_norm(f'{theirs}.ln_1', f'{ours}/norm1'),
+        port.Rule(f'{attention}.in_proj_weight', f'params/{ours}/qkv/kernel', port.LINEAR),
+        port.Rule(f'{attention}.in_proj_bias', f'params/{ours}/qkv/bias'),
+        *port.layer(f'{attention}.out_proj', f'{ours}/out', port.LINEAR),
+        *port.layer_norm(f'{theirs}.ln_2', f'{ours}/norm2'),
+        *mlp,
+        *(dataclasses.replace(rule, alias=True) for rule in published),
+        *port.layer_norm('encoder.ln', last),
+        *port.head('heads.head'),
+    )
+
+
+def _timm(last: str) -> tuple[port.Rule, ...]:
+    theirs, ours = 'blocks.{b}', 'block{b+1}'
+    return (
+        port.Rule('cls_token', 'params/embed/class_token'),
+        port.Rule('pos_embed', 'params/embed/position_embedding'),
+        *port.layer('patch_embed.proj', 'embed/patch', port.CONV),
+        *port.layer_norm(f'{theirs}.norm1', f'{ours}/norm1'),
+        *port.layer(f'{theirs}.attn.qkv', f'{ours}/qkv', port.LINEAR),
+        *port.layer(f'{theirs}.attn.proj', f'{ours}/out', port.LINEAR),
+        *port.layer_norm(f'{theirs}.norm2', f'{ours}/norm2'),
+        *port.layer(f'{theirs}.mlp.fc1', f'{ours}/fc1', port.LINEAR),
+        *port.layer(f'{theirs}.mlp.fc2', f'{ours}/fc2', port.LINEAR),
+        *port.layer_norm('norm', last),
+        *port.head('head'),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Transformers:
+    """What a release of transformers calls the parts of a block."""
+
+    block: str
+    qkv: str
+    parts: tuple[str, str, str]
+    out: str
+    fc1: str
+    fc2: str
+
+
+V5 = _Transformers(
+    block='vit.layers.{b}',
+    qkv='attention',
+    parts=('q_proj', 'k_proj', 'v_proj'),
+    out='attention.o_proj',
+    fc1='mlp.fc1',
+    fc2='mlp.fc2',
+)
+V4 = _Transformers(
+    block='vit.encoder.layer.{b}',
+    qkv='attention.attention',
+    parts=('query', 'key', 'value'),
+    out='attention.output.dense',
+    fc1='intermediate.dense',
+    fc2='output.dense',
+)
+
+
+def _transformers(last: str, names: _Transformers) -> tuple[port.Rule, ...]:
+    theirs, ours = names.block, 'block{b+1}'
+    weights, biases = (
+        tuple(f'{theirs}.{names.qkv}.{part}.{kind}' for part in names.parts)
+        for kind in ('weight', 'bias')
+    )
+    rules = (
+        port.Rule('vit.embeddings.cls_token', 'params/embed/class_token'),
+        port.Rule('vit.embeddings.position_embeddings', 'params/embed/position_embedding'),
+        *port.layer('vit.embeddings.patch_embeddings.projection', 'embed/patch', port.CONV),
+        *port.layer_norm(f'{theirs}.layernorm_before', f'{ours}/norm1'),
+        port.Rule(weights, f'params/{ours}/qkv/kernel', port.LINEAR),
+        port.Rule(biases, f'params/{ours}/qkv/bias'),
+        *port.layer(f'{theirs}.{names.out}', f'{ours}/out', port.LINEAR),
+        *port.layer_norm(f'{theirs}.layernorm_after', f'{ours}/norm2'),
+        *port.layer(f'{theirs}.{names.fc1}', f'{ours}/fc1', port.LINEAR),
+        *port.layer(f'{theirs}.{names.fc2}', f'{ours}/fc2', port.LINEAR),
+        *port.layer_norm('vit.layernorm', last),
+        # The pooler is a layer of BERT's that no image classifier reads.
+        port.Rule('vit.pooler.dense.weight', None),
+        port.Rule('vit.pooler.dense.bias', None),
+    )
+    return (*rules, *port.without_prefix(rules, 'vit.'), *port.head('classifier'))
+
+
+class Embed(nn.Module):
+    """Patches as tokens behind a class token, with position embeddings."""
+
+    width: int
+    patch_px: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, H, W, C] to [B, 1 + (H / patch) (W / patch), width].
+
+        Raises:
+            InputError: the sides are no multiples of the patch's.
+        """
+        if x.shape[1] % self.patch_px or x.shape[2] % self.patch_px:
+            raise InputError(
+                f'images are {x.shape[1]} x {x.shape[2]} px, wanted multiples of {self.patch_px}'
+            )
+        patch = (self.patch_px, self.patch_px)
+        x = nn.Conv(self.width, patch, patch, padding='VALID', name='patch')(x)
+        x = x.reshape(x.shape[0], -1, self.width)
+        token = self.param('class_token', nn.initializers.zeros, (1, 1, self.width))
+        token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
+        x = jnp.concatenate([token, x], 1)
+        shape = (1, *x.shape[1:])
+        x = x + self.param('position_embedding', nn.initializers.normal(0.02), shape)
+        return nn.Dropout(self.dropout)(x, deterministic=deterministic)
+
+
+class Block(nn.Module):
+    """Self-attention and a two-layer perceptron, each behind a layer norm; the last norm's too."""
+
+    width: int
+    head_width: int
+    inner: int
+    epsilon: float
+    dropout: float
+    last: bool
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, T, width] to [B, T, width], T tokens."""
+        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        y = layers.layer_norm(self.epsilon, 'norm1')(x)
+        qkv = layers.dense(3 * self.width, 'qkv')(y)
+        q, k, v = jnp.split(qkv.reshape(*qkv.shape[:2], -1, self.head_width), 3, axis=2)
+        y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        x = x + drop(layers.dense(self.width, 'out')(y))
+        y = layers.layer_norm(self.epsilon, 'norm2')(x)
+        y = drop(nn.gelu(layers.dense(self.inner, 'fc1')(y), approximate=False))
+        x = x + drop(layers.dense(self.width, 'fc2')(y))
+        return layers.layer_norm(self.epsilon, 'norm')(x) if self.last else x
