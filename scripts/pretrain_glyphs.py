@@ -13,6 +13,7 @@ again.
 
 import argparse
 import functools
+import json
 import pathlib
 import time
 
@@ -23,7 +24,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from tljax import model as models
-from tljax import optim, schedule, state, step, weights
+from tljax import optim, preprocessing, schedule, state, step, weights
 from tljax.augment import Affine
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.losses import CrossEntropy
@@ -182,7 +183,7 @@ def main() -> None:
     accuracy = held_out_accuracy(current, model)
     half = lambda leaf: np.asarray(leaf, np.float16)  # noqa: E731
     metadata = {
-        'preprocessing': weights.preprocessing_to_json(PREPROCESSING),
+        'preprocessing': json.dumps(preprocessing.to_fields(PREPROCESSING)),
         'classes': LETTERS,
         'licence': 'Apache-2.0',
         'origin': 'scripts/pretrain_glyphs.py',

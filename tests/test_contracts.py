@@ -19,6 +19,7 @@ from tljax import (
     backbones,
     config,
     data,
+    heads,
     losses,
     optim,
     port,
@@ -32,6 +33,7 @@ from tljax.backbones.resnet_small import ResNetSmall
 from tljax.config import Experiment
 from tljax.data.digits import Digits
 from tljax.types import Phase, Preprocessing, Rule
+from tljax.weights import recognise
 
 # What has no default, or does nothing by default, is tried with these.
 ARGUMENTS = {
@@ -49,6 +51,7 @@ ARGUMENTS = {
 }  # fmt: skip
 MODULES = {
     'backbone': backbones,
+    'head': heads,
     'source': data,
     'strategy': strategies,
     'augmentation': augment,
@@ -179,17 +182,42 @@ def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     assert tree.flatten(after).keys() == tree.flatten(stats).keys()
 
 
+def leaves_of(backbone):
+    """`{path: shape holder}` of a backbone and its head."""
+    params, stats = models.shapes(models.build(backbone, CLASSES))
+    return tree.flatten({'params': params, 'batch_stats': stats})
+
+
 @every('backbone')
-def test_the_port_table_of_a_backbone_names_every_leaf_once_and_reads_it_back(one):
-    params, stats = models.shapes(models.build(one, CLASSES))
-    leaves = tree.flatten({'params': params, 'batch_stats': stats})
-    zeros = {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in leaves.items()}
-    foreign = port.to_foreign(zeros, one.port_rules())
-    assert len(foreign) == len(leaves)
-    back = port.to_ours(foreign, one.port_rules(), leaves)
-    assert {path: leaf.shape for path, leaf in back.items()} == {
-        path: leaf.shape for path, leaf in leaves.items()
-    }
+def test_every_port_table_of_a_backbone_names_every_leaf_and_reads_it_back(one):
+    leaves = leaves_of(one)
+    zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
+    for table in one.port_tables().values():
+        back = port.to_ours(port.to_foreign(zeros, table), table, leaves)
+        assert {path: leaf.shape for path, leaf in back.items()} == {
+            path: leaf.shape for path, leaf in leaves.items()
+        }
+
+
+@every('backbone')
+def test_a_backbone_is_told_from_its_entries_under_every_naming(one):
+    leaves = leaves_of(one)
+    zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
+    for naming, table in one.port_tables().items():
+        found = recognise.recognise(port.to_foreign(zeros, table))
+        same = one.port_tables()[found.naming] == table  # two libraries may name alike
+        assert same, (naming, found.naming)
+        assert type(found.backbone) is type(one)
+        assert leaves_of(found.backbone).keys() == leaves.keys()
+        assert found.num_classes == CLASSES
+
+
+@every('backbone')
+def test_a_backbone_is_told_from_our_own_paths(one):
+    zeros = {p: np.broadcast_to(np.int8(0), leaf.shape) for p, leaf in leaves_of(one).items()}
+    found = recognise.recognise(zeros)
+    assert (type(found.backbone), found.naming) == (type(one), port.OWN)
+    assert leaves_of(found.backbone).keys() == zeros.keys()
 
 
 @every('backbone')
@@ -204,6 +232,15 @@ def test_a_backbone_expects_images_that_its_canvas_holds(one):
 @every('backbone')
 def test_a_backbone_starts_from_random_weights_unless_told(one):
     assert one.weights is None
+
+
+@every('head')
+@pytest.mark.parametrize('shape', [(2, 3, 3, 8), (2, 5, 8), (2, 8)], ids=['maps', 'tokens', 'flat'])
+def test_a_head_turns_maps_tokens_and_vectors_into_logits(one, shape):
+    x, how = jnp.ones(shape), {'deterministic': True, 'use_running_average': True}
+    logits, variables = one.module(CLASSES).init_with_output(jax.random.key(0), x, **how)
+    assert logits.shape == (2, CLASSES)
+    assert variables['params']['linear']['bias'].shape == (CLASSES,)
 
 
 @pytest.fixture(scope='module')

@@ -55,11 +55,11 @@ class Tiny:
 
     def head(self, num_classes):
         """See `types.Backbone`."""
-        return layers.LinearHead(num_classes)
+        return layers.Head(num_classes)
 
-    def port_rules(self):
+    def port_tables(self):
         """See `types.Backbone`."""
-        return ()
+        return {}
 
     def preprocessing(self):
         """See `types.Backbone`."""

@@ -1,8 +1,7 @@
 """Weights are found, verified and translated, or refused with the reason."""
 
 import hashlib
-import http.server
-import threading
+import json
 
 import jax
 import numpy as np
@@ -10,9 +9,10 @@ import pytest
 import safetensors.numpy
 
 from tljax import model as models
-from tljax import port, tree, weights
+from tljax import port, preprocessing, tree, weights
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.types import InputError, Interpolation, Preprocessing
+from tljax.weights import files
 
 BACKBONE = ResNetSmall(depth=20)
 CUSTOM = Preprocessing(
@@ -22,6 +22,7 @@ CUSTOM = Preprocessing(
     mean=(0.1, 0.2, 0.3),
     std=(1, 2, 3),
 )
+TEXT = json.dumps(preprocessing.to_fields(CUSTOM))
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +35,7 @@ def variables():
 @pytest.fixture
 def ours(variables, tmp_path):
     """A file in our own form."""
-    metadata = {'preprocessing': weights.preprocessing_to_json(CUSTOM)}
+    metadata = {'preprocessing': TEXT}
     weights.save(tmp_path / 'ours.safetensors', *variables, metadata)
     return tmp_path / 'ours.safetensors'
 
@@ -43,7 +44,7 @@ def foreign(variables):
     """The same under the names of pytorch_resnet_cifar10."""
     params, stats = variables
     leaves = tree.flatten({'params': params, 'batch_stats': stats})
-    return port.to_foreign(leaves, BACKBONE.port_rules())
+    return port.to_foreign(leaves, BACKBONE.port_tables()['akamaster'])
 
 
 def write(path, state_dict):
@@ -70,7 +71,7 @@ def test_foreign_names_give_the_same_leaves(variables, tmp_path):
 
 def test_a_prefix_that_all_names_carry_is_cut_off(variables):
     state_dict = {f'module.{name}': array for name, array in foreign(variables).items()}
-    assert weights._state_dict({'state_dict': state_dict}).keys() == foreign(variables).keys()
+    assert files.unwrapped({'state_dict': state_dict}).keys() == foreign(variables).keys()
 
 
 def test_half_precision_is_widened(variables, tmp_path):
@@ -91,7 +92,7 @@ def test_the_embedded_network_is_small_enough_to_ship():
 
 def test_the_sum_is_that_of_the_file(ours):
     digest = hashlib.sha256(ours.read_bytes()).hexdigest()
-    assert weights.load(str(ours), BACKBONE).sha256 == digest
+    assert weights.load(str(ours), BACKBONE).origin.sha256 == digest
 
 
 def test_a_misfit_names_every_leaf_that_is_missing_or_too_much(variables, tmp_path):
@@ -110,8 +111,8 @@ def test_a_misfit_names_every_leaf_that_is_missing_or_too_much(variables, tmp_pa
     [
         ('embedded:runes', 'embedded:glyphs'),
         ('nowhere.pth', 'there is no file'),
-        ('{folder}/page.pth', 'neither a safetensors nor a torch file'),
-        ('{folder}/empty.pth', 'neither a safetensors nor a torch file'),
+        ('{folder}/page.pth', 'neither a safetensors nor a torch nor an npz file'),
+        ('{folder}/empty.pth', 'neither a safetensors nor a torch nor an npz file'),
         ('{folder}/cut.safetensors', 'cut.safetensors'),
     ],
 )
@@ -123,117 +124,15 @@ def test_what_cannot_be_read_is_named_with_the_reason(spec, reason, ours, tmp_pa
         weights.load(spec.format(folder=tmp_path), BACKBONE)
 
 
-CONTENT = b'weights' * 1000
-DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves well or badly, by the name that is asked for."""
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        if self.path.startswith('/gone'):
-            self.send_error(404)
-            return
-        if self.path.startswith('/chunked'):
-            self.send_response(200)
-            self.send_header('Transfer-Encoding', 'chunked')
-            self.end_headers()
-            self.wfile.write(b'64\r\ncut short')
-            return
-        announced = len(CONTENT) * (2 if self.path.startswith('/cut') else 1)
-        self.send_response(200)
-        self.send_header('Content-Length', str(announced))
-        self.end_headers()
-        self.wfile.write(CONTENT)
-
-    def log_message(self, *_):
-        """Says nothing."""
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server on this machine, and a cache folder of the test's own."""
-    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
-        httpd.asked = []
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        httpd.url = f'http://127.0.0.1:{httpd.server_port}'
-        yield httpd
-        httpd.shutdown()
-
-
-def cached(tmp_path):
-    return list((tmp_path / 'cache' / 'weights').glob('*'))
-
-
-def test_a_download_is_kept_and_not_asked_for_again(server, tmp_path):
-    for _ in range(2):
-        path = weights.locate(f'{server.url}/good-{DIGEST}.pth')
-        assert path.read_bytes() == CONTENT
-    assert len(server.asked) == 1
-    assert cached(tmp_path) == [path]
-
-
-@pytest.mark.parametrize(
-    ('name', 'reason'),
-    [
-        ('gone.pth', '404'),
-        ('cut.pth', 'announced'),
-        ('other-00000000.pth', 'its name promises 00000000'),
-    ],
-)
-def test_a_bad_download_is_refused_leaves_nothing_and_is_tried_again(
-    name, reason, server, tmp_path
-):
-    for attempt in (1, 2):
-        with pytest.raises(InputError, match=reason):
-            weights.locate(f'{server.url}/{name}')
-        assert cached(tmp_path) == []
-        assert len(server.asked) == attempt
-
-
-def test_a_server_that_is_not_there_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
-    with pytest.raises(InputError, match='http://127.0.0.1:9/a.pth'):
-        weights.locate('http://127.0.0.1:9/a.pth')
-
-
-def test_torchvision_files_are_asked_for_by_their_name(server, monkeypatch):
-    monkeypatch.setattr(weights, 'TORCHVISION_URL', server.url + '/models/{name}.pth')
-    weights.locate(f'torchvision:net-{DIGEST}')
-    assert server.asked == [f'/models/net-{DIGEST}.pth']
-
-
-def test_a_chunked_download_that_breaks_off_is_refused(server, tmp_path):
-    with pytest.raises(InputError, match='chunked.pth'):
-        weights.locate(f'{server.url}/chunked.pth')
-    assert cached(tmp_path) == []
-
-
-def test_an_address_that_is_none_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
-    with pytest.raises(InputError, match='a file.pth'):
-        weights.locate('http://127.0.0.1/a file.pth')
-
-
-def test_a_download_that_is_no_file_of_weights_is_not_kept(server, tmp_path):
-    for attempt in (1, 2):
-        with pytest.raises(InputError, match='neither a safetensors nor a torch file'):
-            weights.load(f'{server.url}/page.pth', BACKBONE)
-        assert cached(tmp_path) == []
-        assert len(server.asked) == attempt
-
-
 @pytest.mark.parametrize(
     'text',
     [
         'no json',
         '{}',
         '[]',
-        weights.preprocessing_to_json(CUSTOM).replace('bicubic', 'cubic'),
-        weights.preprocessing_to_json(CUSTOM).replace('size_px', 'size_mm'),
-        weights.preprocessing_to_json(CUSTOM).replace('20', '"20"'),
+        TEXT.replace('bicubic', 'cubic'),
+        TEXT.replace('size_px', 'size_mm'),
+        TEXT.replace('20', '"20"'),
     ],
 )
 def test_preprocessing_that_cannot_be_understood_names_the_file(text, variables, tmp_path):
@@ -254,29 +153,29 @@ def test_a_stranger_in_our_own_form_is_the_one_problem(variables, tmp_path):
     params, stats = variables
     path = tmp_path / 'more.safetensors'
     weights.save(path, params, stats, {})
-    entries, _ = weights.read(path)
+    entries = {name: np.array(array) for name, array in files.read(path).entries.items()}
     write(path, entries | {'stranger': np.zeros(3, np.float32)})
-    with pytest.raises(InputError, match=r'1 problems .*\n  \+ stranger \[3\]$'):
+    with pytest.raises(InputError, match=r'1 problems .*\n  \+ stranger \[3\]\n'):
         weights.load(str(path), BACKBONE)
 
 
 def test_names_that_are_no_strings_are_refused():
     with pytest.raises(InputError, match='dictionary of tensors'):
-        weights._state_dict({0: np.zeros(3)})
+        files.unwrapped({0: np.zeros(3)})
 
 
 @pytest.mark.parametrize('wrapper', ['state_dict', 'model', 'model_state_dict'])
 def test_dictionaries_around_a_state_dict_are_opened(wrapper):
     content = {'epoch': 3, wrapper: {'a.weight': np.zeros(2)}}
-    assert list(weights._state_dict(content)) == ['a.weight']
+    assert list(files.unwrapped(content)) == ['a.weight']
 
 
 def test_a_prefix_that_only_some_names_carry_stays():
     content = {'module.a': np.zeros(2), 'b': np.zeros(2)}
-    assert list(weights._state_dict(content)) == ['module.a', 'b']
+    assert list(files.unwrapped(content)) == ['module.a', 'b']
 
 
 @pytest.mark.parametrize('content', [[], {'a': 3}, {'state_dict': {'a': None}}, np.zeros(2)])
 def test_a_torch_file_without_tensors_by_name_is_refused(content):
     with pytest.raises(InputError, match='dictionary of tensors'):
-        weights._state_dict(content)
+        files.unwrapped(content)

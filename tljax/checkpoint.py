@@ -14,11 +14,13 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from tljax.types import InputError
 
 VALIDATION_FILE = 'validation.json'  # {step: [accuracy, -loss]}
+SUMS_FOLDER = 'sha256'
 
 
 class CheckpointError(InputError):
@@ -56,9 +58,9 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder.absolute()
-        self._sums = self._folder / 'sha256'
+        self._sums = self._folder / SUMS_FOLDER
         self._sums.mkdir(parents=True, exist_ok=True)
-        self._validated = self._read_validated()
+        self._validated = _read_validated(self._folder)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_LatestAndBest(self._validated),
             cleanup_tmp_directories=jax.process_count() == 1,
@@ -162,15 +164,7 @@ class Checkpoints:
         Raises:
             CheckpointError: a file is missing, changed or new.
         """
-        path = self._sums / f'{step}.json'
-        if not path.exists():
-            return
-        try:
-            intact = json.loads(path.read_text()) == self._digests(step)
-        except ValueError:
-            intact = False
-        if not intact:
-            raise CheckpointError(f'{self._folder}: the checkpoint of step {step} is damaged')
+        verify(self._folder, step)
 
     def close(self) -> None:
         """Waits until everything is written.
@@ -194,19 +188,10 @@ class Checkpoints:
         for step in steps:
             path = self._sums / f'{step}.json'
             if not path.exists():
-                _write_json(path, self._digests(step))
+                _write_json(path, _digests(self._folder, step))
         for path in self._sums.glob('*.json'):
             if int(path.stem) not in steps:
                 path.unlink(missing_ok=True)
-
-    def _digests(self, step: int) -> dict[str, str]:
-        folder = self._folder / 'steps' / str(step)
-        result = {}
-        for path in sorted(p for p in folder.rglob('*') if p.is_file()):
-            with path.open('rb') as file:
-                digest = hashlib.file_digest(file, 'sha256').hexdigest()
-            result[str(path.relative_to(folder))] = digest
-        return result
 
     def _compare(self, step: int, abstract: Any) -> None:
         """Orbax casts types without a word."""
@@ -214,12 +199,6 @@ class Checkpoints:
         wanted = _kinds(abstract)
         if stored != wanted:
             raise ValueError(f'stored {dict(stored - wanted)}, wanted {dict(wanted - stored)}')
-
-    def _read_validated(self) -> dict[int, list[float]]:
-        path = self._folder / VALIDATION_FILE
-        if not path.exists():
-            return {}
-        return {int(step): rank for step, rank in json.loads(path.read_text()).items()}
 
     def _note_validation(self, step: int, metrics: Mapping[str, float] | None) -> None:
         """Orbax's own metrics would have to come with every checkpoint, or it warns."""
@@ -238,6 +217,78 @@ class Checkpoints:
             raise CheckpointError(
                 f'{self._folder}: {what}, or the one before, was not written: {error!r:.300}'
             ) from error
+
+
+def read_variables(folder: pathlib.Path, step: int | None = None) -> tuple[int, Any, Any]:
+    """Parameters and statistics of a run's checkpoint, as host arrays, whatever else it holds.
+
+    Nothing in the folder is changed, so that a run which is under way can be read.
+
+    Args:
+        folder: the run's `checkpoints/`.
+        step: None for the best by validation, or the latest where none was validated.
+
+    Returns:
+        The step, the parameters, the statistics.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    folder = folder.absolute()
+    steps = [int(path.name) for path in (folder / 'steps').glob('*') if path.name.isdigit()]
+    if not steps:
+        raise CheckpointError(f'{folder}: there is no checkpoint')
+    if step is None:
+        step = _best(steps, _read_validated(folder))
+        step = max(steps) if step is None else step
+    verify(folder, step)
+    arrays = folder / 'steps' / str(step) / 'arrays'
+    try:
+        stored = ocp.PyTreeCheckpointHandler().metadata(epath.Path(arrays)).tree['state']
+        wanted = {'state': {'params': stored['params'], 'stats': stored['stats']}}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.restore(
+                arrays,
+                args=ocp.args.PyTreeRestore(
+                    item=wanted, restore_args=as_numpy, partial_restore=True
+                ),
+            )['state']
+    except Exception as error:  # Orbax and its storage raise many kinds
+        raise CheckpointError(f'{arrays}: cannot be read: {error!r:.300}') from error
+    return step, found['params'], found['stats']
+
+
+def verify(folder: pathlib.Path, step: int) -> None:
+    """Compares a checkpoint's files with what was written; see `Checkpoints.verify`."""
+    path = folder / SUMS_FOLDER / f'{step}.json'
+    if not path.exists():
+        return
+    try:
+        intact = json.loads(path.read_text()) == _digests(folder, step)
+    except ValueError:
+        intact = False
+    if not intact:
+        raise CheckpointError(f'{folder}: the checkpoint of step {step} is damaged')
+
+
+def _digests(folder: pathlib.Path, step: int) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint."""
+    home = folder / 'steps' / str(step)
+    result = {}
+    for path in sorted(p for p in home.rglob('*') if p.is_file()):
+        with path.open('rb') as file:
+            digest = hashlib.file_digest(file, 'sha256').hexdigest()
+        result[str(path.relative_to(home))] = digest
+    return result
+
+
+def _read_validated(folder: pathlib.Path) -> dict[int, list[float]]:
+    """`{step: [accuracy, -loss]}` of the steps that were validated."""
+    path = folder / VALIDATION_FILE
+    if not path.exists():
+        return {}
+    return {int(step): rank for step, rank in json.loads(path.read_text()).items()}
 
 
 @dataclasses.dataclass

@@ -14,6 +14,7 @@ from tljax.schedule import Constant
 from tljax.types import (
     Augmentation,
     Backbone,
+    Head,
     InputError,
     Loss,
     Optimizer,
@@ -47,6 +48,7 @@ class Experiment:
     batch_size: int = 32  # over all devices
     clip_norm: float | None = None  # of the trained leaves' gradient; None for no clipping
     cut_after: str | None = None  # the backbone's last stage to keep; None keeps all
+    head: Head | str | None = None  # None: the family's own, new; 'pretrained': the weights' own
     preprocessing: Preprocessing | None = None  # None: what the weights want
     per_class: int | None = None  # labelled training images per class; None for all
     validation_fraction: float = 0.1  # of each class, where the data has no split of its own
@@ -61,6 +63,7 @@ class Experiment:
 
 # A run may be resumed with other values of these: they change no result.
 HARMLESS = ('data_threads', 'baselines')
+PRETRAINED = 'pretrained'  # the head that came with the weights
 ABSENT = 'absent'  # what a field is in the record of code that did not have it
 
 
@@ -102,6 +105,10 @@ def _range_problems(e: Experiment) -> list[str]:
             found.append(f'config.{name} is {value}, wanted 0 <= x < {limit}')
     if _fits(e.evaluate, tuple[str, ...]) and set(e.evaluate) - {'val', 'test'}:
         found.append(f"config.evaluate is {e.evaluate}, wanted any of ('val', 'test')")
+    if isinstance(e.head, str) and e.head != PRETRAINED:
+        found.append(f'config.head is {e.head!r}, wanted {PRETRAINED!r}, None or an object')
+    if e.head == PRETRAINED and e.cut_after is not None:
+        found.append(f'config.head is {PRETRAINED!r}, wanted cut_after None with it')
     return found
 
 

@@ -16,6 +16,8 @@ from tljax.config import ConfigError, Experiment
 from tljax.data import pipeline, subsets
 from tljax.model import Model
 from tljax.types import Batch, Examples, Params, Phase, Stats
+from tljax.weights import Pretrained
+from tljax.weights.adapt import adapt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,9 @@ class Job:
     stats: Stats
     phases: tuple[PhasePlan, ...]
     mesh: Mesh
-    weights: dict[str, str] | None  # source and SHA-256
+    weights: dict[str, Any] | None  # what is recorded of them
     dropped: tuple[str, ...]  # stages of the weights that are not used
+    notes: tuple[str, ...]  # what of them was replaced or adapted
 
     @property
     def steps(self) -> int:
@@ -74,18 +77,12 @@ def setup(experiment: Experiment) -> Job:
         experiment.validation_fraction,
         experiment.seed,
     )
-    backbone = experiment.backbone
-    pretrained = weights.load(backbone.weights, backbone) if backbone.weights else None
-    model = models.build(
-        backbone,
-        len(splits['train'].class_names),
-        cut_after=experiment.cut_after,
-        preprocessing=experiment.preprocessing
-        or (pretrained.preprocessing if pretrained else None),
-    )
-    if not experiment.strategy.pretrained:
-        pretrained = None
-    params, stats = _start(model, pretrained, experiment.seed)
+    model, pretrained = _network(experiment, len(splits['train'].class_names))
+    adapted = None
+    if pretrained is not None:
+        adapted = adapt(pretrained, model, keep_head=experiment.head == config.PRETRAINED)
+    given = (adapted.params, adapted.stats) if adapted else ({}, {})
+    params, stats = models.start(model, *given, keys(experiment.seed)[0])
     return Job(
         experiment=experiment,
         splits=splits,
@@ -94,26 +91,25 @@ def setup(experiment: Experiment) -> Job:
         stats=stats,
         phases=_plan(experiment, model, params, len(splits['train'])),
         mesh=mesh,
-        weights={'source': pretrained.source, 'sha256': pretrained.sha256} if pretrained else None,
-        dropped=tuple(name for name in pretrained.params if name not in model.names)
-        if pretrained
-        else (),
+        weights=pretrained.record() if pretrained else None,
+        dropped=adapted.dropped if adapted else (),
+        notes=adapted.notes if adapted else (),
     )
 
 
-def _start(model: Model, pretrained: weights.Pretrained | None, seed: int) -> tuple[Params, Stats]:
-    """Random values, replaced by pretrained ones for all stages but the head."""
-    given = {}, {}
-    if pretrained is not None:
-        kept = [name for name in model.names[:-1] if name in pretrained.params]
-        given = (
-            {name: pretrained.params[name] for name in kept},
-            {name: pretrained.stats[name] for name in kept if name in pretrained.stats},
-        )
-    init_key, _ = keys(seed)
-    params, stats = models.init(model, init_key, given=given[0].keys())
-    params, stats = {**params, **given[0]}, {**stats, **given[1]}
-    return {n: params[n] for n in model.names}, {n: stats[n] for n in model.names if n in stats}
+def _network(experiment: Experiment, num_classes: int) -> tuple[Model, Pretrained | None]:
+    """The model, and the weights it starts from; their preprocessing is used in any case."""
+    backbone, head = experiment.backbone, experiment.head
+    pretrained = weights.load(backbone.weights, backbone) if backbone.weights else None
+    stated = pretrained.preprocessing if pretrained else None
+    model = models.build(
+        backbone,
+        num_classes,
+        cut_after=experiment.cut_after,
+        head=None if isinstance(head, str) else head,
+        preprocessing=experiment.preprocessing or stated,
+    )
+    return model, pretrained if experiment.strategy.pretrained else None
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from tljax import tree
-from tljax.types import Backbone, InputError, Params, Preprocessing, Stats
+from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to gray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ def build(
     num_classes: int,
     *,
     cut_after: str | None = None,
+    head: Head | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Model:
     """The backbone's stages and a head for `num_classes`.
@@ -43,6 +45,7 @@ def build(
         backbone: the family and its hyperparameters.
         num_classes: K.
         cut_after: the last stage to keep; the head follows it. None keeps all.
+        head: what follows; None for the family's own.
         preprocessing: what the weights want, where that differs from the family's.
 
     Raises:
@@ -54,7 +57,7 @@ def build(
             raise InputError(f'cut_after is {cut_after!r}, wanted one of {list(stages)}')
         last = list(stages).index(cut_after)
         stages = dict(itertools.islice(stages.items(), last + 1))
-    stages[HEAD] = backbone.head(num_classes)
+    stages[HEAD] = head.module(num_classes) if head else backbone.head(num_classes)
     return Model(
         stages=stages,
         preprocessing=preprocessing or backbone.preprocessing(),
@@ -67,15 +70,19 @@ def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
 
     Args:
         preprocessing: size, mean and standard deviation.
-        images: [B, H, W, 3] in [0, 255], any dtype.
+        images: [B, H, W, C] in [0, 255], any dtype; RGB becomes gray where one channel is wanted.
 
     Returns:
-        [B, size_px, size_px, 3] float32.
+        [B, size_px, size_px, C] float32.
 
     Raises:
-        InputError: the images are smaller than that.
+        InputError: the images are smaller than that, or have other channels.
     """
-    size = preprocessing.size_px
+    size, channels = preprocessing.size_px, len(preprocessing.mean)
+    if channels == 1 and images.shape[-1] == len(LUMA):
+        images = jnp.einsum('bhwc,c->bhw', images, jnp.asarray(LUMA, jnp.float32))[..., None]
+    if images.shape[-1] != channels:
+        raise InputError(f'images have {images.shape[-1]} channels, wanted {channels}')
     if size > min(images.shape[1:3]):
         raise InputError(f'images are {images.shape[1]} x {images.shape[2]} px, wanted {size} px')
     top, left = (round((n - size) / 2) for n in images.shape[1:3])
@@ -155,23 +162,41 @@ def init(model: Model, key: jax.Array, *, given: Collection[str] = ()) -> tuple[
     return draw(key)
 
 
+def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[Params, Stats]:
+    """Values of all stages: those that are given, as they are, and random ones for the others.
+
+    Args:
+        model: the stages.
+        params: of the stages that are given.
+        stats: of the same stages.
+        key: of the random ones.
+    """
+    if set(model.names) > params.keys():
+        drawn = init(model, key, given=params.keys())
+        params, stats = {**params, **drawn[0]}, {**stats, **drawn[1]}
+    return {n: params[n] for n in model.names}, {n: stats[n] for n in model.names if n in stats}
+
+
 def _init(model: Model, key: jax.Array) -> tuple[Params, Stats]:
-    size = model.preprocessing.size_px
-    x: Any = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    x: Any = _one_image(model)
     params: Params = {}
     stats: Stats = {}
     for index, (name, stage) in enumerate(model.stages.items()):
-
-        def forward(key, x, stage=stage):
-            return stage.init_with_output(key, x, deterministic=True, use_running_average=True)
-
-        zeros = jnp.zeros(x.shape, x.dtype)
-        _, variables = forward(jax.random.fold_in(key, index), zeros)
-        x, _ = jax.eval_shape(forward, key, x)
+        x, variables = stage.init_with_output(
+            jax.random.fold_in(key, index),
+            jnp.zeros(x.shape, x.dtype),  # only its shape counts: compiled, nothing is run
+            deterministic=True,
+            use_running_average=True,
+        )
         params[name] = variables['params']
         if 'batch_stats' in variables:
             stats[name] = variables['batch_stats']
     return params, stats
+
+
+def _one_image(model: Model) -> jax.ShapeDtypeStruct:
+    size = model.preprocessing.size_px
+    return jax.ShapeDtypeStruct((1, size, size, len(model.preprocessing.mean)), jnp.float32)
 
 
 def _without(stages: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -181,8 +206,7 @@ def _without(stages: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
 def describe(model: Model) -> list[tuple[str, tuple[int, ...], int]]:
     """Per stage: its name, the shape of its output for one image, its number of parameters."""
     params, stats = shapes(model)
-    size = model.preprocessing.size_px
-    x: Any = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    x: Any = _one_image(model)
     rows = []
     for name, following in zip(model.names, [*model.names[1:], None], strict=True):
 

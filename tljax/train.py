@@ -15,18 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from tljax import checkpoint, config, metrics, report, schedule, sharding, strategies
+from tljax import checkpoint, config, metrics, preprocessing, report, schedule, sharding, strategies
 from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
 from tljax.data import pipeline
 from tljax.job import Job, PhasePlan
+from tljax.runs import CHECKPOINTS, CONFIG_FILE, NETWORK_FILE, RESULT_FILE, SPLITS_FILE
 from tljax.state import TrainState
-
-CONFIG_FILE = 'config.json'
-RESULT_FILE = 'result.json'
-SPLITS_FILE = 'splits.json'
 
 
 class Interrupted(Exception):  # noqa: N818  (it is no error)
@@ -78,8 +75,10 @@ def run(
             return finished
         job = jobs.setup(experiment)
         _write_splits(job, workdir)
+        network = {'preprocessing': preprocessing.to_fields(job.model.preprocessing)}
+        report.write_json(workdir / NETWORK_FILE, {**network, 'weights': job.weights})
         announce(job, show_model=show_model)
-        checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints')
+        checkpoints = checkpoint.Checkpoints(workdir / CHECKPOINTS)
         current = _resume_or_start(job, checkpoints)
         records = report.Records(workdir, current.step)
         evaluate = jobs.make_evaluate(job)
@@ -145,6 +144,8 @@ def announce(job: Job, *, show_model: bool = True) -> None:
     print_(f'\n[bold]{name}[/bold]: {type(backbone).__name__}, {origin}')
     if job.dropped:
         print_(f'Not used of the weights: {", ".join(job.dropped)}.')
+    for note in job.notes:
+        print_(note)
     for phase in job.phases:
         if len(job.phases) > 1:
             print_(f'Phase {phase.index + 1}, steps {phase.start} to {phase.stop}:')

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from tljax import port, runs, tree
-from tljax.types import Backbone, InputError, Interpolation, Params, Preprocessing, Stats
-from tljax.weights import download, files, hub, published, recognise
+from tljax import port, preprocessing, runs, tree
+from tljax.types import Backbone, InputError, Params, Preprocessing, Stats
+from tljax.weights import download, files, published, recognise
 from tljax.weights.recognise import Recognised
 
 EMBEDDED = pathlib.Path(__file__).parents[1] / 'embedded'
@@ -89,7 +89,7 @@ class Pretrained:
             'format': self.origin.format,
             'naming': self.origin.naming,
             'licence': self.origin.licence,
-            'preprocessing': json.loads(preprocessing_to_json(self.preprocessing)),
+            'preprocessing': preprocessing.to_fields(self.preprocessing),
         }
 
 
@@ -190,6 +190,8 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
     if kind == 'torchvision':
         return download.download(published.url(name)), published.card(name)
     if kind == 'hf':
+        from tljax.weights import hub
+
         fetched = hub.fetch(spec)
         return fetched.path, _hub_card(fetched)
     if kind in ('http', 'https'):
@@ -200,7 +202,9 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
     return path, published.card(path.stem)
 
 
-def _hub_card(fetched: hub.HubFile) -> published.Card:
+def _hub_card(fetched: Any) -> published.Card:
+    from tljax.weights import hub
+
     return published.Card(
         preprocessing=hub.preprocessing_of(fetched.config, fetched.preprocessor),
         licence=hub.licence_of(fetched.config, fetched.card),
@@ -217,7 +221,7 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
             format='run',
             naming=port.OWN,
             class_names=run.class_names,
-            licence=run.licence,
+            licence=(run.weights or {}).get('licence'),
             preprocessing_is_stated=True,
         ),
         preprocessing=run.preprocessing,
@@ -227,10 +231,10 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
 
 def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Card) -> Opened:
     """A file, with what it says of itself before what is known of its name."""
-    preprocessing = card.preprocessing
+    stated = card.preprocessing
     if 'preprocessing' in file.metadata:
         try:
-            preprocessing = preprocessing_from_json(file.metadata['preprocessing'])
+            stated = preprocessing.from_fields(json.loads(file.metadata['preprocessing']))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f'{path}: its preprocessing cannot be read: {error!r}') from error
     class_names = card.class_names
@@ -243,9 +247,9 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
         path=path,
         licence=file.metadata.get('licence', card.licence),
         class_names=class_names,
-        preprocessing_is_stated=preprocessing is not None,
+        preprocessing_is_stated=stated is not None,
     )
-    return Opened(entries=file.entries, origin=origin, preprocessing=preprocessing)
+    return Opened(entries=file.entries, origin=origin, preprocessing=stated)
 
 
 def save(path: pathlib.Path, params: Params, stats: Stats, metadata: Mapping[str, str]) -> None:
@@ -253,29 +257,3 @@ def save(path: pathlib.Path, params: Params, stats: Stats, metadata: Mapping[str
     leaves = tree.flatten({'params': params, 'batch_stats': stats})
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
     safetensors.numpy.save_file(arrays, path, metadata=dict(metadata))
-
-
-def preprocessing_to_json(preprocessing: Preprocessing) -> str:
-    """For a file's metadata."""
-    fields = dataclasses.asdict(preprocessing)
-    return json.dumps(fields | {'interpolation': preprocessing.interpolation.value})
-
-
-def preprocessing_from_json(text: str) -> Preprocessing:
-    """The inverse of `preprocessing_to_json`.
-
-    Raises:
-        ValueError: a value is of another kind or out of range.
-        AttributeError, KeyError, TypeError: the fields are others.
-    """
-    fields = json.loads(text)
-    fields['interpolation'] = Interpolation(fields['interpolation'])
-    for name in ('mean', 'std'):
-        fields[name] = tuple(float(value) for value in fields[name])
-    for name in ('size_px', 'resize_px'):
-        if not isinstance(fields[name], int):
-            raise TypeError(f'{name} is {fields[name]!r}, wanted a whole number')
-    preprocessing = Preprocessing(**fields)
-    if problems := preprocessing.problems():
-        raise ValueError('; '.join(problems))
-    return preprocessing

@@ -1,0 +1,70 @@
+"""New heads for pretrained networks, beside the family's own linear layer."""
+
+import dataclasses
+
+import flax.linen as nn
+
+from tljax import layers
+from tljax.layers import Pooling
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class LinearHead:
+    """Pooling, dropout, one linear layer.
+
+    `kernel_std` is the standard deviation of its first weights; with 0 they are zeros.
+    """
+
+    pooling: Pooling = Pooling.AVERAGE
+    dropout: float = 0.0
+    kernel_std: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return _problems(self.dropout, self.kernel_std)
+
+    def module(self, num_classes: int) -> nn.Module:
+        """See `types.Head`."""
+        return layers.Head(
+            num_classes, pooling=self.pooling, dropout=self.dropout, kernel_std=self.kernel_std
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class MLPHead:
+    """Pooling, hidden layers with ReLU, one linear layer; dropout before each of them.
+
+    `CONCATENATED` pooling, one hidden layer of 512 and dropout are the head of Howard & Gugger
+    2020, "fastai: a layered API for deep learning", without its batch normalisation.
+    """
+
+    hidden: tuple[int, ...] = (512,)
+    pooling: Pooling = Pooling.AVERAGE
+    dropout: float = 0.0
+    kernel_std: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        found = _problems(self.dropout, self.kernel_std)
+        if not self.hidden or min(self.hidden) < 1:
+            found.append(f'hidden is {self.hidden}, wanted one or more values more than 0')
+        return found
+
+    def module(self, num_classes: int) -> nn.Module:
+        """See `types.Head`."""
+        return layers.Head(
+            num_classes,
+            pooling=self.pooling,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            kernel_std=self.kernel_std,
+        )
+
+
+def _problems(dropout: float, kernel_std: float) -> list[str]:
+    found = []
+    if not 0 <= dropout < 1:
+        found.append(f'dropout is {dropout}, wanted 0 <= x < 1')
+    if not kernel_std >= 0:
+        found.append(f'kernel_std is {kernel_std}, wanted 0 or more')
+    return found

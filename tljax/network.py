@@ -1,0 +1,196 @@
+"""A pretrained network to use in Python: `tljax.load`."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tljax import model as models
+from tljax import preprocessing as preprocessings
+from tljax import report, weights
+from tljax.config import PRETRAINED
+from tljax.data import decode
+from tljax.model import HEAD, Model
+from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
+from tljax.weights import Origin, Weights
+from tljax.weights.adapt import adapt
+
+BATCH_SIZE = 32  # images that `predict` holds on the device at a time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network with its values, to be applied; what it is made of is there to be used alone.
+
+    Attributes:
+        model: its stages.
+        params: its parameters, on the device.
+        stats: its running statistics.
+        backbone: the family and its hyperparameters.
+        origin: where the weights came from.
+        class_names: in the order of the logits, where they are known.
+        notes: what was replaced or adapted when it was loaded.
+    """
+
+    model: Model
+    params: Params
+    stats: Stats
+    backbone: Backbone
+    origin: Origin
+    class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What it expects of an image."""
+        return self.model.preprocessing
+
+    def logits(self, x: Any) -> jax.Array:
+        """Logits [B, K] of normalised images [B, H, W, C] float32."""
+        return self._run(self.params, self.stats, jnp.asarray(x, jnp.float32), None)
+
+    def features(self, x: Any, stage: str | None = None) -> jax.Array:
+        """The output of a stage for normalised images.
+
+        Args:
+            x: [B, H, W, C] float32.
+            stage: one of `model.names`; None for the last before the head.
+
+        Returns:
+            Maps [B, h, w, F], tokens [B, T, F] or vectors [B, F], as the stage has them.
+
+        Raises:
+            InputError: there is no such stage.
+        """
+        names = self.model.names
+        stage = names[-2] if stage is None else stage
+        if stage not in names:
+            raise InputError(f'stage is {stage!r}, wanted one of {list(names)}')
+        following = [*names[1:], None][names.index(stage)]
+        return self._run(self.params, self.stats, jnp.asarray(x, jnp.float32), following)
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The probability of every class, for images of any size.
+
+        They are resized, cut and normalised as `preprocessing` says.
+
+        Args:
+            images: one [h, w, C] uint8, several [B, h, w, C], or a sequence of the first.
+
+        Returns:
+            [B, K] float32; one image is a batch of one.
+
+        Raises:
+            InputError: another shape or dtype.
+        """
+        one = isinstance(images, np.ndarray | jax.Array) and images.ndim == 3
+        canvases = [self._canvas(np.asarray(image)) for image in ([images] if one else images)]
+        found = []
+        for start in range(0, len(canvases), BATCH_SIZE):
+            part = canvases[start : start + BATCH_SIZE]
+            found.append(np.asarray(self._predict(self.params, self.stats, np.stack(part))))
+        return np.concatenate(found) if found else np.zeros((0, self.model.num_classes), np.float32)
+
+    def _canvas(self, image: np.ndarray) -> np.ndarray:
+        channels = len(self.preprocessing.mean)
+        gray = channels == 1 and image.ndim == 3 and image.shape[-1] == 3
+        fits = image.ndim == 3 and (image.shape[-1] == channels or gray)
+        if image.dtype != np.uint8 or not fits or not image.size:
+            raise InputError(
+                f'an image is {list(image.shape)} {image.dtype}, wanted [h, w, {channels}] uint8'
+            )
+        if image.shape[-1] == 3:
+            return decode.to_canvas(image, self.preprocessing)
+        layers = [decode.to_canvas(image[..., c], self.preprocessing) for c in range(channels)]
+        return np.stack(layers, -1)
+
+    @functools.cached_property
+    def _run(self):
+        @functools.partial(jax.jit, static_argnums=3)
+        def run(params: Params, stats: Stats, x: jax.Array, stop: str | None) -> jax.Array:
+            return models.run(self.model, params, stats, x, stop=stop)[0]
+
+        return run
+
+    @functools.cached_property
+    def _predict(self):
+        @jax.jit
+        def predict(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+            x = models.normalise(self.preprocessing, images)
+            return jax.nn.softmax(models.run(self.model, params, stats, x)[0])
+
+        return predict
+
+
+def load(
+    source: Weights,
+    num_classes: int | None = None,
+    *,
+    head: Head | str | None = None,
+    backbone: Backbone | None = None,
+    channels: int | None = None,
+    size_px: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    seed: int = 0,
+) -> Network:
+    """A pretrained network, recognised by its entries and brought to a task.
+
+    Args:
+        source: a path, `torchvision:<name>`, `hf:<repo>`, an https address, `embedded:<name>`, a
+            run's folder, or a state dict in memory `{name: array}`; see `weights`.
+        num_classes: K; another one than the weights' own replaces their head by a new one. None
+            keeps it.
+        head: a new head (see `heads`), or `'pretrained'` for the weights' own. None: as
+            `num_classes` says.
+        backbone: the architecture; None to recognise it.
+        channels: of the images; other ones than the weights' own adapt the first convolution.
+        size_px: of the images that the network reads; None for the weights' own.
+        preprocessing: in the place of the weights' own and of the two above.
+        seed: of a new head's values.
+
+    Returns:
+        The network, its values on the default device.
+
+    Raises:
+        InputError: the weights cannot be had, recognised, or fitted.
+    """
+    pretrained = weights.load(source, backbone)
+    upstream = pretrained.params.get(HEAD)
+    classes = len(upstream['linear']['bias']) if upstream else None
+    keep_head = head == PRETRAINED or (head is None and num_classes in (None, classes))
+    num_classes = num_classes or classes
+    if num_classes is None:
+        raise InputError(f'weights {pretrained.origin.source!r} have no head: give num_classes')
+    model = models.build(
+        pretrained.backbone,
+        num_classes,
+        head=None if keep_head or isinstance(head, str) else head,
+        preprocessing=preprocessing or _preprocessing(pretrained, channels, size_px),
+    )
+    adapted = adapt(pretrained, model, keep_head=keep_head)
+    for note in adapted.notes:
+        report.console.print(note)
+    values = models.start(model, adapted.params, adapted.stats, jax.random.key(seed))
+    # Copied: on CPU an array could stay a view of the file, which may change under it.
+    params, stats = jax.device_put(values, may_alias=False)
+    return Network(
+        model=model,
+        params=params,
+        stats=stats,
+        backbone=pretrained.backbone,
+        origin=pretrained.origin,
+        class_names=pretrained.origin.class_names if keep_head else None,
+        notes=adapted.notes,
+    )
+
+
+def _preprocessing(
+    pretrained: weights.Pretrained, channels: int | None, size_px: int | None
+) -> Preprocessing:
+    found = pretrained.preprocessing
+    if size_px is not None:
+        found = preprocessings.with_size(found, size_px)
+    return found if channels is None else preprocessings.with_channels(found, channels)

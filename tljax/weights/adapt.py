@@ -1,0 +1,158 @@
+"""What a model takes of pretrained weights, and how they are brought to other inputs."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tljax import model as models
+from tljax import tree
+from tljax.model import HEAD, Model
+from tljax.types import InputError, Params, Stats
+from tljax.weights import Pretrained
+
+
+class AdaptError(InputError):
+    """Weights that cannot be brought to what a model reads."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """The stages that pretrained weights give to a model.
+
+    Attributes:
+        params: whole stages only; the others start at random.
+        stats: of the same stages.
+        dropped: stages of the weights that the model does not have.
+        notes: what was changed or replaced, a sentence each.
+    """
+
+    params: Params
+    stats: Stats
+    dropped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> Adapted:
+    """The values of pretrained weights for a model.
+
+    The head is the model's own, new one unless `keep_head`. Kernels that read images of another
+    number of channels, and position embeddings of images of another size, are adapted.
+
+    Raises:
+        AdaptError: the weights have no head to keep, or one of another number of classes; or a
+            leaf cannot be adapted.
+    """
+    notes = []
+    if keep_head:
+        _check_head(pretrained, model)
+    elif HEAD in pretrained.params:
+        before = _num_classes(pretrained)
+        notes.append(f'The head is new: {model.num_classes} classes in the place of {before}.')
+    kept = [n for n in model.names if n in pretrained.params and (keep_head or n != HEAD)]
+    params = {name: pretrained.params[name] for name in kept}
+    if _reads_other_images(pretrained, model):
+        params, more = _fitted(params, model)
+        notes += more
+    return Adapted(
+        params=params,
+        stats={name: pretrained.stats[name] for name in kept if name in pretrained.stats},
+        dropped=tuple(name for name in pretrained.params if name not in model.names),
+        notes=tuple(notes),
+    )
+
+
+def _num_classes(pretrained: Pretrained) -> int:
+    return len(pretrained.params[HEAD]['linear']['bias'])
+
+
+def _check_head(pretrained: Pretrained, model: Model) -> None:
+    if HEAD not in pretrained.params:
+        raise AdaptError(f'weights {pretrained.origin.source!r} have no head that could be kept')
+    if _num_classes(pretrained) != model.num_classes:
+        raise AdaptError(
+            f'the head of weights {pretrained.origin.source!r} is for '
+            f'{_num_classes(pretrained)} classes, wanted {model.num_classes} to keep it'
+        )
+
+
+def _reads_other_images(pretrained: Pretrained, model: Model) -> bool:
+    one, other = pretrained.preprocessing, model.preprocessing
+    return (one.size_px, len(one.mean)) != (other.size_px, len(other.mean))
+
+
+def _fitted(params: Params, model: Model) -> tuple[Params, list[str]]:
+    """Every leaf in the shape that the model has, and what was done for it."""
+    shapes = tree.flatten(models.shapes(model)[0])
+    first, leaves, notes, problems = model.names[0], {}, [], []
+    for path, leaf in tree.flatten(params).items():
+        wanted = shapes[path].shape
+        leaves[path] = leaf
+        if leaf.shape == wanted:
+            continue
+        if path.endswith('position_embedding'):
+            leaves[path] = resize_positions(leaf, wanted[1])
+            notes.append(f'{path} was resized from {leaf.shape[1] - 1} patches to {wanted[1] - 1}.')
+        elif path.split('/')[0] == first and leaf.ndim == 4 and _but_input(leaf.shape, wanted):
+            leaves[path] = adapt_channels(leaf, wanted[2])
+            notes.append(f'{path} reads {wanted[2]} channels in the place of {leaf.shape[2]}.')
+        else:
+            problems.append(f'{path} is {list(leaf.shape)}, wanted {list(wanted)}')
+    if problems:
+        raise AdaptError('weights cannot be brought to this model:\n  ' + '\n  '.join(problems))
+    return tree.unflatten(leaves), notes
+
+
+def _but_input(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two kernels differ in their input channels alone."""
+    return (*one[:2], one[3]) == (*other[:2], other[3])
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A first convolution's kernel for images of another number of channels.
+
+    One channel reads what all read before, by the kernels' sum: a gray image gives exactly what
+    the same image repeated in every channel gave. More channels repeat the kernels in order and
+    scale them by old over new, so that inputs keep their scale; with a multiple of the old number,
+    an image repeated in every channel gives what it gave before.
+
+    Args:
+        kernel: [h, w, C, F].
+        channels: the new C.
+
+    Returns:
+        [h, w, channels, F].
+
+    Source: timm's `adapt_input_conv`.
+    """
+    before = kernel.shape[2]
+    if channels == 1:
+        return kernel.sum(2, keepdims=True)
+    repeats = -(-channels // before)
+    repeated = np.tile(kernel, (1, 1, repeats, 1))[:, :, :channels]
+    return repeated * np.float32(before / channels)
+
+
+def resize_positions(embedding: np.ndarray, tokens: int) -> np.ndarray:
+    """Position embeddings for another number of patches, cubic and antialiased.
+
+    Args:
+        embedding: [1, 1 + g^2, F], the class token's first.
+        tokens: 1 + the new number of patches.
+
+    Raises:
+        AdaptError: patches do not make a square.
+
+    Source: timm's `resample_abs_pos_embed`; Dosovitskiy et al. 2020, section 3.2.
+    """
+    before, after = (math.isqrt(n - 1) for n in (embedding.shape[1], tokens))
+    if before**2 + 1 != embedding.shape[1] or after**2 + 1 != tokens:
+        raise AdaptError(f'{embedding.shape[1] - 1} and {tokens - 1} patches, wanted squares')
+    width = embedding.shape[2]
+    grid = jnp.asarray(embedding[0, 1:]).reshape(before, before, width)
+    resized: Any = jax.image.resize(grid, (after, after, width), 'cubic', antialias=True)
+    resized = np.asarray(resized).reshape(1, -1, width)
+    return np.concatenate([embedding[:, :1], resized], 1)

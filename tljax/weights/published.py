@@ -1,0 +1,102 @@
+"""What is known of the files that torchvision publishes, by their names.
+
+Sizes and interpolations are those of torchvision 0.29's weight entries (`IMAGENET1K_V1`, `..._V2`,
+`..._SWAG_E2E_V1`, `..._SWAG_LINEAR_V1`); the eight digits of a name begin the file's SHA-256.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+from tljax.types import Interpolation, Preprocessing
+
+URL = 'https://download.pytorch.org/models/{name}.pth'
+IMAGENET_FILE = pathlib.Path(__file__).parents[1] / 'embedded' / 'imagenet1k.tsv'
+
+TORCHVISION_LICENCE = 'BSD-3-Clause (torchvision); trained on ImageNet-1k'
+SWAG_LICENCE = 'CC-BY-NC-4.0 (SWAG); fine-tuned on ImageNet-1k'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a file beside what is in it; None for what is not."""
+
+    preprocessing: Preprocessing | None = None
+    licence: str | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+# By the side to resize to, of the files that cut 224 px out, bilinear.
+CROPPED_224 = {
+    256: (
+        'resnet18-f37072fd', 'resnet34-b627a593', 'resnet50-0676ba61', 'resnet101-63fe2227',
+        'resnet152-394f9c45', 'resnext50_32x4d-7cdf4587', 'resnext101_32x8d-8ba56ff5',
+        'wide_resnet50_2-95faca4d', 'wide_resnet101_2-32ee1156',
+        'vgg11-8a719046', 'vgg11_bn-6002323d', 'vgg13-19584684', 'vgg13_bn-abd245e5',
+        'vgg16-397923af', 'vgg16_bn-6c64b313', 'vgg19-dcbb9e9d', 'vgg19_bn-c79401a0',
+        'vit_b_16-c867db91', 'vit_b_32-d86f8d99', 'vit_l_32-c7638314',
+    ),
+    242: ('vit_l_16-852ce7e3',),
+    236: ('convnext_tiny-983f1562',),
+    232: (
+        'resnet50-11ad3fa6', 'resnet101-cd907fc2', 'resnet152-f82ba261',
+        'resnext50_32x4d-1a0047aa', 'resnext101_32x8d-110c445d', 'resnext101_64x4d-173b62eb',
+        'wide_resnet50_2-9ba9bcbe', 'wide_resnet101_2-d733dc28',
+        'convnext_base-6075fbad', 'convnext_large-ea097f82',
+    ),
+    230: ('convnext_small-0c510722',),
+}  # fmt: skip
+
+# Whole images of that side, bicubic: Singh et al. 2022, "Revisiting weakly supervised
+# pre-training of visual perception models".
+SWAG = {
+    224: ('vit_b_16_lc_swag-4e70ced5', 'vit_l_16_lc_swag-4d563306', 'vit_h_14_lc_swag-c1eb923e'),
+    384: ('vit_b_16_swag-9ac1b537',),
+    512: ('vit_l_16_swag-4f3808c9',),
+    518: ('vit_h_14_swag-80465313',),
+}
+
+
+def url(name: str) -> str:
+    """Where torchvision's file of a name lies."""
+    return URL.format(name=name)
+
+
+def names() -> tuple[str, ...]:
+    """The files that are known, as `torchvision:<name>` takes them."""
+    return tuple(_cards())
+
+
+def card(name: str) -> Card:
+    """What is known of a file of that name, without its suffix; an empty card for others."""
+    return _cards().get(name, Card())
+
+
+@functools.cache
+def _cards() -> dict[str, Card]:
+    found = {}
+    for resize_px, group in CROPPED_224.items():
+        preprocessing = Preprocessing(size_px=224, resize_px=resize_px)
+        found |= {name: _card(preprocessing, TORCHVISION_LICENCE) for name in group}
+    for size_px, group in SWAG.items():
+        preprocessing = Preprocessing(
+            size_px=size_px, resize_px=size_px, interpolation=Interpolation.BICUBIC
+        )
+        found |= {name: _card(preprocessing, SWAG_LICENCE) for name in group}
+    return found
+
+
+def _card(preprocessing: Preprocessing, licence: str) -> Card:
+    return Card(preprocessing=preprocessing, licence=licence, class_names=imagenet_classes())
+
+
+@functools.cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1000 classes of ImageNet-1k (ILSVRC 2012) in the order of their WordNet ids.
+
+    A name is the first lemma of its WordNet 3.0 synset; the few that two synsets share carry the
+    id too.
+    """
+    rows = [line.split('\t') for line in IMAGENET_FILE.read_text().splitlines()]
+    shared = [name for _, name in rows]
+    return tuple(name if shared.count(name) == 1 else f'{name} ({key})' for key, name in rows)

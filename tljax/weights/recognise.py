@@ -1,0 +1,162 @@
+"""Which network a state dict belongs to: its family, its size and who named its entries."""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tljax import backbones, port, tree
+from tljax import model as models
+from tljax.types import Backbone, InputError
+
+HEAD_BIAS = f'params/{models.HEAD}/linear/bias'
+
+
+class UnknownNetworkError(InputError):
+    """Entries that belong to no network known here; the message says what came nearest."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """A network, the naming of its entries, and where each of them goes.
+
+    Attributes:
+        backbone: the member of the family.
+        naming: a key of its `port_tables()`, or `port.OWN`.
+        matched: the entries' places.
+        num_classes: K of the head that is there; None for a network without.
+    """
+
+    backbone: Any
+    naming: str
+    matched: port.Match
+    num_classes: int | None
+
+    def wanted(self) -> dict[str, Any]:
+        """`{path: shape holder}` of what the network consists of; without a head if it has none."""
+        leaves = _leaves(self.backbone, self.num_classes or 1)
+        if self.num_classes is not None:
+            return leaves
+        return {path: leaf for path, leaf in leaves.items() if path.split('/')[1] != models.HEAD}
+
+
+def families() -> tuple[type, ...]:
+    """The backbones in the folder of that name, one or more a file."""
+    found = []
+    for module in pkgutil.iter_modules(backbones.__path__):
+        home = importlib.import_module(f'{backbones.__name__}.{module.name}')
+        for value in vars(home).values():
+            own = isinstance(value, type) and value.__module__ == home.__name__
+            if own and dataclasses.is_dataclass(value) and hasattr(value, 'fitted'):
+                found.append(value)
+    return tuple(found)
+
+
+def recognise(entries: Mapping[str, np.ndarray], among: Sequence[type] | None = None) -> Recognised:
+    """The network that entries belong to.
+
+    The table that can place the most names decides; of several as good, the member that lacks
+    the fewest leaves. An entry that is missing or too much does not keep a network from being
+    recognised: it is `port.placed` that is strict.
+
+    Args:
+        entries: `{name: array}`.
+        among: families to choose from; None for all.
+
+    Raises:
+        UnknownNetworkError: no table places half of the names.
+    """
+    found: list[tuple[float, Recognised]] = []
+    for family in families() if among is None else among:
+        for variant in family.variants():
+            for naming, matched in _matches(variant, entries):
+                share = len(entries) - len(matched.problems)
+                if share * 2 >= len(entries) > 0:
+                    found += [
+                        (share, member) for member in _fitted(variant, naming, matched, entries)
+                    ]
+    if not found:
+        raise UnknownNetworkError(_unknown(entries))
+    most = max(share for share, _ in found)
+    best = [member for share, member in found if share == most]
+    return best[0] if len(best) == 1 else min(best, key=_lacking)
+
+
+def under(
+    backbone: Backbone, entries: Mapping[str, np.ndarray], naming: str | None = None
+) -> Recognised:
+    """Entries as those of a given backbone, under the table that places the most names."""
+    tables = [(name, m) for name, m in _matches(backbone, entries) if naming in (None, name)]
+    name, matched = max(tables, key=lambda pair: -len(pair[1].problems))
+    return _recognised(backbone, name, matched, entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shapes(Mapping[str, tuple[int, ...]]):
+    """Shapes by path, each taken when it is asked for: rearranging VGG's `fc6` copies 400 MB."""
+
+    matched: port.Match
+    entries: Mapping[str, np.ndarray]
+
+    def __getitem__(self, path: str) -> tuple[int, ...]:
+        if path not in self.matched.leaves:
+            raise KeyError(path)
+        return self.matched.leaf(path, self.entries).shape
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.matched.leaves)
+
+    def __len__(self) -> int:
+        return len(self.matched.leaves)
+
+
+def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]):
+    """What each naming makes of the names; our own where they begin as our paths do."""
+    names = list(entries)
+    if any(name.startswith(('params/', 'batch_stats/')) for name in names):
+        return [(port.OWN, port.own(names))]
+    return [(naming, port.match(names, table)) for naming, table in backbone.port_tables().items()]
+
+
+def _fitted(
+    variant: Any, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
+) -> list[Recognised]:
+    member = variant.fitted(_Shapes(matched, entries), naming)
+    if member is None:
+        return []
+    if naming != port.OWN:  # where a name goes may depend on the size
+        matched = port.match(list(entries), member.port_tables()[naming])
+    return [_recognised(member, naming, matched, entries)]
+
+
+def _recognised(
+    backbone: Backbone, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
+) -> Recognised:
+    num_classes = None
+    if any(path.split('/')[1:2] == [models.HEAD] for path in matched.leaves):
+        has_bias = HEAD_BIAS in matched.leaves
+        num_classes = int(np.size(matched.leaf(HEAD_BIAS, entries))) if has_bias else 1
+    return Recognised(backbone=backbone, naming=naming, matched=matched, num_classes=num_classes)
+
+
+def _lacking(member: Recognised) -> int:
+    """How many leaves a network has that are not there, or otherwise shaped."""
+    return len(set(member.wanted()) ^ set(member.matched.leaves))
+
+
+def _leaves(backbone: Backbone, num_classes: int) -> dict[str, Any]:
+    params, stats = models.shapes(models.build(backbone, num_classes))
+    return tree.flatten({'params': params, 'batch_stats': stats})
+
+
+def _unknown(entries: Mapping[str, np.ndarray]) -> str:
+    names = ', '.join(list(entries)[:4])
+    known = ', '.join(family.__name__ for family in families())
+    return (
+        f'no network known here has these {len(entries)} entries ({names}, ...); '
+        f'known are {known}. Name the backbone, or bring the names to those of a library '
+        'that it is ported from'
+    )
