@@ -14,10 +14,10 @@ FLOORS = (
     {'backbones', 'data', 'strategies', 'heads'},  # the files of a folder may import each other
     {'model'},
     {'config', 'optim', 'checkpoint'},
-    {'runs'},
+    {'runs', 'report'},
     {'weights', 'state', 'sharding'},
-    {'step', 'report'},
-    {'job', 'network'},
+    {'step'},
+    {'job', 'network', 'model_card'},
     {'train', 'export'},
     {'compare'},
     {'main', 'predict'},

@@ -170,20 +170,32 @@ def _joined(config: Any, words: Sequence[str]) -> list[str]:
 
 
 def _is_ours(config: Any, word: str) -> bool:
-    """Whether config_flags cannot set it: `none` where a field may be None; a tuple's element."""
+    """Whether config_flags cannot set it.
+
+    That is `none` where a field may be None, a tuple's element, and the text of a field that may be
+    an object too.
+    """
     name = _field_of(word)
     if name is None:
         return False
-    if name.endswith(']'):
+    if name.endswith(']') or _text_or_object(_type(config, name)):
         return True
     return word.endswith('=none') and type(None) in typing.get_args(_type(config, name))
+
+
+def _text_or_object(kind: Any) -> bool:
+    """Whether it is a union of `str` and other types than None."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return False
+    kinds = [one for one in typing.get_args(kind) if one is not type(None)]
+    return len(kinds) > 1 and str in kinds
 
 
 def _set(config: Any, word: str) -> None:
     name, text = _field_of(word), word.partition('=')[2]
     assert name is not None
     if not name.endswith(']'):
-        config_path.set_value(name, config, None)
+        config_path.set_value(name, config, None if text == 'none' else text)
         return
     holder, _, index = name.removesuffix(']').rpartition('[')
     items = list(config_path.get_value(holder, config))

@@ -176,7 +176,7 @@ def type_text(wanted: Any) -> str:
 
 def to_json(experiment: Experiment) -> str:
     """An experiment as JSON that `from_json` turns back into an equal one."""
-    return json.dumps(_encode(experiment), indent=2)
+    return json.dumps(encode(experiment), indent=2)
 
 
 def from_json(text: str) -> Experiment:
@@ -186,7 +186,7 @@ def from_json(text: str) -> Experiment:
         ConfigError: a class it names can no longer be imported or has other fields.
     """
     try:
-        experiment = _decode(json.loads(text))
+        experiment = decode(json.loads(text))
         if not isinstance(experiment, Experiment):
             raise TypeError(f'it holds {experiment!r:.60}, no Experiment')
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -233,30 +233,34 @@ def _kind(encoded: dict[str, Any]) -> Any:
     return encoded.get('class', encoded.get('enum'))
 
 
-def _encode(value: Any) -> Any:
+def encode(value: Any) -> Any:
+    """Dataclasses, enums and tuples as what JSON can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {'class': f'{type(value).__module__}:{type(value).__qualname__}', **fields}
     if isinstance(value, enum.Enum):
         kind = type(value)
         return {'enum': f'{kind.__module__}:{kind.__qualname__}', 'value': value.value}
-    return [_encode(item) for item in value] if isinstance(value, tuple) else value
+    return [encode(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _decode(value: Any) -> Any:
+def decode(value: Any, within: str = '') -> Any:
+    """The inverse of `encode`; with `within`, of classes whose module's name begins so alone."""
     if isinstance(value, list):
-        return tuple(_decode(item) for item in value)
+        return tuple(decode(item, within) for item in value)
     if isinstance(value, dict) and 'class' in value:
-        fields = {name: _decode(item) for name, item in value.items() if name != 'class'}
-        return _resolve(value['class'])(**fields)
+        fields = {name: decode(item, within) for name, item in value.items() if name != 'class'}
+        return _resolve(value['class'], within)(**fields)
     if isinstance(value, dict) and 'enum' in value:
-        return _resolve(value['enum'])(value['value'])
+        return _resolve(value['enum'], within)(value['value'])
     return value
 
 
-def _resolve(name: str) -> Any:
+def _resolve(name: str, within: str) -> Any:
     """The dataclass or enum of that name; nothing else, as the file may be somebody else's."""
     module, _, qualname = name.partition(':')
+    if not module.startswith(within):
+        raise TypeError(f'{name} is no class of {within.rstrip(".")}')
     found = importlib.import_module(module)
     for part in qualname.split('.'):
         found = getattr(found, part)

@@ -13,7 +13,7 @@ from tljax import preprocessing as preprocessings
 from tljax import report, weights
 from tljax.config import PRETRAINED
 from tljax.data import decode
-from tljax.model import HEAD, Model
+from tljax.model import Model
 from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
 from tljax.weights import Origin, Weights
 from tljax.weights.adapt import adapt
@@ -158,18 +158,18 @@ def load(
         InputError: the weights cannot be had, recognised, or fitted.
     """
     pretrained = weights.load(source, backbone)
-    upstream = pretrained.params.get(HEAD)
-    classes = len(upstream['linear']['bias']) if upstream else None
+    classes = pretrained.num_classes
+    if isinstance(head, str) and head != PRETRAINED:
+        raise InputError(f'head is {head!r}, wanted {PRETRAINED!r}, None or an object of heads')
     keep_head = head == PRETRAINED or (head is None and num_classes in (None, classes))
     num_classes = num_classes or classes
     if num_classes is None:
         raise InputError(f'weights {pretrained.origin.source!r} have no head: give num_classes')
-    model = models.build(
-        pretrained.backbone,
-        num_classes,
-        head=None if keep_head or isinstance(head, str) else head,
-        preprocessing=preprocessing or _preprocessing(pretrained, channels, size_px),
-    )
+    architecture = pretrained.architecture
+    if not keep_head:
+        architecture = dataclasses.replace(architecture, head=head)
+    shown = preprocessing or _preprocessing(pretrained, channels, size_px)
+    model = architecture.build(num_classes, shown)
     adapted = adapt(pretrained, model, keep_head=keep_head)
     for note in adapted.notes:
         report.console.print(note)
@@ -180,7 +180,7 @@ def load(
         model=model,
         params=params,
         stats=stats,
-        backbone=pretrained.backbone,
+        backbone=architecture.backbone,
         origin=pretrained.origin,
         class_names=pretrained.origin.class_names if keep_head else None,
         notes=adapted.notes,

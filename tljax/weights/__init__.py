@@ -19,14 +19,17 @@ import functools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from tljax import port, preprocessing, runs, tree
-from tljax.types import Backbone, InputError, Params, Preprocessing, Stats
+from tljax import config, port, preprocessing, runs, tree, version
+from tljax import model as models
+from tljax.model import Model
+from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
 from tljax.weights import download, files, published, recognise
 from tljax.weights.recognise import Recognised
 
@@ -69,17 +72,45 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The network of a run of ours: a backbone, what of it was kept, and the head put on.
+
+    `head` is None for the family's own.
+    """
+
+    backbone: Backbone
+    cut_after: str | None = None
+    head: Head | None = None
+
+    def build(self, num_classes: int, shown: Preprocessing | None = None) -> Model:
+        """Its model."""
+        return models.build(
+            self.backbone,
+            num_classes,
+            cut_after=self.cut_after,
+            head=self.head,
+            preprocessing=shown,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretrained:
     """Translated weights, as host arrays, with what travels with them.
 
     Arrays may be views of a mapped file, in another order of axes.
     """
 
-    backbone: Backbone
+    architecture: Architecture
     params: Params  # every stage, the source task's head included where it is there
     stats: Stats
     preprocessing: Preprocessing
     origin: Origin
+
+    @property
+    def num_classes(self) -> int | None:
+        """K of the head; None where there is none."""
+        head = self.params.get(models.HEAD)
+        return None if head is None else len(head['linear']['bias'])
 
     def record(self) -> dict[str, Any]:
         """What a run and an export say of its weights."""
@@ -95,12 +126,12 @@ class Pretrained:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Opened:
-    """Weights found and read, not yet placed."""
+    """Weights found and read, not yet placed; `architecture` is known of what we wrote."""
 
     entries: Mapping[str, np.ndarray]
     origin: Origin  # its naming is still empty
     preprocessing: Preprocessing | None = None
-    backbone: Backbone | None = None
+    architecture: Architecture | None = None
 
 
 def load(weights: Weights, backbone: Backbone | None = None) -> Pretrained:
@@ -122,11 +153,38 @@ def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
 
     Raises:
         UnknownNetworkError: none that is known.
+        WeightsError: they are of another backbone, and say so.
     """
-    backbone = backbone or opened.backbone
+    if opened.architecture is not None:
+        return _recognised_own(opened, opened.architecture, backbone)
     if backbone is not None:
         return recognise.under(backbone, opened.entries)
     return recognise.recognise(opened.entries)
+
+
+def _recognised_own(
+    opened: Opened, architecture: Architecture, backbone: Backbone | None
+) -> Recognised:
+    """What we wrote says of what network it is, with what was cut off and the head put on."""
+    own = architecture.backbone
+    if backbone is not None and _without_weights(backbone) != _without_weights(own):
+        raise WeightsError(
+            f'weights {opened.origin.source!r} are of {_without_weights(own)}, '
+            f'wanted {_without_weights(backbone)}'
+        )
+    bias = opened.entries.get(recognise.HEAD_BIAS)
+    num_classes = None if bias is None else int(np.size(bias))
+    return Recognised(
+        backbone=own,
+        naming=port.OWN,
+        matched=port.own(list(opened.entries)),
+        num_classes=num_classes,
+        model=architecture.build(num_classes or 1, opened.preprocessing),
+    )
+
+
+def _without_weights(backbone: Any) -> Any:
+    return dataclasses.replace(backbone, weights=None)
 
 
 def translate(opened: Opened, found: Recognised) -> Pretrained:
@@ -142,13 +200,13 @@ def translate(opened: Opened, found: Recognised) -> Pretrained:
         raise WeightsError(
             f'weights {source!r} do not fit {found.backbone} under the names of '
             f'{found.naming}: {error}\n'
-            'Name the backbone they are of, or translate the names first; weights of a part of '
-            'a network are not loaded.'
+            "Set the backbone's fields to the network they are of, or bring the names to those of "
+            f'{" or ".join(found.backbone.port_tables())}; a part of a network is not loaded.'
         ) from error
     values = {path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()}
     variables = tree.unflatten(values)
     return Pretrained(
-        backbone=found.backbone,
+        architecture=opened.architecture or Architecture(backbone=found.backbone),
         params=variables['params'],
         stats=variables.get('batch_stats', {}),
         preprocessing=opened.preprocessing or found.backbone.preprocessing(),
@@ -214,6 +272,7 @@ def _hub_card(fetched: Any) -> published.Card:
 
 def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
     run = runs.read(workdir)
+    experiment = run.experiment
     return Opened(
         entries=tree.flatten({'params': run.params, 'batch_stats': run.stats}),
         origin=Origin(
@@ -225,31 +284,77 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
             preprocessing_is_stated=True,
         ),
         preprocessing=run.preprocessing,
-        backbone=run.experiment.backbone,
+        architecture=Architecture(
+            backbone=experiment.backbone,
+            cut_after=experiment.cut_after,
+            head=None if isinstance(experiment.head, str) else experiment.head,
+        ),
     )
 
 
 def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Card) -> Opened:
-    """A file, with what it says of itself before what is known of its name."""
-    stated = card.preprocessing
-    if 'preprocessing' in file.metadata:
-        try:
-            stated = preprocessing.from_fields(json.loads(file.metadata['preprocessing']))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f'{path}: its preprocessing cannot be read: {error!r}') from error
-    class_names = card.class_names
-    if 'class_names' in file.metadata:
-        class_names = tuple(json.loads(file.metadata['class_names']))
+    """A file, with what it says of itself before what is known of its name.
+
+    Raises:
+        WeightsError: what it says of itself cannot be read.
+    """
+    stated, class_names, architecture = card.preprocessing, card.class_names, None
+    texts = file.metadata
+    try:
+        if 'preprocessing' in texts:
+            stated = preprocessing.from_fields(json.loads(texts['preprocessing']))
+        if 'class_names' in texts:
+            class_names = tuple(map(str, json.loads(texts['class_names'])))
+        if 'architecture' in texts:
+            architecture = _architecture(json.loads(texts['architecture']))
+    except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f'{path}: its metadata cannot be read: {error!r}') from error
     origin = Origin(
         source=spec,
         format=file.format,
         naming='',
         path=path,
-        licence=file.metadata.get('licence', card.licence),
+        licence=texts.get('licence', card.licence),
         class_names=class_names,
         preprocessing_is_stated=stated is not None,
     )
-    return Opened(entries=file.entries, origin=origin, preprocessing=stated)
+    return Opened(
+        entries=file.entries, origin=origin, preprocessing=stated, architecture=architecture
+    )
+
+
+def _architecture(fields: Mapping[str, Any]) -> Architecture | None:
+    """What a file says of its network; None where it names a class that is not tljax's own.
+
+    A file may come from anybody, so nothing else is imported for it.
+    """
+    classes = re.findall(r'"class": "([\w.]*)', json.dumps(fields))
+    if not all(module.startswith('tljax.') for module in classes):
+        return None
+    return Architecture(**{name: config.decode(v, 'tljax.') for name, v in fields.items()})
+
+
+def metadata(pretrained: Pretrained) -> dict[str, str]:
+    """What travels in a safetensors file beside the values; `load` reads it back."""
+    texts = {
+        'format': 'pt',  # which the readers of timm and transformers insist on
+        'preprocessing': json.dumps(preprocessing.to_fields(pretrained.preprocessing)),
+        'source': pretrained.origin.source,
+        'tljax': version.__version__,
+    }
+    if pretrained.origin.class_names:
+        texts['class_names'] = json.dumps(pretrained.origin.class_names)
+    if pretrained.origin.licence:
+        texts['licence'] = pretrained.origin.licence
+    return texts
+
+
+def architecture_text(architecture: Architecture) -> str:
+    """The entry of the metadata that a file under our own paths has besides."""
+    fields = dataclasses.asdict(architecture) | {
+        name: config.encode(getattr(architecture, name)) for name in ('backbone', 'head')
+    }
+    return json.dumps(fields)
 
 
 def save(path: pathlib.Path, params: Params, stats: Stats, metadata: Mapping[str, str]) -> None:

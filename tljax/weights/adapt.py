@@ -50,8 +50,10 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
     if keep_head:
         _check_head(pretrained, model)
     elif HEAD in pretrained.params:
-        before = _num_classes(pretrained)
-        notes.append(f'The head is new: {model.num_classes} classes in the place of {before}.')
+        notes.append(
+            f'The head is new: {model.num_classes} classes '
+            f'in the place of {pretrained.num_classes}.'
+        )
     kept = [n for n in model.names if n in pretrained.params and (keep_head or n != HEAD)]
     params = {name: pretrained.params[name] for name in kept}
     if _reads_other_images(pretrained, model):
@@ -65,17 +67,13 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
     )
 
 
-def _num_classes(pretrained: Pretrained) -> int:
-    return len(pretrained.params[HEAD]['linear']['bias'])
-
-
 def _check_head(pretrained: Pretrained, model: Model) -> None:
     if HEAD not in pretrained.params:
         raise AdaptError(f'weights {pretrained.origin.source!r} have no head that could be kept')
-    if _num_classes(pretrained) != model.num_classes:
+    if pretrained.num_classes != model.num_classes:
         raise AdaptError(
             f'the head of weights {pretrained.origin.source!r} is for '
-            f'{_num_classes(pretrained)} classes, wanted {model.num_classes} to keep it'
+            f'{pretrained.num_classes} classes, wanted {model.num_classes} to keep it'
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tljax import backbones, port, tree
 from tljax import model as models
+from tljax.model import Model
 from tljax.types import Backbone, InputError
 
 HEAD_BIAS = f'params/{models.HEAD}/linear/bias'
@@ -28,19 +29,21 @@ class Recognised:
         naming: a key of its `port_tables()`, or `port.OWN`.
         matched: the entries' places.
         num_classes: K of the head that is there; None for a network without.
+        model: the whole network, with some head where it has none.
     """
 
     backbone: Any
     naming: str
     matched: port.Match
     num_classes: int | None
+    model: Model
 
     def wanted(self) -> dict[str, Any]:
         """`{path: shape holder}` of what the network consists of; without a head if it has none."""
-        leaves = _leaves(self.backbone, self.num_classes or 1)
-        if self.num_classes is not None:
-            return leaves
-        return {path: leaf for path, leaf in leaves.items() if path.split('/')[1] != models.HEAD}
+        params, stats = models.shapes(self.model)
+        if self.num_classes is None:
+            params.pop(models.HEAD)
+        return tree.flatten({'params': params, 'batch_stats': stats})
 
 
 def families() -> tuple[type, ...]:
@@ -139,7 +142,13 @@ def _recognised(
     if any(path.split('/')[1:2] == [models.HEAD] for path in matched.leaves):
         has_bias = HEAD_BIAS in matched.leaves
         num_classes = int(np.size(matched.leaf(HEAD_BIAS, entries))) if has_bias else 1
-    return Recognised(backbone=backbone, naming=naming, matched=matched, num_classes=num_classes)
+    return Recognised(
+        backbone=backbone,
+        naming=naming,
+        matched=matched,
+        num_classes=num_classes,
+        model=models.build(backbone, num_classes or 1),
+    )
 
 
 def _lacking(member: Recognised) -> int:
@@ -147,16 +156,11 @@ def _lacking(member: Recognised) -> int:
     return len(set(member.wanted()) ^ set(member.matched.leaves))
 
 
-def _leaves(backbone: Backbone, num_classes: int) -> dict[str, Any]:
-    params, stats = models.shapes(models.build(backbone, num_classes))
-    return tree.flatten({'params': params, 'batch_stats': stats})
-
-
 def _unknown(entries: Mapping[str, np.ndarray]) -> str:
-    names = ', '.join(list(entries)[:4])
+    names = ', '.join(list(entries)[:4]) + (', ...' if len(entries) > 4 else '')
     known = ', '.join(family.__name__ for family in families())
     return (
-        f'no network known here has these {len(entries)} entries ({names}, ...); '
+        f'no network known here has these {len(entries)} entries ({names}); '
         f'known are {known}. Name the backbone, or bring the names to those of a library '
         'that it is ported from'
     )

@@ -1,0 +1,212 @@
+"""Writes a trained network for others: weights under another library's names, or a program.
+
+python -m tljax.export WORKDIR OUT.safetensors --names=torchvision
+python -m tljax.export WORKDIR OUT.stablehlo --format=stablehlo
+
+WORKDIR                     a run's folder, or anything a backbone's `weights` takes
+--names=LIBRARY             whose names: torchvision, timm, transformers, ... as the family has
+them, or tljax for our own paths; default the family's first
+--format=stablehlo          a program (jax.export) with the preprocessing inside: uint8 images
+[b, h, w, C] to probabilities [b, K], on CPU, CUDA and TPU
+--image_size=HxW            of that program's images; default the canvas that the network was
+trained on, whose centre it reads; others are resized in the program
+--overwrite                 replaces files that are there
+
+A model card is written beside OUT as README.md (as OUT's name with .md, where that is somebody
+else's).
+"""
+
+import argparse
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from tljax import model as models
+from tljax import model_card, port, tree, weights
+from tljax.types import InputError, Params, Preprocessing, Stats
+from tljax.weights import Pretrained
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+class ExportError(InputError):
+    """A network that cannot be written as asked."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog='python -m tljax.export',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('workdir')
+    parser.add_argument('out', type=pathlib.Path)
+    parser.add_argument('--names')
+    parser.add_argument('--format', choices=('safetensors', 'stablehlo'), default='safetensors')
+    parser.add_argument('--image_size', type=_size, metavar='HxW')
+    parser.add_argument('--overwrite', action='store_true')
+    arguments = parser.parse_args(argv)
+    try:
+        written = export(**vars(arguments))
+    except (InputError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    for path in written:
+        print(f'Wrote {path}')
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, width = map(int, text.split('x'))
+    return height, width
+
+
+def export(
+    workdir: str,
+    out: pathlib.Path,
+    *,
+    names: str | None = None,
+    format: str = 'safetensors',
+    image_size: tuple[int, int] | None = None,
+    overwrite: bool = False,
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """Writes a network and its model card.
+
+    Args:
+        workdir: a run's folder, or another source of weights.
+        out: the file to write.
+        names: a key of the backbone's `port_tables()`, `port.OWN`, or None for the first.
+        format: `safetensors` or `stablehlo`.
+        image_size: height and width of the program's images; None for the canvas.
+        overwrite: whether files that are there are replaced.
+
+    Returns:
+        The file and the card.
+
+    Raises:
+        InputError: there is no such network, it has no such names, or a file is there.
+    """
+    if out.exists() and not overwrite:
+        raise ExportError(f'{out} is there already; --overwrite replaces it')
+    opened = weights.open_(workdir)
+    pretrained = weights.translate(opened, weights.recognised(opened))
+    card = model_card.place_for(out)
+    if format == 'stablehlo':
+        naming, content = '', program(pretrained, image_size)
+    else:
+        tables = pretrained.architecture.backbone.port_tables()
+        naming = names or next(iter(tables), port.OWN)
+        texts = weights.metadata(pretrained)
+        if naming == port.OWN:
+            texts['architecture'] = weights.architecture_text(pretrained.architecture)
+        content = safetensors.numpy.save(state_dict(pretrained, naming), texts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + '.part')
+    part.write_bytes(content)
+    part.replace(out)
+    card.write_text(model_card.text(pretrained, workdir, out.name, naming))
+    return out, card
+
+
+def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
+    """The entries that another library loads strictly.
+
+    Raises:
+        ExportError: the family has no such names, or the network is not all of the family's.
+    """
+    leaves = tree.flatten({'params': pretrained.params, 'batch_stats': pretrained.stats})
+    if naming == port.OWN:
+        foreign = leaves
+    else:
+        tables = pretrained.architecture.backbone.port_tables()
+        if naming not in tables:
+            raise ExportError(
+                f'names {naming!r}: {type(pretrained.architecture.backbone).__name__} has those of '
+                f'{", ".join([*tables, port.OWN])}'
+            )
+        _check_whole(pretrained, leaves, naming)
+        foreign = port.to_foreign(leaves, tables[naming])
+    return {name: np.ascontiguousarray(array) for name, array in foreign.items()}
+
+
+def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) -> None:
+    """A cut network, or one with a head of several layers, is no network of the other library."""
+    plain = weights.Architecture(backbone=pretrained.architecture.backbone)
+    whole = plain.build(pretrained.num_classes or 1, pretrained.preprocessing)
+    params, stats = models.shapes(whole)
+    if pretrained.num_classes is None:
+        params.pop(models.HEAD)
+    wanted = tree.flatten({'params': params, 'batch_stats': stats})
+    problems = tree.difference(leaves, wanted)
+    if problems:
+        raise ExportError(
+            f'{naming} has no such network; --names={port.OWN} writes it under our own paths '
+            '(- theirs, + ours):\n  ' + '\n  '.join(problems)
+        )
+
+
+def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -> bytes:
+    """A serialised `jax.export` program from uint8 images to probabilities.
+
+    It holds the weights and the preprocessing. Its batch size is free. What it was written with
+    and later releases of JAX can run it for the time that jax.export promises (six months).
+
+    Args:
+        pretrained: the network.
+        image_size: height and width of the images, which are resized (antialiased, as Pillow
+            does, within two grey levels) and cut where they are no canvas; None for the canvas.
+
+    Raises:
+        ExportError: there is no head.
+    """
+    shown = pretrained.preprocessing
+    if pretrained.num_classes is None:
+        raise ExportError(f'{pretrained.origin.source} has no head, and a program needs one')
+    model = pretrained.architecture.build(pretrained.num_classes, shown)
+    height, width = image_size or (shown.resize_px, shown.resize_px)
+
+    @jax.jit
+    def predict(images: jax.Array) -> jax.Array:
+        canvases = resize(images.astype(jnp.float32), shown)
+        x = models.normalise(shown, canvases)
+        logits, _ = models.run(model, params, stats, x)
+        return jax.nn.softmax(logits)
+
+    params: Params = jax.tree.map(jnp.asarray, pretrained.params)
+    stats: Stats = jax.tree.map(jnp.asarray, pretrained.stats)
+    (batch,) = jax.export.symbolic_shape('b')
+    shape = jax.ShapeDtypeStruct((batch, height, width, len(shown.mean)), jnp.uint8)
+    return bytes(jax.export.export(predict, platforms=PLATFORMS)(shape).serialize())
+
+
+def resize(images: jax.Array, shown: Preprocessing) -> jax.Array:
+    """The canvas of images, as `decode.to_canvas` makes it, on the device.
+
+    Args:
+        images: [B, h, w, C] in [0, 255].
+        shown: `resize_px` and the interpolation.
+
+    Returns:
+        [B, resize_px, resize_px, C].
+    """
+    target = shown.resize_px
+    height, width = images.shape[1:3]
+    short, long = min(height, width), int(target * max(height, width) / min(height, width))
+    if short != target:
+        size = (long, target) if width <= height else (target, long)
+        method = {'bilinear': 'linear', 'bicubic': 'cubic'}[shown.interpolation.value]
+        shape = (images.shape[0], *size, images.shape[3])
+        images = jnp.clip(jnp.round(jax.image.resize(images, shape, method)), 0, 255)
+    top, left = (round((n - target) / 2) for n in images.shape[1:3])
+    return images[:, top : top + target, left : left + target]
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

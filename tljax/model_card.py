@@ -1,0 +1,183 @@
+"""The model card of an exported network: what it is, what it was trained on, what it is worth."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tljax import config, port, report, runs, tree
+from tljax.runs import Run
+from tljax.weights import Pretrained
+
+MARK = '<!-- written by tljax.export -->'
+SPDX = (
+    'apache-2.0',
+    'mit',
+    'bsd-3-clause',
+    'cc0-1.0',
+    'cc-by-4.0',
+    'cc-by-nc-4.0',
+)  # as hubs have them
+
+SNIPPETS = {
+    'torchvision': """\
+from safetensors.torch import load_file
+model = ...  # torchvision's model of this architecture, with num_classes={classes}
+model.load_state_dict(load_file('{file}'), strict=True)""",
+    'timm': """\
+import timm
+from safetensors.torch import load_file
+model = timm.create_model(..., num_classes={classes})  # timm's name of this architecture
+model.load_state_dict(load_file('{file}'), strict=True)""",
+    port.OWN: """\
+import tljax
+network = tljax.load('{file}')
+network.predict(images)  # uint8 [B, h, w, 3]""",
+    '': """\
+import jax
+program = jax.export.deserialize(bytearray(open('{file}', 'rb').read()))
+program.call(images)  # uint8, probabilities [b, {classes}]""",
+}
+
+
+def place_for(out: pathlib.Path) -> pathlib.Path:
+    """README.md beside a file; the file's own name with .md where somebody else's is there."""
+    card = out.with_name('README.md')
+    if card.exists() and MARK not in card.read_text(errors='replace'):
+        return out.with_suffix('.md')
+    return card
+
+
+def text(pretrained: Pretrained, workdir: str, file: str, naming: str) -> str:
+    """The card, in Markdown with the front matter that hubs read.
+
+    Args:
+        pretrained: what was exported.
+        workdir: the run's folder, or whatever else the weights came from.
+        file: the name of the exported file.
+        naming: whose names its entries have; empty for a program.
+    """
+    run = runs.read(pathlib.Path(workdir)) if pretrained.origin.format == 'run' else None
+    parts = [
+        _front_matter(pretrained),
+        MARK,
+        f'# {_title(pretrained, run)}',
+        _network(pretrained, naming),
+        _use(pretrained, file, naming),
+        _training(run) if run else '',
+        _metrics(run) if run else '',
+        _preprocessing(pretrained),
+        _origin(pretrained, run),
+    ]
+    return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def _front_matter(pretrained: Pretrained) -> str:
+    lines = ['---', 'pipeline_tag: image-classification', 'tags: [tljax, transfer-learning]']
+    licence = pretrained.origin.licence
+    if licence and licence.lower() in SPDX:
+        lines.append(f'license: {licence.lower()}')
+    elif licence:
+        lines += ['license: other', f'license_name: {json.dumps(licence)}']
+    return '\n'.join([*lines, '---'])
+
+
+def _title(pretrained: Pretrained, run: Run | None) -> str:
+    family = type(pretrained.architecture.backbone).__name__
+    if run is None:
+        return f'{family} from {pretrained.origin.source}'
+    return f'{family} on {type(run.experiment.data).__name__}, {len(run.class_names)} classes'
+
+
+def _network(pretrained: Pretrained, naming: str) -> str:
+    names = f', its entries named as {naming} names them' if naming else ''
+    count = tree.count(pretrained.params)
+    what = pretrained.architecture
+    text = f'`{what.backbone}`{names}; {count:,} parameters.'
+    if what.cut_after:
+        text += f' Cut after `{what.cut_after}`.'
+    if what.head:
+        text += f' Head: `{what.head}`.'
+    return text
+
+
+def _use(pretrained: Pretrained, file: str, naming: str) -> str:
+    snippet = SNIPPETS.get(naming, SNIPPETS['torchvision'].replace('torchvision', naming))
+    classes = pretrained.num_classes
+    names = pretrained.origin.class_names
+    listed = f'\n\nClasses, in the order of the logits: {", ".join(names)}.' if names else ''
+    return f'## Use\n\n```python\n{snippet.format(file=file, classes=classes)}\n```{listed}'
+
+
+def _training(run: Run) -> str:
+    """Data, strategy and everything else that the run's config says."""
+    experiment = json.loads(config.to_json(run.experiment))
+    rows = ['## Training', '', '| | |', '| --- | --- |']
+    for name, value in experiment.items():
+        if name not in ('class', 'backbone', 'baselines') and value not in (None, []):
+            rows.append(f'| {name} | {_value(value)} |')
+    if run.result:
+        rows.append(f'| training images | {run.result["train_count"]:,} |')
+        rows.append(f'| checkpoint | step {run.result["step"]:,} of {run.result["steps"]:,} |')
+    return '\n'.join(rows)
+
+
+def _value(value: Any) -> str:
+    """`SGD(learning_rate=0.05, ...)` of the JSON form of a config's object."""
+    if isinstance(value, list):
+        return ', '.join(map(_value, value))
+    if isinstance(value, Mapping) and 'class' in value:
+        fields = ', '.join(f'{k}={_value(v)}' for k, v in value.items() if k != 'class')
+        return f'{value["class"].partition(":")[2]}({fields})'
+    if isinstance(value, Mapping):
+        return str(value.get('value', dict(value)))
+    return str(value)
+
+
+def _metrics(run: Run) -> str:
+    if run.result is None:
+        return f'## Metrics\n\nThe run was not finished: these are the values of step {run.step}.'
+    rows = [
+        '## Metrics',
+        '',
+        '| split | images | accuracy (95 % interval) | loss |',
+        '| --- | --- | --- | --- |',
+    ]
+    for split in ('val', 'test'):
+        if found := run.result[split]:
+            accuracy = report.accuracy_text(found)
+            rows.append(f'| {split} | {found["count"]:,} | {accuracy} | {found["loss"]:.4f} |')
+    return '\n'.join(rows)
+
+
+def _preprocessing(pretrained: Pretrained) -> str:
+    shown = pretrained.preprocessing
+    stated = ''
+    if not pretrained.origin.preprocessing_is_stated:
+        stated = ' This is what is usual for the family: the weights did not say.'
+    return (
+        '## Preprocessing\n\n'
+        f'The short side is resized to {shown.resize_px} px ({shown.interpolation.value}, '
+        f'antialiased), the central {shown.size_px} x {shown.size_px} px are cut out, values are '
+        f'scaled to [0, 1], then (x - mean) / std with mean {list(shown.mean)} and std '
+        f'{list(shown.std)}.{stated}'
+    )
+
+
+def _origin(pretrained: Pretrained, run: Run | None) -> str:
+    """Where the values that training began with came from."""
+    if run is None:
+        record = pretrained.record()
+    elif run.weights is None:
+        return '## Source of the weights\n\nTraining began from random weights.'
+    else:
+        record = run.weights
+    licence = record['licence'] or 'not known: ask those who published them'
+    lines = [
+        '## Source of the weights',
+        '',
+        f'- source: `{record["source"]}`',
+        f'- SHA-256: `{record["sha256"]}`',
+        f'- licence: {licence}',
+    ]
+    return '\n'.join(lines)
