@@ -133,7 +133,8 @@ def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
             )
         _check_whole(pretrained, leaves, naming)
         foreign = port.to_foreign(leaves, tables[naming])
-    return {name: np.ascontiguousarray(array) for name, array in foreign.items()}
+    # Not ascontiguousarray, which gives a count of batches, [], an axis.
+    return {name: np.asarray(array, order='C') for name, array in foreign.items()}
 
 
 def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) -> None:

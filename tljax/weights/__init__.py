@@ -30,7 +30,7 @@ from tljax import config, port, preprocessing, runs, tree, version
 from tljax import model as models
 from tljax.model import Model
 from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
-from tljax.weights import download, files, published, recognise
+from tljax.weights import download, files, hub, published, recognise
 from tljax.weights.recognise import Recognised
 
 EMBEDDED = pathlib.Path(__file__).parents[1] / 'embedded'
@@ -248,8 +248,6 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
     if kind == 'torchvision':
         return download.download(published.url(name)), published.card(name)
     if kind == 'hf':
-        from tljax.weights import hub
-
         fetched = hub.fetch(spec)
         return fetched.path, _hub_card(fetched)
     if kind in ('http', 'https'):
@@ -260,9 +258,7 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
     return path, published.card(path.stem)
 
 
-def _hub_card(fetched: Any) -> published.Card:
-    from tljax.weights import hub
-
+def _hub_card(fetched: hub.HubFile) -> published.Card:
     return published.Card(
         preprocessing=hub.preprocessing_of(fetched.config, fetched.preprocessor),
         licence=hub.licence_of(fetched.config, fetched.card),

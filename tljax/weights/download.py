@@ -1,59 +1,75 @@
-"""Downloads that a later run can trust: whole, of the right sum, and never under a false name."""
+"""Downloads that a later run can trust: whole, of the right sum, and never under a false name.
 
+A file lies in the cache folder as `<8 hex digits of its address>-<its name>`. Beside it lie
+
+    ….sha256       its sum when it was downloaded
+    ….part         what has come so far of one that is under way; locked by who downloads it
+    ….part.json    which version of the file that is, so that it can be gone on with
+"""
+
+import contextlib
+import fcntl
 import hashlib
-import http.client
+import json
 import os
 import pathlib
 import re
-import tempfile
-import urllib.request
-from typing import Any
+import struct
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO, Self
+
+import rich.console
+import rich.progress
 
 from tljax import runtime
-from tljax.types import InputError
+from tljax.weights import transfer
+from tljax.weights.transfer import Address, DownloadError
 
+__all__ = ['DownloadError', 'download', 'file_sha256', 'folder', 'offline', 'refusal']
 
-class DownloadError(InputError):
-    """A file that could not be had, or is not the one that was meant."""
-
-
-def file_sha256(path: pathlib.Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+TOLD_BYTES = 10_000_000  # smaller files say nothing to a log
+HEADER_BYTES = 100_000_000  # at most, in safetensors' own reader too
+SUM_IN_NAME = re.compile(r'-([0-9a-f]{8,64})(\.\w+){1,2}$', re.IGNORECASE)
 
 
 def download(url: str) -> pathlib.Path:
-    """The file at `url`, from the cache folder or the network.
+    """The file at `url` (http or https), from the cache folder or the network.
 
-    It arrives under a temporary name and takes its own only when whole: its length is what the
-    server announced and, where its name ends in `-` and 8 hexadecimal digits, as torchvision's
-    do, its SHA-256 begins with them.
+    It takes its name only when whole: its length is what the server announced, its SHA-256 begins
+    with the digits that end its name, where it has such, and it is no web page, error message or
+    pointer. One that breaks off is gone on with, now or in a later run, if the server still has
+    the same version. The sum of a cached file is taken every time: one that has been damaged is
+    downloaded again, or refused when offline. Of several processes one downloads, the others wait.
 
     Raises:
-        DownloadError: no answer, or not the file that was meant. Nothing of it is left.
+        DownloadError: no answer, not the file that was meant, or no place to keep it.
     """
-    home = folder()
-    name = url.rpartition('/')[2]
-    path = home / f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
-    if path.exists():
-        return path
-    home.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=home, suffix='.part')
+    address = transfer.parse(url)
+    digits = hashlib.sha256(address.url.encode()).hexdigest()[:8]
+    path = folder() / f'{digits}-{address.name}'
     try:
-        with os.fdopen(handle, 'wb') as file:
-            _fetch(url, file)
-        digest = file_sha256(pathlib.Path(part))
-        stated = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)
-        if stated and not digest.startswith(stated[1]):
-            raise DownloadError(f'{url}: its SHA-256 is {digest}, its name promises {stated[1]}')
-        pathlib.Path(part).replace(path)
-    except (OSError, http.client.HTTPException) as error:
+        flaw = _flaw(path, address.name)
+        if flaw is None:
+            return path
+        if offline():
+            raise DownloadError(
+                f'{address}: {path} {flaw}, and nothing is downloaded while TLJAX_OFFLINE or '
+                'HF_HUB_OFFLINE is set'
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(_beside(path, '.part'), address) as part:
+            if _flaw(path, address.name) is None:  # another process has brought it meanwhile
+                _beside(path, '.part').unlink()
+            else:
+                _fetch(address, path, part)
+    except OSError as error:
         raise DownloadError(
-            f'{url}: could not be downloaded ({error}); a file can be named by its path instead'
+            f'{address}: cannot be kept in {path.parent}: {error.strerror or error}; '
+            'TLJAX_CACHE names another folder'
         ) from error
-    finally:
-        pathlib.Path(part).unlink(missing_ok=True)
     return path
 
 
@@ -62,12 +78,177 @@ def folder() -> pathlib.Path:
     return runtime.cache_dir() / 'weights'
 
 
-def _fetch(url: str, file: Any) -> None:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        announced = answer.headers.get('Content-Length')
-        received = 0
-        while chunk := answer.read(1 << 20):
-            file.write(chunk)
-            received += len(chunk)
-    if announced is not None and received != int(announced):
-        raise DownloadError(f'{url}: {received} bytes came of {announced} announced')
+def offline() -> bool:
+    """Whether `TLJAX_OFFLINE` or `HF_HUB_OFFLINE` says to use cached files only."""
+    values = (os.environ.get(name, '') for name in ('TLJAX_OFFLINE', 'HF_HUB_OFFLINE'))
+    return any(value.strip().lower() in ('1', 'true', 'yes', 'on') for value in values)
+
+
+def file_sha256(path: pathlib.Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def refusal(path: pathlib.Path) -> str | None:
+    """Why a file cannot be one of weights, by its first bytes and its length; None if it may be.
+
+    What servers send in place of a file is known by its beginning; safetensors and zip archives
+    (torch's newer form, npz) also say where they end. Other formats are left to who reads them.
+    """
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        start = file.read(1 << 16)
+    if not size:
+        return 'it is empty'
+    if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') <= size - 8:
+        return _safetensors_refusal(path)  # the length that it starts with may look like anything
+    if start[:4] == b'PK\x03\x04':
+        return None if zipfile.is_zipfile(path) else 'it is a zip archive that is cut short'
+    text = start.removeprefix(b'\xef\xbb\xbf').strip()
+    quoted = ' '.join(text[:80].decode(errors='replace').split())
+    if text.startswith(b'<'):
+        return f'it is a web page or XML: {quoted!r}'
+    if text.startswith(b'version https://git-lfs'):
+        return 'it is a git-lfs pointer in place of the file'
+    if text.startswith((b'{', b'[')):
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(text)
+            return f'it is JSON: {quoted!r}'
+    return None
+
+
+def _safetensors_refusal(path: pathlib.Path) -> str | None:
+    with path.open('rb') as file:
+        (length,) = struct.unpack('<Q', file.read(8))
+        try:
+            header = json.loads(file.read(min(length, HEADER_BYTES)))
+            header.pop('__metadata__', None)
+            end = 8 + length + max((e['data_offsets'][1] for e in header.values()), default=0)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return 'it begins like a safetensors file, and its header cannot be read'
+    size = path.stat().st_size
+    return None if size == end else f'its header promises {end} bytes and there are {size}'
+
+
+def _beside(path: pathlib.Path, suffix: str) -> pathlib.Path:
+    return path.with_name(path.name + suffix)
+
+
+def _flaw(path: pathlib.Path, name: str) -> str | None:
+    """Why a cached file is not to be used; one put there by hand is examined and its sum kept."""
+    if not path.exists():
+        return 'is not there'
+    digest, record = file_sha256(path), _beside(path, '.sha256')
+    if record.exists():
+        known = record.read_text(errors='replace').partition(' ')[0]
+        return (
+            None
+            if digest == known
+            else (
+                f'has been damaged: its SHA-256 is {digest}, and was {known} when it was downloaded'
+            )
+        )
+    if problem := _problem(path, name, digest):
+        return f'is not to be trusted: {problem}'
+    with contextlib.suppress(OSError):  # the folder may be read-only
+        _record(path, digest)
+    return None
+
+
+def _record(path: pathlib.Path, digest: str) -> None:
+    """In the form of `sha256sum`."""
+    _beside(path, '.sha256').write_text(f'{digest}  {path.name}\n')
+
+
+def _problem(path: pathlib.Path, name: str, digest: str) -> str | None:
+    """Why a whole file is not the one that was meant."""
+    problem, promised = refusal(path), SUM_IN_NAME.search(name)
+    if problem is None and promised and not digest.startswith(promised[1].lower()):
+        return f'its SHA-256 is {digest}, its name promises {promised[1]}'
+    return problem
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path, address: Address) -> Iterator[BinaryIO]:
+    """A file open for appending, held by this process alone; another that holds it is awaited."""
+    while True:
+        with path.open('a+b') as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f'{address}: waiting for who is downloading it', file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held it has renamed or removed it, unless the name still means this file.
+            if _is_named(file, path):
+                yield file
+                return
+
+
+def _is_named(file: BinaryIO, path: pathlib.Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _fetch(address: Address, path: pathlib.Path, part: BinaryIO) -> None:
+    """Downloads, examines and names the file; what can be gone on with stays, all else goes."""
+    part_path, version = _beside(path, '.part'), _beside(path, '.part.json')
+    try:
+        with _Progress(address.name) as progress:
+            transfer.complete(address, part, version, progress.at)
+        digest = file_sha256(part_path)
+        if problem := _problem(part_path, address.name, digest):
+            raise DownloadError(f'{address}: what came is not the file: {problem}')
+        _record(path, digest)
+        version.unlink(missing_ok=True)
+    except transfer.BrokenError as error:
+        if not version.exists():
+            part_path.unlink()
+        raise DownloadError(
+            f'{address}: could not be downloaded: {error}; a file can be named by its path instead'
+        ) from error
+    except (DownloadError, OSError):
+        part_path.unlink(missing_ok=True)
+        version.unlink(missing_ok=True)
+        raise
+    part_path.replace(path)
+
+
+class _Progress:
+    """Tells on stderr how far a download is: a bar on a terminal, two lines for a log."""
+
+    def __init__(self, name: str):
+        self._name, self._size, self._started = name, 0, time.monotonic()
+        self._console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn('{task.description}'),
+            rich.progress.BarColumn(),
+            rich.progress.DownloadColumn(),
+            rich.progress.TransferSpeedColumn(),
+            rich.progress.TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def at(self, have: int, size: int | None) -> None:
+        """There are `have` bytes of `size`, which may be unknown."""
+        self._bar.update(self._task, completed=have, total=size)
+        if not self._size and max(have, size or 0) > TOLD_BYTES:
+            self._size = max(have, size or 0)
+            self._log(f'downloading {self._name}, {self._size / 1e6:.0f} MB')
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._bar.stop()
+        if self._size and kind is None:
+            self._log(f'downloaded {self._name} in {time.monotonic() - self._started:.0f} s')
+
+    def _log(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(line)

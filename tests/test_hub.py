@@ -1,0 +1,347 @@
+"""Weights of a hub's repositories, against a hub on this machine."""
+
+import hashlib
+import http.server
+import json
+import threading
+import urllib.parse
+
+import golden_small
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import tljax
+from tljax import model as models
+from tljax import port, tree
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.types import InputError, Interpolation, Preprocessing
+from tljax.weights import hub
+
+COMMIT = '0123456789abcdef0123456789abcdef01234567'
+
+
+def state_dict():
+    """A small network's entries under its library's names."""
+    params, stats = models.shapes(models.build(ResNetSmall(), 3))
+    leaves = tree.flatten({'params': params, 'batch_stats': stats})
+    zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
+    foreign = port.to_foreign(zeros, ResNetSmall().port_tables()['akamaster'])
+    return {name: golden_small.tensor(name, array.shape) for name, array in foreign.items()}
+
+
+WEIGHTS = safetensors.numpy.save(state_dict())
+CONFIG = {'id2label': {'1': 'dog', '0': 'cat', '2': 'owl'}}
+PREPROCESSOR = {
+    'size': {'shortest_edge': 36},
+    'do_center_crop': True,
+    'crop_size': {'height': 32, 'width': 32},
+    'resample': 3,
+    'image_mean': [0.5, 0.5, 0.5],
+    'image_std': [0.25, 0.25, 0.25],
+}
+WHOLE = {
+    'model.safetensors': WEIGHTS,
+    'config.json': json.dumps(CONFIG).encode(),
+    'preprocessor_config.json': json.dumps(PREPROCESSOR).encode(),
+    'README.md': b'---\nlicense: mit\ntags:\n- vision\n---\n# A network\n',
+}
+REPOSITORIES = {
+    'org/whole': WHOLE,
+    'org/bare': {'weights.safetensors': WEIGHTS},
+    'org/two': {'a.safetensors': WEIGHTS, 'b.safetensors': WEIGHTS},
+    'org/parts': {
+        'model-1.safetensors': WEIGHTS,
+        'model-2.safetensors': b'\0',
+        'model.safetensors.index.json': b'{}',
+    },
+    'org/page': {'model.safetensors': b'<html>Please sign in</html>'},
+    'org/damaged': {'model.safetensors': WEIGHTS},
+    'org/cut': {'model.safetensors': WEIGHTS},
+    'org/odd': {'model.safetensors': WEIGHTS, 'config.json': b'no json'},
+}  # fmt: skip
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """The few addresses of a hub that its library asks for."""
+
+    protocol_version = 'HTTP/1.1'
+
+    def do_HEAD(self):
+        """What is known of a file."""
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        """A file, or the list of a repository's files."""
+        self.answer(with_body=True)
+
+    def answer(self, *, with_body):
+        """One answer; every request is remembered."""
+        self.server.asked.append(self.path)
+        parts = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).strip('/').split('/')
+        if parts[:2] == ['api', 'models']:
+            self.list_files('/'.join(parts[2:4]))
+            return
+        repo, revision, name = '/'.join(parts[:2]), parts[3], '/'.join(parts[4:])
+        if repo == 'org/gated':
+            self.fail(403, 'GatedRepo')
+        elif repo not in REPOSITORIES:
+            self.fail(404, 'RepoNotFound')
+        elif revision not in ('main', 'v1', COMMIT, 'refs'):
+            self.fail(404, 'RevisionNotFound')
+        elif name.removeprefix('pr/1/') not in REPOSITORIES[repo]:
+            self.fail(404, 'EntryNotFound')
+        else:
+            body = REPOSITORIES[repo][name.removeprefix('pr/1/')]
+            self.send_file(repo, body, with_body=with_body)
+
+    def fail(self, status, code):
+        self.send_response(status)
+        self.send_header('X-Error-Code', code)
+        self.send_header('X-Error-Message', code)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+
+    def send_file(self, repo, body, *, with_body):
+        digest = hashlib.sha256(body).hexdigest()
+        self.send_response(200)
+        self.send_header('X-Repo-Commit', COMMIT)
+        self.send_header('ETag', f'"{digest}"')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        if repo == 'org/damaged':
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        if repo == 'org/cut':
+            body, self.close_connection = body[:1000], True
+        if with_body:
+            self.wfile.write(body)
+
+    def list_files(self, repo):
+        if repo not in REPOSITORIES:
+            self.fail(404, 'RepoNotFound')
+            return
+        files = REPOSITORIES[repo]
+        entries = [
+            {'type': 'file', 'path': name, 'size': len(body), 'oid': '0' * 40}
+            for name, body in files.items()
+        ]
+        siblings = [{'rfilename': name} for name in files]
+        about = {'id': repo, 'sha': COMMIT, 'siblings': siblings}
+        body = json.dumps(entries if '/tree/' in self.path else about).encode()
+        self.send_response(200)
+        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A hub on this machine, and a cache folder of the test's own."""
+    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setenv('HF_HUB_DISABLE_XET', '1')
+    monkeypatch.setattr('time.sleep', lambda _seconds: None)  # between the library's attempts
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
+        httpd.asked = []
+        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{httpd.server_port}')
+        yield httpd
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize(
+    ('spec', 'parts'),
+    [
+        ('hf:timm/resnet50.a1_in1k', ('timm/resnet50.a1_in1k', None, None)),
+        ('hf:org/name@main', ('org/name', 'main', None)),
+        ('hf:org/name/sub/model.bin', ('org/name', None, 'sub/model.bin')),
+        ('hf:org/name@v1.0/model.bin', ('org/name', 'v1.0', 'model.bin')),
+        ('hf:org/name@refs/pr/3/sub/model.bin', ('org/name', 'refs/pr/3', 'sub/model.bin')),
+    ],
+)
+def test_a_spec_is_read_part_by_part(spec, parts):
+    found = hub.parse(spec)
+    assert (found.repo, found.revision, found.file) == parts
+
+
+@pytest.mark.parametrize('spec', ['hf:', 'hf:name', 'hf:a/b@', 'hf:a/b/', 'hf:a b/c', 'hf:/a/b'])
+def test_a_spec_of_another_form_is_answered_with_the_form(spec):
+    with pytest.raises(InputError, match=r'wanted hf:<owner>/<name>\[@revision\]\[/file\]'):
+        hub.parse(spec)
+
+
+def test_a_repository_gives_a_network_with_all_that_it_says_of_it(server):
+    network = tljax.load('hf:org/whole')
+    assert network.backbone == ResNetSmall()
+    assert network.class_names == ('cat', 'dog', 'owl')
+    assert network.origin.licence == 'mit'
+    assert network.preprocessing == Preprocessing(
+        size_px=32,
+        resize_px=36,
+        interpolation=Interpolation.BICUBIC,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+    x = golden_small.images(1, 32)
+    np.testing.assert_array_equal(network.logits(x), tljax.load(state_dict()).logits(x))
+
+
+@pytest.mark.parametrize(
+    'spec',
+    [
+        'hf:org/whole@v1',
+        'hf:org/whole@v1/model.safetensors',
+        f'hf:org/whole@{COMMIT}',
+        'hf:org/bare',
+    ],
+)
+def test_revisions_files_and_a_single_file_are_found(spec, server):
+    found = hub.fetch(spec)
+    assert found.path.read_bytes() == WEIGHTS
+    assert found.revision == COMMIT
+
+
+def test_what_is_there_is_not_downloaded_again(server):
+    for _ in range(2):
+        hub.fetch(f'hf:org/whole@{COMMIT}/model.safetensors')
+    downloads = [path for path in server.asked if path.endswith('model.safetensors')]
+    assert len(downloads) <= 2  # one question, one download
+
+
+@pytest.mark.parametrize(
+    ('spec', 'reason'),
+    [
+        ('hf:org/nothing', 'there is no such repository'),
+        ('hf:org/gated', 'it is gated'),
+        ('hf:org/whole@v9', "it has no revision 'v9'"),
+        ('hf:org/whole/other.bin', r"it has no file 'other\.bin' at 'main'"),
+        ('hf:org/two', r'name one of its files behind a slash: a\.safetensors, b\.safetensors'),
+        ('hf:org/parts', 'Weights in several parts are not read'),
+        ('hf:org/odd', r'its config\.json is no JSON'),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_a_line(spec, reason, server):
+    with pytest.raises(InputError, match=reason) as caught:
+        tljax.load(spec)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('repo', 'reason'),
+    [
+        ('org/page', 'it is a web page'),
+        ('org/damaged', 'has not the SHA-256'),
+        ('org/cut', 'could not be downloaded'),
+    ],
+)
+def test_a_bad_file_is_refused_each_time_and_left_nowhere(repo, reason, server, tmp_path):
+    for _ in range(2):
+        with pytest.raises(InputError, match=reason):
+            tljax.load(f'hf:{repo}/model.safetensors')
+        blobs = [p for p in (tmp_path / 'cache').rglob('blobs/*') if p.suffix != '.incomplete']
+        assert blobs == []
+
+
+def test_offline_uses_what_is_there_and_asks_for_nothing(server, monkeypatch):
+    hub.fetch('hf:org/whole')
+    monkeypatch.setenv('TLJAX_OFFLINE', '1')
+    before = len(server.asked)
+    assert hub.fetch('hf:org/whole').path.read_bytes() == WEIGHTS
+    with pytest.raises(InputError, match=r'not in the cache.*TLJAX_OFFLINE'):
+        hub.fetch('hf:org/bare')
+    assert len(server.asked) == before
+
+
+def test_a_hub_that_is_not_there_is_an_error_of_one_line(server, monkeypatch):
+    monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:9')
+    with pytest.raises(InputError, match='hf:org/whole') as caught:
+        tljax.load('hf:org/whole')
+    assert '\n' not in str(caught.value)
+
+
+def test_without_the_library_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'huggingface_hub', None)
+    with pytest.raises(InputError, match=r"pip install 'tljax\[hub\]'"):
+        hub.fetch('hf:org/whole')
+
+
+# --- what configurations say ---
+
+
+@pytest.mark.parametrize(
+    ('config', 'wanted'),
+    [
+        ({'input_size': [3, 224, 224], 'crop_pct': 0.95, 'interpolation': 'bicubic'}, (224, 235)),
+        ({'input_size': [3, 288, 288], 'crop_pct': 1.0, 'interpolation': 'bilinear'}, (288, 288)),
+        ({'input_size': [3, 224, 224], 'crop_pct': 0.9, 'crop_mode': 'squash'}, (224, 224)),
+        ({'input_size': [3, 256, 256]}, (256, 292)),
+    ],
+)
+def test_timms_crops(config, wanted):
+    found = hub.preprocessing_of({'pretrained_cfg': config}, {})
+    assert found is not None
+    assert (found.size_px, found.resize_px) == wanted
+    bilinear = config.get('interpolation') == 'bilinear'
+    assert found.interpolation is (Interpolation.BILINEAR if bilinear else Interpolation.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'wanted'),
+    [
+        ({'size': 224}, (224, 224)),
+        ({'size': {'height': 384, 'width': 384}}, (384, 384)),
+        ({'size': {'shortest_edge': 224}, 'crop_pct': 0.875}, (224, 256)),
+        ({'size': {'shortest_edge': 384}, 'crop_pct': 0.875}, (384, 384)),
+        ({'size': {'shortest_edge': 256}, 'do_center_crop': True, 'crop_size': 224}, (224, 256)),
+        ({'size': {'shortest_edge': 256}, 'do_center_crop': False, 'crop_size': 224}, (256, 256)),
+    ],
+)
+def test_transformers_crops(fields, wanted):
+    found = hub.preprocessing_of({}, fields)
+    assert found is not None
+    assert (found.size_px, found.resize_px) == wanted
+
+
+@pytest.mark.parametrize(
+    'fields', [{'size': {}}, {'size': 'big'}, {'size': 224, 'resample': 5}, {'size': 0}]
+)
+def test_preprocessing_that_cannot_be_understood_is_an_error(fields):
+    with pytest.raises(InputError, match='preprocessing of the repository is odd'):
+        hub.preprocessing_of({}, fields)
+
+
+def test_a_repository_that_says_nothing_leaves_it_to_the_family():
+    assert hub.preprocessing_of({'architectures': []}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ('config', 'names'),
+    [
+        (
+            {'id2label': {'10': 'k', **{str(i): chr(97 + i) for i in range(10)}}},
+            tuple('abcdefghijk'),
+        ),
+        ({'label_names': ['x', 'y']}, ('x', 'y')),
+        ({'id2label': {'0': 'LABEL_0', '1': 'LABEL_1'}}, None),
+        ({'id2label': {'0': 'a', '2': 'c'}}, None),
+        ({}, None),
+    ],
+)
+def test_class_names_in_the_order_of_their_numbers(config, names):
+    assert hub.class_names_of(config) == names
+
+
+@pytest.mark.parametrize(
+    ('config', 'card', 'licence'),
+    [
+        ({}, {'license': 'apache-2.0'}, 'apache-2.0'),
+        ({}, {'license': 'other', 'license_name': 'imagenet'}, 'imagenet'),
+        ({'pretrained_cfg': {'license': 'mit'}}, {}, 'mit'),
+        ({}, {}, None),
+    ],
+)
+def test_the_licence_is_the_cards_or_the_configurations(config, card, licence):
+    assert hub.licence_of(config, card) == licence
