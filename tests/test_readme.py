@@ -5,12 +5,16 @@ import pathlib
 import re
 import shlex
 
+import jax
+import numpy as np
 import pytest
 from absl import flags
 
-from tljax import cli, config, optim
+import tljax
+from tljax import cli, config, optim, tree, weights
 from tljax import model as models
 from tljax.backbones.resnet_small import ResNetSmall
+from tljax.backbones.vit import ViT
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -65,8 +69,24 @@ def test_the_two_commands_stand_first():
     ]
 
 
+@pytest.mark.parametrize('path', [ROOT / 'README.md', ROOT / 'docs' / 'weights.md'], ids=str)
+def test_what_is_shown_in_python_runs(path, monkeypatch):
+    """With a small network in the place of every one that is named."""
+    backbone = ViT(width=64, depth=6, size_px=32)
+    params, stats = models.init(models.build(backbone, 10), jax.random.key(0))
+    small = tree.flatten({'params': jax.tree.map(np.asarray, params), 'batch_stats': stats})
+    real = weights.load
+    monkeypatch.setattr(weights, 'load', lambda source, backbone: real(small, backbone))
+    x = np.zeros((2, 32, 32, 3), np.float32)
+    scope = {'tljax': tljax, 'images': [np.zeros((40, 50, 3), np.uint8)], 'x': x}
+    shown = [block for block in blocks(path, 'python') if 'tljax.load' in block]
+    assert shown
+    for block in shown:
+        exec(block.replace("'stage3'", "'block3'"), scope)
+
+
 def test_the_strategy_it_shows_trains_what_it_says():
-    (source,) = blocks(ROOT / 'README.md', 'python')
+    (source,) = (block for block in blocks(ROOT / 'README.md', 'python') if 'class ' in block)
     scope: dict = {}
     exec('import dataclasses\nfrom tljax.types import Phase, Rule\n' + source, scope)
     model = models.build(ResNetSmall(), 10)

@@ -157,9 +157,10 @@ class Match:
 def match(names: Sequence[str], rules: Sequence[Rule]) -> Match:
     """Places foreign names by a table; nothing is read yet."""
     found: dict[str, tuple[Rule, dict[int, str]]] = {}
-    dropped, problems = [], {}
+    dropped, problems, lines = [], {}, _lines(tuple(rules))
     for name in names:
-        hits = [hit for rule in rules if (hit := _hit(rule, name)) is not None]
+        likely = [*lines.get(name[:1], ()), *lines.get('', ())]
+        hits = [hit for line in likely if (hit := _hit(line, name)) is not None]
         if len(hits) != 1:
             problems[name] = f'({len(hits)} rules match)'
             continue
@@ -288,14 +289,30 @@ def _translate(name: str, source: str, target: str) -> str | None:
     return _FIELD.sub(lambda field: str(values[field[1]] + int(field[2] or 0)), target)
 
 
-def _hit(rule: Rule, name: str) -> tuple[Rule, int, str | None] | None:
+_Line = tuple[str, Rule, int]  # what a foreign name begins with, its rule, which of its names
+
+
+@functools.lru_cache(maxsize=256)
+def _lines(rules: tuple[Rule, ...]) -> Mapping[str, Sequence[_Line]]:
+    """A table's foreign names by their first letter; under '' those that begin with a field."""
+    found: dict[str, list[_Line]] = {}
+    for rule in rules:
+        for part, template in enumerate(rule.names):
+            beginning = template.partition('{')[0]
+            found.setdefault(beginning[:1], []).append((beginning, rule, part))
+    return found
+
+
+def _hit(line: _Line, name: str) -> tuple[Rule, int, str | None] | None:
     """The rule, the part of it that `name` is, and the path that it goes to."""
-    for part, template in enumerate(rule.names):
-        if rule.ours is None and _pattern(template).fullmatch(name):
-            return rule, part, None
-        if rule.ours is not None and (path := _translate(name, template, rule.ours)):
-            return rule, part, path
-    return None
+    beginning, rule, part = line
+    if not name.startswith(beginning):  # most are told apart so, long before a pattern is tried
+        return None
+    template = rule.names[part]
+    if rule.ours is None:
+        return (rule, part, None) if _pattern(template).fullmatch(name) else None
+    path = _translate(name, template, rule.ours)
+    return None if path is None else (rule, part, path)
 
 
 def _names(rule: Rule, path: str) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Which network a state dict belongs to: its family, its size and who named its entries."""
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tljax import model as models
 from tljax.model import Model
 from tljax.types import Backbone, InputError
 
+SAMPLED_NAMES = 32
 HEAD_BIAS = f'params/{models.HEAD}/linear/bias'
 
 
@@ -40,10 +42,10 @@ class Recognised:
 
     def wanted(self) -> dict[str, Any]:
         """`{path: shape holder}` of what the network consists of; without a head if it has none."""
-        params, stats = models.shapes(self.model)
-        if self.num_classes is None:
-            params.pop(models.HEAD)
-        return tree.flatten({'params': params, 'batch_stats': stats})
+        leaves = _leaves(_ByText(self.model))
+        if self.num_classes is not None:
+            return leaves
+        return {path: leaf for path, leaf in leaves.items() if path.split('/')[1] != models.HEAD}
 
 
 def families() -> tuple[type, ...]:
@@ -58,7 +60,7 @@ def families() -> tuple[type, ...]:
     return tuple(found)
 
 
-def recognise(entries: Mapping[str, np.ndarray], among: Sequence[type] | None = None) -> Recognised:
+def recognise(entries: Mapping[str, np.ndarray]) -> Recognised:
     """The network that entries belong to.
 
     The table that can place the most names decides; of several as good, the member that lacks
@@ -67,34 +69,32 @@ def recognise(entries: Mapping[str, np.ndarray], among: Sequence[type] | None = 
 
     Args:
         entries: `{name: array}`.
-        among: families to choose from; None for all.
 
     Raises:
         UnknownNetworkError: no table places half of the names.
     """
-    found: list[tuple[float, Recognised]] = []
-    for family in families() if among is None else among:
+    found: list[tuple[int, Recognised]] = []
+    for family in families():
         for variant in family.variants():
             for naming, matched in _matches(variant, entries):
-                share = len(entries) - len(matched.problems)
-                if share * 2 >= len(entries) > 0:
-                    found += [
-                        (share, member) for member in _fitted(variant, naming, matched, entries)
-                    ]
+                placed = len(entries) - len(matched.problems)
+                if placed * 2 >= len(entries) > 0:
+                    found += [(placed, m) for m in _fitted(variant, naming, matched, entries)]
     if not found:
         raise UnknownNetworkError(_unknown(entries))
-    most = max(share for share, _ in found)
-    best = [member for share, member in found if share == most]
+    most = max(placed for placed, _ in found)
+    best = [member for placed, member in found if placed == most]
     return best[0] if len(best) == 1 else min(best, key=_lacking)
 
 
-def under(
-    backbone: Backbone, entries: Mapping[str, np.ndarray], naming: str | None = None
-) -> Recognised:
+def under(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> Recognised:
     """Entries as those of a given backbone, under the table that places the most names."""
-    tables = [(name, m) for name, m in _matches(backbone, entries) if naming in (None, name)]
-    name, matched = max(tables, key=lambda pair: -len(pair[1].problems))
-    return _recognised(backbone, name, matched, entries)
+    tables = _matches(backbone, entries)
+    if not tables:  # nothing of it fits: the first table's report says so as well as any
+        naming, table = next(iter(backbone.port_tables().items()), (port.OWN, ()))
+        tables = [(naming, port.match(list(entries), table))]
+    naming, matched = min(tables, key=lambda pair: len(pair[1].problems))
+    return _recognised(backbone, naming, matched, entries)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +116,21 @@ class _Shapes(Mapping[str, tuple[int, ...]]):
         return len(self.matched.leaves)
 
 
-def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]):
-    """What each naming makes of the names; our own where they begin as our paths do."""
-    names = list(entries)
+def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> list[tuple[str, port.Match]]:
+    """What each naming makes of the names; our own where they begin as our paths do.
+
+    Of libraries that name alike the first is taken, and tables that place none of a few names,
+    spread over all, are passed over.
+    """
+    names, tables = list(entries), []
     if any(name.startswith(('params/', 'batch_stats/')) for name in names):
         return [(port.OWN, port.own(names))]
-    return [(naming, port.match(names, table)) for naming, table in backbone.port_tables().items()]
+    sample = names[:: max(1, len(names) // SAMPLED_NAMES)]
+    for naming, table in backbone.port_tables().items():
+        new = all(table is not before for _, before in tables)
+        if new and len(port.match(sample, table).problems) < len(sample):
+            tables.append((naming, table))
+    return [(naming, port.match(names, table)) for naming, table in tables]
 
 
 def _fitted(
@@ -130,8 +139,10 @@ def _fitted(
     member = variant.fitted(_Shapes(matched, entries), naming)
     if member is None:
         return []
-    if naming != port.OWN:  # where a name goes may depend on the size
-        matched = port.match(list(entries), member.port_tables()[naming])
+    if naming != port.OWN and member != variant:  # where a name goes may depend on the size
+        table = member.port_tables()[naming]
+        if table is not variant.port_tables()[naming]:
+            matched = port.match(list(entries), table)
     return [_recognised(member, naming, matched, entries)]
 
 
@@ -149,6 +160,26 @@ def _recognised(
         num_classes=num_classes,
         model=models.build(backbone, num_classes or 1),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _ByText:
+    """A model that is equal to another if both are written alike; configs cannot be hashed."""
+
+    model: Model
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByText) and repr(self.model) == repr(other.model)
+
+    def __hash__(self) -> int:
+        return hash(repr(self.model))
+
+
+@functools.lru_cache(maxsize=16)
+def _leaves(what: _ByText) -> dict[str, Any]:
+    """`{path: shape holder}`; tracing a network takes longer than reading its file."""
+    params, stats = models.shapes(what.model)
+    return tree.flatten({'params': params, 'batch_stats': stats})
 
 
 def _lacking(member: Recognised) -> int:
