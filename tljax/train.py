@@ -27,6 +27,7 @@ from tljax.state import TrainState
 CONFIG_FILE = 'config.json'
 RESULT_FILE = 'result.json'
 SPLITS_FILE = 'splits.json'
+PASSED_OVER_FILE = 'passed_over.json'
 
 
 class Interrupted(Exception):  # noqa: N818  (it is no error)
@@ -78,6 +79,7 @@ def run(
             return finished
         job = jobs.setup(experiment)
         _write_splits(job, workdir)
+        _write_findings(job, workdir)
         announce(job, show_model=show_model)
         checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints')
         current = _resume_or_start(job, checkpoints)
@@ -91,6 +93,8 @@ def run(
                 with contextlib.suppress(Exception):  # it must not hide what went wrong before
                     opened.close()
             raise
+        finally:
+            _write_findings(job, workdir)
         records.close()
         checkpoints.close()
         report.write_json(workdir / RESULT_FILE, result)
@@ -123,6 +127,8 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
     content: dict[str, Any] = {'class_names': list(job.splits['train'].class_names)}
     for name, split in job.splits.items():
         content[name] = {'ids': split.ids.tolist(), 'labels': split.labels.tolist()}
+        if split.encoded is not None:
+            content[name]['files'] = [str(image) for image in split.encoded]
     path = workdir / SPLITS_FILE
     if not path.exists():
         report.write_json(path, content)
@@ -134,6 +140,14 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
             f'{workdir}: the data is not what this run began with (changed: {", ".join(changed)}); '
             'name another --workdir'
         )
+
+
+def _write_findings(job: Job, workdir: pathlib.Path) -> None:
+    """What the source passed over, and the bad files that were left out, with the reasons."""
+    findings = job.splits['train'].findings
+    if findings is not None:
+        content = {'notes': findings.notes, 'bad_files': dict(findings.bad)}
+        report.write_json(workdir / PASSED_OVER_FILE, content)
 
 
 def announce(job: Job, *, show_model: bool = True) -> None:
@@ -155,6 +169,11 @@ def announce(job: Job, *, show_model: bool = True) -> None:
     if show_model:
         sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
         print_(f'{sizes} images of {job.model.num_classes} classes.')
+        findings = job.splits['train'].findings
+        for note in findings.notes if findings else ():
+            print_(f'{note}.')
+        if findings and findings.bad:
+            print_(f'{len(findings.bad)} bad file(s) left out: {PASSED_OVER_FILE} in the workdir.')
     devices = f'{job.mesh.size} {jax.devices()[0].platform} device{"s" * (job.mesh.size > 1)}'
     print_(
         f'{job.steps} steps of {job.experiment.batch_size} images '
