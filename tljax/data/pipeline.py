@@ -8,7 +8,7 @@ import grain
 import numpy as np
 
 from tljax.data import decode
-from tljax.types import Batch, Examples, Preprocessing
+from tljax.types import BadFiles, Batch, Examples, Preprocessing
 
 
 def train_batches(
@@ -80,7 +80,7 @@ def eval_batches(
         example = step * batch_size + index * own + row
         real = example < len(examples)
         loaded = _example(examples, preprocessing, example if real else 0)
-        return {**loaded, 'mask': np.bool_(real)}
+        return {**loaded, 'mask': loaded['mask'] & real}
 
     batches = grain.MapDataset.range(count * own).map(load).batch(own)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
@@ -88,10 +88,19 @@ def eval_batches(
 
 
 def _example(examples: Examples, preprocessing: Preprocessing, index: int) -> dict[str, Any]:
-    """One row of a batch."""
+    """One row of a batch; masked, if its image turns out bad and such are to be left out."""
+    side = preprocessing.resize_px
+    try:
+        image = decode.to_canvas(examples.load(int(index)), preprocessing)
+    except decode.ImageError as error:
+        findings = examples.findings
+        if findings is None or findings.policy is not BadFiles.SKIP or not examples.encoded:
+            raise
+        findings.bad[str(examples.encoded[int(index)])] = str(error)
+        image = None
     return {
-        'image': decode.to_canvas(examples.load(int(index)), preprocessing),
+        'image': np.zeros((side, side, 3), np.uint8) if image is None else image,
         'label': np.int32(examples.labels[index]),
         'id': np.int64(examples.ids[index]),
-        'mask': np.True_,
+        'mask': np.bool_(image is not None),
     }
