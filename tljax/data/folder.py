@@ -30,10 +30,7 @@ class Folder:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = split_problems(self.test_fraction, self.split_seed)
-        if self.least_px < 1:
-            found.append(f'least_px is {self.least_px}, wanted more than 0')
-        return found
+        return problems_of(self.test_fraction, self.split_seed, self.least_px)
 
     def splits(self) -> Mapping[str, Examples]:
         """`train`, `test` and, where its folder exists, `val`.
@@ -52,13 +49,15 @@ class Folder:
         return files.examples(listed, classes, findings)
 
 
-def split_problems(test_fraction: float, split_seed: int) -> list[str]:
-    """What `validate` reports of a source that may have to be split."""
+def problems_of(test_fraction: float, split_seed: int, least_px: int) -> list[str]:
+    """What `validate` reports of a source of files."""
     found = []
     if not 0 < test_fraction < 1:
         found.append(f'test_fraction is {test_fraction}, wanted 0 < x < 1')
     if split_seed < 0:
         found.append(f'split_seed is {split_seed}, wanted at least 0')
+    if least_px < 1:
+        found.append(f'least_px is {least_px}, wanted more than 0')
     return found
 
 
