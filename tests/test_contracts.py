@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 import pkgutil
+import shutil
 import typing
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import prepared
 from tljax import (
     augment,
     backbones,
@@ -30,9 +32,11 @@ from tljax import (
 from tljax import model as models
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.config import Experiment
+from tljax.data import arrays
 from tljax.data.digits import Digits
 from tljax.types import Phase, Preprocessing, Rule
 
+DIGITS = (np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), np.arange(4) % 2)
 # What has no default, or does nothing by default, is tried with these.
 ARGUMENTS = {
     'FreezeBelow': {'stage': 'stage2'},
@@ -46,6 +50,10 @@ ARGUMENTS = {
     'Cosine': {'warmup_epochs': 2.0},
     'CrossEntropy': {'label_smoothing': 0.1},
     'Folder': {'path': 'folder'},
+    'Manifest': {'path': 'folder/list.csv'},
+    'Arrays': {'path': 'folder/arrays.npz'},
+    'InMemory': {'digest': arrays.keep(train=DIGITS, test=DIGITS).digest},
+    'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
     'backbone': backbones,
@@ -315,8 +323,8 @@ def test_a_loss_is_one_finite_value_per_example_and_least_where_the_answer_is_ri
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A small `folder/` of images in the current one."""
+def folder(tmp_path, monkeypatch, prepared_set):
+    """A small `folder/` of images in the current one, and all else that sources read."""
     monkeypatch.chdir(tmp_path)
     for split, count in (('train', 3), ('test', 2)):
         for name in ('cat', 'dog'):
@@ -324,6 +332,23 @@ def folder(tmp_path, monkeypatch):
             for index in range(count):
                 path = tmp_path / 'folder' / split / name / f'{index}.png'
                 Image.new('RGB', (12, 10), (index, 0, 0)).save(path)
+    files = sorted((tmp_path / 'folder').rglob('*.png'))
+    rows = [f'{path},{path.parent.name},{path.parent.parent.name}' for path in files]
+    (tmp_path / 'folder/list.csv').write_text('\n'.join(['path,label,split', *rows]))
+    images, labels = DIGITS
+    np.savez(
+        tmp_path / 'folder/arrays.npz',
+        train_images=images, train_labels=labels, test_images=images, test_labels=labels,
+    )  # fmt: skip
+    shutil.copytree(prepared_set / 'tiny', tmp_path / 'folder/tiny')
+
+
+@pytest.fixture(scope='session')
+def prepared_set(tmp_path_factory):
+    """A folder with a set of TensorFlow Datasets in it."""
+    path = tmp_path_factory.mktemp('prepared')
+    prepared.prepare(path)
+    return path
 
 
 @pytest.mark.usefixtures('folder')
