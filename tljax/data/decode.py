@@ -102,6 +102,25 @@ def _jpeg(data: bytes, least_px: int | None) -> np.ndarray | None:
         return None
 
 
+def jpeg_damage(data: bytes) -> str | None:
+    """What is wrong inside a JPEG that Pillow decodes without a word; None for nothing."""
+    with Image.open(io.BytesIO(data)) as image:
+        if image.format not in JPEGS:
+            return None
+        colours = 'CMYK' if image.mode == 'CMYK' else 'RGB'
+    try:
+        simplejpeg.decode_jpeg(data, colours)
+    except ValueError as error:
+        return f'damaged inside: {error}'
+    return None
+
+
+def format_of(data: bytes) -> str:
+    """Pillow's name for the format of an encoded image."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format or 'unknown'
+
+
 def _orientation(image: Image.Image) -> int:
     """As EXIF has it; 1, which is upright, where that block is missing or cannot be read."""
     try:

@@ -148,7 +148,7 @@ def look(path: pathlib.Path, least_px: int = LEAST_PX) -> str | None:
                 return None
         decode.read_image(path)
     except Exception as error:  # readers of damaged files raise nearly anything
-        return _reason(path, error)
+        return reason(path, error)
     return None
 
 
@@ -162,7 +162,8 @@ def _ends_well(kind: str | None, file: BinaryIO) -> bool:
     return kind in ENDS and file.read().rstrip(b'\0\r\n ').endswith(ENDS[kind])
 
 
-def _reason(path: pathlib.Path, error: Exception) -> str:
+def reason(path: pathlib.Path, error: Exception) -> str:
+    """What is wrong with a file, in a line that does not repeat its name."""
     if not isinstance(error, OSError) or error.errno is None:
         try:
             decode.read_image(path)  # its messages say more than Pillow's

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -80,8 +80,14 @@ def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, lis
     }
 
 
-def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
+def listing(
+    path: str, wanted: Sequence[str] = ('train', 'test')
+) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     """The files of each split, the classes, and notes; one split named '' where there is none.
+
+    Args:
+        path: the folder.
+        wanted: the splits without which it is refused, if it has any.
 
     Raises:
         FolderError: as for `Folder.splits`, but for bad files.
@@ -93,7 +99,7 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     walk = Walk()
     folders = walk.folders(root)
     if set(folders) & set(SPLITS):
-        listed, classes, problems = _split_listing(root, folders, walk)
+        listed, classes, problems = _split_listing(root, folders, walk, wanted)
     else:
         classes = folders
         found, problems = _list_split(root, classes, walk, wanted_all=True)
@@ -110,14 +116,14 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
 
 
 def _split_listing(
-    root: pathlib.Path, folders: list[str], walk: Walk
+    root: pathlib.Path, folders: list[str], walk: Walk, wanted: Sequence[str]
 ) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     """The files of each split, the classes, and what is wrong with them."""
-    missing = [name for name in ('train', 'test') if name not in folders]
+    missing = [name for name in wanted if name not in folders]
     problems = [f'missing {missing}, found {folders}'] if missing else []
     if 'train' not in folders:
-        wanted = 'train/<class>/* and test/<class>/* in it'
-        raise FolderError(f'{root}: wanted {wanted}; {problems[0]}')
+        there = 'train/<class>/* and test/<class>/* in it'
+        raise FolderError(f'{root}: wanted {there}; {problems[0]}')
     classes = walk.folders(root / 'train')
     listed = {}
     for split in SPLITS:

@@ -43,15 +43,23 @@ class Manifest:
             FolderError: a row cannot be used, a split is missing, a class stands in another split
                 only, or files are bad.
         """
-        source = pathlib.Path(self.path).expanduser()
-        rows = _read(source)
-        listed, classes = _listed(source, rows, pathlib.Path(self.root or source.parent))
+        listed, classes = listing(self.path, self.root)
         paths = [path for split in listed.values() for path, _ in split]
         bad = files.look_at_all(paths, self.least_px)
         findings = Findings(policy=self.bad_files, bad=bad)
         if '' in listed:
             listed = folder.drawn(listed[''], self.test_fraction, self.split_seed)
         return files.examples(listed, classes, findings)
+
+
+def listing(path: str, root: str | None = None) -> tuple[dict[str, list[Listed]], list[str]]:
+    """The files of each split with their labels, and the classes; one split named '' if none.
+
+    Raises:
+        FolderError: as for `Manifest.splits`, but for bad files.
+    """
+    source = pathlib.Path(path).expanduser()
+    return _listed(source, _read(source), pathlib.Path(root or source.parent))
 
 
 def _read(source: pathlib.Path) -> list[Row]:
