@@ -13,7 +13,7 @@ from tljax import config, metrics, optim, schedule, sharding, step, weights
 from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
-from tljax.data import pipeline, subsets
+from tljax.data import canvases, pipeline, subsets
 from tljax.model import Model
 from tljax.types import Batch, Examples, Params, Phase, Stats
 
@@ -86,6 +86,7 @@ def setup(experiment: Experiment) -> Job:
     if not experiment.strategy.pretrained:
         pretrained = None
     params, stats = _start(model, pretrained, experiment.seed)
+    splits = canvases.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
     return Job(
         experiment=experiment,
         splits=splits,
