@@ -153,9 +153,10 @@ def _problems(content: Mapping[str, Any], name: str) -> list[str]:
     found = []
     if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or not images.size:
         found.append(f'{name}_images is {images.shape}, wanted [N, h, w] or [N, h, w, 1 or 3]')
-    if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != 'f':
+    floating = images.dtype.kind == 'f'
+    if images.dtype.name not in ('uint8', 'uint16') and not floating:
         found.append(f'{name}_images is {images.dtype}, wanted uint8, uint16 or floating-point')
-    elif images.dtype.kind == 'f' and images.size:
+    elif floating and images.size:
         low, high = images.min(), images.max()
         if not 0 <= low <= high <= 255:
             found.append(f'{name}_images is in [{low}, {high}], wanted [0, 1] or [0, 255]')

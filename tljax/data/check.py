@@ -49,23 +49,23 @@ def look_closely(listed: Mapping[str, Sequence[Listed]], least_px: int) -> Itera
     """
     jobs = [(path, split, label) for split, part in listed.items() for path, label in part]
     with ThreadPoolExecutor(files.THREADS) as threads:
-        yield from threads.map(lambda job: _look(*job, least_px), jobs)
+        yield from threads.map(lambda job: _look(job[0], job[1], job[2], least_px), jobs)
 
 
 def _look(path: pathlib.Path, split: str, label: int, least_px: int) -> Seen:
     seen = Seen(path=path, split=split, label=label)
     problem = files.look(path, least_px)
-    if problem is None:
-        try:
-            data = path.read_bytes()
-            image = decode.decode(data, path)
-            problem = decode.jpeg_damage(data)
-        except (decode.ImageError, OSError) as error:
-            problem = files.reason(path, error)
     if problem is not None:
         return dataclasses.replace(seen, problem=problem)
+    try:
+        data = path.read_bytes()
+        image = decode.decode(data, path)
+    except (decode.ImageError, OSError) as error:
+        return dataclasses.replace(seen, problem=files.reason(path, error))
+    if (damage := decode.jpeg_damage(data)) is not None:
+        return dataclasses.replace(seen, problem=damage)
     gray = np.asarray(
-        Image.fromarray(image).convert('L').resize((GRAY_PX,) * 2, Image.Resampling.BOX),
+        Image.fromarray(image).convert('L').resize((GRAY_PX, GRAY_PX), Image.Resampling.BOX),
         np.float32,
     )
     return dataclasses.replace(
@@ -100,7 +100,7 @@ def perceptual_hash(gray: np.ndarray) -> int | None:
     """
     if gray.std() < FLAT_LEVELS:
         return None
-    low = scipy.fft.dctn(gray, norm='ortho')[1:9, 1:9].ravel()
+    low = np.asarray(scipy.fft.dctn(gray, norm='ortho'))[1:9, 1:9].ravel()
     bits = low > np.median(low)
     return int.from_bytes(np.packbits(bits).tobytes(), 'big')
 
@@ -145,9 +145,8 @@ def _close(
 
 def _look_alike(a: Seen, b: Seen) -> bool:
     """Whether two small gray images agree, but for brightness."""
-    assert a.gray is not None
-    assert b.gray is not None
-    one, other = (x.gray - x.gray.mean() for x in (a, b))
+    grays = [np.asarray(x.gray, np.float32) for x in (a, b)]
+    one, other = (gray - gray.mean() for gray in grays)
     return float(np.abs(one - other).mean()) < NEAR_LEVELS
 
 

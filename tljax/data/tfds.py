@@ -55,20 +55,20 @@ class TFDS:
 
     def _builder(self) -> Any:
         import tensorflow_datasets as tfds
-        from tensorflow_datasets.core import read_only_builder
+        from tensorflow_datasets.core import constants, read_only_builder
 
         folder = pathlib.Path(self.data_dir).expanduser() if self.data_dir else None
         try:
             builder = read_only_builder.builder_from_files(self.name, data_dir=folder)
         except (tfds.core.DatasetNotFoundError, ValueError) as error:
-            where = folder or pathlib.Path(tfds.core.constants.DATA_DIR)
+            where = folder or pathlib.Path(constants.DATA_DIR)
             raise TFDSError(
                 f'{self.name} is not prepared: looked for {where}/{self.name.partition(":")[0]}/'
                 f'[config/]version, found {_found(where)}. To prepare it:\n'
                 f"  pip install 'tljax[tfds-build]'\n"
                 f'  tfds build {self.name} --data_dir={where} --file_format={FORMAT}'
             ) from error
-        found = builder.info.file_format.value
+        found = getattr(builder.info.file_format, 'value', None)
         if found != FORMAT:
             raise TFDSError(
                 f'{self.name} is prepared in {builder.data_path} as {found}, wanted {FORMAT}. '
