@@ -34,6 +34,7 @@ from tljax.backbones.resnet_small import ResNetSmall
 from tljax.config import Experiment
 from tljax.data import arrays
 from tljax.data.digits import Digits
+from tljax.data.subsets import Subset
 from tljax.types import Phase, Preprocessing, Rule
 
 DIGITS = (np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), np.arange(4) % 2)
@@ -49,6 +50,7 @@ ARGUMENTS = {
     'Step': {'warmup_epochs': 0.5, 'every_epochs': 1.5},
     'Cosine': {'warmup_epochs': 2.0},
     'CrossEntropy': {'label_smoothing': 0.1},
+    'ClassWeighted': {'loss': losses.CrossEntropy(), 'weights': (1.0, 2.0, 0.5)},
     'Folder': {'path': 'folder'},
     'Manifest': {'path': 'folder/list.csv'},
     'Arrays': {'path': 'folder/arrays.npz'},
@@ -112,7 +114,7 @@ def test_each_kind_is_found_and_fulfils_its_protocol(kind):
 @pytest.mark.parametrize(
     'one',
     [
-        Experiment, Preprocessing, Rule, Phase,
+        Experiment, Preprocessing, Rule, Phase, Subset,
         *(value for kind in MODULES for value in found(kind)),
     ],
     ids=lambda value: value.__name__,

@@ -9,11 +9,13 @@ import types
 import typing
 from typing import Any
 
+from tljax.data.subsets import Subset
 from tljax.losses import CrossEntropy
 from tljax.schedule import Constant
 from tljax.types import (
     Augmentation,
     Backbone,
+    Balance,
     InputError,
     Loss,
     Optimizer,
@@ -49,6 +51,8 @@ class Experiment:
     cut_after: str | None = None  # the backbone's last stage to keep; None keeps all
     preprocessing: Preprocessing | None = None  # None: what the weights want
     per_class: int | None = None  # labelled training images per class; None for all
+    subset: Subset = dataclasses.field(default_factory=Subset)  # of it, for ablations
+    balance: Balance = Balance.NONE  # of the classes in training
     validation_fraction: float = 0.1  # of each class, where the data has no split of its own
     evaluate: tuple[str, ...] = ('val',)  # splits to evaluate during training
     evaluate_every_epochs: float = 1.0  # and at the end; saves a checkpoint each time

@@ -14,8 +14,9 @@ from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
 from tljax.data import canvases, pipeline, subsets
+from tljax.losses import ClassWeighted
 from tljax.model import Model
-from tljax.types import Batch, Examples, Params, Phase, Stats
+from tljax.types import Balance, Batch, Examples, Loss, Params, Phase, Stats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ def setup(experiment: Experiment) -> Job:
         experiment.per_class,
         experiment.validation_fraction,
         experiment.seed,
+        experiment.subset,
     )
     backbone = experiment.backbone
     pretrained = weights.load(backbone.weights, backbone) if backbone.weights else None
@@ -174,7 +176,7 @@ def compile_train_step(job: Job, phase: PhasePlan) -> jax.stages.Compiled:
         job.model,
         phase.optimizer,
         phase.labels,
-        job.experiment.loss,
+        _training_loss(job),
         job.experiment.augmentations,
     )
     whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
@@ -187,6 +189,13 @@ def compile_train_step(job: Job, phase: PhasePlan) -> jax.stages.Compiled:
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = checkpoint_shapes(job, phase)['state']
     return jitted.lower(key, state, _batch_shape(job)).compile()
+
+
+def _training_loss(job: Job) -> Loss:
+    if job.experiment.balance is not Balance.WEIGH:
+        return job.experiment.loss
+    weights = subsets.balanced_weights(job.splits['train'].labels, job.model.num_classes)
+    return ClassWeighted(loss=job.experiment.loss, weights=weights)
 
 
 def _batch_shape(job: Job) -> Batch:

@@ -23,6 +23,7 @@ from tljax.config import ConfigError, Experiment
 from tljax.data import pipeline
 from tljax.job import Job, PhasePlan
 from tljax.state import TrainState
+from tljax.types import Balance
 
 CONFIG_FILE = 'config.json'
 RESULT_FILE = 'result.json'
@@ -223,6 +224,7 @@ def _train(
         seed=experiment.seed,
         process=(jax.process_index(), jax.process_count()),
         threads=experiment.data_threads,
+        balanced=experiment.balance is Balance.SAMPLE,
     )
     batches = iter(stream)
     if current.data is not None:

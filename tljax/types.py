@@ -73,6 +73,14 @@ class Preprocessing:
         return found
 
 
+class Balance(enum.Enum):
+    """What is done about classes that are more frequent than others."""
+
+    NONE = 'none'
+    SAMPLE = 'sample'  # every class is shown as often, rare examples repeatedly
+    WEIGH = 'weigh'  # the loss of rare classes weighs more
+
+
 class BadFiles(enum.Enum):
     """What becomes of a file that cannot be read as an image."""
 

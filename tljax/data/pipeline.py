@@ -20,6 +20,7 @@ def train_batches(
     seed: int,
     process: tuple[int, int] = (0, 1),
     threads: int = 4,
+    balanced: bool = False,
 ) -> grain.IterDataset:
     """Shuffled epochs end to end, cut into full batches.
 
@@ -35,6 +36,7 @@ def train_batches(
         seed: of the shuffling.
         process: this process's index and their number.
         threads: that read ahead; 0 reads when asked.
+        balanced: shows every class as often; an epoch is as long as before.
 
     Returns:
         A grain data set whose iterator has `get_state` and `set_state`.
@@ -46,7 +48,8 @@ def train_batches(
 
     @functools.lru_cache(maxsize=4)
     def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch]).permutation(count)
+        rng = np.random.default_rng([seed, epoch])
+        return balanced_order(examples.labels, rng) if balanced else rng.permutation(count)
 
     def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, own)
@@ -57,6 +60,22 @@ def train_batches(
     batches = positions.map(load).batch(own)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
     return batches.to_iter_dataset(options)
+
+
+def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many indices as there are labels, every class as often as the others, in random order.
+
+    Of a rare class every example is shown before any of them is again; of a frequent one some are
+    left out. Where the classes do not divide the examples, some classes have one more.
+    """
+    present = rng.permutation(np.unique(labels))
+    chosen = []
+    for place, label in enumerate(present):
+        members = np.flatnonzero(labels == label)
+        wanted = len(labels) // len(present) + (place < len(labels) % len(present))
+        rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
+        chosen.append(np.concatenate(rounds)[:wanted])
+    return rng.permutation(np.concatenate(chosen))
 
 
 def eval_batches(
