@@ -39,6 +39,11 @@ def ids(batches):
     return [batch['id'].tolist() for batch in batches]
 
 
+def uneven(counts=(20, 6, 4)):
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    return dataclasses.replace(examples(len(labels)), labels=labels)
+
+
 def evaluation(count, batch_size, **options):
     return list(
         pipeline.eval_batches(
@@ -234,3 +239,40 @@ def test_a_file_that_vanishes_ends_a_run_that_did_not_ask_to_skip():
     )
     with pytest.raises(decode.ImageError, match='image 3'):
         list(stream)
+
+
+def balanced_epochs(count, **options):
+    """The ids and labels of some epochs of 30 examples, in classes of 20, 6 and 4."""
+    options = {'seed': 3, 'threads': 0, **options}
+    batches = pipeline.train_batches(
+        uneven(), CANVAS, batch_size=30, steps=count, balanced=True, **options
+    )
+    return [(batch['id'], batch['label']) for batch in batches]
+
+
+def test_balanced_sampling_shows_every_class_as_often():
+    for _, labels in balanced_epochs(3):
+        assert np.bincount(labels).tolist() == [10, 10, 10]
+
+
+def test_balanced_sampling_shows_the_examples_of_a_class_evenly():
+    for ids_, labels in balanced_epochs(3):
+        for label, (least, most) in enumerate([(1, 1), (1, 2), (2, 3)]):
+            shown = np.unique(ids_[labels == label], return_counts=True)[1]
+            assert least <= shown.min() <= shown.max() <= most
+
+
+def test_over_epochs_balanced_sampling_shows_every_example():
+    shown = np.concatenate([ids_ for ids_, _ in balanced_epochs(20)])
+    assert len(set(shown.tolist())) == 30
+
+
+def test_epochs_of_balanced_sampling_differ():
+    assert len({tuple(ids_) for ids_, _ in balanced_epochs(5)}) == 5
+
+
+@pytest.mark.parametrize('threads', [0, 4])
+def test_balanced_sampling_is_the_same_for_any_threads_and_processes(threads):
+    parts = [balanced_epochs(3, threads=threads, process=(index, 2)) for index in range(2)]
+    for step, (wanted, _) in enumerate(balanced_epochs(3)):
+        np.testing.assert_array_equal(np.concatenate([part[step][0] for part in parts]), wanted)
