@@ -157,7 +157,7 @@ class Store:
     def _find(self, key: bytes, also: bytes | None = None) -> np.ndarray | None:
         """The canvas of that digest, found again under another one from now on."""
         place = self._places.get(key)
-        if place is None and time.monotonic() - self._refreshed > REFRESH_SECONDS:
+        if place is None:
             self._refresh()
             place = self._places.get(key)
         if place is None:
@@ -174,11 +174,15 @@ class Store:
 
     def _refresh(self) -> None:
         """Takes in what other processes have written, the latest last."""
-        with self._lock:
-            self._refreshed = time.monotonic()
+        if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+            return
+        with self._lock:  # the other threads wait rather than decode what is about to be found
+            if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+                return
             for path in sorted(self.folder.glob('*.pixels')):
                 shard = self._shards.setdefault(path.name, _Shard(path, self._side))
                 self._take_in(shard)
+            self._refreshed = time.monotonic()
 
     def _take_in(self, shard: _Shard) -> None:
         try:
