@@ -133,6 +133,11 @@ def test_nearly_the_same_picture_in_two_splits_is_a_leak(name, root, checked):
     )
 
 
+def test_nearly_the_same_picture_twice_in_a_split_is_no_leak(root, checked):
+    (root / 'train/cat/copy.jpg').write_bytes(CHANGES['recompressed'](picture(0)))
+    assert checked()[0] == 0
+
+
 def test_pictures_of_one_colour_are_not_taken_for_each_other(root, checked):
     for split, level in (('train', 250), ('test', 252)):
         (root / split / 'cat/plain.jpg').write_bytes(jpeg(Image.new('RGB', (50, 50), (level,) * 3)))

@@ -322,8 +322,8 @@ def test_scaled_decoding_keeps_twice_the_canvas():
     assert decode.decode(data, 'photograph', 256).shape == (500, 600, 3)
 
 
-@pytest.mark.parametrize('size', [(100, 90), (256, 300)])
-def test_small_images_are_never_decoded_scaled(size):
+@pytest.mark.parametrize('size', [(100, 90), (256, 300), (400, 420)])  # 5/8 is slower than 1
+def test_images_below_twice_the_least_size_are_decoded_whole(size):
     data = encoded(photograph(*size), 'jpeg')
     assert decode.decode(data, 'photograph', 256).shape == (*size, 3)
 
