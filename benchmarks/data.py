@@ -5,12 +5,13 @@
 DIR holds JPEGs; by default the photographs of ../shared/data/imagenet_check, or where those are
 absent some that are made here (500 x 375 px). Outputs are compared first. The two sides of a ratio
 are measured in turns in this process, after a warm-up; each line gives the median of the pairs'
-ratios and their range. Parts:
+ratios and their range, in seconds on the wall and of the processor, which other programs on the
+machine disturb less. Parts:
 
-    jpeg      reading with all cores against the bare decoder with all cores on the same bytes
+    jpeg      reading with all cores, to pixels and to batches of canvases, against the bare decoder
+              with all cores on the same bytes
     cache     training of a ResNet-18 from the cache against the same on one batch that stays; the
-              network sees 64 px, so that a step is short and the loader has more to do; also in
-              seconds of the processor, which others on the machine disturb less
+              network sees 64 px, so that a step is short and the loader has more to do
     gather    canvases per second out of the cache, one thread, no step
     scan      files per second of the look before a run
     memory    resident size after each of ten epochs
@@ -89,7 +90,7 @@ def show(name: str, ours: list[float], theirs: list[float], count: int) -> None:
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     speeds = [count / statistics.median(seconds) for seconds in (ours, theirs)]
     print(
-        f'{name:<44} {speeds[0]:8.1f} against {speeds[1]:8.1f} images/s: '
+        f'{name:<50} {speeds[0]:8.1f} against {speeds[1]:8.1f} images/s: '
         f'{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})'
     )
 
@@ -121,10 +122,14 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
             for _ in stream:
                 pass
 
-        show('jpeg: files to pixels / bare decoder', *in_turns(read, bare, pairs)[0], len(paths))
-        ours, theirs = in_turns(batches, bare, pairs)[0]
-        theirs = [seconds * steps * 25 / len(paths) for seconds in theirs]
-        show('jpeg: files to batches of canvases / bare', ours, theirs, steps * 25)
+        share = steps * 25 / len(paths)
+        for name, function, times in (('pixels', read, 1.0), ('batches', batches, share)):
+            clocks = zip(
+                ('on the wall', 'of the processor'), in_turns(function, bare, pairs), strict=True
+            )
+            for clock, (ours, theirs) in clocks:
+                count, theirs = round(times * len(paths)), [times * x for x in theirs]
+                show(f'jpeg: to {name} / bare decoder, {clock}', ours, theirs, count)
 
 
 def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:

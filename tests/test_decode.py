@@ -188,11 +188,12 @@ def test_what_is_no_file_is_named(name, tmp_path):
         decode.read_image(tmp_path / name)
 
 
+@pytest.mark.parametrize('kind', ['png', 'jpeg'])
 @pytest.mark.parametrize('pixels', [101, 1000])
-def test_a_decompression_bomb_is_refused(pixels, tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_refused(pixels, kind, tmp_path, monkeypatch):
     """Below twice its limit Pillow only warns."""
     path = tmp_path / 'bomb.png'
-    path.write_bytes(encoded(noise(1, pixels), 'png'))
+    path.write_bytes(encoded(noise(1, pixels), kind))
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     with pytest.raises(decode.ImageError, match=r'bomb\.png.*bomb'):
         decode.read_image(path)

@@ -17,6 +17,7 @@ RESAMPLING = {
 }
 BACKGROUND = (255, 255, 255)  # what shows through where an image is transparent
 ORIENTATION = 0x0112  # EXIF 2.32, table 6
+ORIENTED = (b'Exif\0\0', b'tiff:Orientation')  # in EXIF or in XMP, both of which Pillow reads
 JPEGS = ('JPEG', 'MPO')  # the latter: several in one file, of which the first is taken
 
 
@@ -65,6 +66,9 @@ def decode(data: bytes, name: object, least_px: int | None = None) -> np.ndarray
         ImageError: it is damaged, empty or not an image.
     """
     try:
+        pixels = _jpeg(data, least_px) if _is_plain_jpeg(data) else None
+        if pixels is not None:
+            return pixels
         with Image.open(io.BytesIO(data)) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
@@ -90,6 +94,21 @@ def _what_it_is(data: bytes) -> str:
     if start.startswith((b'<!doctype html', b'<html', b'<head', b'<?xml', b'<svg')):
         return f'it is HTML or XML, beginning with {data[:32]!r}'
     return f'of no format that is known, beginning with {data[:16]!r}'
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether an image is a JPEG of usual colours and size that says nothing of orientation.
+
+    Pillow's look at an image takes 3 % of the time of decoding it.
+    """
+    if not data.startswith(b'\xff\xd8') or any(word in data for word in ORIENTED):
+        return False
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    pixels = int(height) * int(width)
+    return colours in ('YCbCr', 'Gray') and pixels <= (Image.MAX_IMAGE_PIXELS or pixels)
 
 
 def _jpeg(data: bytes, least_px: int | None) -> np.ndarray | None:
