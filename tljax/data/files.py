@@ -63,7 +63,7 @@ class Walk:
     """Finds the images below folders and notes what it passes over."""
 
     def __init__(self) -> None:
-        self._passed: dict[str, list[pathlib.Path]] = {}
+        self._passed: dict[str, dict[pathlib.Path, None]] = {}  # each path once, in order
 
     def folders(self, path: pathlib.Path) -> list[str]:
         """The names of the folders in a folder, sorted; hidden ones are passed over."""
@@ -104,14 +104,12 @@ class Walk:
         return shown
 
     def _pass(self, kind: str, path: pathlib.Path) -> None:
-        before = self._passed.setdefault(kind, [])
-        if path not in before:
-            before.append(path)
+        self._passed.setdefault(kind, {})[path] = None
 
     def notes(self) -> list[str]:
         """A line for each kind of thing that was passed over."""
         return [
-            f'{len(paths)} {kind} passed over, such as {printable(paths[0])}'
+            f'{len(paths)} {kind} passed over, such as {printable(next(iter(paths)))}'
             for kind, paths in self._passed.items()
         ]
 

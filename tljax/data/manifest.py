@@ -135,7 +135,8 @@ def _listed(
         if missing:
             problems.append(f'no row is in {missing}, found {sorted(named - {""})}')
     classes = sorted({label for _, label, split in rows if split in ('', 'train')})
-    elsewhere = {(label, split) for _, label, split in rows if label not in classes}
+    numbers = {name: number for number, name in enumerate(classes)}
+    elsewhere = {(label, split) for _, label, split in rows if label not in numbers}
     problems += [f'class {label!r} is in {split}, not in train' for label, split in elsewhere]
     if len(classes) < 2:
         problems.append(f'the classes are {classes}, wanted two or more')
@@ -144,7 +145,6 @@ def _listed(
         counts[path] = counts.get(path, 0) + 1
     problems += [f'{path} is listed {n} times' for path, n in counts.items() if n > 1]
     _refuse(source, sorted(problems))
-    numbers = {name: number for number, name in enumerate(classes)}
     order = [name for name in ('', *folder.SPLITS) if name in named]
     expanded = root.expanduser()
     return {
