@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 import pkgutil
+import shutil
 import typing
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import prepared
 from tljax import (
     augment,
     backbones,
@@ -31,10 +33,13 @@ from tljax import (
 from tljax import model as models
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.config import Experiment
+from tljax.data import arrays
 from tljax.data.digits import Digits
+from tljax.data.subsets import Subset
 from tljax.types import Phase, Preprocessing, Rule
 from tljax.weights import recognise
 
+DIGITS = (np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), np.arange(4) % 2)
 # What has no default, or does nothing by default, is tried with these.
 ARGUMENTS = {
     'FreezeBelow': {'stage': 'stage2'},
@@ -47,7 +52,12 @@ ARGUMENTS = {
     'Step': {'warmup_epochs': 0.5, 'every_epochs': 1.5},
     'Cosine': {'warmup_epochs': 2.0},
     'CrossEntropy': {'label_smoothing': 0.1},
+    'ClassWeighted': {'loss': losses.CrossEntropy(), 'weights': (1.0, 2.0, 0.5)},
     'Folder': {'path': 'folder'},
+    'Manifest': {'path': 'folder/list.csv'},
+    'Arrays': {'path': 'folder/arrays.npz'},
+    'InMemory': {'digest': arrays.keep(train=DIGITS, test=DIGITS).digest},
+    'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
     'backbone': backbones,
@@ -107,7 +117,7 @@ def test_each_kind_is_found_and_fulfils_its_protocol(kind):
 @pytest.mark.parametrize(
     'one',
     [
-        Experiment, Preprocessing, Rule, Phase,
+        Experiment, Preprocessing, Rule, Phase, Subset,
         *(value for kind in MODULES for value in found(kind)),
     ],
     ids=lambda value: value.__name__,
@@ -352,8 +362,8 @@ def test_a_loss_is_one_finite_value_per_example_and_least_where_the_answer_is_ri
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A small `folder/` of images in the current one."""
+def folder(tmp_path, monkeypatch, prepared_set):
+    """A small `folder/` of images in the current one, and all else that sources read."""
     monkeypatch.chdir(tmp_path)
     for split, count in (('train', 3), ('test', 2)):
         for name in ('cat', 'dog'):
@@ -361,6 +371,23 @@ def folder(tmp_path, monkeypatch):
             for index in range(count):
                 path = tmp_path / 'folder' / split / name / f'{index}.png'
                 Image.new('RGB', (12, 10), (index, 0, 0)).save(path)
+    files = sorted((tmp_path / 'folder').rglob('*.png'))
+    rows = [f'{path},{path.parent.name},{path.parent.parent.name}' for path in files]
+    (tmp_path / 'folder/list.csv').write_text('\n'.join(['path,label,split', *rows]))
+    images, labels = DIGITS
+    np.savez(
+        tmp_path / 'folder/arrays.npz',
+        train_images=images, train_labels=labels, test_images=images, test_labels=labels,
+    )  # fmt: skip
+    shutil.copytree(prepared_set / 'tiny', tmp_path / 'folder/tiny')
+
+
+@pytest.fixture(scope='session')
+def prepared_set(tmp_path_factory):
+    """A folder with a set of TensorFlow Datasets in it."""
+    path = tmp_path_factory.mktemp('prepared')
+    prepared.prepare(path)
+    return path
 
 
 @pytest.mark.usefixtures('folder')

@@ -188,11 +188,12 @@ def test_what_is_no_file_is_named(name, tmp_path):
         decode.read_image(tmp_path / name)
 
 
+@pytest.mark.parametrize('kind', ['png', 'jpeg'])
 @pytest.mark.parametrize('pixels', [101, 1000])
-def test_a_decompression_bomb_is_refused(pixels, tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_refused(pixels, kind, tmp_path, monkeypatch):
     """Below twice its limit Pillow only warns."""
     path = tmp_path / 'bomb.png'
-    path.write_bytes(encoded(noise(1, pixels), 'png'))
+    path.write_bytes(encoded(noise(1, pixels), kind))
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     with pytest.raises(decode.ImageError, match=r'bomb\.png.*bomb'):
         decode.read_image(path)
@@ -211,11 +212,11 @@ def test_a_decompression_bomb_is_refused_while_another_thread_reads(tmp_path, mo
         second_began.wait(5)
         return transpose(image)
 
-    def slow_open(path):
-        if path == paths['bomb']:
+    def slow_open(file):
+        if file.getvalue() == paths['bomb'].read_bytes():
             second_began.set()
             first_ended.wait(5)
-        return open_image(path)
+        return open_image(file)
 
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     monkeypatch.setattr(decode.ImageOps, 'exif_transpose', slow_transpose)
@@ -294,3 +295,49 @@ def test_a_sliver_is_not_blown_up_whole(monkeypatch):
     monkeypatch.setattr(Image.Image, 'resize', watched)
     canvas(np.zeros((1, 5000, 3), np.uint8), 8)
     assert max(image.width * image.height for image in made) < 100 * 8 * 8
+
+
+def photograph(height, width):
+    """A smooth picture, as a JPEG can hold it."""
+    y, x = np.mgrid[:height, :width]
+    waves = [128 + 120 * np.sin(x / a) * np.cos(y / b) for a, b in ((31, 17), (23, 41), (53, 29))]
+    return Image.fromarray(np.stack(waves, -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize('options', [{}, {'subsampling': 0}, {'progressive': True}])
+def test_a_jpeg_is_decoded_to_pillows_pixels(options):
+    data = encoded(photograph(120, 170), 'jpeg', **options)
+    wanted = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode.decode(data, 'photograph'), wanted)
+
+
+def test_real_photographs_are_decoded_to_pillows_pixels(real_data):
+    for path in sorted((real_data / 'imagenet_check/images').iterdir())[:20]:
+        wanted = np.asarray(Image.open(path).convert('RGB'))
+        np.testing.assert_array_equal(decode.read_image(path), wanted)
+
+
+def test_scaled_decoding_keeps_twice_the_canvas():
+    """2000 px at 1/4 are 500: no less than twice 128, and 1/8 would be."""
+    data = encoded(photograph(2000, 2400), 'jpeg')
+    assert decode.decode(data, 'photograph', 256).shape == (500, 600, 3)
+
+
+@pytest.mark.parametrize('size', [(100, 90), (256, 300), (400, 420)])  # 5/8 is slower than 1
+def test_images_below_twice_the_least_size_are_decoded_whole(size):
+    data = encoded(photograph(*size), 'jpeg')
+    assert decode.decode(data, 'photograph', 256).shape == (*size, 3)
+
+
+@pytest.mark.parametrize('scaled', [False, True])
+def test_scaled_decoding_looks_like_the_whole(scaled):
+    data = encoded(photograph(1200, 1000), 'jpeg', quality=95)
+    wanted = Preprocessing(size_px=64, resize_px=64, scaled_decoding=scaled)
+    whole = np.asarray(Image.open(io.BytesIO(data)))
+    difference = decode.canvas_of(data, 'photograph', wanted).astype(int) - canvas(whole, 64)
+    assert np.abs(difference).mean() < (1 if scaled else 1e-9)
+
+
+def test_html_is_told_from_a_damaged_image():
+    with pytest.raises(decode.ImageError, match='it is HTML or XML'):
+        decode.decode(DAMAGED['HTML'], 'page.jpg')

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tljax.data.decode import ImageError
-from tljax.data.folder import SUFFIXES, Folder, FolderError
+from tljax.data.files import SUFFIXES, FolderError
+from tljax.data.folder import Folder
 
 
 class Tree:
@@ -25,14 +26,20 @@ class Tree:
             Image.new('RGB', (2, 2), (self.images, 0, 0)).save(path, 'png')
         return self
 
-    def splits(self):
-        return Folder(path=str(self.root)).splits()
+    def splits(self, **options):
+        return Folder(path=str(self.root), **options).splits()
 
-    def error(self) -> str:
+    def error(self, **options) -> str:
         """What the folder is refused with."""
         with pytest.raises(FolderError) as caught:
-            self.splits()
+            self.splits(**options)
         return str(caught.value)
+
+    def notes(self) -> str:
+        """What the folder's examples say was passed over."""
+        findings = self.splits()['train'].findings
+        assert findings is not None
+        return '\n'.join(findings.notes)
 
 
 @pytest.fixture
@@ -138,10 +145,11 @@ def test_nothing_is_written(tree):
     assert sorted(tree.root.rglob('*')) == before
 
 
-def test_a_damaged_image_is_named_when_it_is_read(tree):
+def test_an_image_that_is_damaged_later_is_named_when_it_is_read(tree):
+    split = tree.splits()['train']
     (tree.root / 'train/cat/a.png').write_bytes(b'')
     with pytest.raises(ImageError, match=r'train/cat/a\.png'):
-        tree.splits()['train'].load(0)
+        split.load(0)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
@@ -190,3 +198,90 @@ def test_a_missing_split_does_not_hide_the_other_problems(tree):
     tree.add('val/bee/a.png')
     error = tree.error()
     assert all(name in error for name in ("['test']", 'train/ant', 'val/bee'))
+
+
+@pytest.fixture
+def flat(tmp_path) -> Tree:
+    """Classes of 10 and 20 images, in no split."""
+    names = [f'{name}/{i:02d}.png' for name, n in (('cat', 10), ('dog', 20)) for i in range(n)]
+    return Tree(tmp_path / 'flat').add(*names)
+
+
+def files_of(split):
+    return {str(image) for image in split.encoded}
+
+
+def test_a_folder_without_splits_gives_a_share_of_each_class_to_test(flat):
+    splits = flat.splits(test_fraction=0.3)
+    assert np.bincount(splits['test'].labels).tolist() == [3, 6]
+    assert np.bincount(splits['train'].labels).tolist() == [7, 14]
+    assert splits['test'].class_names == ('cat', 'dog')
+
+
+def test_the_drawn_splits_are_disjoint_and_cover_the_folder(flat):
+    parts = [files_of(split) for split in flat.splits().values()]
+    assert not parts[0] & parts[1]
+    assert len(parts[0] | parts[1]) == 30
+
+
+def test_the_drawn_splits_depend_on_their_seed_alone(flat):
+    drawn = [files_of(flat.splits(split_seed=seed)['test']) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_images_that_lie_in_no_folder_of_a_class_are_told(tmp_path):
+    tree = Tree(tmp_path / 'data').add('a.png', 'b.png')
+    assert '2 image(s) lie in it, in no folder of a class' in tree.error()
+
+
+def test_one_class_alone_is_told(tmp_path):
+    assert "one folder, 'cat'" in Tree(tmp_path / 'data').add('cat/a.png', 'cat/b.png').error()
+
+
+def test_an_empty_class_of_a_folder_without_splits_is_named(flat):
+    (flat.root / 'eel').mkdir()
+    assert f'{flat.root}/eel: no image' in flat.error()
+
+
+def test_a_file_instead_of_a_folder_is_told(tmp_path):
+    path = tmp_path / 'list.csv'
+    path.write_text('path,label')
+    with pytest.raises(FolderError, match='a list of files is a Manifest'):
+        Folder(path=str(path)).splits()
+
+
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('train/cat/.hidden.png', '1 hidden file(s)'),
+        ('train/.cache/a.png', '1 hidden file(s)'),
+        ('train/cat/notes.txt', '1 file(s) without the suffix of an image'),
+        ('train/loose.png', '1 image(s) in no folder of a class'),
+    ],
+)
+def test_what_is_passed_over_is_said_with_an_example(name, said, tree):
+    tree.add(name)
+    notes = tree.notes()
+    assert said in notes
+    assert str(tree.root / name).startswith(notes.rpartition('such as ')[2])
+
+
+def test_nothing_is_said_of_a_folder_in_which_nothing_is_passed_over(tree):
+    assert tree.notes() == ''
+
+
+def test_a_loop_of_links_is_said(tree):
+    (tree.root / 'train/cat/again').symlink_to(tree.root / 'train/cat')
+    assert 'train/cat/again' in tree.notes()
+    assert len(tree.splits()['train']) == 2
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(tree, tmp_path):
+    Tree(tmp_path).add('elsewhere/b.png')
+    (tree.root / 'train/cat/more').symlink_to(tmp_path / 'elsewhere')
+    assert len(tree.splits()['train']) == 3
+
+
+def test_a_class_whose_name_is_not_utf8_is_told(tree):
+    tree.add('train/b\udcffd/a.png')
+    assert 'class b\\udcffd is not UTF-8: rename the folder' in tree.error()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tljax.losses import CrossEntropy
+from tljax.losses import ClassWeighted, CrossEntropy, Focal
 
 B, K = 6, 5
 logits_of_any_size = arrays(np.float32, (B, K), elements=st.floats(-50, 50, width=32))
@@ -94,3 +94,52 @@ def test_half_precision_logits_give_single_precision_losses():
 )
 def test_a_smoothing_outside_its_range_is_a_problem(value, fine):
     assert (CrossEntropy(label_smoothing=value).problems() == []) is fine
+
+
+@settings(deadline=None, max_examples=40)
+@given(logits_of_any_size, labels_of_all, st.floats(0, 5))
+def test_the_focal_loss_is_the_cross_entropy_times_a_power_of_the_rest(logits, labels, gamma):
+    log_p = log_softmax(logits)[np.arange(B), labels]
+    wanted = -((1 - np.exp(log_p)) ** gamma) * log_p
+    found = Focal(gamma=gamma)(jnp.asarray(logits), one_hot(labels))
+    np.testing.assert_allclose(found, wanted, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 1.0, 2.0])
+def test_the_slope_of_the_focal_loss_is_finite_where_the_answer_is_sure(gamma):
+    def total(logits):
+        return Focal(gamma=gamma)(logits, one_hot(np.arange(B) % K)).sum()
+
+    sure = 200 * one_hot(np.arange(B) % K)
+    assert np.isfinite(jax.grad(total)(sure)).all()
+    assert np.isfinite(jax.grad(total)(-sure)).all()
+
+
+def test_a_weighted_loss_is_the_loss_times_the_weight_of_the_class():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(B, K)), jnp.float32)
+    labels = np.arange(B) % K
+    weights = (0.5, 1.0, 2.0, 0.0, 3.0)
+    found = ClassWeighted(loss=Focal(), weights=weights)(logits, one_hot(labels))
+    wanted = np.array(weights)[labels] * Focal()(logits, one_hot(labels))
+    np.testing.assert_allclose(found, wanted, 1e-6)
+
+
+def test_mixed_targets_weigh_as_their_mixture():
+    logits = jnp.zeros((1, K))
+    mixed = 0.25 * one_hot([0]) + 0.75 * one_hot([2])
+    loss = ClassWeighted(loss=CrossEntropy(), weights=(4.0, 1.0, 8.0, 1.0, 1.0))
+    np.testing.assert_allclose(loss(logits, mixed), 7 * np.log(K), 1e-6)
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        Focal(gamma=-1.0),
+        Focal(gamma=float('nan')),
+        ClassWeighted(loss=Focal(), weights=()),
+        ClassWeighted(loss=Focal(), weights=(0.0, 0.0)),
+        ClassWeighted(loss=Focal(), weights=(-1.0, 1.0)),
+    ],
+)
+def test_a_loss_that_cannot_be_is_named(loss):
+    assert len(loss.problems()) == 1

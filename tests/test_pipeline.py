@@ -1,12 +1,16 @@
 """Batches: which examples, in which order, whatever reads them."""
 
+import dataclasses
+import io
+
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tljax.data import pipeline
-from tljax.types import Examples, Preprocessing
+from tljax.data import decode, pipeline
+from tljax.types import BadFiles, Examples, Findings, Preprocessing
 
 CANVAS = Preprocessing(size_px=4, resize_px=4)
 
@@ -33,6 +37,11 @@ def stream(count=10, batch_size=4, steps=6, **options):
 
 def ids(batches):
     return [batch['id'].tolist() for batch in batches]
+
+
+def uneven(counts=(20, 6, 4)):
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    return dataclasses.replace(examples(len(labels)), labels=labels)
 
 
 def evaluation(count, batch_size, **options):
@@ -175,3 +184,95 @@ def test_an_error_of_a_loader_thread_reaches_the_loop():
     broken = Examples(load=load, labels=np.zeros(3, np.int32), ids=np.arange(3), class_names=('a',))
     with pytest.raises(OSError, match='the disk is gone'):
         list(pipeline.train_batches(broken, CANVAS, batch_size=2, steps=1, seed=0, threads=4))
+
+
+class Image:
+    """Image i of a data set in files, the third of which has vanished."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def __str__(self):
+        return f'image {self.index}'
+
+    def read(self):
+        if self.index == 3:
+            raise FileNotFoundError(2, 'No such file')
+        buffer = io.BytesIO()
+        PIL.Image.new('RGB', (4, 4), (self.index,) * 3).save(buffer, 'png')
+        return buffer.getvalue()
+
+    def stamp(self):
+        return str(self)
+
+
+def examples_in_files(policy):
+    encoded = [Image(i) for i in range(5)]
+    return dataclasses.replace(
+        examples(5),
+        load=decode.loader(encoded),
+        encoded=encoded,
+        findings=Findings(policy=policy),
+    )
+
+
+def test_a_file_that_vanishes_while_bad_ones_are_skipped_is_masked_and_listed():
+    given_examples = examples_in_files(BadFiles.SKIP)
+    stream = pipeline.train_batches(given_examples, CANVAS, batch_size=5, steps=2, seed=0)
+    for batch in stream:
+        np.testing.assert_array_equal(batch['mask'], batch['id'] != 103)
+        np.testing.assert_array_equal(
+            batch['image'][:, 0, 0, 0], (batch['id'] - 100) * batch['mask']
+        )
+    assert list(given_examples.findings.bad) == ['image 3']
+
+
+def test_a_file_that_vanishes_is_not_counted_in_evaluation():
+    batches = pipeline.eval_batches(examples_in_files(BadFiles.SKIP), CANVAS, batch_size=4)
+    shown = np.concatenate([batch['id'][batch['mask']] for batch in batches])
+    assert shown.tolist() == [100, 101, 102, 104]
+
+
+def test_a_file_that_vanishes_ends_a_run_that_did_not_ask_to_skip():
+    stream = pipeline.train_batches(
+        examples_in_files(BadFiles.ERROR), CANVAS, batch_size=5, steps=1, seed=0
+    )
+    with pytest.raises(decode.ImageError, match='image 3'):
+        list(stream)
+
+
+def balanced_epochs(count, **options):
+    """The ids and labels of some epochs of 30 examples, in classes of 20, 6 and 4."""
+    options = {'seed': 3, 'threads': 0, **options}
+    batches = pipeline.train_batches(
+        uneven(), CANVAS, batch_size=30, steps=count, balanced=True, **options
+    )
+    return [(batch['id'], batch['label']) for batch in batches]
+
+
+def test_balanced_sampling_shows_every_class_as_often():
+    for _, labels in balanced_epochs(3):
+        assert np.bincount(labels).tolist() == [10, 10, 10]
+
+
+def test_balanced_sampling_shows_the_examples_of_a_class_evenly():
+    for ids_, labels in balanced_epochs(3):
+        for label, (least, most) in enumerate([(1, 1), (1, 2), (2, 3)]):
+            shown = np.unique(ids_[labels == label], return_counts=True)[1]
+            assert least <= shown.min() <= shown.max() <= most
+
+
+def test_over_epochs_balanced_sampling_shows_every_example():
+    shown = np.concatenate([ids_ for ids_, _ in balanced_epochs(20)])
+    assert len(set(shown.tolist())) == 30
+
+
+def test_epochs_of_balanced_sampling_differ():
+    assert len({tuple(ids_) for ids_, _ in balanced_epochs(5)}) == 5
+
+
+@pytest.mark.parametrize('threads', [0, 4])
+def test_balanced_sampling_is_the_same_for_any_threads_and_processes(threads):
+    parts = [balanced_epochs(3, threads=threads, process=(index, 2)) for index in range(2)]
+    for step, (wanted, _) in enumerate(balanced_epochs(3)):
+        np.testing.assert_array_equal(np.concatenate([part[step][0] for part in parts]), wanted)

@@ -124,3 +124,143 @@ def test_what_is_taken_keeps_its_images_and_labels():
     train = prepared()['train']
     assert [train.load(i)[0, 0, 0] for i in range(len(train))] == train.ids.tolist()
     np.testing.assert_array_equal(train.labels, LABELS[train.ids])
+
+
+def limited(labels=LABELS, count=None, seed=3, **options):
+    """The labels and ids of what is left to train on, nothing being carved out of it."""
+    given_splits = {'train': examples(labels), 'test': examples(LABELS[:9], 1000)}
+    subset = subsets.Subset(**options)
+    return subsets.prepare(given_splits, count, 0.0, seed, subset)['train']
+
+
+fractions = st.floats(0.01, 1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(fractions, seeds)
+def test_a_fraction_is_one_of_every_class(fraction, seed):
+    counts = np.bincount(limited(fraction=fraction, seed=seed).labels, minlength=4)
+    for found, whole in zip(counts, np.bincount(LABELS), strict=True):
+        assert found == max(1, round(fraction * whole))
+
+
+@settings(deadline=None, max_examples=50)
+@given(fractions, fractions, seeds)
+def test_the_smaller_fraction_is_part_of_the_larger(one, other, seed):
+    small, large = (limited(fraction=f, seed=seed) for f in sorted((one, other)))
+    assert set(small.ids) <= set(large.ids)
+
+
+def test_a_fraction_is_nested_with_a_count_of_each_class():
+    assert set(limited(count=5).ids) <= set(limited(fraction=0.5).ids)
+
+
+def test_a_fraction_of_a_count_is_taken_of_the_count():
+    assert np.bincount(limited(count=10, fraction=0.5).labels).tolist() == [5] * 4
+
+
+@pytest.mark.parametrize('ratio', [1.5, 4.0, 10.0])
+def test_classes_fall_off_by_the_ratio_that_was_asked_for(ratio):
+    labels = np.repeat(np.arange(4), 1000)
+    counts = np.bincount(limited(labels, imbalance=ratio).labels)
+    wanted = [round(1000 * ratio ** (-k / 3)) for k in range(4)]
+    assert counts.tolist() == wanted
+
+
+def test_the_ratio_holds_where_classes_were_uneven_before():
+    labels = np.repeat(np.arange(4), [400, 1000, 90, 300])
+    counts = np.bincount(limited(labels, imbalance=10).labels)
+    assert counts[0] / counts[-1] == pytest.approx(10, rel=0.05)
+    assert (counts <= [400, 1000, 90, 300]).all()
+    assert counts[0] == 400  # no more is left out than need be
+
+
+def test_the_longer_tail_is_part_of_the_shorter():
+    labels = np.repeat(np.arange(4), 100)
+    ids = [set(limited(labels, imbalance=ratio).ids) for ratio in (50.0, 10.0, 2.0, 1.0)]
+    assert ids[0] < ids[1] < ids[2] < ids[3]
+
+
+def test_of_the_rarest_class_one_is_left():
+    labels = np.repeat(np.arange(3), 5)
+    assert np.bincount(limited(labels, imbalance=1000).labels)[-1] == 1
+
+
+def wrong(share, seed=3):
+    """The ids whose label is wrong, and those labels."""
+    train = limited(label_noise=share, seed=seed)
+    changed = np.flatnonzero(train.labels != LABELS[train.ids])
+    return dict(zip(train.ids[changed].tolist(), train.labels[changed].tolist(), strict=True))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0, 1), seeds)
+def test_a_share_of_the_labels_of_every_class_is_wrong(share, seed):
+    counts = np.bincount(LABELS[list(wrong(share, seed))].astype(int), minlength=4)
+    for found, whole in zip(counts, np.bincount(LABELS), strict=True):
+        assert found == round(share * whole)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0, 1), st.floats(0, 1), seeds)
+def test_what_little_noise_makes_wrong_more_noise_makes_wrong_alike(one, other, seed):
+    little, much = (wrong(share, seed) for share in sorted((one, other)))
+    assert little.items() <= much.items()
+
+
+def test_wrong_labels_are_of_all_other_classes():
+    assert {(int(LABELS[i]), label) for i, label in wrong(1.0).items()} == {
+        (a, b) for a in range(4) for b in range(4) if a != b
+    }
+
+
+def test_labels_are_wrong_in_training_only():
+    given_splits = {'train': examples(LABELS), 'test': examples(LABELS[:9], 1000)}
+    noisy = subsets.Subset(label_noise=0.5)
+    splits = subsets.prepare(given_splits, None, 0.2, 3, noisy)
+    np.testing.assert_array_equal(splits['val'].labels, LABELS[splits['val'].ids])
+    np.testing.assert_array_equal(splits['test'].labels, LABELS[:9])
+
+
+def test_kept_classes_are_renumbered_in_the_order_given_in_all_splits():
+    given_splits = {'train': examples(LABELS), 'test': examples(LABELS[:60], 1000)}
+    chosen = subsets.Subset(classes=('d', 'b'))
+    splits = subsets.prepare(given_splits, None, 0.2, 3, chosen)
+    for split in splits.values():
+        assert split.class_names == ('d', 'b')
+        original = LABELS[split.ids % 1000]
+        np.testing.assert_array_equal(np.array([3, 1])[split.labels], original)
+    assert len(splits['train']) + len(splits['val']) == 50 + 20
+
+
+def test_a_class_that_is_not_there_is_named():
+    with pytest.raises(InputError, match=r"no classes \['e'\], found \['a', 'b', 'c', 'd'\]"):
+        limited(classes=('a', 'e'))
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('classes', ('a',)),
+        ('classes', ('a', 'a')),
+        ('fraction', 0.0),
+        ('fraction', 1.1),
+        ('imbalance', 0.5),
+        ('imbalance', float('nan')),
+        ('label_noise', -0.1),
+        ('label_noise', 1.1),
+    ],
+)
+def test_a_subset_that_cannot_be_is_named(name, value):
+    (line,) = subsets.Subset(**{name: value}).problems()
+    assert line.startswith(f'{name} is {value}')
+
+
+def test_weights_make_every_class_count_alike():
+    weights = np.array(subsets.balanced_weights(LABELS, 4))
+    np.testing.assert_allclose(weights * np.bincount(LABELS), len(LABELS) / 4)
+    assert weights[LABELS].mean() == pytest.approx(1)
+
+
+def test_a_class_without_an_example_weighs_nothing():
+    assert subsets.balanced_weights(np.array([0, 0, 2]), 3) == (0.5, 0.0, 1.0)

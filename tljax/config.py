@@ -9,11 +9,13 @@ import types
 import typing
 from typing import Any
 
+from tljax.data.subsets import Subset
 from tljax.losses import CrossEntropy
 from tljax.schedule import Constant
 from tljax.types import (
     Augmentation,
     Backbone,
+    Balance,
     Head,
     InputError,
     Loss,
@@ -51,18 +53,21 @@ class Experiment:
     head: Head | str | None = None  # None: the family's own, new; 'pretrained': the weights' own
     preprocessing: Preprocessing | None = None  # None: what the weights want
     per_class: int | None = None  # labelled training images per class; None for all
+    subset: Subset = dataclasses.field(default_factory=Subset)  # of it, for ablations
+    balance: Balance = Balance.NONE  # of the classes in training
     validation_fraction: float = 0.1  # of each class, where the data has no split of its own
     evaluate: tuple[str, ...] = ('val',)  # splits to evaluate during training
     evaluate_every_epochs: float = 1.0  # and at the end; saves a checkpoint each time
     checkpoint_every_steps: int | None = None  # between those, for long epochs
     log_every_steps: int = 50
     data_threads: int = 4
+    cache_gigabytes: float = 20.0  # of disk for decoded images, of all runs; 0 decodes each time
     seed: int = 0
     baselines: tuple[Strategy, ...] = ()  # run after it, alike in all else, and shown beside it
 
 
 # A run may be resumed with other values of these: they change no result.
-HARMLESS = ('data_threads', 'baselines')
+HARMLESS = ('data_threads', 'cache_gigabytes', 'baselines')
 PRETRAINED = 'pretrained'  # the head that came with the weights
 ABSENT = 'absent'  # what a field is in the record of code that did not have it
 
@@ -96,6 +101,8 @@ def _range_problems(e: Experiment) -> list[str]:
         positive(name)
     positive('checkpoint_every_steps')
     positive('log_every_steps')
+    if isinstance(e.cache_gigabytes, (int, float)) and not 0 <= e.cache_gigabytes < math.inf:
+        found.append(f'config.cache_gigabytes is {e.cache_gigabytes}, wanted 0 or more')
     if isinstance(e.validation_fraction, (int, float)) and not 0 <= e.validation_fraction < 1:
         found.append(f'config.validation_fraction is {e.validation_fraction}, wanted 0 <= x < 1')
     # JAX's keys take 32 bits of a seed: a larger one would repeat a smaller one's values.

@@ -13,9 +13,10 @@ from tljax import config, metrics, optim, schedule, sharding, step, weights
 from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
-from tljax.data import pipeline, subsets
+from tljax.data import canvases, pipeline, subsets
+from tljax.losses import ClassWeighted
 from tljax.model import Model
-from tljax.types import Batch, Examples, Params, Phase, Stats
+from tljax.types import Balance, Batch, Examples, Loss, Params, Phase, Stats
 from tljax.weights import Pretrained
 from tljax.weights.adapt import adapt
 
@@ -76,6 +77,7 @@ def setup(experiment: Experiment) -> Job:
         experiment.per_class,
         experiment.validation_fraction,
         experiment.seed,
+        experiment.subset,
     )
     model, pretrained = _network(experiment, len(splits['train'].class_names))
     adapted = None
@@ -83,6 +85,7 @@ def setup(experiment: Experiment) -> Job:
         adapted = adapt(pretrained, model, keep_head=experiment.head == config.PRETRAINED)
     given = (adapted.params, adapted.stats) if adapted else ({}, {})
     params, stats = models.start(model, *given, keys(experiment.seed)[0])
+    splits = canvases.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
     return Job(
         experiment=experiment,
         splits=splits,
@@ -169,7 +172,7 @@ def compile_train_step(job: Job, phase: PhasePlan) -> jax.stages.Compiled:
         job.model,
         phase.optimizer,
         phase.labels,
-        job.experiment.loss,
+        _training_loss(job),
         job.experiment.augmentations,
     )
     whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
@@ -182,6 +185,13 @@ def compile_train_step(job: Job, phase: PhasePlan) -> jax.stages.Compiled:
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = checkpoint_shapes(job, phase)['state']
     return jitted.lower(key, state, _batch_shape(job)).compile()
+
+
+def _training_loss(job: Job) -> Loss:
+    if job.experiment.balance is not Balance.WEIGH:
+        return job.experiment.loss
+    weights = subsets.balanced_weights(job.splits['train'].labels, job.model.num_classes)
+    return ClassWeighted(loss=job.experiment.loss, weights=weights)
 
 
 def _batch_shape(job: Job) -> Batch:

@@ -12,6 +12,7 @@ from tljax.types import InputError, Params, Preprocessing, Stats
 CONFIG_FILE = 'config.json'
 RESULT_FILE = 'result.json'
 SPLITS_FILE = 'splits.json'
+PASSED_OVER_FILE = 'passed_over.json'  # images that could not be read, where they are skipped
 NETWORK_FILE = 'network.json'  # preprocessing, and where the weights came from
 CHECKPOINTS = 'checkpoints'
 

@@ -22,8 +22,16 @@ from tljax import state as states
 from tljax.config import ConfigError, Experiment
 from tljax.data import pipeline
 from tljax.job import Job, PhasePlan
-from tljax.runs import CHECKPOINTS, CONFIG_FILE, NETWORK_FILE, RESULT_FILE, SPLITS_FILE
+from tljax.runs import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    NETWORK_FILE,
+    PASSED_OVER_FILE,
+    RESULT_FILE,
+    SPLITS_FILE,
+)
 from tljax.state import TrainState
+from tljax.types import Balance
 
 
 class Interrupted(Exception):  # noqa: N818  (it is no error)
@@ -77,6 +85,7 @@ def run(
         _write_splits(job, workdir)
         network = {'preprocessing': preprocessing.to_fields(job.model.preprocessing)}
         report.write_json(workdir / NETWORK_FILE, {**network, 'weights': job.weights})
+        _write_findings(job, workdir)
         announce(job, show_model=show_model)
         checkpoints = checkpoint.Checkpoints(workdir / CHECKPOINTS)
         current = _resume_or_start(job, checkpoints)
@@ -90,6 +99,8 @@ def run(
                 with contextlib.suppress(Exception):  # it must not hide what went wrong before
                     opened.close()
             raise
+        finally:
+            _write_findings(job, workdir)
         records.close()
         checkpoints.close()
         report.write_json(workdir / RESULT_FILE, result)
@@ -122,6 +133,8 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
     content: dict[str, Any] = {'class_names': list(job.splits['train'].class_names)}
     for name, split in job.splits.items():
         content[name] = {'ids': split.ids.tolist(), 'labels': split.labels.tolist()}
+        if split.encoded is not None:
+            content[name]['files'] = [str(image) for image in split.encoded]
     path = workdir / SPLITS_FILE
     if not path.exists():
         report.write_json(path, content)
@@ -133,6 +146,14 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
             f'{workdir}: the data is not what this run began with (changed: {", ".join(changed)}); '
             'name another --workdir'
         )
+
+
+def _write_findings(job: Job, workdir: pathlib.Path) -> None:
+    """What the source passed over, and the bad files that were left out, with the reasons."""
+    findings = job.splits['train'].findings
+    if findings is not None:
+        content = {'notes': findings.notes, 'bad_files': dict(findings.bad)}
+        report.write_json(workdir / PASSED_OVER_FILE, content)
 
 
 def announce(job: Job, *, show_model: bool = True) -> None:
@@ -156,6 +177,11 @@ def announce(job: Job, *, show_model: bool = True) -> None:
     if show_model:
         sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
         print_(f'{sizes} images of {job.model.num_classes} classes.')
+        findings = job.splits['train'].findings
+        for note in findings.notes if findings else ():
+            print_(f'{note}.')
+        if findings and findings.bad:
+            print_(f'{len(findings.bad)} bad file(s) left out: {PASSED_OVER_FILE} in the workdir.')
     devices = f'{job.mesh.size} {jax.devices()[0].platform} device{"s" * (job.mesh.size > 1)}'
     print_(
         f'{job.steps} steps of {job.experiment.batch_size} images '
@@ -205,6 +231,7 @@ def _train(
         seed=experiment.seed,
         process=(jax.process_index(), jax.process_count()),
         threads=experiment.data_threads,
+        balanced=experiment.balance is Balance.SAMPLE,
     )
     batches = iter(stream)
     if current.data is not None:

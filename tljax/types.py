@@ -58,6 +58,7 @@ class Preprocessing:
     interpolation: Interpolation = Interpolation.BILINEAR
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    scaled_decoding: bool = False  # of large JPEGs: twice as fast, off by a few grey levels
 
     def problems(self) -> list[str]:
         """What `config.validate` reports."""
@@ -73,30 +74,71 @@ class Preprocessing:
         return found
 
 
+class Balance(enum.Enum):
+    """What is done about classes that are more frequent than others."""
+
+    NONE = 'none'
+    SAMPLE = 'sample'  # every class is shown as often, rare examples repeatedly
+    WEIGH = 'weigh'  # the loss of rare classes weighs more
+
+
+class BadFiles(enum.Enum):
+    """What becomes of a file that cannot be read as an image."""
+
+    ERROR = 'error'  # nothing starts; all of them are named
+    SKIP = 'skip'  # they are left out, counted and listed in the workdir
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Findings:
+    """What a source passed over; said at the start of a run and kept in its folder."""
+
+    policy: BadFiles = BadFiles.ERROR
+    notes: list[str] = dataclasses.field(default_factory=list)
+    bad: dict[str, str] = dataclasses.field(default_factory=dict)  # a file, and what is wrong
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """An image as it is stored: a file, or a record of a larger one; `str()` names it."""
+
+    def read(self) -> bytes:
+        """The encoded image."""
+        ...
+
+    def stamp(self) -> str:
+        """Where it is and in which version, without reading it; changes when the bytes do."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
     """One split of a data set, with random access.
 
     `load(i)` returns image i as [h, w, 3] uint8, of any size. `ids` are stable across subsets
-    and orders, so that randomness can follow an example.
+    and orders, so that randomness can follow an example. `encoded` are the same images as they
+    are stored, where they are not in memory anyway.
     """
 
     load: Callable[[int], np.ndarray]
     labels: np.ndarray  # [N] int32
     ids: np.ndarray  # [N] int64
     class_names: tuple[str, ...]
+    encoded: Sequence[Encoded] | None = None  # N of them
+    findings: Findings | None = None  # shared by the splits of a source
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> 'Examples':
         """The examples at `indices` [M], in that order."""
-        load = self.load
+        load, encoded = self.load, self.encoded
         return dataclasses.replace(
             self,
             load=lambda i: load(int(indices[i])),
             labels=self.labels[indices],
             ids=self.ids[indices],
+            encoded=None if encoded is None else [encoded[int(i)] for i in indices],
         )
 
 

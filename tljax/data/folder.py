@@ -1,98 +1,168 @@
-"""A folder of images: `DIR/{train,test}/<class>/*`, and `DIR/val` where there is one."""
+"""A folder of images: `DIR/<class>/*`, or `DIR/{train,val,test}/<class>/*`."""
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tljax.data import decode
-from tljax.types import Examples, InputError
+from tljax.data import files, subsets
+from tljax.data.files import FolderError, Listed, Walk
+from tljax.types import BadFiles, Examples, Findings
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
 SPLITS = ('train', 'val', 'test')
-
-
-class FolderError(InputError):
-    """A folder that is not a data set; the message lists what is wrong with it."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Folder:
-    """Images in one folder per class, under one folder per split.
+    """Images in one folder per class, in one folder per split or without.
 
-    Classes are the folders under `train`, in alphabetical order; files and folders whose names
-    begin with a dot are passed over. Nothing is ever written there.
+    Classes are the folders under `train`, in alphabetical order. Without a folder `train`, `val`
+    or `test`, the folders of `path` are the classes and the test split is drawn, class by class.
+    Files and folders whose names begin with a dot are passed over. Nothing is ever written there.
     """
 
     path: str
+    bad_files: BadFiles = BadFiles.ERROR
+    test_fraction: float = 0.2  # of each class, where the folder is not split
+    split_seed: int = 0  # of that draw
+    least_px: int = files.LEAST_PX  # of each side of an image
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return problems_of(self.test_fraction, self.split_seed, self.least_px)
 
     def splits(self) -> Mapping[str, Examples]:
         """`train`, `test` and, where its folder exists, `val`.
 
         Raises:
-            FolderError: a split or a class is missing or empty, or a class stands in another
-                split only; all of it in one message.
+            FolderError: a split or a class is missing or empty, a class stands in another split
+                only, or files are bad; all of it in one message.
         """
-        root = pathlib.Path(self.path).expanduser()
-        there = {name for name in SPLITS if (root / name).is_dir()}
-        listed = sorted(p.name for p in root.iterdir()) if root.is_dir() else 'no such folder'
-        missing = [name for name in ('train', 'test') if name not in there]
-        problems = [f'missing {missing}, found {listed}'] if missing else []
-        if 'train' not in there:
-            raise FolderError(
-                f'{root}: wanted train/<class>/* and test/<class>/* in it; {problems[0]}'
-            )
-        classes = _folders(root / 'train')
-        result, first_id = {}, 0
-        for split in SPLITS:
-            if split in there:
-                files, found = _list_split(root / split, classes)
-                problems += found
-                result[split] = _examples(files, classes, first_id)
-                first_id += len(files)
-        if problems:
-            raise FolderError(f'{root}:\n  ' + '\n  '.join(problems))
-        return result
+        listed, classes, notes = listing(self.path)
+        paths = [path for split in listed.values() for path, _ in split]
+        findings = Findings(
+            policy=self.bad_files, notes=notes, bad=files.look_at_all(paths, self.least_px)
+        )
+        if 'train' not in listed:
+            listed = drawn(listed[''], self.test_fraction, self.split_seed)
+        return files.examples(listed, classes, findings)
 
 
-def _folders(path: pathlib.Path) -> list[str]:
-    return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith('.'))
+def problems_of(test_fraction: float, split_seed: int, least_px: int) -> list[str]:
+    """What `validate` reports of a source of files."""
+    found = []
+    if not 0 < test_fraction < 1:
+        found.append(f'test_fraction is {test_fraction}, wanted 0 < x < 1')
+    if split_seed < 0:
+        found.append(f'split_seed is {split_seed}, wanted at least 0')
+    if least_px < 1:
+        found.append(f'least_px is {least_px}, wanted more than 0')
+    return found
+
+
+def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, list[Listed]]:
+    """`train` and `test` of files that are not split, class by class.
+
+    Raises:
+        FolderError: a class has a single file, or one of the splits would be empty.
+    """
+    labels = np.asarray([label for _, label in everything])
+    train, test = subsets.carve(labels, fraction, seed)
+    if not len(test):
+        raise FolderError(
+            f'{len(everything)} files in {len(set(labels.tolist()))} classes are too few for a '
+            f'test split of {fraction} of each class'
+        )
+    return {
+        'train': [everything[i] for i in train],
+        'test': [everything[i] for i in test],
+    }
+
+
+def listing(
+    path: str, wanted: Sequence[str] = ('train', 'test')
+) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
+    """The files of each split, the classes, and notes; one split named '' where there is none.
+
+    Args:
+        path: the folder.
+        wanted: the splits without which it is refused, if it has any.
+
+    Raises:
+        FolderError: as for `Folder.splits`, but for bad files.
+    """
+    root = pathlib.Path(path).expanduser()
+    if not root.is_dir():
+        found = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
+        raise FolderError(f'{root}: wanted a folder of images; found {found}')
+    walk = Walk()
+    folders = walk.folders(root)
+    if set(folders) & set(SPLITS):
+        listed, classes, problems = _split_listing(root, folders, walk, wanted)
+    else:
+        classes = folders
+        found, problems = _list_split(root, classes, walk, wanted_all=True)
+        listed = {'': found}
+        problems += _one_level(root, classes)
+    problems += [
+        f'{root}: the name of the class {name} is not UTF-8: rename the folder'
+        for name in classes
+        if not files.is_utf8(name)
+    ]
+    if problems:
+        raise FolderError(f'{root}:\n  ' + '\n  '.join(map(files.printable, problems)))
+    return listed, classes, walk.notes()
+
+
+def _split_listing(
+    root: pathlib.Path, folders: list[str], walk: Walk, wanted: Sequence[str]
+) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
+    """The files of each split, the classes, and what is wrong with them."""
+    missing = [name for name in wanted if name not in folders]
+    problems = [f'missing {missing}, found {folders}'] if missing else []
+    if 'train' not in folders:
+        there = 'train/<class>/* and test/<class>/* in it'
+        raise FolderError(f'{root}: wanted {there}; {problems[0]}')
+    classes = walk.folders(root / 'train')
+    listed = {}
+    for split in SPLITS:
+        if split in folders:
+            found = _list_split(root / split, classes, walk, wanted_all=split == 'train')
+            listed[split] = found[0]
+            problems += found[1]
+    return listed, classes, problems
 
 
 def _list_split(
-    folder: pathlib.Path, classes: list[str]
-) -> tuple[list[tuple[pathlib.Path, int]], list[str]]:
+    folder: pathlib.Path, classes: list[str], walk: Walk, *, wanted_all: bool
+) -> tuple[list[Listed], list[str]]:
     """The files of a split with their labels, and what is wrong with it."""
     problems = [
         f'{folder / name}: class {name!r} has no folder under train'
-        for name in _folders(folder)
+        for name in walk.folders(folder)
         if name not in classes
     ]
     if not classes:
-        problems.append(f'{folder}: no folder of a class in it')
-    files = []
+        problems.append(f'{folder}: no folder of a class in it, wanted {folder}/<class>/*')
+    listed: list[Listed] = []
     for label, name in enumerate(classes):
-        paths = sorted(
-            path
-            for path in (folder / name).rglob('*')
-            if path.suffix.lower() in SUFFIXES
-            and not any(part.startswith('.') for part in path.relative_to(folder).parts)
-            and not path.is_dir()
-        )
-        if not paths and folder.name == 'train':
-            problems.append(f'{folder / name}: no image in it ({", ".join(SUFFIXES)})')
-        files += [(path, label) for path in paths]
-    if not files and classes and folder.name != 'train':
+        there = (folder / name).is_dir()
+        paths = walk.images(folder / name) if there else []
+        if not paths and wanted_all:
+            problems.append(f'{folder / name}: no image in it ({", ".join(files.SUFFIXES)})')
+        listed += [(path, label) for path in paths]
+    if not listed and classes and not wanted_all:
         problems.append(f'{folder}: no image in it')
-    return files, problems
+    return listed, problems
 
 
-def _examples(files: list[tuple[pathlib.Path, int]], classes: list[str], first_id: int) -> Examples:
-    paths = [path for path, _ in files]
-    return Examples(
-        load=lambda i: decode.read_image(paths[i]),
-        labels=np.asarray([label for _, label in files], np.int32),
-        ids=first_id + np.arange(len(files)),
-        class_names=tuple(classes),
-    )
+def _one_level(root: pathlib.Path, classes: list[str]) -> list[str]:
+    """What is wrong with a folder whose images have no class, or one."""
+    loose = [p.name for p in root.iterdir() if p.suffix.lower() in files.SUFFIXES and p.is_file()]
+    if loose and not classes:
+        wanted = f'wanted {root}/<class>/*, or a Manifest'
+        return [f'{root}: {len(loose)} image(s) lie in it, in no folder of a class; {wanted}']
+    if len(classes) == 1:
+        return [f'{root}: one folder, {classes[0]!r}; wanted two classes or more, a folder each']
+    return []

@@ -8,7 +8,7 @@ import grain
 import numpy as np
 
 from tljax.data import decode
-from tljax.types import Batch, Examples, Preprocessing
+from tljax.types import BadFiles, Batch, Examples, Preprocessing
 
 
 def train_batches(
@@ -20,6 +20,7 @@ def train_batches(
     seed: int,
     process: tuple[int, int] = (0, 1),
     threads: int = 4,
+    balanced: bool = False,
 ) -> grain.IterDataset:
     """Shuffled epochs end to end, cut into full batches.
 
@@ -35,6 +36,7 @@ def train_batches(
         seed: of the shuffling.
         process: this process's index and their number.
         threads: that read ahead; 0 reads when asked.
+        balanced: shows every class as often; an epoch is as long as before.
 
     Returns:
         A grain data set whose iterator has `get_state` and `set_state`.
@@ -46,7 +48,8 @@ def train_batches(
 
     @functools.lru_cache(maxsize=4)
     def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch]).permutation(count)
+        rng = np.random.default_rng([seed, epoch])
+        return balanced_order(examples.labels, rng) if balanced else rng.permutation(count)
 
     def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, own)
@@ -57,6 +60,22 @@ def train_batches(
     batches = positions.map(load).batch(own)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
     return batches.to_iter_dataset(options)
+
+
+def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many indices as there are labels, every class as often as the others, in random order.
+
+    Of a rare class every example is shown before any of them is again; of a frequent one some are
+    left out. Where the classes do not divide the examples, some classes have one more.
+    """
+    present = rng.permutation(np.unique(labels))
+    chosen = []
+    for place, label in enumerate(present):
+        members = np.flatnonzero(labels == label)
+        wanted = len(labels) // len(present) + (place < len(labels) % len(present))
+        rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
+        chosen.append(np.concatenate(rounds)[:wanted])
+    return rng.permutation(np.concatenate(chosen))
 
 
 def eval_batches(
@@ -80,7 +99,7 @@ def eval_batches(
         example = step * batch_size + index * own + row
         real = example < len(examples)
         loaded = _example(examples, preprocessing, example if real else 0)
-        return {**loaded, 'mask': np.bool_(real)}
+        return {**loaded, 'mask': loaded['mask'] & real}
 
     batches = grain.MapDataset.range(count * own).map(load).batch(own)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
@@ -88,10 +107,19 @@ def eval_batches(
 
 
 def _example(examples: Examples, preprocessing: Preprocessing, index: int) -> dict[str, Any]:
-    """One row of a batch."""
+    """One row of a batch; masked, if its image turns out bad and such are to be left out."""
+    side = preprocessing.resize_px
+    try:
+        image = decode.to_canvas(examples.load(int(index)), preprocessing)
+    except decode.ImageError as error:
+        findings = examples.findings
+        if findings is None or findings.policy is not BadFiles.SKIP or not examples.encoded:
+            raise
+        findings.bad[str(examples.encoded[int(index)])] = str(error)
+        image = None
     return {
-        'image': decode.to_canvas(examples.load(int(index)), preprocessing),
+        'image': np.zeros((side, side, 3), np.uint8) if image is None else image,
         'label': np.int32(examples.labels[index]),
         'id': np.int64(examples.ids[index]),
-        'mask': np.True_,
+        'mask': np.bool_(image is not None),
     }

@@ -1,0 +1,149 @@
+"""Images in arrays."""
+
+import numpy as np
+import pytest
+
+from tljax.data import arrays
+from tljax.data.arrays import Arrays, ArraysError, InMemory
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (12, 5, 4, 3), np.uint8)
+LABELS = np.arange(12) % 3
+
+
+def content(**changes):
+    usual = {
+        'train_images': IMAGES[:9],
+        'train_labels': LABELS[:9],
+        'test_images': IMAGES[9:],
+        'test_labels': LABELS[9:],
+    }
+    return {name: value for name, value in {**usual, **changes}.items() if value is not None}
+
+
+def saved(folder, values, **options):
+    np.savez(folder / 'arrays.npz', **values)
+    return Arrays(path=str(folder / 'arrays.npz'), **options)
+
+
+def refusal(folder, **changes):
+    with pytest.raises(ArraysError) as caught:
+        saved(folder, content(**changes)).splits()
+    return str(caught.value)
+
+
+def loaded(split):
+    return np.stack([split.load(i) for i in range(len(split))])
+
+
+def test_images_and_labels_are_those_of_the_file(tmp_path):
+    splits = saved(tmp_path, content(val_images=IMAGES[:2], val_labels=LABELS[:2])).splits()
+    assert list(splits) == ['train', 'val', 'test']
+    np.testing.assert_array_equal(loaded(splits['train']), IMAGES[:9])
+    np.testing.assert_array_equal(splits['test'].labels, LABELS[9:])
+    assert splits['train'].class_names == ('0', '1', '2')
+
+
+def test_classes_may_be_named(tmp_path):
+    names = np.array(['ape', 'bee', 'cat'])
+    assert saved(tmp_path, content(class_names=names)).splits()['test'].class_names == tuple(names)
+
+
+def test_without_splits_a_share_of_each_class_is_the_test_split(tmp_path):
+    values = {'images': IMAGES, 'labels': LABELS}
+    splits = saved(tmp_path, values, test_fraction=0.25).splits()
+    assert np.bincount(splits['test'].labels).tolist() == [1, 1, 1]
+    both = np.concatenate([loaded(splits['train']), loaded(splits['test'])])
+    assert {image.tobytes() for image in both} == {image.tobytes() for image in IMAGES}
+
+
+GRAY = np.array([[[0, 51], [102, 255]]] * 9, np.uint8)
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        GRAY,
+        GRAY[..., None],
+        GRAY.astype(np.uint16) * 257,
+        (GRAY / 255).astype(np.float32),
+        GRAY.astype(np.float64),
+        GRAY.astype(np.float16),
+    ],
+    ids=['uint8', 'one channel', 'uint16', 'to 1', 'to 255', 'float16'],
+)
+def test_gray_of_any_depth_is_seen_in_8_bits(given, tmp_path):
+    splits = saved(tmp_path, content(train_images=given, test_images=given[:3])).splits()
+    wanted = np.repeat(GRAY[..., None], 3, -1)
+    np.testing.assert_array_equal(loaded(splits['train']), wanted)
+    assert splits['train'].load(0).dtype == np.uint8
+
+
+def test_a_dark_split_is_scaled_like_the_others(tmp_path):
+    """Floats up to 1 in `test` are of 255, where `train` goes up to 255."""
+    values = content(
+        train_images=GRAY.astype(np.float32), test_images=np.ones((3, 2, 2), np.float32)
+    )
+    assert loaded(saved(tmp_path, values).splits()['test']).max() == 1
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'test_images': None}, "missing ['test_images'], found"),
+        ({'train_images': IMAGES}, 'train_labels is int64 (9,), wanted (12,) integers'),
+        ({'train_labels': LABELS[:9] / 2}, 'train_labels is float64 (9,), wanted (9,) integers'),
+        ({'train_labels': LABELS[:9] - 1}, 'train_labels has -1, wanted 0 or more'),
+        ({'train_images': IMAGES[:9, 0, 0]}, 'train_images is (9, 3), wanted [N, h, w]'),
+        ({'train_images': IMAGES[:9].astype(int)}, 'train_images is int64, wanted uint8'),
+        ({'train_images': IMAGES[:9] - 128.5}, 'wanted [0, 1] or [0, 255]'),
+        ({'train_images': IMAGES[:9] * np.nan}, 'train_images is in [nan, nan]'),
+        ({'test_labels': LABELS[9:] + 1}, 'no example of the classes [3]'),
+        ({'class_names': np.array(['a', 'b'])}, 'class_names has 2 names, labels go up to 2'),
+        ({'val_images': IMAGES}, 'val_labels is missing'),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(changes, said, tmp_path):
+    assert said in refusal(tmp_path, **changes)
+
+
+def test_problems_of_arrays_are_all_in_one_message(tmp_path):
+    error = refusal(tmp_path, train_labels=LABELS[:9] - 1, test_images=IMAGES[9:].astype(int))
+    assert 'train_labels' in error
+    assert 'test_images' in error
+
+
+def test_nothing_in_a_file_is_unpickled(tmp_path):
+    objects = np.array([{}] * 9, object)
+    with pytest.raises(ArraysError, match='Object arrays cannot be loaded'):
+        saved(tmp_path, content(train_labels=objects)).splits()
+
+
+@pytest.mark.parametrize('bytes_', [None, b'', b'no zip file'])
+def test_a_file_that_cannot_be_read_is_named(bytes_, tmp_path):
+    path = tmp_path / 'arrays.npz'
+    if bytes_ is not None:
+        path.write_bytes(bytes_)
+    with pytest.raises(ArraysError, match=str(path)):
+        Arrays(path=str(path)).splits()
+
+
+def test_arrays_in_memory_are_a_source():
+    source = arrays.keep(train=(IMAGES[:9], LABELS[:9]), test=(IMAGES[9:], LABELS[9:]))
+    splits = InMemory(digest=source.digest).splits()
+    np.testing.assert_array_equal(loaded(splits['train']), IMAGES[:9])
+    np.testing.assert_array_equal(loaded(splits['test']), IMAGES[9:])
+
+
+def test_the_digest_of_arrays_follows_their_content():
+    def digest(images):
+        return arrays.keep(train=(images, LABELS), test=(images, LABELS)).digest
+
+    changed = IMAGES.copy()
+    changed[3, 1, 2, 0] ^= 1
+    assert digest(IMAGES) == digest(IMAGES.copy()) != digest(changed)
+
+
+def test_arrays_that_are_not_in_memory_are_asked_for():
+    with pytest.raises(ArraysError, match=r'give the same ones to tljax\.data\.arrays\.keep'):
+        InMemory(digest='of another process').splits()

@@ -1,0 +1,192 @@
+"""Images in arrays: an `.npz` file, or memory."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tljax.data import subsets
+from tljax.types import Examples, InputError
+
+SPLITS = ('train', 'val', 'test')
+_KEPT: dict[str, dict[str, Any]] = {}  # what `keep` was given, by its digest
+
+
+class ArraysError(InputError):
+    """Arrays that are no data set; the message lists what is wrong with them."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Arrays:
+    """An `.npz` file with `train_images`, `train_labels`, `test_images`, `test_labels`.
+
+    `val_images` and `val_labels` may be there, and `class_names`. Of `images` and `labels` alone
+    the test split is drawn, class by class. Images are [N, h, w] or [N, h, w, 1 or 3]: uint8,
+    uint16, or floating-point in [0, 1] or in [0, 255]; labels are integers from 0.
+    """
+
+    path: str
+    test_fraction: float = 0.2  # of each class, where the file has no splits
+    split_seed: int = 0  # of that draw
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        fine = 0 < self.test_fraction < 1
+        found = [] if fine else [f'test_fraction is {self.test_fraction}, wanted 0 < x < 1']
+        if self.split_seed < 0:
+            found.append(f'split_seed is {self.split_seed}, wanted at least 0')
+        return found
+
+    def splits(self) -> Mapping[str, Examples]:
+        """`train`, `test` and, where the file has it, `val`.
+
+        Raises:
+            ArraysError: the file cannot be read, or its arrays do not fit together.
+        """
+        path = pathlib.Path(self.path).expanduser()
+        try:
+            with np.load(path) as file:  # never unpickles
+                content = dict(file)
+        except Exception as error:  # readers of damaged files raise nearly anything
+            raise ArraysError(f'{path}: not a readable .npz file: {error}') from error
+        if 'images' in content and 'labels' in content:
+            content = _drawn(content, self.test_fraction, self.split_seed)
+        return _examples(content, str(path))
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class InMemory:
+    """Arrays of this process, which `keep` was given; the digest names them in a run's record."""
+
+    digest: str
+
+    def splits(self) -> Mapping[str, Examples]:
+        """`train`, `test` and, where it was given, `val`.
+
+        Raises:
+            ArraysError: this process was not given the arrays of that digest.
+        """
+        if self.digest not in _KEPT:
+            raise ArraysError(
+                f'no arrays of digest {self.digest} are in memory, found {sorted(_KEPT)}: '
+                'give the same ones to tljax.data.arrays.keep first'
+            )
+        return _examples(_KEPT[self.digest], 'arrays in memory')
+
+
+def keep(
+    *,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    val: tuple[np.ndarray, np.ndarray] | None = None,
+    class_names: Sequence[str] = (),
+) -> InMemory:
+    """A source of arrays in memory, for as long as the process lives.
+
+    Args:
+        train: images and labels, as in `Arrays`.
+        test: likewise.
+        val: likewise; None to have it carved out of `train`.
+        class_names: in the order of the labels; their numbers by default.
+    """
+    content: dict[str, Any] = {'class_names': np.asarray(class_names, str)}
+    for name, split in (('train', train), ('val', val), ('test', test)):
+        if split is not None:
+            content[f'{name}_images'], content[f'{name}_labels'] = map(np.asarray, split)
+    digest = hashlib.sha256()
+    for name, value in content.items():
+        digest.update(f'{name} {value.shape} {value.dtype}'.encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    _KEPT[digest.hexdigest()] = content
+    return InMemory(digest=digest.hexdigest())
+
+
+def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
+    images, labels = content.pop('images'), content.pop('labels')
+    if labels.ndim != 1 or len(images) != len(labels):
+        raise ArraysError(f'images are {images.shape} and labels {labels.shape}, wanted N of both')
+    for name, part in zip(('train', 'test'), subsets.carve(labels, fraction, seed), strict=True):
+        content[f'{name}_images'], content[f'{name}_labels'] = images[part], labels[part]
+    return content
+
+
+def _examples(content: Mapping[str, Any], where: str) -> dict[str, Examples]:
+    """The splits of checked arrays."""
+    there = [name for name in SPLITS if f'{name}_images' in content]
+    wanted = [f'{name}_{kind}' for name in ('train', 'test') for kind in ('images', 'labels')]
+    missing = [name for name in wanted if name not in content]
+    if missing:
+        raise ArraysError(f'{where}: missing {missing}, found {sorted(content)}')
+    problems = [line for name in there for line in _problems(content, name)]
+    names = _names(content)
+    if not problems:
+        top = max(int(content[f'{name}_labels'].max()) for name in there)
+        absent = sorted(set(range(top + 1)) - set(content['train_labels'].tolist()))
+        if absent:
+            problems.append(f'train_labels has no example of the classes {absent[:20]}')
+        if len(names) <= top:
+            problems.append(f'class_names has {len(names)} names, labels go up to {top}')
+    if problems:
+        raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
+    result, first_id = {}, 0
+    for name in there:
+        result[name] = _split(content, name, names, first_id)
+        first_id += len(result[name])
+    return result
+
+
+def _names(content: Mapping[str, Any]) -> tuple[str, ...]:
+    given = content.get('class_names', ())
+    if len(given):
+        return tuple(str(name) for name in given)
+    labels = content['train_labels']
+    return tuple(str(i) for i in range(int(labels.max()) + 1)) if labels.size else ()
+
+
+def _problems(content: Mapping[str, Any], name: str) -> list[str]:
+    images, labels = content[f'{name}_images'], content.get(f'{name}_labels')
+    if labels is None:
+        return [f'{name}_labels is missing']
+    found = []
+    if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or not images.size:
+        found.append(f'{name}_images is {images.shape}, wanted [N, h, w] or [N, h, w, 1 or 3]')
+    floating = images.dtype.kind == 'f'
+    if images.dtype.name not in ('uint8', 'uint16') and not floating:
+        found.append(f'{name}_images is {images.dtype}, wanted uint8, uint16 or floating-point')
+    elif floating and images.size:
+        low, high = images.min(), images.max()
+        if not 0 <= low <= high <= 255:
+            found.append(f'{name}_images is in [{low}, {high}], wanted [0, 1] or [0, 255]')
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in 'iu':
+        found.append(
+            f'{name}_labels is {labels.dtype} {labels.shape}, wanted {images.shape[:1]} integers'
+        )
+    elif labels.size and labels.min() < 0:
+        found.append(f'{name}_labels has {labels.min()}, wanted 0 or more')
+    return found
+
+
+def _split(
+    content: Mapping[str, Any], name: str, class_names: tuple[str, ...], first_id: int
+) -> Examples:
+    images = content[f'{name}_images']
+    top = {'uint8': 255.0, 'uint16': 65535.0}.get(images.dtype.name)
+    if top is None:  # of all splits together, so that they are scaled alike
+        largest = max(
+            float(content[f'{n}_images'].max()) for n in SPLITS if f'{n}_images' in content
+        )
+        top = 1.0 if largest <= 1 else 255.0
+
+    def load(index: int) -> np.ndarray:
+        image = images[index]
+        if images.dtype != np.uint8:
+            image = np.round(image * (255.0 / top)).astype(np.uint8)
+        image = image.reshape(*image.shape[:2], -1)
+        return np.broadcast_to(image, (*image.shape[:2], 3))
+
+    labels = content[f'{name}_labels'].astype(np.int32)
+    ids = first_id + np.arange(len(labels))
+    return Examples(load=load, labels=labels, ids=ids, class_names=class_names)

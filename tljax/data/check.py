@@ -1,0 +1,172 @@
+"""A thorough look at image files: damage, counts, duplicates, and a sheet of samples."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import scipy.fft
+from PIL import Image, ImageDraw, ImageFont
+
+from tljax.data import decode, files
+from tljax.data.files import Listed
+from tljax.types import Preprocessing
+
+THUMB_PX = 96
+NEAR_BITS = 6  # of 64 that differ at the most between near-duplicates
+NEAR_LEVELS = 8.0  # mean difference of their small gray images at the most
+GRAY_PX = 32
+FLAT_LEVELS = 2.0  # standard deviation below which an image has nothing to be told by
+BANDS = 8  # two hashes that differ in 6 of 64 bits agree in at least two of eight bytes
+CAPTION_PX, SHEET_COLUMNS, SHEET_ROWS = 16, 10, 40
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What is kept of a file that was looked at."""
+
+    path: pathlib.Path
+    split: str
+    label: int
+    problem: str | None = None
+    suffix_note: str | None = None  # it is readable but not of the format that it is named for
+    sha256: str = ''
+    hash: int | None = None  # None for an image with nothing in it
+    gray: np.ndarray | None = None  # [16, 16] uint8
+
+    def __str__(self) -> str:
+        return files.printable(self.path)
+
+
+def look_closely(listed: Mapping[str, Sequence[Listed]], least_px: int) -> Iterator[Seen]:
+    """Reads and decodes every file whole, in order.
+
+    Args:
+        listed: the files of each split with their labels.
+        least_px: what each side has at least.
+    """
+    jobs = [(path, split, label) for split, part in listed.items() for path, label in part]
+    with ThreadPoolExecutor(files.THREADS) as threads:
+        yield from threads.map(lambda job: _look(job[0], job[1], job[2], least_px), jobs)
+
+
+def _look(path: pathlib.Path, split: str, label: int, least_px: int) -> Seen:
+    seen = Seen(path=path, split=split, label=label)
+    problem = files.look(path, least_px)
+    if problem is not None:
+        return dataclasses.replace(seen, problem=problem)
+    try:
+        data = path.read_bytes()
+        image = decode.decode(data, path)
+    except (decode.ImageError, OSError) as error:
+        return dataclasses.replace(seen, problem=files.reason(path, error))
+    if (damage := decode.jpeg_damage(data)) is not None:
+        return dataclasses.replace(seen, problem=damage)
+    gray = np.asarray(
+        Image.fromarray(image).convert('L').resize((GRAY_PX, GRAY_PX), Image.Resampling.BOX),
+        np.float32,
+    )
+    return dataclasses.replace(
+        seen,
+        suffix_note=_suffix_note(path, data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        hash=perceptual_hash(gray),
+        gray=gray.reshape(16, 2, 16, 2).mean((1, 3)).astype(np.uint8),
+    )
+
+
+def _suffix_note(path: pathlib.Path, data: bytes) -> str | None:
+    kinds = {'jpg': 'JPEG', 'jpeg': 'JPEG', 'tif': 'TIFF'}
+    suffix = path.suffix.lower().removeprefix('.')
+    named = kinds.get(suffix, suffix.upper())
+    found = decode.format_of(data)
+    found = 'JPEG' if found == 'MPO' else found
+    return None if found == named else f'named {path.suffix} but a {found}'
+
+
+def perceptual_hash(gray: np.ndarray) -> int | None:
+    """64 bits that stay nearly the same when an image is resized, recompressed or brightened.
+
+    Source: Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
+    section 3.2.1: the signs of the lowest frequencies of a cosine transform, about their median.
+
+    Args:
+        gray: [32, 32].
+
+    Returns:
+        The bits as an integer; None for an image that is of one level throughout.
+    """
+    if gray.std() < FLAT_LEVELS:
+        return None
+    low = np.asarray(scipy.fft.dctn(gray, norm='ortho'))[1:9, 1:9].ravel()
+    bits = low > np.median(low)
+    return int.from_bytes(np.packbits(bits).tobytes(), 'big')
+
+
+def exact_duplicates(seen: Sequence[Seen]) -> list[list[Seen]]:
+    """Groups of files of the same bytes."""
+    groups: dict[str, list[Seen]] = {}
+    for one in seen:
+        if one.sha256:
+            groups.setdefault(one.sha256, []).append(one)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def near_duplicates(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+    """Pairs of files in different splits that look alike and are not of the same bytes.
+
+    Candidates agree in one of eight bytes of their hashes at least, so that not all pairs need
+    be compared; those that differ in few bits are compared as small gray images.
+    """
+    known = [one for one in seen if one.hash is not None]
+    hashes = np.array([one.hash for one in known], np.uint64)
+    splits = np.unique([one.split for one in known], return_inverse=True)[1]
+    pairs: set[tuple[int, int]] = set()
+    for band in range(BANDS):
+        keys = (hashes >> np.uint64(8 * band)) & np.uint64(255)
+        for key in np.unique(keys):
+            pairs.update(_close(np.flatnonzero(keys == key), hashes, splits))
+    found = [(known[i], known[j]) for i, j in sorted(pairs)]
+    return [(a, b) for a, b in found if a.sha256 != b.sha256 and _look_alike(a, b)]
+
+
+def _close(
+    members: np.ndarray, hashes: np.ndarray, splits: np.ndarray
+) -> Iterator[tuple[int, int]]:
+    """Pairs of members of different splits whose hashes differ in few bits."""
+    for place, i in enumerate(members):
+        others = members[place + 1 :]
+        others = others[splits[others] != splits[i]]
+        near = np.bitwise_count(hashes[others] ^ hashes[i]) <= NEAR_BITS
+        yield from ((int(i), int(j)) for j in others[near])
+
+
+def _look_alike(a: Seen, b: Seen) -> bool:
+    """Whether two small gray images agree, but for brightness."""
+    grays = [np.asarray(x.gray, np.float32) for x in (a, b)]
+    one, other = (gray - gray.mean() for gray in grays)
+    return float(np.abs(one - other).mean()) < NEAR_LEVELS
+
+
+def contact_sheet(seen: Sequence[Seen], class_names: Sequence[str]) -> Image.Image:
+    """A picture with a row of samples for each class, spread evenly over its files."""
+    font = ImageFont.load_default(12)
+    rows = min(len(class_names), SHEET_ROWS)
+    height = THUMB_PX + CAPTION_PX + 4
+    sheet = Image.new('RGB', (SHEET_COLUMNS * (THUMB_PX + 2), rows * height), 'white')
+    draw = ImageDraw.Draw(sheet)
+    for row in range(rows):
+        mine = [one for one in seen if one.label == row and one.problem is None]
+        draw.text((2, row * height), f'{class_names[row]}: {len(mine)} images', 'black', font)
+        chosen = np.unique(np.linspace(0, len(mine) - 1, SHEET_COLUMNS).astype(int))
+        for column, index in enumerate(chosen if mine else ()):
+            place = (column * (THUMB_PX + 2), row * height + CAPTION_PX)
+            sheet.paste(_thumbnail(mine[index].path), place)
+    return sheet
+
+
+def _thumbnail(path: pathlib.Path) -> Image.Image:
+    wanted = Preprocessing(size_px=THUMB_PX, resize_px=THUMB_PX, scaled_decoding=True)
+    return Image.fromarray(decode.load_canvas(files.ImageFile(path), wanted))

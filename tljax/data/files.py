@@ -1,0 +1,228 @@
+"""Image files: finding them below a folder, looking at each before a run, and handing them out."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from tljax.data import decode
+from tljax.types import BadFiles, Examples, Findings, InputError
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
+LEAST_PX = 2  # of each side; a line of pixels or a single one is no picture of anything
+SHOWN = 100  # bad files that one message names
+THREADS = 8
+ENDS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82', 'GIF': b';'}
+
+Listed = tuple[pathlib.Path, int]  # a file and its label
+
+
+class FolderError(InputError):
+    """Files that are no data set; the message lists what is wrong with them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image that is a file of its own."""
+
+    path: pathlib.Path
+
+    def __str__(self) -> str:
+        return printable(self.path)
+
+    def read(self) -> bytes:
+        """The file's bytes."""
+        return self.path.read_bytes()
+
+    def stamp(self) -> str:
+        """Path, size and both times: that of a change of content cannot be set back."""
+        found = self.path.stat()
+        return f'{self.path.absolute()} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}'
+
+
+def printable(path: pathlib.Path | str) -> str:
+    r"""A path as text that can be printed and saved; bytes that are not UTF-8 as `\udc..`."""
+    return str(path).encode('utf-8', 'backslashreplace').decode()
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be saved as text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Walk:
+    """Finds the images below folders and notes what it passes over."""
+
+    def __init__(self) -> None:
+        self._passed: dict[str, dict[pathlib.Path, None]] = {}  # each path once, in order
+
+    def folders(self, path: pathlib.Path) -> list[str]:
+        """The names of the folders in a folder, sorted; hidden ones are passed over."""
+        folders = []
+        for entry in self._entries(path):
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.suffix.lower() in SUFFIXES:
+                self._pass('image(s) in no folder of a class', entry)
+        return folders
+
+    def images(self, folder: pathlib.Path) -> list[pathlib.Path]:
+        """The files with an image's suffix, at any depth and through links, sorted."""
+        return sorted(self._images(folder, (_identity(folder),)))
+
+    def _images(
+        self, folder: pathlib.Path, above: tuple[tuple[int, int], ...]
+    ) -> Iterator[pathlib.Path]:
+        for entry in self._entries(folder):
+            if entry.is_dir():
+                own = _identity(entry)
+                if own in above:
+                    self._pass('link(s) to a folder that they lie in', entry)
+                else:
+                    yield from self._images(entry, (*above, own))
+            elif entry.suffix.lower() in SUFFIXES:
+                yield entry
+            else:
+                self._pass('file(s) without the suffix of an image', entry)
+
+    def _entries(self, folder: pathlib.Path) -> list[pathlib.Path]:
+        shown = []
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith('.'):
+                self._pass('hidden file(s) and folder(s)', entry)
+            else:
+                shown.append(entry)
+        return shown
+
+    def _pass(self, kind: str, path: pathlib.Path) -> None:
+        self._passed.setdefault(kind, {})[path] = None
+
+    def notes(self) -> list[str]:
+        """A line for each kind of thing that was passed over."""
+        return [
+            f'{len(paths)} {kind} passed over, such as {printable(next(iter(paths)))}'
+            for kind, paths in self._passed.items()
+        ]
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def look(path: pathlib.Path, least_px: int = LEAST_PX) -> str | None:
+    """What is wrong with an image file, found by reading its beginning and its end.
+
+    A file that does not end as its format does is decoded, to be sure. Damage in the middle is
+    not found: that takes `python -m tljax.data`.
+
+    Args:
+        path: the file.
+        least_px: what each side has at least.
+
+    Returns:
+        The reason in a line; None where nothing is wrong.
+    """
+    if not is_utf8(str(path)):
+        return 'its name is not UTF-8: rename it'
+    if path.is_symlink() and not path.exists():
+        return f'a link to {path.readlink()}, which is not there'
+    try:
+        with path.open('rb') as file, Image.open(file) as image:
+            limit = Image.MAX_IMAGE_PIXELS or float('inf')
+            if min(image.size) < least_px or image.width * image.height > limit:
+                wanted = f'sides of at least {least_px} px and at most {limit} pixels'
+                return f'{image.width} x {image.height} px, wanted {wanted}'
+            if _ends_well(image.format, file):
+                return None
+        decode.read_image(path)
+    except Exception as error:  # readers of damaged files raise nearly anything
+        return reason(path, error)
+    return None
+
+
+def _ends_well(kind: str | None, file: BinaryIO) -> bool:
+    """Whether the end of a file is that of its format; no, where that cannot be told quickly."""
+    size = os.fstat(file.fileno()).st_size
+    if kind == 'WEBP':  # RIFF begins with the length of what follows its first 8 bytes
+        file.seek(4)
+        return int.from_bytes(file.read(4), 'little') + 8 <= size
+    file.seek(max(0, size - 16))
+    return kind in ENDS and file.read().rstrip(b'\0\r\n ').endswith(ENDS[kind])
+
+
+def reason(path: pathlib.Path, error: Exception) -> str:
+    """What is wrong with a file, in a line that does not repeat its name."""
+    if not isinstance(error, OSError) or error.errno is None:
+        try:
+            decode.read_image(path)  # its messages say more than Pillow's
+        except decode.ImageError as better:
+            error = better
+    return str(error).removeprefix(f'{path}: not a readable image: ').replace(f": '{path}'", '')
+
+
+def look_at_all(paths: Sequence[pathlib.Path], least_px: int = LEAST_PX) -> dict[str, str]:
+    """The bad ones among files, each with its reason."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        reasons = threads.map(lambda path: look(path, least_px), paths)
+        pairs = zip(paths, reasons, strict=True)
+        return {printable(path): reason for path, reason in pairs if reason}
+
+
+def examples(
+    listed: Mapping[str, Sequence[Listed]], class_names: Sequence[str], findings: Findings
+) -> dict[str, Examples]:
+    """The splits of a data set of files, without the bad ones.
+
+    Ids number all files, so that they stay when a bad one is left out.
+
+    Args:
+        listed: the files of each split with their labels.
+        class_names: in the order of the labels.
+        findings: of the look at all of them.
+
+    Raises:
+        FolderError: a file is bad and the policy is `error`, or a class has no other in `train`.
+    """
+    if findings.bad and findings.policy is BadFiles.ERROR:
+        raise FolderError(bad_files_message(findings.bad))
+    result, first_id = {}, 0
+    for split, files in listed.items():
+        good = [i for i, (path, _) in enumerate(files) if printable(path) not in findings.bad]
+        encoded = [ImageFile(files[i][0]) for i in good]
+        result[split] = Examples(
+            load=decode.loader(encoded),
+            labels=np.asarray([files[i][1] for i in good], np.int32),
+            ids=first_id + np.asarray(good, np.int64),
+            class_names=tuple(class_names),
+            encoded=encoded,
+            findings=findings,
+        )
+        first_id += len(files)
+    left = set(result['train'].labels.tolist())
+    empty = [name for label, name in enumerate(class_names) if label not in left]
+    if empty:
+        bad = bad_files_message(findings.bad)
+        raise FolderError(f'no good image is left in train of the classes {empty}\n{bad}')
+    return result
+
+
+def bad_files_message(bad: Mapping[str, str]) -> str:
+    """Every bad file and its reason, a line each."""
+    lines = [f'{path}: {reason}' for path, reason in bad.items()]
+    if len(lines) > SHOWN:
+        more = f'and {len(lines) - SHOWN} more: python -m tljax.data DIR lists all'
+        lines = [*lines[:SHOWN], more]
+    return (
+        f'{len(bad)} file(s) cannot be used; repair or remove them, or leave them out with '
+        '--config.data.bad_files=skip:\n  ' + '\n  '.join(lines)
+    )
