@@ -165,7 +165,10 @@ def _problem(path: pathlib.Path, name: str, digest: str) -> str | None:
     """Why a whole file is not the one that was meant."""
     problem, promised = refusal(path), SUM_IN_NAME.search(name)
     if problem is None and promised and not digest.startswith(promised[1].lower()):
-        return f'its SHA-256 is {digest}, its name promises {promised[1]}'
+        return (
+            f'its SHA-256 is {digest}, its name promises {promised[1]} (if that is no sum, fetch '
+            'the file by hand and name its path)'
+        )
     return problem
 
 

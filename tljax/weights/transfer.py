@@ -40,6 +40,10 @@ class BrokenError(Exception):
     """An attempt that failed in a way that may pass."""
 
 
+class _ChangedError(BrokenError):
+    """The server has not what the part is a part of."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Address:
     """Where a file is.
@@ -102,7 +106,9 @@ def complete(address: Address, part: BinaryIO, version: pathlib.Path, progress: 
     while True:
         try:
             return _attempt(address, part, version, progress)
-        except BrokenError:
+        except BrokenError as error:
+            if isinstance(error, _ChangedError):
+                version.unlink()
             length = part.seek(0, os.SEEK_END)
             failures = 0 if length > longest else failures + 1
             longest = max(longest, length)
@@ -118,12 +124,12 @@ def _attempt(address: Address, part: BinaryIO, version: pathlib.Path, progress: 
     if have and have == known['size']:
         return
     with _ask(address, have, known) as answer:
-        if have and answer.status == 206 and _continues(answer, have, known):
+        if have and answer.status == 206:
+            if not _continues(answer, have, known):
+                raise _ChangedError('the file has changed meanwhile')
             return _copy(answer, part, have, known['size'], progress)
         version.unlink(missing_ok=True)  # before what it is of, or a kill would leave a false one
         part.truncate(0)
-        if have and answer.status == 206:
-            raise BrokenError('the server went on with another version of the file')
         size = _whole_size(address, answer)
         if validator := _validator(answer.headers):
             version.write_text(json.dumps({'validator': validator, 'size': size}))
@@ -210,6 +216,8 @@ def _ask(address: Address, have: int, known: dict[str, Any]) -> http.client.HTTP
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
+            if have and error.code == 416:  # the range begins behind the end
+                raise _ChangedError('the file has changed meanwhile') from error
         if _may_pass(error):
             raise BrokenError(_reason(error)) from error
         raise DownloadError(f'{address}: {_reason(error)}') from error
