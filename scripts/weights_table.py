@@ -13,7 +13,7 @@ HEADER = (
 
 def table() -> str:
     """A line for every file of torchvision's that is known, in Markdown."""
-    lines = list(HEADER)
+    lines: list[str] = [*HEADER]
     for name in sorted(published.names()):
         card = published.card(name)
         shown = card.preprocessing

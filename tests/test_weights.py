@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -78,6 +79,45 @@ def test_half_precision_is_widened(variables, tmp_path):
     half = {name: array.astype(np.float16) for name, array in foreign(variables).items()}
     found = weights.load(str(write(tmp_path / 'half.safetensors', half)), BACKBONE)
     assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {np.dtype(np.float32)}
+
+
+def test_bfloat16_is_widened(variables, tmp_path):
+    short = {n: a.astype(ml_dtypes.bfloat16) for n, a in foreign(variables).items()}
+    path = write(tmp_path / 'short.safetensors', short)
+    found = weights.load(str(path), BACKBONE)
+    kernel = found.params['stage1']['block1']['conv1']['kernel']
+    wanted = np.asarray(variables[0]['stage1']['block1']['conv1']['kernel'])
+    np.testing.assert_allclose(kernel, wanted, rtol=2**-8)
+
+
+def test_quantised_values_are_refused_and_not_taken_for_weights(variables, tmp_path):
+    state_dict = foreign(variables)
+    state_dict['linear.weight'] = state_dict['linear.weight'].astype(np.int8)
+    path = write(tmp_path / 'small.safetensors', state_dict)
+    with pytest.raises(InputError, match=r'head/linear/kernel \(int8\)'):
+        weights.load(str(path), BACKBONE)
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.', 'backbone.'])
+def test_an_npz_file_loads_whatever_prefix_all_its_names_carry(prefix, variables, tmp_path):
+    state_dict = {f'{prefix}{name}': array for name, array in foreign(variables).items()}
+    np.savez(tmp_path / 'net.npz', **state_dict)
+    found = weights.load(tmp_path / 'net.npz')
+    assert (found.origin.format, found.architecture.backbone) == ('npz', BACKBONE)
+    jax.tree.map(np.testing.assert_array_equal, (found.params, found.stats), variables)
+
+
+def test_an_npz_file_of_python_objects_is_refused_and_nothing_in_it_runs(tmp_path):
+    made = tmp_path / 'made'
+
+    class Payload:
+        def __reduce__(self):
+            return made.touch, ()
+
+    np.savez(tmp_path / 'net.npz', a=np.array([Payload()], dtype=object))
+    with pytest.raises(InputError, match=r'net\.npz'):
+        weights.load(tmp_path / 'net.npz')
+    assert not made.exists()
 
 
 def test_the_embedded_network_loads_and_knows_its_preprocessing():

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from tljax.types import InputError
@@ -25,6 +26,7 @@ DTYPES = {
     'FloatStorage': np.float32,
     'DoubleStorage': np.float64,
     'HalfStorage': np.float16,
+    'BFloat16Storage': ml_dtypes.bfloat16,
     'LongStorage': np.int64,
     'IntStorage': np.int32,
     'ShortStorage': np.int16,

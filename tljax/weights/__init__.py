@@ -15,23 +15,45 @@ Downloads are kept in the cache folder (`TLJAX_CACHE`, else `~/.cache/tljax`); w
 """
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
-from tljax import config, port, preprocessing, runs, tree, version
-from tljax import model as models
-from tljax.model import Model
-from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
+from tljax import port, preprocessing, runs, tree
+from tljax.types import Backbone, InputError
 from tljax.weights import download, files, hub, published, recognise
+from tljax.weights.pretrained import (
+    Architecture,
+    Opened,
+    Origin,
+    Pretrained,
+    architecture_from,
+    architecture_text,
+    metadata,
+    save,
+)
 from tljax.weights.recognise import Recognised
+
+__all__ = [
+    'Architecture',
+    'Opened',
+    'Origin',
+    'Pretrained',
+    'Weights',
+    'WeightsError',
+    'architecture_text',
+    'load',
+    'locate',
+    'metadata',
+    'open_',
+    'recognised',
+    'save',
+    'translate',
+]
 
 EMBEDDED = pathlib.Path(__file__).parents[1] / 'embedded'
 
@@ -40,98 +62,6 @@ Weights = str | os.PathLike[str] | Mapping[str, Any]
 
 class WeightsError(InputError):
     """Weights that cannot be found, trusted or used; the message says which and why."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
-    """What travels with weights but for their values and preprocessing.
-
-    Attributes:
-        source: as they were asked for.
-        format: see `files.File`; `run` or `memory` else.
-        naming: who named the entries.
-        path: the file, where there is one.
-        licence: where it is known.
-        class_names: of the source task, in the head's order, where they are known.
-        preprocessing_is_stated: whether the preprocessing came with the weights or is the
-            family's.
-    """
-
-    source: str
-    format: str
-    naming: str
-    path: pathlib.Path | None = None
-    licence: str | None = None
-    class_names: tuple[str, ...] | None = None
-    preprocessing_is_stated: bool = False
-
-    @functools.cached_property
-    def sha256(self) -> str | None:
-        """Of the file, in hexadecimal."""
-        return None if self.path is None else download.file_sha256(self.path)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """The network of a run of ours: a backbone, what of it was kept, and the head put on.
-
-    `head` is None for the family's own.
-    """
-
-    backbone: Backbone
-    cut_after: str | None = None
-    head: Head | None = None
-
-    def build(self, num_classes: int, shown: Preprocessing | None = None) -> Model:
-        """Its model."""
-        return models.build(
-            self.backbone,
-            num_classes,
-            cut_after=self.cut_after,
-            head=self.head,
-            preprocessing=shown,
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretrained:
-    """Translated weights, as host arrays, with what travels with them.
-
-    Arrays may be views of a mapped file, in another order of axes.
-    """
-
-    architecture: Architecture
-    params: Params  # every stage, the source task's head included where it is there
-    stats: Stats
-    preprocessing: Preprocessing
-    origin: Origin
-
-    @property
-    def num_classes(self) -> int | None:
-        """K of the head; None where there is none."""
-        head = self.params.get(models.HEAD)
-        return None if head is None else len(head['linear']['bias'])
-
-    def record(self) -> dict[str, Any]:
-        """What a run and an export say of its weights."""
-        return {
-            'source': self.origin.source,
-            'sha256': self.origin.sha256,
-            'format': self.origin.format,
-            'naming': self.origin.naming,
-            'licence': self.origin.licence,
-            'preprocessing': preprocessing.to_fields(self.preprocessing),
-        }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Opened:
-    """Weights found and read, not yet placed; `architecture` is known of what we wrote."""
-
-    entries: Mapping[str, np.ndarray]
-    origin: Origin  # its naming is still empty
-    preprocessing: Preprocessing | None = None
-    architecture: Architecture | None = None
 
 
 def load(weights: Weights, backbone: Backbone | None = None) -> Pretrained:
@@ -203,6 +133,13 @@ def translate(opened: Opened, found: Recognised) -> Pretrained:
             "Set the backbone's fields to the network they are of, or bring the names to those of "
             f'{" or ".join(found.backbone.port_tables())}; a part of a network is not loaded.'
         ) from error
+    integers = [
+        f'{path} ({leaf.dtype})' for path, leaf in leaves.items() if leaf.dtype.kind in 'biu'
+    ]
+    if integers:  # quantised: their scales are elsewhere, and as they are they mean nothing
+        raise WeightsError(
+            f'weights {source!r} hold integers, wanted floats: {", ".join(integers)}'
+        )
     values = {path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()}
     variables = tree.unflatten(values)
     return Pretrained(
@@ -302,7 +239,7 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
         if 'class_names' in texts:
             class_names = tuple(map(str, json.loads(texts['class_names'])))
         if 'architecture' in texts:
-            architecture = _architecture(json.loads(texts['architecture']))
+            architecture = architecture_from(json.loads(texts['architecture']))
     except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f'{path}: its metadata cannot be read: {error!r}') from error
     origin = Origin(
@@ -317,44 +254,3 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
     return Opened(
         entries=file.entries, origin=origin, preprocessing=stated, architecture=architecture
     )
-
-
-def _architecture(fields: Mapping[str, Any]) -> Architecture | None:
-    """What a file says of its network; None where it names a class that is not tljax's own.
-
-    A file may come from anybody, so nothing else is imported for it.
-    """
-    classes = re.findall(r'"class": "([\w.]*)', json.dumps(fields))
-    if not all(module.startswith('tljax.') for module in classes):
-        return None
-    return Architecture(**{name: config.decode(v, 'tljax.') for name, v in fields.items()})
-
-
-def metadata(pretrained: Pretrained) -> dict[str, str]:
-    """What travels in a safetensors file beside the values; `load` reads it back."""
-    texts = {
-        'format': 'pt',  # which the readers of timm and transformers insist on
-        'preprocessing': json.dumps(preprocessing.to_fields(pretrained.preprocessing)),
-        'source': pretrained.origin.source,
-        'tljax': version.__version__,
-    }
-    if pretrained.origin.class_names:
-        texts['class_names'] = json.dumps(pretrained.origin.class_names)
-    if pretrained.origin.licence:
-        texts['licence'] = pretrained.origin.licence
-    return texts
-
-
-def architecture_text(architecture: Architecture) -> str:
-    """The entry of the metadata that a file under our own paths has besides."""
-    fields = dataclasses.asdict(architecture) | {
-        name: config.encode(getattr(architecture, name)) for name in ('backbone', 'head')
-    }
-    return json.dumps(fields)
-
-
-def save(path: pathlib.Path, params: Params, stats: Stats, metadata: Mapping[str, str]) -> None:
-    """Writes our own form: safetensors under our own paths, with metadata."""
-    leaves = tree.flatten({'params': params, 'batch_stats': stats})
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
-    safetensors.numpy.save_file(arrays, path, metadata=dict(metadata))

@@ -12,7 +12,7 @@ from tljax import model as models
 from tljax import tree
 from tljax.model import HEAD, Model
 from tljax.types import InputError, Params, Stats
-from tljax.weights import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 
 class AdaptError(InputError):

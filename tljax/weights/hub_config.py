@@ -76,7 +76,9 @@ def _timm(fields: Mapping[str, Any] | None) -> Preprocessing | None:
     size_px = _square(height, width)
     share = float(fields.get('crop_pct') or TIMM_CROP_SHARE)
     squashed = fields.get('crop_mode') in ('squash', 'border')
-    values = {name: tuple(map(float, fields[name])) for name in ('mean', 'std') if name in fields}
+    values: dict[str, Any] = {
+        name: tuple(map(float, fields[name])) for name in ('mean', 'std') if name in fields
+    }
     return Preprocessing(
         size_px=size_px,
         resize_px=size_px if squashed else int(size_px / share),

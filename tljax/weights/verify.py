@@ -10,7 +10,7 @@ from tljax import model as models
 from tljax import tree
 from tljax.model import Model
 from tljax.types import Params, Stats
-from tljax.weights import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 IMAGES = 4
 COARSE_PX = 8  # the images are this many random colors a side, enlarged: blobs, not noise
