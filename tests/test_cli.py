@@ -83,6 +83,8 @@ def field(experiment, path):
         ('clip_norm', '2', 2.0),
         ('clip_norm', 'none', None),
         ('cut_after', 'none', None),
+        ('head', 'pretrained', 'pretrained'),
+        ('head', 'none', None),
         ('per_class', 'none', None),
         ('checkpoint_every_steps', '7', 7),
         ('preprocessing.interpolation', 'bicubic', Interpolation.BICUBIC),

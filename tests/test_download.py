@@ -228,6 +228,7 @@ def test_a_download_that_cannot_be_read_as_weights_is_not_kept(server, cache):
         (Answer(b'\xef\xbb\xbf \n<?xml version="1.0"?><Error/>'), 'a web page or XML', 1),
         (Answer(b'version https://git-lfs.github.com/spec/v1\noid sha256:0'), 'git-lfs', 1),
         (Answer(b'{"error": "Repository not found"}'), 'JSON.*Repository not found', 1),
+        (Answer(b'{"code":{"is": 404}}'), 'JSON', 1),
         (Answer(b''), 'empty', 1),
         (Answer(b'', 302, headers={'Location': 'ftp://127.0.0.1/a'}), 'leads to ftp', 1),
         (Answer(b'', 302, headers={'Location': '/net.pth'}), 'infinite loop', None),

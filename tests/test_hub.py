@@ -323,6 +323,15 @@ def test_offline_gives_what_online_gave(spec, variable, server, monkeypatch):
     assert hub.fetch(spec) == online
 
 
+def test_offline_weights_that_another_library_fetched_alone_will_do(server, monkeypatch):
+    path = hub.fetch('hf:org/whole').path
+    for name in ('config.json', 'preprocessor_config.json', 'README.md'):
+        path.with_name(name).unlink()
+    monkeypatch.setenv('TLJAX_OFFLINE', '1')
+    found = hub.fetch('hf:org/whole')
+    assert (found.path, found.config, found.card) == (path, {}, {})
+
+
 @pytest.mark.parametrize('spec', ['hf:org/whole', 'hf:org/bare', f'hf:org/bare@{COMMIT}'])
 def test_what_is_there_is_used_while_the_hub_does_not_answer(spec, server, monkeypatch):
     online = hub.fetch(spec)
@@ -432,6 +441,7 @@ def test_timms_crops(config, wanted):
         ({'size': {'shortest_edge': 384}, 'crop_pct': 0.875}, (384, 384)),
         ({'size': {'shortest_edge': 256}, 'do_center_crop': True, 'crop_size': 224}, (224, 256)),
         ({'size': {'shortest_edge': 256}, 'do_center_crop': False, 'crop_size': 224}, (256, 256)),
+        ({'size': {'shortest_edge': 200}, 'do_center_crop': True, 'crop_size': 224}, (224, 224)),
     ],
 )
 def test_transformers_crops(fields, wanted):
