@@ -10,7 +10,6 @@ model's arrays. Prints a Markdown table.
 
 import argparse
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -92,11 +91,20 @@ def _bytes_above_model(path: pathlib.Path) -> int:
     """The most that loading held, beside what there was before and the model itself."""
     _load('embedded:glyphs')  # what is imported and set up once
     models.shapes(models.build(ResNet(), 1000))
-    with pathlib.Path('/proc/self/statm').open() as file:
-        before = int(file.read().split()[1]) * resource.getpagesize()
+    before = _status_bytes('VmRSS')
     network = _load(path)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return peak - before - tree.size_bytes((network.params, network.stats))
+    model = tree.size_bytes((network.params, network.stats))
+    return _status_bytes('VmHWM') - before - model
+
+
+def _status_bytes(field: str) -> int:
+    """Of this program alone; `ru_maxrss` is at least what its parent held when it was started."""
+    (line,) = (
+        line
+        for line in pathlib.Path('/proc/self/status').read_text().splitlines()
+        if line.startswith(field)
+    )
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == '__main__':

@@ -174,8 +174,14 @@ def load(
     for note in adapted.notes:
         report.console.print(note)
     values = models.start(model, adapted.params, adapted.stats, jax.random.key(seed))
-    # Copied: on CPU an array could stay a view of the file, which may change under it.
-    params, stats = jax.device_put(values, may_alias=False)
+    # Stage by stage, so that not all of a mapped file is held twice at once.
+    params, stats = (
+        {
+            name: jax.block_until_ready(jax.device_put(jax.tree.map(_owned, stage)))
+            for name, stage in stages.items()
+        }
+        for stages in values
+    )
     return Network(
         model=model,
         params=params,
@@ -185,6 +191,16 @@ def load(
         class_names=pretrained.origin.class_names if keep_head else None,
         notes=adapted.notes,
     )
+
+
+def _owned(leaf: Any) -> Any:
+    """A leaf that is no view of the file or of the caller's array, which may change.
+
+    On CPU, `jax.device_put` makes a view of an aligned, contiguous array, even with
+    `may_alias=False`. Leaves in another order of axes are rearranged by it, and so copied.
+    """
+    contiguous = isinstance(leaf, np.ndarray) and leaf.flags.c_contiguous
+    return leaf.copy() if contiguous else leaf
 
 
 def _preprocessing(
