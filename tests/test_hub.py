@@ -565,3 +565,20 @@ def test_class_names_in_the_order_of_their_numbers(config, names):
 )
 def test_the_licence_is_the_cards_or_the_configurations(config, card, licence):
     assert hub.licence_of(config, card) == licence
+
+
+def test_a_repository_that_lies_on_the_disk_is_read_as_one_of_a_hub(tmp_path):
+    for name, content in WHOLE.items():
+        (tmp_path / name).write_bytes(content)
+    network = tljax.load(tmp_path)
+    assert network.class_names == ('cat', 'dog', 'owl')
+    assert network.preprocessing.size_px == 32
+    assert network.origin.licence == 'mit'
+
+
+def test_a_file_on_the_disk_that_cannot_be_read_is_named_and_left_alone(tmp_path):
+    (tmp_path / 'model.safetensors').write_bytes(WEIGHTS)
+    (tmp_path / 'config.json').write_text('no json')
+    with pytest.raises(InputError, match=r'config\.json is no JSON'):
+        tljax.load(tmp_path)
+    assert (tmp_path / 'config.json').exists()

@@ -57,6 +57,32 @@ def test_a_state_dict_in_memory_gives_the_logits_of_its_library(network):
     np.testing.assert_allclose(network.logits(x), wanted, rtol=0, atol=atol)
 
 
+class Tensor:
+    """What of a torch parameter is used: it has to be detached, and may be on another device."""
+
+    dtype = 'torch.float32'
+
+    def __init__(self, array):
+        self.shape, self._array = array.shape, array
+
+    def detach(self):
+        """See torch."""
+        return self
+
+    def cpu(self):
+        """See torch."""
+        return self
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._array, dtype)
+
+
+def test_a_state_dict_of_tensors_gives_the_same_network(entries, network):
+    tensors = {name: Tensor(array) for name, array in entries.items()}
+    x = golden_small.images(1, 32)
+    np.testing.assert_array_equal(tljax.load(tensors).logits(x), network.logits(x))
+
+
 def test_what_it_is_of_is_recognised(network):
     assert network.backbone == BACKBONE
     assert (network.origin.format, network.origin.naming) == ('memory', 'akamaster')

@@ -10,7 +10,8 @@ import numpy as np
 
 from tljax import model as models
 from tljax import preprocessing as preprocessings
-from tljax import report, weights
+from tljax import report
+from tljax import weights as pretrained_weights
 from tljax.config import PRETRAINED
 from tljax.data import decode
 from tljax.model import Model
@@ -126,7 +127,7 @@ class Network:
 
 
 def load(
-    source: Weights,
+    weights: Weights,
     num_classes: int | None = None,
     *,
     head: Head | str | None = None,
@@ -139,7 +140,7 @@ def load(
     """A pretrained network, recognised by its entries and brought to a task.
 
     Args:
-        source: a path, `torchvision:<name>`, `hf:<repo>`, an https address, `embedded:<name>`, a
+        weights: a path, `torchvision:<name>`, `hf:<repo>`, an https address, `embedded:<name>`, a
             run's folder, or a state dict in memory `{name: array}`; see `weights`.
         num_classes: K; another one than the weights' own replaces their head by a new one. None
             keeps it.
@@ -157,7 +158,7 @@ def load(
     Raises:
         InputError: the weights cannot be had, recognised, or fitted.
     """
-    pretrained = weights.load(source, backbone)
+    pretrained = pretrained_weights.load(weights, backbone)
     classes = pretrained.num_classes
     if isinstance(head, str) and head != PRETRAINED:
         raise InputError(f'head is {head!r}, wanted {PRETRAINED!r}, None or an object of heads')
@@ -204,7 +205,7 @@ def _owned(leaf: Any) -> Any:
 
 
 def _preprocessing(
-    pretrained: weights.Pretrained, channels: int | None, size_px: int | None
+    pretrained: pretrained_weights.Pretrained, channels: int | None, size_px: int | None
 ) -> Preprocessing:
     found = pretrained.preprocessing
     if size_px is not None:

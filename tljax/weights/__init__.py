@@ -5,6 +5,7 @@ A `weights` field takes
     None                              random weights
     path/to/file                      .safetensors, torch's .pth, .pt and .th in both forms, .npz
     path/to/workdir                   a run of ours: its best checkpoint
+    path/to/folder                    a hub's repository: model.safetensors, config.json, ...
     embedded:<name>                   shipped in this package
     torchvision:<file name>           e.g. torchvision:resnet50-0676ba61
     hf:<repo>[@revision][/file]       e.g. hf:timm/resnet50.a1_in1k
@@ -55,6 +56,7 @@ __all__ = [
     'translate',
 ]
 
+HUB_FILES = '*model*.*'  # a folder that holds one is a repository of a hub's
 EMBEDDED = pathlib.Path(__file__).parents[1] / 'embedded'
 
 Weights = str | os.PathLike[str] | Mapping[str, Any]
@@ -154,7 +156,7 @@ def translate(opened: Opened, found: Recognised) -> Pretrained:
 def open_(weights: Weights) -> Opened:
     """Finds and reads weights, without looking at what network they are of."""
     if isinstance(weights, Mapping):
-        entries = {name: np.asarray(value) for name, value in files.unwrapped(weights).items()}
+        entries = {n: files.as_array(value) for n, value in files.unwrapped(weights).items()}
         return Opened(entries=entries, origin=Origin(source='memory', format='memory', naming=''))
     spec = os.fspath(weights)
     path, card = locate(spec)
@@ -192,6 +194,9 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
     path = pathlib.Path(spec).expanduser()
     if not path.exists():
         raise WeightsError(f'weights {spec!r}: there is no file {path.absolute()}')
+    if path.is_dir() and not (path / runs.NETWORK_FILE).exists() and any(path.glob(HUB_FILES)):
+        found = hub.in_folder(path)
+        return found.path, _hub_card(found)
     return path, published.card(path.stem)
 
 

@@ -143,6 +143,14 @@ def unwrapped(content: Any) -> dict[str, np.ndarray]:
     return {name.removeprefix(cut): content[name] for name in names}
 
 
+def as_array(value: Any) -> np.ndarray:
+    """An array out of whatever a state dict in memory holds, torch's tensors among it."""
+    if hasattr(value, 'detach'):
+        value = value.detach().cpu()
+        value = value.float() if 'bfloat16' in str(value.dtype) else value  # which NumPy lacks
+    return np.asarray(value)
+
+
 def _all_carry(names: list[str], prefix: str) -> bool:
     return bool(names) and all(name.startswith(prefix) for name in names)
 

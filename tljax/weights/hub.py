@@ -31,6 +31,7 @@ __all__ = [
     'HubSpec',
     'class_names_of',
     'fetch',
+    'in_folder',
     'licence_of',
     'parse',
     'preprocessing_of',
@@ -121,6 +122,23 @@ def fetch(spec: str) -> HubFile:
         config=config,
         preprocessor=preprocessor,
         card=_front_matter(readme.read_text(errors='replace')) if readme else {},
+    )
+
+
+def in_folder(folder: pathlib.Path) -> HubFile:
+    """The weights of a repository that lies on the disk, as `save_pretrained` and `git` leave it.
+
+    Raises:
+        HubError: there are none, or what describes them cannot be read.
+    """
+    readme = folder / 'README.md'
+    return HubFile(
+        path=folder / _usual(str(folder), [path.name for path in folder.iterdir()]),
+        repo=folder.name,
+        revision='',
+        config=_fields(folder / 'config.json'),
+        preprocessor=_fields(folder / 'preprocessor_config.json'),
+        card=_front_matter(readme.read_text(errors='replace')) if readme.is_file() else {},
     )
 
 
@@ -284,15 +302,24 @@ def _delete(path: pathlib.Path) -> None:
 
 def _json(repository: _Repository, file: str) -> Mapping[str, Any]:
     path = repository.find(file)
-    if path is None:
+    try:
+        return _fields(path)
+    except HubError as error:
+        assert path is not None
+        _delete(path)
+        raise HubError(f'{error}, and is deleted') from error
+
+
+def _fields(path: pathlib.Path | None) -> Mapping[str, Any]:
+    """The fields of a JSON file; none where there is no file."""
+    if path is None or not path.is_file():
         return {}
     try:
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
             raise ValueError('it has no fields')
     except ValueError as error:
-        _delete(path)
-        raise HubError(f'{path} is no JSON, and is deleted: {error}') from error
+        raise HubError(f'{path} is no JSON: {error}') from error
     return found
 
 
