@@ -12,7 +12,6 @@ their order. An operation may be of two kinds (the policies are). Augmentations 
 stand between stretches.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -114,13 +113,13 @@ def apply(
     """
     images = images.astype(jnp.float32)
     for stretch in _stretches(augmentations):
-        own = [(one, own_keys(keys, index)) for index, one in stretch]
-        if isinstance(stretch[0][1], Operation):
+        own = [(one, own_keys(keys, i)) for i, one in stretch if isinstance(one, Operation)]
+        if own:
             images = _stretch(own, images)
             continue
-        ((one, key),) = own
+        ((index, one),) = stretch
         rows = len(images)
-        images, targets = one(key, images, targets)
+        images, targets = one(own_keys(keys, index), images, targets)
         keys = view_keys(keys, len(images) // rows)
     return images, targets
 
@@ -139,9 +138,7 @@ def view_keys(keys: jax.Array, views: int) -> jax.Array:
     return each.reshape(-1)
 
 
-def warp(
-    operations: Sequence[tuple[Geometric, jax.Array]], images: jax.Array
-) -> jax.Array:
+def warp(operations: Sequence[tuple[Geometric, jax.Array]], images: jax.Array) -> jax.Array:
     """Moves pixels by all operations at once: one map, one gather.
 
     What comes into view is the image where there is some, whatever an operation in between would
@@ -153,14 +150,15 @@ def warp(
     """
     if not operations:
         return images
-    sizes, shrink = [images.shape[1:3]], 1.0
+    sizes, shrink = [(images.shape[1], images.shape[2])], 1.0
     for operation, _ in operations:
         shrink *= operation.shrink(*sizes[-1])
         sizes.append(operation.size(*sizes[-1]))
     levels = resample.levels_for(shrink, *sizes[0])
 
     def read(keys: Sequence[jax.Array], image: jax.Array) -> jax.Array:
-        steps = [(one, key, size) for (one, _), key, size in zip(operations, keys, sizes[:-1])]
+        changes = [one for one, _ in operations]
+        steps = list(zip(changes, keys, sizes[:-1], strict=True))
         rows, columns = _places(steps, *resample.grid(*sizes[-1]))
         return resample.bilinear(image, rows, columns, levels)
 

@@ -55,8 +55,8 @@ class RandomResizedCrop(Geometric):
 
     Its area is drawn uniformly from [area_min, area_max] of the image's, its width over its height
     from [1 / ratio_max, ratio_max] on a logarithmic axis; sides that do not fit are shortened to
-    the image's. Its corner is at any place, not at a pixel. An image that may be shrunk is filtered:
-    see `resample.bilinear`.
+    the image's. Its corner may be between pixels. An image that may be shrunk is filtered: see
+    `resample.bilinear`.
 
     Source: Szegedy et al. 2015, "Going deeper with convolutions", section 6.
     """
@@ -100,7 +100,8 @@ class RandomResizedCrop(Geometric):
         wide = jnp.minimum(jnp.sqrt(area * (height * width) * ratio), width)
         down, right = high / self.size_px, wide / self.size_px
         corner = matrices.translation(
-            from_top * (height - high) + (down - 1) / 2, from_left * (width - wide) + (right - 1) / 2
+            from_top * (height - high) + (down - 1) / 2,
+            from_left * (width - wide) + (right - 1) / 2,
         )
         return matrices.product(corner, matrices.scaling(down, right))
 

@@ -89,7 +89,7 @@ class Rotate(Geometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Shear(Geometric):
-    """Slants an image: its columns by up to `horizontal_degrees`, its rows by `vertical_degrees`."""
+    """Slants an image: columns by up to `horizontal_degrees`, rows by `vertical_degrees`."""
 
     horizontal_degrees: float = 15.0
     vertical_degrees: float = 0.0
@@ -215,7 +215,9 @@ class Elastic(Bent):
         nodes = self.cells + 2
         moves = self.side_share * symmetric(key, (2, nodes, nodes))
         down = [_spline(rows * (self.cells / max(height - 1, 1)) - g + 0.5) for g in range(nodes)]
-        right = [_spline(columns * (self.cells / max(width - 1, 1)) - g + 0.5) for g in range(nodes)]
+        right = [
+            _spline(columns * (self.cells / max(width - 1, 1)) - g + 0.5) for g in range(nodes)
+        ]
         # Unrolled: scalars times planes fuse into the reading; a product of matrices would not.
         shifts = [
             sum(a * sum(move[i, j] * b for j, b in enumerate(right)) for i, a in enumerate(down))
