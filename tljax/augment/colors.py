@@ -1,7 +1,8 @@
 """What color operations do to one image [H, W, 3] float32 in [0, 255].
 
-On whole values they agree with Pillow's `ImageEnhance` and `ImageOps` to one grey level, of which
-Pillow's truncation to integers is the most part. A factor of 1 changes no bit.
+On whole values they agree with Pillow's `ImageEnhance` and `ImageOps` to one grey level: what
+Pillow blends with is rounded as it rounds it, and its results are truncated where ours are not. A
+factor of 1 changes no bit.
 """
 
 import functools
@@ -22,7 +23,7 @@ def gray(image: jax.Array) -> jax.Array:
 
 def grayscale(image: jax.Array) -> jax.Array:
     """No colors."""
-    return jnp.broadcast_to(gray(image), image.shape)
+    return jnp.broadcast_to(jnp.round(gray(image)), image.shape)
 
 
 def brightness(image: jax.Array, factor: Scalar) -> jax.Array:
@@ -38,7 +39,7 @@ def contrast(image: jax.Array, factor: Scalar) -> jax.Array:
 
 def saturation(image: jax.Array, factor: Scalar) -> jax.Array:
     """Towards gray (0) or away from it (more than 1)."""
-    return _away_from(image, gray(image), factor)
+    return _away_from(image, jnp.round(gray(image)), factor)
 
 
 def sharpness(image: jax.Array, factor: Scalar) -> jax.Array:
@@ -46,7 +47,7 @@ def sharpness(image: jax.Array, factor: Scalar) -> jax.Array:
     height, width = image.shape[:2]
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode='edge')
     rows = padded[:-2] + padded[1:-1] + padded[2:]
-    smooth = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * image) / 13
+    smooth = jnp.round((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * image) / 13)
     row, column = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
     inside = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
     return jnp.where(inside, _away_from(image, smooth, factor), image)
@@ -90,8 +91,8 @@ def posterize(image: jax.Array, bits: Scalar) -> jax.Array:
 def autocontrast(image: jax.Array) -> jax.Array:
     """Each channel stretched to [0, 255]; a channel of one value stays."""
     low, high = image.min((0, 1), keepdims=True), image.max((0, 1), keepdims=True)
-    scale = 255 / jnp.where(high > low, high - low, 255.0)
-    return jnp.clip((image - jnp.where(high > low, low, 0.0)) * scale, 0, 255)
+    stretched = (image - low) / jnp.where(high > low, high - low, 1.0) * 255
+    return jnp.where(high > low, jnp.clip(stretched, 0, 255), image)
 
 
 def equalize(image: jax.Array) -> jax.Array:

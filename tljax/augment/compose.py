@@ -23,6 +23,11 @@ from tljax.types import Augmentation
 Draw = dict[str, jax.Array]
 
 
+def whether(key: jax.Array, probability: float) -> Draw:
+    """1 with that probability, else 0."""
+    return {'times': jax.random.bernoulli(key, float(probability)).astype(jnp.float32)}
+
+
 class Operation:
     """A change of each image for itself."""
 

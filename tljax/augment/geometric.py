@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from tljax.augment import matrices
 from tljax.augment.checks import at_least, share
-from tljax.augment.compose import Bent, Draw, Geometric
+from tljax.augment.compose import Bent, Draw, Geometric, whether
 
 
 def symmetric(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
@@ -27,7 +27,7 @@ class HorizontalFlip(Geometric):
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
-        return {'times': jax.random.bernoulli(key, self.probability).astype(jnp.float32)}
+        return whether(key, self.probability)
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
@@ -46,7 +46,7 @@ class VerticalFlip(Geometric):
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
-        return {'times': jax.random.bernoulli(key, self.probability).astype(jnp.float32)}
+        return whether(key, self.probability)
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""

@@ -135,18 +135,26 @@ def mix(
 
 def _chance(keys: jax.Array, probability: float) -> jax.Array:
     """1.0 or 0.0 for the whole batch, by the key of its first row."""
-    return jax.random.bernoulli(jax.random.fold_in(keys[0], 2), probability).astype(jnp.float32)
+    return jax.random.bernoulli(jax.random.fold_in(keys[0], 2), float(probability)).astype(
+        jnp.float32
+    )
 
 
 def _blend_shares(keys: jax.Array, alpha: float) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
+    return jax.vmap(_beta, (0, None))(keys, alpha)
+
+
+def _beta(key: jax.Array, alpha: float) -> jax.Array:
+    if alpha == 1:  # uniform, and compiled in a tenth of the time
+        return jax.random.uniform(key)
+    return jax.random.beta(key, alpha, alpha)
 
 
 def _boxes(keys: jax.Array, images: jax.Array, alpha: float) -> jax.Array:
     """[B, H, W] float32: 1 in each row's rectangle, of the image's own shape."""
 
     def one(key: jax.Array) -> jax.Array:
-        side = jnp.sqrt(jax.random.beta(key, alpha, alpha))
+        side = jnp.sqrt(_beta(key, alpha))
         middle = jax.random.uniform(jax.random.fold_in(key, 3), (2,))
         return colors.box(images.shape[1], images.shape[2], middle, jnp.stack([side, side]))
 

@@ -11,17 +11,12 @@ import jax.numpy as jnp
 
 from tljax.augment import colors
 from tljax.augment.checks import at_least, share
-from tljax.augment.compose import Draw, Photometric
+from tljax.augment.compose import Draw, Photometric, whether
 
 
 def factor(key: jax.Array, strength: float) -> Draw:
     """Uniform in [1 - strength, 1 + strength], not below 0."""
     return {'times': jax.random.uniform(key, minval=max(0.0, 1 - strength), maxval=1 + strength)}
-
-
-def whether(key: jax.Array, probability: float) -> Draw:
-    """1 with that probability, else 0."""
-    return {'times': jax.random.bernoulli(key, probability).astype(jnp.float32)}
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tljax.augment import colors, matrices, resample
-from tljax.augment.checks import at_least, more_than_0
+from tljax.augment.checks import at_least
 from tljax.augment.compose import Draw, Geometric, Photometric
 
 IDENTITY = 0
@@ -94,8 +94,13 @@ def describe(index: float, strength: float, ranges: Ranges) -> str:
     return f'{name} {values.get(name.split()[0], "")}'.strip()
 
 
-def _signs(key: jax.Array, count: int) -> jax.Array:
-    return jax.random.rademacher(key, (count,), jnp.float32)
+def _pick(chance: jax.Array, count: int) -> jax.Array:
+    """From uniform in [0, 1) to one of so many. Each call of the generator costs compile time."""
+    return jnp.floor(chance * count).astype(jnp.int32)
+
+
+def _sign(chance: jax.Array) -> jax.Array:
+    return jnp.where(chance < 0.5, -1.0, 1.0)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -116,10 +121,10 @@ class RandAugment(Geometric, Photometric):
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`; per layer, an index into `NAMES` and a strength."""
-        which, sign = jax.random.split(key)
+        which, sign = jax.random.uniform(key, (2, self.layers))
         return {
-            'index': jax.random.randint(which, (self.layers,), 0, len(NAMES)),
-            'strength': self.magnitude / 10 * _signs(sign, self.layers),
+            'index': _pick(which, len(NAMES)),
+            'strength': self.magnitude / 10 * _sign(sign),
         }
 
     def caption(self, key: jax.Array) -> str:
@@ -147,9 +152,8 @@ class TrivialAugment(Geometric, Photometric):
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`; an index into `NAMES` and a strength, [1] each."""
-        which, sign, size = jax.random.split(key, 3)
-        strength = jax.random.uniform(size, (1,)) * _signs(sign, 1)
-        return {'index': jax.random.randint(which, (1,), 0, len(NAMES)), 'strength': strength}
+        which, sign, size = jax.random.uniform(key, (3, 1))
+        return {'index': _pick(which, len(NAMES)), 'strength': size * _sign(sign)}
 
     def caption(self, key: jax.Array) -> str:
         """See `compose.Operation`."""
@@ -170,9 +174,8 @@ class AugMix(Photometric):
     """Mixes an image with several chains of operations on it, each one to three long.
 
     A chain is one reading of the image, so that this takes `chains` of them. The chains' weights
-    are from Dirichlet(alpha), their part in the whole from Beta(alpha, alpha). As in the paper, no
-    operation is drawn that is like a corruption of ImageNet-C. The consistency loss of the paper
-    is not part of it.
+    are from Dirichlet(1, ...), their part in the whole from Beta(1, 1), and no operation is drawn
+    that is like a corruption of ImageNet-C, all as in the paper. Its consistency loss is not here.
 
     Source: Hendrycks et al. 2020, "AugMix: a simple data processing method to improve robustness
     and uncertainty", algorithm 1.
@@ -181,27 +184,27 @@ class AugMix(Photometric):
     chains: int = 3
     max_depth: int = 3
     magnitude: float = 3.0  # the most that is drawn, of 10
-    alpha: float = 1.0
 
     def problems(self) -> list[str]:
         """What `config.validate` reports."""
         fine = 0 <= self.magnitude <= 10
         found = [] if fine else [f'magnitude is {self.magnitude}, wanted 0 <= x <= 10']
-        return at_least(1, self, 'chains', 'max_depth') + more_than_0(self, 'alpha') + found
+        return at_least(1, self, 'chains', 'max_depth') + found
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`; for chains C of depth D, indices and strengths [C, D]."""
-        shape = (self.chains, self.max_depth)
-        which, sign, size, long, weigh, part = jax.random.split(key, 6)
-        calm = [i for i, name in enumerate(NAMES) if i and name not in SHADES[:4]]
-        index = jax.random.choice(which, jnp.asarray(calm), shape)
-        depth = jax.random.randint(long, (self.chains, 1), 1, self.max_depth + 1)
-        strength = self.magnitude / 10 * jax.random.uniform(size, shape)
+        calm = jnp.asarray([i for i, name in enumerate(NAMES) if i and name not in SHADES[:4]])
+        chances = jax.random.uniform(key, (self.chains, 3 * self.max_depth + 3))
+        which, sign, size = jnp.split(chances[:, :-3], 3, 1)
+        depth = 1 + _pick(chances[:, -3:-2], self.max_depth)
+        weight = -jnp.log1p(-chances[:, -2])  # exponentials in proportion are Dirichlet's
         return {
-            'index': jnp.where(jnp.arange(self.max_depth)[None] < depth, index, IDENTITY),
-            'strength': strength * _signs(sign, self.chains * self.max_depth).reshape(shape),
-            'weight': jax.random.dirichlet(weigh, jnp.full(self.chains, self.alpha)),
-            'part': jax.random.beta(part, self.alpha, self.alpha),
+            'index': jnp.where(
+                jnp.arange(self.max_depth)[None] < depth, calm[_pick(which, len(calm))], IDENTITY
+            ),
+            'strength': self.magnitude / 10 * size * _sign(sign),
+            'weight': weight / jnp.maximum(weight.sum(), 1e-9),
+            'part': chances[0, -1],
         }
 
     def caption(self, key: jax.Array) -> str:
@@ -212,12 +215,14 @@ class AugMix(Photometric):
         """See `compose.Photometric`."""
         drawn = self.draw(key)
         grid = resample.grid(*image.shape[:2])
-        mixed = jnp.zeros_like(image)
-        for chain in range(self.chains):
-            layers = {name: drawn[name][chain] for name in ('index', 'strength')}
+
+        def view(index: jax.Array, strength: jax.Array) -> jax.Array:
+            layers = {'index': index, 'strength': strength}
             places = resample.project(_moves(layers, STANDARD, *image.shape[:2]), *grid)
-            view = _shades(layers, STANDARD, resample.bilinear(image, *places))
-            mixed += drawn['weight'][chain] * view
+            return _shades(layers, STANDARD, resample.bilinear(image, *places))
+
+        views = jax.vmap(view)(drawn['index'], drawn['strength'])
+        mixed = (drawn['weight'][:, None, None, None] * views).sum(0)
         return jnp.clip(image + drawn['part'] * (mixed - image), 0, 255)
 
 
@@ -227,6 +232,8 @@ def _moves(drawn: Draw, ranges: Ranges, height: int, width: int) -> jax.Array:
 
 
 def _shades(drawn: Draw, ranges: Ranges, image: jax.Array) -> jax.Array:
-    for index, strength in zip(drawn['index'], drawn['strength'], strict=True):
-        image = shade(index, strength, ranges, image)
-    return image
+    def layer(image: jax.Array, drawn: Draw) -> tuple[jax.Array, None]:
+        return shade(drawn['index'], drawn['strength'], ranges, image), None
+
+    # A loop of the program, as compiling all branches of all layers took 15 s for AugMix.
+    return jax.lax.scan(layer, image, drawn)[0]
