@@ -12,10 +12,11 @@ their order. An operation may be of two kinds (the policies are). Augmentations 
 stand between stretches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tljax.augment import matrices, resample
 from tljax.types import Augmentation
@@ -25,7 +26,7 @@ Draw = dict[str, jax.Array]
 
 def whether(key: jax.Array, probability: float) -> Draw:
     """1 with that probability, else 0."""
-    return {'times': jax.random.bernoulli(key, float(probability)).astype(jnp.float32)}
+    return {'applied': jax.random.bernoulli(key, float(probability)).astype(jnp.float32)}
 
 
 class Operation:
@@ -34,13 +35,14 @@ class Operation:
     __slots__ = ()
 
     def draw(self, key: jax.Array) -> Draw:
-        """What is random about it, under one example's key: names with units, and scalars."""
+        """What is random about it, under one example's key: arrays, named by their units."""
         return {}
 
-    def caption(self, key: jax.Array) -> str:
-        """The operation and the strength that an example's key gives it, for pictures."""
-        values = {name: float(value) for name, value in self.draw(key).items()}
-        words = [f'{value:.3g} {name.replace("_", " ")}' for name, value in values.items()]
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """The operation and its strength in words, from what `draw` gave for an example."""
+        if [*drawn] == ['applied']:
+            return type(self).__name__ if drawn['applied'] else f'no {type(self).__name__}'
+        words = [f'{float(x):.2g} {name.replace("_", " ")}' for name, x in drawn.items()]
         return f'{type(self).__name__} ' + ', '.join(words)
 
     def __call__(

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tljax.augment import matrices
 from tljax.augment.checks import at_least, more_than_0
@@ -37,10 +39,9 @@ class RandomCrop(Geometric):
             )
         return self.size_px, self.size_px
 
-    def caption(self, key: jax.Array) -> str:
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
-        pad = f' of {self.pad_px} px more on each side' if self.pad_px else ''
-        return f'RandomCrop {self.size_px} px{pad}'
+        return f'RandomCrop {self.size_px} px' + (f', pad {self.pad_px}' if self.pad_px else '')
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
@@ -87,11 +88,16 @@ class RandomResizedCrop(Geometric):
         """See `compose.Operation`."""
         area, ratio, row, column = jax.random.uniform(key, (4,))
         return {
-            'of_the_area': self.area_min + area * (self.area_max - self.area_min),
-            'width_to_height': jnp.exp(jnp.log(self.ratio_max) * (2 * ratio - 1)),
+            'of_area': self.area_min + area * (self.area_max - self.area_min),
+            'ratio': jnp.exp(jnp.log(self.ratio_max) * (2 * ratio - 1)),
             'from_top': row,
             'from_left': column,
         }
+
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        area, ratio = 100 * float(drawn['of_area']), float(drawn['ratio'])
+        return f'RandomResizedCrop {area:.0f} % of area, ratio {ratio:.2f}'
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
@@ -133,11 +139,11 @@ class Affine(Geometric):
         """See `compose.Operation`."""
         rotate, shear, scale, down, right = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
         return {
-            'degrees_turned': self.rotate_degrees * rotate,
-            'degrees_sheared': self.shear_degrees * shear,
-            'times_larger': jnp.exp(jnp.log(self.scale_factor) * scale),
-            'of_height_up': self.shift_share * down,
-            'of_width_left': self.shift_share * right,
+            'degrees': self.rotate_degrees * rotate,
+            'degrees_shear': self.shear_degrees * shear,
+            'times': jnp.exp(jnp.log(self.scale_factor) * scale),
+            'up': self.shift_share * down,
+            'left': self.shift_share * right,
         }
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tljax.augment import colors
 from tljax.augment.checks import at_least, share
@@ -77,11 +79,11 @@ class SaltAndPepper(Photometric):
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
-        return {'of_the_pixels': self.pixel_share * jax.random.uniform(key)}
+        return {'of_pixels': self.pixel_share * jax.random.uniform(key)}
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
-        half = self.draw(key)['of_the_pixels'] / 2
+        half = self.draw(key)['of_pixels'] / 2
         chance = jax.random.uniform(jax.random.fold_in(key, 1), (*image.shape[:2], 1))
         return jnp.where(chance < half, 0.0, jnp.where(chance >= 1 - half, 255.0, image))
 
@@ -106,6 +108,10 @@ class Cutout(Photometric):
         """See `compose.Operation`."""
         row, column = jax.random.uniform(key, (2,))
         return {'from_top': row, 'from_left': column}
+
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        return f'Cutout {100 * self.side_share:.0f} % of side'
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
@@ -140,11 +146,15 @@ class RandomErasing(Photometric):
         chance, area, ratio, row, column = jax.random.uniform(key, (5,))
         area = self.area_min + area * (self.area_max - self.area_min)
         return {
-            'of_the_area': jnp.where(chance < self.probability, area, 0.0),
-            'width_to_height': jnp.exp(jnp.log(self.ratio_max) * (2 * ratio - 1)),
+            'of_area': jnp.where(chance < self.probability, area, 0.0),
+            'ratio': jnp.exp(jnp.log(self.ratio_max) * (2 * ratio - 1)),
             'from_top': row,
             'from_left': column,
         }
+
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        return f'RandomErasing {100 * float(drawn["of_area"]):.0f} % of area'
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""

@@ -1,9 +1,11 @@
 """Changes of place. All of a policy's are one map and one reading: see `compose`."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tljax.augment import matrices
 from tljax.augment.checks import at_least, share
@@ -31,7 +33,7 @@ class HorizontalFlip(Geometric):
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
-        return matrices.flip(self.draw(key)['times'], 0.0, height, width)
+        return matrices.flip(self.draw(key)['applied'], 0.0, height, width)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class VerticalFlip(Geometric):
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
-        return matrices.flip(0.0, self.draw(key)['times'], height, width)
+        return matrices.flip(0.0, self.draw(key)['applied'], height, width)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -153,7 +155,7 @@ class Translate(Geometric):
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
         down, right = self.side_share * symmetric(key, (2,))
-        return {'of_height_down': down, 'of_width_right': right}
+        return {'down': down, 'right': right}
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
@@ -174,17 +176,15 @@ class Perspective(Geometric):
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
-        offsets = self.side_share * symmetric(key, (4, 2))
-        return {f'corner_{i}': offset for i, offset in enumerate(offsets)}
+        return {'corners': self.side_share * symmetric(key, (4, 2))}
 
-    def caption(self, key: jax.Array) -> str:
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
-        largest = max(float(jnp.abs(offset).max()) for offset in self.draw(key).values())
-        return f'Perspective corners up to {largest:.2f} of the side'
+        return f'Perspective {100 * np.abs(drawn["corners"]).max():.0f} % of side'
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
-        return matrices.quadrilateral(jnp.stack([*self.draw(key).values()]), height, width)
+        return matrices.quadrilateral(self.draw(key)['corners'], height, width)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -204,16 +204,21 @@ class Elastic(Bent):
         """What `config.validate` reports."""
         return share(self, 'side_share') + at_least(1, self, 'cells')
 
-    def caption(self, key: jax.Array) -> str:
+    def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
-        return f'Elastic up to {self.side_share:.2g} of the side, {self.cells} cells'
+        return {'moves': self.side_share * symmetric(key, (2, self.cells + 2, self.cells + 2))}
+
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        largest = 100 * np.abs(drawn['moves']).max()
+        return f'Elastic {largest:.0f} % of side, {self.cells} cells'
 
     def bend(
         self, key: jax.Array, rows: jax.Array, columns: jax.Array, height: int, width: int
     ) -> tuple[jax.Array, jax.Array]:
         """See `compose.Geometric`."""
         nodes = self.cells + 2
-        moves = self.side_share * symmetric(key, (2, nodes, nodes))
+        moves = self.draw(key)['moves']
         down = [_spline(rows * (self.cells / max(height - 1, 1)) - g + 0.5) for g in range(nodes)]
         right = [
             _spline(columns * (self.cells / max(width - 1, 1)) - g + 0.5) for g in range(nodes)

@@ -131,7 +131,7 @@ class Grayscale(Photometric):
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['times'] > 0, colors.grayscale(image), image)
+        return jnp.where(self.draw(key)['applied'] > 0, colors.grayscale(image), image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -150,7 +150,7 @@ class Invert(Photometric):
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['times'] > 0, colors.invert(image), image)
+        return jnp.where(self.draw(key)['applied'] > 0, colors.invert(image), image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class Solarize(Photometric):
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
         changed = colors.solarize(image, self.threshold)
-        return jnp.where(self.draw(key)['times'] > 0, changed, image)
+        return jnp.where(self.draw(key)['applied'] > 0, changed, image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -196,7 +196,7 @@ class Posterize(Photometric):
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
         changed = colors.posterize(image, self.bits)
-        return jnp.where(self.draw(key)['times'] > 0, changed, image)
+        return jnp.where(self.draw(key)['applied'] > 0, changed, image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -215,7 +215,7 @@ class AutoContrast(Photometric):
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['times'] > 0, colors.autocontrast(image), image)
+        return jnp.where(self.draw(key)['applied'] > 0, colors.autocontrast(image), image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -234,4 +234,4 @@ class Equalize(Photometric):
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['times'] > 0, colors.equalize(image), image)
+        return jnp.where(self.draw(key)['applied'] > 0, colors.equalize(image), image)

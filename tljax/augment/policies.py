@@ -6,9 +6,11 @@ Of several layers, all moves are one matrix, and the values are changed in the l
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tljax.augment import colors, matrices, resample
 from tljax.augment.checks import at_least
@@ -80,9 +82,9 @@ def shade(index: jax.Array, strength: jax.Array, ranges: Ranges, image: jax.Arra
     return jax.lax.switch(jnp.maximum(index - len(MOVES), 0), branches, image)
 
 
-def describe(index: float, strength: float, ranges: Ranges) -> str:
+def describe(index: int, strength: float, ranges: Ranges) -> str:
     """An operation and its strength in words."""
-    name, amount = NAMES[int(index)], abs(strength)
+    name, amount = NAMES[index], abs(strength)
     values = {
         'shear': f'{ranges.shear * strength:.2g}',
         'translate': f'{100 * ranges.translate * strength:.0f} %',
@@ -127,10 +129,9 @@ class RandAugment(Geometric, Photometric):
             'strength': self.magnitude / 10 * _sign(sign),
         }
 
-    def caption(self, key: jax.Array) -> str:
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
-        indices, strengths = (values.tolist() for values in self.draw(key).values())
-        pairs = zip(indices, strengths, strict=True)
+        pairs = zip(drawn['index'], drawn['strength'], strict=True)
         return 'RandAugment ' + ', '.join(describe(i, s, STANDARD) for i, s in pairs)
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
@@ -155,9 +156,9 @@ class TrivialAugment(Geometric, Photometric):
         which, sign, size = jax.random.uniform(key, (3, 1))
         return {'index': _pick(which, len(NAMES)), 'strength': size * _sign(sign)}
 
-    def caption(self, key: jax.Array) -> str:
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
-        (index,), (strength,) = (values.tolist() for values in self.draw(key).values())
+        (index,), (strength,) = drawn['index'], drawn['strength']
         return 'TrivialAugment ' + describe(index, strength, WIDE)
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
@@ -207,9 +208,9 @@ class AugMix(Photometric):
             'part': chances[0, -1],
         }
 
-    def caption(self, key: jax.Array) -> str:
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
-        return f'AugMix {100 * float(self.draw(key)["part"]):.0f} % of {self.chains} chains'
+        return f'AugMix {100 * float(drawn["part"]):.0f} % of {self.chains} chains'
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
