@@ -22,7 +22,8 @@ from absl import flags
 
 from tljax import cli
 
-CELL_PX, GAP_PX, LINE_PX = 160, 8, 14
+CELL_PX, GAP_PX, LINE_PX, FONT_PX = 160, 8, 14, 12
+LETTERS, BAND = 25, 7  # in a line below a cell; cells side by side
 
 
 def main(argv: list[str]) -> int:
@@ -41,11 +42,10 @@ def main(argv: list[str]) -> int:
         cli.fail(str(error))
     from tljax.types import InputError
 
-    out = pathlib.Path(values['out'].value)
+    out, each = pathlib.Path(str(values['out'].value)), bool(values['each'].value)
+    rows, columns = (int(values[name].value or 1) for name in ('rows', 'columns'))
     try:
-        table = _table(
-            experiment, values['rows'].value, values['columns'].value, each=values['each'].value
-        )
+        table = _table(experiment, rows, columns, each=each)
         out.parent.mkdir(parents=True, exist_ok=True)
         draw(table).save(out)
     except (InputError, OSError, ValueError) as error:  # Pillow: an unknown suffix
@@ -126,30 +126,29 @@ def _captions(policy, keys, count: int, targets) -> list[list[str]]:
 
 
 def draw(table):
-    """The picture of a table of cells."""
+    """The picture of a table of cells; what is wider than the page goes on below."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.load_default(size=11)
-    wrapped = [
-        [
-            (pixels, [part for line in lines for part in textwrap.wrap(line, 27)])
-            for pixels, lines in row
-        ]
-        for row in table
-    ]
-    heights = [CELL_PX + GAP_PX + LINE_PX * max(len(lines) for _, lines in row) for row in wrapped]
-    width = GAP_PX + (CELL_PX + GAP_PX) * max(len(row) for row in wrapped)
-    picture = Image.new('RGB', (width, GAP_PX + sum(heights) + GAP_PX * len(heights)), 'white')
+    font, most = ImageFont.load_default(size=FONT_PX), max(len(row) for row in table)
+    bands = [row[first : first + BAND] for first in range(0, most, BAND) for row in table]
+    rows = [[(pixels, _wrapped(lines)) for pixels, lines in band] for band in bands]
+    heights = [CELL_PX + LINE_PX * max(len(lines) for _, lines in row) for row in rows]
+    width = GAP_PX + (CELL_PX + GAP_PX) * min(most, BAND)
+    picture = Image.new('RGB', (width, sum(heights) + 2 * GAP_PX * len(heights)), 'white')
     pen, top = ImageDraw.Draw(picture), GAP_PX
-    for row, height in zip(wrapped, heights, strict=True):
+    for row, height in zip(rows, heights, strict=True):
         for column, (pixels, lines) in enumerate(row):
             left = GAP_PX + column * (CELL_PX + GAP_PX)
             picture.paste(_fitted(Image.fromarray(pixels)), (left, top))
             for number, line in enumerate(lines):
-                place = (left, top + CELL_PX + 3 + number * LINE_PX)
+                place = (left, top + CELL_PX + 2 + number * LINE_PX)
                 pen.text(place, line, fill='black', font=font)
-        top += height + GAP_PX
+        top += height + 2 * GAP_PX
     return picture
+
+
+def _wrapped(lines: list[str]) -> list[str]:
+    return [part for line in lines for part in textwrap.wrap(line, LETTERS)]
 
 
 def _fitted(image):

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
+from tljax.augment.resample import once
+
 Scalar = jax.Array | float
 
 
@@ -23,6 +25,7 @@ def gray(image: jax.Array) -> jax.Array:
 
 def grayscale(image: jax.Array) -> jax.Array:
     """No colors."""
+    image = once(image)
     return jnp.broadcast_to(jnp.round(gray(image)), image.shape)
 
 
@@ -33,20 +36,23 @@ def brightness(image: jax.Array, factor: Scalar) -> jax.Array:
 
 def contrast(image: jax.Array, factor: Scalar) -> jax.Array:
     """Towards the mean gray (0) or away from it (more than 1)."""
-    mean = jnp.floor(jnp.round(gray(image)).mean() + 0.5)
+    image = once(image)
+    mean = jnp.floor(once(jnp.round(gray(image))).mean() + 0.5)
     return _away_from(image, mean, factor)
 
 
 def saturation(image: jax.Array, factor: Scalar) -> jax.Array:
     """Towards gray (0) or away from it (more than 1)."""
+    image = once(image)
     return _away_from(image, jnp.round(gray(image)), factor)
 
 
 def sharpness(image: jax.Array, factor: Scalar) -> jax.Array:
     """Towards a smoothed image (0) or away from it (more than 1); the border stays."""
+    image = once(image)
     height, width = image.shape[:2]
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode='edge')
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    rows = once(padded[:-2] + padded[1:-1] + padded[2:])
     smooth = jnp.round((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * image) / 13)
     row, column = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
     inside = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
@@ -58,6 +64,7 @@ def hue(image: jax.Array, degrees: Scalar) -> jax.Array:
 
     Source: Smith 1978, "Color gamut transform pairs", written without cases.
     """
+    image = once(image)
     red, green, blue = (image[..., i] for i in range(3))
     most, least = image.max(-1), image.min(-1)
     span = most - least
@@ -90,6 +97,7 @@ def posterize(image: jax.Array, bits: Scalar) -> jax.Array:
 
 def autocontrast(image: jax.Array) -> jax.Array:
     """Each channel stretched to [0, 255]; a channel of one value stays."""
+    image = once(image)
     low, high = image.min((0, 1), keepdims=True), image.max((0, 1), keepdims=True)
     stretched = (image - low) / jnp.where(high > low, high - low, 1.0) * 255
     return jnp.where(high > low, jnp.clip(stretched, 0, 255), image)
@@ -97,6 +105,7 @@ def autocontrast(image: jax.Array) -> jax.Array:
 
 def equalize(image: jax.Array) -> jax.Array:
     """Each channel's values spread so that all are about equally frequent; values become whole."""
+    image = once(image)
     values = jnp.round(image).astype(jnp.int32)
     channel = jnp.arange(3)[None, None]
     counts = jnp.zeros((3, 256), jnp.int32).at[channel, values].add(1)
@@ -117,9 +126,9 @@ def blur(image: jax.Array, sigma_px: Scalar, reach_px: int) -> jax.Array:
     kernel = kernel / kernel.sum()
     height, width = image.shape[:2]
     pad = (reach_px, reach_px)
-    rows = jnp.pad(image, (pad, (0, 0), (0, 0)), mode='edge')
+    rows = once(jnp.pad(image, (pad, (0, 0), (0, 0)), mode='edge'))
     image = _total(kernel[i] * rows[i : i + height] for i in range(len(offsets)))
-    columns = jnp.pad(image, ((0, 0), pad, (0, 0)), mode='edge')
+    columns = once(jnp.pad(image, ((0, 0), pad, (0, 0)), mode='edge'))
     image = _total(kernel[i] * columns[:, i : i + width] for i in range(len(offsets)))
     return jnp.clip(image, 0, 255)
 

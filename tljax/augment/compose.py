@@ -40,10 +40,11 @@ class Operation:
 
     def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """The operation and its strength in words, from what `draw` gave for an example."""
+        name = type(self).__name__
         if [*drawn] == ['applied']:
-            return type(self).__name__ if drawn['applied'] else f'no {type(self).__name__}'
-        words = [f'{float(x):.2g} {name.replace("_", " ")}' for name, x in drawn.items()]
-        return f'{type(self).__name__} ' + ', '.join(words)
+            return name if drawn['applied'] else f'no {name}'
+        words = [f'{float(x):.2g} {unit.replace("_", " ")}' for unit, x in drawn.items() if x]
+        return f'{name} {", ".join(words)}' if words else f'no {name}'
 
     def __call__(
         self, key: jax.Array, images: jax.Array, targets: jax.Array
@@ -118,17 +119,16 @@ def apply(
     Returns:
         Images [B m, h, w, 3] float32 and targets [B m, K], where `Copy` made m views of each.
     """
-    images = images.astype(jnp.float32)
     for stretch in _stretches(augmentations):
         own = [(one, own_keys(keys, i)) for i, one in stretch if isinstance(one, Operation)]
         if own:
             images = _stretch(own, images)
             continue
         ((index, one),) = stretch
-        rows = len(images)
+        rows, images = len(images), images.astype(jnp.float32)
         images, targets = one(own_keys(keys, index), images, targets)
         keys = view_keys(keys, len(images) // rows)
-    return images, targets
+    return images.astype(jnp.float32), targets
 
 
 def own_keys(keys: jax.Array, index: int) -> jax.Array:
@@ -194,6 +194,7 @@ def _places(
 def _stretch(operations: Sequence[tuple[Operation, jax.Array]], images: jax.Array) -> jax.Array:
     """Operations with their keys [B] on images [B, H, W, 3]: first the places, then the values."""
     images = warp([(one, key) for one, key in operations if isinstance(one, Geometric)], images)
+    images = images.astype(jnp.float32)
     shades = [(one, key) for one, key in operations if isinstance(one, Photometric)]
 
     def shade(keys: Sequence[jax.Array], image: jax.Array) -> jax.Array:

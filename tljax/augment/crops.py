@@ -146,6 +146,12 @@ class Affine(Geometric):
             'left': self.shift_share * right,
         }
 
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        left, up = 100 * drawn['left'], 100 * drawn['up']
+        turned = f'{drawn["degrees"]:.0f}° clockwise, {drawn["degrees_shear"]:.0f}° shear'
+        return f'Affine {turned}, {drawn["times"]:.2f} times, {left:.0f} % left, {up:.0f} % up'
+
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
         rotate, shear, scale, up, left = self.draw(key).values()

@@ -154,7 +154,8 @@ class RandomErasing(Photometric):
 
     def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
-        return f'RandomErasing {100 * float(drawn["of_area"]):.0f} % of area'
+        area = 100 * float(drawn['of_area'])
+        return f'RandomErasing {area:.0f} % of area' if area else 'no RandomErasing'
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""

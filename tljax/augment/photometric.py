@@ -5,9 +5,11 @@ changes nothing.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tljax.augment import colors
 from tljax.augment.checks import at_least, share
@@ -170,6 +172,10 @@ class Solarize(Photometric):
         """See `compose.Operation`."""
         return whether(key, self.probability)
 
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        return f'Solarize from {self.threshold:.0f}' if drawn['applied'] else 'no Solarize'
+
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
         changed = colors.solarize(image, self.threshold)
@@ -192,6 +198,10 @@ class Posterize(Photometric):
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
         return whether(key, self.probability)
+
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        return f'Posterize {self.bits} bits' if drawn['applied'] else 'no Posterize'
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""

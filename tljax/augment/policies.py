@@ -91,7 +91,7 @@ def describe(index: int, strength: float, ranges: Ranges) -> str:
         'rotate': f'{ranges.degrees * strength:.0f}°',
         'posterize': f'{8 - round(ranges.lost_bits * amount)} bits',
         'solarize': f'from {256 * (1 - amount):.0f}',
-        **dict.fromkeys(SHADES[:4], f'× {1 + ranges.factor * strength:.2g}'),
+        **dict.fromkeys(SHADES[:4], f'{1 + ranges.factor * strength:.2g} times'),
     }
     return f'{name} {values.get(name.split()[0], "")}'.strip()
 
