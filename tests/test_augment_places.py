@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tljax import augment
-from tljax.augment import matrices, resample
+from tljax.augment import geometric, matrices, resample
 from tljax.augment.compose import Bent, Geometric
 from tljax.augment.crops import Affine, RandomCrop, RandomResizedCrop
 from tljax.augment.geometric import (
@@ -214,3 +214,18 @@ def test_every_operation_of_places_has_a_matrix_or_a_bend():
     for one in CHAIN:
         assert isinstance(one, Geometric)
         assert isinstance(one, Bent) or one.matrix(jax.random.key(0), 8, 8).shape == (3, 3)
+
+
+@pytest.mark.parametrize('cells', [1, 3, 6])
+def test_equal_moves_of_all_control_points_are_a_shift(cells):
+    """The splines sum up to 1 everywhere."""
+    powers = geometric._spline_powers(cells)
+    x = jnp.linspace(-1.0, cells + 1.0, 50)
+    basis = jnp.stack(Elastic(cells=cells)._basis(x))
+    np.testing.assert_allclose(basis.T @ powers.sum(1), 1, atol=1e-4)
+
+
+def test_a_control_point_moves_what_is_near_it_only():
+    values = jnp.stack(Elastic(cells=4)._basis(jnp.asarray([0.0, 0.5, 1.5, 2.0, 3.5]))).T
+    third = np.asarray(values @ geometric._spline_powers(4)[:, 2])
+    np.testing.assert_allclose(third, [0, 0.125, 0.75, 0.5, 0], atol=1e-5)

@@ -216,22 +216,38 @@ class Elastic(Bent):
     def bend(
         self, key: jax.Array, rows: jax.Array, columns: jax.Array, height: int, width: int
     ) -> tuple[jax.Array, jax.Array]:
-        """See `compose.Geometric`."""
-        nodes = self.cells + 2
-        moves = self.draw(key)['moves']
-        down = [_spline(rows * (self.cells / max(height - 1, 1)) - g + 0.5) for g in range(nodes)]
-        right = [
-            _spline(columns * (self.cells / max(width - 1, 1)) - g + 0.5) for g in range(nodes)
-        ]
-        # Unrolled: scalars times planes fuse into the reading; a product of matrices would not.
+        """See `compose.Geometric`; from the border on, the move is that of the border."""
+        powers = jnp.asarray(_spline_powers(self.cells))
+        moves = matrices.product(powers, self.draw(key)['moves'], powers.T)
+        down, right = (
+            self._basis(places * (self.cells / max(size - 1, 1)))
+            for places, size in ((rows, height), (columns, width))
+        )
+        # Unrolled: scalars times planes fuse into one pass; a product of matrices would not.
         shifts = [
             sum(a * sum(move[i, j] * b for j, b in enumerate(right)) for i, a in enumerate(down))
             for move in moves
         ]
         return rows + height * shifts[0], columns + width * shifts[1]
 
+    def _basis(self, places: jax.Array) -> list[jax.Array]:
+        """1, x, x² and, for each knot k between cells, (x - k)² from there on."""
+        x = jnp.clip(places, 0, self.cells)
+        knots = [jnp.maximum(x - k, 0) ** 2 for k in range(1, self.cells)]
+        return [jnp.ones_like(x), x, x * x, *knots]
 
-def _spline(x: jax.Array) -> jax.Array:
-    """The quadratic B-spline: 3/4 - x² up to 1/2, (3/2 - |x|)² / 2 up to 3/2, then 0."""
-    x = jnp.abs(x)
-    return jnp.maximum(1.5 - x, 0) ** 2 / 2 - 1.5 * jnp.maximum(0.5 - x, 0) ** 2
+
+def _spline_powers(cells: int) -> np.ndarray:
+    """[cells + 2, cells + 2]: column g is the g-th quadratic B-spline in the terms of `_basis`.
+
+    It stands on [g - 2, g + 1] and is half of (x - t)² from t on, times 1, -3, 3, -1 for t = g - 2,
+    g - 1, g, g + 1. Source: de Boor 1978, "A practical guide to splines", chapter 9.
+    """
+    result = np.zeros((cells + 2, cells + 2), np.float32)
+    for g in range(cells + 2):
+        for t, times in zip(range(g - 2, g + 2), (0.5, -1.5, 1.5, -0.5), strict=True):
+            if t <= 0:
+                result[:3, g] += times * np.asarray([t * t, -2 * t, 1])
+            elif t < cells:
+                result[t + 2, g] += times
+    return result
