@@ -9,15 +9,88 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tljax import augment
-from tljax.augment import Affine, HorizontalFlip, RandomCrop
+from tljax.augment import (
+    Affine,
+    AugMix,
+    AutoContrast,
+    Blur,
+    Brightness,
+    Contrast,
+    Cutout,
+    Elastic,
+    Equalize,
+    GaussianNoise,
+    Grayscale,
+    HorizontalFlip,
+    Hue,
+    Invert,
+    Perspective,
+    Posterize,
+    QuarterTurn,
+    RandAugment,
+    RandomCrop,
+    RandomErasing,
+    RandomResizedCrop,
+    Rotate,
+    SaltAndPepper,
+    Saturation,
+    Scale,
+    Sharpness,
+    Shear,
+    Solarize,
+    Translate,
+    TrivialAugment,
+    VerticalFlip,
+)
 from tljax.types import InputError
 
 B, H, W = 6, 9, 7
 STRONG = Affine(rotate_degrees=40, shear_degrees=20, scale_factor=1.5, shift_share=0.2)
-ALL = [HorizontalFlip(), RandomCrop(size_px=5), RandomCrop(size_px=7, pad_px=2), STRONG]
-IDS = ['flip', 'crop', 'padded crop', 'affine']
-SHAPES = dict(zip(IDS, [(H, W), (5, 5), (7, 7), (H, W)], strict=True))
-each = pytest.mark.parametrize('name', IDS)
+PLACES = {
+    'flip': HorizontalFlip(),
+    'upside down': VerticalFlip(),
+    'crop': RandomCrop(size_px=5),
+    'padded crop': RandomCrop(size_px=7, pad_px=2),
+    'resized crop': RandomResizedCrop(size_px=6, area_min=0.2),
+    'shrinking crop': RandomResizedCrop(size_px=3),
+    'affine': STRONG,
+    'rotation': Rotate(degrees=180),
+    'quarter turn': QuarterTurn(),
+    'shear': Shear(horizontal_degrees=30, vertical_degrees=30),
+    'scale': Scale(factor=2),
+    'shift': Translate(side_share=0.5),
+    'perspective': Perspective(side_share=0.4),
+    'elastic': Elastic(side_share=0.2),
+}
+COLORS = {
+    'brightness': Brightness(strength=0.9),
+    'contrast': Contrast(strength=0.9),
+    'saturation': Saturation(strength=0.9),
+    'sharpness': Sharpness(strength=0.9),
+    'hue': Hue(degrees=180),
+    'grayscale': Grayscale(probability=0.5),
+    'negative': Invert(),
+    'solarize': Solarize(),
+    'posterize': Posterize(),
+    'auto-contrast': AutoContrast(),
+    'equalize': Equalize(),
+}
+DAMAGE = {
+    'blur': Blur(),
+    'noise': GaussianNoise(),
+    'salt and pepper': SaltAndPepper(pixel_share=0.5),
+    'cutout': Cutout(side_share=0.5),
+    'erasing': RandomErasing(probability=0.5),
+}
+POLICIES = {
+    'randaugment': RandAugment(),
+    'trivialaugment': TrivialAugment(),
+    'augmix': AugMix(),
+}
+ALL = PLACES | COLORS | DAMAGE | POLICIES
+SIZES = {'crop': (5, 5), 'padded crop': (7, 7), 'resized crop': (6, 6), 'shrinking crop': (3, 3)}
+each = pytest.mark.parametrize('name', ALL)
+each_place = pytest.mark.parametrize('name', PLACES)
 TARGETS = jnp.eye(B)
 
 
@@ -26,7 +99,7 @@ def jitted(augmentation):
     return jax.jit(lambda key, images, targets: augmentation(key, images, targets))
 
 
-BY_NAME = {name: jitted(augmentation) for name, augmentation in zip(IDS, ALL, strict=True)}
+BY_NAME = {name: jitted(augmentation) for name, augmentation in ALL.items()}
 
 
 def keys(count=B, seed=0):
@@ -54,7 +127,7 @@ def views(augmentation, image, count):
 @each
 def test_shape_and_type_are_kept_but_for_the_crop(name):
     images, _ = BY_NAME[name](keys(), noise(), TARGETS)
-    assert (images.shape, images.dtype) == ((B, *SHAPES[name], 3), jnp.float32)
+    assert (images.shape, images.dtype) == ((B, *SIZES.get(name, (H, W)), 3), jnp.float32)
 
 
 @each
@@ -62,10 +135,23 @@ def test_targets_are_kept(name):
     np.testing.assert_array_equal(BY_NAME[name](keys(), noise(), TARGETS)[1], TARGETS)
 
 
+def any_images(test):
+    """Runs a test on whatever images [B, H, W, 3]."""
+    values = arrays(np.float32, (B, H, W, 3), elements=st.floats(0, 255, width=32))
+    return settings(deadline=None, max_examples=15)(given(images=values)(test))
+
+
 @each
-@settings(deadline=None, max_examples=25)
-@given(images=arrays(np.float32, (B, H, W, 3), elements=st.floats(0, 255, width=32)))
-def test_values_stay_within_the_range_of_their_image(name, images):
+@any_images
+def test_values_stay_within_grey_levels_whatever_comes(name, images):
+    found, _ = BY_NAME[name](keys(), images, TARGETS)
+    assert (found >= 0).all()
+    assert (found <= 255 + 1e-4).all()
+
+
+@each_place
+@any_images
+def test_what_moves_pixels_invents_no_value_outside_of_its_image(name, images):
     found, _ = BY_NAME[name](keys(), images, TARGETS)
     axes, slack = (1, 2, 3), 1e-4
     assert (found.min(axes) >= images.min(axes) - slack).all()
@@ -141,13 +227,32 @@ def test_a_crop_larger_than_the_padded_image_is_refused(height, width):
         RandomCrop(size_px=7, pad_px=1)(keys(), noise(B, height, width), TARGETS)
 
 
-@pytest.mark.parametrize(('height', 'width'), [(9, 7), (8, 8), (1, 5)])
-def test_an_affine_map_without_strength_changes_no_bit(height, width):
-    images = noise(B, height, width)
-    np.testing.assert_array_equal(jitted(Affine())(keys(), images, TARGETS)[0], images)
+IDLE = [
+    Affine(), Rotate(degrees=0), Shear(horizontal_degrees=0), Scale(factor=1),
+    Translate(side_share=0), Perspective(side_share=0), Elastic(side_share=0),
+    HorizontalFlip(probability=0), VerticalFlip(probability=0),
+    Brightness(strength=0), Contrast(strength=0), Saturation(strength=0), Sharpness(strength=0),
+    Hue(degrees=0), Grayscale(probability=0), Invert(probability=0), Solarize(probability=0),
+    Posterize(probability=0), AutoContrast(probability=0), Equalize(probability=0),
+    Blur(probability=0), GaussianNoise(max_levels=0), SaltAndPepper(pixel_share=0),
+    Cutout(side_share=0), RandomErasing(probability=0),
+]  # fmt: skip
 
 
-@each
+@pytest.mark.parametrize(('height', 'width'), [(9, 7), (50, 50), (1, 5)])
+@pytest.mark.parametrize('one', IDLE, ids=lambda one: type(one).__name__)
+def test_without_strength_no_bit_is_changed(one, height, width):
+    images = noise(2, height, width)
+    np.testing.assert_array_equal(jitted(one)(keys(2), images, TARGETS[:2])[0], images)
+
+
+def test_a_crop_of_the_whole_area_to_the_same_size_changes_no_bit():
+    crop = RandomResizedCrop(size_px=49, area_min=1.0, ratio_max=1.0)
+    images = noise(2, 49, 49)
+    np.testing.assert_array_equal(jitted(crop)(keys(2), images, TARGETS[:2])[0], images)
+
+
+@each_place
 def test_one_colour_stays_that_colour(name):
     found, _ = BY_NAME[name](keys(), np.full((B, H, W, 3), 200, np.float32), TARGETS)
     np.testing.assert_allclose(found, 200, atol=1e-4)

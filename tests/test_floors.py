@@ -27,7 +27,12 @@ FILES = sorted(ROOT.rglob('*.py'))
 
 
 def name_of(path):
-    """`backbones` of `tljax/backbones/resnet.py`, `tree` of `tljax/tree.py`."""
+    """`backbones` of `tljax/backbones/resnet.py`, `tree` of `tljax/tree.py`.
+
+    A folder's `__main__.py` is a command, and stands where `main.py` does.
+    """
+    if path.name == '__main__.py':
+        return 'main'
     return path.relative_to(ROOT).with_suffix('').parts[0]
 
 

@@ -16,7 +16,7 @@ from jax.sharding import AxisType
 from tljax import layers, metrics, optim, sharding, state, tree
 from tljax import model as models
 from tljax import step as steps
-from tljax.augment import HorizontalFlip
+from tljax.augment import Copy, HorizontalFlip
 from tljax.backbones.resnet import ResNet
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.losses import CrossEntropy
@@ -312,6 +312,16 @@ def test_augmentation_follows_the_example_and_not_its_place():
     )
     assert_close(end, placed, rtol=1e-4, atol=1e-6)
     assert not equal(end, other)
+
+
+def test_copies_of_a_batch_train_as_the_batch_and_are_counted_each():
+    """The same views again change no mean, not of gradients and not of BatchNorm."""
+    (plain, sums), (copied, twice) = (
+        trained_for(1, training(EVERYTHING, optimizer=SGD(), augmentations=list_))
+        for list_ in ((), (Copy(views=2),))
+    )
+    assert_close(copied.params, plain.params, rtol=1e-4, atol=1e-6)
+    assert (int(twice['count']), int(sums['count'])) == (16, 8)
 
 
 def sharded(one, devices):

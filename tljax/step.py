@@ -66,11 +66,12 @@ def make_train_step(
     keep = optim.trained(labels)
 
     def step(key: jax.Array, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
+        images, targets = _augmented(model, augmentations, key, state.step, batch)
+        views = len(images) // len(batch['image'])  # more than one under `augment.Copy`
+        truth, mask = (augment.repeat(jnp.asarray(batch[n]), views) for n in ('label', 'mask'))
         key = jax.random.fold_in(key, state.step)
-        images, targets = _augmented(model, augmentations, key, batch)
         features, _ = models.run(model, state.params, state.stats, images, stop=cut.first)
         trained = tree.select(state.params, keep)
-        mask = jnp.asarray(batch['mask'])
 
         def objective(trained: Params):
             logits, stats = models.run(
@@ -90,7 +91,7 @@ def make_train_step(
         (mean, (logits, losses, stats)), grads = gradient(trained)
         updates, opt = optimizer.update(grads, state.opt, trained)
         trained: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
-        sums = metrics.classification(logits, jnp.asarray(batch['label']), losses, mask)
+        sums = metrics.classification(logits, truth, losses, mask)
         bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
         params = tree.fill(trained, state.params)
@@ -113,13 +114,16 @@ def make_eval_step(model: Model, loss: Loss) -> EvalStep:
 
 
 def _augmented(
-    model: Model, augmentations: Sequence[Augmentation], key: jax.Array, batch: Batch
+    model: Model,
+    augmentations: Sequence[Augmentation],
+    key: jax.Array,
+    step: jax.Array,
+    batch: Batch,
 ) -> tuple[jax.Array, jax.Array]:
-    """Normalised images [B, size, size, 3] and targets [B, K]."""
+    """Normalised images [B, size, size, 3] and targets [B, K]; m times B with copies."""
     targets = jax.nn.one_hot(jnp.asarray(batch['label']), model.num_classes)
     images = jnp.asarray(batch['image'])
     if augmentations:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1), batch['id'])
-        images = images.astype(jnp.float32)
+        keys = augment.example_keys(key, step, jnp.asarray(batch['id']))
         images, targets = augment.apply(augmentations, keys, images, targets)
     return models.normalise(model.preprocessing, images), targets

@@ -292,7 +292,9 @@ class Augmentation(Protocol):
     """A random change of a batch, on the device.
 
     Source of the shape: pure `(key, images, targets) -> (images, targets)`; `key` is one key per
-    example, `images` [B, H, W, 3] float32 in [0, 255], `targets` [B, K] distributions.
+    example, `images` [B, H, W, 3] float32 in [0, 255], `targets` [B, K] distributions. One that
+    makes m views of each example returns [B m, ...], those of an example side by side. What
+    changes each image for itself is an `augment.Operation`, and is composed with its neighbours.
     """
 
     def __call__(

@@ -1,0 +1,95 @@
+"""Every operation that moves pixels or changes values, once, on two photographs.
+
+python -m tljax.augment --config=docs/gallery.py --each --rows=2 --out=docs/augment_operations.png
+
+The photographs are those of scikit-learn (its `datasets/images/README.txt` has their licences).
+"""
+
+import dataclasses
+
+import numpy as np
+from sklearn.datasets import load_sample_images
+
+from tljax import augment
+from tljax.backbones.resnet import ResNet
+from tljax.config import Experiment
+from tljax.optim import SGD
+from tljax.strategies import FromScratch
+from tljax.types import Examples
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Photographs:
+    """scikit-learn's two."""
+
+    def splits(self) -> dict[str, Examples]:
+        """The same for training and testing."""
+        examples = Examples(
+            load=load_sample_images().images.__getitem__,
+            labels=np.arange(2, dtype=np.int32),
+            ids=np.arange(2),
+            class_names=('china', 'flower'),
+        )
+        return {'train': examples, 'test': examples}
+
+
+def get_config(which: str = 'places') -> Experiment:
+    """The gallery: `places`, `values`, `batch`, or `policy`, a usual one."""
+    return Experiment(
+        backbone=ResNet(depth=50),
+        data=Photographs(),
+        strategy=FromScratch(),
+        optimizer=SGD(),
+        augmentations=LISTS[which],
+    )
+
+
+LISTS = {
+    'places': (
+        augment.HorizontalFlip(probability=1.0),
+        augment.VerticalFlip(probability=1.0),
+        augment.QuarterTurn(),
+        augment.Rotate(degrees=30.0),
+        augment.Shear(),
+        augment.Scale(factor=1.5),
+        augment.Translate(side_share=0.2),
+        augment.Perspective(),
+        augment.Elastic(),
+        augment.RandomCrop(size_px=128),
+        augment.RandomResizedCrop(),
+        augment.Affine(rotate_degrees=20.0, scale_factor=1.2, shift_share=0.1),
+    ),
+    'values': (
+        augment.Brightness(),
+        augment.Contrast(),
+        augment.Saturation(strength=0.8),
+        augment.Sharpness(),
+        augment.Hue(),
+        augment.Grayscale(probability=1.0),
+        augment.Invert(probability=1.0),
+        augment.Solarize(probability=1.0),
+        augment.Posterize(probability=1.0, bits=2),
+        augment.AutoContrast(probability=1.0),
+        augment.Equalize(probability=1.0),
+        augment.Blur(probability=1.0, sigma_min_px=2.0, sigma_max_px=4.0),
+        augment.GaussianNoise(max_levels=40.0),
+        augment.SaltAndPepper(),
+        augment.Cutout(),
+        augment.RandomErasing(probability=1.0),
+    ),
+    'batch': (
+        augment.MixUp(alpha=1.0),
+        augment.CutMix(),
+        augment.MixUpOrCutMix(),
+        augment.RandAugment(),
+        augment.TrivialAugment(),
+        augment.AugMix(),
+    ),
+    'policy': (
+        augment.Copy(),
+        augment.RandomResizedCrop(),
+        augment.HorizontalFlip(),
+        augment.RandAugment(),
+        augment.RandomErasing(),
+    ),
+}

@@ -1,0 +1,253 @@
+"""Changes of place. All of a policy's are one map and one reading: see `compose`."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tljax.augment import matrices
+from tljax.augment.checks import at_least, share
+from tljax.augment.compose import Bent, Draw, Geometric, whether
+
+
+def symmetric(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+    """Uniform in [-1, 1]."""
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class HorizontalFlip(Geometric):
+    """Mirrors an image left to right."""
+
+    probability: float = 0.5
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        return share(self, 'probability')
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return whether(key, self.probability)
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        return matrices.flip(self.draw(key)['applied'], 0.0, height, width)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class VerticalFlip(Geometric):
+    """Mirrors an image top to bottom."""
+
+    probability: float = 0.5
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        return share(self, 'probability')
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return whether(key, self.probability)
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        return matrices.flip(0.0, self.draw(key)['applied'], height, width)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class QuarterTurn(Geometric):
+    """Turns an image by 0, 90, 180 or 270 degrees, exactly; for images without an upside."""
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return {'degrees': 90.0 * jax.random.randint(key, (), 0, 4)}
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        turn = matrices.rotation(self.draw(key)['degrees'])
+        return matrices.around_centre(turn, height, width)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Rotate(Geometric):
+    """Turns an image around its centre by an angle from [-degrees, degrees]."""
+
+    degrees: float = 15.0
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        return at_least(0, self, 'degrees')
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return {'degrees': self.degrees * symmetric(key)}
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        turn = matrices.rotation(self.draw(key)['degrees'])
+        return matrices.around_centre(turn, height, width)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Shear(Geometric):
+    """Slants an image: columns by up to `horizontal_degrees`, rows by `vertical_degrees`."""
+
+    horizontal_degrees: float = 15.0
+    vertical_degrees: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        return [
+            f'{name} is {getattr(self, name)}, wanted 0 <= x < 90'
+            for name in ('horizontal_degrees', 'vertical_degrees')
+            if not 0 <= getattr(self, name) < 90
+        ]
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        across, down = symmetric(key, (2,))
+        return {
+            'degrees_across': self.horizontal_degrees * across,
+            'degrees_down': self.vertical_degrees * down,
+        }
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        across, down = (jnp.tan(jnp.deg2rad(degrees)) for degrees in self.draw(key).values())
+        return matrices.around_centre(matrices.shearing(across, down), height, width)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Scale(Geometric):
+    """Magnifies an image around its centre, by [1 / factor, factor] on a logarithmic axis."""
+
+    factor: float = 1.2
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        return at_least(1, self, 'factor')
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return {'times': jnp.exp(jnp.log(self.factor) * symmetric(key))}
+
+    def shrink(self, height: int, width: int) -> float:
+        """See `compose.Geometric`."""
+        return self.factor
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        step = 1 / self.draw(key)['times']
+        return matrices.around_centre(matrices.scaling(step, step), height, width)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Translate(Geometric):
+    """Moves an image along each axis by up to a share of its side, to either side."""
+
+    side_share: float = 0.1
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        return share(self, 'side_share')
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        down, right = self.side_share * symmetric(key, (2,))
+        return {'down': down, 'right': right}
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        down, right = self.draw(key).values()
+        return matrices.translation(-height * down, -width * right)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Perspective(Geometric):
+    """Looks at an image aslant: each corner is read up to a share of the side away from itself."""
+
+    side_share: float = 0.2
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        fine = 0 <= self.side_share < 0.5  # from there on, corners may change places
+        return [] if fine else [f'side_share is {self.side_share}, wanted 0 <= x < 0.5']
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return {'corners': self.side_share * symmetric(key, (4, 2))}
+
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        return f'Perspective {100 * np.abs(drawn["corners"]).max():.0f} % of side'
+
+    def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
+        """See `compose.Geometric`."""
+        return matrices.quadrilateral(self.draw(key)['corners'], height, width)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Elastic(Bent):
+    """Moves pixels by a smooth random field: a quadratic B-spline over `cells` × `cells` cells.
+
+    Its control points are moved, along each axis, by up to `side_share` of the image's side.
+
+    Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2, with
+    a spline instead of blurred noise, so that it can be looked up anywhere without another image.
+    """
+
+    side_share: float = 0.05
+    cells: int = 3
+
+    def problems(self) -> list[str]:
+        """What `config.validate` reports."""
+        return share(self, 'side_share') + at_least(1, self, 'cells')
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return {'moves': self.side_share * symmetric(key, (2, self.cells + 2, self.cells + 2))}
+
+    def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
+        """See `compose.Operation`."""
+        largest = 100 * np.abs(drawn['moves']).max()
+        return f'Elastic {largest:.0f} % of side, {self.cells} cells'
+
+    def bend(
+        self, key: jax.Array, rows: jax.Array, columns: jax.Array, height: int, width: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `compose.Geometric`; from the border on, the move is that of the border."""
+        powers = jnp.asarray(_spline_powers(self.cells))
+        moves = matrices.product(powers, self.draw(key)['moves'], powers.T)
+        down, right = (
+            self._basis(places * (self.cells / max(size - 1, 1)))
+            for places, size in ((rows, height), (columns, width))
+        )
+        # Unrolled: scalars times planes fuse into one pass; a product of matrices would not.
+        shifts = [
+            sum(a * sum(move[i, j] * b for j, b in enumerate(right)) for i, a in enumerate(down))
+            for move in moves
+        ]
+        return rows + height * shifts[0], columns + width * shifts[1]
+
+    def _basis(self, places: jax.Array) -> list[jax.Array]:
+        """1, x, x² and, for each knot k between cells, (x - k)² from there on."""
+        x = jnp.clip(places, 0, self.cells)
+        knots = [jnp.maximum(x - k, 0) ** 2 for k in range(1, self.cells)]
+        return [jnp.ones_like(x), x, x * x, *knots]
+
+
+def _spline_powers(cells: int) -> np.ndarray:
+    """[cells + 2, cells + 2]: column g is the g-th quadratic B-spline in the terms of `_basis`.
+
+    It stands on [g - 2, g + 1] and is half of (x - t)² from t on, times 1, -3, 3, -1 for t = g - 2,
+    g - 1, g, g + 1. Source: de Boor 1978, "A practical guide to splines", chapter 9.
+    """
+    result = np.zeros((cells + 2, cells + 2), np.float32)
+    for g in range(cells + 2):
+        for t, times in zip(range(g - 2, g + 2), (0.5, -1.5, 1.5, -0.5), strict=True):
+            if t <= 0:
+                result[:3, g] += times * np.asarray([t * t, -2 * t, 1])
+            elif t < cells:
+                result[t + 2, g] += times
+    return result
