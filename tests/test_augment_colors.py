@@ -166,3 +166,9 @@ def test_a_blur_draws_its_sigma_from_its_range():
     blurred = heights[heights < 255]
     assert middle[0] * 0.95 < blurred.min() < middle[0] * 1.2
     assert middle[1] * 0.8 < blurred.max() < middle[1] * 1.05
+
+
+@each_picture
+@pytest.mark.parametrize('name', ['invert', 'equalize', 'solarize 100', 'posterize 3'])
+def test_what_maps_whole_values_to_whole_values_is_pillows_exactly(name, picture):
+    assert difference(*OPS[name], PICTURES[picture]) == 0
