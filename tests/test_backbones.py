@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import golden_small
+import golden_transformers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tljax
 from tljax import model as models
 from tljax import port, tree
 from tljax.backbones.convnext import ConvNeXt
@@ -329,6 +331,41 @@ def test_every_gradient_norm_equals_our_small_figures(small, name):
     _, ours, wanted = small(name)
     (dtype,) = SMALL[name].dtypes
     _assert_norms_close(ours.gradient_norms, wanted['gradient_norms'], **GRADIENTS_WITHIN[dtype])
+
+
+# --- transformers' figures of small networks, under its names of today and of before ---
+
+
+def before_release_5(name: str) -> str:
+    """What transformers' files call an entry of a ViT, whichever release wrote them."""
+    name = name.replace('vit.layers.', 'vit.encoder.layer.').replace('o_proj', 'output.dense')
+    for new, old in (('q_proj', 'query'), ('k_proj', 'key'), ('v_proj', 'value')):
+        name = name.replace(f'attention.{new}', f'attention.attention.{old}')
+    return name.replace('mlp.fc1', 'intermediate.dense').replace('mlp.fc2', 'output.dense')
+
+
+@pytest.mark.parametrize(
+    ('name', 'rename', 'naming'),
+    [
+        ('vit', str, 'transformers'),
+        ('vit', before_release_5, 'transformers4'),
+        ('convnext', str, 'transformers'),
+        ('resnet18', str, 'transformers'),
+    ],
+)
+def test_logits_equal_transformers(name, rename, naming):
+    wanted = golden_transformers.figures()[name]
+    entries = {
+        rename(key): np.zeros((), np.int64)
+        if key.endswith('num_batches_tracked')
+        else golden_small.tensor(key, tuple(shape))
+        for key, shape in wanted['manifest'].items()
+    }
+    network = tljax.load(entries)
+    assert network.origin.naming == naming
+    logits = network.logits(golden_small.images(2, golden_transformers.NETWORKS[name][2]))
+    atol = 1e-4 * np.abs(wanted['logits']).max()
+    np.testing.assert_allclose(logits, wanted['logits'], rtol=0, atol=atol)
 
 
 # --- properties ---
