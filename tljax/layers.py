@@ -1,6 +1,7 @@
 """Layers with torch's conventions, so that ported weights give the same numbers."""
 
 import enum
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -78,8 +79,92 @@ def conv(
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=he_normal,
+        conv_general_dilated=_grouped if 1 < groups < features else None,
         name=name,
     )
+
+
+def _grouped(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Any,
+    padding: Any,
+    *,
+    feature_group_count: int,
+    **_: Any,
+) -> jax.Array:
+    """`lax.conv_general_dilated` as `conv` above calls it, with another gradient on CPU."""
+    pads = tuple(tuple(pad) for pad in padding)
+    return _grouped_conv(x, kernel, tuple(strides), pads, feature_group_count)
+
+
+_Pads = tuple[tuple[int, int], ...]
+
+
+def _plain_grouped_conv(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: _Pads, groups: int
+) -> jax.Array:
+    """[B, H, W, C] by [h, w, C / groups, F] to [B, H', W', F]."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        pads,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=groups,
+    )
+
+
+# XLA has no fast gradient of kernels in groups on CPU: a step of ResNeXt-50 (batch 8, 128 px) took
+# 38 s there, and 2.3 s with the products of shifted views below; ResNet-50's takes 1.5 s.
+_grouped_conv = jax.custom_vjp(_plain_grouped_conv, nondiff_argnums=(2, 3, 4))
+
+
+def _grouped_forward(x, kernel, strides, pads, groups):
+    return _plain_grouped_conv(x, kernel, strides, pads, groups), (x, kernel)
+
+
+def _grouped_backward(strides, pads, groups, saved, dy):
+    x, kernel = saved
+
+    def by_input(x):
+        return _plain_grouped_conv(x, kernel, strides, pads, groups)
+
+    def by_kernel(kernel):
+        return _plain_grouped_conv(x, kernel, strides, pads, groups)
+
+    dkernel = jax.lax.platform_dependent(
+        dy,
+        cpu=lambda dy: _kernel_gradient(x, dy, kernel.shape, strides, pads, groups),
+        default=lambda dy: jax.vjp(by_kernel, kernel)[1](dy)[0],
+    )
+    return jax.vjp(by_input, x)[1](dy)[0], dkernel
+
+
+_grouped_conv.defvjp(_grouped_forward, _grouped_backward)
+
+
+def _kernel_gradient(
+    x: jax.Array,
+    dy: jax.Array,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: _Pads,
+    groups: int,
+) -> jax.Array:
+    """The gradient of a kernel of that shape, a product of a shifted view and `dy` per tap."""
+    rows, cols, inner, features = shape
+    (batch, height, width, _), (down, across) = dy.shape, strides
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    dy = dy.reshape(batch, height, width, groups, features // groups)
+    taps = []
+    for i in range(rows):
+        for j in range(cols):
+            view = x[:, i : i + down * (height - 1) + 1 : down]
+            view = view[:, :, j : j + across * (width - 1) + 1 : across]
+            view = view.reshape(batch, height, width, groups, inner)
+            taps.append(jnp.einsum('bhwgc,bhwgo->cgo', view, dy).reshape(inner, features))
+    return jnp.stack(taps).reshape(shape).astype(x.dtype)
 
 
 def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
