@@ -395,6 +395,12 @@ def test_a_config_json_cut_short_by_a_kill_does_not_break_the_next_run(tmp_path)
         train.run(experiment(epochs=0.1), tmp_path)
 
 
+def test_what_could_not_be_set_up_does_not_keep_its_correction_out_of_the_folder(tmp_path):
+    with pytest.raises(InputError, match='nowhere'):
+        train.run(experiment(backbone=Tiny(weights='nowhere.pth')), tmp_path)
+    assert train.run(short(), tmp_path)['step']
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(diverged):
     assert re.search(r'not finite at step [23] \(epoch 0\.\d+\)', diverged[1])
 

@@ -22,7 +22,7 @@ SPDX = (
 SNIPPETS = {
     'torchvision': """\
 from safetensors.torch import load_file
-model = ...  # torchvision's model of this architecture, with num_classes={classes}
+model = ...  # this architecture in torchvision, with {classes} classes
 model.load_state_dict(load_file('{file}'), strict=True)""",
     'timm': """\
 import timm

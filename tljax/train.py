@@ -82,6 +82,9 @@ def run(
             report.console.print(f'{workdir}: this run is finished; its result:')
             return finished
         job = jobs.setup(experiment)
+        # Only now: what could not be set up must not keep its own correction out of the folder.
+        if not (workdir / CONFIG_FILE).exists():
+            report.write_json(workdir / CONFIG_FILE, json.loads(config.to_json(experiment)))
         _write_splits(job, workdir)
         network = {'preprocessing': preprocessing.to_fields(job.model.preprocessing)}
         report.write_json(workdir / NETWORK_FILE, {**network, 'weights': job.weights})
@@ -108,11 +111,10 @@ def run(
 
 
 def _claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
-    """Writes the config, or holds it against the one that is there; the result, if finished."""
+    """Holds the config against the one that is there, if any; the result, if finished."""
     path = workdir / CONFIG_FILE
     text = config.to_json(experiment)
     if not path.exists():
-        report.write_json(path, json.loads(text))
         return None
     changed = config.difference(text, path.read_text())
     if changed:
