@@ -145,7 +145,7 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
     small = Preprocessing(size_px=64)  # of canvases as large as ever
     model = models.build(ResNet(depth=18), 10, preprocessing=small)
     params, stats = models.init(model, jax.random.key(0))
-    rules = FineTune().phases(model.names)[0].rules
+    rules = FineTune().phases(models.ordered(model, params))[0].rules
     labels = optim.assign(params, rules)
     optimizer = optim.make(optim.SGD(), rules, labels, lambda _: 0.01)
     train = jax.jit(step.make_train_step(model, optimizer, labels, CrossEntropy()))

@@ -29,7 +29,7 @@ def measure() -> dict[str, float]:
 
     model = models.build(ResNet(depth=50), 10)
     params, stats = models.init(model, jax.random.key(0))
-    rules = FineTune().phases(model.names)[0].rules
+    rules = FineTune().phases(models.ordered(model, params))[0].rules
     labels = optim.assign(params, rules)
     optimizer = optim.make(optim.SGD(), rules, labels, lambda _: 0.01)
     current = state.create(params, stats, optimizer, labels)

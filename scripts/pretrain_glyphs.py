@@ -128,7 +128,7 @@ def train(seed: int, steps: int, batch_size: int) -> tuple[state.TrainState, mod
     """Trains on the fonts that are not held out; prints its progress."""
     model = models.build(ResNetSmall(depth=20), len(LETTERS), preprocessing=PREPROCESSING)
     params, stats = models.init(model, jax.random.key(seed))
-    rules = FromScratch().phases(model.names)[0].rules
+    rules = FromScratch().phases(models.ordered(model, params))[0].rules
     labels = optim.assign(params, rules)
     rate = schedule.Cosine(warmup_epochs=0.05).multiplier(steps, steps)  # an epoch is the whole run
     sgd = optim.SGD(learning_rate=0.2, momentum=0.9, nesterov=True, weight_decay=3e-4)

@@ -10,12 +10,22 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1] / 'tljax'
 FLOORS = (
     {'version', 'types', 'tree', 'runtime', 'cli'},  # cli stands alone, so that --help is quick
-    {'port', 'torch_file', 'losses', 'metrics', 'schedule', 'augment', 'layers', 'preprocessing'},
+    {
+        'port',
+        'torch_file',
+        'losses',
+        'metrics',
+        'schedule',
+        'augment',
+        'layers',
+        'preprocessing',
+        'solver',
+    },
     {'backbones', 'data', 'strategies', 'heads'},  # the files of a folder may import each other
     {'model'},
     {'config', 'optim', 'checkpoint'},
     {'runs', 'report'},
-    {'weights', 'state', 'sharding'},
+    {'weights', 'state', 'sharding', 'fold'},
     {'step'},
     {'job', 'network', 'model_card'},
     {'train', 'export'},

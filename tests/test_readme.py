@@ -90,8 +90,12 @@ def test_the_strategy_it_shows_trains_what_it_says():
     scope: dict = {}
     exec('import dataclasses\nfrom tljax.types import Phase, Rule\n' + source, scope)
     model = models.build(ResNetSmall(), 10)
-    params, _ = models.shapes(model)
-    (phase,) = scope['BiasOnly']().phases(model.names)
-    labels = optim.assign(params, phase.rules)
-    assert labels['stage1']['block1']['bn1'] == {'bias': optim.TRAINED, 'scale': optim.FROZEN}
-    assert labels['head']['linear']['kernel'] == optim.TRAINED
+    params = models.ordered(model, models.shapes(model)[0])
+    first, second = (
+        optim.assign(params, phase.rules) for phase in scope['HeadThenBiases']().phases(params)
+    )
+    for labels in (first, second):
+        assert labels['head']['linear']['kernel'] == optim.TRAINED
+        assert labels['stage1']['block1']['bn1']['scale'] == optim.FROZEN
+    assert first['stage1']['block1']['bn1']['bias'] == optim.FROZEN
+    assert second['stage1']['block1']['bn1']['bias'] == 'learning rate × 0.1'

@@ -120,7 +120,7 @@ def assert_close(one, other, **tolerance):
 
 def below(stage):
     """The rules that freeze what is below a stage."""
-    return FreezeBelow(stage=stage).phases(STAGES)[0].rules
+    return FreezeBelow(stage=stage).phases({name: {} for name in STAGES})[0].rules
 
 
 decaying = AdamW(learning_rate=0.01, weight_decay=0.1)
@@ -193,8 +193,8 @@ def step_cost(backbone, size_px, stage):
     """The operations of a step on 4 images in which everything from a stage on trains."""
     small = Preprocessing(size_px=size_px, resize_px=size_px)
     model = models.build(backbone, 10, preprocessing=small)
-    rules = FreezeBelow(stage=stage).phases(model.names)[0].rules
     params, stats = models.shapes(model)
+    rules = FreezeBelow(stage=stage).phases(models.ordered(model, params))[0].rules
     labels = optim.assign(params, rules)
     transform = optim.make(SGD(), rules, labels, lambda _: 0.1)
     start = jax.eval_shape(lambda p, s: state.create(p, s, transform, labels), params, stats)

@@ -1,7 +1,6 @@
 """The loop: what is recorded, how a run ends, and that a resumed run is the uninterrupted one."""
 
 import contextlib
-import dataclasses
 import errno
 import json
 import os
@@ -13,127 +12,32 @@ import subprocess
 import sys
 import time
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from tljax import checkpoint, config, layers, main, report, train
+from tests.small_runs import (
+    Blobs,
+    Crash,
+    HeadThenAll,
+    Tiny,
+    assert_identical,
+    assert_same_run,
+    before_step,
+    crash,
+    crash_after,
+    experiment,
+    last_checkpoint,
+    records,
+    short,
+)
+from tljax import checkpoint, config, main, report, train
 from tljax import job as jobs
-from tljax.augment import HorizontalFlip
-from tljax.config import ConfigError, Experiment
+from tljax.config import ConfigError
 from tljax.optim import SGD, AdamW
-from tljax.strategies import FineTune
-from tljax.types import Examples, InputError, Phase, Preprocessing, Rule
+from tljax.types import InputError
 
-TIMING = ('images_per_second', 'waiting_share', 'seconds_left')
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-class TinyStage(nn.Module):
-    """A convolution with stride 2, BatchNorm and dropout."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x, *, deterministic, use_running_average):
-        """[B, H, W, C] to [B, H / 2, W / 2, width]."""
-        x = layers.conv(self.width, 3, stride=2, name='conv')(x)
-        x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
-        return nn.Dropout(0.1)(x, deterministic=deterministic)
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Tiny:
-    """Stages `low, high` of 4 and 8 channels."""
-
-    weights: str | None = None
-
-    def stages(self):
-        """See `types.Backbone`."""
-        return {'low': TinyStage(4), 'high': TinyStage(8)}
-
-    def head(self, num_classes):
-        """See `types.Backbone`."""
-        return layers.Head(num_classes)
-
-    def port_tables(self):
-        """See `types.Backbone`."""
-        return {}
-
-    def preprocessing(self):
-        """See `types.Backbone`."""
-        return Preprocessing(size_px=8, resize_px=8)
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Blobs:
-    """Three classes of noisy 8 px images: 36 to train on, 21 to test."""
-
-    test_labels_shift: int = 0  # by how much the labels of the test split are wrong
-
-    def splits(self):
-        """See `types.Source`."""
-        rng = np.random.default_rng(0)
-        labels = np.arange(57, dtype=np.int32) % 3
-        images = rng.normal(100, 60, (57, 8, 8, 3)) + 25 * np.eye(3)[labels][:, None, None]
-        images = images.clip(0, 255).astype(np.uint8)
-
-        def load(index):
-            time.sleep(float(os.environ.get('BLOBS_SECONDS', '0')))
-            return images[index]
-
-        everything = Examples(
-            load=load, labels=labels, ids=np.arange(57), class_names=('a', 'b', 'c')
-        )
-        test = everything.take(np.arange(36, 57))
-        shifted = (test.labels + np.int32(self.test_labels_shift)) % 3
-        test = dataclasses.replace(test, labels=shifted)
-        return {'train': everything.take(np.arange(36)), 'test': test}
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class HeadThenAll:
-    """The head for one epoch, then everything, more slowly."""
-
-    @property
-    def pretrained(self):
-        """See `types.Strategy`."""
-        return True
-
-    def phases(self, stages):
-        """See `types.Strategy`."""
-        head = (Rule(pattern=stages[-1]), Rule(pattern='**', train=False))
-        everything = (Rule(pattern='**', learning_rate_scale=0.3),)
-        return Phase(rules=head, epochs=1.0), Phase(rules=everything, epochs=2.0)
-
-
-def experiment(**changes):
-    """27 images to train on, 9 to validate: 3.375 steps an epoch, evaluated at 4, 7 and 11."""
-    fields = {
-        'backbone': Tiny(),
-        'data': Blobs(),
-        'strategy': FineTune(),
-        'optimizer': AdamW(learning_rate=0.01),
-        'augmentations': (HorizontalFlip(),),
-        'validation_fraction': 0.25,
-        'epochs': 3.0,
-        'batch_size': 8,
-        'clip_norm': 1.0,
-        'checkpoint_every_steps': 2,
-        'log_every_steps': 5,
-    }
-    return Experiment(**{**fields, **changes})
-
-
-def short():
-    """The same with 4 steps only, on all 36 images."""
-    return experiment(epochs=0.8, validation_fraction=0.0, checkpoint_every_steps=None)
-
-
-def two_phases():
-    """4 steps of the head, then 7 of everything."""
-    return experiment(strategy=HeadThenAll())
 
 
 @pytest.fixture(scope='module')
@@ -141,90 +45,6 @@ def reference(tmp_path_factory):
     """The folder and the result of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp('reference')
     return workdir, train.run(experiment(), workdir)
-
-
-@pytest.fixture(scope='module')
-def two_phase_reference(tmp_path_factory):
-    """The folder and the result of an uninterrupted run of two phases."""
-    workdir = tmp_path_factory.mktemp('two_phases')
-    return workdir, train.run(two_phases(), workdir)
-
-
-class Crash(Exception):  # noqa: N818
-    """Stands for a kill."""
-
-
-@contextlib.contextmanager
-def before_step(number, action):
-    """Calls `action` instead of starting the step after step `number`."""
-    compiled = jobs.compile_train_step
-
-    def compile_train_step(job, phase):
-        step = compiled(job, phase)
-
-        def run(key, state, batch):
-            if int(state.step) == number:
-                action()
-            return step(key, state, batch)
-
-        return run
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, 'compile_train_step', compile_train_step)
-        yield
-
-
-def crash():
-    """Ends a run as an unforeseen error would."""
-    raise Crash
-
-
-def crash_after(number, what, workdir):
-    """Runs `what` and raises once step `number` is done."""
-    with before_step(number, crash), pytest.raises(Crash):
-        train.run(what, workdir)
-
-
-def last_checkpoint(what, workdir):
-    """Parameters, statistics, optimizer state and sums of the latest checkpoint, and its step."""
-    job = jobs.setup(what)
-    checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints')
-    step = checkpoints.steps()[-1]
-    phase = next(p for p in job.phases if step <= p.stop)
-    arrays, _ = checkpoints.restore(step, jobs.checkpoint_shapes(job, phase))
-    checkpoints.close()
-    return arrays, step
-
-
-def assert_identical(found, wanted):
-    """Two trees of arrays are the same, bit by bit."""
-    found, wanted = (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (found, wanted))
-    assert [path for path, _ in found] == [path for path, _ in wanted]
-    differing = [
-        jax.tree_util.keystr(path)
-        for (path, one), (_, other) in zip(found, wanted, strict=True)
-        if np.asarray(one).tobytes() != np.asarray(other).tobytes()
-    ]
-    assert not differing
-
-
-def records(workdir):
-    """What metrics.jsonl says, but for the speed."""
-    found = report.read_metrics(workdir / 'metrics.jsonl')
-    return [{k: v for k, v in record.items() if k not in TIMING} for record in found]
-
-
-def assert_same_run(what, workdir, reference):
-    """A run left the same checkpoint, records and result as the reference."""
-    folder, result = reference
-    found, step = last_checkpoint(what, workdir)
-    wanted, last = last_checkpoint(what, folder)
-    assert step == last == result['steps']
-    assert_identical(found, wanted)
-    assert records(workdir) == records(folder)
-    own = json.loads((workdir / 'result.json').read_text())
-    for name in ('val', 'test', 'step', 'steps', 'seed', 'class_names', 'trained_parameters'):
-        assert own[name] == result[name], name
 
 
 def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(reference, tmp_path):
@@ -251,40 +71,11 @@ def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, t
     assert records(tmp_path) == records(reference[0])
 
 
-def test_a_run_of_two_phases_resumes_across_their_boundary(two_phase_reference, tmp_path):
-    for number in (3, 4, 5):
-        crash_after(number, two_phases(), tmp_path)
-    train.run(two_phases(), tmp_path)
-    assert_same_run(two_phases(), tmp_path, two_phase_reference)
-
-
-def test_each_phase_trains_what_its_rules_say(two_phase_reference, tmp_path):
-    workdir, result = two_phase_reference
-    phases = {record['step']: record['phase'] for record in records(workdir)}
-    assert phases == {4: 0, 5: 1, 7: 1, 10: 1, 11: 1}
-    start = jobs.setup(two_phases()).params
-    crash_after(4, two_phases(), tmp_path)
-    between, step = last_checkpoint(two_phases(), tmp_path)
-    end, _ = last_checkpoint(two_phases(), workdir)
-    assert (step, result['steps']) == (4, 11)
-    assert_identical(between['state'].params['low'], start['low'])
-    moved = [between['state'].params['head']['linear'], end['state'].params['low']['conv']]
-    before = [start['head']['linear'], start['low']['conv']]
-    for one, other in zip(moved, before, strict=True):
-        assert not np.array_equal(one['kernel'], other['kernel'])
-
-
-def test_the_second_phase_takes_its_multiplier(two_phase_reference):
-    arrays, _ = last_checkpoint(two_phases(), two_phase_reference[0])
-    counts = {int(x) for x in jax.tree.leaves(arrays['state'].opt) if x.ndim == 0}
-    assert counts == {7}  # steps of the second phase: the optimizer started afresh
-
-
 @pytest.fixture
 def command(tmp_path):
     """The command line of `experiment()` in a folder, and what it needs of the environment."""
     path = tmp_path / 'config.py'
-    path.write_text('from test_train import experiment as get_config\n')
+    path.write_text('from small_runs import experiment as get_config\n')
     argv = [f'--config={path}', f'--workdir={tmp_path / "run"}']
     folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'BLOBS_SECONDS': '0.05'}
@@ -367,7 +158,7 @@ def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, tmp_path,
     workdir = tmp_path / 'run'
     shutil.copytree(reference[0], workdir)
     path = tmp_path / 'config.py'
-    path.write_text('from test_train import experiment as get_config\n')
+    path.write_text('from small_runs import experiment as get_config\n')
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
     argv = ['main', f'--config={path}', f'--workdir={workdir}']
     assert main.main(argv) == 0

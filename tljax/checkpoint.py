@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from tljax import tree
 from tljax.types import InputError
 
 VALIDATION_FILE = 'validation.json'  # {step: [accuracy, -loss]}
@@ -61,8 +62,9 @@ class Checkpoints:
         self._sums = self._folder / SUMS_FOLDER
         self._sums.mkdir(parents=True, exist_ok=True)
         self._validated = _read_validated(self._folder)
+        self._policy = _LatestAndBest(self._validated)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LatestAndBest(self._validated),
+            preservation_policy=self._policy,
             cleanup_tmp_directories=jax.process_count() == 1,
         )
         self._manager = ocp.CheckpointManager(
@@ -81,6 +83,10 @@ class Checkpoints:
     def best(self) -> int | None:
         """The step with the best validation result; None where none was validated."""
         return _best(self.steps(), self._validated)
+
+    def keep(self, step: int | None) -> None:
+        """Names a checkpoint that is kept besides the latest and the best; None for no other."""
+        self._policy.kept = step
 
     def save(
         self,
@@ -113,6 +119,20 @@ class Checkpoints:
                 ),
                 force=True,
             )
+
+    def record(self, step: int) -> dict[str, Any]:
+        """The record of a checkpoint, without its arrays.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        with self._failures(None):
+            self._manager.wait_until_finished()
+        self.verify(step)
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+        )
+        return restored['record']
 
     def restore(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
         """A checkpoint's arrays, placed as `target`'s are, and its record.
@@ -222,6 +242,8 @@ class Checkpoints:
 def read_variables(folder: pathlib.Path, step: int | None = None) -> tuple[int, Any, Any]:
     """Parameters and statistics of a run's checkpoint, as host arrays, whatever else it holds.
 
+    Where running means of parameters were kept, they stand in for the parameters.
+
     Nothing in the folder is changed, so that a run which is under way can be read.
 
     Args:
@@ -245,7 +267,7 @@ def read_variables(folder: pathlib.Path, step: int | None = None) -> tuple[int, 
     arrays = folder / 'steps' / str(step) / 'arrays'
     try:
         stored = ocp.PyTreeCheckpointHandler().metadata(epath.Path(arrays)).tree['state']
-        wanted = {'state': {'params': stored['params'], 'stats': stored['stats']}}
+        wanted = {'state': {name: stored.get(name) for name in ('params', 'stats', 'ema')}}
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         with ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.restore(
@@ -256,7 +278,9 @@ def read_variables(folder: pathlib.Path, step: int | None = None) -> tuple[int, 
             )['state']
     except Exception as error:  # Orbax and its storage raise many kinds
         raise CheckpointError(f'{arrays}: cannot be read: {error!r:.300}') from error
-    return step, found['params'], found['stats']
+    params = tree.flatten(found['params'])
+    means = {p: leaf for p, leaf in tree.flatten(found['ema'] or {}).items() if leaf is not None}
+    return step, tree.unflatten({**params, **means}), found['stats']
 
 
 def verify(folder: pathlib.Path, step: int) -> None:
@@ -293,9 +317,10 @@ def _read_validated(folder: pathlib.Path) -> dict[int, list[float]]:
 
 @dataclasses.dataclass
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):
-    """What Orbax keeps; `validated` is filled by the owner as it goes."""
+    """What Orbax keeps; `validated` and `kept` are filled by the owner as it goes."""
 
     validated: Mapping[int, list[float]]
+    kept: int | None = None
 
     def should_preserve(
         self,
@@ -304,7 +329,7 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
         context: checkpoint_managers.PreservationContext,
     ) -> Sequence[bool]:
         steps = [info.step for info in checkpoints]
-        keep = {max(steps, default=None), _best(steps, self.validated)}
+        keep = {max(steps, default=None), _best(steps, self.validated), self.kept}
         return [step in keep for step in steps]
 
 

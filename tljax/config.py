@@ -16,9 +16,11 @@ from tljax.types import (
     Augmentation,
     Backbone,
     Balance,
+    Dtype,
     Head,
     InputError,
     Loss,
+    Norm,
     Optimizer,
     Preprocessing,
     Schedule,
@@ -49,6 +51,13 @@ class Experiment:
     epochs: float = 10.0
     batch_size: int = 32  # over all devices
     clip_norm: float | None = None  # of the trained leaves' gradient; None for no clipping
+    norm: Norm = Norm.AUTO  # what becomes of normalisation layers
+    ema_decay: float | None = None  # running means of the parameters are evaluated and kept
+    compute_dtype: Dtype = Dtype.FLOAT32  # of training; parameters and statistics stay float32
+    prefix_dtype: Dtype | None = None  # of the frozen stages below the trained; None: the same
+    fold_prefix: bool = False  # computes them with BatchNorm folded into the layers before it
+    remat: tuple[str, ...] = ()  # stages (patterns) whose activations are computed twice, not kept
+    accumulate: int = 1  # parts in which a batch is worked on; BatchNorm sees each part alone
     cut_after: str | None = None  # the backbone's last stage to keep; None keeps all
     head: Head | str | None = None  # None: the family's own, new; 'pretrained': the weights' own
     preprocessing: Preprocessing | None = None  # None: what the weights want
@@ -100,11 +109,19 @@ def _range_problems(e: Experiment) -> list[str]:
     for name in ('epochs', 'batch_size', 'clip_norm', 'per_class', 'evaluate_every_epochs'):
         positive(name)
     positive('checkpoint_every_steps')
+    positive('accumulate')
     positive('log_every_steps')
     if isinstance(e.cache_gigabytes, (int, float)) and not 0 <= e.cache_gigabytes < math.inf:
         found.append(f'config.cache_gigabytes is {e.cache_gigabytes}, wanted 0 or more')
     if isinstance(e.validation_fraction, (int, float)) and not 0 <= e.validation_fraction < 1:
         found.append(f'config.validation_fraction is {e.validation_fraction}, wanted 0 <= x < 1')
+    if isinstance(e.ema_decay, (int, float)) and not 0 <= e.ema_decay < 1:
+        found.append(f'config.ema_decay is {e.ema_decay}, wanted 0 <= x < 1')
+    whole = isinstance(e.accumulate, int) and isinstance(e.batch_size, int)
+    if whole and e.accumulate > 0 and e.batch_size % e.accumulate:
+        found.append(
+            f'config.accumulate is {e.accumulate}, wanted a divisor of batch_size, {e.batch_size}'
+        )
     # JAX's keys take 32 bits of a seed: a larger one would repeat a smaller one's values.
     for name, limit in (('seed', 2**32), ('data_threads', 1024)):
         value = getattr(e, name)

@@ -1,36 +1,49 @@
 """An experiment made ready: its data, network and phases resolved, its steps compiled."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from tljax import config, metrics, optim, schedule, sharding, step, weights
+from tljax import config, layers, metrics, optim, schedule, sharding, step, tree, weights
 from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
 from tljax.data import canvases, pipeline, subsets
 from tljax.losses import ClassWeighted
 from tljax.model import Model
-from tljax.types import Balance, Batch, Examples, Loss, Params, Phase, Stats
+from tljax.state import TrainState
+from tljax.types import Balance, Batch, Examples, Loss, Params, Phase, Solution, Stats
 from tljax.weights import Pretrained
 from tljax.weights.adapt import adapt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhasePlan:
-    """A phase in steps of the experiment: from `start` up to, not including, `stop`."""
+    """A phase in steps of the experiment: from `start` up to, not including, `stop`.
+
+    An earlier phase that stops early moves both.
+    """
 
     index: int
     start: int
     stop: int
+    phase: Phase
     labels: Params
+    averaged: Params | None  # a bool per leaf: has trained by then, so that it has a running mean
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule  # over the steps of the phase
+
+    @property
+    def length(self) -> int:
+        """In steps; 0 where a solver takes their place."""
+        return self.stop - self.start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +105,7 @@ def setup(experiment: Experiment) -> Job:
         model=model,
         params=params,
         stats=stats,
-        phases=_plan(experiment, model, params, len(splits['train'])),
+        phases=_plan(experiment, model, params, splits),
         mesh=mesh,
         weights=pretrained.record() if pretrained else None,
         dropped=adapted.dropped if adapted else (),
@@ -128,34 +141,76 @@ def train_key(job: Job) -> jax.Array:
 
 
 def _plan(
-    experiment: Experiment, model: Model, params: Params, examples: int
+    experiment: Experiment, model: Model, params: Params, splits: Mapping[str, Examples]
 ) -> tuple[PhasePlan, ...]:
-    plans, start = [], 0
-    steps_per_epoch = examples / experiment.batch_size
-    for index, phase in enumerate(experiment.strategy.phases(model.names)):
-        epochs = experiment.epochs if phase.epochs is None else phase.epochs
-        length = schedule.steps(epochs, examples, experiment.batch_size)
-        labels = optim.assign(params, phase.rules)
-        learning_rate = _learning_rate(experiment, phase, steps_per_epoch, length)
-        step.find_cut(model, labels)  # something has to train
+    plans: list[PhasePlan] = []
+    examples = len(splits['train'])
+    phases = experiment.strategy.phases(params)
+    _check_phases(phases, experiment, splits)
+    for index, phase in enumerate(phases):
+        before = plans[-1] if plans else None
+        start = before.stop if before else 0
+        length = _length(phase, experiment, examples)
+        labels = optim.assign(params, phase.rules, experiment.norm)
+        labels = optim.since(labels, before.labels if before else None, index)
+        cut = step.find_cut(model, labels, experiment.norm)  # something has to train
+        if phase.solver and cut.live != {models.HEAD}:
+            raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
+        learning_rate = _learning_rate(
+            experiment, phase, examples / experiment.batch_size, max(length, 1)
+        )
         plans.append(
             PhasePlan(
                 index=index,
                 start=start,
                 stop=start + length,
+                phase=phase,
                 labels=labels,
+                averaged=_averaged(experiment, labels, before),
                 optimizer=optim.make(
                     experiment.optimizer,
                     phase.rules,
                     labels,
                     learning_rate,
                     experiment.clip_norm,
+                    phase.rates,
                 ),
                 learning_rate=learning_rate,
             )
         )
-        start += length
     return tuple(plans)
+
+
+def _check_phases(
+    phases: tuple[Phase, ...], experiment: Experiment, splits: Mapping[str, Examples]
+) -> None:
+    found = [f'phase {i + 1}: {line}' for i, p in enumerate(phases) for line in p.problems()]
+    validated = 'val' in experiment.evaluate and len(splits['val'])
+    if any(phase.patience for phase in phases) and not validated:
+        found.append("patience is set, wanted validation images and 'val' in config.evaluate")
+    if all(phase.solver for phase in phases):
+        found.append('every phase has a solver, wanted one with steps')
+    if found:
+        name = type(experiment.strategy).__name__
+        raise ConfigError('\n'.join(f'config.strategy ({name}): {line}' for line in found))
+
+
+def _length(phase: Phase, experiment: Experiment, examples: int) -> int:
+    if phase.solver:
+        return 0
+    if phase.steps is not None:
+        return phase.steps
+    epochs = experiment.epochs if phase.epochs is None else phase.epochs
+    return schedule.steps(epochs, examples, experiment.batch_size)
+
+
+def _averaged(experiment: Experiment, labels: Params, before: PhasePlan | None) -> Params | None:
+    if experiment.ema_decay is None:
+        return None
+    trained = optim.trained(labels)
+    if before is None:
+        return trained
+    return jax.tree.map(lambda now, earlier: now or earlier, trained, before.averaged)
 
 
 def _learning_rate(
@@ -166,14 +221,33 @@ def _learning_rate(
     return lambda n: experiment.optimizer.learning_rate * multiplier(n)
 
 
-def compile_train_step(job: Job, phase: PhasePlan) -> jax.stages.Compiled:
-    """The phase's step `(key, state, batch) -> (state, sums)`, compiled for the job's devices."""
+def compile_train_step(
+    job: Job, phase: PhasePlan, accumulate: int | None = None
+) -> jax.stages.Compiled:
+    """The phase's step `(key, state, batch) -> (state, sums)`, compiled for the job's devices.
+
+    Args:
+        job: the experiment.
+        phase: one of its phases.
+        accumulate: the parts of a batch; None for as many as the experiment says.
+    """
+    experiment = job.experiment
+    compute = step.Compute(
+        dtype=experiment.compute_dtype,
+        prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
+        fold_prefix=experiment.fold_prefix,
+        remat=experiment.remat,
+        accumulate=accumulate or experiment.accumulate,
+    )
     function = step.make_train_step(
         job.model,
         phase.optimizer,
         phase.labels,
         _training_loss(job),
-        job.experiment.augmentations,
+        experiment.augmentations,
+        norm=experiment.norm,
+        compute=compute,
+        ema_decay=experiment.ema_decay,
     )
     whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
     jitted = jax.jit(
@@ -187,8 +261,8 @@ def compile_train_step(job: Job, phase: PhasePlan) -> jax.stages.Compiled:
     return jitted.lower(key, state, _batch_shape(job)).compile()
 
 
-def _training_loss(job: Job) -> Loss:
-    if job.experiment.balance is not Balance.WEIGH:
+def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
+    if job.experiment.balance not in weighing:
         return job.experiment.loss
     weights = subsets.balanced_weights(job.splits['train'].labels, job.model.num_classes)
     return ClassWeighted(loss=job.experiment.loss, weights=weights)
@@ -208,7 +282,7 @@ def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
     """What a checkpoint of a phase holds: the state and the sums since the last record."""
     shapes = jax.eval_shape(
         lambda p, s: {
-            'state': states.create(p, s, phase.optimizer, phase.labels),
+            'state': states.create(p, s, phase.optimizer, phase.labels, phase.averaged),
             'totals': metrics.zeros(job.model.num_classes),
         },
         job.params,
@@ -216,6 +290,53 @@ def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
     )
     whole = sharding.replicated(job.mesh)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+
+
+def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, Solution]:
+    """The state with what trains of the head fitted by the phase's solver.
+
+    The images are those of the training split as evaluation sees them. The loss is that of
+    training; with `Balance.SAMPLE`, where there are no batches to fill, classes are weighed.
+    """
+    assert phase.phase.solver is not None
+    features, targets, mask = _head_inputs(job, state)
+    loss = _training_loss(job, (Balance.WEIGH, Balance.SAMPLE))
+
+    def objective(trained: Params) -> jax.Array:
+        head = {models.HEAD: tree.fill(trained, state.params[models.HEAD])}
+        logits, _ = models.run(job.model, head, state.stats, features, start=models.HEAD)
+        return jnp.where(mask, loss(logits, targets), 0.0).sum() / mask.sum()
+
+    keep = optim.trained(phase.labels)[models.HEAD]
+    found = phase.phase.solver(objective, tree.select(state.params[models.HEAD], keep))
+    head = sharding.put_replicated(job.mesh, tree.fill(found.params, state.params[models.HEAD]))
+    ema = state.ema
+    if ema is not None:
+        ema = {**ema, models.HEAD: jax.tree.map(jnp.copy, tree.select(head, keep))}
+    params = {**state.params, models.HEAD: head}
+    return dataclasses.replace(state, params=params, ema=ema), found
+
+
+def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What the head is given [N, ...], pooled if it pools; targets [N, K]; mask [N]."""
+    pooling = getattr(job.model.stages[models.HEAD], 'pooling', None)
+    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
+
+    @functools.partial(jax.jit, in_shardings=(whole, whole, rows), out_shardings=whole)
+    def features(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+        x = models.normalise(job.model.preprocessing, images)
+        x, _ = models.run(job.model, params, stats, x, stop=models.HEAD)
+        return x if pooling is None else layers.pool(x, pooling)
+
+    found, labels, masks = [], [], []
+    for batch in _eval_batches(job, 'train'):
+        placed = sharding.put_batch(job.mesh, batch)
+        found.append(np.asarray(features(state.params, state.stats, placed['image'])))
+        gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=whole)(placed)
+        labels.append(np.asarray(gathered[0]))
+        masks.append(np.asarray(gathered[1]))
+    targets = jax.nn.one_hot(np.concatenate(labels), job.model.num_classes)
+    return jnp.asarray(np.concatenate(found)), targets, jnp.asarray(np.concatenate(masks))
 
 
 Evaluate = Callable[[Params, Stats, str], dict[str, Any]]
@@ -234,16 +355,19 @@ def make_evaluate(job: Job) -> Evaluate:
 
     def evaluate(params: Params, stats: Stats, split: str) -> dict[str, Any]:
         total = sharding.put_replicated(job.mesh, metrics.zeros(job.model.num_classes))
-        batches = pipeline.eval_batches(
-            job.splits[split],
-            job.model.preprocessing,
-            batch_size=job.experiment.batch_size,
-            process=(jax.process_index(), jax.process_count()),
-            threads=job.experiment.data_threads,
-        )
-        for batch in batches:
+        for batch in _eval_batches(job, split):
             sums = eval_step(params, stats, sharding.put_batch(job.mesh, batch))
             total = add(total, sums)
         return metrics.summary(total)
 
     return evaluate
+
+
+def _eval_batches(job: Job, split: str) -> Iterator[Batch]:
+    return pipeline.eval_batches(
+        job.splits[split],
+        job.model.preprocessing,
+        batch_size=job.experiment.batch_size,
+        process=(jax.process_index(), jax.process_count()),
+        threads=job.experiment.data_threads,
+    )

@@ -27,8 +27,14 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, use_running_average: bool) -> jax.Array:
-        """[..., C] to [..., C]; updates `batch_stats` unless running averages are used."""
+        """[..., C] to [..., C]; updates `batch_stats` unless running averages are used.
+
+        With a bias alone and no scale it was folded into the layer before (`fold.py`).
+        """
         channels = x.shape[-1]
+        row = (1,) * (x.ndim - 1) + (channels,)
+        if self.has_variable('params', 'bias') and not self.has_variable('params', 'scale'):
+            return x + self.get_variable('params', 'bias').astype(x.dtype).reshape(row)
         scale = self.param('scale', nn.initializers.ones, (channels,))
         bias = self.param('bias', nn.initializers.zeros, (channels,))
         mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,))
@@ -45,7 +51,6 @@ class BatchNorm(nn.Module):
                 var.value = keep * var.value + (1 - keep) * unbiased
         gain = scale * jax.lax.rsqrt(batch_var + self.epsilon)
         shift = bias - batch_mean * gain
-        row = (1,) * (x.ndim - 1) + (channels,)
         return x * gain.astype(x.dtype).reshape(row) + shift.astype(x.dtype).reshape(row)
 
 

@@ -59,7 +59,7 @@ def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
     except train.Interrupted as stop:
         print(f'{stop}; the same command resumes there.', file=sys.stderr)
         return 128 + stop.signal_number
-    except train.NotFiniteError as error:
+    except (train.NotFiniteError, train.OutOfMemoryError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tljax import tree
-from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
+from tljax.types import Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to gray
@@ -101,7 +101,10 @@ def run(
     start: str | None = None,
     stop: str | None = None,
     live: Collection[str] = (),
+    moving: Collection[str] | None = None,
     dropout_key: jax.Array | None = None,
+    dtype: Dtype = Dtype.FLOAT32,
+    remat: Collection[str] = (),
 ) -> tuple[jax.Array, Stats]:
     """Folds the stages from `start` up to, not including, `stop` over `x`.
 
@@ -112,32 +115,57 @@ def run(
         x: the input of `start`: normalised images [B, H, W, 3], or what the stage before gave.
         start: the first stage to run; None is the network's first.
         stop: the stage to stop before; None runs to the logits.
-        live: stages that train: BatchNorm uses and updates batch statistics there.
+        live: stages that train.
+        moving: stages whose BatchNorm uses and updates batch statistics; None for the live ones.
         dropout_key: turns on dropout in live stages.
+        dtype: what is computed in; BatchNorm's own arithmetic is float32 in any case.
+        remat: stages whose activations are computed again in the backward pass, not kept.
 
     Returns:
-        The last stage's output, and `stats` with what the live stages updated.
+        The last stage's output, float32 if it is the logits, and `stats` with what was updated.
     """
+    moving = live if moving is None else moving
     names = model.names
     first = names.index(start) if start else 0
     last = names.index(stop) if stop else len(names)
     for index in range(first, last):
         name = names[index]
-        variables = {'params': params[name], 'batch_stats': stats.get(name, {})}
         rngs = {}
         if name in live and dropout_key is not None:
             rngs['dropout'] = jax.random.fold_in(dropout_key, index)
-        x, updated = model.stages[name].apply(
-            variables,
-            x,
+        apply = functools.partial(
+            model.stages[name].apply,
             deterministic=not rngs,
-            use_running_average=name not in live,
+            use_running_average=name not in moving,
             rngs=rngs,
             mutable=['batch_stats'],
         )
-        if name in live and name in stats:
+        if name in remat:
+            apply = jax.checkpoint(apply)
+        x, updated = apply(*_cast(params[name], stats.get(name, {}), x, dtype))
+        if name in moving and name in stats:
             stats = {**stats, name: updated['batch_stats']}
-    return x, stats
+    return _at_least_float32(x) if last == len(names) else x, stats
+
+
+def _cast(params: Params, stats: Stats, x: jax.Array, dtype: Dtype) -> tuple[Any, jax.Array]:
+    """A stage's variables and its input, in what it computes in.
+
+    Layers with running statistics keep float32: BatchNorm casts its result itself.
+    """
+    variables = {'params': params, 'batch_stats': stats}
+    if dtype is Dtype.FLOAT32:
+        return variables, _at_least_float32(x)
+    kept = {path.rpartition('/')[0] for path in tree.flatten(stats)}
+    variables['params'] = tree.map_paths(
+        lambda path, leaf: leaf if path.rpartition('/')[0] in kept else leaf.astype(dtype.value),
+        params,
+    )
+    return variables, x.astype(dtype.value)
+
+
+def _at_least_float32(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def shapes(model: Model) -> tuple[Params, Stats]:
@@ -174,7 +202,12 @@ def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[P
     if set(model.names) > params.keys():
         drawn = init(model, key, given=params.keys())
         params, stats = {**params, **drawn[0]}, {**stats, **drawn[1]}
-    return {n: params[n] for n in model.names}, {n: stats[n] for n in model.names if n in stats}
+    return ordered(model, params), ordered(model, stats)
+
+
+def ordered(model: Model, stages: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is of each stage, in forward order; JAX sorts the keys of what it returns."""
+    return {name: stages[name] for name in model.names if name in stages}
 
 
 def _init(model: Model, key: jax.Array) -> tuple[Params, Stats]:

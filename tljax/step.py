@@ -1,17 +1,19 @@
 """The training step and the evaluation step: pure functions that name no device."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from tljax import augment, metrics, optim, tree
+from tljax import augment, fold, metrics, optim, tree
 from tljax import model as models
 from tljax.model import Model
 from tljax.state import TrainState
-from tljax.types import Augmentation, Batch, InputError, Loss, Params, Stats
+from tljax.types import Augmentation, Batch, Dtype, InputError, Loss, Norm, Params, Stats
 
 TrainStep = Callable[[jax.Array, TrainState, Batch], tuple[TrainState, metrics.Sums]]
 EvalStep = Callable[[Params, Stats, Batch], metrics.Sums]
@@ -19,13 +21,36 @@ EvalStep = Callable[[Params, Stats, Batch], metrics.Sums]
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """What of a model trains: the first stage that does, and all of them."""
+    """What of a model trains: the first stage that does, all of them, and what BatchNorm follows.
+
+    `moving` are the stages whose running statistics follow the batch.
+    """
 
     first: str
     live: frozenset[str]
+    moving: frozenset[str]
 
 
-def find_cut(model: Model, labels: Params) -> Cut:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How a step is computed; only rounding, and with `accumulate` BatchNorm, depend on it.
+
+    Attributes:
+        dtype: of the stages from the first that trains.
+        prefix_dtype: of the frozen stages below it.
+        fold_prefix: folds their BatchNorm into the layers before it.
+        remat: patterns of stages whose activations are computed again rather than kept.
+        accumulate: the parts a batch is worked on in, one after another.
+    """
+
+    dtype: Dtype = Dtype.FLOAT32
+    prefix_dtype: Dtype = Dtype.FLOAT32
+    fold_prefix: bool = False
+    remat: tuple[str, ...] = ()
+    accumulate: int = 1
+
+
+def find_cut(model: Model, labels: Params, norm: Norm = Norm.AUTO) -> Cut:
     """Where a phase's labels split the model into a frozen prefix and a trained suffix.
 
     Raises:
@@ -35,7 +60,12 @@ def find_cut(model: Model, labels: Params) -> Cut:
     live = [name for name in model.names if any(jax.tree.leaves(wanted[name]))]
     if not live:
         raise InputError('every leaf is frozen: there is nothing to train')
-    return Cut(first=live[0], live=frozenset(live))
+    moving = {
+        Norm.AUTO: live,
+        Norm.LIVE: model.names,
+        Norm.STATISTICS_ONLY: model.names,
+    }.get(norm, ())
+    return Cut(first=live[0], live=frozenset(live), moving=frozenset(moving))
 
 
 def make_train_step(
@@ -44,6 +74,10 @@ def make_train_step(
     labels: Params,
     loss: Loss,
     augmentations: Sequence[Augmentation] = (),
+    *,
+    norm: Norm = Norm.AUTO,
+    compute: Compute = Compute(),
+    ema_decay: float | None = None,
 ) -> TrainStep:
     """The function `(key, state, batch) -> (state, sums)`, to be jitted.
 
@@ -53,7 +87,7 @@ def make_train_step(
 
     Gradients are taken with respect to trained leaves only, so none flows below the first stage
     that trains. A stage with nothing to train runs as in evaluation: BatchNorm by its running
-    statistics, which stay as they are, and no dropout.
+    statistics, which stay as they are (`norm` can say otherwise), and no dropout.
 
     Args:
         model: the network.
@@ -61,43 +95,141 @@ def make_train_step(
         labels: per leaf, `frozen` or its group.
         loss: per example.
         augmentations: applied to the images before they are normalised.
+        norm: what becomes of BatchNorm's statistics.
+        compute: in which precision, in how many parts, and what is computed twice.
+        ema_decay: of the running mean of the parameters, where the state has one.
     """
-    cut = find_cut(model, labels)
+    cut = find_cut(model, labels, norm)
     keep = optim.trained(labels)
+    prefix = _make_prefix(model, cut, compute)
+    suffix = functools.partial(
+        models.run,
+        model,
+        start=cut.first,
+        live=cut.live,
+        moving=cut.moving,
+        dtype=compute.dtype,
+        remat=matching(compute.remat, model.names),
+    )
+
+    def objective(
+        trained: Params, params: Params, stats: Stats, part: Part, key: jax.Array, count: jax.Array
+    ):
+        features, stats = prefix(params, stats, part.images)
+        whole = tree.fill(trained, params)
+        logits, stats = suffix(whole, stats, features, dropout_key=key)
+        losses = loss(logits, part.targets)
+        sums = metrics.classification(logits, part.truth, losses, part.mask)
+        return jnp.where(part.mask, losses, 0.0).sum() / count, (sums, stats)
+
+    gradient = jax.value_and_grad(objective, has_aux=True)
 
     def step(key: jax.Array, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
-        images, targets = _augmented(model, augmentations, key, state.step, batch)
-        views = len(images) // len(batch['image'])  # more than one under `augment.Copy`
-        truth, mask = (augment.repeat(jnp.asarray(batch[n]), views) for n in ('label', 'mask'))
+        whole = _augmented(model, augmentations, key, state.step, batch)
         key = jax.random.fold_in(key, state.step)
-        features, _ = models.run(model, state.params, state.stats, images, stop=cut.first)
         trained = tree.select(state.params, keep)
-
-        def objective(trained: Params):
-            logits, stats = models.run(
-                model,
-                tree.fill(trained, state.params),
-                state.stats,
-                features,
-                start=cut.first,
-                live=cut.live,
-                dropout_key=jax.random.fold_in(key, 0),
+        count = jnp.maximum(whole.mask.sum(), 1)
+        total, stats = None, state.stats
+        for index, part in enumerate(_parts(whole, compute.accumulate)):
+            if total is not None:  # one after another, or all would be in memory at once
+                part, total = jax.lax.optimization_barrier((part, total))
+            part_key = jax.random.fold_in(key, index)
+            (mean, (sums, stats)), grads = gradient(
+                trained, state.params, stats, part, part_key, count
             )
-            losses = loss(logits, targets)
-            mean = jnp.where(mask, losses, 0.0).sum() / jnp.maximum(mask.sum(), 1)
-            return mean, (logits, losses, stats)
-
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (mean, (logits, losses, stats)), grads = gradient(trained)
+            found = (mean, sums, grads)
+            total = found if total is None else jax.tree.map(jnp.add, total, found)
+        mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
         updates, opt = optimizer.update(grads, state.opt, trained)
         trained: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
-        sums = metrics.classification(logits, truth, losses, mask)
         bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
         params = tree.fill(trained, state.params)
-        return TrainState(step=state.step + 1, params=params, stats=stats, opt=opt), sums
+        after = TrainState(
+            step=state.step + 1,
+            params=params,
+            stats=stats,
+            opt=opt,
+            ema=_averaged(state, params, ema_decay),
+        )
+        return after, sums
 
     return step
+
+
+def matching(patterns: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:
+    """The stages that any of the patterns covers.
+
+    Raises:
+        InputError: a pattern covers none.
+    """
+    idle = [p for p in patterns if not any(tree.matches(p, stage) for stage in stages)]
+    if idle:
+        raise InputError(f'remat {idle} covers none of the stages {list(stages)}')
+    return tuple(s for s in stages if any(tree.matches(p, s) for p in patterns))
+
+
+def _make_prefix(
+    model: Model, cut: Cut, compute: Compute
+) -> Callable[[Params, Stats, jax.Array], tuple[jax.Array, Stats]]:
+    """The frozen stages: `(params, stats, images) -> (features, stats)`."""
+    below = model.names[: model.names.index(cut.first)]
+    moving = cut.moving & set(below)
+    if compute.fold_prefix and moving:
+        raise InputError(
+            'fold_prefix: the statistics of frozen stages follow the batch under this norm policy, '
+            'and what changes cannot be folded'
+        )
+
+    def prefix(params: Params, stats: Stats, images: jax.Array) -> tuple[jax.Array, Stats]:
+        used = fold.folded(model, params, stats, below) if compute.fold_prefix else (params, stats)
+        x, after = models.run(
+            model, *used, images, stop=cut.first, moving=moving, dtype=compute.prefix_dtype
+        )
+        return x, after if moving else stats
+
+    return prefix
+
+
+class Part(NamedTuple):
+    """Rows of a batch, ready for the network."""
+
+    images: jax.Array  # [B, size, size, 3] float32, normalised
+    targets: jax.Array  # [B, K]
+    truth: jax.Array  # [B] int32
+    mask: jax.Array  # [B] bool
+
+
+def _parts(whole: Part, count: int) -> list[Part]:
+    """Every `count`-th row from each start, so that a row stays on its device.
+
+    Raises:
+        InputError: the rows cannot be shared out evenly.
+    """
+    if count == 1:
+        return [whole]
+    rows = len(whole.mask)
+    if rows % count:
+        raise InputError(f'accumulate is {count}, wanted a divisor of the {rows} rows of a batch')
+    grouped = jax.tree.map(lambda x: x.reshape(rows // count, count, *x.shape[1:]), whole)
+    return [jax.tree.map(lambda x, i=index: x[:, i], grouped) for index in range(count)]
+
+
+def _averaged(state: TrainState, params: Params, decay: float | None) -> Params | None:
+    """The running mean of the parameters after a step.
+
+    Early on it forgets faster: the share kept of it is at most `(1 + n) / (10 + n)` after n steps.
+    Source: Polyak & Juditsky 1992; the warm-up is that of tf.train.ExponentialMovingAverage.
+    """
+    if state.ema is None or decay is None:
+        return state.ema
+    kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    return jax.tree.map(
+        lambda mean, value: None if mean is None else kept * mean + (1 - kept) * value,
+        state.ema,
+        params,
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 def make_eval_step(model: Model, loss: Loss) -> EvalStep:
@@ -119,11 +251,13 @@ def _augmented(
     key: jax.Array,
     step: jax.Array,
     batch: Batch,
-) -> tuple[jax.Array, jax.Array]:
-    """Normalised images [B, size, size, 3] and targets [B, K]; m times B with copies."""
+) -> Part:
+    """The batch as the network takes it; m times its rows with m copies."""
     targets = jax.nn.one_hot(jnp.asarray(batch['label']), model.num_classes)
     images = jnp.asarray(batch['image'])
     if augmentations:
         keys = augment.example_keys(key, step, jnp.asarray(batch['id']))
         images, targets = augment.apply(augmentations, keys, images, targets)
-    return models.normalise(model.preprocessing, images), targets
+    views = len(images) // len(batch['image'])  # more than one under `augment.Copy`
+    truth, mask = (augment.repeat(jnp.asarray(batch[n]), views) for n in ('label', 'mask'))
+    return Part(models.normalise(model.preprocessing, images), targets, truth, mask)

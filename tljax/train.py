@@ -31,7 +31,7 @@ from tljax.runs import (
     SPLITS_FILE,
 )
 from tljax.state import TrainState
-from tljax.types import Balance
+from tljax.types import Balance, Batch
 
 
 class Interrupted(Exception):  # noqa: N818  (it is no error)
@@ -40,6 +40,10 @@ class Interrupted(Exception):  # noqa: N818  (it is no error)
     def __init__(self, signal_number: int, step: int):
         super().__init__(f'stopped at step {step} by {signal.Signals(signal_number).name}')
         self.signal_number, self.step = signal_number, step
+
+
+class OutOfMemoryError(RuntimeError):
+    """The device cannot hold a step, not even in the smallest parts."""
 
 
 class NotFiniteError(RuntimeError):
@@ -52,10 +56,24 @@ class Run:
 
     state: TrainState
     totals: metrics.Sums  # of the steps since the last record
+    accumulate: int  # parts of a batch; more than the experiment's after running out of memory
     step: int = 0
-    phase: int = 0
+    starts: list[int] = dataclasses.field(default_factory=lambda: [0])  # of each phase so far
+    best: list[float] | None = None  # accuracy, -loss, step of this phase's best evaluation
+    stale: int = 0  # evaluations since then
     seconds: float = 0.0  # of earlier attempts
     data: dict[str, Any] | None = None  # the iterator's position
+
+    @property
+    def phase(self) -> int:
+        """The index of the present one."""
+        return len(self.starts) - 1
+
+    def over(self, phase: PhasePlan) -> bool:
+        """Whether the present phase has run its length, or out of patience."""
+        patience = phase.phase.patience
+        finished = self.step - self.starts[-1] >= phase.length
+        return finished or (patience is not None and self.stale >= patience)
 
 
 def run(
@@ -192,27 +210,26 @@ def announce(job: Job, *, show_model: bool = True) -> None:
 
 
 def _resume_or_start(job: Job, checkpoints: checkpoint.Checkpoints) -> Run:
-    totals = metrics.zeros(job.model.num_classes)
+    totals = sharding.put_replicated(job.mesh, metrics.zeros(job.model.num_classes))
     latest = checkpoints.latest_intact()
     if latest is None:
         first = job.phases[0]
-        state = states.create(job.params, job.stats, first.optimizer, first.labels)
-        return Run(
-            state=sharding.put_replicated(job.mesh, state),
-            totals=sharding.put_replicated(job.mesh, totals),
-        )
-    # A checkpoint at a phase's end still has that phase's optimizer.
-    phase = next(p for p in job.phases if latest <= p.stop)
-    arrays, record = checkpoints.restore(latest, jobs.checkpoint_shapes(job, phase))
+        state = states.create(job.params, job.stats, first.optimizer, first.labels, first.averaged)
+        state = sharding.put_replicated(job.mesh, state)
+        current = Run(state=state, totals=totals, accumulate=job.experiment.accumulate)
+        return _solved(job, current, first)
+    record = checkpoints.record(latest)
+    arrays, _ = checkpoints.restore(latest, jobs.checkpoint_shapes(job, _phase_of(job, record)))
     report.console.print(f'Resuming at step {latest} of {job.steps}.')
-    return Run(
-        state=arrays['state'],
-        totals=arrays['totals'],
-        step=latest,
-        phase=phase.index,
-        seconds=record['seconds'],
-        data=record['data'],
-    )
+    fields = {name: record[name] for name in SAVED}
+    return Run(state=arrays['state'], totals=arrays['totals'], step=latest, **fields)
+
+
+SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data')  # of `Run`, in the record
+
+
+def _phase_of(job: Job, record: dict[str, Any]) -> PhasePlan:
+    return job.phases[len(record['starts']) - 1]
 
 
 def _train(
@@ -238,48 +255,153 @@ def _train(
     batches = iter(stream)
     if current.data is not None:
         batches.set_state(current.data)
-    due = schedule.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
-    add = jax.jit(metrics.add)
-    train_key = jobs.train_key(job)
-    clock = report.Clock(experiment.batch_size)
+    loop = _Loop(job, current, checkpoints, records, evaluate, started, batches)
     with report.progress(job.steps, current.step) as update, _Signals() as signals:
-        for phase in job.phases[current.phase :]:
-            if current.step >= phase.stop:
-                continue
-            if phase.index > current.phase:
-                fresh = states.next_phase(current.state, phase.optimizer, phase.labels)
-                current.state = sharding.put_replicated(job.mesh, fresh)
-                current.phase = phase.index
-            train_step = jobs.compile_train_step(job, phase)
-            clock.restart()
-            while current.step < phase.stop:
-                with clock.waiting():
-                    batch = sharding.put_batch(job.mesh, next(batches))
-                current.state, sums = train_step(train_key, current.state, batch)
-                current.totals = add(current.totals, sums)
-                current.step += 1
-                clock.tick(sums['count'])
-                update(current.step, clock.images_per_second, clock.waiting_share)
-                at_mark = current.step in due
-                if at_mark or current.step % experiment.log_every_steps == 0:
-                    _record_training(job, current, phase, records, clock)
-                validation = None
-                if at_mark:
-                    validation = _record_evaluation(job, current, phase, records, evaluate)
-                    clock.restart()
-                every = experiment.checkpoint_every_steps
-                stop = signals.received(current.step)
-                if at_mark or stop or (every and current.step % every == 0):
-                    _check_finite(job, current)
-                    record = {
-                        'data': batches.get_state(),
-                        'phase': phase.index,
-                        'seconds': current.seconds + time.perf_counter() - started,
-                    }
-                    arrays = {'state': current.state, 'totals': current.totals}
-                    checkpoints.save(current.step, arrays, record, validation)
-                if stop:
-                    raise Interrupted(stop, current.step)
+        while True:
+            phase = job.phases[current.phase]
+            if not current.over(phase):
+                loop.train(phase, update, signals)
+            if phase.phase.patience is not None:
+                _go_back(job, current, phase, checkpoints)
+            if current.phase + 1 == len(job.phases):
+                return
+            _enter(job, current, job.phases[current.phase + 1])
+
+
+def _go_back(job: Job, current: Run, phase: PhasePlan, checkpoints: checkpoint.Checkpoints) -> None:
+    """To the values of the phase's best evaluation; the count of steps stays."""
+    if current.best is None or current.best[-1] == current.step:
+        return
+    best = int(current.best[-1])
+    arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
+    current.state = dataclasses.replace(arrays['state'], step=current.state.step)
+    report.console.print(
+        f'Phase {phase.index + 1} ends at step {current.step}, with the values of step {best}.'
+    )
+
+
+def _enter(job: Job, current: Run, phase: PhasePlan) -> None:
+    before = job.phases[phase.index - 1]
+    fresh = states.next_phase(
+        current.state, phase.optimizer, phase.labels, before.labels, phase.averaged
+    )
+    current.state = sharding.put_replicated(job.mesh, fresh)
+    current.starts.append(current.step)
+    current.best, current.stale = None, 0
+    _solved(job, current, phase)
+
+
+def _solved(job: Job, current: Run, phase: PhasePlan) -> Run:
+    """The run with the head solved, where the phase asks for it."""
+    if phase.phase.solver is not None:
+        current.state, found = jobs.solve(job, current.state, phase)
+        report.console.print(
+            f'Head solved: loss {float(found.value):.4f} after {int(found.iterations)} iterations, '
+            f'gradient norm {float(found.gradient_norm):.1e}.'
+        )
+    return current
+
+
+@dataclasses.dataclass
+class _Loop:
+    """What the steps of every phase share."""
+
+    job: Job
+    current: Run
+    checkpoints: checkpoint.Checkpoints
+    records: report.Records
+    evaluate: jobs.Evaluate
+    started: float
+    batches: Any
+
+    def train(self, phase: PhasePlan, update: Any, signals: '_Signals') -> None:
+        """The steps that are left of a phase."""
+        job, current, experiment = self.job, self.current, self.job.experiment
+        due = schedule.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
+        end = current.starts[-1] + phase.length
+        clock = report.Clock(experiment.batch_size)
+        train_step = _Step(job, phase, current)
+        add = jax.jit(metrics.add)
+        clock.restart()
+        while not current.over(phase):
+            with clock.waiting():
+                batch = sharding.put_batch(job.mesh, next(self.batches))
+            current.state, sums = train_step(current.state, batch)
+            current.totals = add(current.totals, sums)
+            current.step += 1
+            clock.tick(sums['count'])
+            update(current.step, clock.images_per_second, clock.waiting_share)
+            at_mark = current.step in due or current.step == end
+            if at_mark or current.step % experiment.log_every_steps == 0:
+                _record_training(job, current, phase, self.records, clock)
+            validation = None
+            if at_mark:
+                validation = _record_evaluation(job, current, phase, self.records, self.evaluate)
+                clock.restart()
+            every = experiment.checkpoint_every_steps
+            stop = signals.received(current.step)
+            if at_mark or stop or (every and current.step % every == 0):
+                self.save(validation)
+            if stop:
+                raise Interrupted(stop, current.step)
+
+    def save(self, validation: dict[str, float] | None) -> None:
+        """A checkpoint of the present step, ranked by its validation, if there was one."""
+        current = self.current
+        _check_finite(self.job, current)
+        record = {name: getattr(current, name) for name in SAVED}
+        record['data'] = self.batches.get_state()
+        record['seconds'] = current.seconds + time.perf_counter() - self.started
+        self.checkpoints.keep(int(current.best[-1]) if current.best else None)
+        arrays = {'state': current.state, 'totals': current.totals}
+        self.checkpoints.save(current.step, arrays, record, validation)
+
+
+class _Step:
+    """A phase's compiled step, which works on smaller parts where the device runs out of memory."""
+
+    def __init__(self, job: Job, phase: PhasePlan, current: Run):
+        self._job, self._phase, self._current = job, phase, current
+        self._key = jobs.train_key(job)
+        self._fits = False  # known once a step is through
+        self._compiled = self._compile()
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
+        if self._fits:
+            return self._compiled(self._key, state, batch)
+        before = jax.device_get(state)  # the step may have taken the arrays when it fails
+        while not self._fits:
+            try:
+                result = jax.block_until_ready(self._compiled(self._key, state, batch))
+                self._fits = True
+            except jax.errors.JaxRuntimeError as error:
+                self._halve(error)
+                self._compiled = self._compile()
+                state = sharding.put_replicated(self._job.mesh, before)
+        return result
+
+    def _compile(self) -> jax.stages.Compiled:
+        while True:
+            try:
+                return jobs.compile_train_step(self._job, self._phase, self._current.accumulate)
+            except jax.errors.JaxRuntimeError as error:
+                self._halve(error)
+
+    def _halve(self, error: Exception) -> None:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise error
+        rows = self._job.experiment.batch_size // self._job.mesh.size
+        parts = [n for n in range(self._current.accumulate + 1, rows + 1) if rows % n == 0]
+        smaller = next((n for n in parts if n >= 2 * self._current.accumulate), None)
+        if smaller is None:
+            raise OutOfMemoryError(
+                f'the device is out of memory with one image at a time: {error!s:.300}'
+            ) from error
+        report.console.print(
+            f'Out of memory: batches are worked on in {smaller} parts from here on, as with '
+            f'config.accumulate={smaller}; BatchNorm sees each part alone.'
+        )
+        self._current.accumulate = smaller
 
 
 def _record_training(
@@ -289,10 +411,11 @@ def _record_training(
     _check_loss(job, current.totals)
     summary = metrics.summary(current.totals)
     summary.pop('class_accuracy')
+    step_of_phase = current.step - 1 - current.starts[-1]
     record = {
         **_place(job, current, phase, 'train'),
         **summary,
-        'learning_rate': np.asarray(phase.learning_rate(current.step - 1 - phase.start)).item(),
+        'learning_rate': np.asarray(phase.learning_rate(step_of_phase)).item(),
         'images_per_second': clock.images_per_second,
         'waiting_share': clock.waiting_share,
         'seconds_left': clock.seconds_left(job.steps - current.step),
@@ -311,14 +434,24 @@ def _record_evaluation(
     for split in job.experiment.evaluate:
         if not len(job.splits[split]):
             continue
-        found = evaluate(current.state.params, current.state.stats, split)
+        found = evaluate(states.evaluated(current.state), current.state.stats, split)
         record = {**_place(job, current, phase, split), **found}
         record.pop('class_accuracy')
         records.write(record)
         report.print_record(record)
         if split == 'val':
             ranking = {'accuracy': found['accuracy'], 'loss': found['loss']}
+            _rank(current, ranking)
     return ranking
+
+
+def _rank(current: Run, ranking: dict[str, float]) -> None:
+    """Holds an evaluation against the best one of its phase."""
+    rank = [ranking['accuracy'], -ranking['loss']]
+    if current.best is None or rank > current.best[:2]:
+        current.best, current.stale = [*rank, current.step], 0
+    else:
+        current.stale += 1
 
 
 def _place(job: Job, current: Run, phase: PhasePlan, split: str) -> dict[str, Any]:
@@ -363,11 +496,12 @@ def _conclude(
     best = checkpoints.best() if len(job.splits['val']) else None
     state = current.state
     if best is not None and best != current.step:
-        phase = next(p for p in job.phases if best <= p.stop)
+        phase = _phase_of(job, checkpoints.record(best))
         arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
         state = arrays['state']
+    params = states.evaluated(state)
     found = {
-        split: report.with_interval(evaluate(state.params, state.stats, split))
+        split: report.with_interval(evaluate(params, state.stats, split))
         if len(job.splits[split])
         else None
         for split in ('val', 'test')
@@ -376,7 +510,8 @@ def _conclude(
     return {
         **found,
         'step': best if best is not None else current.step,
-        'steps': job.steps,
+        'steps': current.step,
+        'phase_starts': current.starts,
         'train_count': len(job.splits['train']),
         'trained_parameters': trained,
         'frozen_parameters': frozen,

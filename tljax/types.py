@@ -12,7 +12,7 @@ nothing inherits from these protocols and nothing is registered.
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -72,6 +72,13 @@ class Preprocessing:
         if len(self.std) != len(self.mean) or min(self.std, default=0) <= 0:
             found.append(f'std is {self.std}, wanted {len(self.mean)} values more than 0')
         return found
+
+
+class Dtype(enum.Enum):
+    """What a network computes in; parameters, statistics and losses are float32 in any case."""
+
+    FLOAT32 = 'float32'
+    BFLOAT16 = 'bfloat16'
 
 
 class Balance(enum.Enum):
@@ -239,16 +246,60 @@ class Schedule(Protocol):
         ...
 
 
+class Rates(enum.Enum):
+    """What the rates of a phase follow besides its rules."""
+
+    FIXED = 'fixed'
+    GRADIENT = 'gradient'  # each stage's norm of the gradient over that of its parameters
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """Brings what trains to the minimum of an objective, instead of steps on batches."""
+
+    def __call__(self, objective: Callable[[Params], jax.Array], start: Params) -> 'Solution':
+        """The parameters [a tree like `start`] that minimise `objective`, a mean loss."""
+        ...
+
+
+class Solution(NamedTuple):
+    """Where a solver ended."""
+
+    params: Params
+    value: jax.Array  # [] the objective there, penalties of the solver included
+    gradient_norm: jax.Array  # []
+    iterations: jax.Array  # [] int32
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Phase:
     """A stretch of training with one table of rules; the first rule that matches a leaf decides.
 
-    `epochs` and `schedule` left at None take the experiment's.
+    `epochs` and `schedule` left at None take the experiment's; `steps` may be given instead of
+    epochs. With `patience` the phase ends after so many evaluations on validation that were no
+    better than the best before them, and at its end the values of its best evaluation come back.
+    With a `solver` it has no steps: what trains, which has to be in the head, is fitted to the
+    training images as evaluation sees them.
     """
 
     rules: tuple[Rule, ...]
     epochs: float | None = None
+    steps: int | None = None
     schedule: Schedule | None = None
+    rates: Rates = Rates.FIXED
+    patience: int | None = None
+    solver: Solver | None = None
+
+    def problems(self) -> list[str]:
+        """What is wrong with the fields."""
+        found = []
+        if self.epochs is not None and self.steps is not None:
+            found.append(f'epochs is {self.epochs} and steps is {self.steps}, wanted one of them')
+        for name in ('epochs', 'steps', 'patience'):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                found.append(f'{name} is {value}, wanted more than 0')
+        return found
 
 
 @runtime_checkable
@@ -260,9 +311,34 @@ class Strategy(Protocol):
         """Whether training starts from the backbone's weights or from random ones."""
         ...
 
-    def phases(self, stages: Sequence[str]) -> tuple[Phase, ...]:
-        """The phases, given the names of the model's stages in forward order."""
+    def phases(self, params: Params) -> tuple[Phase, ...]:
+        """The phases, given the parameters (or their shapes), the stages in forward order.
+
+        JAX sorts the keys of what passes through it; `model.ordered` puts them back.
+        """
         ...
+
+
+class Norm(enum.Enum):
+    """What becomes of the normalisation layers, beside what the strategy's rules say.
+
+    Statistics are BatchNorm's running mean and variance; scale and bias are of every kind of
+    normalisation layer. No policy trains what the rules freeze.
+
+        AUTO             statistics follow the batch in stages in which something trains, and stay
+                         as they are in the others; scale and bias as the rules say
+        FROZEN           statistics stay everywhere; scale and bias are frozen
+        AFFINE_ONLY      statistics stay everywhere; scale and bias as the rules say
+        STATISTICS_ONLY  statistics follow the batch everywhere; scale and bias are frozen
+        LIVE             statistics follow the batch everywhere, also in frozen stages; scale and
+                         bias as the rules say
+    """
+
+    AUTO = 'auto'
+    FROZEN = 'frozen'
+    AFFINE_ONLY = 'affine_only'
+    STATISTICS_ONLY = 'statistics_only'
+    LIVE = 'live'
 
 
 @runtime_checkable
