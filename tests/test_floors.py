@@ -9,7 +9,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / 'tljax'
 FLOORS = (
-    {'version', 'types', 'tree', 'runtime', 'cli'},  # cli stands alone, so that --help is quick
+    {
+        'version',
+        'types',
+        'tree',
+        'ordering',
+        'runtime',
+        'cli',
+    },  # cli stands alone, so that --help is quick
     {
         'port',
         'torch_file',

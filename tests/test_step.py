@@ -22,7 +22,7 @@ from tljax.backbones.resnet_small import ResNetSmall
 from tljax.losses import CrossEntropy
 from tljax.optim import SGD, AdamW
 from tljax.strategies import FreezeBelow
-from tljax.types import InputError, Preprocessing, Rule
+from tljax.types import InputError, Norm, Preprocessing, Rule
 
 STAGES = ('low', 'mid', 'top', 'head')
 EVERYTHING = (Rule(pattern='**'),)
@@ -77,16 +77,37 @@ def network(low_dropout=0.0):
     return model, params, stats
 
 
-def training(rules, *, optimizer=None, clip_norm=None, low_dropout=0.0, augmentations=()):
+def training(
+    rules,
+    *,
+    optimizer=None,
+    clip_norm=None,
+    low_dropout=0.0,
+    augmentations=(),
+    norm=Norm.AUTO,
+    ema_decay=None,
+    **compute,
+):
     """A step of the small network under some rules."""
     model, params, stats = network(low_dropout)
-    labels = optim.assign(params, rules)
+    labels = optim.assign(params, rules, norm)
     optimizer = optimizer or SGD()
     transform = optim.make(
         optimizer, rules, labels, lambda _: optimizer.learning_rate, clip_norm=clip_norm
     )
-    step = steps.make_train_step(model, transform, labels, CrossEntropy(), augmentations)
-    return Training(step=step, start=state.create(params, stats, transform, labels), labels=labels)
+    step = steps.make_train_step(
+        model,
+        transform,
+        labels,
+        CrossEntropy(),
+        augmentations,
+        norm=norm,
+        compute=steps.Compute(**compute),
+        ema_decay=ema_decay,
+    )
+    averaged = None if ema_decay is None else optim.trained(labels)
+    start = state.create(params, stats, transform, labels, averaged)
+    return Training(step=step, start=start, labels=labels)
 
 
 def make_batch(seed=0) -> Any:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax import tree
+from tljax import ordering, tree
 from tljax.types import Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
@@ -141,8 +141,9 @@ def run(
             mutable=['batch_stats'],
         )
         if name in remat:
-            apply = jax.checkpoint(apply)
-        x, updated = apply(*_cast(params[name], stats.get(name, {}), x, dtype))
+            apply = ordering.recomputed(apply)
+        with jax.named_scope(name):  # so that a profile says where the time goes
+            x, updated = apply(*_cast(params[name], stats.get(name, {}), x, dtype))
         if name in moving and name in stats:
             stats = {**stats, name: updated['batch_stats']}
     return _at_least_float32(x) if last == len(names) else x, stats

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tljax import augment, fold, metrics, optim, tree
+from tljax import augment, fold, metrics, optim, ordering, tree
 from tljax import model as models
 from tljax.model import Model
 from tljax.state import TrainState
@@ -132,7 +132,7 @@ def make_train_step(
         total, stats = None, state.stats
         for index, part in enumerate(_parts(whole, compute.accumulate)):
             if total is not None:  # one after another, or all would be in memory at once
-                part, total = jax.lax.optimization_barrier((part, total))
+                part = ordering.after(part, total)
             part_key = jax.random.fold_in(key, index)
             (mean, (sums, stats)), grads = gradient(
                 trained, state.params, stats, part, part_key, count
