@@ -228,6 +228,7 @@ def _follow_gradient(
         }
         means = {s: decay * state.means[s] + (1 - decay) * ratios[s] for s in ratios}
         largest = jnp.stack([*means.values(), jnp.float32(1e-30)]).max()
+        updates: Any
         updates, within = inner.update(grads, state.inner, params)
         scaled = {
             stage: jax.tree.map(lambda x, s=means[stage] / largest: s * x, updates[stage])

@@ -18,7 +18,8 @@ def after(values: Any, done: Any) -> Any:
         values: a tree of arrays; those of floats are tied, by adding 0 times a part of `done`.
         done: a tree of arrays. Where it is not finite, neither will be `values`.
     """
-    tie = 0.0 * sum(jnp.ravel(leaf)[0].astype(jnp.float32) for leaf in jax.tree.leaves(done))
+    parts = [jnp.ravel(leaf)[0].astype(jnp.float32) for leaf in jax.tree.leaves(done)]
+    tie = 0.0 * jnp.stack(parts).sum()
 
     def tied(x: jax.Array) -> jax.Array:
         return x + tie.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,7 @@ class LBFGS:
             return optax.apply_updates(params, updates), state, iterations + 1
 
         carry = (start, method.init(start), jnp.int32(0))
+        params: Any
         params, _, iterations = jax.lax.while_loop(goes_on, iterate, carry)
         value, grad = jax.value_and_grad(objective)(params)
         return Solution(params, value, optax.tree.norm(grad), iterations)

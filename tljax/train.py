@@ -369,16 +369,18 @@ class _Step:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
         if self._fits:
             return self._compiled(self._key, state, batch)
-        before = jax.device_get(state)  # the step may have taken the arrays when it fails
-        while not self._fits:
+        # A step that fails may have taken the arrays; on CPU, NumPy's would be the very same ones.
+        before = jax.tree.map(np.array, jax.device_get(state))
+        while True:
             try:
                 result = jax.block_until_ready(self._compiled(self._key, state, batch))
-                self._fits = True
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)
                 self._compiled = self._compile()
                 state = sharding.put_replicated(self._job.mesh, before)
-        return result
+                continue
+            self._fits = True
+            return result
 
     def _compile(self) -> jax.stages.Compiled:
         while True:
