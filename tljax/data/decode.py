@@ -101,7 +101,10 @@ def _is_plain_jpeg(data: bytes) -> bool:
 
     Pillow's look at an image takes 3 % of the time of decoding it.
     """
-    if not data.startswith(b'\xff\xd8') or any(word in data for word in ORIENTED):
+    if not data.startswith(b'\xff\xd8'):
+        return False
+    head = _before_pixels(data)
+    if any(word in head for word in ORIENTED):
         return False
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -109,6 +112,18 @@ def _is_plain_jpeg(data: bytes) -> bool:
         return False
     pixels = int(height) * int(width)
     return colours in ('YCbCr', 'Gray') and pixels <= (Image.MAX_IMAGE_PIXELS or pixels)
+
+
+def _before_pixels(data: bytes) -> bytes:
+    """What Pillow looks at of a JPEG: the segments before the first scan; all if they are broken.
+
+    A search through the scans takes 5 % of the time of decoding them.
+    """
+    place, segment = 2, data[2:4]
+    while segment[:1] == b'\xff' and segment[1:] not in (b'\xda', b'\xff'):
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
+        segment = data[place : place + 2]
+    return data[:place] if segment == b'\xff\xda' else data
 
 
 def _jpeg(data: bytes, least_px: int | None) -> np.ndarray | None:
