@@ -8,8 +8,8 @@ are measured in turns in this process, after a warm-up; each line gives the medi
 ratios and their range, in seconds on the wall and of the processor, which other programs on the
 machine disturb less. Parts:
 
-    jpeg      reading with all cores, to pixels and to batches of canvases, against the bare decoder
-              with all cores on the same bytes
+    jpeg      reading with all cores, to pixels and to batches of canvases (by the compiled resizing
+              and by Pillow's), against the bare decoder with all cores on the same bytes
     cache     training of a ResNet-18 from the cache against the same on one batch that stays; the
               network sees 64 px, so that a step is short and the loader has more to do
     gather    canvases per second out of the cache, one thread, no step
@@ -39,6 +39,7 @@ from tljax.types import Examples, Preprocessing
 CORES = len(os.sched_getaffinity(0))
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data/imagenet_check/images'
 CANVAS = Preprocessing()
+NEVER = 10**9  # images before the compiled resizing is used; 0 for at once
 
 
 def images(folder: str | None, scratch: pathlib.Path) -> list[pathlib.Path]:
@@ -90,7 +91,7 @@ def show(name: str, ours: list[float], theirs: list[float], count: int) -> None:
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     speeds = [count / statistics.median(seconds) for seconds in (ours, theirs)]
     print(
-        f'{name:<50} {speeds[0]:8.1f} against {speeds[1]:8.1f} images/s: '
+        f'{name:<58} {speeds[0]:8.1f} against {speeds[1]:8.1f} images/s: '
         f'{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})'
     )
 
@@ -103,7 +104,9 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
         whole = np.asarray(Image.open(io.BytesIO(content)).convert('RGB'))
         np.testing.assert_array_equal(decode.decode(content, path), whole)
         canvas = decode.load_canvas(ImageFile(path), CANVAS)
-        np.testing.assert_array_equal(canvas, decode.to_canvas(whole, CANVAS))
+        for start in (0, NEVER):
+            decode.COMPILED_FROM = start
+            np.testing.assert_array_equal(canvas, decode.to_canvas(whole, CANVAS))
     with ThreadPoolExecutor(CORES) as threads:
 
         def bare() -> None:
@@ -123,7 +126,13 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
                 pass
 
         share = steps * 25 / len(paths)
-        for name, function, times in (('pixels', read, 1.0), ('batches', batches, share)):
+        cases = (
+            ('pixels', read, 1.0, 0),
+            ('batches', batches, share, 0),
+            ('batches, by Pillow', batches, share, NEVER),
+        )
+        for name, function, times, start in cases:
+            decode.COMPILED_FROM = start
             clocks = zip(
                 ('on the wall', 'of the processor'), in_turns(function, bare, pairs), strict=True
             )

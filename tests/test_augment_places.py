@@ -10,7 +10,7 @@ from PIL import Image
 
 from tljax import augment
 from tljax.augment import geometric, matrices, resample
-from tljax.augment.compose import Bent, Geometric
+from tljax.augment.compose import Aligned, Bent, Geometric
 from tljax.augment.crops import Affine, RandomCrop, RandomResizedCrop
 from tljax.augment.geometric import (
     Elastic,
@@ -147,6 +147,46 @@ def test_a_policy_reads_the_images_with_one_gather_however_long_it_is(policy):
     found = gathers(policy, noise(2, 64, 64))
     assert found[0] >= 2 * 48 * 48 * 3
     assert not [size for size in found[1:] if size > 100]
+
+
+ALIGNED = (
+    HorizontalFlip(), VerticalFlip(), Scale(factor=1.5), Translate(), RandomCrop(size_px=40),
+    RandomResizedCrop(size_px=24, area_min=0.3, ratio_max=2.0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('policy', [ALIGNED, *((one,) for one in ALIGNED)], ids=str)
+def test_one_axis_after_the_other_is_what_all_places_at_once_are(policy):
+    """An idle rotation makes a list general; the crops shrink from 100 px by more than √2."""
+    images = noise(4, 100, 60)
+    found, wanted = run(policy, images), run((*policy, Rotate(degrees=0)), images)
+    np.testing.assert_allclose(found, wanted, atol=5e-3)
+
+
+@pytest.mark.parametrize('one', ALIGNED, ids=lambda one: type(one).__name__)
+def test_what_is_aligned_takes_rows_to_rows_whatever_is_drawn(one):
+    matrix = np.asarray(jax.vmap(lambda key: one.matrix(key, 50, 60))(keys(100)))
+    np.testing.assert_array_equal(matrix[:, [0, 1, 2, 2], [1, 0, 0, 1]], 0)
+    np.testing.assert_array_equal(matrix[:, 2, 2], 1)
+
+
+def test_every_operation_that_may_be_aligned_is():
+    others = [one for one in CHAIN if not isinstance(one, Aligned)]
+    assert {type(one) for one in others} == {QuarterTurn, Rotate, Shear, Perspective, Elastic}
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 7), (7, 1), (2, 3)])
+def test_tiny_images_are_read_one_axis_after_the_other_too(size):
+    image = noise(1, *size)
+    found = run((HorizontalFlip(probability=1.0), VerticalFlip(probability=1.0)), image)
+    np.testing.assert_array_equal(found, image[:, ::-1, ::-1])
+
+
+def test_a_policy_of_crops_and_flips_reads_the_images_once_along_each_axis():
+    policy = (RandomResizedCrop(size_px=48, area_min=0.5), HorizontalFlip(), Translate())
+    by_rows, by_columns, *others = gathers(policy, noise(2, 64, 64))
+    assert (by_rows, by_columns) == (2 * 48 * 2 * 64 * 3, 2 * 48 * 48 * 2 * 3)
+    assert not [size for size in others if size > 100]
 
 
 def test_values_change_after_places_wherever_they_are_listed():

@@ -115,6 +115,24 @@ def test_exif_orientation_is_applied(orientation, kind, tmp_path):
     np.testing.assert_allclose(found.astype(int), SEEN[orientation](stored), atol=3)
 
 
+@pytest.mark.parametrize('between', [b'', b'\xff\xe5\0\5abc', b'\xff\xff\xff\xe5\0\5abc'])
+def test_an_orientation_is_found_wherever_it_stands_before_the_pixels(between):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = encoded(photograph(16, 24), 'jpeg', exif=exif)
+    data = data[:2] + between + data[2:]
+    with Image.open(io.BytesIO(data)) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(decode.decode(data, 'image'), wanted)
+
+
+def test_the_pixels_of_a_jpeg_are_not_searched():
+    data = encoded(photograph(64, 64), 'jpeg')
+    head = decode._before_pixels(data)
+    assert data[len(head) :].startswith(b'\xff\xda')
+    assert decode._before_pixels(head) == head
+
+
 @pytest.mark.parametrize('kind', ['gif', 'webp', 'tiff', 'png'])
 def test_of_several_frames_the_first_is_taken(kind, tmp_path):
     first, *rest = [Image.new('RGB', (4, 4), colour) for colour in ('red', 'blue', 'lime')]

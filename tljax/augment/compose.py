@@ -3,11 +3,12 @@
 An operation says what it does to one example; the three kinds say how:
 
     Geometric    `matrix`: where the changed image is read, a homography
+    Aligned      likewise, and rows stay rows: a crop, a flip
     Bent         `bend`: likewise, any map
     Photometric  `shade`: other values at the same places
 
 `apply` takes the longest stretches of operations from a list. Of a stretch, whatever the order, the
-places are composed into one map and read with one gather, and then the values are changed, in
+places are composed into one map and read at once, and then the values are changed, in
 their order. An operation may be of two kinds (the policies are). Augmentations of the whole batch
 stand between stretches.
 """
@@ -75,6 +76,16 @@ class Geometric(Operation):
     ) -> tuple[jax.Array, jax.Array]:
         """The same for a `Bent`."""
         return resample.project(self.matrix(key, height, width), rows, columns)
+
+
+class Aligned(Geometric):
+    """An operation that takes rows to rows and columns to columns.
+
+    Its `matrix` is [[a, 0, b], [0, c, d], [0, 0, 1]]. An image that only such operations move is
+    read one axis after the other, which is faster.
+    """
+
+    __slots__ = ()
 
 
 class Bent(Geometric):
@@ -162,20 +173,32 @@ def warp(operations: Sequence[tuple[Geometric, jax.Array]], images: jax.Array) -
         shrink *= operation.shrink(*sizes[-1])
         sizes.append(operation.size(*sizes[-1]))
     levels = resample.levels_for(shrink, *sizes[0])
+    aligned = all(isinstance(operation, Aligned) for operation, _ in operations)
 
     def read(keys: Sequence[jax.Array], image: jax.Array) -> jax.Array:
         changes = [one for one, _ in operations]
         steps = list(zip(changes, keys, sizes[:-1], strict=True))
+        if aligned:
+            return resample.separable(image, *_lines(steps, *sizes[-1]), levels)
         rows, columns = _places(steps, *resample.grid(*sizes[-1]))
         return resample.bilinear(image, rows, columns, levels)
 
     return jax.vmap(read)([keys for _, keys in operations], images)
 
 
+Step = tuple[Geometric, jax.Array, tuple[int, int]]  # with its key and the size it changes
+
+
+def _lines(steps: Sequence[Step], height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """The rows [height] and the columns [width] where one image is read, all steps `Aligned`."""
+    matrix = matrices.product(*(operation.matrix(key, *size) for operation, key, size in steps))
+    rows, _ = resample.project(matrix, jnp.arange(height, dtype=jnp.float32), jnp.float32(0))
+    _, columns = resample.project(matrix, jnp.float32(0), jnp.arange(width, dtype=jnp.float32))
+    return rows, columns
+
+
 def _places(
-    steps: Sequence[tuple[Geometric, jax.Array, tuple[int, int]]],
-    rows: jax.Array,
-    columns: jax.Array,
+    steps: Sequence[Step], rows: jax.Array, columns: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Where one image is read, from the last operation to the first; matrices are multiplied."""
     matrix = None

@@ -10,12 +10,12 @@ import numpy as np
 
 from tljax.augment import matrices
 from tljax.augment.checks import at_least, more_than_0
-from tljax.augment.compose import Draw, Geometric
+from tljax.augment.compose import Aligned, Draw, Geometric
 from tljax.types import InputError
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class RandomCrop(Geometric):
+class RandomCrop(Aligned):
     """Cuts a square at a random place, after padding the image on every side with its edge.
 
     `size_px` must not exceed the padded image. With `pad_px` it is the shift of He et al. 2015,
@@ -51,7 +51,7 @@ class RandomCrop(Geometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class RandomResizedCrop(Geometric):
+class RandomResizedCrop(Aligned):
     """Cuts a random rectangle out of an image and resizes it to a square.
 
     Its area is drawn uniformly from [area_min, area_max] of the image's, its width over its height

@@ -9,7 +9,7 @@ import numpy as np
 
 from tljax.augment import matrices
 from tljax.augment.checks import at_least, share
-from tljax.augment.compose import Bent, Draw, Geometric, whether
+from tljax.augment.compose import Aligned, Bent, Draw, Geometric, whether
 
 
 def symmetric(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
@@ -18,7 +18,7 @@ def symmetric(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class HorizontalFlip(Geometric):
+class HorizontalFlip(Aligned):
     """Mirrors an image left to right."""
 
     probability: float = 0.5
@@ -37,7 +37,7 @@ class HorizontalFlip(Geometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class VerticalFlip(Geometric):
+class VerticalFlip(Aligned):
     """Mirrors an image top to bottom."""
 
     probability: float = 0.5
@@ -119,7 +119,7 @@ class Shear(Geometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Scale(Geometric):
+class Scale(Aligned):
     """Magnifies an image around its centre, by [1 / factor, factor] on a logarithmic axis."""
 
     factor: float = 1.2
@@ -143,7 +143,7 @@ class Scale(Geometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Translate(Geometric):
+class Translate(Aligned):
     """Moves an image along each axis by up to a share of its side, to either side."""
 
     side_share: float = 0.1

@@ -1,4 +1,7 @@
-"""Reading an image at any places: one gather of 2 × 2 windows, from a pyramid where it shrinks."""
+"""Reading an image at any places: one gather of 2 × 2 windows, from a pyramid where it shrinks.
+
+Where rows stay rows, one gather of pairs for each axis does the same in a third of the time.
+"""
 
 import math
 
@@ -58,27 +61,62 @@ def bilinear(image: jax.Array, rows: jax.Array, columns: jax.Array, levels: int 
 
     Source: Williams 1983, "Pyramidal parametrics", with one level for an image.
     """
-    height, width = image.shape[:2]
     rows, columns = once(rows), once(columns)
-    if not levels:
+    shrink = _shrink(rows, columns) if levels else None
+    image, (row, row_share), (column, column_share) = _found(image, rows, columns, shrink, levels)
+    windows = _windows(image, row, column)
+    beside = _between(windows[:, :, :, 0], windows[:, :, :, 1], column_share[..., None, None])
+    return _between(beside[:, :, 0], beside[:, :, 1], row_share[..., None])
+
+
+def separable(image: jax.Array, rows: jax.Array, columns: jax.Array, levels: int = 0) -> jax.Array:
+    """The same where places are rows crossed with columns: one axis after the other.
+
+    Measured on 2 CPU cores that were busy, 16 images, 256 to 224 px, seconds of the processor: 3.6
+    ms where `bilinear` takes 10.2; columns before rows 6.2, with products of matrices 47.
+
+    Args:
+        image: [H, W, 3] float32.
+        rows: [h], in pixels from the centre of the first.
+        columns: [w], likewise.
+        levels: how often the image may be halved.
+
+    Returns:
+        [h, w, 3] float32.
+    """
+    shrink = jnp.sqrt(_step(rows) * _step(columns)) if levels else None
+    image, (row, row_share), (column, column_share) = _found(image, rows, columns, shrink, levels)
+    pairs = _pairs(image, row, axis=0)
+    image = once(_between(pairs[:, 0], pairs[:, 1], row_share[:, None, None]))
+    pairs = _pairs(image, column, axis=1)
+    return _between(pairs[:, :, 0], pairs[:, :, 1], column_share[None, :, None])
+
+
+Split = tuple[jax.Array, jax.Array]  # the first of two pixels, and the share of the second
+
+
+def _found(
+    image: jax.Array, rows: jax.Array, columns: jax.Array, shrink: jax.Array | None, levels: int
+) -> tuple[jax.Array, Split, Split]:
+    """Where to read, and what: the image, or a pyramid of it where it shrinks."""
+    height, width = image.shape[:2]
+    if shrink is None:
         image = jnp.pad(image, ((0, int(height == 1)), (0, int(width == 1)), (0, 0)), mode='edge')
-        row, row_share = _split(rows, height)
-        column, column_share = _split(columns, width)
-        return _blend(_windows(image, row, column), row_share, column_share)
-    level = _level(rows, columns, levels)
+        return image, _split(rows, height), _split(columns, width)
+    level = jnp.clip(jnp.round(jnp.log2(jnp.maximum(shrink, 1.0))), 0, levels).astype(jnp.int32)
     tops, lefts, heights, widths = jnp.asarray(_corners(height, width, levels))[:, level]
     scale = jnp.exp2(-level.astype(jnp.float32))
     row, row_share = _split((rows + 0.5) * scale - 0.5, heights)
     column, column_share = _split((columns + 0.5) * scale - 0.5, widths)
-    windows = _windows(_pyramid(image.astype(jnp.float32), levels), row + tops, column + lefts)
-    return _blend(windows, row_share, column_share)
+    image = _pyramid(image.astype(jnp.float32), levels)
+    return image, (row + tops, row_share), (column + lefts, column_share)
 
 
-def _split(places: jax.Array, size: int | jax.Array) -> tuple[jax.Array, jax.Array]:
+def _split(places: jax.Array, size: int | jax.Array) -> Split:
     """The first of the two pixels that a place is between, and its share on the way to the next."""
     places = jnp.clip(places, 0, size - 1)
     first = jnp.minimum(jnp.floor(places), jnp.maximum(size - 2, 0))
-    return first.astype(jnp.int32), (places - first)[..., None]
+    return first.astype(jnp.int32), places - first
 
 
 def _windows(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
@@ -95,23 +133,38 @@ def _windows(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array
     return windows.astype(jnp.float32)
 
 
-def _blend(windows: jax.Array, row_share: jax.Array, column_share: jax.Array) -> jax.Array:
-    """Exact for shares of 0 and of 1, which `a + share * (b - a)` is not."""
-    upper = windows[:, :, 0, 0] * (1 - column_share) + windows[:, :, 0, 1] * column_share
-    lower = windows[:, :, 1, 0] * (1 - column_share) + windows[:, :, 1, 1] * column_share
-    return upper * (1 - row_share) + lower * row_share
+def _pairs(image: jax.Array, places: jax.Array, axis: int) -> jax.Array:
+    """Pixels and the next along an axis, side by side along a new axis after it."""
+    numbers = jax.lax.GatherDimensionNumbers(
+        offset_dims=tuple(n for n in range(4) if n != axis),
+        collapsed_slice_dims=(),
+        start_index_map=(axis,),
+    )
+    sizes = tuple(2 if n == axis else size for n, size in enumerate(image.shape))
+    pairs = jax.lax.gather(image, places[:, None], numbers, sizes, mode='promise_in_bounds')
+    return pairs.astype(jnp.float32)
 
 
-def _level(rows: jax.Array, columns: jax.Array, levels: int) -> jax.Array:
-    """The halving nearest to how far apart the readings are in the middle."""
+def _between(first: jax.Array, second: jax.Array, share: jax.Array) -> jax.Array:
+    """Exact for shares of 0 and of 1, which `first + share * (second - first)` is not."""
+    return first * (1 - share) + second * share
+
+
+def _shrink(rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """How far apart the readings are in the middle."""
     row, column = (n // 2 for n in rows.shape)
     here, down, right = (
         jnp.stack([rows[at], columns[at]])
         for at in ((row, column), (max(row - 1, 0), column), (row, max(column - 1, 0)))
     )
     (a, b), (c, d) = here - down, here - right
-    log_shrink = jnp.log2(jnp.maximum(jnp.abs(a * d - b * c), 1.0)) / 2
-    return jnp.clip(jnp.round(log_shrink), 0, levels).astype(jnp.int32)
+    return jnp.sqrt(jnp.abs(a * d - b * c))
+
+
+def _step(places: jax.Array) -> jax.Array:
+    """How far apart readings are along an axis, in the middle."""
+    middle = len(places) // 2
+    return jnp.abs(places[middle] - places[max(middle - 1, 0)])
 
 
 def _corners(height: int, width: int, levels: int) -> list[list[int]]:
