@@ -50,6 +50,10 @@ class Network:
         """What it expects of an image."""
         return self.model.preprocessing
 
+    def probabilities(self, logits: jax.Array) -> jax.Array:
+        """What logits [B, K] say of each class."""
+        return jax.nn.softmax(logits)
+
     def logits(self, x: Any) -> jax.Array:
         """Logits [B, K] of normalised images [B, H, W, C] float32."""
         return self._run(self.params, self.stats, jnp.asarray(x, jnp.float32), None)
@@ -126,7 +130,7 @@ class Network:
     def _predict(self):
         @jax.jit
         def predict(params: Params, stats: Stats, shown: jax.Array) -> jax.Array:
-            return jax.nn.softmax(models.classify(self.model, params, stats, shown))
+            return self.probabilities(models.classify(self.model, params, stats, shown))
 
         return predict
 
