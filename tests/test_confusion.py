@@ -41,9 +41,7 @@ classification = jax.jit(metrics.classification)
 @given(arrays.arrays(np.float32, (4, 3), elements=values))
 def test_what_is_right_is_what_counts_as_such_in_the_accuracy(logits):
     labels = np.array([0, 1, 2, 0], np.int32)
-    sums = classification(
-        jnp.asarray(logits), jnp.asarray(labels), jnp.zeros(4), jnp.ones(4, bool)
-    )
+    sums = classification(jnp.asarray(logits), jnp.asarray(labels), jnp.zeros(4), jnp.ones(4, bool))
     right = confusion.predicted(logits, labels) == labels
     assert right.sum() == sums['correct']
 
@@ -59,7 +57,7 @@ def test_a_picture_is_black_where_all_of_a_class_went():
     assert (small[len(small) // 2] == 255).all()
 
 
-@pytest.mark.parametrize('classes', [1, 3, 100, 101, 3000])
+@pytest.mark.parametrize('classes', [1, 3, 100, 101, 2401])
 def test_a_picture_has_a_row_for_each_class_and_a_limit(classes):
     table = np.ones((classes, classes), np.int64)
     drawn = confusion.picture(table, ['name'] * classes)

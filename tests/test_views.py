@@ -14,6 +14,7 @@ from tljax import job as jobs
 from tljax import model as models
 from tljax.config import ConfigError
 from tljax.data import decode
+from tljax.evaluation import Evaluation
 from tljax.types import Examples, InputError, Preprocessing
 from tljax.views import Centre, FlipViews, TenCrop
 
@@ -194,6 +195,17 @@ def test_views_change_the_result_of_a_run_and_not_its_training(tmp_path):
     assert tested['val'] == plain['val']
     assert tested['test']['loss'] != plain['test']['loss']
     assert tested['test']['count'] == plain['test']['count']
+
+
+@pytest.mark.parametrize(
+    ('batch_size', 'chosen', 'rows'),
+    [(32, Centre(), 32), (30, Centre(), 28), (100, TenCrop(), 8), (8, TenCrop(), 4)],
+)
+def test_with_several_views_as_many_fewer_examples_are_on_the_devices(batch_size, chosen, rows):
+    job = jobs.setup(experiment())
+    options = {'model': job.model, 'loss': job.experiment.loss, 'mesh': job.mesh}
+    assert job.mesh.size == 4
+    assert Evaluation(**options, batch_size=batch_size, views=chosen).rows == rows
 
 
 def test_an_experiment_comes_back_from_json_with_its_views():

@@ -27,6 +27,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tljax import classes, config, confusion, metrics, network, report, runs, sharding
 from tljax import job as jobs
@@ -53,6 +54,11 @@ class Data:
     notes: tuple[str, ...]
     class_names: tuple[str, ...] = ()  # of the logits, no two alike
 
+    @property
+    def bad(self) -> dict[str, str]:
+        """The files that are left out, and why; more may turn out so when they are decoded."""
+        return dict(self.examples.findings.bad) if self.examples.findings else {}
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -77,14 +83,26 @@ def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     given = parser().parse_args(argv)
     try:
-        _run(given)
-    except (InputError, OSError, ValueError) as error:  # Pillow: an unknown suffix
+        _check(given)
+        loaded, experiment, data = _load(given)
+        views = _views(given, experiment, data)
+        of = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
+        size = f'{len(data.examples):,} images, views: {views}'
+        for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
+            print_(line, soft_wrap=True, markup=False)
+        found, counts = evaluate(loaded, data.examples, experiment, views, given.batch_size)
+        for path, reason in data.bad.items():
+            print(f'left out: {path}: {reason}', file=sys.stderr)
+        _print(found, counts, data.class_names)
+        _write(given, data, views, found, counts)
+    except (InputError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def _run(given: argparse.Namespace) -> None:
+def _check(given: argparse.Namespace) -> None:
+    """What can be known to be wrong before anything is loaded."""
     if (given.path is None) == (given.data is None):
         raise InputError('one of DATA and --data=config is wanted')
     if given.batch_size is not None and given.batch_size < 1:
@@ -92,34 +110,45 @@ def _run(given: argparse.Namespace) -> None:
     for path in (given.out, given.picture):
         if path and not path.absolute().parent.is_dir():
             raise InputError(f'{path}: there is no folder {path.parent} to write it into')
+    if given.picture and given.picture.suffix.lower() not in Image.registered_extensions():
+        raise InputError(f'--picture={given.picture}: no picture has the suffix of that name')
+
+
+def _load(given: argparse.Namespace) -> tuple[Network, Experiment | None, Data]:
+    """The network, its experiment if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
     experiment, recorded = None, {}
     if loaded.origin.format == 'run':
         experiment, recorded = runs.records(pathlib.Path(given.network).expanduser())
     if given.path is not None:
-        data = given_data(loaded, given.path, given.split, BadFiles(given.bad_files), recorded)
+        policy = BadFiles(given.bad_files)
+        data = given_data(loaded, given.path, given.split, policy, recorded)
     elif experiment is not None:
         data = own_data(loaded, experiment, recorded, given.split or 'test')
     else:
         raise InputError(f'--data=config: {given.network} is no run, whose config has data')
-    views = Centre()
+    return loaded, experiment, data
+
+
+def _views(given: argparse.Namespace, experiment: Experiment | None, data: Data) -> Views:
+    """Those that are asked for, else those by which the run saw such images."""
     if given.views:
-        views = NAMED[given.views]
-    elif experiment is not None and (given.path is not None or data.split == 'test'):
-        views = experiment.test_views
-    of = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
-    size = f'{len(data.examples):,} images, views: {views}'
-    for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
-        print_(line, soft_wrap=True, markup=False)
-    found, counts = evaluate(loaded, data.examples, experiment, views, given.batch_size)
-    findings = data.examples.findings
-    bad = dict(findings.bad) if findings else {}
-    for path, reason in bad.items():
-        print(f'left out: {path}: {reason}', file=sys.stderr)
-    _print(found, counts, data.class_names)
+        return NAMED[given.views]
+    if experiment is None or (given.path is None and data.split != 'test'):
+        return Centre()
+    return experiment.test_views
+
+
+def _write(
+    given: argparse.Namespace,
+    data: Data,
+    views: Views,
+    found: dict[str, Any],
+    counts: confusion.Counts,
+) -> None:
     if given.out:
         about = {'network': given.network, 'data': data.name, 'split': data.split}
-        about |= {'views': config.encode(views), 'notes': data.notes, 'bad_files': bad}
+        about |= {'views': config.encode(views), 'notes': data.notes, 'bad_files': data.bad}
         report.write_json(given.out, {**about, **_record(found, counts, data.class_names)})
     if given.picture:
         there = [place for place, value in enumerate(found['class_accuracy']) if value is not None]
@@ -226,9 +255,9 @@ def evaluate(
         batch_size=batch_size or (experiment.batch_size if experiment else network.BATCH_SIZE),
         views=views,
     )
-    values = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
+    params, stats = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     total, counts = evaluation.zeros(), collections.Counter()
-    for batch, sums, logits in evaluation.batches(*values, examples):
+    for batch, sums, logits in evaluation.batches(params, stats, examples):
         total = evaluation.add(total, sums)
         real = np.asarray(batch['mask'])
         counts += confusion.count(np.asarray(logits)[real], np.asarray(batch['label'])[real])

@@ -137,9 +137,9 @@ def predictions(
         batch_size=batch_size,
         views=views,
     )
-    values = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
+    params, stats = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     place = 0
-    for batch, _, logits in evaluation.batches(*values, shown):
+    for batch, _, logits in evaluation.batches(params, stats, shown):
         rows = np.asarray(loaded.probabilities(logits))
         real = np.asarray(batch['mask'])
         images = examples.encoded[place : place + len(rows)]
