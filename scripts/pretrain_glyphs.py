@@ -165,7 +165,7 @@ def held_out_accuracy(current: state.TrainState, model: models.Model, count: int
     correct, key = 0, jax.random.key(12345)
     for n in range(count // 500):
         images, targets = draw_batch(jax.random.fold_in(key, n), letters, labels, 500)
-        sums = evaluate(current.params, current.stats, as_batch(images, targets))
+        sums, _ = evaluate(current.params, current.stats, as_batch(images, targets))
         correct += int(sums['correct'])
     return correct / (count // 500 * 500)
 

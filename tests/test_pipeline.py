@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import time
 
 import numpy as np
 import PIL.Image
@@ -276,3 +277,16 @@ def test_balanced_sampling_is_the_same_for_any_threads_and_processes(threads):
     parts = [balanced_epochs(3, threads=threads, process=(index, 2)) for index in range(2)]
     for step, (wanted, _) in enumerate(balanced_epochs(3)):
         np.testing.assert_array_equal(np.concatenate([part[step][0] for part in parts]), wanted)
+
+
+@pytest.mark.parametrize('batches', ['train_batches', 'eval_batches'])
+def test_no_more_is_read_ahead_than_two_batches_for_each_thread(batches):
+    read = []
+    counted = dataclasses.replace(
+        examples(200), load=lambda i: read.append(i) or np.zeros((4, 4, 3), np.uint8)
+    )
+    options = {'steps': 50, 'seed': 0} if batches == 'train_batches' else {}
+    stream = iter(getattr(pipeline, batches)(counted, CANVAS, batch_size=4, threads=2, **options))
+    next(stream)
+    time.sleep(0.3)  # for threads to read on, if nothing holds them
+    assert len(read) <= 4 * (1 + 2 * 2)

@@ -11,12 +11,13 @@ import pytest
 from absl import flags
 
 import tljax
-from tljax import cli, config, optim, tree, weights
+from tljax import cli, config, evaluate, optim, predict, tree, weights
 from tljax import model as models
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.backbones.vit import ViT
 
 ROOT = pathlib.Path(__file__).parents[1]
+PARSERS = {'tljax.evaluate': evaluate.parser, 'tljax.predict': predict.parser}
 TEXTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
@@ -45,6 +46,8 @@ def test_every_command_names_a_module_and_flags_that_exist(command, monkeypatch)
         flags.DEFINE_string('workdir', None, '', flag_values=values)
         flags.DEFINE_bool('dry_run', False, '', flag_values=values)
         config.validate(cli.parse(values, words[2:]))
+    if module in PARSERS:
+        PARSERS[module]().parse_args(words[words.index('-m') + 2 :])
 
 
 @pytest.mark.parametrize('path', TEXTS, ids=lambda path: path.name)
@@ -69,7 +72,9 @@ def test_the_two_commands_stand_first():
     ]
 
 
-@pytest.mark.parametrize('path', [ROOT / 'README.md', ROOT / 'docs' / 'weights.md'], ids=str)
+@pytest.mark.parametrize(
+    'path', [ROOT / 'README.md', ROOT / 'docs/weights.md', ROOT / 'docs/evaluate.md'], ids=str
+)
 def test_what_is_shown_in_python_runs(path, monkeypatch):
     """With a small network in the place of every one that is named."""
     backbone = ViT(width=64, depth=6, size_px=32)

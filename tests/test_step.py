@@ -393,7 +393,7 @@ def test_steps_are_counted_from_the_start():
 def evaluation(batch):
     """The sums of an evaluation step of the small network."""
     model, params, stats = network()
-    return jit(steps.make_eval_step(model, CrossEntropy()))(params, stats, batch)
+    return jit(steps.make_eval_step(model, CrossEntropy()))(params, stats, batch)[0]
 
 
 def test_padding_influences_nothing_in_evaluation():

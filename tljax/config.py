@@ -26,7 +26,9 @@ from tljax.types import (
     Schedule,
     Source,
     Strategy,
+    Views,
 )
+from tljax.views import Centre
 
 
 class ConfigError(InputError):
@@ -66,6 +68,7 @@ class Experiment:
     balance: Balance = Balance.NONE  # of the classes in training
     validation_fraction: float = 0.1  # of each class, where the data has no split of its own
     evaluate: tuple[str, ...] = ('val',)  # splits to evaluate during training
+    test_views: Views = dataclasses.field(default_factory=Centre)  # of the final test images
     evaluate_every_epochs: float = 1.0  # and at the end; saves a checkpoint each time
     checkpoint_every_steps: int | None = None  # between those, for long epochs
     log_every_steps: int = 50

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,27 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from tljax import config, layers, metrics, optim, schedule, sharding, step, tree, weights
+from tljax import config, layers, metrics, optim, schedule, sharding, step, tree, views, weights
 from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
 from tljax.data import canvases, pipeline, subsets
+from tljax.evaluation import Evaluation
 from tljax.losses import ClassWeighted
 from tljax.model import Model
 from tljax.state import TrainState
-from tljax.types import Balance, Batch, Examples, Loss, Params, Phase, Solution, Stats
+from tljax.types import (
+    Balance,
+    Batch,
+    Examples,
+    Loss,
+    Params,
+    Phase,
+    Solution,
+    Stats,
+    Views,
+)
+from tljax.views import Centre
 from tljax.weights import Pretrained
 from tljax.weights.adapt import adapt
 
@@ -85,14 +97,9 @@ def setup(experiment: Experiment) -> Job:
             f'config.batch_size is {experiment.batch_size}, wanted a multiple of the '
             f'{mesh.size} devices it is split over'
         )
-    splits = subsets.prepare(
-        experiment.data.splits(),
-        experiment.per_class,
-        experiment.validation_fraction,
-        experiment.seed,
-        experiment.subset,
-    )
+    splits = read_splits(experiment)
     model, pretrained = _network(experiment, len(splits['train'].class_names))
+    views.check(experiment.test_views, model.preprocessing)
     adapted = None
     if pretrained is not None:
         adapted = adapt(pretrained, model, keep_head=experiment.head == config.PRETRAINED)
@@ -110,6 +117,17 @@ def setup(experiment: Experiment) -> Job:
         weights=pretrained.record() if pretrained else None,
         dropped=adapted.dropped if adapted else (),
         notes=adapted.notes if adapted else (),
+    )
+
+
+def read_splits(experiment: Experiment) -> dict[str, Examples]:
+    """The examples that an experiment trains on, validates and tests with."""
+    return subsets.prepare(
+        experiment.data.splits(),
+        experiment.per_class,
+        experiment.validation_fraction,
+        experiment.seed,
+        experiment.subset,
     )
 
 
@@ -339,26 +357,30 @@ def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax
     return jnp.asarray(np.concatenate(found)), targets, jnp.asarray(np.concatenate(masks))
 
 
-Evaluate = Callable[[Params, Stats, str], dict[str, Any]]
+class Evaluate(Protocol):
+    """See `make_evaluate`."""
+
+    def __call__(
+        self, params: Params, stats: Stats, split: str, *, final: bool = False
+    ) -> dict[str, Any]: ...
 
 
 def make_evaluate(job: Job) -> Evaluate:
-    """The function `(params, stats, split) -> metrics`, exact on every example.
+    """The function `(params, stats, split, final=False) -> metrics`, exact on every example.
 
     It gives `loss`, `accuracy`, `top5_accuracy`, `count` and `class_accuracy`, and compiles at
-    its first use.
+    its first use. The final evaluation sees the test split by the experiment's `test_views`.
     """
-    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
-    function = step.make_eval_step(job.model, job.experiment.loss)
-    eval_step = jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)
-    add = jax.jit(metrics.add)
+    usual = evaluation(job.experiment, job.model, job.mesh, Centre())
+    tested = usual
+    if job.experiment.test_views != Centre():
+        tested = evaluation(job.experiment, job.model, job.mesh, job.experiment.test_views)
 
-    def evaluate(params: Params, stats: Stats, split: str) -> dict[str, Any]:
-        total = sharding.put_replicated(job.mesh, metrics.zeros(job.model.num_classes))
-        for batch in _eval_batches(job, split):
-            sums = eval_step(params, stats, sharding.put_batch(job.mesh, batch))
-            total = add(total, sums)
-        return metrics.summary(total)
+    def evaluate(
+        params: Params, stats: Stats, split: str, *, final: bool = False
+    ) -> dict[str, Any]:
+        chosen = tested if final and split == 'test' else usual
+        return chosen(params, stats, job.splits[split])
 
     return evaluate
 
@@ -370,4 +392,16 @@ def _eval_batches(job: Job, split: str) -> Iterator[Batch]:
         batch_size=job.experiment.batch_size,
         process=(jax.process_index(), jax.process_count()),
         threads=job.experiment.data_threads,
+    )
+
+
+def evaluation(experiment: Experiment, model: Model, mesh: Mesh, views: Views) -> Evaluation:
+    """How an experiment evaluates its network."""
+    return Evaluation(
+        model=model,
+        loss=experiment.loss,
+        mesh=mesh,
+        batch_size=experiment.batch_size,
+        threads=experiment.data_threads,
+        views=views,
     )

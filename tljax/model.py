@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax import ordering, tree
+from tljax import ordering, tree, views
 from tljax.types import Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
@@ -85,8 +85,7 @@ def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
         raise InputError(f'images have {images.shape[-1]} channels, wanted {channels}')
     if size > min(images.shape[1:3]):
         raise InputError(f'images are {images.shape[1]} x {images.shape[2]} px, wanted {size} px')
-    top, left = (round((n - size) / 2) for n in images.shape[1:3])
-    images = images[:, top : top + size, left : left + size].astype(jnp.float32)
+    images = views.centre(images, size).astype(jnp.float32)
     mean = jnp.asarray(preprocessing.mean, jnp.float32).reshape(1, 1, 1, -1)
     std = jnp.asarray(preprocessing.std, jnp.float32).reshape(1, 1, 1, -1)
     return (images / 255.0 - mean) / std
@@ -167,6 +166,13 @@ def _cast(params: Params, stats: Stats, x: jax.Array, dtype: Dtype) -> tuple[Any
 
 def _at_least_float32(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def classify(model: Model, params: Params, stats: Stats, shown: jax.Array) -> jax.Array:
+    """Logits [B, K] of views [B, V, H, W, C] in [0, 255]; of several, see `views.average`."""
+    x = normalise(model.preprocessing, shown.reshape(-1, *shown.shape[2:]))
+    logits, _ = run(model, params, stats, x)
+    return views.average(logits.reshape(*shown.shape[:2], -1))
 
 
 def shapes(model: Model) -> tuple[Params, Stats]:

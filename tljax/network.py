@@ -15,11 +15,12 @@ from tljax import weights as pretrained_weights
 from tljax.config import PRETRAINED
 from tljax.data import decode
 from tljax.model import Model
-from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats
+from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
+from tljax.views import Centre, check
 from tljax.weights import Origin, Weights
 from tljax.weights.adapt import adapt
 
-BATCH_SIZE = 32  # images that `predict` holds on the device at a time
+BATCH_SIZE = 32  # images, or views of them, that `predict` has on the device at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,10 @@ class Network:
         """What it expects of an image."""
         return self.model.preprocessing
 
+    def probabilities(self, logits: jax.Array) -> jax.Array:
+        """What logits [B, K] say of each class."""
+        return jax.nn.softmax(logits)
+
     def logits(self, x: Any) -> jax.Array:
         """Logits [B, K] of normalised images [B, H, W, C] float32."""
         return self._run(self.params, self.stats, jnp.asarray(x, jnp.float32), None)
@@ -73,26 +78,31 @@ class Network:
         following = [*names[1:], None][names.index(stage)]
         return self._run(self.params, self.stats, jnp.asarray(x, jnp.float32), following)
 
-    def predict(self, images: Any) -> np.ndarray:
+    def predict(self, images: Any, views: Views | None = None) -> np.ndarray:
         """The probability of every class, for images of any size.
 
         They are resized, cut and normalised as `preprocessing` says.
 
         Args:
             images: one [h, w, C] uint8, several [B, h, w, C], or a sequence of the first.
+            views: of each image, whose probabilities are averaged; None for its centre.
 
         Returns:
             [B, K] float32; one image is a batch of one.
 
         Raises:
-            InputError: another shape or dtype.
+            InputError: another shape or dtype, or views that do not fit `preprocessing`.
         """
+        views = views or Centre()
+        check(views, self.preprocessing)
         one = isinstance(images, np.ndarray | jax.Array) and images.ndim == 3
         canvases = [self._canvas(np.asarray(image)) for image in ([images] if one else images)]
         found = []
-        for start in range(0, len(canvases), BATCH_SIZE):
-            part = canvases[start : start + BATCH_SIZE]
-            found.append(np.asarray(self._predict(self.params, self.stats, np.stack(part))))
+        rows = max(1, BATCH_SIZE // views.count)
+        for start in range(0, len(canvases), rows):
+            part = jnp.asarray(np.stack(canvases[start : start + rows]))
+            shown = views(part, self.preprocessing.size_px)
+            found.append(np.asarray(self._predict(self.params, self.stats, shown)))
         return np.concatenate(found) if found else np.zeros((0, self.model.num_classes), np.float32)
 
     def _canvas(self, image: np.ndarray) -> np.ndarray:
@@ -119,9 +129,8 @@ class Network:
     @functools.cached_property
     def _predict(self):
         @jax.jit
-        def predict(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-            x = models.normalise(self.preprocessing, images)
-            return jax.nn.softmax(models.run(self.model, params, stats, x)[0])
+        def predict(params: Params, stats: Stats, shown: jax.Array) -> jax.Array:
+            return self.probabilities(models.classify(self.model, params, stats, shown))
 
         return predict
 

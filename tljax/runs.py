@@ -73,6 +73,19 @@ def read(workdir: pathlib.Path) -> Run:
     )
 
 
+def records(workdir: pathlib.Path) -> tuple[Experiment, dict[str, Any]]:
+    """What was run, and the content of splits.json: `class_names`, and per split `ids`, `labels`.
+
+    Raises:
+        InputError: the folder holds no run, or a damaged one.
+    """
+    for name in (CONFIG_FILE, SPLITS_FILE):
+        if not (workdir / name).is_file():
+            raise RunError(f'{workdir} holds no run: there is no {name} in it')
+    experiment = config.from_json((workdir / CONFIG_FILE).read_text())
+    return experiment, _read_json(workdir / SPLITS_FILE)
+
+
 def _read_json(path: pathlib.Path) -> Any:
     """A record; None where there is none.
 

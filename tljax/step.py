@@ -13,10 +13,11 @@ from tljax import augment, fold, metrics, optim, ordering, tree
 from tljax import model as models
 from tljax.model import Model
 from tljax.state import TrainState
-from tljax.types import Augmentation, Batch, Dtype, InputError, Loss, Norm, Params, Stats
+from tljax.types import Augmentation, Batch, Dtype, InputError, Loss, Norm, Params, Stats, Views
+from tljax.views import Centre
 
 TrainStep = Callable[[jax.Array, TrainState, Batch], tuple[TrainState, metrics.Sums]]
-EvalStep = Callable[[Params, Stats, Batch], metrics.Sums]
+EvalStep = Callable[[Params, Stats, Batch], tuple[metrics.Sums, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,15 +233,25 @@ def _averaged(state: TrainState, params: Params, decay: float | None) -> Params 
     )
 
 
-def make_eval_step(model: Model, loss: Loss) -> EvalStep:
-    """The function `(params, stats, batch) -> sums`, to be jitted; padding counts nowhere."""
+def make_eval_step(model: Model, loss: Loss, views: Views | None = None) -> EvalStep:
+    """The function `(params, stats, batch) -> (sums, logits)`, to be jitted.
 
-    def step(params: Params, stats: Stats, batch: Batch) -> metrics.Sums:
-        images = models.normalise(model.preprocessing, jnp.asarray(batch['image']))
-        logits, _ = models.run(model, params, stats, images)
+    Padding counts nowhere in the sums, and has its row in the logits [B, K].
+
+    Args:
+        model: the network.
+        loss: per example.
+        views: of each image; None for its centre.
+    """
+    views = views or Centre()
+
+    def step(params: Params, stats: Stats, batch: Batch) -> tuple[metrics.Sums, jax.Array]:
+        shown = views(jnp.asarray(batch['image']), model.preprocessing.size_px)
+        logits = models.classify(model, params, stats, shown)
         labels = jnp.asarray(batch['label'])
         losses = loss(logits, jax.nn.one_hot(labels, model.num_classes))
-        return metrics.classification(logits, labels, losses, jnp.asarray(batch['mask']))
+        sums = metrics.classification(logits, labels, losses, jnp.asarray(batch['mask']))
+        return sums, logits
 
     return step
 

@@ -503,7 +503,7 @@ def _conclude(
         state = arrays['state']
     params = states.evaluated(state)
     found = {
-        split: report.with_interval(evaluate(params, state.stats, split))
+        split: report.with_interval(evaluate(params, state.stats, split, final=True))
         if len(job.splits[split])
         else None
         for split in ('val', 'test')

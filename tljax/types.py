@@ -364,6 +364,20 @@ class Loss(Protocol):
 
 
 @runtime_checkable
+class Views(Protocol):
+    """Several looks at each image, in evaluation; their probabilities are averaged."""
+
+    @property
+    def count(self) -> int:
+        """V, how many of each image."""
+        ...
+
+    def __call__(self, canvases: jax.Array, size_px: int) -> jax.Array:
+        """[B, H, W, C] to [B, V, size_px, size_px, C] of the same values."""
+        ...
+
+
+@runtime_checkable
 class Augmentation(Protocol):
     """A random change of a batch, on the device.
 

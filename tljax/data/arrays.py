@@ -47,11 +47,7 @@ class Arrays:
             ArraysError: the file cannot be read, or its arrays do not fit together.
         """
         path = pathlib.Path(self.path).expanduser()
-        try:
-            with np.load(path) as file:  # never unpickles
-                content = dict(file)
-        except Exception as error:  # readers of damaged files raise nearly anything
-            raise ArraysError(f'{path}: not a readable .npz file: {error}') from error
+        content = read(path)
         if 'images' in content and 'labels' in content:
             content = _drawn(content, self.test_fraction, self.split_seed)
         return _examples(content, str(path))
@@ -102,6 +98,44 @@ def keep(
         digest.update(np.ascontiguousarray(value).tobytes())
     _KEPT[digest.hexdigest()] = content
     return InMemory(digest=digest.hexdigest())
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """The arrays of an `.npz` file.
+
+    Raises:
+        ArraysError: it cannot be read.
+    """
+    try:
+        with np.load(path) as file:  # never unpickles
+            return dict(file)
+    except Exception as error:  # readers of damaged files raise nearly anything
+        raise ArraysError(f'{path}: not a readable .npz file: {error}') from error
+
+
+def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tuple[Examples, bool]:
+    """A split alone, and whether its classes have names.
+
+    Args:
+        content: as in `Arrays`.
+        split: its name; None for `images` and `labels`.
+        where: of the content, for messages.
+
+    Raises:
+        ArraysError: the arrays of that split are missing, or do not fit together.
+    """
+    prefix, split = ('', 'test') if split is None else (f'{split}_', split)
+    if f'{prefix}images' not in content:
+        raise ArraysError(f'{where}: missing {prefix}images, found {sorted(content)}')
+    own = {f'{split}_{name}': content.get(f'{prefix}{name}') for name in ('images', 'labels')}
+    content = {**content, **own}
+    problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split)]
+    names = tuple(map(str, content.get('class_names', ())))
+    if not problems and names and len(names) <= (top := int(content[f'{split}_labels'].max())):
+        problems.append(f'class_names has {len(names)} names, labels go up to {top}')
+    if problems:
+        raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
+    return _split(content, split, names, 0), bool(names)
 
 
 def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:

@@ -197,16 +197,7 @@ def examples(
         raise FolderError(bad_files_message(findings.bad))
     result, first_id = {}, 0
     for split, files in listed.items():
-        good = [i for i, (path, _) in enumerate(files) if printable(path) not in findings.bad]
-        encoded = [ImageFile(files[i][0]) for i in good]
-        result[split] = Examples(
-            load=decode.loader(encoded),
-            labels=np.asarray([files[i][1] for i in good], np.int32),
-            ids=first_id + np.asarray(good, np.int64),
-            class_names=tuple(class_names),
-            encoded=encoded,
-            findings=findings,
-        )
+        result[split] = split_examples(files, class_names, findings, first_id)
         first_id += len(files)
     left = set(result['train'].labels.tolist())
     empty = [name for label, name in enumerate(class_names) if label not in left]
@@ -216,13 +207,29 @@ def examples(
     return result
 
 
-def bad_files_message(bad: Mapping[str, str]) -> str:
-    """Every bad file and its reason, a line each."""
+def split_examples(
+    listed: Sequence[Listed], class_names: Sequence[str], findings: Findings, first_id: int = 0
+) -> Examples:
+    """The files of one split, without the bad ones; ids count them all, from the first."""
+    good = [i for i, (path, _) in enumerate(listed) if printable(path) not in findings.bad]
+    encoded = [ImageFile(listed[i][0]) for i in good]
+    return Examples(
+        load=decode.loader(encoded),
+        labels=np.asarray([listed[i][1] for i in good], np.int32),
+        ids=first_id + np.asarray(good, np.int64),
+        class_names=tuple(class_names),
+        encoded=encoded,
+        findings=findings,
+    )
+
+
+def bad_files_message(bad: Mapping[str, str], flag: str = '--config.data.bad_files=skip') -> str:
+    """Every bad file and its reason, a line each, and the flag that leaves them out."""
     lines = [f'{path}: {reason}' for path, reason in bad.items()]
     if len(lines) > SHOWN:
         more = f'and {len(lines) - SHOWN} more: python -m tljax.data DIR lists all'
         lines = [*lines[:SHOWN], more]
     return (
         f'{len(bad)} file(s) cannot be used; repair or remove them, or leave them out with '
-        '--config.data.bad_files=skip:\n  ' + '\n  '.join(lines)
+        f'{flag}:\n  ' + '\n  '.join(lines)
     )

@@ -59,18 +59,22 @@ def listing(path: str, root: str | None = None) -> tuple[dict[str, list[Listed]]
         FolderError: as for `Manifest.splits`, but for bad files.
     """
     source = pathlib.Path(path).expanduser()
-    return _listed(source, _read(source), pathlib.Path(root or source.parent))
+    return _listed(source, rows(source), pathlib.Path(root or source.parent))
 
 
-def _read(source: pathlib.Path) -> list[Row]:
-    """The rows of a list, checked one by one."""
+def rows(source: pathlib.Path) -> list[Row]:
+    """The rows of a list, checked one by one.
+
+    Raises:
+        FolderError: the file is no list, or a row has no path or no label.
+    """
     try:
         text = source.read_text('utf-8-sig')  # spreadsheets begin theirs with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise FolderError(f'{source}: not a readable list: {error}') from error
     read = _json_lines if source.suffix.lower() in ('.jsonl', '.ndjson') else _csv
-    rows, problems = read(text)
-    for number, (path, label, split) in rows.items():
+    found, problems = read(text)
+    for number, (path, label, split) in found.items():
         if not path or not label:
             problems.append(f'line {number}: path {path!r}, label {label!r}; wanted both')
         if SEPARATOR in label:
@@ -80,9 +84,9 @@ def _read(source: pathlib.Path) -> list[Row]:
         if split and split not in folder.SPLITS:
             problems.append(f'line {number}: split is {split!r}, wanted one of {folder.SPLITS}')
     _refuse(source, problems)
-    if not rows:
+    if not found:
         raise FolderError(f'{source}: no row in it, wanted path,label[,split] in each')
-    return list(rows.values())
+    return list(found.values())
 
 
 def _refuse(source: pathlib.Path, problems: list[str]) -> None:

@@ -58,7 +58,7 @@ def train_batches(
 
     positions = grain.MapDataset.range(steps * own)
     batches = positions.map(load).batch(own)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
+    options = _read_options(threads)
     return batches.to_iter_dataset(options)
 
 
@@ -102,8 +102,13 @@ def eval_batches(
         return {**loaded, 'mask': loaded['mask'] & real}
 
     batches = grain.MapDataset.range(count * own).map(load).batch(own)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4 * own, 1))
+    options = _read_options(threads)
     return iter(batches.to_iter_dataset(options))
+
+
+def _read_options(threads: int) -> grain.ReadOptions:
+    """Two batches ahead for each thread: grain counts what it hands out, and that is batches."""
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, 1))
 
 
 def _example(examples: Examples, preprocessing: Preprocessing, index: int) -> dict[str, Any]:

@@ -91,6 +91,12 @@ def _card(preprocessing: Preprocessing, licence: str) -> Card:
 
 
 @functools.cache
+def imagenet_ids() -> tuple[str, ...]:
+    """Their WordNet ids, which name the folders of ImageNet: `n01440764`."""
+    return tuple(line.split('\t')[0] for line in IMAGENET_FILE.read_text().splitlines())
+
+
+@functools.cache
 def imagenet_classes() -> tuple[str, ...]:
     """The 1000 classes of ImageNet-1k (ILSVRC 2012) in the order of their WordNet ids.
 

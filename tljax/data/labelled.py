@@ -1,0 +1,119 @@
+"""One split of labelled images, to evaluate a network on: a folder, a list, or an `.npz` file.
+
+Unlike a source to train on, a single split is enough, and any number of classes.
+"""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from tljax.data import arrays, files, folder, manifest
+from tljax.data.files import FolderError, Listed, Walk
+from tljax.types import BadFiles, Examples, Findings
+
+CHOICE = ('test', 'val', 'train')  # which split is meant where none is named; the last never is
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Images with labels.
+
+    Attributes:
+        examples: labels are places in `class_names`, or numbers of their own.
+        split: its name; None where the data is not split.
+        named: whether the classes have names.
+        count: how many classes there are.
+    """
+
+    examples: Examples
+    split: str | None
+    named: bool
+    count: int
+
+
+def read(path: str, split: str | None = None, bad_files: BadFiles = BadFiles.ERROR) -> Labelled:
+    """The images of a split.
+
+    Args:
+        path: `DIR/<class>/*`, `DIR/{train,val,test}/<class>/*`, a list as `Manifest` takes it, or
+            an `.npz` file as `Arrays` takes it.
+        split: which; None for `test`, else `val`, else the whole of data that is not split.
+        bad_files: what becomes of files that cannot be read.
+
+    Raises:
+        InputError: there is no such split, no image or label in it, or files are bad.
+    """
+    where = pathlib.Path(path).expanduser()
+    if where.suffix.lower() == '.npz' and not where.is_dir():
+        content = arrays.read(where)
+        there = [name for name in folder.SPLITS if f'{name}_images' in content]
+        split = _choose(there, split, where)
+        examples, named = arrays.one_split(content, split, str(where))
+        count = len(examples.class_names) if named else int(examples.labels.max()) + 1
+        return Labelled(examples=examples, split=split, named=named, count=count)
+    found = _folder if where.is_dir() or not where.exists() else _list
+    listed, class_names, split, notes = found(where, split)
+    bad = files.look_at_all([path for path, _ in listed])
+    findings = Findings(policy=bad_files, notes=notes, bad=bad)
+    if bad and bad_files is BadFiles.ERROR:
+        raise FolderError(files.bad_files_message(bad, '--bad_files=skip'))
+    examples = files.split_examples(listed, class_names, findings)
+    if not len(examples):
+        raise FolderError(f'{where}: no image that can be read\n{files.bad_files_message(bad)}')
+    return Labelled(examples=examples, split=split, named=True, count=len(class_names))
+
+
+def _choose(there: Sequence[str], wanted: str | None, where: pathlib.Path) -> str | None:
+    """The split that is meant, of those that are there."""
+    if not there:
+        if wanted is not None:
+            raise FolderError(f'{where} has no splits: leave --split={wanted} out')
+        return None
+    usual = next((name for name in CHOICE[:-1] if name in there), None)
+    if (wanted or usual) not in there:
+        asked = f'no split {wanted}' if wanted else 'neither test nor val'
+        raise FolderError(f'{where} has {asked}: --split is one of {", ".join(there)}')
+    return wanted or usual
+
+
+def _folder(
+    root: pathlib.Path, split: str | None
+) -> tuple[list[Listed], list[str], str | None, list[str]]:
+    """The files of a split, the classes that have any, the split's name, and notes."""
+    if not root.is_dir():
+        raise FolderError(f'{root}: there is no such folder or file')
+    walk = Walk()
+    folders = walk.folders(root)
+    split = _choose([name for name in folder.SPLITS if name in folders], split, root)
+    if split is not None:
+        root = root / split
+        folders = walk.folders(root)
+    found = [(name, walk.images(root / name)) for name in folders]
+    empty = [name for name, paths in found if not paths]
+    found = [(name, paths) for name, paths in found if paths]
+    if not found:
+        raise FolderError(f'{root}: no image of a class in it, wanted {root}/<class>/*')
+    notes = walk.notes() + ([f'no image of {", ".join(empty)}'] if empty else [])
+    listed = [(path, label) for label, (_, paths) in enumerate(found) for path in paths]
+    return listed, [name for name, _ in found], split, notes
+
+
+def _list(
+    source: pathlib.Path, split: str | None
+) -> tuple[list[Listed], list[str], str | None, list[str]]:
+    """Likewise, of a list."""
+    rows = manifest.rows(source)
+    there = {name for *_, name in rows}
+    split = _choose([name for name in folder.SPLITS if name in there], split, source)
+    chosen = [(path, label) for path, label, name in rows if name == (split or '')]
+    if repeated := _repeated(path for path, _ in chosen):
+        raise FolderError(f'{source}: listed several times: {", ".join(repeated[:20])}')
+    names = sorted({label for _, label in chosen})
+    numbers = {name: number for number, name in enumerate(names)}
+    listed = [(source.parent / path, numbers[label]) for path, label in chosen]
+    return listed, names, split, []
+
+
+def _repeated(paths: Iterable[str]) -> list[str]:
+    return [path for path, count in collections.Counter(paths).items() if count > 1]

@@ -1,0 +1,86 @@
+"""A network on every example of a split: each once, on all devices, padding nowhere."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from tljax import metrics, sharding, step
+from tljax.data import pipeline
+from tljax.model import Model
+from tljax.types import Batch, Examples, Loss, Params, Stats, Views
+from tljax.views import Centre
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How examples are evaluated; compiles at its first use.
+
+    Attributes:
+        model: the network.
+        loss: per example.
+        mesh: of the devices that batches are split over.
+        batch_size: images that the devices hold at a time; with several views of each they are
+            fewer examples.
+        threads: that read ahead.
+        views: of each image.
+    """
+
+    model: Model
+    loss: Loss
+    mesh: Mesh
+    batch_size: int
+    threads: int = 4
+    views: Views = dataclasses.field(default_factory=Centre)
+
+    def __call__(self, params: Params, stats: Stats, examples: Examples) -> dict[str, Any]:
+        """Metrics that are exact on every example: see `metrics.summary`."""
+        total = self.zeros()
+        for _, sums, _ in self.batches(params, stats, examples):
+            total = self.add(total, sums)
+        return metrics.summary(total)
+
+    def batches(
+        self, params: Params, stats: Stats, examples: Examples
+    ) -> Iterator[tuple[Batch, metrics.Sums, jax.Array]]:
+        """Every batch in order, as it is done: of this process, its sums and logits of all.
+
+        Args:
+            params: whole on every device, or host arrays.
+            stats: likewise.
+            examples: with labels below the model's `num_classes`.
+        """
+        batches = pipeline.eval_batches(
+            examples,
+            self.model.preprocessing,
+            batch_size=self.rows,
+            process=(jax.process_index(), jax.process_count()),
+            threads=self.threads,
+        )
+        for batch in batches:
+            sums, logits = self._step(params, stats, sharding.put_batch(self.mesh, batch))
+            yield batch, sums, logits
+
+    @property
+    def rows(self) -> int:
+        """Examples in a batch: a multiple of the devices."""
+        devices = self.mesh.size
+        return max(1, self.batch_size // self.views.count // devices) * devices
+
+    def zeros(self) -> metrics.Sums:
+        """The sums of no batch, on every device."""
+        return sharding.put_replicated(self.mesh, metrics.zeros(self.model.num_classes))
+
+    @functools.cached_property
+    def add(self):
+        """`metrics.add`, compiled."""
+        return jax.jit(metrics.add)
+
+    @functools.cached_property
+    def _step(self):
+        whole, rows = sharding.replicated(self.mesh), sharding.split(self.mesh)
+        function = step.make_eval_step(self.model, self.loss, self.views)
+        return jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)

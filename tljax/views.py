@@ -1,0 +1,119 @@
+"""Test-time augmentation: several views of each image, whose probabilities are averaged.
+
+Views are cut out of the canvas, the square of `resize_px` that is kept of an image's middle; what
+of an oblong image lies beyond it is in none of them.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tljax.types import InputError, Preprocessing, Views
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Centre:
+    """The central square, as training's validation sees it: one view."""
+
+    @property
+    def count(self) -> int:
+        """See `types.Views`."""
+        return 1
+
+    def __call__(self, canvases: jax.Array, size_px: int) -> jax.Array:
+        """See `types.Views`."""
+        return centre(canvases, size_px)[:, None]
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class FlipViews:
+    """The centre of the canvas and of its mirror image."""
+
+    @property
+    def count(self) -> int:
+        """See `types.Views`."""
+        return 2
+
+    def __call__(self, canvases: jax.Array, size_px: int) -> jax.Array:
+        """See `types.Views`."""
+        return jnp.stack([centre(x, size_px) for x in (canvases, canvases[:, :, ::-1])], 1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TenCrop:
+    """The four corners and the centre of the canvas, then of its mirror image.
+
+    Source: Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural
+    Networks", section 4.1, who average what the softmax gives. Crops and their order are those of
+    torchvision's `ten_crop`, whose documented example averages logits instead.
+    """
+
+    vertical_flip: bool = False  # mirrors top and bottom rather than left and right
+
+    @property
+    def count(self) -> int:
+        """See `types.Views`."""
+        return 10
+
+    def __call__(self, canvases: jax.Array, size_px: int) -> jax.Array:
+        """See `types.Views`.
+
+        Raises:
+            InputError: the canvas is no larger than the crops, which are then all the same.
+        """
+        if size_px == min(canvases.shape[1:3]):
+            raise InputError(
+                f'TenCrop cuts {size_px} px out of a canvas of {size_px} px, wanted a larger '
+                'resize_px; FlipViews gives the same'
+            )
+        mirrored = canvases[:, ::-1] if self.vertical_flip else canvases[:, :, ::-1]
+        return jnp.stack([*_five(canvases, size_px), *_five(mirrored, size_px)], 1)
+
+
+NAMED = {'centre': Centre(), 'flip': FlipViews(), 'ten_crop': TenCrop()}  # on command lines
+
+
+def centre(images: jax.Array, size_px: int) -> jax.Array:
+    """The central square of images [B, H, W, C]; rounds as torchvision's `center_crop` does."""
+    top, left = (round((n - size_px) / 2) for n in images.shape[1:3])
+    return images[:, top : top + size_px, left : left + size_px]
+
+
+def _five(images: jax.Array, size_px: int) -> list[jax.Array]:
+    """Upper left, upper right, lower left, lower right and centre."""
+    down, right = (n - size_px for n in images.shape[1:3])
+    corners = [
+        images[:, top : top + size_px, left : left + size_px]
+        for top in (0, down)
+        for left in (0, right)
+    ]
+    return [*corners, centre(images, size_px)]
+
+
+def average(logits: jax.Array) -> jax.Array:
+    """The log of the views' mean probability: logits of what they say together.
+
+    Args:
+        logits: [B, V, K].
+
+    Returns:
+        [B, K]; of a single view its logits, as they are.
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), 1) - jnp.log(logits.shape[1])
+
+
+def check(views: Views, preprocessing: Preprocessing) -> None:
+    """Tries views on the shape of a canvas, before anything is compiled.
+
+    Raises:
+        InputError: they do not fit it, or are not as many or as large as they have to be.
+    """
+    side, size = preprocessing.resize_px, preprocessing.size_px
+    canvas = jax.ShapeDtypeStruct((1, side, side, len(preprocessing.mean)), jnp.uint8)
+    found = jax.eval_shape(lambda x: views(x, size), canvas)
+    wanted = (1, views.count, size, size, len(preprocessing.mean))
+    if found.shape != wanted:
+        raise InputError(f'{views} makes views {list(found.shape)}, wanted {list(wanted)}')
