@@ -28,7 +28,8 @@ FLOORS = (
         'preprocessing',
         'solver',
     },
-    {'backbones', 'data', 'strategies', 'heads'},  # the files of a folder may import each other
+    # The files of a folder may import each other.
+    {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm'},
     {'model'},
     {'config', 'optim', 'checkpoint'},
     {'runs', 'report'},
