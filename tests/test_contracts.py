@@ -428,11 +428,11 @@ def penalised():
     )
     params = {name: {'scale': jnp.linspace(1, 2, 6)} for name in setting.stages}
 
-    def run(trained, x, start, stop):
+    def run(params, x, start, stop):
         for name in setting.stages[setting.stages.index(start or 'low') :]:
             if name == stop:
                 return x
-            x = x * trained[name]['scale'].reshape(1, 1, 1, -1)
+            x = x * params[name]['scale'].reshape(1, 1, 1, -1)
 
     images = jax.random.normal(jax.random.key(0), (8, 2, 2, 6))
     batch = images, jnp.arange(8) % CLASSES, jnp.ones(8, bool)
@@ -441,8 +441,8 @@ def penalised():
         'upstream': lambda x: x.mean((1, 2)) @ jax.random.normal(jax.random.key(1), (6, 4)),
     }
     start = Start(
-        num_classes=CLASSES, trained=params, run=run, batches=lambda _: iter([batch]),
-        key=jax.random.key(2), **common,
+        num_classes=CLASSES, params=params, trained=jax.tree.map(lambda _: True, params),
+        run=run, batches=lambda _: iter([batch]), key=jax.random.key(2), **common,
     )  # fmt: skip
     features = {'low': images, 'top': 2 * images}
     inputs = PenaltyInputs(

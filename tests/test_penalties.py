@@ -69,12 +69,13 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def start_of(run, trained, batches, classes=K):
-    """A start, of a network written as a function."""
+def start_of(run, params, batches, classes=K):
+    """A start, of a network written as a function; all of it trains."""
     return Start(
         setting=SETTING,
         num_classes=classes,
-        trained=trained,
+        params=params,
+        trained=jax.tree.map(lambda _: True, params),
         run=run,
         upstream=upstream,
         batches=lambda limit: iter(batches),
@@ -174,17 +175,17 @@ def test_the_fisher_information_of_a_linear_model_is_that_of_its_labels():
 def test_the_fisher_information_is_taken_through_the_head_of_the_source_task():
     """The new head may be zeros, and no slope passes through it."""
 
-    def run(trained, x, start, stop):
+    def run(params, x, start, stop):
         assert (start, stop) == (None, 'head')
-        return x * trained['low']['scale'].reshape(1, 1, 1, 4)
+        return x * params['low']['scale'].reshape(1, 1, 1, 4)
 
     x = jnp.asarray(normal(2, B, 2, 2, 4))
     mask = jnp.arange(B) < 4
-    trained = {'low': {'scale': jnp.ones(4)}, 'top': {'kernel': None}, 'head': {'kernel': None}}
+    params = {'low': {'scale': jnp.ones(4)}, 'top': {}, 'head': {'kernel': jnp.zeros(3)}}
     batches = [(x.at[4:].set(jnp.nan), jnp.zeros(B, int), mask)]
-    found = L2SPFisher().prepare(start_of(run, trained, batches))
+    found = L2SPFisher().prepare(start_of(run, params, batches))
     direct = fisher(
-        lambda p, x: upstream(run(p, x, None, 'head')), trained, x[:4], jax.random.key(0)
+        lambda p, x: upstream(run(p, x, None, 'head')), params, x[:4], jax.random.key(0)
     )
     assert found.keys() == {'low', 'top'}
     np.testing.assert_allclose(found['low']['scale'], direct['low']['scale'], rtol=1e-5)
@@ -264,12 +265,13 @@ def test_delta_without_attention_takes_all_channels_alike():
 def test_the_importance_of_a_channel_is_what_its_loss_costs():
     maps, kernel = normal(7, 5, 2, 2, 4), normal(8, 4)
 
-    def loss(maps):
+    def loss(maps, kernel):
         return ((maps.mean((1, 2)) @ kernel - 1) ** 2).mean()
 
     exact = maps.astype(np.float64)
-    wanted = [loss(exact * (np.arange(4) != c)) - loss(exact) for c in range(4)]
-    np.testing.assert_allclose(importance(loss, jnp.asarray(maps)), wanted, rtol=1e-4, atol=1e-5)
+    wanted = [loss(exact * (np.arange(4) != c), kernel) - loss(exact, kernel) for c in range(4)]
+    found = importance(loss, jnp.asarray(maps), kernel)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_delta_finds_the_channel_that_the_new_task_needs():
@@ -278,7 +280,7 @@ def test_delta_finds_the_channel_that_the_new_task_needs():
     x = normal(9, 64, 2, 2, 4)
     x[..., 2] += 4 * labels[:, None, None] - 2
 
-    def run(trained, x, start, stop):
+    def run(params, x, start, stop):
         for name in STAGES[STAGES.index(start) if start else 0 : STAGES.index(stop)]:
             x = x if name == 'low' else 2 * x
         return x

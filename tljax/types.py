@@ -427,14 +427,16 @@ class PenaltyInputs:
 class Start:
     """The network where training starts, for what a penalty measures once, before training.
 
-    `run(trained, x, start, stop)` evaluates stages, by running statistics, with these values of
-    what trains. `batches(limit)` yields `limit` examples of the training split, drawn at random,
-    or all of it: normalised images [B, ...], labels [B] and masks [B], whole on every device.
+    `run(params, x, start, stop)` evaluates stages, by running statistics. `batches(limit)` yields
+    `limit` examples of the training split, drawn at random, or all of it: normalised images
+    [B, ...], labels [B] and masks [B], whole on every device. `upstream` is as in
+    `PenaltyInputs`.
     """
 
     setting: Setting
     num_classes: int  # K
-    trained: Params
+    params: Params
+    trained: Params  # a bool per leaf: it trains in some phase
     run: Callable[[Params, jax.Array, str | None, str | None], jax.Array]
     upstream: Callable[[jax.Array], jax.Array] | None
     batches: Callable[[int | None], Iterable[tuple[jax.Array, jax.Array, jax.Array]]]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tljax import tree
 from tljax.penalties import rows
 from tljax.types import Needs, Params, PenaltyInputs, Setting, Start
 
@@ -88,14 +89,15 @@ class L2SPFisher:
         """The Fisher information of the shared stages' trained leaves; `{stage: leaves}`."""
         assert start.upstream is not None
         upstream, last = start.upstream, start.setting.stages[-1]
-        below = {name: leaves for name, leaves in start.trained.items() if name != last}
 
-        def logits(below: Params, x: jax.Array) -> jax.Array:
-            return upstream(start.run({**start.trained, **below}, x, None, last))
+        def logits(params: Params, x: jax.Array) -> jax.Array:
+            return upstream(start.run(params, x, None, last))
 
+        below = {name: leaves for name, leaves in start.params.items() if name != last}
         images = (x[mask] for x, _, mask in start.batches(self.examples))
         found = fisher(logits, below, jnp.concatenate(list(images)), start.key)
-        return {name: leaves for name, leaves in found.items() if name in start.setting.shared}
+        kept = [name for name in found if name in start.setting.shared]
+        return {name: tree.select(found[name], start.trained[name]) for name in kept}
 
     def __call__(self, inputs: PenaltyInputs, prepared: Any) -> jax.Array:
         """See `types.Penalty`."""

@@ -49,14 +49,14 @@ class CoTuning:
         upstream, last = start.upstream, start.setting.stages[-1]
 
         @jax.jit
-        def predict(trained, x):
-            logits = upstream(start.run(trained, x, None, last))
+        def predict(params, x):
+            logits = upstream(start.run(params, x, None, last))
             return jax.nn.softmax(logits.astype(jnp.float32) / self.temperature)
 
         said, labels = [], []
         for x, label, mask in start.batches(None):
             real = np.asarray(mask)
-            said.append(np.asarray(predict(start.trained, x))[real])
+            said.append(np.asarray(predict(start.params, x))[real])
             labels.append(np.asarray(label)[real])
         return relationship(np.concatenate(said), np.concatenate(labels), start.num_classes)
 

@@ -63,19 +63,19 @@ class DELTA:
         x, labels = (jnp.concatenate(parts) for parts in zip(*batches, strict=True))
         last = start.setting.stages[-1]
         run = jax.jit(start.run, static_argnums=(2, 3))
-        features = layers.pool(run(start.trained, x, None, last))
+        features = layers.pool(run(start.params, x, None, last))
         targets = jax.nn.one_hot(labels, start.num_classes)
         classify = fit_softmax(features, targets)
         weights = {}
         for name in self._read(start.setting):
             following = start.setting.stages[start.setting.stages.index(name) + 1]
 
-            def loss(maps: jax.Array, after: str = following) -> jax.Array:
-                deep = start.run(start.trained, maps, after, last) if after != last else maps
+            def loss(maps: jax.Array, params: Params, after: str = following) -> jax.Array:
+                deep = start.run(params, maps, after, last) if after != last else maps
                 return optax.softmax_cross_entropy(classify(layers.pool(deep)), targets).mean()
 
-            maps = run(start.trained, x, None, following)
-            weights[name] = jax.nn.softmax(importance(loss, maps))
+            maps = run(start.params, x, None, following)
+            weights[name] = jax.nn.softmax(importance(loss, maps, start.params))
         return weights
 
     def __call__(self, inputs: PenaltyInputs, prepared: Any) -> jax.Array:
@@ -95,24 +95,27 @@ class DELTA:
         return rows.read_stages(self.stages or setting.moving, setting) if setting.moving else ()
 
 
-def importance(loss: Callable[[jax.Array], jax.Array], maps: jax.Array) -> jax.Array:
+def importance(
+    loss: Callable[[jax.Array, Params], jax.Array], maps: jax.Array, params: Params
+) -> jax.Array:
     """What is lost with each channel: `loss(maps without it) - loss(maps)`.
 
     Args:
-        loss: of maps.
+        loss: of maps, and of the parameters of what follows.
         maps: [N, ..., C].
+        params: of what follows.
 
     Returns:
         [C].
     """
 
     @jax.jit
-    def without(maps: jax.Array, channel: int) -> jax.Array:
+    def without(maps: jax.Array, params: Params, channel: int) -> jax.Array:
         kept = jnp.arange(maps.shape[-1]) != channel
-        return loss(jnp.where(kept.reshape(*(1,) * (maps.ndim - 1), -1), maps, 0))
+        return loss(jnp.where(kept.reshape(*(1,) * (maps.ndim - 1), -1), maps, 0), params)
 
-    whole = without(maps, -1)
-    return jnp.stack([without(maps, c) - whole for c in np.arange(maps.shape[-1])])
+    whole = without(maps, params, -1)
+    return jnp.stack([without(maps, params, c) - whole for c in np.arange(maps.shape[-1])])
 
 
 def fit_softmax(

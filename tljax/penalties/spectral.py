@@ -65,5 +65,4 @@ def _least(features: jax.Array, mask: jax.Array, count: int) -> jax.Array:
     squares = jnp.square(vectors.T @ features).sum(1)  # in descending order
     # Padding adds zeros at the end, which are not the batch's own.
     own = jnp.minimum(mask.sum(), min(features.shape))
-    place = jnp.arange(len(squares))
-    return jnp.where((place < own) & (place >= own - count), squares, 0.0).sum()
+    return jnp.where(jnp.arange(len(squares)) >= own - count, squares, 0.0).sum()
