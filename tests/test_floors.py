@@ -34,6 +34,7 @@ FLOORS = (
     {'config', 'optim', 'checkpoint'},
     {'runs', 'report'},
     {'weights', 'state', 'sharding', 'fold'},
+    {'anchor'},
     {'step'},
     {'job', 'network', 'model_card'},
     {'train', 'export'},

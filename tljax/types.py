@@ -410,7 +410,8 @@ class PenaltyInputs:
 
     Trees of parameters have None where a leaf is frozen. The starting network sees the same
     augmented images, by its running statistics. `upstream` gives the [B, S] logits of the source
-    task from the output of the last stage below the head, and trains nothing.
+    task from the output of the last stage below the head, and trains nothing. There may be more
+    features than one penalty asked for: others ask too.
     """
 
     setting: Setting

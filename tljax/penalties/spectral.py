@@ -48,8 +48,9 @@ class BSS:
     def __call__(self, inputs: PenaltyInputs, prepared: Any) -> jax.Array:
         """See `types.Penalty`."""
         total = jnp.zeros((), jnp.float32)
-        for features in inputs.features.values():
-            total += self.strength * _least(layers.pool(features), inputs.mask, self.smallest)
+        for name in rows.read_stages((), inputs.setting):
+            features = layers.pool(inputs.features[name])
+            total += self.strength * _least(features, inputs.mask, self.smallest)
         return total
 
 
