@@ -11,6 +11,7 @@ import optax
 
 from tljax import layers
 from tljax.penalties import rows
+from tljax.solver import LBFGS
 from tljax.types import Needs, Params, PenaltyInputs, Setting, Start
 
 
@@ -119,15 +120,14 @@ def importance(
 
 
 def fit_softmax(
-    features: jax.Array, targets: jax.Array, *, decay: float = 1e-3, steps: int = 100
+    features: jax.Array, targets: jax.Array, *, decay: float = 1e-3
 ) -> Callable[[jax.Array], jax.Array]:
-    """A linear classifier of standardised features: the least mean cross-entropy, by L-BFGS.
+    """A linear classifier of standardised features: the least mean cross-entropy.
 
     Args:
         features: [N, F].
         targets: [N, K] distributions.
         decay: of the kernel, `decay / 2 |w|^2`, without which separable classes have no least.
-        steps: of L-BFGS.
 
     Returns:
         The function from features [M, F] to logits [M, K].
@@ -136,27 +136,13 @@ def fit_softmax(
     scale = features.std(0, keepdims=True) + 1e-6
     standard = (features - centre) / scale
 
+    def logits(params: Params, standard: jax.Array) -> jax.Array:
+        return standard @ params['kernel'] + params['bias'].reshape(1, -1)
+
     def objective(params: Params) -> jax.Array:
-        logits = standard @ params['kernel'] + params['bias']
-        losses = optax.softmax_cross_entropy(logits, targets)
-        return losses.mean() + 0.5 * decay * jnp.square(params['kernel']).sum()
+        return optax.softmax_cross_entropy(logits(params, standard), targets).mean()
 
-    solver = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(objective)
-
-    def step(_: Any, carry: Any) -> Any:
-        params, state = carry
-        value, grads = value_and_grad(params, state=state)
-        updates, state = solver.update(
-            grads, state, params, value=value, grad=grads, value_fn=objective
-        )
-        return optax.apply_updates(params, updates), state
-
-    @jax.jit
-    def solve() -> Params:
-        shape = (features.shape[1], targets.shape[1])
-        params = {'kernel': jnp.zeros(shape), 'bias': jnp.zeros((1, shape[1]))}
-        return jax.lax.fori_loop(0, steps, step, (params, solver.init(params)))[0]
-
-    params = solve()
-    return lambda x: ((x - centre) / scale) @ params['kernel'] + params['bias']
+    shape = (features.shape[1], targets.shape[1])
+    begun = {'kernel': jnp.zeros(shape), 'bias': jnp.zeros(shape[1])}
+    found = LBFGS(weight_decay=decay)(objective, begun).params
+    return lambda x: logits(found, (x - centre) / scale)
