@@ -96,7 +96,8 @@ class Anchor:
             batch_size: of passes over examples.
             threads: that read them.
         """
-        trained = jax.tree.map(lambda *kept: any(kept), *(phase.leaves for phase in self.phases))
+        first, *others = (phase.leaves for phase in self.phases)
+        trained = jax.tree.map(lambda *kept: any(kept), first, *others)
         changed = frozenset().union(*(phase.changed for phase in self.phases))
         params, stats = sharding.put_replicated(mesh, (self.params, self.stats))
         upstream = self.upstream

@@ -123,7 +123,7 @@ def make_train_step(
         part: Part,
         key: jax.Array,
         count: jax.Array,
-        *given: Given,
+        given: Given | None,
     ):
         features, stats = prefix(params, stats, part.images)
         whole = tree.fill(trained, params)
@@ -135,12 +135,12 @@ def make_train_step(
         losses = loss(logits, part.targets)
         sums = metrics.classification(logits, part.truth, losses, part.mask)
         mean = jnp.where(part.mask, losses, 0.0).sum() / count
-        if penalties:
+        if penalties and given is not None:
             begun = penalties.start_features(
-                *given, params, stats, part.images, features, dtype=compute.dtype
+                given, params, stats, part.images, features, dtype=compute.dtype
             )
             values = penalties.values(
-                *given, trained, seen, begun, part.targets, part.mask, dtype=compute.dtype
+                given, trained, seen, begun, part.targets, part.mask, dtype=compute.dtype
             )
             sums |= {name: value * part.mask.sum() for name, value in values.items()}
             mean += sum(values.values()) * part.mask.sum() / count
@@ -149,8 +149,9 @@ def make_train_step(
     gradient = jax.value_and_grad(objective, has_aux=True)
 
     def step(
-        key: jax.Array, state: TrainState, batch: Batch, *given: Given
+        key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
     ) -> tuple[TrainState, metrics.Sums]:
+        assert (penalties is None) == (given is None), 'penalties and their arrays go together'
         whole = _augmented(model, augmentations, key, state.step, batch)
         key = jax.random.fold_in(key, state.step)
         trained = tree.select(state.params, keep)
@@ -161,7 +162,7 @@ def make_train_step(
                 part = ordering.after(part, total)
             part_key = jax.random.fold_in(key, index)
             (mean, (sums, stats)), grads = gradient(
-                trained, state.params, stats, part, part_key, count, *given
+                trained, state.params, stats, part, part_key, count, given
             )
             found = (mean, sums, grads)
             total = found if total is None else jax.tree.map(jnp.add, total, found)
