@@ -101,7 +101,7 @@ class Anchor:
         changed = frozenset().union(*(phase.changed for phase in self.phases))
         params, stats = sharding.put_replicated(mesh, (self.params, self.stats))
         upstream = self.upstream
-        above = ({}, {})
+        above: tuple[Params, Stats] = ({}, {})
         if upstream is not None:
             above = sharding.put_replicated(mesh, (upstream.params, upstream.stats))
         start = Start(
