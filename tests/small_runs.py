@@ -140,10 +140,10 @@ def before_step(number, action):
     def compile_train_step(*args):
         step = compiled(*args)
 
-        def run(key, state, batch):
+        def run(key, state, batch, *given):
             if int(state.step) == number:
                 action()
-            return step(key, state, batch)
+            return step(key, state, batch, *given)
 
         return run
 

@@ -24,6 +24,7 @@ from tljax import (
     heads,
     losses,
     optim,
+    penalties,
     port,
     schedule,
     strategies,
@@ -36,7 +37,7 @@ from tljax.config import Experiment
 from tljax.data import arrays
 from tljax.data.digits import Digits
 from tljax.data.subsets import Subset
-from tljax.types import Phase, Preprocessing, Rule
+from tljax.types import PenaltyInputs, Phase, Preprocessing, Rule, Setting, Start
 from tljax.weights import recognise
 
 DIGITS = (np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), np.arange(4) % 2)
@@ -70,6 +71,7 @@ MODULES = {
     'schedule': schedule,
     'optimizer': optim,
     'loss': losses,
+    'penalty': penalties,
 }
 CLASSES = 3
 
@@ -414,3 +416,73 @@ def test_a_source_loads_the_same_rgb_image_each_time(one):
     image = split.load(len(split) - 1)
     assert (image.ndim, image.shape[2], image.dtype) == (3, 3, np.uint8)
     np.testing.assert_array_equal(one.splits()['test'].load(len(split) - 1), image)
+
+
+def penalised():
+    """A setting of two stages and a head, where it starts, and a step that has moved from there."""
+    setting = Setting(
+        stages=('low', 'top', 'head'),
+        shared=frozenset({'low', 'top'}),
+        trained=frozenset({'low', 'top', 'head'}),
+        upstream_classes=4,
+    )
+    params = {name: {'scale': jnp.linspace(1, 2, 6)} for name in setting.stages}
+
+    def run(params, x, start, stop):
+        for name in setting.stages[setting.stages.index(start or 'low') :]:
+            if name == stop:
+                return x
+            x = x * params[name]['scale'].reshape(1, 1, 1, -1)
+
+    images = jax.random.normal(jax.random.key(0), (8, 2, 2, 6))
+    batch = images, jnp.arange(8) % CLASSES, jnp.ones(8, bool)
+    common = {
+        'setting': setting,
+        'upstream': lambda x: x.mean((1, 2)) @ jax.random.normal(jax.random.key(1), (6, 4)),
+    }
+    start = Start(
+        num_classes=CLASSES, params=params, trained=jax.tree.map(lambda _: True, params),
+        run=run, batches=lambda _: iter([batch]), key=jax.random.key(2), **common,
+    )  # fmt: skip
+    features = {'low': images, 'top': 2 * images}
+    inputs = PenaltyInputs(
+        trained=jax.tree.map(lambda leaf: leaf + 1, params),
+        start=params,
+        features=features,
+        start_features=jax.tree.map(lambda maps: maps + 1, features),
+        targets=jax.nn.one_hot(batch[1], CLASSES),
+        mask=batch[2],
+        **common,
+    )
+    return start, inputs
+
+
+@every('penalty')
+def test_a_penalty_is_a_finite_number_whose_slope_is_not_all_zero(one):
+    start, inputs = penalised()
+    needed = one.needs(start.setting)
+    assert one.obstacle(start.setting) is None
+    given = {name: inputs.features[name] for name in needed.features}
+    prepared = one.prepare(start)
+
+    def value(trained, features):
+        seen = dataclasses.replace(inputs, trained=trained, features=features)
+        return one(seen, prepared)
+
+    found, slopes = jax.jit(jax.value_and_grad(value, (0, 1)))(inputs.trained, given)
+    assert (found.shape, found.dtype) == ((), jnp.float32)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found, slopes)))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes))
+
+
+@every('penalty')
+def test_a_penalty_measures_the_same_before_every_run(one):
+    first, again = (one.prepare(penalised()[0]) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+@every('penalty')
+def test_a_penalty_names_a_strength_that_cannot_be(one):
+    for value in (0.0, -1.0, math.inf, math.nan):
+        broken = dataclasses.replace(one, strength=value)
+        assert [line for line in broken.problems() if line.startswith('strength is')]

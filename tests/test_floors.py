@@ -31,12 +31,14 @@ FLOORS = (
         'classes',
         'confusion',
     },
-    {'backbones', 'data', 'strategies', 'heads'},  # the files of a folder may import each other
+    # The files of a folder may import each other.
+    {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm'},
     {'model'},
     {'config', 'optim', 'checkpoint'},
     {'runs', 'report'},
     {'weights', 'state', 'sharding', 'fold'},
-    {'step'},
+    {'penalised'},
+    {'step', 'anchor'},
     {'evaluation'},
     {'job', 'network', 'model_card'},
     {'train', 'export'},

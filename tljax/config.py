@@ -22,6 +22,7 @@ from tljax.types import (
     Loss,
     Norm,
     Optimizer,
+    Penalty,
     Preprocessing,
     Schedule,
     Source,
@@ -50,6 +51,7 @@ class Experiment:
     schedule: Schedule = dataclasses.field(default_factory=Constant)
     loss: Loss = dataclasses.field(default_factory=CrossEntropy)
     augmentations: tuple[Augmentation, ...] = ()
+    penalties: tuple[Penalty, ...] = ()  # added to the loss, in training alone
     epochs: float = 10.0
     batch_size: int = 32  # over all devices
     clip_norm: float | None = None  # of the trained leaves' gradient; None for no clipping

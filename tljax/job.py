@@ -14,11 +14,13 @@ from jax.sharding import Mesh
 from tljax import config, layers, metrics, optim, schedule, sharding, step, tree, views, weights
 from tljax import model as models
 from tljax import state as states
+from tljax.anchor import Anchor, Touched
 from tljax.config import ConfigError, Experiment
 from tljax.data import canvases, pipeline, subsets
 from tljax.evaluation import Evaluation
 from tljax.losses import ClassWeighted
 from tljax.model import Model
+from tljax.penalised import Given, find_upstream, names_of
 from tljax.state import TrainState
 from tljax.types import (
     Balance,
@@ -33,7 +35,7 @@ from tljax.types import (
 )
 from tljax.views import Centre
 from tljax.weights import Pretrained
-from tljax.weights.adapt import adapt
+from tljax.weights.adapt import Adapted, adapt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,21 @@ class Job:
     weights: dict[str, Any] | None  # what is recorded of them
     dropped: tuple[str, ...]  # stages of the weights that are not used
     notes: tuple[str, ...]  # what of them was replaced or adapted
+    anchor: Anchor | None = None  # of penalties, where there are any
+
+    @functools.cached_property
+    def given(self) -> tuple[Given, ...]:
+        """The arrays of penalties, a further argument of every step; none without penalties."""
+        if self.anchor is None:
+            return ()
+        measured = self.anchor.measure(
+            self.splits['train'],
+            self.mesh,
+            seed=self.experiment.seed,
+            batch_size=self.experiment.batch_size,
+            threads=self.experiment.data_threads,
+        )
+        return (measured,)
 
     @property
     def steps(self) -> int:
@@ -106,17 +123,19 @@ def setup(experiment: Experiment) -> Job:
     given = (adapted.params, adapted.stats) if adapted else ({}, {})
     params, stats = models.start(model, *given, keys(experiment.seed)[0])
     splits = canvases.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
+    phases = _plan(experiment, model, params, splits)
     return Job(
         experiment=experiment,
         splits=splits,
         model=model,
         params=params,
         stats=stats,
-        phases=_plan(experiment, model, params, splits),
+        phases=phases,
         mesh=mesh,
         weights=pretrained.record() if pretrained else None,
         dropped=adapted.dropped if adapted else (),
         notes=adapted.notes if adapted else (),
+        anchor=_anchor(experiment, model, (params, stats), adapted, pretrained, phases),
     )
 
 
@@ -129,6 +148,38 @@ def read_splits(experiment: Experiment) -> dict[str, Examples]:
         experiment.seed,
         experiment.subset,
     )
+
+
+def _anchor(
+    experiment: Experiment,
+    model: Model,
+    start: tuple[Params, Stats],
+    adapted: Adapted | None,
+    pretrained: Pretrained | None,
+    phases: tuple[PhasePlan, ...],
+) -> Anchor | None:
+    """What penalties hold training to.
+
+    Raises:
+        InputError: one of them could change nothing.
+    """
+    if not experiment.penalties:
+        return None
+    cuts = [step.find_cut(model, phase.labels, experiment.norm) for phase in phases]
+    anchor = Anchor(
+        penalties=experiment.penalties,
+        model=model,
+        params=start[0],
+        stats=start[1],
+        shared=frozenset(adapted.params if adapted else ()),
+        upstream=find_upstream(model, pretrained) if pretrained else None,
+        phases=tuple(
+            Touched(leaves=optim.trained(phase.labels), changed=cut.live | cut.moving)
+            for phase, cut in zip(phases, cuts, strict=True)
+        ),
+    )
+    anchor.check()
+    return anchor
 
 
 def _network(experiment: Experiment, num_classes: int) -> tuple[Model, Pretrained | None]:
@@ -242,7 +293,7 @@ def _learning_rate(
 def compile_train_step(
     job: Job, phase: PhasePlan, accumulate: int | None = None
 ) -> jax.stages.Compiled:
-    """The phase's step `(key, state, batch) -> (state, sums)`, compiled for the job's devices.
+    """The phase's step `(key, state, batch, *job.given) -> (state, sums)`, for the job's devices.
 
     Args:
         job: the experiment.
@@ -266,17 +317,18 @@ def compile_train_step(
         norm=experiment.norm,
         compute=compute,
         ema_decay=experiment.ema_decay,
+        penalties=job.anchor.plan(phase.index) if job.anchor else None,
     )
     whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
     jitted = jax.jit(
         function,
-        in_shardings=(whole, whole, rows),
+        in_shardings=(whole, whole, rows, *(whole for _ in job.given)),
         out_shardings=(whole, whole),
         donate_argnums=1,
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = checkpoint_shapes(job, phase)['state']
-    return jitted.lower(key, state, _batch_shape(job)).compile()
+    return jitted.lower(key, state, _batch_shape(job), *job.given).compile()
 
 
 def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
@@ -296,12 +348,17 @@ def _batch_shape(job: Job) -> Batch:
     }  # type: ignore[typeddict-item]
 
 
+def zero_totals(job: Job) -> metrics.Sums:
+    """The sums of no step."""
+    return metrics.zeros(job.model.num_classes, names_of(job.experiment.penalties))
+
+
 def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
     """What a checkpoint of a phase holds: the state and the sums since the last record."""
     shapes = jax.eval_shape(
         lambda p, s: {
             'state': states.create(p, s, phase.optimizer, phase.labels, phase.averaged),
-            'totals': metrics.zeros(job.model.num_classes),
+            'totals': zero_totals(job),
         },
         job.params,
         job.stats,

@@ -1,6 +1,7 @@
 """Metrics are sums and counts, added up on the device and divided once, at the end."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Sums = dict[str, jax.Array]
+PENALTY = 'penalty_'  # begins the name of the sum of a penalty's value times the images
 NO_STEP = np.iinfo(np.int32).max  # larger than any step: "the loss was finite throughout"
 
 
@@ -41,8 +43,8 @@ def classification(
     }
 
 
-def zeros(num_classes: int) -> Sums:
-    """The sums of no batch, with `first_bad_step` as training keeps it."""
+def zeros(num_classes: int, penalties: Sequence[str] = ()) -> Sums:
+    """The sums of no batch, with `first_bad_step` and penalties by name, as training keeps them."""
     integer = jnp.zeros((), jnp.int32)
     return {
         'loss': jnp.zeros((), jnp.float32),
@@ -52,6 +54,7 @@ def zeros(num_classes: int) -> Sums:
         'class_correct': jnp.zeros(num_classes, jnp.int32),
         'class_count': jnp.zeros(num_classes, jnp.int32),
         'first_bad_step': jnp.full((), NO_STEP, jnp.int32),
+        **{name: jnp.zeros((), jnp.float32) for name in penalties},
     }
 
 
@@ -65,7 +68,10 @@ def add(total: Sums, more: Sums) -> Sums:
 
 
 def summary(sums: Sums) -> dict[str, Any]:
-    """Means, from sums: `loss`, `accuracy`, `top5_accuracy`, `count`, `class_accuracy` [K]."""
+    """Means, from sums: `loss`, `accuracy`, `top5_accuracy`, `count`, `class_accuracy` [K].
+
+    Of training with penalties also each `penalty_...`; the loss is without them.
+    """
     host: dict[str, Any] = jax.device_get(sums)
     count = int(host['count'])
     result = {
@@ -74,6 +80,8 @@ def summary(sums: Sums) -> dict[str, Any]:
         'top5_accuracy': _ratio(int(host['top5_correct']), count),
         'count': count,
     }
+    penalties = [name for name in host if name.startswith(PENALTY)]
+    result |= {name: _ratio(float(host[name]), count) for name in penalties}
     pairs = zip(host['class_correct'], host['class_count'], strict=True)
     result['class_accuracy'] = [_ratio(int(right), int(n)) for right, n in pairs]
     return result

@@ -12,11 +12,12 @@ import optax
 from tljax import augment, fold, metrics, optim, ordering, tree
 from tljax import model as models
 from tljax.model import Model
+from tljax.penalised import Given, Plan
 from tljax.state import TrainState
 from tljax.types import Augmentation, Batch, Dtype, InputError, Loss, Norm, Params, Stats, Views
 from tljax.views import Centre
 
-TrainStep = Callable[[jax.Array, TrainState, Batch], tuple[TrainState, metrics.Sums]]
+TrainStep = Callable[..., tuple[TrainState, metrics.Sums]]  # see `make_train_step`
 EvalStep = Callable[[Params, Stats, Batch], tuple[metrics.Sums, jax.Array]]
 
 
@@ -79,8 +80,11 @@ def make_train_step(
     norm: Norm = Norm.AUTO,
     compute: Compute = Compute(),
     ema_decay: float | None = None,
+    penalties: Plan | None = None,
 ) -> TrainStep:
     """The function `(key, state, batch) -> (state, sums)`, to be jitted.
+
+    With penalties it takes their arrays as a fourth argument.
 
     The key is an argument, the same at every step, rather than a constant of the program: another
     seed is then not another compilation. Randomness is `fold_in(key, step)`, and per example
@@ -99,6 +103,7 @@ def make_train_step(
         norm: what becomes of BatchNorm's statistics.
         compute: in which precision, in how many parts, and what is computed twice.
         ema_decay: of the running mean of the parameters, where the state has one.
+        penalties: of the phase; they are added to the mean loss.
     """
     cut = find_cut(model, labels, norm)
     keep = optim.trained(labels)
@@ -106,7 +111,6 @@ def make_train_step(
     suffix = functools.partial(
         models.run,
         model,
-        start=cut.first,
         live=cut.live,
         moving=cut.moving,
         dtype=compute.dtype,
@@ -114,18 +118,41 @@ def make_train_step(
     )
 
     def objective(
-        trained: Params, params: Params, stats: Stats, part: Part, key: jax.Array, count: jax.Array
+        trained: Params,
+        params: Params,
+        stats: Stats,
+        part: Part,
+        key: jax.Array,
+        count: jax.Array,
+        given: Given | None,
     ):
         features, stats = prefix(params, stats, part.images)
         whole = tree.fill(trained, params)
-        logits, stats = suffix(whole, stats, features, dropout_key=key)
+        run = functools.partial(suffix, dropout_key=key)
+        x, start, seen = features, cut.first, {}
+        if penalties:
+            x, start, stats, seen = penalties.through(run, whole, stats, x, start)
+        logits, stats = run(whole, stats, x, start=start)
         losses = loss(logits, part.targets)
         sums = metrics.classification(logits, part.truth, losses, part.mask)
-        return jnp.where(part.mask, losses, 0.0).sum() / count, (sums, stats)
+        mean = jnp.where(part.mask, losses, 0.0).sum() / count
+        if penalties and given is not None:
+            begun = penalties.start_features(
+                given, params, stats, part.images, features, dtype=compute.dtype
+            )
+            values = penalties.values(
+                given, trained, seen, begun, part.targets, part.mask, dtype=compute.dtype
+            )
+            sums |= {name: value * part.mask.sum() for name, value in values.items()}
+            mean += sum(values.values()) * part.mask.sum() / count
+        return mean, (sums, stats)
 
     gradient = jax.value_and_grad(objective, has_aux=True)
 
-    def step(key: jax.Array, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
+    def step(
+        key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
+    ) -> tuple[TrainState, metrics.Sums]:
+        assert (penalties is None) == (given is None), 'penalties and their arrays go together'
         whole = _augmented(model, augmentations, key, state.step, batch)
         key = jax.random.fold_in(key, state.step)
         trained = tree.select(state.params, keep)
@@ -136,7 +163,7 @@ def make_train_step(
                 part = ordering.after(part, total)
             part_key = jax.random.fold_in(key, index)
             (mean, (sums, stats)), grads = gradient(
-                trained, state.params, stats, part, part_key, count
+                trained, state.params, stats, part, part_key, count, given
             )
             found = (mean, sums, grads)
             total = found if total is None else jax.tree.map(jnp.add, total, found)

@@ -210,7 +210,7 @@ def announce(job: Job, *, show_model: bool = True) -> None:
 
 
 def _resume_or_start(job: Job, checkpoints: checkpoint.Checkpoints) -> Run:
-    totals = sharding.put_replicated(job.mesh, metrics.zeros(job.model.num_classes))
+    totals = sharding.put_replicated(job.mesh, jobs.zero_totals(job))
     latest = checkpoints.latest_intact()
     if latest is None:
         first = job.phases[0]
@@ -362,18 +362,20 @@ class _Step:
 
     def __init__(self, job: Job, phase: PhasePlan, current: Run):
         self._job, self._phase, self._current = job, phase, current
-        self._key = jobs.train_key(job)
+        self._key, self._given = jobs.train_key(job), job.given
         self._fits = False  # known once a step is through
         self._compiled = self._compile()
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
         if self._fits:
-            return self._compiled(self._key, state, batch)
+            return self._compiled(self._key, state, batch, *self._given)
         # A step that fails may have taken the arrays; on CPU, NumPy's would be the very same ones.
         before = jax.tree.map(np.array, jax.device_get(state))
         while True:
             try:
-                result = jax.block_until_ready(self._compiled(self._key, state, batch))
+                result = jax.block_until_ready(
+                    self._compiled(self._key, state, batch, *self._given)
+                )
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)
                 self._compiled = self._compile()
@@ -424,7 +426,7 @@ def _record_training(
     }
     records.write(record)
     report.print_record(record)
-    zeros = metrics.zeros(job.model.num_classes)
+    zeros = jobs.zero_totals(job)
     current.totals = sharding.put_replicated(job.mesh, zeros)
 
 

@@ -3,6 +3,7 @@
 Axis letters, used in every docstring:
 
     B batch    H height    W width    C channel    F feature    K class    N examples
+    S class of the source task
 
 An extension point is a small dataclass that a config constructs. Its fields are its
 hyperparameters and its methods are pure functions. Whatever has the methods below will do:
@@ -11,7 +12,7 @@ nothing inherits from these protocols and nothing is registered.
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import flax.linen as nn
@@ -390,3 +391,89 @@ class Augmentation(Protocol):
     def __call__(
         self, key: jax.Array, images: jax.Array, targets: jax.Array
     ) -> tuple[jax.Array, jax.Array]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a penalty finds: the stages, where they come from, and which of them train."""
+
+    stages: tuple[str, ...]  # in forward order, the head last
+    shared: frozenset[str]  # whose starting values came with the weights; the others are new
+    trained: frozenset[str]  # of which a leaf trains
+    upstream_classes: int | None = None  # of the head that came with the weights, where one did
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The stages below the head whose output training changes: the first that trains, on."""
+        first = next((i for i, n in enumerate(self.stages) if n in self.trained), len(self.stages))
+        return self.stages[first:-1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a penalty reads, so that nothing else is computed or kept."""
+
+    features: tuple[str, ...] = ()  # stages, whose outputs it reads
+    start: bool = False  # starting parameters, and these outputs as the starting network gives them
+    upstream: bool = False  # the head that came with the weights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PenaltyInputs:
+    """One training step as penalties see it; gradients flow through `trained` and `features`.
+
+    Trees of parameters have None where a leaf is frozen. The starting network sees the same
+    augmented images, by its running statistics. `upstream` gives the [B, S] logits of the source
+    task from the output of the last stage below the head, and trains nothing. There may be more
+    features than one penalty asked for: others ask too.
+    """
+
+    setting: Setting
+    trained: Params
+    start: Params
+    features: Mapping[str, jax.Array]  # {stage: [B, ...]}
+    start_features: Mapping[str, jax.Array]
+    upstream: Callable[[jax.Array], jax.Array] | None
+    targets: jax.Array  # [B, K] distributions
+    mask: jax.Array  # [B] bool; rows that are padding must count nowhere
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """The network where training starts, for what a penalty measures once, before training.
+
+    `run(params, x, start, stop)` evaluates stages, by running statistics. `batches(limit)` yields
+    `limit` examples of the training split, drawn at random, or all of it: normalised images
+    [B, ...], labels [B] and masks [B], whole on every device. `upstream` is as in
+    `PenaltyInputs`.
+    """
+
+    setting: Setting
+    num_classes: int  # K
+    params: Params
+    trained: Params  # a bool per leaf: it trains in some phase
+    run: Callable[[Params, jax.Array, str | None, str | None], jax.Array]
+    upstream: Callable[[jax.Array], jax.Array] | None
+    batches: Callable[[int | None], Iterable[tuple[jax.Array, jax.Array, jax.Array]]]
+    key: jax.Array
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """A term that is added to the mean loss of a batch; several add up."""
+
+    def obstacle(self, setting: Setting) -> str | None:
+        """Why it could change nothing, whatever the data; `trained` is over all phases."""
+        ...
+
+    def needs(self, setting: Setting) -> Needs:
+        """What it reads in a phase; features that do not move there need not be named."""
+        ...
+
+    def prepare(self, start: Start) -> Any:
+        """Arrays in a tree, measured once; the same again when a run resumes."""
+        ...
+
+    def __call__(self, inputs: PenaltyInputs, prepared: Any) -> jax.Array:
+        """The penalty [] float32 of one batch, its strength included."""
+        ...
