@@ -26,6 +26,7 @@ from tljax.backbones.resnet import ResNet
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.losses import CrossEntropy
 from tljax.optim import SGD
+from tljax.stochastic_norm import StochNorm
 from tljax.strategies import FineTune, FreezeBelow
 from tljax.types import Dtype, InputError, Norm, Preprocessing, Rule
 
@@ -158,6 +159,18 @@ def test_running_means_lag_behind_and_start_at_the_parameters():
     assert current.ema is not None
     np.testing.assert_allclose(current.ema['head']['linear']['kernel'], mean, rtol=1e-5)
     assert equal(state.evaluated(current)['low'], current.params['low'])
+
+
+def test_stochastic_norm_draws_where_statistics_follow_the_batch_and_nowhere_else():
+    """With every channel by running statistics, the step is that of frozen statistics."""
+    drawn = training(below('mid'), optimizer=PLAIN, stochastic_norm=StochNorm(running_share=1.0))
+    still = training(below('mid'), optimizer=PLAIN, norm=Norm.AFFINE_ONLY)
+    end, whole = trained_for(1, drawn)[0], trained_for(1, still)[0]
+    assert_close(end.params, whole.params, rtol=1e-5, atol=1e-6)
+    assert not equal(end.stats['mid'], drawn.start.stats['mid'])
+    assert equal(end.stats['low'], drawn.start.stats['low'])
+    half = training(below('mid'), optimizer=PLAIN, stochastic_norm=StochNorm())
+    assert not equal(trained_for(1, half, key=0)[0].params, trained_for(1, half, key=1)[0].params)
 
 
 CUTS = {'stage2': 1.14, 'stage3': 1.40, 'stage4': 2.1, 'head': 2.9}  # the first that trains

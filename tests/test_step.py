@@ -86,6 +86,7 @@ def training(
     augmentations=(),
     norm=Norm.AUTO,
     ema_decay=None,
+    stochastic_norm=None,
     **compute,
 ):
     """A step of the small network under some rules."""
@@ -104,6 +105,7 @@ def training(
         norm=norm,
         compute=steps.Compute(**compute),
         ema_decay=ema_decay,
+        stochastic_norm=stochastic_norm,
     )
     averaged = None if ema_decay is None else optim.trained(labels)
     start = state.create(params, stats, transform, labels, averaged)

@@ -75,7 +75,7 @@ def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, t
 def command(tmp_path):
     """The command line of `experiment()` in a folder, and what it needs of the environment."""
     path = tmp_path / 'config.py'
-    path.write_text('from small_runs import experiment as get_config\n')
+    path.write_text('from tests.small_runs import experiment as get_config\n')
     argv = [f'--config={path}', f'--workdir={tmp_path / "run"}']
     folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'BLOBS_SECONDS': '0.05'}
@@ -158,7 +158,7 @@ def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, tmp_path,
     workdir = tmp_path / 'run'
     shutil.copytree(reference[0], workdir)
     path = tmp_path / 'config.py'
-    path.write_text('from small_runs import experiment as get_config\n')
+    path.write_text('from tests.small_runs import experiment as get_config\n')
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
     argv = ['main', f'--config={path}', f'--workdir={workdir}']
     assert main.main(argv) == 0

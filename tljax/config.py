@@ -12,6 +12,7 @@ from typing import Any
 from tljax.data.subsets import Subset
 from tljax.losses import CrossEntropy
 from tljax.schedule import Constant
+from tljax.stochastic_norm import StochNorm
 from tljax.types import (
     Augmentation,
     Backbone,
@@ -56,6 +57,7 @@ class Experiment:
     batch_size: int = 32  # over all devices
     clip_norm: float | None = None  # of the trained leaves' gradient; None for no clipping
     norm: Norm = Norm.AUTO  # what becomes of normalisation layers
+    stochastic_norm: StochNorm | None = None  # where BatchNorm's statistics follow the batch
     ema_decay: float | None = None  # running means of the parameters are evaluated and kept
     compute_dtype: Dtype = Dtype.FLOAT32  # of training; parameters and statistics stay float32
     prefix_dtype: Dtype | None = None  # of the frozen stages below the trained; None: the same

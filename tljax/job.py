@@ -315,6 +315,7 @@ def compile_train_step(
         _training_loss(job),
         experiment.augmentations,
         norm=experiment.norm,
+        stochastic_norm=experiment.stochastic_norm,
         compute=compute,
         ema_decay=experiment.ema_decay,
         penalties=job.anchor.plan(phase.index) if job.anchor else None,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tljax import ordering, tree, views
+from tljax.stochastic_norm import STREAM, StochNorm
 from tljax.types import Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
@@ -104,6 +105,7 @@ def run(
     dropout_key: jax.Array | None = None,
     dtype: Dtype = Dtype.FLOAT32,
     remat: Collection[str] = (),
+    stochastic_norm: StochNorm | None = None,
 ) -> tuple[jax.Array, Stats]:
     """Folds the stages from `start` up to, not including, `stop` over `x`.
 
@@ -119,6 +121,7 @@ def run(
         dropout_key: turns on dropout in live stages.
         dtype: what is computed in; BatchNorm's own arithmetic is float32 in any case.
         remat: stages whose activations are computed again in the backward pass, not kept.
+        stochastic_norm: what BatchNorm does in moving stages; its draws follow `dropout_key`.
 
     Returns:
         The last stage's output, float32 if it is the logits, and `stats` with what was updated.
@@ -130,15 +133,20 @@ def run(
     for index in range(first, last):
         name = names[index]
         rngs = {}
-        if name in live and dropout_key is not None:
-            rngs['dropout'] = jax.random.fold_in(dropout_key, index)
+        key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
+        if name in live and key is not None:
+            rngs['dropout'] = key
+        if stochastic_norm and name in moving and key is not None:
+            rngs[STREAM] = jax.random.fold_in(key, 0)
         apply = functools.partial(
             model.stages[name].apply,
-            deterministic=not rngs,
+            deterministic='dropout' not in rngs,
             use_running_average=name not in moving,
             rngs=rngs,
             mutable=['batch_stats'],
         )
+        if stochastic_norm and STREAM in rngs:
+            apply = stochastic_norm.around(apply)
         if name in remat:
             apply = ordering.recomputed(apply)
         with jax.named_scope(name):  # so that a profile says where the time goes

@@ -14,6 +14,7 @@ from tljax import model as models
 from tljax.model import Model
 from tljax.penalised import Given, Plan
 from tljax.state import TrainState
+from tljax.stochastic_norm import StochNorm
 from tljax.types import Augmentation, Batch, Dtype, InputError, Loss, Norm, Params, Stats, Views
 from tljax.views import Centre
 
@@ -81,6 +82,7 @@ def make_train_step(
     compute: Compute = Compute(),
     ema_decay: float | None = None,
     penalties: Plan | None = None,
+    stochastic_norm: StochNorm | None = None,
 ) -> TrainStep:
     """The function `(key, state, batch) -> (state, sums)`, to be jitted.
 
@@ -104,6 +106,7 @@ def make_train_step(
         compute: in which precision, in how many parts, and what is computed twice.
         ema_decay: of the running mean of the parameters, where the state has one.
         penalties: of the phase; they are added to the mean loss.
+        stochastic_norm: what BatchNorm does where its statistics follow the batch.
     """
     cut = find_cut(model, labels, norm)
     keep = optim.trained(labels)
@@ -115,6 +118,7 @@ def make_train_step(
         moving=cut.moving,
         dtype=compute.dtype,
         remat=matching(compute.remat, model.names),
+        stochastic_norm=stochastic_norm,
     )
 
     def objective(

@@ -37,6 +37,15 @@ class StochNorm:
         chosen = jax.random.bernoulli(key, self.running_share, running.shape[-1:])
         return jnp.where(chosen.reshape(*(1,) * (running.ndim - 1), -1), running, batch)
 
+    def around(self, apply: Callable[..., Any]) -> Callable[..., Any]:
+        """`apply`, a module's, with this in the place of every BatchNorm that trains."""
+
+        def applied(*args: Any) -> Any:
+            with nn.intercept_methods(self.intercept):
+                return apply(*args)
+
+        return applied
+
     def intercept(
         self,
         call: Callable[..., Any],
