@@ -51,9 +51,7 @@ def classification(
     }
 
 
-def zeros(
-    num_classes: int, penalties: Sequence[str] = (), *, several_labels: bool = False
-) -> Sums:
+def zeros(num_classes: int, penalties: Sequence[str] = (), *, several_labels: bool = False) -> Sums:
     """The sums of no batch, with `first_bad_step` and penalties by name, as training keeps them."""
     none = {
         'first_bad_step': jnp.full((), NO_STEP, jnp.int32),

@@ -199,9 +199,7 @@ def examples(
     result, first_id = {}, 0
     several = any(isinstance(label, tuple) for _, label in listed['train'])
     for split, files in listed.items():
-        result[split] = split_examples(
-            files, class_names, findings, first_id, several=several
-        )
+        result[split] = split_examples(files, class_names, findings, first_id, several=several)
         first_id += len(files)
     left = set(labels_of(result['train'].label_lists()))
     empty = [name for label, name in enumerate(class_names) if label not in left]

@@ -95,7 +95,9 @@ def _folder(
     if not found:
         raise FolderError(f'{root}: no image of a class in it, wanted {root}/<class>/*')
     notes = walk.notes() + ([f'no image of {", ".join(empty)}'] if empty else [])
-    listed = [(path, label) for label, (_, paths) in enumerate(found) for path in paths]
+    listed: list[Listed] = [
+        (path, label) for label, (_, paths) in enumerate(found) for path in paths
+    ]
     return listed, [name for name, _ in found], split, notes
 
 
@@ -113,7 +115,7 @@ def _list(
         raise FolderError(f'{source}: listed several times: {", ".join(repeated[:20])}')
     names = sorted({label for _, (label,) in chosen})
     numbers = {name: number for number, name in enumerate(names)}
-    listed = [(source.parent / path, numbers[label]) for path, (label,) in chosen]
+    listed: list[Listed] = [(source.parent / path, numbers[label]) for path, (label,) in chosen]
     return listed, names, split, []
 
 
