@@ -57,6 +57,61 @@ def test_without_splits_a_share_of_each_class_is_the_test_split(tmp_path):
     assert {image.tobytes() for image in both} == {image.tobytes() for image in IMAGES}
 
 
+def test_arrays_of_train_alone_give_a_share_of_each_class_to_test(tmp_path):
+    values = {'train_images': IMAGES, 'train_labels': LABELS}
+    splits = saved(tmp_path, values, test_fraction=0.25).splits()
+    assert np.bincount(splits['test'].labels).tolist() == [1, 1, 1]
+
+
+def test_arrays_that_hold_out_validation_alone_have_no_test_split(tmp_path):
+    values = content(test_images=None, test_labels=None, val_images=IMAGES, val_labels=LABELS)
+    assert set(saved(tmp_path, values).splits()) == {'train', 'val'}
+
+
+def test_arrays_in_memory_need_no_test_split():
+    assert set(arrays.keep(train=(IMAGES, LABELS)).splits()) == {'train'}
+
+
+SETS = RNG.integers(0, 2, (12, 3), np.uint8)
+SETS[0] = 1
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, bool, np.int64, np.float32])
+def test_several_labels_are_multi_hot(dtype, tmp_path):
+    values = content(train_labels=SETS[:9].astype(dtype), test_labels=SETS[9:].astype(dtype))
+    splits = saved(tmp_path, values).splits()
+    assert splits['test'].labels.dtype == np.uint8
+    np.testing.assert_array_equal(splits['train'].labels, SETS[:9])
+    assert splits['train'].class_names == ('0', '1', '2')
+
+
+def test_a_test_split_is_drawn_of_several_labels(tmp_path):
+    splits = saved(tmp_path, {'images': IMAGES, 'labels': SETS}, test_fraction=0.25).splits()
+    assert len(splits['test']) == 3
+    assert splits['train'].labels.any(0).all()
+
+
+ONE_MISSING = SETS[:9] * np.array([1, 0, 1], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'train_labels': SETS[:9] * 2}, 'train_labels is (9, 3), wanted 0 and 1 in it'),
+        ({'train_labels': SETS[:9] * 0.5}, 'train_labels is (9, 3), wanted 0 and 1 in it'),
+        ({'train_labels': SETS}, 'train_labels is uint8 (12, 3), wanted (9,) integers'),
+        ({'train_labels': SETS[:9, :0]}, 'train_labels is uint8 (9, 0), wanted (9,) integers'),
+        ({'train_labels': ONE_MISSING}, 'train_labels has no example of the classes [1]'),
+        ({'test_labels': LABELS[9:]}, "'test': (3,)}, wanted [N] in all splits or the same K"),
+        ({'test_labels': SETS[9:, :2]}, "'test': (3, 2)}, wanted [N] in all splits"),
+        ({'class_names': np.array(list('abcd'))}, 'class_names has 4 names, labels go up to 2'),
+    ],
+)
+def test_several_labels_that_do_not_fit_are_named(changes, said, tmp_path):
+    several = {'train_labels': SETS[:9], 'test_labels': SETS[9:]}
+    assert said in refusal(tmp_path, **{**several, **changes})
+
+
 GRAY = np.array([[[0, 51], [102, 255]]] * 9, np.uint8)
 
 
@@ -91,6 +146,8 @@ def test_a_dark_split_is_scaled_like_the_others(tmp_path):
     ('changes', 'said'),
     [
         ({'test_images': None}, "missing ['test_images'], found"),
+        ({'train_images': None}, "missing ['train_images'], found"),
+        ({'train_labels': None}, "missing ['train_labels'], found"),
         ({'train_images': IMAGES}, 'train_labels is int64 (9,), wanted (12,) integers'),
         ({'train_labels': LABELS[:9] / 2}, 'train_labels is float64 (9,), wanted (9,) integers'),
         ({'train_labels': LABELS[:9] - 1}, 'train_labels has -1, wanted 0 or more'),

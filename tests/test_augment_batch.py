@@ -66,6 +66,20 @@ def test_a_batch_of_one_has_no_partner(one):
     np.testing.assert_allclose(targets, 1 / 3, rtol=1e-5)
 
 
+@each_mix
+def test_of_several_labels_those_of_both_images_stay_whole(one):
+    """A label's target is the mean of what both images have, weighed by their shares."""
+    images, _ = levels(8)
+    targets = jnp.asarray([[1, 1, 0, 0], [1, 0, 0, 0]] * 4, jnp.float32)  # partners are alike
+    targets = targets.at[4:, 2].set(1)
+    _, mixed = run((one,), images, targets)
+    np.testing.assert_allclose(mixed[:, :2], targets[:, :2], atol=1e-6)
+    assert (mixed[:, 3] == 0).all()
+    shares = mixed[:4, 2]
+    assert ((shares >= 0) & (shares <= 1)).all()
+    assert (shares > 0).any()
+
+
 def test_mixup_blends_every_pixel_alike():
     images, _ = run((MixUp(alpha=1.0),), *levels(8))
     assert images.std((1, 2, 3)).max() < 1e-5

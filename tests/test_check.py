@@ -233,3 +233,49 @@ def test_no_near_duplicate_is_missed_by_comparing_candidates_only():
     }
     assert found == wanted
     assert 0 < len(wanted) < 40
+
+
+@pytest.fixture
+def several(root, capsys):
+    """Runs the check of a list in which an image has both labels and one has none."""
+    rows = [
+        ('train/cat/0.jpg', 'cat', 'train'),
+        ('train/cat/1.jpg', 'cat;dog', 'train'),
+        ('test/cat/0.jpg', ';', 'test'),
+    ]
+
+    def run(*more):
+        lines = ['path,label,split', *(','.join(row) for row in (*rows, *more))]
+        (root / 'list.csv').write_text('\n'.join(lines))
+        code = main([str(root / 'list.csv'), '--sheet=sheet.png'])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_an_image_with_several_labels_is_counted_in_the_row_of_each(several):
+    code, text = several()
+    assert code == 0
+    assert [line.split() for line in text.splitlines()[:5]] == [
+        ['class', 'train', 'test'],
+        ['cat', '2', '0'],
+        ['dog', '1', '0'],
+        ['(no', 'label)', '0', '1'],
+        ['total', '2', '1'],
+    ]
+    assert 'An image has 1 labels in the mean, and counts in the row of each.' in text
+
+
+def test_the_sheet_has_a_row_for_images_without_a_label(several):
+    several()
+    with Image.open('sheet.png') as sheet:
+        assert sheet.height == 3 * (check.THUMB_PX + check.CAPTION_PX + 4)
+        last = np.asarray(sheet)[2 * sheet.height // 3 + check.CAPTION_PX :]
+    assert (last[: check.THUMB_PX, : check.THUMB_PX] < 250).any()
+
+
+def test_the_same_file_with_other_labels_is_told(root, several):
+    (root / 'copy.jpg').write_bytes((root / 'train/cat/1.jpg').read_bytes())
+    code, text = several(('copy.jpg', 'cat', 'train'))
+    assert code == 1
+    assert '1 with other labels, byte for byte:' in text

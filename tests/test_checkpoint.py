@@ -46,7 +46,7 @@ def opened(tmp_path):
 def saved(one, *validated):
     """Saves a checkpoint per step: `{step: (accuracy, loss)}`, or None where not validated."""
     for step, found in enumerate(validated, 1):
-        metrics = found and {'accuracy': found[0], 'loss': found[1]}
+        metrics = found and {'score': found[0], 'loss': found[1]}
         one.save(step, arrays(step), {'seconds': step / 7}, metrics)
     one.close()
 
@@ -99,8 +99,8 @@ def test_the_best_and_the_latest_are_kept_and_no_other(validated, best, opened):
 
 def test_the_best_is_known_as_soon_as_its_save_has_begun(opened):
     one = opened()
-    one.save(1, arrays(), {}, {'accuracy': 0.5, 'loss': 1.0})
-    one.save(2, arrays(), {}, {'accuracy': 0.6, 'loss': 1.0})
+    one.save(1, arrays(), {}, {'score': 0.5, 'loss': 1.0})
+    one.save(2, arrays(), {}, {'score': 0.6, 'loss': 1.0})
     assert one.best() == 2
 
 
@@ -108,7 +108,7 @@ def test_the_best_survives_a_reopening_and_later_saves(opened):
     saved(opened(), (0.9, 0.1), (0.2, 0.3))
     one = opened()
     one.save(3, arrays(3), {}, None)
-    one.save(4, arrays(4), {}, {'accuracy': 0.8, 'loss': 0.1})
+    one.save(4, arrays(4), {}, {'score': 0.8, 'loss': 0.1})
     one.close()
     again = opened()
     assert (again.best(), again.steps()) == (1, [1, 4])

@@ -15,6 +15,7 @@ FLOORS = (
         'tree',
         'ordering',
         'runtime',
+        'multi_label',
         'cli',
     },  # cli stands alone, so that --help is quick
     {
@@ -35,8 +36,8 @@ FLOORS = (
     {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm'},
     {'model'},
     {'config', 'optim', 'checkpoint'},
-    {'runs', 'report'},
-    {'weights', 'state', 'sharding', 'fold'},
+    {'runs', 'report', 'agreement'},
+    {'weights', 'state', 'sharding', 'fold', 'comparison'},
     {'penalised'},
     {'step', 'anchor'},
     {'evaluation'},

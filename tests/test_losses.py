@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tljax.losses import ClassWeighted, CrossEntropy, Focal
+from tljax.losses import BinaryCrossEntropy, ClassWeighted, CrossEntropy, Focal
 
 B, K = 6, 5
 logits_of_any_size = arrays(np.float32, (B, K), elements=st.floats(-50, 50, width=32))
@@ -139,7 +139,52 @@ def test_mixed_targets_weigh_as_their_mixture():
         ClassWeighted(loss=Focal(), weights=()),
         ClassWeighted(loss=Focal(), weights=(0.0, 0.0)),
         ClassWeighted(loss=Focal(), weights=(-1.0, 1.0)),
+        BinaryCrossEntropy(label_smoothing=1.0),
+        BinaryCrossEntropy(positive_weights=(1.0, 0.0)),
+        BinaryCrossEntropy(positive_weights=(1.0, float('inf'))),
     ],
 )
 def test_a_loss_that_cannot_be_is_named(loss):
     assert len(loss.problems()) == 1
+
+
+targets_of_sets = arrays(np.float32, (B, K), elements=st.sampled_from([0.0, 0.25, 1.0]))
+
+
+def binary_losses(logits, targets):
+    """In double precision, [B, K]."""
+    logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
+    return np.logaddexp(0, -logits) * targets + np.logaddexp(0, logits) * (1 - targets)
+
+
+@settings(deadline=None, max_examples=40)
+@given(logits_of_any_size, targets_of_sets, smoothings)
+def test_binary_cross_entropy_is_the_mean_over_classes_of_that_of_their_sigmoids(
+    logits, targets, smoothing
+):
+    found = BinaryCrossEntropy(label_smoothing=smoothing)(jnp.asarray(logits), jnp.asarray(targets))
+    smoothed = targets * (1 - smoothing) + smoothing / 2
+    np.testing.assert_allclose(found, binary_losses(logits, smoothed).mean(-1), 1e-5, 1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(logits_of_any_size, targets_of_sets)
+def test_positive_weights_multiply_the_loss_of_what_is_there(logits, targets):
+    weights = (0.5, 1.0, 2.0, 7.0, 3.0)
+    found = BinaryCrossEntropy(positive_weights=weights)(jnp.asarray(logits), jnp.asarray(targets))
+    there = binary_losses(logits, np.ones((B, K))) * targets * np.array(weights)
+    absent = binary_losses(logits, np.zeros((B, K))) * (1 - targets)
+    np.testing.assert_allclose(found, (there + absent).mean(-1), 1e-5, 1e-5)
+
+
+def test_binary_cross_entropy_of_huge_logits_and_its_slope_are_finite():
+    logits = jnp.asarray(np.resize([3e4, -3e4], (B, K)), jnp.float32)
+    for targets in (jnp.zeros((B, K)), jnp.ones((B, K))):
+        loss, slope = jax.value_and_grad(lambda x: BinaryCrossEntropy()(x, targets).sum())(logits)  # noqa: B023
+        assert np.isfinite(loss)
+        assert np.isfinite(slope).all()
+
+
+def test_an_image_without_a_label_has_a_binary_cross_entropy():
+    found = BinaryCrossEntropy()(jnp.zeros((B, K)), jnp.zeros((B, K)))
+    np.testing.assert_allclose(found, np.log(2), 1e-6)

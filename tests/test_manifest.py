@@ -104,9 +104,11 @@ def test_a_file_that_is_not_there_is_left_out_if_so_wished(folder):
 @pytest.mark.parametrize(
     ('rows', 'said'),
     [
-        ([('x.png', 'cat;dog', 'train')], "line 6: 'cat;dog' is several labels"),
         ([('', 'cat', 'train')], "line 6: path '', label 'cat'; wanted both"),
-        ([('x.png', '', 'train')], "line 6: path 'x.png', label ''; wanted both"),
+        ([('x.png', '', 'train')], "line 6: path 'x.png', label ''; wanted both; the label of an"),
+        ([('x.png', 'cat;', 'train')], "line 6: label 'cat;', wanted names that are not empty"),
+        ([('x.png', 'cat;dog;cat', 'train')], "line 6: label 'cat;dog;cat', wanted names that are"),
+        ([('x.png', 'cat;eel', 'val')], "class 'eel' is in val, not in train"),
         ([('x.png', 'cat', 'training')], "line 6: split is 'training', wanted one of"),
         ([('x.png', 'cat', '')], '1 rows have no split'),
         ([('x.png', 'eel', 'val')], "class 'eel' is in val, not in train"),
@@ -117,9 +119,70 @@ def test_a_row_that_cannot_be_used_is_named(rows, said, folder):
     assert said in refusal(folder, csv_text([*ROWS, *rows]))
 
 
-def test_several_labels_in_json_are_refused_as_well(folder):
-    text = json_text(ROWS) + '\n' + json.dumps({'path': 'x', 'label': ['cat', 'dog']})
-    assert "line 5: 'cat;dog' is several labels" in refusal(folder, text, 'list.jsonl')
+SEVERAL = [
+    ('a.png', 'dog;cat', 'train'),
+    ('sub/b.png', 'ape', 'train'),
+    ('c.png', ';', 'val'),
+    ('d, e.png', 'ape; cat', 'test'),
+]
+MULTI_HOT = {'train': [[0, 1, 1], [1, 0, 0]], 'val': [[0, 0, 0]], 'test': [[1, 1, 0]]}
+
+
+def lists(rows):
+    return [(p, [x.strip() for x in label.split(';') if x], split) for p, label, split in rows]
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('list.csv', csv_text(SEVERAL)),
+        ('list.jsonl', json_text(SEVERAL)),
+        ('list.jsonl', json_text(lists(SEVERAL))),
+    ],
+    ids=['csv', 'jsonl', 'jsonl with lists'],
+)
+def test_several_labels_or_none_are_multi_hot_in_all_splits(name, text, folder):
+    splits = manifest(folder, text, name).splits()
+    assert {split: one.labels.tolist() for split, one in splits.items()} == MULTI_HOT
+    assert all(one.labels.dtype == np.uint8 and one.multi_label for one in splits.values())
+    assert splits['train'].class_names == ('ape', 'cat', 'dog')
+    assert splits['train'].names(0) == ('cat', 'dog')
+    assert splits['val'].names(0) == ()
+
+
+def test_images_with_one_label_each_may_be_said_to_have_sets(folder):
+    splits = manifest(folder, csv_text(ROWS), multi_label=True).splits()
+    assert splits['train'].labels.tolist() == [[1, 0], [0, 1]]
+    assert not manifest(folder, csv_text(ROWS)).splits()['train'].multi_label
+
+
+def test_a_single_class_is_enough_where_an_image_may_have_none(folder):
+    rows = [('a.png', 'cat', 'train'), ('c.png', ';', 'train'), ('sub/b.png', 'cat', 'val')]
+    assert manifest(folder, csv_text(rows)).splits()['train'].labels.tolist() == [[1], [0]]
+    assert "the classes are ['cat'], wanted 2 or more" in refusal(folder, csv_text(rows[::2]))
+
+
+def test_a_test_split_drawn_of_several_labels_has_the_share_of_each(folder):
+    rows = []
+    for number in range(40):
+        Image.new('RGB', (3, 3)).save(folder / f'{number}.png')
+        own = [name for bit, name in enumerate(('ape', 'bee')) if number >> bit & 1]
+        rows.append((f'{number}.png', ';'.join(own) or ';'))
+    splits = manifest(folder, csv_text(rows, 'path,label'), test_fraction=0.3).splits()
+    assert splits['test'].labels.sum(0).tolist() == [6, 6]
+    assert len(splits['test']) == 12
+
+
+def test_a_class_of_which_no_good_image_is_left_is_named(folder):
+    text = csv_text([*SEVERAL, ('gone.png', 'eel;cat', 'train')])
+    with pytest.raises(FolderError, match=r"left in train of the classes \['eel'\]"):
+        manifest(folder, text, bad_files=BadFiles.SKIP).splits()
+
+
+@pytest.mark.parametrize('label', [None, [None], ['']])
+def test_no_label_in_json_is_told(label, folder):
+    text = json_text(ROWS) + '\n' + json.dumps({'path': 'x', 'label': label, 'split': 'train'})
+    assert "line 5: path 'x', label ''; wanted both" in refusal(folder, text, 'list.jsonl')
 
 
 def test_a_line_that_is_no_json_object_is_named(folder):
@@ -135,8 +198,24 @@ def test_a_list_without_a_header_is_told(folder):
     )
 
 
-def test_a_missing_split_is_told(folder):
-    assert "no row is in ['test'], found ['train', 'val']" in refusal(folder, csv_text(ROWS[:3]))
+def test_a_list_in_which_nothing_is_to_train_on_is_told(folder):
+    assert "no row is in train, found ['test', 'val']" in refusal(folder, csv_text(ROWS[2:]))
+
+
+def test_a_list_that_holds_out_validation_alone_has_no_test_split(folder):
+    assert set(manifest(folder, csv_text(ROWS[:3])).splits()) == {'train', 'val'}
+
+
+def test_of_a_list_of_train_alone_a_share_of_each_class_is_the_test_split(folder):
+    rows = []
+    for number in range(10):
+        Image.new('RGB', (3, 3)).save(folder / f'{number}.png')
+        rows.append((f'{number}.png', 'cat' if number < 5 else 'dog', 'train'))
+    splits = manifest(folder, csv_text(rows), test_fraction=0.4).splits()
+    assert np.bincount(splits['test'].labels).tolist() == [2, 2]
+    assert splits['train'].findings.notes == [
+        'there is train alone: 40 % of each class of it is the test split'
+    ]
 
 
 @pytest.mark.parametrize('content', [None, b'path,label\n\xff\xfe,cat', b'path,label\n', b''])

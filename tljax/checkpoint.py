@@ -20,7 +20,7 @@ from orbax.checkpoint import checkpoint_managers
 from tljax import tree
 from tljax.types import InputError
 
-VALIDATION_FILE = 'validation.json'  # {step: [accuracy, -loss]}
+VALIDATION_FILE = 'validation.json'  # {step: [score, -loss]}
 SUMS_FOLDER = 'sha256'
 
 
@@ -53,7 +53,7 @@ class Checkpoints:
     """The checkpoints of one run: what stands behind `checkpoints/` in its folder.
 
     Each holds a tree of arrays and a record (JSON: position in the data, phase). Kept are the
-    latest, and the best by validation accuracy, then loss, then lateness. A SHA-256 of every file
+    latest, and the best by validation score, then loss, then lateness. A SHA-256 of every file
     is written beside, since Orbax restores flipped bits without a word.
     """
 
@@ -101,7 +101,7 @@ class Checkpoints:
             step: its name; one that is there already is left alone.
             arrays: a tree of arrays.
             record: anything JSON can hold.
-            metrics: `accuracy` and `loss` on validation, where it was run.
+            metrics: `score` and `loss` on validation, where it was run.
 
         Raises:
             CheckpointError: it, or the one before, could not be written.
@@ -224,7 +224,7 @@ class Checkpoints:
         """Orbax's own metrics would have to come with every checkpoint, or it warns."""
         if metrics is None:
             return
-        self._validated[step] = [metrics['accuracy'], -metrics['loss']]
+        self._validated[step] = [metrics['score'], -metrics['loss']]
         if jax.process_index() == 0:
             _write_json(self._folder / VALIDATION_FILE, self._validated)
 
@@ -308,7 +308,7 @@ def _digests(folder: pathlib.Path, step: int) -> dict[str, str]:
 
 
 def _read_validated(folder: pathlib.Path) -> dict[int, list[float]]:
-    """`{step: [accuracy, -loss]}` of the steps that were validated."""
+    """`{step: [score, -loss]}` of the steps that were validated."""
     path = folder / VALIDATION_FILE
     if not path.exists():
         return {}
@@ -334,7 +334,7 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
 
 
 def _best(steps: Sequence[int], validated: Mapping[int, list[float]]) -> int | None:
-    """The step of the highest accuracy, then the lowest loss, then the latest."""
+    """The step of the highest score, then the lowest loss, then the latest."""
     ranked = [(*validated[step], step) for step in steps if step in validated]
     return int(max(ranked)[-1]) if ranked else None
 

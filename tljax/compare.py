@@ -4,13 +4,13 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tljax import config, report, strategies, train, tree
+from tljax import comparison, config, report, strategies, train, tree
 from tljax import job as jobs
 from tljax.config import Experiment
 
 
 def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Runs an experiment, then its baselines, and prints their test accuracies side by side.
+    """Runs an experiment, then its baselines, and prints their results side by side.
 
     Args:
         experiment: with `baselines`, which differ from it in their strategy only.
@@ -28,8 +28,8 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, An
         other = dataclasses.replace(experiment, strategy=strategy, baselines=())
         folder = workdir / 'baselines' / name.replace(' ', '_').replace("'", '_again')
         results[name] = train.run(other, folder, show_model=False)
-    report.console.print(f'\nOn {_test_size(results)} test images:')
-    report.console.print(report.comparison_table(results))
+    report.console.print(f'\n{comparison.headline(results)}')
+    report.console.print(comparison.table(results))
     report.console.print(f'Records are in {workdir}.')
     return results
 
@@ -55,7 +55,3 @@ def dry_run(experiment: Experiment) -> None:
         for name, value in lines.items():
             report.console.print(f'  {name:<34}{value:>20}')
     report.console.print('Nothing was trained.')
-
-
-def _test_size(results: dict[str, dict[str, Any]]) -> int:
-    return next(iter(results.values()))['test']['count']

@@ -117,6 +117,11 @@ def _check(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> tuple[Network, Experiment | None, Data]:
     """The network, its experiment if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
+    if loaded.multi_label:
+        raise InputError(
+            f'{given.network} was trained on images with several labels, and this measures one an '
+            'image: its result.json has what it was tested with'
+        )
     experiment, recorded = None, {}
     if loaded.origin.format == 'run':
         experiment, recorded = runs.records(pathlib.Path(given.network).expanduser())

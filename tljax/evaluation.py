@@ -38,10 +38,15 @@ class Evaluation:
 
     def __call__(self, params: Params, stats: Stats, examples: Examples) -> dict[str, Any]:
         """Metrics that are exact on every example: see `metrics.summary`."""
-        total = self.zeros()
-        for _, sums, _ in self.batches(params, stats, examples):
+        total = self.zeros(several_labels=examples.multi_label)
+        rows = []
+        for _, sums, logits in self.batches(params, stats, examples):
+            if examples.multi_label:  # all of them are ranked
+                kept = (logits, sums.pop('row_labels'), sums.pop('row_mask'))
+                *values, mask = jax.device_get(kept)
+                rows.append(tuple(one[mask] for one in values))
             total = self.add(total, sums)
-        return metrics.summary(total)
+        return metrics.summary(total, rows)
 
     def batches(
         self, params: Params, stats: Stats, examples: Examples
@@ -70,9 +75,10 @@ class Evaluation:
         devices = self.mesh.size
         return max(1, self.batch_size // self.views.count // devices) * devices
 
-    def zeros(self) -> metrics.Sums:
+    def zeros(self, *, several_labels: bool = False) -> metrics.Sums:
         """The sums of no batch, on every device."""
-        return sharding.put_replicated(self.mesh, metrics.zeros(self.model.num_classes))
+        none = metrics.zeros(self.model.num_classes, several_labels=several_labels)
+        return sharding.put_replicated(self.mesh, none)
 
     @functools.cached_property
     def add(self):

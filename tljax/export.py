@@ -178,7 +178,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
         canvases = resize(images.astype(jnp.float32), shown)
         x = models.normalise(shown, canvases)
         logits, _ = models.run(model, params, stats, x)
-        return jax.nn.softmax(logits)
+        return models.probabilities(logits, multi_label=pretrained.origin.multi_label)
 
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)
     stats: Stats = jax.tree.map(jnp.asarray, pretrained.stats)

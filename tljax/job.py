@@ -11,14 +11,26 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from tljax import config, layers, metrics, optim, schedule, sharding, step, tree, views, weights
+from tljax import (
+    agreement,
+    config,
+    layers,
+    metrics,
+    optim,
+    schedule,
+    sharding,
+    step,
+    tree,
+    views,
+    weights,
+)
 from tljax import model as models
 from tljax import state as states
 from tljax.anchor import Anchor, Touched
 from tljax.config import ConfigError, Experiment
-from tljax.data import canvases, pipeline, subsets
+from tljax.data import canvases, label_sets, pipeline, subsets
 from tljax.evaluation import Evaluation
-from tljax.losses import ClassWeighted
+from tljax.losses import BinaryCrossEntropy, ClassWeighted
 from tljax.model import Model
 from tljax.penalised import Given, find_upstream, names_of
 from tljax.state import TrainState
@@ -141,8 +153,10 @@ def setup(experiment: Experiment) -> Job:
 
 def read_splits(experiment: Experiment) -> dict[str, Examples]:
     """The examples that an experiment trains on, validates and tests with."""
+    splits = experiment.data.splits()
+    agreement.check(experiment, splits)
     return subsets.prepare(
-        experiment.data.splits(),
+        splits,
         experiment.per_class,
         experiment.validation_fraction,
         experiment.seed,
@@ -333,17 +347,24 @@ def compile_train_step(
 
 
 def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
+    loss, train = job.experiment.loss, job.splits['train']
     if job.experiment.balance not in weighing:
-        return job.experiment.loss
-    weights = subsets.balanced_weights(job.splits['train'].labels, job.model.num_classes)
-    return ClassWeighted(loss=job.experiment.loss, weights=weights)
+        return loss
+    if train.multi_label and isinstance(loss, BinaryCrossEntropy):  # `agreement` wants it
+        weights = label_sets.positive_weights(train.labels)
+        return dataclasses.replace(loss, positive_weights=weights)
+    weights = subsets.balanced_weights(train.labels, job.model.num_classes)
+    return ClassWeighted(loss=loss, weights=weights)
 
 
 def _batch_shape(job: Job) -> Batch:
     rows, side = job.experiment.batch_size, job.model.preprocessing.resize_px
+    label = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    if job.splits['train'].multi_label:
+        label = jax.ShapeDtypeStruct((rows, job.model.num_classes), jnp.uint8)
     return {
         'image': jax.ShapeDtypeStruct((rows, side, side, 3), jnp.uint8),
-        'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
+        'label': label,
         'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
         'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
     }  # type: ignore[typeddict-item]
@@ -351,7 +372,9 @@ def _batch_shape(job: Job) -> Batch:
 
 def zero_totals(job: Job) -> metrics.Sums:
     """The sums of no step."""
-    return metrics.zeros(job.model.num_classes, names_of(job.experiment.penalties))
+    several = job.splits['train'].multi_label
+    names = names_of(job.experiment.penalties)
+    return metrics.zeros(job.model.num_classes, names, several_labels=several)
 
 
 def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
@@ -411,7 +434,7 @@ def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=whole)(placed)
         labels.append(np.asarray(gathered[0]))
         masks.append(np.asarray(gathered[1]))
-    targets = jax.nn.one_hot(np.concatenate(labels), job.model.num_classes)
+    targets = step.targets_of(jnp.asarray(np.concatenate(labels)), job.model.num_classes)
     return jnp.asarray(np.concatenate(found)), targets, jnp.asarray(np.concatenate(masks))
 
 
@@ -426,8 +449,8 @@ class Evaluate(Protocol):
 def make_evaluate(job: Job) -> Evaluate:
     """The function `(params, stats, split, final=False) -> metrics`, exact on every example.
 
-    It gives `loss`, `accuracy`, `top5_accuracy`, `count` and `class_accuracy`, and compiles at
-    its first use. The final evaluation sees the test split by the experiment's `test_views`.
+    It gives what `metrics.summary` says, and compiles at its first use. The final evaluation sees
+    the test split by the experiment's `test_views`.
     """
     usual = evaluation(job.experiment, job.model, job.mesh, Centre())
     tested = usual

@@ -1,6 +1,7 @@
 """Losses: one value per example; the step averages."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ class CrossEntropy:
     Source: Szegedy et al. 2016, section 7: targets become `(1 - label_smoothing)` of themselves
     plus `label_smoothing / K`; torch.nn.CrossEntropyLoss agrees.
     """
+
+    one_label: ClassVar[bool] = True
 
     label_smoothing: float = 0.0
 
@@ -38,6 +41,8 @@ class Focal:
     `-sum_k t_k (1 - p_k)^gamma log p_k`; with `gamma=0` it is the cross-entropy.
     """
 
+    one_label: ClassVar[bool] = True
+
     gamma: float = 2.0
 
     def problems(self) -> list[str]:
@@ -54,8 +59,45 @@ class Focal:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class BinaryCrossEntropy:
+    """Whether an image has a class, asked for each class alone: cross-entropy of its sigmoid.
+
+    The mean over the classes, so that a learning rate means the same with more of them. For images
+    with several labels or none; with one label an image it can be used too (Wightman et al. 2021,
+    "ResNet strikes back", section 4.2).
+
+    Source: -w t log p - (1 - t) log(1 - p) with p the sigmoid of the logit, as
+    torch.nn.BCEWithLogitsLoss documents it; smoothed, t becomes `(1 - label_smoothing) t +
+    label_smoothing / 2`.
+    """
+
+    label_smoothing: float = 0.0
+    positive_weights: tuple[float, ...] = ()  # w, K of them in the order of the classes; () for 1
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        found = []
+        if not 0 <= self.label_smoothing < 1:
+            found.append(f'label_smoothing is {self.label_smoothing}, wanted 0 <= x < 1')
+        if not all(0 < weight < float('inf') for weight in self.positive_weights):
+            found.append(f'positive_weights is {self.positive_weights}, wanted more than 0 each')
+        return found
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, K] logits and [B, K] targets in [0, 1] to [B] losses in nats."""
+        logits = logits.astype(jnp.float32)
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        there, absent = targets * jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        if self.positive_weights:
+            there = there * jnp.asarray(self.positive_weights, jnp.float32)[None]
+        return -(there + (1 - targets) * absent).mean(-1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ClassWeighted:
     """Another loss, times the weight of the example's class (of mixed targets, the mixture's)."""
+
+    one_label: ClassVar[bool] = True
 
     loss: Loss
     weights: tuple[float, ...]  # K, in the order of the classes

@@ -1,16 +1,24 @@
 """Metrics are sums and counts, added up on the device and divided once, at the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tljax import multi_label
+
 Sums = dict[str, jax.Array]
 PENALTY = 'penalty_'  # begins the name of the sum of a penalty's value times the images
 NO_STEP = np.iinfo(np.int32).max  # larger than any step: "the loss was finite throughout"
+
+
+def of_batch(logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Sums:
+    """The sums of one batch: by its labels [B], `classification`; [B, K], `multi_label.sums`."""
+    kind = classification if labels.ndim == 1 else multi_label.sums
+    return kind(logits, labels, losses, mask)
 
 
 def classification(
@@ -43,18 +51,22 @@ def classification(
     }
 
 
-def zeros(num_classes: int, penalties: Sequence[str] = ()) -> Sums:
+def zeros(num_classes: int, penalties: Sequence[str] = (), *, several_labels: bool = False) -> Sums:
     """The sums of no batch, with `first_bad_step` and penalties by name, as training keeps them."""
+    none = {
+        'first_bad_step': jnp.full((), NO_STEP, jnp.int32),
+        **{name: jnp.zeros((), jnp.float32) for name in penalties},
+    }
+    if several_labels:
+        return multi_label.zeros(num_classes) | none
     integer = jnp.zeros((), jnp.int32)
-    return {
+    return none | {
         'loss': jnp.zeros((), jnp.float32),
         'correct': integer,
         'top5_correct': integer,
         'count': integer,
         'class_correct': jnp.zeros(num_classes, jnp.int32),
         'class_count': jnp.zeros(num_classes, jnp.int32),
-        'first_bad_step': jnp.full((), NO_STEP, jnp.int32),
-        **{name: jnp.zeros((), jnp.float32) for name in penalties},
     }
 
 
@@ -67,24 +79,38 @@ def add(total: Sums, more: Sums) -> Sums:
     }
 
 
-def summary(sums: Sums) -> dict[str, Any]:
+def summary(sums: Sums, rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> dict[str, Any]:
     """Means, from sums: `loss`, `accuracy`, `top5_accuracy`, `count`, `class_accuracy` [K].
 
-    Of training with penalties also each `penalty_...`; the loss is without them.
+    Of images with several labels, what `multi_label.summary` says; `rows` are its too. Of training
+    with penalties also each `penalty_...`; the loss is without them.
     """
     host: dict[str, Any] = jax.device_get(sums)
     count = int(host['count'])
-    result = {
+    names = [name for name in host if name.startswith(PENALTY)]
+    penalties = {name: _ratio(float(host[name]), count) for name in names}
+    if 'exact' in host:
+        return multi_label.summary(host, rows) | penalties
+    pairs = zip(host['class_correct'], host['class_count'], strict=True)
+    return {
         'loss': _ratio(float(host['loss']), count),
         'accuracy': _ratio(int(host['correct']), count),
         'top5_accuracy': _ratio(int(host['top5_correct']), count),
         'count': count,
+        **penalties,
+        'class_accuracy': [_ratio(int(right), int(n)) for right, n in pairs],
     }
-    penalties = [name for name in host if name.startswith(PENALTY)]
-    result |= {name: _ratio(float(host[name]), count) for name in penalties}
-    pairs = zip(host['class_correct'], host['class_count'], strict=True)
-    result['class_accuracy'] = [_ratio(int(right), int(n)) for right, n in pairs]
-    return result
+
+
+def scalars(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary without what it says of each class."""
+    return {name: value for name, value in summary.items() if not name.startswith('class_')}
+
+
+def ranking(summary: Mapping[str, Any]) -> dict[str, float]:
+    """What ranks a checkpoint: `score`, accuracy or mean average precision, and `loss`."""
+    score = summary.get('accuracy', summary.get('mean_average_precision'))
+    return {'score': 0.0 if score is None else score, 'loss': summary['loss']}
 
 
 def _ratio(part: float, whole: int) -> float | None:

@@ -92,6 +92,11 @@ def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
     return (images / 255.0 - mean) / std
 
 
+def probabilities(logits: jax.Array, *, multi_label: bool) -> jax.Array:
+    """Logits [B, K] as probabilities: which class an image is of, or for each whether it has it."""
+    return jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
+
+
 def run(
     model: Model,
     params: Params,
@@ -176,11 +181,13 @@ def _at_least_float32(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def classify(model: Model, params: Params, stats: Stats, shown: jax.Array) -> jax.Array:
+def classify(
+    model: Model, params: Params, stats: Stats, shown: jax.Array, *, multi_label: bool = False
+) -> jax.Array:
     """Logits [B, K] of views [B, V, H, W, C] in [0, 255]; of several, see `views.average`."""
     x = normalise(model.preprocessing, shown.reshape(-1, *shown.shape[2:]))
     logits, _ = run(model, params, stats, x)
-    return views.average(logits.reshape(*shown.shape[:2], -1))
+    return views.average(logits.reshape(*shown.shape[:2], -1), multi_label=multi_label)
 
 
 def shapes(model: Model) -> tuple[Params, Stats]:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tljax import config, port, report, runs, tree
+from tljax import comparison, config, port, runs, tree
 from tljax.runs import Run
 from tljax.weights import Pretrained
 
@@ -137,16 +137,14 @@ def _value(value: Any) -> str:
 def _metrics(run: Run) -> str:
     if run.result is None:
         return f'## Metrics\n\nThe run was not finished: these are the values of step {run.step}.'
-    rows = [
-        '## Metrics',
-        '',
-        '| split | images | accuracy (95 % interval) | loss |',
-        '| --- | --- | --- | --- |',
-    ]
+    rows = ['## Metrics', '']
     for split in ('val', 'test'):
-        if found := run.result[split]:
-            accuracy = report.accuracy_text(found)
-            rows.append(f'| {split} | {found["count"]:,} | {accuracy} | {found["loss"]:.4f} |')
+        if found := run.result.get(split):
+            shown = comparison.measures(found)
+            if len(rows) == 2:
+                rows.append(f'| split | images | {" | ".join(shown)} |')
+                rows.append('| --- ' * (len(shown) + 2) + '|')
+            rows.append(f'| {split} | {found["count"]:,} | {" | ".join(shown.values())} |')
     return '\n'.join(rows)
 
 

@@ -34,6 +34,7 @@ class Network:
         backbone: the family and its hyperparameters.
         origin: where the weights came from.
         class_names: in the order of the logits, where they are known.
+        multi_label: whether an image has a set of them; `predict` then asks for each alone.
         notes: what was replaced or adapted when it was loaded.
     """
 
@@ -44,6 +45,7 @@ class Network:
     origin: Origin
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
+    multi_label: bool = False
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -52,7 +54,7 @@ class Network:
 
     def probabilities(self, logits: jax.Array) -> jax.Array:
         """What logits [B, K] say of each class."""
-        return jax.nn.softmax(logits)
+        return models.probabilities(logits, multi_label=self.multi_label)
 
     def logits(self, x: Any) -> jax.Array:
         """Logits [B, K] of normalised images [B, H, W, C] float32."""
@@ -81,7 +83,8 @@ class Network:
     def predict(self, images: Any, views: Views | None = None) -> np.ndarray:
         """The probability of every class, for images of any size.
 
-        They are resized, cut and normalised as `preprocessing` says.
+        They are resized, cut and normalised as `preprocessing` says. Probabilities sum to 1, but
+        for a network that was trained on images with several labels.
 
         Args:
             images: one [h, w, C] uint8, several [B, h, w, C], or a sequence of the first.
@@ -130,7 +133,8 @@ class Network:
     def _predict(self):
         @jax.jit
         def predict(params: Params, stats: Stats, shown: jax.Array) -> jax.Array:
-            return self.probabilities(models.classify(self.model, params, stats, shown))
+            logits = models.classify(self.model, params, stats, shown, multi_label=self.multi_label)
+            return self.probabilities(logits)
 
         return predict
 
@@ -199,6 +203,7 @@ def load(
         backbone=architecture.backbone,
         origin=pretrained.origin,
         class_names=pretrained.origin.class_names if keep_head else None,
+        multi_label=pretrained.origin.multi_label and keep_head,
         notes=adapted.notes,
     )
 

@@ -20,6 +20,7 @@ The exit code is 0, 1 where files could not be read, 2 where nothing could be do
 import argparse
 import contextlib
 import csv
+import dataclasses
 import json
 import pathlib
 import sys
@@ -30,7 +31,7 @@ import numpy as np
 from tljax import classes, network, sharding
 from tljax.data import canvases, unlabelled
 from tljax.evaluation import Evaluation
-from tljax.losses import CrossEntropy
+from tljax.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.network import Network
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.views import NAMED, check
@@ -130,9 +131,12 @@ def predictions(
     check(views, loaded.preprocessing)
     assert examples.encoded is not None
     shown = canvases.wrap({'': examples}, loaded.preprocessing, 0)['']
+    if loaded.multi_label:  # views are averaged by the kind of the labels
+        none = np.zeros((len(shown), loaded.model.num_classes), np.uint8)
+        shown = dataclasses.replace(shown, labels=none)
     evaluation = Evaluation(
         model=loaded.model,
-        loss=CrossEntropy(),
+        loss=BinaryCrossEntropy() if loaded.multi_label else CrossEntropy(),
         mesh=sharding.make_mesh(),
         batch_size=batch_size,
         views=views,

@@ -135,7 +135,10 @@ def print_record(record: Mapping[str, Any]) -> None:
     """One record as a line."""
     parts = [f'step {record["step"]:>5}', f'epoch {record["epoch"]:>6.1f}', f'{record["split"]:<5}']
     parts.append(f'loss {record["loss"]:.4f}')
-    parts.append(f'accuracy {record["accuracy"]:.1%}')
+    if 'accuracy' in record:
+        parts.append(f'accuracy {record["accuracy"]:.1%}')
+    else:
+        parts.append(_several_labels_text(record))
     if record['split'] == 'train':
         parts.append(f'{record["images_per_second"]:,.0f} images/s')
         parts.append(f'{record["seconds_left"]:.0f} s left')
@@ -143,37 +146,26 @@ def print_record(record: Mapping[str, Any]) -> None:
     console.print('  ' + '  '.join(parts))
 
 
+def _several_labels_text(record: Mapping[str, Any]) -> str:
+    shown = {'mAP': record.get('mean_average_precision'), 'F1': record['micro_f1']}
+    return '  '.join(f'{name} {value:.1%}' for name, value in shown.items() if value is not None)
+
+
 def with_interval(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """A split's metrics with the 95 % interval of its accuracy."""
+    """A split's metrics with the 95 % interval of its accuracy.
+
+    With several labels an image that is `subset_accuracy`; for the others there is no such formula.
+    """
+    name = 'accuracy' if 'accuracy' in metrics else 'subset_accuracy'
     count = metrics['count']
-    correct = round((metrics['accuracy'] or 0.0) * count)
-    return {**metrics, 'accuracy_interval': list(wilson_interval(correct, count))}
+    correct = round((metrics[name] or 0.0) * count)
+    return {**metrics, f'{name}_interval': list(wilson_interval(correct, count))}
 
 
-def accuracy_text(metrics: Mapping[str, Any]) -> str:
+def accuracy_text(metrics: Mapping[str, Any], name: str = 'accuracy') -> str:
     """`94.1 % (92.2 to 95.6)`."""
-    low, high = metrics['accuracy_interval']
-    return f'{100 * metrics["accuracy"]:.1f} % ({100 * low:.1f} to {100 * high:.1f})'
-
-
-def comparison_table(results: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:
-    """Test accuracies side by side, `{name: result}`."""
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    table.add_column('strategy')
-    table.add_column('trained parameters', justify='right')
-    table.add_column('test accuracy (95 % interval)', justify='right')
-    table.add_column('test loss', justify='right')
-    table.add_column('seconds', justify='right')
-    for name, result in results.items():
-        test = result['test']
-        table.add_row(
-            name,
-            f'{result["trained_parameters"]:,}',
-            accuracy_text(test),
-            f'{test["loss"]:.3f}',
-            f'{result["wall_seconds"]:.0f}',
-        )
-    return table
+    low, high = metrics[f'{name}_interval']
+    return f'{100 * metrics[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})'
 
 
 class Clock:

@@ -32,6 +32,7 @@ class Run:
         stats: host arrays.
         preprocessing: what the network expects of an image.
         class_names: in the order of the head.
+        multi_label: whether an image has a set of them.
         weights: what was recorded of the weights it started from; None for random ones.
         result: the content of result.json; None while it is not finished.
     """
@@ -42,6 +43,7 @@ class Run:
     stats: Stats
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
+    multi_label: bool
     weights: dict[str, Any] | None
     result: dict[str, Any] | None
 
@@ -68,6 +70,7 @@ def read(workdir: pathlib.Path) -> Run:
         stats=stats,
         preprocessing=preprocessing.from_fields(network['preprocessing']),
         class_names=tuple(_read_json(workdir / SPLITS_FILE)['class_names']),
+        multi_label=network.get('multi_label', False),
         weights=network['weights'],
         result=result,
     )

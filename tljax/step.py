@@ -138,7 +138,7 @@ def make_train_step(
             x, start, stats, seen = penalties.through(run, whole, stats, x, start)
         logits, stats = run(whole, stats, x, start=start)
         losses = loss(logits, part.targets)
-        sums = metrics.classification(logits, part.truth, losses, part.mask)
+        sums = metrics.of_batch(logits, part.truth, losses, part.mask)
         mean = jnp.where(part.mask, losses, 0.0).sum() / count
         if penalties and given is not None:
             begun = penalties.start_features(
@@ -228,7 +228,7 @@ class Part(NamedTuple):
 
     images: jax.Array  # [B, size, size, 3] float32, normalised
     targets: jax.Array  # [B, K]
-    truth: jax.Array  # [B] int32
+    truth: jax.Array  # [B] int32, or [B, K] uint8
     mask: jax.Array  # [B] bool
 
 
@@ -267,7 +267,8 @@ def _averaged(state: TrainState, params: Params, decay: float | None) -> Params 
 def make_eval_step(model: Model, loss: Loss, views: Views | None = None) -> EvalStep:
     """The function `(params, stats, batch) -> (sums, logits)`, to be jitted.
 
-    Padding counts nowhere in the sums, and has its row in the logits [B, K].
+    Padding counts nowhere in the sums, and has its row in the logits [B, K]. Where images have
+    several labels, `row_labels` and `row_mask` of the batch are among the sums besides.
 
     Args:
         model: the network.
@@ -278,13 +279,23 @@ def make_eval_step(model: Model, loss: Loss, views: Views | None = None) -> Eval
 
     def step(params: Params, stats: Stats, batch: Batch) -> tuple[metrics.Sums, jax.Array]:
         shown = views(jnp.asarray(batch['image']), model.preprocessing.size_px)
-        logits = models.classify(model, params, stats, shown)
         labels = jnp.asarray(batch['label'])
-        losses = loss(logits, jax.nn.one_hot(labels, model.num_classes))
-        sums = metrics.classification(logits, labels, losses, jnp.asarray(batch['mask']))
-        return sums, logits
+        multi_label = labels.ndim == 2
+        logits = models.classify(model, params, stats, shown, multi_label=multi_label)
+        losses = loss(logits, targets_of(labels, model.num_classes))
+        mask = jnp.asarray(batch['mask'])
+        sums = metrics.of_batch(logits, labels, losses, mask)
+        rows = {'row_labels': labels, 'row_mask': mask} if multi_label else {}
+        return sums | rows, logits
 
     return step
+
+
+def targets_of(labels: jax.Array, num_classes: int) -> jax.Array:
+    """[B, K] float32 of labels [B], or of multi-hot ones [B, K]."""
+    if labels.ndim == 2:
+        return labels.astype(jnp.float32)
+    return jax.nn.one_hot(labels, num_classes)
 
 
 def _augmented(
@@ -295,7 +306,7 @@ def _augmented(
     batch: Batch,
 ) -> Part:
     """The batch as the network takes it; m times its rows with m copies."""
-    targets = jax.nn.one_hot(jnp.asarray(batch['label']), model.num_classes)
+    targets = targets_of(jnp.asarray(batch['label']), model.num_classes)
     images = jnp.asarray(batch['image'])
     if augmentations:
         keys = augment.example_keys(key, step, jnp.asarray(batch['id']))

@@ -59,7 +59,7 @@ class Run:
     accumulate: int  # parts of a batch; more than the experiment's after running out of memory
     step: int = 0
     starts: list[int] = dataclasses.field(default_factory=lambda: [0])  # of each phase so far
-    best: list[float] | None = None  # accuracy, -loss, step of this phase's best evaluation
+    best: list[float] | None = None  # score, -loss, step of this phase's best evaluation
     stale: int = 0  # evaluations since then
     seconds: float = 0.0  # of earlier attempts
     data: dict[str, Any] | None = None  # the iterator's position
@@ -104,8 +104,12 @@ def run(
         if not (workdir / CONFIG_FILE).exists():
             report.write_json(workdir / CONFIG_FILE, json.loads(config.to_json(experiment)))
         _write_splits(job, workdir)
-        network = {'preprocessing': preprocessing.to_fields(job.model.preprocessing)}
-        report.write_json(workdir / NETWORK_FILE, {**network, 'weights': job.weights})
+        network = {
+            'preprocessing': preprocessing.to_fields(job.model.preprocessing),
+            'multi_label': job.splits['train'].multi_label,
+            'weights': job.weights,
+        }
+        report.write_json(workdir / NETWORK_FILE, network)
         _write_findings(job, workdir)
         announce(job, show_model=show_model)
         checkpoints = checkpoint.Checkpoints(workdir / CHECKPOINTS)
@@ -152,7 +156,7 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
     """
     content: dict[str, Any] = {'class_names': list(job.splits['train'].class_names)}
     for name, split in job.splits.items():
-        content[name] = {'ids': split.ids.tolist(), 'labels': split.labels.tolist()}
+        content[name] = {'ids': split.ids.tolist(), 'labels': split.label_lists()}
         if split.encoded is not None:
             content[name]['files'] = [str(image) for image in split.encoded]
     path = workdir / SPLITS_FILE
@@ -196,7 +200,9 @@ def announce(job: Job, *, show_model: bool = True) -> None:
         print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
     if show_model:
         sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
-        print_(f'{sizes} images of {job.model.num_classes} classes.')
+        print_(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
+        if 'test' not in job.splits:
+            print_('There is no test split.')
         findings = job.splits['train'].findings
         for note in findings.notes if findings else ():
             print_(f'{note}.')
@@ -207,6 +213,11 @@ def announce(job: Job, *, show_model: bool = True) -> None:
         f'{job.steps} steps of {job.experiment.batch_size} images '
         f'({job.steps / job.steps_per_epoch:.4g} epochs) on {devices}.'
     )
+
+
+def _labels_each(job: Job) -> str:
+    train = job.splits['train']
+    return f', {train.labels.sum() / len(train):.2g} labels each' if train.multi_label else ''
 
 
 def _resume_or_start(job: Job, checkpoints: checkpoint.Checkpoints) -> Run:
@@ -413,8 +424,7 @@ def _record_training(
 ) -> None:
     """Reads the sums since the last record (the one wait for the device) and starts them anew."""
     _check_loss(job, current.totals)
-    summary = metrics.summary(current.totals)
-    summary.pop('class_accuracy')
+    summary = metrics.scalars(metrics.summary(current.totals))
     step_of_phase = current.step - 1 - current.starts[-1]
     record = {
         **_place(job, current, phase, 'train'),
@@ -436,22 +446,21 @@ def _record_evaluation(
     """Evaluates the splits that are asked for; what of it ranks the checkpoint."""
     ranking = None
     for split in job.experiment.evaluate:
-        if not len(job.splits[split]):
+        if not len(job.splits.get(split, ())):
             continue
         found = evaluate(states.evaluated(current.state), current.state.stats, split)
-        record = {**_place(job, current, phase, split), **found}
-        record.pop('class_accuracy')
+        record = {**_place(job, current, phase, split), **metrics.scalars(found)}
         records.write(record)
         report.print_record(record)
         if split == 'val':
-            ranking = {'accuracy': found['accuracy'], 'loss': found['loss']}
+            ranking = metrics.ranking(found)
             _rank(current, ranking)
     return ranking
 
 
 def _rank(current: Run, ranking: dict[str, float]) -> None:
     """Holds an evaluation against the best one of its phase."""
-    rank = [ranking['accuracy'], -ranking['loss']]
+    rank = [ranking['score'], -ranking['loss']]
     if current.best is None or rank > current.best[:2]:
         current.best, current.stale = [*rank, current.step], 0
     else:
@@ -509,6 +518,7 @@ def _conclude(
         if len(job.splits[split])
         else None
         for split in ('val', 'test')
+        if split in job.splits
     }
     trained, frozen = report.counts(job.params, job.phases[-1].labels)
     return {
@@ -520,6 +530,7 @@ def _conclude(
         'trained_parameters': trained,
         'frozen_parameters': frozen,
         'class_names': list(job.splits['train'].class_names),
+        'multi_label': job.splits['train'].multi_label,
         'weights': job.weights,
         'seed': job.experiment.seed,
         **report.environment(),

@@ -33,7 +33,7 @@ class Batch(TypedDict):
     """One step's input. Evaluation pads the last batch; `mask` says which rows are real."""
 
     image: Array  # [B, H, W, 3] uint8
-    label: Array  # [B] int32
+    label: Array  # [B] int32; where an image has several, [B, K] uint8, 1 where it has the label
     id: Array  # [B] int64 on the host; names the example for ever, whatever the order
     mask: Array  # [B] bool
 
@@ -86,8 +86,8 @@ class Balance(enum.Enum):
     """What is done about classes that are more frequent than others."""
 
     NONE = 'none'
-    SAMPLE = 'sample'  # every class is shown as often, rare examples repeatedly
-    WEIGH = 'weigh'  # the loss of rare classes weighs more
+    SAMPLE = 'sample'  # every class is shown as often, rare examples repeatedly; one label only
+    WEIGH = 'weigh'  # the loss of rare classes weighs more; of several labels, what is there
 
 
 class BadFiles(enum.Enum):
@@ -129,7 +129,7 @@ class Examples:
     """
 
     load: Callable[[int], np.ndarray]
-    labels: np.ndarray  # [N] int32
+    labels: np.ndarray  # [N] int32; where an image has several, [N, K] uint8, multi-hot
     ids: np.ndarray  # [N] int64
     class_names: tuple[str, ...]
     encoded: Sequence[Encoded] | None = None  # N of them
@@ -137,6 +137,22 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has a set of labels, which may be empty, rather than one."""
+        return self.labels.ndim == 2
+
+    def label_lists(self) -> list:
+        """Each example's label, or the list of its labels, as JSON has them."""
+        if not self.multi_label:
+            return self.labels.tolist()
+        return [np.flatnonzero(row).tolist() for row in self.labels]
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """The names of an example's classes."""
+        labels = np.flatnonzero(self.labels[index]) if self.multi_label else [self.labels[index]]
+        return tuple(self.class_names[label] for label in labels)
 
     def take(self, indices: np.ndarray) -> 'Examples':
         """The examples at `indices` [M], in that order."""
@@ -155,7 +171,7 @@ class Source(Protocol):
     """A data set."""
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train` and `test`, and `val` where the set has its own."""
+        """`train`, and `val` and `test` where the set has them."""
         ...
 
 
@@ -357,10 +373,17 @@ class Optimizer(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
-    """A loss per example."""
+    """A loss per example.
+
+    One that wants targets which sum to 1, and so data with one label an image, has the class
+    attribute `one_label = True`, and is refused for other data.
+    """
 
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
-        """[B, K] logits and [B, K] target distributions to [B] losses."""
+        """[B, K] logits and targets to [B] losses.
+
+        Targets are distributions [B, K]; where an image has several labels, each is in [0, 1].
+        """
         ...
 
 
@@ -383,7 +406,7 @@ class Augmentation(Protocol):
     """A random change of a batch, on the device.
 
     Source of the shape: pure `(key, images, targets) -> (images, targets)`; `key` is one key per
-    example, `images` [B, H, W, 3] float32 in [0, 255], `targets` [B, K] distributions. One that
+    example, `images` [B, H, W, 3] float32 in [0, 255], `targets` [B, K] as for `Loss`. One that
     makes m views of each example returns [B m, ...], those of an example side by side. What
     changes each image for itself is an `augment.Operation`, and is composed with its neighbours.
     """

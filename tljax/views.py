@@ -91,17 +91,21 @@ def _five(images: jax.Array, size_px: int) -> list[jax.Array]:
     return [*corners, centre(images, size_px)]
 
 
-def average(logits: jax.Array) -> jax.Array:
+def average(logits: jax.Array, *, multi_label: bool = False) -> jax.Array:
     """The log of the views' mean probability: logits of what they say together.
 
     Args:
         logits: [B, V, K].
+        multi_label: whether the probabilities are those of sigmoids, else of a softmax.
 
     Returns:
         [B, K]; of a single view its logits, as they are.
     """
     if logits.shape[1] == 1:
         return logits[:, 0]
+    if multi_label:
+        there, absent = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        return jax.nn.logsumexp(there, 1) - jax.nn.logsumexp(absent, 1)
     return jax.nn.logsumexp(jax.nn.log_softmax(logits), 1) - jnp.log(logits.shape[1])
 
 

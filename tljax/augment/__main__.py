@@ -69,7 +69,7 @@ def _table(experiment, rows: int, columns: int, *, each: bool):
     chosen = np.linspace(0, len(examples) - 1, min(rows, len(examples))).astype(int)
     preprocessing = experiment.preprocessing or experiment.backbone.preprocessing()
     images = np.stack([decode.to_canvas(examples.load(int(i)), preprocessing) for i in chosen])
-    names = [examples.class_names[examples.labels[i]] for i in chosen]
+    names = [', '.join(examples.names(int(i))) for i in chosen]
     table = [[(image, [name])] for image, name in zip(images, names, strict=True)]
     policies = [(one,) for one in experiment.augmentations] if each else None
     for step in range(len(policies) if policies else columns):

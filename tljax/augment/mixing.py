@@ -4,6 +4,8 @@ Partners: row i of the global batch of n rows is mixed with row (i + n // 2) mod
 batch is a function of the seed and the step, so the pairs are too, on any number of hosts and
 devices; and views of one image, which stand side by side, are never partners. Rows are exchanged
 between devices for it, once a step. How much of the partner a row takes is drawn from its own key.
+Targets are combined in the same shares; sets of labels too, so that what one image alone has counts
+as much as is seen of it.
 """
 
 import dataclasses

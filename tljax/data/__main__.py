@@ -22,6 +22,7 @@ from tljax.data.check import Seen
 from tljax.data.files import FolderError, Listed
 
 SHOWN = 100  # lines of one kind
+TOTAL = 'total'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _listing(path: pathlib.Path) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     if path.is_dir() or not path.exists():
-        return folder.listing(str(path), wanted=('train',))
+        return folder.listing(str(path))
     listed, class_names = manifest.listing(str(path))
     return listed, class_names, []
 
@@ -88,7 +89,9 @@ def report(
     near = [f'{a} = {b}' for a, b in check.near_duplicates(seen)]
     _print_list('in several splits, byte for byte (leakage)', leaks)
     _print_list('in several splits, nearly the same (leakage)', near)
-    _print_list('in several classes, byte for byte', conflicts)
+    several = any(isinstance(one.label, tuple) for one in seen)
+    what = 'with other labels' if several else 'in several classes'
+    _print_list(f'{what}, byte for byte', conflicts)
     _print_list('several times in a split, byte for byte', repeats)
     fine = not (bad or leaks or near or conflicts)
     if fine:
@@ -101,14 +104,20 @@ def _group(group: Sequence[Seen]) -> str:
 
 
 def _print_counts(seen: Sequence[Seen], class_names: Sequence[str], splits: Sequence[str]) -> None:
-    counts = collections.Counter((one.label, one.split) for one in seen if not one.problem)
-    width = max(len(name) for name in (*class_names, 'class'))
+    good = [one for one in seen if not one.problem]
+    several = any(isinstance(one.label, tuple) for one in good)
+    rows: dict[int | str, str] = dict(enumerate(class_names))
+    rows |= {name: name for name in ([check.NO_LABEL, TOTAL] if several else [TOTAL])}
+    counts = collections.Counter(
+        (row, one.split) for one in good for row in (*(one.labels() or [check.NO_LABEL]), TOTAL)
+    )
+    width = max(len(name) for name in (*rows.values(), 'class'))
     print('  '.join([f'{"class":<{width}}', *(f'{split or "all":>8}' for split in splits)]))
-    for label, name in enumerate(class_names):
-        row = [f'{counts[label, split]:>8,}' for split in splits]
-        print('  '.join([f'{name:<{width}}', *row]))
-    sums = [sum(n for (_, where), n in counts.items() if where == split) for split in splits]
-    print('  '.join([f'{"total":<{width}}', *(f'{n:>8,}' for n in sums)]))
+    for row, name in rows.items():
+        print('  '.join([f'{name:<{width}}', *(f'{counts[row, split]:>8,}' for split in splits)]))
+    if several:
+        each = sum(len(one.labels()) for one in good) / max(1, len(good))
+        print(f'An image has {each:.2g} labels in the mean, and counts in the row of each.')
 
 
 def _print_list(what: str, lines: Sequence[str]) -> None:

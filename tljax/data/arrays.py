@@ -21,15 +21,17 @@ class ArraysError(InputError):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Arrays:
-    """An `.npz` file with `train_images`, `train_labels`, `test_images`, `test_labels`.
+    """An `.npz` file with `train_images`, `train_labels`, `test_images` and `test_labels`.
 
-    `val_images` and `val_labels` may be there, and `class_names`. Of `images` and `labels` alone
-    the test split is drawn, class by class. Images are [N, h, w] or [N, h, w, 1 or 3]: uint8,
-    uint16, or floating-point in [0, 1] or in [0, 255]; labels are integers from 0.
+    `val_images` and `val_labels` may be there, and `class_names`. Where nothing is held out, of
+    `images` and `labels` or of those of `train` alone, the test split is drawn, class by class;
+    with `train` and `val` there is none. Images are [N, h, w] or [N, h, w, 1 or 3]: uint8,
+    uint16, or floating-point in [0, 1] or in [0, 255]; labels are integers from 0, [N], or where
+    an image has several or none, 0 and 1 as [N, K].
     """
 
     path: str
-    test_fraction: float = 0.2  # of each class, where the file has no splits
+    test_fraction: float = 0.2  # of each class, where nothing is held out
     split_seed: int = 0  # of that draw
 
     def problems(self) -> list[str]:
@@ -41,14 +43,15 @@ class Arrays:
         return found
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, `test` and, where the file has it, `val`.
+        """`train`, and `val` and `test` where the file has them or they are drawn.
 
         Raises:
             ArraysError: the file cannot be read, or its arrays do not fit together.
         """
         path = pathlib.Path(self.path).expanduser()
         content = read(path)
-        if 'images' in content and 'labels' in content:
+        there = {name.partition('_')[0] for name in content} & {'images', *SPLITS}
+        if there in ({'images'}, {'train'}):
             content = _drawn(content, self.test_fraction, self.split_seed)
         return _examples(content, str(path))
 
@@ -60,7 +63,7 @@ class InMemory:
     digest: str
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, `test` and, where it was given, `val`.
+        """`train`, and `val` and `test` where they were given.
 
         Raises:
             ArraysError: this process was not given the arrays of that digest.
@@ -76,7 +79,7 @@ class InMemory:
 def keep(
     *,
     train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray] | None = None,
     val: tuple[np.ndarray, np.ndarray] | None = None,
     class_names: Sequence[str] = (),
 ) -> InMemory:
@@ -84,7 +87,7 @@ def keep(
 
     Args:
         train: images and labels, as in `Arrays`.
-        test: likewise.
+        test: likewise; None for none.
         val: likewise; None to have it carved out of `train`.
         class_names: in the order of the labels; their numbers by default.
     """
@@ -130,6 +133,8 @@ def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tupl
     own = {f'{split}_{name}': content.get(f'{prefix}{name}') for name in ('images', 'labels')}
     content = {**content, **own}
     problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split)]
+    if not problems and content[f'{split}_labels'].ndim == 2:
+        problems.append(f'{prefix}labels are several an image, wanted one')
     names = tuple(map(str, content.get('class_names', ())))
     if not problems and names and len(names) <= (top := int(content[f'{split}_labels'].max())):
         problems.append(f'class_names has {len(names)} names, labels go up to {top}')
@@ -139,8 +144,11 @@ def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tupl
 
 
 def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
-    images, labels = content.pop('images'), content.pop('labels')
-    if labels.ndim != 1 or len(images) != len(labels):
+    prefix = '' if 'images' in content else 'train_'
+    if f'{prefix}labels' not in content:
+        return content
+    images, labels = content.pop(f'{prefix}images'), content.pop(f'{prefix}labels')
+    if labels.ndim not in (1, 2) or len(images) != len(labels):
         raise ArraysError(f'images are {images.shape} and labels {labels.shape}, wanted N of both')
     for name, part in zip(('train', 'test'), subsets.carve(labels, fraction, seed), strict=True):
         content[f'{name}_images'], content[f'{name}_labels'] = images[part], labels[part]
@@ -150,21 +158,17 @@ def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any
 def _examples(content: Mapping[str, Any], where: str) -> dict[str, Examples]:
     """The splits of checked arrays."""
     there = [name for name in SPLITS if f'{name}_images' in content]
-    wanted = [f'{name}_{kind}' for name in ('train', 'test') for kind in ('images', 'labels')]
+    labelled = [f'{name}_images' for name in SPLITS if f'{name}_labels' in content]
+    wanted = dict.fromkeys(('train_images', 'train_labels', *labelled))
     missing = [name for name in wanted if name not in content]
     if missing:
         raise ArraysError(f'{where}: missing {missing}, found {sorted(content)}')
     problems = [line for name in there for line in _problems(content, name)]
-    names = _names(content)
     if not problems:
-        top = max(int(content[f'{name}_labels'].max()) for name in there)
-        absent = sorted(set(range(top + 1)) - set(content['train_labels'].tolist()))
-        if absent:
-            problems.append(f'train_labels has no example of the classes {absent[:20]}')
-        if len(names) <= top:
-            problems.append(f'class_names has {len(names)} names, labels go up to {top}')
+        problems = _class_problems(content, there)
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
+    names = _names(content)
     result, first_id = {}, 0
     for name in there:
         result[name] = _split(content, name, names, first_id)
@@ -176,8 +180,28 @@ def _names(content: Mapping[str, Any]) -> tuple[str, ...]:
     given = content.get('class_names', ())
     if len(given):
         return tuple(str(name) for name in given)
-    labels = content['train_labels']
-    return tuple(str(i) for i in range(int(labels.max()) + 1)) if labels.size else ()
+    return tuple(str(i) for i in range(_top(content['train_labels']) + 1))
+
+
+def _top(labels: np.ndarray) -> int:
+    """The largest label that there is; of labels [N, K], the last."""
+    return labels.shape[1] - 1 if labels.ndim == 2 else int(labels.max())
+
+
+def _class_problems(content: Mapping[str, Any], there: Sequence[str]) -> list[str]:
+    """What is wrong with the classes, labels being fine in each split."""
+    labels = {name: content[f'{name}_labels'] for name in there}
+    if len({values.shape[1:] for values in labels.values()}) > 1:
+        shapes = {name: values.shape for name, values in labels.items()}
+        return [f'labels are {shapes}, wanted [N] in all splits or the same K in [N, K]']
+    top, names, train = max(map(_top, labels.values())), _names(content), labels['train']
+    several = train.ndim == 2
+    own = np.flatnonzero(train.any(0)) if several else train
+    absent = sorted(set(range(top + 1)) - set(own.tolist()))
+    found = [f'train_labels has no example of the classes {absent[:20]}'] if absent else []
+    if len(names) <= top or (several and len(names) > top + 1):
+        found.append(f'class_names has {len(names)} names, labels go up to {top}')
+    return found
 
 
 def _problems(content: Mapping[str, Any], name: str) -> list[str]:
@@ -194,7 +218,10 @@ def _problems(content: Mapping[str, Any], name: str) -> list[str]:
         low, high = images.min(), images.max()
         if not 0 <= low <= high <= 255:
             found.append(f'{name}_images is in [{low}, {high}], wanted [0, 1] or [0, 255]')
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in 'iu':
+    several = labels.ndim == 2 and labels.size and len(labels) == len(images)
+    if several and not np.isin(labels, (0, 1)).all():
+        found.append(f'{name}_labels is {labels.shape}, wanted 0 and 1 in it, or one label each')
+    elif not several and (labels.shape != images.shape[:1] or labels.dtype.kind not in 'iu'):
         found.append(
             f'{name}_labels is {labels.dtype} {labels.shape}, wanted {images.shape[:1]} integers'
         )
@@ -221,6 +248,7 @@ def _split(
         image = image.reshape(*image.shape[:2], -1)
         return np.broadcast_to(image, (*image.shape[:2], 3))
 
-    labels = content[f'{name}_labels'].astype(np.int32)
+    labels = content[f'{name}_labels']
+    labels = labels.astype(np.uint8 if labels.ndim == 2 else np.int32)
     ids = first_id + np.arange(len(labels))
     return Examples(load=load, labels=labels, ids=ids, class_names=class_names)

@@ -11,7 +11,7 @@ import scipy.fft
 from PIL import Image, ImageDraw, ImageFont
 
 from tljax.data import decode, files
-from tljax.data.files import Listed
+from tljax.data.files import Label, Listed
 from tljax.types import Preprocessing
 
 THUMB_PX = 96
@@ -20,6 +20,7 @@ NEAR_LEVELS = 8.0  # mean difference of their small gray images at the most
 GRAY_PX = 32
 FLAT_LEVELS = 2.0  # standard deviation below which an image has nothing to be told by
 BANDS = 8  # two hashes that differ in 6 of 64 bits agree in at least two of eight bytes
+NO_LABEL = '(no label)'
 CAPTION_PX, SHEET_COLUMNS, SHEET_ROWS = 16, 10, 40
 
 
@@ -29,7 +30,7 @@ class Seen:
 
     path: pathlib.Path
     split: str
-    label: int
+    label: Label
     problem: str | None = None
     suffix_note: str | None = None  # it is readable but not of the format that it is named for
     sha256: str = ''
@@ -38,6 +39,10 @@ class Seen:
 
     def __str__(self) -> str:
         return files.printable(self.path)
+
+    def labels(self) -> tuple[int, ...]:
+        """All of them."""
+        return self.label if isinstance(self.label, tuple) else (self.label,)
 
 
 def look_closely(listed: Mapping[str, Sequence[Listed]], least_px: int) -> Iterator[Seen]:
@@ -52,7 +57,7 @@ def look_closely(listed: Mapping[str, Sequence[Listed]], least_px: int) -> Itera
         yield from threads.map(lambda job: _look(job[0], job[1], job[2], least_px), jobs)
 
 
-def _look(path: pathlib.Path, split: str, label: int, least_px: int) -> Seen:
+def _look(path: pathlib.Path, split: str, label: Label, least_px: int) -> Seen:
     seen = Seen(path=path, split=split, label=label)
     problem = files.look(path, least_px)
     if problem is not None:
@@ -151,15 +156,20 @@ def _look_alike(a: Seen, b: Seen) -> bool:
 
 
 def contact_sheet(seen: Sequence[Seen], class_names: Sequence[str]) -> Image.Image:
-    """A picture with a row of samples for each class, spread evenly over its files."""
+    """A picture with a row of samples for each class, spread evenly over its files.
+
+    Images without a label have a row of their own, the last.
+    """
     font = ImageFont.load_default(12)
-    rows = min(len(class_names), SHEET_ROWS)
+    good = [one for one in seen if one.problem is None]
+    names = [*class_names, *([NO_LABEL] if not all(one.labels() for one in good) else [])]
+    rows = min(len(names), SHEET_ROWS)
     height = THUMB_PX + CAPTION_PX + 4
     sheet = Image.new('RGB', (SHEET_COLUMNS * (THUMB_PX + 2), rows * height), 'white')
     draw = ImageDraw.Draw(sheet)
     for row in range(rows):
-        mine = [one for one in seen if one.label == row and one.problem is None]
-        draw.text((2, row * height), f'{class_names[row]}: {len(mine)} images', 'black', font)
+        mine = [one for one in good if row in (one.labels() or [len(class_names)])]
+        draw.text((2, row * height), f'{names[row]}: {len(mine)} images', 'black', font)
         chosen = np.unique(np.linspace(0, len(mine) - 1, SHEET_COLUMNS).astype(int))
         for column, index in enumerate(chosen if mine else ()):
             place = (column * (THUMB_PX + 2), row * height + CAPTION_PX)

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -19,7 +19,8 @@ SHOWN = 100  # bad files that one message names
 THREADS = 8
 ENDS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82', 'GIF': b';'}
 
-Listed = tuple[pathlib.Path, int]  # a file and its label
+Label = int | tuple[int, ...]  # where an image has several labels or none, all of them
+Listed = tuple[pathlib.Path, Label]  # a file and its label
 
 
 class FolderError(InputError):
@@ -196,10 +197,11 @@ def examples(
     if findings.bad and findings.policy is BadFiles.ERROR:
         raise FolderError(bad_files_message(findings.bad))
     result, first_id = {}, 0
+    several = any(isinstance(label, tuple) for _, label in listed['train'])
     for split, files in listed.items():
-        result[split] = split_examples(files, class_names, findings, first_id)
+        result[split] = split_examples(files, class_names, findings, first_id, several=several)
         first_id += len(files)
-    left = set(result['train'].labels.tolist())
+    left = set(labels_of(result['train'].label_lists()))
     empty = [name for label, name in enumerate(class_names) if label not in left]
     if empty:
         bad = bad_files_message(findings.bad)
@@ -208,19 +210,40 @@ def examples(
 
 
 def split_examples(
-    listed: Sequence[Listed], class_names: Sequence[str], findings: Findings, first_id: int = 0
+    listed: Sequence[Listed],
+    class_names: Sequence[str],
+    findings: Findings,
+    first_id: int = 0,
+    *,
+    several: bool = False,
 ) -> Examples:
     """The files of one split, without the bad ones; ids count them all, from the first."""
     good = [i for i, (path, _) in enumerate(listed) if printable(path) not in findings.bad]
     encoded = [ImageFile(listed[i][0]) for i in good]
     return Examples(
         load=decode.loader(encoded),
-        labels=np.asarray([listed[i][1] for i in good], np.int32),
+        labels=label_array([listed[i][1] for i in good], len(class_names), several=several),
         ids=first_id + np.asarray(good, np.int64),
         class_names=tuple(class_names),
         encoded=encoded,
         findings=findings,
     )
+
+
+def labels_of(labels: Iterable[Label | list[int]]) -> Iterator[int]:
+    """Every label of every image."""
+    for label in labels:
+        yield from (label,) if isinstance(label, int) else label
+
+
+def label_array(labels: Sequence[Label], num_classes: int, *, several: bool) -> np.ndarray:
+    """Labels [N] int32, or as multi-hot [N, K] uint8 where an image has several."""
+    if not several:
+        return np.asarray(labels, np.int32)
+    array = np.zeros((len(labels), num_classes), np.uint8)
+    for row, label in zip(array, labels, strict=True):
+        row[list(labels_of([label]))] = 1
+    return array
 
 
 def bad_files_message(bad: Mapping[str, str], flag: str = '--config.data.bad_files=skip') -> str:

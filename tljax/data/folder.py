@@ -2,9 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping
 
 from tljax.data import files, subsets
 from tljax.data.files import FolderError, Listed, Walk
@@ -18,13 +16,14 @@ class Folder:
     """Images in one folder per class, in one folder per split or without.
 
     Classes are the folders under `train`, in alphabetical order. Without a folder `train`, `val`
-    or `test`, the folders of `path` are the classes and the test split is drawn, class by class.
+    or `test`, the folders of `path` are the classes. Where nothing is held out, there or with
+    `train` alone, the test split is drawn, class by class; with `train` and `val` there is none.
     Files and folders whose names begin with a dot are passed over. Nothing is ever written there.
     """
 
     path: str
     bad_files: BadFiles = BadFiles.ERROR
-    test_fraction: float = 0.2  # of each class, where the folder is not split
+    test_fraction: float = 0.2  # of each class, where nothing is held out
     split_seed: int = 0  # of that draw
     least_px: int = files.LEAST_PX  # of each side of an image
 
@@ -33,19 +32,20 @@ class Folder:
         return problems_of(self.test_fraction, self.split_seed, self.least_px)
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, `test` and, where its folder exists, `val`.
+        """`train`, and `val` and `test` where they have folders or are drawn.
 
         Raises:
-            FolderError: a split or a class is missing or empty, a class stands in another split
-                only, or files are bad; all of it in one message.
+            FolderError: `train` or a class is missing, a split is empty, a class stands in another
+                split only, or files are bad; all of it in one message.
         """
         listed, classes, notes = listing(self.path)
         paths = [path for split in listed.values() for path, _ in split]
+        listed, said = held_out(listed, self.test_fraction, self.split_seed)
         findings = Findings(
-            policy=self.bad_files, notes=notes, bad=files.look_at_all(paths, self.least_px)
+            policy=self.bad_files,
+            notes=[*notes, *said],
+            bad=files.look_at_all(paths, self.least_px),
         )
-        if 'train' not in listed:
-            listed = drawn(listed[''], self.test_fraction, self.split_seed)
         return files.examples(listed, classes, findings)
 
 
@@ -61,17 +61,30 @@ def problems_of(test_fraction: float, split_seed: int, least_px: int) -> list[st
     return found
 
 
+def held_out(
+    listed: dict[str, list[Listed]], fraction: float, seed: int
+) -> tuple[dict[str, list[Listed]], list[str]]:
+    """The same splits, or `train` and `test` where there is one alone, and what is to be said."""
+    if len(listed) > 1:
+        return listed, []
+    (everything,) = listed.values()
+    note = f'there is train alone: {100 * fraction:g} % of each class of it is the test split'
+    return drawn(everything, fraction, seed), [note] if 'train' in listed else []
+
+
 def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, list[Listed]]:
     """`train` and `test` of files that are not split, class by class.
 
     Raises:
         FolderError: a class has a single file, or one of the splits would be empty.
     """
-    labels = np.asarray([label for _, label in everything])
-    train, test = subsets.carve(labels, fraction, seed)
+    labels = [label for _, label in everything]
+    classes = set(files.labels_of(labels))
+    array = files.label_array(labels, max(classes) + 1, several=isinstance(labels[0], tuple))
+    train, test = subsets.carve(array, fraction, seed)
     if not len(test):
         raise FolderError(
-            f'{len(everything)} files in {len(set(labels.tolist()))} classes are too few for a '
+            f'{len(everything)} files in {len(classes)} classes are too few for a '
             f'test split of {fraction} of each class'
         )
     return {
@@ -80,14 +93,11 @@ def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, lis
     }
 
 
-def listing(
-    path: str, wanted: Sequence[str] = ('train', 'test')
-) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
+def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     """The files of each split, the classes, and notes; one split named '' where there is none.
 
     Args:
         path: the folder.
-        wanted: the splits without which it is refused, if it has any.
 
     Raises:
         FolderError: as for `Folder.splits`, but for bad files.
@@ -99,7 +109,7 @@ def listing(
     walk = Walk()
     folders = walk.folders(root)
     if set(folders) & set(SPLITS):
-        listed, classes, problems = _split_listing(root, folders, walk, wanted)
+        listed, classes, problems = _split_listing(root, folders, walk)
     else:
         classes = folders
         found, problems = _list_split(root, classes, walk, wanted_all=True)
@@ -116,16 +126,14 @@ def listing(
 
 
 def _split_listing(
-    root: pathlib.Path, folders: list[str], walk: Walk, wanted: Sequence[str]
+    root: pathlib.Path, folders: list[str], walk: Walk
 ) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     """The files of each split, the classes, and what is wrong with them."""
-    missing = [name for name in wanted if name not in folders]
-    problems = [f'missing {missing}, found {folders}'] if missing else []
     if 'train' not in folders:
         there = 'train/<class>/* and test/<class>/* in it'
-        raise FolderError(f'{root}: wanted {there}; {problems[0]}')
+        raise FolderError(f"{root}: wanted {there}; missing ['train'], found {folders}")
     classes = walk.folders(root / 'train')
-    listed = {}
+    listed, problems = {}, []
     for split in SPLITS:
         if split in folders:
             found = _list_split(root / split, classes, walk, wanted_all=split == 'train')

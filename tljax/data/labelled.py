@@ -95,7 +95,9 @@ def _folder(
     if not found:
         raise FolderError(f'{root}: no image of a class in it, wanted {root}/<class>/*')
     notes = walk.notes() + ([f'no image of {", ".join(empty)}'] if empty else [])
-    listed = [(path, label) for label, (_, paths) in enumerate(found) for path in paths]
+    listed: list[Listed] = [
+        (path, label) for label, (_, paths) in enumerate(found) for path in paths
+    ]
     return listed, [name for name, _ in found], split, notes
 
 
@@ -106,12 +108,14 @@ def _list(
     rows = manifest.rows(source)
     there = {name for *_, name in rows}
     split = _choose([name for name in folder.SPLITS if name in there], split, source)
-    chosen = [(path, label) for path, label, name in rows if name == (split or '')]
+    chosen = [(path, labels) for path, labels, name in rows if name == (split or '')]
+    if any(len(labels) != 1 for _, labels in chosen):
+        raise FolderError(f'{source}: images have several labels or none, wanted one each')
     if repeated := _repeated(path for path, _ in chosen):
         raise FolderError(f'{source}: listed several times: {", ".join(repeated[:20])}')
-    names = sorted({label for _, label in chosen})
+    names = sorted({label for _, (label,) in chosen})
     numbers = {name: number for number, name in enumerate(names)}
-    listed = [(source.parent / path, numbers[label]) for path, label in chosen]
+    listed: list[Listed] = [(source.parent / path, numbers[label]) for path, (label,) in chosen]
     return listed, names, split, []
 
 

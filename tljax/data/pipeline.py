@@ -124,7 +124,7 @@ def _example(examples: Examples, preprocessing: Preprocessing, index: int) -> di
         image = None
     return {
         'image': np.zeros((side, side, 3), np.uint8) if image is None else image,
-        'label': np.int32(examples.labels[index]),
+        'label': examples.labels[index].astype(np.uint8 if examples.multi_label else np.int32),
         'id': np.int64(examples.ids[index]),
         'mask': np.bool_(image is not None),
     }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tljax.data import label_sets
 from tljax.types import Examples, InputError
 
 # What is drawn with a seed, so that one choice does not follow from another.
@@ -108,7 +109,7 @@ def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     """Splits indices in two, class by class.
 
     Args:
-        labels: [N] int.
+        labels: [N] int, or [N, K] multi-hot.
         fraction: the share of each class that goes to the second part, rounded; a class keeps
             at least one example in the first.
         seed: which.
@@ -116,6 +117,8 @@ def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     Returns:
         Both parts' indices, ascending.
     """
+    if labels.ndim == 2:
+        return label_sets.carve(labels, fraction, seed)
     first, second = [], []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -133,7 +136,7 @@ def prepare(
     seed: int,
     subset: Subset | None = None,
 ) -> dict[str, Examples]:
-    """`train`, `val` and `test` of an experiment.
+    """`train`, `val` and, where the source has it, `test` of an experiment.
 
     The labelled examples are limited first, and validation is carved out of those, so that
     selection never sees a label more than the budget. Labels are made wrong in what is left to
@@ -147,17 +150,22 @@ def prepare(
         subset: what else limits or changes the training examples.
 
     Raises:
-        InputError: a class is not there, or has too few examples.
+        InputError: a class is not there, or has too few examples, or labels are several and
+            something is asked for that is of one.
     """
     subset = subset or Subset()
+    if splits['train'].multi_label:
+        _refuse_of_one_label(subset)
     if subset.classes:
         splits = {name: only(split, subset.classes) for name, split in splits.items()}
     train = _limited(splits['train'], count, subset, seed)
     if 'val' in splits:
-        result = {'train': train, 'val': splits['val'], 'test': splits['test']}
+        result = {'train': train, 'val': splits['val']}
     else:
         rest, val = carve(train.labels, validation_fraction, seed)
-        result = {'train': train.take(rest), 'val': train.take(val), 'test': splits['test']}
+        result = {'train': train.take(rest), 'val': train.take(val)}
+    if 'test' in splits:
+        result['test'] = splits['test']
     if subset.label_noise:
         train = result['train']
         labels = noisy(train.labels, subset.label_noise, len(train.class_names), seed)
@@ -168,6 +176,8 @@ def prepare(
 def only(examples: Examples, classes: tuple[str, ...]) -> Examples:
     """The examples of some classes, which become labels 0, 1, ... in that order.
 
+    Of several labels the others are dropped, and examples that had no label at all stay.
+
     Raises:
         InputError: a class is not there.
     """
@@ -175,14 +185,32 @@ def only(examples: Examples, classes: tuple[str, ...]) -> Examples:
     if unknown:
         raise InputError(f'no classes {unknown}, found {list(examples.class_names)}')
     before = [examples.class_names.index(name) for name in classes]
+    if examples.multi_label:
+        labels = examples.labels[:, before]
+        kept = np.flatnonzero(labels.any(1) | ~examples.labels.any(1))
+        return dataclasses.replace(examples.take(kept), labels=labels[kept], class_names=classes)
     numbers = np.full(len(examples.class_names), -1, np.int32)
     numbers[before] = np.arange(len(classes))
     kept = examples.take(np.flatnonzero(np.isin(examples.labels, before)))
     return dataclasses.replace(kept, labels=numbers[kept.labels], class_names=classes)
 
 
+def _refuse_of_one_label(subset: Subset) -> None:
+    fields = {'imbalance': 1.0, 'label_noise': 0.0}
+    asked = [f'{n} is {getattr(subset, n)}' for n, no in fields.items() if getattr(subset, n) != no]
+    if asked:
+        wanted = ', '.join(f'{name} {value}' for name, value in fields.items())
+        raise InputError(
+            f'config.subset: {", ".join(asked)}; with several labels an image, wanted {wanted}'
+        )
+
+
 def _limited(train: Examples, count: int | None, subset: Subset, seed: int) -> Examples:
     labels = train.labels
+    if train.multi_label:
+        if count is None and subset.fraction == 1:
+            return train
+        return train.take(label_sets.limited(labels, count, subset.fraction, seed))
     if count is not None:
         per_class(labels, count, seed)  # has every class as many?
     found, sizes = (x.tolist() for x in np.unique(labels, return_counts=True))

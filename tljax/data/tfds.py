@@ -29,13 +29,13 @@ class TFDS:
     data_dir: str | None = None  # None for TensorFlow Datasets' own, ~/tensorflow_datasets
     train: str = 'train'
     val: str | None = None  # None to have it carved out of `train`
-    test: str = 'test'
+    test: str | None = 'test'  # None for none
     image_key: str = 'image'
     label_key: str = 'label'
     bad_files: BadFiles = BadFiles.ERROR
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, `test` and, where it is asked for, `val`.
+        """`train`, and `val` and `test` where they are asked for.
 
         Raises:
             TFDSError: the set is not prepared, or not in a form that can be read, or has no such

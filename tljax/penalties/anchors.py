@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,8 @@ class L2SPFisher:
 
     Source: Li, Grandvalet & Davoine 2018: L2-SP-Fisher; Kirkpatrick et al. 2017.
     """
+
+    one_label: ClassVar[bool] = True
 
     strength: float = 0.1
     head_strength: float = 0.01

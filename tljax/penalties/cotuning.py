@@ -1,7 +1,7 @@
 """A penalty by which labels of the new task also teach the head of the source task."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ class CoTuning:
 
     Source: You et al. 2020, "Co-Tuning for Transfer Learning".
     """
+
+    one_label: ClassVar[bool] = True
 
     strength: float = 2.3
     temperature: float = 1.0

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ class DELTA:
     Source: Li et al. 2019, "DELTA: Deep Learning Transfer using Feature Map with Attention for
     Convolutional Networks".
     """
+
+    one_label: ClassVar[bool] = True
 
     strength: float = 0.1
     head_strength: float = 0.01

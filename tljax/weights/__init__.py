@@ -218,6 +218,7 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
             format='run',
             naming=port.OWN,
             class_names=run.class_names,
+            multi_label=run.multi_label,
             licence=(run.weights or {}).get('licence'),
             preprocessing_is_stated=True,
         ),
@@ -254,6 +255,7 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
         path=path,
         licence=texts.get('licence', card.licence),
         class_names=class_names,
+        multi_label=texts.get('multi_label') == 'true',
         preprocessing_is_stated=stated is not None,
     )
     return Opened(

@@ -29,6 +29,7 @@ class Origin:
         path: the file, where there is one.
         licence: where it is known.
         class_names: of the source task, in the head's order, where they are known.
+        multi_label: whether an image of the source task has a set of them.
         preprocessing_is_stated: whether the preprocessing came with the weights or is the
             family's.
     """
@@ -39,6 +40,7 @@ class Origin:
     path: pathlib.Path | None = None
     licence: str | None = None
     class_names: tuple[str, ...] | None = None
+    multi_label: bool = False
     preprocessing_is_stated: bool = False
 
     @functools.cached_property
@@ -131,6 +133,8 @@ def metadata(pretrained: Pretrained) -> dict[str, str]:
     }
     if pretrained.origin.class_names:
         texts['class_names'] = json.dumps(pretrained.origin.class_names)
+    if pretrained.origin.multi_label:
+        texts['multi_label'] = 'true'
     if pretrained.origin.licence:
         texts['licence'] = pretrained.origin.licence
     return texts

@@ -1,0 +1,66 @@
+"""Results side by side: what they are compared on, and by."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import rich.box
+import rich.table
+
+from tljax import report
+
+
+def measures(metrics: Mapping[str, Any], split: str = '') -> dict[str, str]:
+    """What results are compared by, best first: `{column: text}`.
+
+    Args:
+        metrics: of `with_interval`.
+        split: named in the columns.
+    """
+    named = f'{split} '.lstrip()
+    loss = f'{metrics["loss"]:.3f}'
+    if 'accuracy' in metrics:
+        accuracy = report.accuracy_text(metrics)
+        return {f'{named}accuracy (95 % interval)': accuracy, f'{named}loss': loss}
+    return {
+        f'{named}mAP': _percent(metrics['mean_average_precision']),
+        'micro F1': _percent(metrics['micro_f1']),
+        'all right (95 % interval)': report.accuracy_text(metrics, 'subset_accuracy'),
+        'loss': loss,
+    }
+
+
+def _percent(share: float | None) -> str:
+    return '-' if share is None else f'{100 * share:.1f} %'
+
+
+def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The line above the comparison: the images that it is on."""
+    result = next(iter(results.values()))
+    split = split_of(result)
+    if split == 'test':
+        return f'On {result["test"]["count"]} test images:'
+    if split is None:
+        return 'There is neither a test nor a validation split:'
+    count = result['val']['count']
+    return f'There is no test split; on {count} validation images, which picked the checkpoint:'
+
+
+def split_of(result: Mapping[str, Any]) -> str | None:
+    """The split that results are compared on: `test`, else `val`; None without any."""
+    return next((name for name in ('test', 'val') if result.get(name)), None)
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:
+    """Results side by side, `{name: result}`: on test, or on validation where there is no test."""
+    split = split_of(next(iter(results.values())))
+    found = {n: measures(r[split], split) if split else {} for n, r in results.items()}
+    rows = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    rows.add_column('strategy')
+    rows.add_column('trained parameters', justify='right')
+    for column in next(iter(found.values())):
+        rows.add_column(column, justify='right')
+    rows.add_column('seconds', justify='right')
+    for name, result in results.items():
+        trained, seconds = f'{result["trained_parameters"]:,}', f'{result["wall_seconds"]:.0f}'
+        rows.add_row(name, trained, *found[name].values(), seconds)
+    return rows

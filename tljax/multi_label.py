@@ -1,0 +1,123 @@
+"""Metrics of images with several labels: sums of a batch, and what is made of them.
+
+A class counts as found where its logit is above 0, a probability above 0.5. Of a class that no
+image has there is no average precision, and of one that besides is never found no F1: such are
+left out of the means.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Sums = dict[str, jax.Array]
+
+
+def sums(logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Sums:
+    """The sums of one batch.
+
+    Args:
+        logits: [B, K].
+        labels: [B, K], 1 where an image has the class, else 0.
+        losses: [B] float32.
+        mask: [B] bool; rows that are padding count nowhere.
+
+    Returns:
+        `loss` float32, `exact` (images whose set of labels is found) and `count` int32, and per
+        class `class_right` (found and there), `class_found`, `class_there` [K] int32.
+    """
+    found, there = logits > 0, labels > 0
+    real = mask[:, None]
+    return {
+        'loss': jnp.where(mask, losses, 0.0).sum(),
+        'exact': (mask & (found == there).all(-1)).sum(),
+        'count': mask.sum(),
+        'class_right': (real & found & there).sum(0),
+        'class_found': (real & found).sum(0),
+        'class_there': (real & there).sum(0),
+    }
+
+
+def zeros(num_classes: int) -> Sums:
+    """The sums of no batch."""
+    integer, each = jnp.zeros((), jnp.int32), jnp.zeros(num_classes, jnp.int32)
+    return {
+        'loss': jnp.zeros((), jnp.float32),
+        'exact': integer,
+        'count': integer,
+        **{f'class_{name}': each for name in ('right', 'found', 'there')},
+    }
+
+
+def summary(
+    host: Mapping[str, Any], rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+) -> dict[str, Any]:
+    """What sums say, and the scores and labels of all images where they are given.
+
+    Args:
+        host: sums, as host arrays.
+        rows: batches of logits [B, K] and labels [B, K], without padding.
+
+    Returns:
+        `loss`, `mean_average_precision` (of `rows`), `micro_f1`, `macro_f1`, `subset_accuracy`
+        (images all of whose labels are right), `label_accuracy` (labels that are right), `count`,
+        and per class `class_f1` and `class_average_precision`. None stands for what has no value.
+    """
+    right, found, there = (np.asarray(host[f'class_{n}'], int) for n in ('right', 'found', 'there'))
+    count, both = int(host['count']), found + there
+    class_f1 = [_ratio(2 * a, b) for a, b in zip(right.tolist(), both.tolist(), strict=True)]
+    result: dict[str, Any] = {
+        'loss': _ratio(float(host['loss']), count),
+        'micro_f1': _ratio(2 * int(right.sum()), int(both.sum())),
+        'macro_f1': _mean(class_f1),
+        'subset_accuracy': _ratio(int(host['exact']), count),
+        'label_accuracy': _ratio(
+            count * len(both) - int((both - 2 * right).sum()), count * len(both)
+        ),
+        'count': count,
+        'class_f1': class_f1,
+    }
+    if rows:
+        logits, labels = (np.concatenate(part) for part in zip(*rows, strict=True))
+        precisions = [average_precision(*one) for one in zip(logits.T, labels.T, strict=True)]
+        result['mean_average_precision'] = _mean(precisions)
+        result['class_average_precision'] = precisions
+    return result
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """The mean of the precision at every image of a class, ranked by its scores.
+
+    Images of the same score come at once. One that is NaN comes last.
+
+    Source: scikit-learn's `average_precision_score`, sum_n (R_n - R_(n-1)) P_n over the distinct
+    scores: no interpolation, as in PASCAL VOC's.
+
+    Args:
+        scores: [N], in any unit; logits rather than probabilities, which tie near 0 and 1.
+        labels: [N], 1 where an image has the class, else 0.
+
+    Returns:
+        None where no image has it.
+    """
+    there = labels > 0
+    if not there.any():
+        return None
+    scores = np.asarray(scores, float)
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    order = np.argsort(-scores, kind='stable')
+    falls = np.flatnonzero(scores[order][1:] != scores[order][:-1])
+    ends = np.append(falls, len(order) - 1)  # the last image of each distinct score
+    right = np.cumsum(there[order])[ends]
+    return float((np.diff(right, prepend=0) * right / (ends + 1)).sum() / right[-1])
+
+
+def _ratio(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
