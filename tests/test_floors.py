@@ -30,6 +30,7 @@ FLOORS = (
         'views',
         'classes',
         'confusion',
+        'transferability',
     },
     # The files of a folder may import each other.
     {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm'},
