@@ -1,6 +1,8 @@
 """Scores agree with their papers, know the constructed cases, and refuse what they cannot judge."""
 
 import functools
+import pathlib
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -295,3 +297,17 @@ def test_neighbours_are_the_same_in_blocks_of_rows(monkeypatch):
 def test_settings_out_of_range_are_refused(call):
     with pytest.raises(InputError, match='wanted'):
         call(*blobs())
+
+
+def test_the_code_of_the_docs_runs():
+    text = (pathlib.Path(__file__).parents[1] / 'docs/transferability.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
+
+
+def test_the_docs_name_every_score():
+    text = (pathlib.Path(__file__).parents[1] / 'docs/transferability.md').read_text()
+    named = set(re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE))
+    assert named >= set(scores.__all__) - {'Moments', 'moments'}
