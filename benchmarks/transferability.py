@@ -36,9 +36,10 @@ from tljax import model as models
 from tljax import transferability as scores
 from tljax.data import decode
 from tljax.data.folder import Folder
-from tljax.types import Examples
+from tljax.types import Examples, Params, Stats
 
 MOVED = 1e-3
+ROWS = 50  # images that a network sees at a time
 RESNET = 'weights/resnet18-ktb-small-f9db5f80.pth'
 OF_FEATURES: dict[str, Callable[..., float]] = {
     'LogME': scores.logme,
@@ -167,21 +168,24 @@ def others(x: np.ndarray, labels: np.ndarray) -> None:
             print(f'| {name} | {wall:.1f} | {processor:.1f} |', flush=True)
 
 
-Outputs = dict[str, np.ndarray]
+def outputs(network: tljax.Network, examples: Examples) -> dict[str, np.ndarray]:
+    """Pooled features [N, F] of every stage but the head, in one pass."""
+    shown, stages = network.preprocessing, network.model.names[:-1]
 
+    @jax.jit
+    def run(params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
+        x, found = models.normalise(shown, images), {}
+        for stage, following in zip(stages, network.model.names[1:], strict=True):
+            x, _ = models.run(network.model, params, stats, x, start=stage, stop=following)
+            found[stage] = x.mean((1, 2)) if x.ndim == 4 else x
+        return found
 
-def outputs(network: tljax.Network, examples: Examples) -> Outputs:
-    """Pooled features of every stage [N, F] and the softmax [N, Z], by name."""
-    found: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(examples), 32):
-        rows = range(start, min(start + 32, len(examples)))
-        shown = network.preprocessing
+    parts = []
+    for start in range(0, len(examples), ROWS):
+        rows = range(start, min(start + ROWS, len(examples)))
         images = np.stack([decode.to_canvas(examples.load(i), shown) for i in rows])
-        x = models.normalise(shown, images)
-        for stage in network.model.names:
-            maps = np.asarray(network.features(x, stage))
-            found.setdefault(stage, []).append(maps.mean((1, 2)) if maps.ndim == 4 else maps)
-    return {stage: np.concatenate(parts) for stage, parts in found.items()}
+        parts.append(jax.device_get(run(network.params, network.stats, images)))
+    return {stage: np.concatenate([part[stage] for part in parts]) for stage in stages}
 
 
 def candidates(data: pathlib.Path) -> dict[str, tuple[tljax.Network, list[str]]]:

@@ -33,7 +33,7 @@ FLOORS = (
         'transferability',
     },
     # The files of a folder may import each other.
-    {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm'},
+    {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm', 'sample_transfer'},
     {'model'},
     {'config', 'optim', 'checkpoint'},
     {'runs', 'report'},

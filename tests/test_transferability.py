@@ -55,6 +55,7 @@ def ill_conditioned(width):
 CASES = {
     'tall': blobs(),
     'wide': blobs(count=30, width=45),
+    'wide and small': (0.1 * blobs(count=30, width=45)[0], blobs(count=30, width=45)[1]),
     'float32': (blobs()[0].astype(np.float32), blobs()[1]),
     'inactive channels': (np.pad(blobs()[0], ((0, 0), (2, 1))), blobs()[1]),
 }
@@ -189,6 +190,11 @@ def test_factors_of_ill_conditioned_features_are_exact():
     np.testing.assert_allclose(found.left().T @ found.left(), np.eye(7), atol=1e-9)
 
 
+def test_inactive_channels_do_not_make_factors_slow():
+    found = spectra.factors(np.pad(blobs()[0], ((0, 0), (2, 1))))
+    assert found.u is None  # they come from the Gram matrix
+
+
 @pytest.mark.parametrize('order', ['C', 'F'])
 def test_a_gram_matrix_is_the_product_in_any_order_of_axes(order):
     x = np.array(np.random.default_rng(0).normal(size=(9, 5)), order=order)
@@ -225,6 +231,12 @@ def test_h_score_is_the_same_under_any_invertible_map(seed):
     x, labels = blobs()
     mixing = np.random.default_rng(seed).normal(size=(7, 7))
     assert scores.h_score(x @ mixing - 4, labels) == pytest.approx(scores.h_score(x, labels))
+
+
+def test_h_score_is_the_same_in_any_units_of_each_feature():
+    x, labels = blobs()
+    found = scores.h_score(x * np.logspace(0, -18, 7), labels)
+    assert found == pytest.approx(scores.h_score(x, labels), rel=1e-9)
 
 
 def test_transrate_of_one_feature_is_the_difference_of_the_logarithms():
@@ -268,9 +280,9 @@ def test_sfda_of_classes_far_apart_is_near_0_and_of_one_heap_near_the_entropy():
 
 def test_neighbours_of_a_tie_are_decided_by_the_nearest():
     x = np.array([[0.0], [1.0], [-1.5], [9.0], [-9.5], [100.0]])
-    labels = np.array([0, 0, 1, 1, 1, 0])
+    labels = np.array([0, 0, 1, 1, 1, 1])
     wanted = plain_scores.knn_accuracy(x, labels, 2)
-    assert scores.knn_accuracy(x, labels, neighbours=2) == wanted == 3 / 6
+    assert scores.knn_accuracy(x, labels, neighbours=2) == wanted == 4 / 6
 
 
 def test_neighbours_are_the_same_in_blocks_of_rows(monkeypatch):
