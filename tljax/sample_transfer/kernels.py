@@ -1,7 +1,7 @@
 """The ratio of densities, from kernels: mean matching and KLIEP."""
 
 import numpy as np
-import scipy.optimize
+import scipy.linalg
 
 from tljax.sample_transfer import features
 from tljax.sample_transfer.size import capped, normalised
@@ -9,8 +9,8 @@ from tljax.types import Array, InputError
 
 MEDIAN_ROWS = 1000  # from which the median distance is taken
 BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the median distance
-STEPS, SETTLED = 1000, 1e-4  # of mean matching; change of weights that ends it
-ITERATIONS = 200  # of KLIEP
+STEPS, SETTLED = 1000, 5e-4  # of mean matching; change of weights that ends it
+NEWTON_STEPS, GAP = 50, 1e-6  # of KLIEP; nats from the maximum that end it
 
 
 def kernel_mean_matching(
@@ -94,11 +94,11 @@ def _largest(matrix: np.ndarray) -> float:
     """A little more than the largest eigenvalue of a positive matrix, by powers of it."""
     vector = np.linspace(-1, 1, len(matrix), dtype=matrix.dtype)
     value = 0.0
-    for _ in range(30):
+    for _ in range(15):
         product = matrix @ vector
         value = float(np.linalg.norm(product))
         vector = product / np.float32(value)
-    return 1.1 * value
+    return 1.2 * value
 
 
 def _projected(weights: np.ndarray, most: float) -> np.ndarray:
@@ -172,25 +172,41 @@ def _kernel(distances: np.ndarray, width: float) -> np.ndarray:
 
 def _mixture(kernel: np.ndarray, norm: np.ndarray) -> np.ndarray:
     """`argmax sum(log(kernel @ a))` over a [b] of 0 or more with `norm @ a == 1`."""
-    tiny = np.finfo(np.float64).tiny
-    used = norm > 1e6 * tiny
-    parts = kernel[:, used] / norm[used]
-
-    def objective(shares: np.ndarray) -> tuple[float, np.ndarray]:
-        density = parts @ shares + tiny
-        loss = shares.sum() - np.log(density).mean()
-        return loss, 1 - (1 / density) @ parts / len(density)
-
-    count = parts.shape[1]
-    options = {'maxiter': ITERATIONS, 'ftol': 1e-8}
-    start, bounds = np.full(count, 1 / max(count, 1)), [(0, None)] * count
+    used = norm > 1e6 * np.finfo(np.float64).tiny
     found = np.zeros(len(norm))
-    if count:
-        shares = scipy.optimize.minimize(
-            objective, start, jac=True, method='L-BFGS-B', bounds=bounds, options=options
-        ).x
+    if used.any():
+        parts = kernel[:, used] / norm[used]
+        seen = parts.max(1) > 0  # a row that no part reaches says nothing about them
+        shares = _shares(parts[seen]) if seen.any() else np.ones(parts.shape[1])
         found[used] = shares / shares.sum() / norm[used]
     return found
+
+
+def _shares(parts: np.ndarray) -> np.ndarray:
+    """`argmin sum(a) - mean(log(parts @ a))` over a [b] of 0 or more.
+
+    Source: a primal-dual interior point method, Nocedal and Wright 2006, chapter 19.
+    """
+    count = parts.shape[1]
+    shares, duals = np.full(count, 1 / count), np.ones(count)
+    for _ in range(NEWTON_STEPS):
+        relative = parts / (parts @ shares)[:, None]
+        slope = 1 - relative.mean(0)
+        gap = shares @ duals
+        if gap < GAP and np.abs(slope - duals).max() < GAP:
+            break
+        aim = 0.1 * gap / count
+        curvature = relative.T @ relative / len(parts) + np.diag(duals / shares)
+        step = scipy.linalg.solve(curvature, aim / shares - slope, assume_a='pos')
+        dual_step = (aim - duals * step) / shares - duals
+        shares = shares + _length(shares, step) * step
+        duals = duals + _length(duals, dual_step) * dual_step
+    return shares
+
+
+def _length(values: np.ndarray, step: np.ndarray) -> float:
+    """How much of a step, at most all, leaves values above 0."""
+    return min(1.0, 0.99 / max(float((-step / values).max()), 0.99))
 
 
 def _median(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> float:
