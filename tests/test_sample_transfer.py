@@ -1,6 +1,8 @@
 """Weights of source examples recover known ratios of densities, and mend what they are for."""
 
 import functools
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -432,3 +434,10 @@ def test_alignment_refuses_shapes_that_do_not_fit():
             target_features=ones,
             target_errors=ones,
         )
+
+
+def test_the_code_of_the_docs_runs_and_names_every_function():
+    text = (pathlib.Path(__file__).parents[1] / 'docs/sample_weights.md').read_text()
+    (block,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    exec(block, {})
+    assert not [name for name in st.__all__ if name not in text]
