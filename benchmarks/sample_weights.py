@@ -36,17 +36,18 @@ def estimators(source: np.ndarray, target: np.ndarray) -> dict[str, Callable[[],
     labels = rng.integers(0, CLASSES, len(source))
     probabilities = rng.dirichlet(np.ones(CLASSES), len(target))
     errors = [rng.normal(size=(len(a), CLASSES)).astype(np.float32) for a in (source, target)]
-    both = {'source': source, 'target': target}
     align = jax.jit(sample_transfer.gradient_alignment)
     boost = jax.jit(sample_transfer.tradaboost, static_argnames='rounds')
     losses = [rng.random(len(a), dtype=np.float32) for a in (source, target)]
     return {
-        'logistic_ratio': lambda: sample_transfer.logistic_ratio(**both),
-        'kliep': lambda: sample_transfer.kliep(**both),
+        'logistic_ratio': lambda: sample_transfer.logistic_ratio(source=source, target=target),
+        'kliep': lambda: sample_transfer.kliep(source=source, target=target),
         'kernel_mean_matching, blocks of 1000': lambda: sample_transfer.kernel_mean_matching(
-            **both
+            source=source, target=target
         ),
-        'nearest_selection': lambda: sample_transfer.nearest_selection(**both),
+        'nearest_selection': lambda: sample_transfer.nearest_selection(
+            source=source, target=target
+        ),
         'class_importance': lambda: sample_transfer.class_importance(
             source_labels=labels, target_probabilities=probabilities
         ),

@@ -224,7 +224,7 @@ def real(data: pathlib.Path) -> None:
         print(f'| {name} | ' + ' | '.join(f'{value:.3g}' for value in row.values()) + ' |')
     accuracies = [row['test accuracy'] for row in rows.values()]
     taus = [
-        float(scipy.stats.kendalltau([row[score] for row in rows.values()], accuracies)[0])
+        np.asarray(scipy.stats.kendalltau([row[score] for row in rows.values()], accuracies))[0]
         for score in OF_FEATURES
     ]
     print("| Kendall's tau | | " + ' | '.join(f'{tau:.2f}' for tau in taus) + ' |')

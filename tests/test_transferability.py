@@ -172,15 +172,23 @@ def test_what_cannot_be_judged_is_refused_by_name(name, kind):
         OF_FEATURES[name](*change(*blobs()))
 
 
-@pytest.mark.parametrize('tall', [True, False])
-def test_factors_multiply_to_the_features(tall):
-    x = np.random.default_rng(0).normal(size=(9, 5) if tall else (5, 9))
+@pytest.mark.parametrize('shape', [(9, 5), (5, 9), (150, 140), (140, 150)])
+def test_factors_multiply_to_the_features(shape):
+    x = np.random.default_rng(0).normal(size=shape)
     found = spectra.factors(x)
-    np.testing.assert_allclose(found.left() * np.sqrt(found.squares) @ (
-        found.left().T @ x / np.sqrt(found.squares)[:, None]
-    ), x, atol=1e-12)  # fmt: skip
-    np.testing.assert_allclose(found.squares, np.linalg.svd(x)[1] ** 2, rtol=1e-12)
-    np.testing.assert_allclose(found.project(np.eye(len(x))), found.left().T, atol=1e-12)
+    u, values = found.left(), np.sqrt(found.squares)
+    np.testing.assert_allclose(values, np.linalg.svd(x)[1], rtol=1e-9)
+    np.testing.assert_allclose(u.T @ u, np.eye(min(shape)), atol=1e-9)
+    np.testing.assert_allclose(u @ (u.T @ x), x, atol=1e-9)
+    np.testing.assert_allclose(found.project(np.eye(len(x))), u.T, atol=1e-9)
+
+
+def test_large_features_score_what_small_ones_would(monkeypatch):
+    x, labels = blobs(count=200, width=130)
+    large = scores.logme(x, labels)
+    assert spectra.factors(x).v.reflectors is not None
+    monkeypatch.setattr(spectra, 'LARGE', 1000)
+    assert scores.logme(x, labels) == pytest.approx(large, rel=1e-12)
 
 
 def test_factors_of_ill_conditioned_features_are_exact():

@@ -54,7 +54,7 @@ def logistic_ratio(
             f'folds is {folds}, wanted 2 to the {least} examples of the smaller domain'
         )
     x = np.concatenate([one, other])
-    side = np.repeat(np.float32([-1, 1]), [len(one), len(other)])
+    side = np.repeat(np.array([-1, 1], np.float32), [len(one), len(other)])
     balance = np.where(side > 0, 0.5 / len(other), 0.5 / len(one))
     logits = _held_out(x, side, balance, sorted(strengths, reverse=True), folds, seed)
     fits = [_calibrated(row, side, balance) for row in logits]

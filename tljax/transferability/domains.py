@@ -55,7 +55,7 @@ def frechet_distance(source: Moments | Array, target: Moments | Array) -> float:
     # The sum of singular values of the product of roots is the trace of the root of the product,
     # without taking roots of rounding errors.
     product = _root(one.covariance) @ _root(other.covariance)
-    common = scipy.linalg.svdvals(product, check_finite=False).sum()
+    common = np.linalg.svd(product, compute_uv=False).sum()
     apart = ((one.mean - other.mean) ** 2).sum()
     spread = np.trace(one.covariance) + np.trace(other.covariance)
     return max(float(apart + spread - 2 * common), 0.0)

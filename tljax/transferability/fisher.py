@@ -101,7 +101,8 @@ def sfda(features: Array, labels: Array) -> float:
     x, classes = _centred(features, labels)
     width = x.shape[1]
     if width > len(x):  # the same in the coordinates of the rows' span
-        x = np.linalg.qr(x.T, mode='r').T
+        _, triangle = np.linalg.qr(x.T)
+        x = triangle.T
     within = _within(x, classes)
     largest = scipy.linalg.eigvalsh(within, subset_by_index=[len(within) - 1] * 2)[0]
     shrinkage = max(np.exp(-SHRINKAGE_RATE * largest), LEAST_SHRINKAGE)
