@@ -31,9 +31,10 @@ FLOORS = (
         'views',
         'classes',
         'confusion',
+        'transferability',
     },
     # The files of a folder may import each other.
-    {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm'},
+    {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm', 'sample_transfer'},
     {'model'},
     {'config', 'optim', 'checkpoint'},
     {'runs', 'report', 'agreement'},

@@ -1,0 +1,105 @@
+"""Weights that change in training, by functions that can be jitted: boosting, and alignment."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from tljax.types import InputError
+
+LEAST_ERROR, MOST_ERROR = 1e-4, 0.499  # a target error beyond these would weigh without bound
+
+
+def tradaboost(
+    source_weights: jax.Array,
+    target_weights: jax.Array,
+    *,
+    source_losses: jax.Array,
+    target_losses: jax.Array,
+    rounds: int,
+    corrected: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """One round of TrAdaBoost: source examples that are wrong lose weight, target ones gain it.
+
+    Args:
+        source_weights: [N], 0 or more; all 1 before the first round.
+        target_weights: [M] likewise.
+        source_losses: [N] in [0, 1] of the round's classifier: 1 where it is wrong, or one minus
+            the probability of the label. Values beyond are cut.
+        target_losses: [M] likewise.
+        rounds: how many there will be; the more, the less a source example loses in each.
+        corrected: source weights are raised by `2 (1 - error)`. Without it they vanish beside the
+            target's even where the classifier is right about them.
+
+    Returns:
+        New weights [N] and [M], of mean 1 over both together.
+
+    Raises:
+        InputError: shapes that do not fit, no rounds.
+
+    Source: Dai et al. 2007, "Boosting for Transfer Learning", figure 1; the correction is that of
+    Al-Stouhi and Reddy 2011, "Adaptive Boosting for Transfer Learning using Dynamic Updates".
+    """
+    pairs = {'source': (source_weights, source_losses), 'target': (target_weights, target_losses)}
+    for name, (weights, losses) in pairs.items():
+        if weights.ndim != 1 or weights.shape != losses.shape:
+            raise InputError(
+                f'{name} has weights {list(weights.shape)} and losses {list(losses.shape)}, wanted '
+                'one of each an example'
+            )
+    if rounds < 1:
+        raise InputError(f'rounds is {rounds}, wanted 1 or more')
+    source_losses, target_losses = source_losses.clip(0, 1), target_losses.clip(0, 1)
+    error = (target_weights * target_losses).sum() / target_weights.sum()
+    error = error.clip(LEAST_ERROR, MOST_ERROR)
+    fading = 1 / (1 + math.sqrt(2 * math.log(len(source_weights)) / rounds))
+    source = source_weights * fading**source_losses
+    if corrected:
+        source = source * 2 * (1 - error)
+    target = target_weights * ((1 - error) / error) ** target_losses
+    mean = (source.sum() + target.sum()) / (len(source) + len(target))
+    return source / mean, target / mean
+
+
+def gradient_alignment(
+    *,
+    source_features: jax.Array,
+    source_errors: jax.Array,
+    target_features: jax.Array,
+    target_errors: jax.Array,
+) -> jax.Array:
+    """Weights by how far a step on a source example alone would lower the target's loss.
+
+    That is the product of the gradients of the two losses with respect to a linear head on
+    the features, 0 where it is negative. Both domains go through the same head.
+
+    Args:
+        source_features: [N, F], what the head reads.
+        source_errors: [N, K], the gradient of each example's loss with respect to its logits; for
+            the cross-entropy, probabilities minus targets.
+        target_features: [M, F].
+        target_errors: [M, K].
+
+    Returns:
+        [N] of mean 1; all 0 where no source example would help.
+
+    Raises:
+        InputError: shapes that do not fit.
+
+    Source: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning", equations 12
+    to 14, for the last layer.
+    """
+    shapes = [list(a.shape) for a in (source_features, source_errors)]
+    others = [list(a.shape) for a in (target_features, target_errors)]
+    fits = all(a[0] == b[0] and len(a) == len(b) == 2 for a, b in (shapes, others))
+    if not fits or any(a[1] != b[1] for a, b in zip(shapes, others, strict=True)):
+        raise InputError(
+            f'source has features and errors of {shapes}, target of {others}, wanted [N, F] and '
+            '[N, K], [M, F] and [M, K]'
+        )
+    gradient = target_features.T @ target_errors / len(target_features)  # [F, K], of the weights
+    offset = target_errors.mean(0)
+    aligned = ((source_features @ gradient + offset[None]) * source_errors).sum(1)
+    aligned = jnp.maximum(aligned, 0)
+    mean = aligned.mean()
+    return jnp.where(mean > 0, aligned / jnp.where(mean > 0, mean, 1), 0)

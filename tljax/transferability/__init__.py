@@ -1,0 +1,50 @@
+"""Scores of transferability: how good a pretrained network is for a target, without training it.
+
+Pure functions of what a frozen network says about labelled target images, in float64 on the host.
+Labels are integers 0 to K - 1, each of which has an example. A larger score is better, but for the
+two distances between source and target.
+"""
+
+from tljax.transferability.accuracy import (
+    knn_accuracy,
+    linear_probe_accuracy,
+)
+from tljax.transferability.domains import (
+    Moments,
+    frechet_distance,
+    moments,
+    proxy_a_distance,
+)
+from tljax.transferability.evidence import logme
+from tljax.transferability.fisher import (
+    h_score,
+    sfda,
+    shrunk_h_score,
+)
+from tljax.transferability.information import (
+    leep,
+    nce,
+    nleep,
+)
+from tljax.transferability.separation import (
+    gbc,
+    transrate,
+)
+
+__all__ = [
+    'Moments',
+    'frechet_distance',
+    'gbc',
+    'h_score',
+    'knn_accuracy',
+    'leep',
+    'linear_probe_accuracy',
+    'logme',
+    'moments',
+    'nce',
+    'nleep',
+    'proxy_a_distance',
+    'sfda',
+    'shrunk_h_score',
+    'transrate',
+]
