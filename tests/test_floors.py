@@ -30,6 +30,8 @@ FLOORS = (
         'views',
         'classes',
         'confusion',
+        'charts',
+        'merging',
     },
     # The files of a folder may import each other.
     {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm'},
@@ -38,12 +40,12 @@ FLOORS = (
     {'runs', 'report'},
     {'weights', 'state', 'sharding', 'fold'},
     {'penalised'},
-    {'step', 'anchor'},
+    {'step', 'anchor', 'reestimate'},
     {'evaluation'},
     {'job', 'network', 'model_card'},
-    {'train', 'export'},
+    {'train', 'export', 'trial'},
     {'compare'},
-    {'main', 'evaluate', 'predict'},
+    {'main', 'evaluate', 'predict', 'lr_find', 'merge'},
     {'__init__'},  # the front door
 )
 FILES = sorted(ROOT.rglob('*.py'))
