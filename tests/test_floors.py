@@ -43,9 +43,10 @@ FLOORS = (
     {'step', 'anchor', 'reestimate'},
     {'evaluation'},
     {'job', 'network', 'model_card'},
-    {'train', 'export', 'trial'},
+    {'train', 'export', 'trial', 'ingredients'},
+    {'costs'},
     {'compare'},
-    {'main', 'evaluate', 'predict', 'lr_find', 'merge'},
+    {'main', 'evaluate', 'predict', 'lr_find', 'merge', 'frontier'},
     {'__init__'},  # the front door
 )
 FILES = sorted(ROOT.rglob('*.py'))
