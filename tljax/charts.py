@@ -59,3 +59,43 @@ def learning_rates(
     axes.set(xscale='log', xlabel='learning rate', ylabel='loss')
     axes.legend(frameon=False)
     figure.savefig(path)
+
+
+def frontier(
+    path: pathlib.Path,
+    *,
+    names: Sequence[str],
+    panels: Mapping[str, Sequence[float]],
+    fronts: Sequence[Sequence[int]],
+    accuracies: Sequence[float],
+    intervals: Sequence[Sequence[float]],
+) -> None:
+    """Draws accuracy against cost, a panel for each kind of cost, with the Pareto fronts.
+
+    Args:
+        path: the picture.
+        names: [N] of the points.
+        panels: [N] costs by what they are.
+        fronts: for each panel, the indices of the front, by rising cost.
+        accuracies: [N] in [0, 1].
+        intervals: [N] lows and highs.
+
+    Raises:
+        NoPictureError: there is no matplotlib.
+    """
+    figure, every_axes = _figure(len(panels))
+    percent = [100 * accuracy for accuracy in accuracies]
+    below = [100 * (a - low) for a, (low, _) in zip(accuracies, intervals, strict=True)]
+    above = [100 * (high - a) for a, (_, high) in zip(accuracies, intervals, strict=True)]
+    pairs = zip(panels.items(), fronts, strict=True)
+    for axes, ((title, costs), front) in zip(every_axes, pairs, strict=True):
+        axes.errorbar(costs, percent, (below, above), fmt='o', color=POINTS, capsize=2, zorder=1)
+        on_front = [costs[i] for i in front], [percent[i] for i in front]
+        axes.plot(*on_front, 'o-', color=LINE, label='Pareto front', zorder=2)
+        for name, cost, height in zip(names, costs, percent, strict=True):
+            axes.annotate(name, (cost, height), (5, 5), textcoords='offset points', fontsize=8)
+        axes.set(xlabel=title)
+        axes.set_xlim(left=0)
+    every_axes[0].set_ylabel('test accuracy (%)')
+    every_axes[0].legend(frameon=False, loc='lower right')
+    figure.savefig(path)

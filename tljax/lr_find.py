@@ -37,17 +37,23 @@ SMOOTHING = 0.9
 DIVERGED = 4.0  # times the smallest smoothed loss, as in fastai's `LRFinder`
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
+def own_flags() -> flags.FlagValues:
+    """The command's flags, but for the config's."""
     values = cli.new_flags()
     flags.DEFINE_string('out', 'lr_find.png', 'The picture.', flag_values=values)
     flags.DEFINE_integer('steps', 100, 'Steps.', lower_bound=10, flag_values=values)
     flags.DEFINE_float('lowest', 1e-6, 'First learning rate.', flag_values=values)
     flags.DEFINE_float('highest', 10.0, 'Last learning rate.', flag_values=values)
     flags.DEFINE_enum('rule', 'steepest', list(RULES), 'Of the suggestion.', flag_values=values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
+        print(__doc__)
+        return 0
+    values = own_flags()
     try:
         experiment = cli.parse(values, argv)
     except cli.UsageError as error:

@@ -103,7 +103,8 @@ def batch_moments(
 
     def run(stage: str, following: str | None, x: jax.Array) -> jax.Array:
         def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-            if stage in stages and isinstance(context.module, layers.BatchNorm):
+            norm = isinstance(context.module, layers.BatchNorm) and stage in stages
+            if norm and context.method_name == '__call__':
                 found['/'.join((stage, *context.module.path))] = _moments(args[0], mask)
             return call(*args, **kwargs)
 
