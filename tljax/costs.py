@@ -71,13 +71,14 @@ def step_seconds(
     running: list[list[Any]] = []
     for job, phase, compiled in steps:
         state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
-        running.append([compiled, jobs.train_key(job), sharding.put_replicated(job.mesh, state)])
+        state = sharding.put_replicated(job.mesh, state)
+        running.append([compiled, jobs.train_key(job), state, job.given])
     taken = np.zeros((len(steps), repeats + 1))
     for turn, batch in enumerate(trial.batches(steps[0][0], repeats + 1)):
         jax.block_until_ready(batch)
         for index, held in enumerate(running):
-            compiled, key, state = held
+            compiled, key, state, given = held
             begun = time.perf_counter()
-            held[2], _ = jax.block_until_ready(compiled(key, state, batch))
+            held[2], _ = jax.block_until_ready(compiled(key, state, batch, *given))
             taken[index, turn] = time.perf_counter() - begun
     return taken[:, 1:]

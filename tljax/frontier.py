@@ -8,8 +8,8 @@ of a training step, its temporary memory, the optimizer's state, the time it tak
 steps in turns), and with --train the test accuracy. Prints a table; writes frontier.json,
 frontier.md and, of what was trained, frontier.png (with matplotlib: pip install 'tljax[plot]').
 
---config=FILE[:ARGUMENT]    as for tljax.main, with --config.FIELD=VALUE; its strategy and
-baselines are put aside
+--config=FILE[:ARGUMENT]    as for tljax.main, with --config.FIELD=VALUE; its strategy, penalties
+and baselines are put aside
 --train                     trains each cut; the runs are in DIR, and those that are finished there
 are not trained again
 --out=DIR                   default frontier/<config name>
@@ -98,6 +98,7 @@ def cuts(experiment: Experiment, stages: Sequence[str]) -> dict[str, Experiment]
             experiment,
             strategy=FreezeBelow(stage=stage, learning_rate_scale=scale),
             baselines=(),
+            penalties=(),  # those that hold frozen stages are refused
         )
         for stage in reversed(stages)
     }
@@ -107,7 +108,7 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     """What a step of every cut costs.
 
     Args:
-        experiment: its strategy is put aside.
+        experiment: its strategy and penalties are put aside.
         repeats: timed steps of each.
 
     Returns:

@@ -1,7 +1,6 @@
 """Runs whose networks are to be merged: what they have to share, and where one began."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -45,12 +44,9 @@ def read(folder: pathlib.Path) -> Ingredient:
     Raises:
         InputError: the folder holds no run.
     """
-    run = runs.read(folder)
+    experiment, splits = runs.records(folder)
     return Ingredient(
-        name=str(folder),
-        experiment=run.experiment,
-        pretrained=weights.load(folder),
-        splits=json.loads((folder / runs.SPLITS_FILE).read_text()),
+        name=str(folder), experiment=experiment, pretrained=weights.load(folder), splits=splits
     )
 
 
@@ -92,7 +88,10 @@ def _misfits(found: Ingredient, wanted: Ingredient) -> list[str]:
 def setup(ingredient: Ingredient, *, from_start: bool) -> Job:
     """The run's data and network; its pretrained weights too only where they are needed."""
     experiment = dataclasses.replace(
-        ingredient.experiment, baselines=(), preprocessing=ingredient.pretrained.preprocessing
+        ingredient.experiment,
+        baselines=(),
+        penalties=(),  # of training; some want the weights
+        preprocessing=ingredient.pretrained.preprocessing,
     )
     if not from_start:
         bare: Any = dataclasses.replace(experiment.backbone, weights=None)  # type: ignore[type-var]

@@ -151,8 +151,9 @@ def find(
     state, phase = trial.first_state(job)
     step, key = jobs.compile_train_step(job, phase), jobs.train_key(job)
     losses: list[float] = []
+    diverged = False
     for batch in trial.batches(job, steps):
-        state, sums = step(key, state, batch)
+        state, sums = step(key, state, batch, *job.given)
         losses.append(float(sums['loss']) / max(int(sums['count']), 1))
         if diverged := _diverges(losses):
             break

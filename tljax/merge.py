@@ -90,12 +90,13 @@ class Judge:
 
     def scores(self, values: Values) -> Scores:
         """What a network scores on the shared splits."""
-        placed = sharding.put_replicated(self.job.mesh, values)
-        return {s: report.with_interval(self.evaluate(*placed, s)) for s in self.shared}
+        params, stats = sharding.put_replicated(self.job.mesh, values)
+        return {s: report.with_interval(self.evaluate(params, stats, s)) for s in self.shared}
 
     def validated(self, values: Values) -> tuple[float, float]:
         """Accuracy, then minus the loss, on the validation images."""
-        found = self.evaluate(*sharding.put_replicated(self.job.mesh, values), 'val')
+        params, stats = sharding.put_replicated(self.job.mesh, values)
+        found = self.evaluate(params, stats, 'val')
         return found['accuracy'], -found['loss']
 
     def finished(self, values: Values) -> Values:
@@ -227,7 +228,7 @@ def curve(
 
     @functools.partial(jax.jit, in_shardings=(whole, whole, rows), out_shardings=whole)
     def along(start: Values, end: Values, batch: Any) -> metrics.Sums:
-        return merging.curve(lambda v: evaluate(v.params, v.stats, batch), start, end, alphas)
+        return merging.curve(lambda v: evaluate(v.params, v.stats, batch)[0], start, end, alphas)
 
     ends = sharding.put_replicated(job.mesh, (start, end))
     each_batch = [
