@@ -32,6 +32,8 @@ FLOORS = (
         'classes',
         'confusion',
         'transferability',
+        'charts',
+        'merging',
     },
     # The files of a folder may import each other.
     {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm', 'sample_transfer'},
@@ -40,12 +42,13 @@ FLOORS = (
     {'runs', 'report', 'agreement'},
     {'weights', 'state', 'sharding', 'fold', 'comparison'},
     {'penalised'},
-    {'step', 'anchor'},
+    {'step', 'anchor', 'reestimate'},
     {'evaluation'},
     {'job', 'network', 'model_card'},
-    {'train', 'export'},
+    {'train', 'export', 'trial', 'ingredients'},
+    {'costs'},
     {'compare'},
-    {'main', 'evaluate', 'predict'},
+    {'main', 'evaluate', 'predict', 'lr_find', 'merge', 'frontier'},
     {'__init__'},  # the front door
 )
 FILES = sorted(ROOT.rglob('*.py'))

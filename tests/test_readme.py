@@ -11,13 +11,17 @@ import pytest
 from absl import flags
 
 import tljax
-from tljax import cli, config, evaluate, optim, predict, tree, weights
+from tljax import cli, config, evaluate, merge, optim, predict, tree, weights
 from tljax import model as models
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.backbones.vit import ViT
 
 ROOT = pathlib.Path(__file__).parents[1]
-PARSERS = {'tljax.evaluate': evaluate.parser, 'tljax.predict': predict.parser}
+PARSERS = {
+    'tljax.evaluate': evaluate.parser,
+    'tljax.merge': merge.parser,
+    'tljax.predict': predict.parser,
+}
 TEXTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
@@ -48,6 +52,9 @@ def test_every_command_names_a_module_and_flags_that_exist(command, monkeypatch)
         config.validate(cli.parse(values, words[2:]))
     if module in PARSERS:
         PARSERS[module]().parse_args(words[words.index('-m') + 2 :])
+    if module in ('tljax.lr_find', 'tljax.frontier'):
+        values = importlib.import_module(module).own_flags()
+        config.validate(cli.parse(values, words[2:]))
 
 
 @pytest.mark.parametrize('path', TEXTS, ids=lambda path: path.name)

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tljax import comparison, config, report, strategies, train, tree
+from tljax import comparison, config, costs, report, strategies, train
 from tljax import job as jobs
 from tljax.config import Experiment
 
@@ -40,18 +40,6 @@ def dry_run(experiment: Experiment) -> None:
     train.announce(job)
     for phase in job.phases:
         compiled = jobs.compile_train_step(job, phase)
-        cost = compiled.cost_analysis() or {}
-        memory = compiled.memory_analysis()
-        temporary = memory.temp_size_in_bytes if memory else float('nan')
-        shapes = jobs.checkpoint_shapes(job, phase)['state']
-        lines = {
-            'floating-point operations a step': f'{cost.get("flops", float("nan")):,.0f}',
-            'a step’s temporary memory': report.bytes_text(temporary),
-            'parameters and statistics': report.bytes_text(
-                tree.size_bytes((shapes.params, shapes.stats))
-            ),
-            'optimizer state': report.bytes_text(tree.size_bytes(shapes.opt)),
-        }
-        for name, value in lines.items():
+        for name, value in costs.of(job, phase, compiled).lines().items():
             report.console.print(f'  {name:<34}{value:>20}')
     report.console.print('Nothing was trained.')

@@ -428,7 +428,7 @@ def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax
         return x if pooling is None else layers.pool(x, pooling)
 
     found, labels, masks = [], [], []
-    for batch in _eval_batches(job, 'train'):
+    for batch in eval_batches(job, 'train'):
         placed = sharding.put_batch(job.mesh, batch)
         found.append(np.asarray(features(state.params, state.stats, placed['image'])))
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=whole)(placed)
@@ -466,7 +466,8 @@ def make_evaluate(job: Job) -> Evaluate:
     return evaluate
 
 
-def _eval_batches(job: Job, split: str) -> Iterator[Batch]:
+def eval_batches(job: Job, split: str) -> Iterator[Batch]:
+    """Every example of a split once, in order, as host arrays."""
     return pipeline.eval_batches(
         job.splits[split],
         job.model.preprocessing,

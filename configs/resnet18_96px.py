@@ -1,0 +1,35 @@
+"""ResNet-18 on a folder of images at 96 px: the small experiment, to compare strategies with.
+
+python -m tljax.frontier --config=configs/resnet18_96px.py --config.data.path=DIR --train
+
+DIR holds {train,test}/<class>/*.jpg. Delta to configs/resnet50_finetune.py: 18 layers, images of
+96 px (a fifth of the cost), a cosine over 2 epochs in smaller batches, one evaluation at the end.
+
+    --config.backbone.weights=FILE               a file of your own instead of torchvision's
+
+Measured on real photographs: docs/results.md.
+"""
+
+import dataclasses
+
+from configs import resnet50_finetune
+from tljax.augment import HorizontalFlip, RandomCrop
+from tljax.backbones.resnet import ResNet
+from tljax.config import Experiment
+from tljax.schedule import Cosine
+from tljax.types import Preprocessing
+
+
+def get_config() -> Experiment:
+    """The experiment."""
+    return dataclasses.replace(
+        resnet50_finetune.get_config(),
+        backbone=ResNet(depth=18, weights='torchvision:resnet18-f37072fd'),
+        preprocessing=Preprocessing(size_px=96, resize_px=110),
+        augmentations=(RandomCrop(size_px=96), HorizontalFlip()),
+        schedule=Cosine(warmup_epochs=0.25),
+        epochs=2,
+        batch_size=20,
+        evaluate=('val',),
+        evaluate_every_epochs=2,
+    )

@@ -1,0 +1,84 @@
+"""What a training step costs: by the compiler's account, and by the clock."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tljax import job as jobs
+from tljax import report, sharding, tree, trial
+from tljax import state as states
+from tljax.job import Job, PhasePlan
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """A step's, on one device; NaN where the compiler does not say.
+
+    Attributes:
+        flops: floating-point operations.
+        temporary_bytes: what it holds besides its arguments and results: activations, mostly.
+        variable_bytes: parameters and statistics.
+        optimizer_bytes: the optimizer's state.
+        trained_parameters: how many.
+    """
+
+    flops: float
+    temporary_bytes: float
+    variable_bytes: int
+    optimizer_bytes: int
+    trained_parameters: int
+
+    def lines(self) -> dict[str, str]:
+        """What a dry run prints."""
+        return {
+            'floating-point operations a step': f'{self.flops:,.0f}',
+            'a step’s temporary memory': report.bytes_text(self.temporary_bytes),
+            'parameters and statistics': report.bytes_text(self.variable_bytes),
+            'optimizer state': report.bytes_text(self.optimizer_bytes),
+        }
+
+
+def of(job: Job, phase: PhasePlan, compiled: jax.stages.Compiled) -> Cost:
+    """The cost of a phase's compiled step."""
+    cost = compiled.cost_analysis() or {}
+    memory = compiled.memory_analysis()
+    shapes = jobs.checkpoint_shapes(job, phase)['state']
+    return Cost(
+        flops=cost.get('flops', float('nan')),
+        temporary_bytes=memory.temp_size_in_bytes if memory else float('nan'),
+        variable_bytes=tree.size_bytes((shapes.params, shapes.stats)),
+        optimizer_bytes=tree.size_bytes(shapes.opt),
+        trained_parameters=report.counts(job.params, phase.labels)[0],
+    )
+
+
+def step_seconds(
+    steps: Sequence[tuple[Job, PhasePlan, jax.stages.Compiled]], repeats: int
+) -> np.ndarray:
+    """How long steps take, in turns, so that what else the machine does hits all alike.
+
+    Args:
+        steps: jobs with the same batches, a phase and its compiled step each.
+        repeats: rounds after the first, which warms up and is not counted.
+
+    Returns:
+        [len(steps), repeats] seconds; a batch is on the device before its step begins.
+    """
+    running: list[list[Any]] = []
+    for job, phase, compiled in steps:
+        state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
+        state = sharding.put_replicated(job.mesh, state)
+        running.append([compiled, jobs.train_key(job), state, job.given])
+    taken = np.zeros((len(steps), repeats + 1))
+    for turn, batch in enumerate(trial.batches(steps[0][0], repeats + 1)):
+        jax.block_until_ready(batch)
+        for index, held in enumerate(running):
+            compiled, key, state, given = held
+            begun = time.perf_counter()
+            held[2], _ = jax.block_until_ready(compiled(key, state, batch, *given))
+            taken[index, turn] = time.perf_counter() - begun
+    return taken[:, 1:]

@@ -1,0 +1,249 @@
+"""What freezing saves and costs: every cut through the network, measured.
+
+python -m tljax.frontier --config=configs/quickstart.py
+python -m tljax.frontier --config=configs/quickstart.py --train
+
+For the head alone, then each stage more, down to full fine-tuning: the floating-point operations
+of a training step, its temporary memory, the optimizer's state, the time it takes (the median of
+steps in turns), and with --train the test accuracy. Prints a table; writes frontier.json,
+frontier.md and, of what was trained, frontier.png (with matplotlib: pip install 'tljax[plot]').
+
+--config=FILE[:ARGUMENT]    as for tljax.main, with --config.FIELD=VALUE; its strategy, penalties
+and baselines are put aside
+--train                     trains each cut; the runs are in DIR, and those that are finished there
+are not trained again
+--out=DIR                   default frontier/<config name>
+--repeats=N                 timed steps of each cut; default 10
+--help                      this text
+"""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rich.box
+import rich.table
+from absl import flags
+
+from tljax import charts, cli, config, costs, report, train
+from tljax import job as jobs
+from tljax.config import Experiment
+from tljax.strategies import FreezeBelow
+from tljax.types import InputError
+
+
+def own_flags() -> flags.FlagValues:
+    """The command's flags, but for the config's."""
+    values = cli.new_flags()
+    flags.DEFINE_string('out', None, 'Folder.', flag_values=values)
+    flags.DEFINE_bool('train', False, 'Trains each cut.', flag_values=values)
+    flags.DEFINE_integer('repeats', 10, 'Timed steps.', lower_bound=1, flag_values=values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
+        print(__doc__)
+        return 0
+    values = own_flags()
+    try:
+        experiment = cli.parse(values, argv)
+        out = pathlib.Path(values['out'].value or f'frontier/{cli.config_name(argv)}')
+    except cli.UsageError as error:
+        cli.fail(str(error))
+    repeats = int(values['repeats'].value or 1)
+    try:
+        found = measure(experiment, repeats=repeats)
+        if values['train'].value:
+            found = trained(experiment, found, out)
+        _tell(found, out)
+    except (InputError, OSError) as error:
+        cli.fail(str(error))
+    except train.Interrupted as stop:
+        print(f'{stop}; the same command resumes there.', file=sys.stderr)
+        return 128 + stop.signal_number
+    except (train.NotFiniteError, train.OutOfMemoryError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """A cut: what a step costs when a stage and all above it train, and what that gives."""
+
+    lowest: str  # the first stage that trains
+    cost: costs.Cost
+    seconds: tuple[float, ...]  # of each timed step
+    test: dict[str, Any] | None = None  # metrics with interval
+
+    @property
+    def median_seconds(self) -> float:
+        """Of a step."""
+        return float(np.median(self.seconds))
+
+
+def cuts(experiment: Experiment, stages: Sequence[str]) -> dict[str, Experiment]:
+    """The experiment that trains a stage and all above it, by that stage, from the head down.
+
+    The learning rates keep the multiple that the experiment's strategy gives them, if it has one.
+    """
+    scale = getattr(experiment.strategy, 'learning_rate_scale', 1.0)
+    return {
+        stage: dataclasses.replace(
+            experiment,
+            strategy=FreezeBelow(stage=stage, learning_rate_scale=scale),
+            baselines=(),
+            penalties=(),  # those that hold frozen stages are refused
+        )
+        for stage in reversed(stages)
+    }
+
+
+def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
+    """What a step of every cut costs.
+
+    Args:
+        experiment: its strategy and penalties are put aside.
+        repeats: timed steps of each.
+
+    Returns:
+        The cuts, from the head alone to all stages.
+
+    Raises:
+        InputError: the experiment cannot run.
+    """
+    config.validate(experiment)
+    stages = [*experiment.backbone.stages(), 'head']
+    if experiment.cut_after in stages:
+        stages = [*stages[: stages.index(experiment.cut_after) + 1], 'head']
+    steps, found = [], []
+    for stage, one in cuts(experiment, stages).items():
+        job = jobs.setup(one)
+        (phase,) = job.phases
+        compiled = jobs.compile_train_step(job, phase)
+        steps.append((job, phase, compiled))
+        found.append((stage, costs.of(job, phase, compiled)))
+    seconds = costs.step_seconds(steps, repeats)
+    return [
+        Point(lowest=stage, cost=cost, seconds=tuple(taken.tolist()))
+        for (stage, cost), taken in zip(found, seconds, strict=True)
+    ]
+
+
+def trained(experiment: Experiment, found: Sequence[Point], out: pathlib.Path) -> list[Point]:
+    """The cuts with their test metrics; each is trained in a folder of `out`."""
+    experiments = cuts(experiment, [point.lowest for point in reversed(found)])
+    return [
+        dataclasses.replace(
+            point,
+            test=train.run(experiments[point.lowest], out / point.lowest, show_model=False)['test'],
+        )
+        for point in found
+    ]
+
+
+def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
+    """The indices of what nothing is both cheaper and better than, by rising cost.
+
+    Of equals the first is taken.
+    """
+    front: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda i: (costs[i], -gains[i])):
+        if not front or gains[index] > gains[front[-1]]:
+            front.append(index)
+    return front
+
+
+COLUMNS = (
+    'trains',
+    'trained parameters',
+    'GFLOP a step',
+    'ms a step',
+    'temporary memory',
+    'optimizer state',
+    'test accuracy (95 % interval)',
+)
+
+
+def rows(found: Sequence[Point]) -> list[list[str]]:
+    """The cells of a table: what is only cheaper or better in brackets beside full fine-tuning."""
+    full = found[-1]
+    front = set()
+    if all(point.test for point in found):
+        front = set(pareto(*_costs_and_gains(found)))
+
+    def beside(value: float, whole: float, text: str) -> str:
+        return f'{text} ({value / whole:.2f})'
+
+    return [
+        [
+            'head' if point.lowest == 'head' else f'{point.lowest} and above',
+            f'{point.cost.trained_parameters:,}',
+            beside(point.cost.flops, full.cost.flops, f'{point.cost.flops / 1e9:.3g}'),
+            beside(point.median_seconds, full.median_seconds, f'{1e3 * point.median_seconds:.3g}'),
+            report.bytes_text(point.cost.temporary_bytes),
+            report.bytes_text(point.cost.optimizer_bytes),
+            (report.accuracy_text(point.test) + ' *' * (index in front)) if point.test else '–',
+        ]
+        for index, point in enumerate(found)
+    ]
+
+
+def _costs_and_gains(found: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """The time of a step, and the test accuracy."""
+    return [p.median_seconds for p in found], [p.test['accuracy'] for p in found if p.test]
+
+
+def _tell(found: Sequence[Point], out: pathlib.Path) -> None:
+    """Prints and writes the table; draws what was trained."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for name in COLUMNS:
+        table.add_column(name, justify='left' if name == 'trains' else 'right')
+    cells = rows(found)
+    for row in cells:
+        table.add_row(*row)
+    report.console.print(table)
+    report.console.print(
+        'In brackets: beside training everything. *: nothing is faster and better.'
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    report.write_json(out / 'frontier.json', [dataclasses.asdict(point) for point in found])
+    lines = [COLUMNS, ('---',) * len(COLUMNS), *cells]
+    text = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    (out / 'frontier.md').write_text(text)
+    if all(point.test for point in found):
+        try:
+            draw(found, out / 'frontier.png')
+        except charts.NoPictureError as error:
+            report.console.print(str(error))
+    report.console.print(f'Records are in {out}.')
+
+
+def draw(found: Sequence[Point], path: pathlib.Path) -> None:
+    """Test accuracy against a step's cost: its operations, and its time.
+
+    Raises:
+        NoPictureError: there is no matplotlib.
+    """
+    seconds, accuracies = _costs_and_gains(found)
+    panels = {
+        'GFLOP a step': [point.cost.flops / 1e9 for point in found],
+        'seconds a step (median)': seconds,
+    }
+    charts.frontier(
+        path,
+        names=[point.lowest for point in found],
+        panels=panels,
+        fronts=[pareto(values, accuracies) for values in panels.values()],
+        accuracies=accuracies,
+        intervals=[point.test['accuracy_interval'] for point in found if point.test],
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

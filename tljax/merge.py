@@ -1,0 +1,279 @@
+"""Merges the networks of runs into one file of weights.
+
+python -m tljax.merge runs/tuned --out=merged.safetensors --method=wise_ft
+python -m tljax.merge runs/a runs/b runs/c --out=soup.safetensors --method=greedy
+
+RUN ...                     folders of runs on the same data, with the same network
+--out=FILE                  a file that `tljax.load` and a backbone's `weights` read
+--method=wise_ft            between a start and an end (the default): of two runs, or of one and the
+pretrained weights it began with, under the run's own head where that was new
+--method=uniform            the mean of all runs
+--method=greedy             the mean of those that make it no worse on the validation images
+--alpha=A[,A...]            of wise_ft: 0 is the start, 1 the end; of several the best on the
+validation images is taken; default 0, 0.1, ..., 1
+--statistics=averaged       leaves BatchNorm's statistics at the mean; by default they are taken
+anew from the training images, in the stages where the runs differ in them
+--overwrite                 replaces a file that is there
+
+What each network and the merge score on validation and test images is printed; the merge's is
+kept in the file.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import rich.box
+import rich.table
+
+from tljax import ingredients as parts
+from tljax import job as jobs
+from tljax import merging, metrics, reestimate, report, sharding, step, weights
+from tljax.ingredients import Ingredient, MergeError
+from tljax.job import Job
+from tljax.merging import Values
+from tljax.types import InputError
+from tljax.weights import Pretrained
+
+METHODS = ('wise_ft', 'uniform', 'greedy')
+ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
+Scores = dict[str, dict[str, Any]]  # {split: metrics with interval}, of the splits that are shared
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='python -m tljax.merge',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('runs', nargs='+', metavar='RUN', type=pathlib.Path)
+    parser.add_argument('--out', required=True, type=pathlib.Path)
+    parser.add_argument('--method', choices=METHODS, default='wise_ft')
+    parser.add_argument('--alpha', type=_numbers, dest='alphas')
+    parser.add_argument('--statistics', choices=('anew', 'averaged'), default='anew')
+    parser.add_argument('--overwrite', action='store_true')
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    arguments = vars(parser().parse_args(argv))
+    try:
+        merge(arguments.pop('runs'), **arguments)
+    except (InputError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(',')))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What merges are made and judged with."""
+
+    job: Job  # of the last run: its data and its network
+    evaluate: jobs.Evaluate
+    shared: tuple[str, ...]  # splits that are the same images in all runs
+    networks: tuple[Values, ...]
+    anew: bool  # whether BatchNorm statistics are taken anew
+
+    def scores(self, values: Values) -> Scores:
+        """What a network scores on the shared splits."""
+        params, stats = sharding.put_replicated(self.job.mesh, values)
+        return {s: report.with_interval(self.evaluate(params, stats, s)) for s in self.shared}
+
+    def validated(self, values: Values) -> tuple[float, float]:
+        """Accuracy, then minus the loss, on the validation images."""
+        params, stats = sharding.put_replicated(self.job.mesh, values)
+        found = self.evaluate(params, stats, 'val')
+        return found['accuracy'], -found['loss']
+
+    def finished(self, values: Values) -> Values:
+        """A merge, with its statistics taken anew in the stages where the networks differ."""
+        stages = parts.differing(self.networks)
+        if not (self.anew and stages):
+            return values
+        return reestimate.reestimated(
+            self.job.model, values, lambda: jobs.eval_batches(self.job, 'train'), stages=stages
+        )
+
+
+def merge(
+    folders: Sequence[pathlib.Path],
+    out: pathlib.Path,
+    *,
+    method: str = 'wise_ft',
+    alphas: Sequence[float] | None = None,
+    statistics: str = 'anew',
+    overwrite: bool = False,
+) -> dict[str, Scores]:
+    """Merges the networks of runs, says what they score, and writes the merge.
+
+    Args:
+        folders: of the runs.
+        out: the file to write.
+        method: `wise_ft`, `uniform` or `greedy`.
+        alphas: of `wise_ft`; None for 0, 0.1, ..., 1.
+        statistics: `anew` or `averaged`.
+        overwrite: whether a file that is there is replaced.
+
+    Returns:
+        The scores of every network and of the merge, the last, by name.
+
+    Raises:
+        InputError: the runs do not fit each other or the method, or the file is there.
+    """
+    if out.exists() and not overwrite:
+        raise MergeError(f'{out} is there already; --overwrite replaces it')
+    _check_method(len(folders), method, alphas)
+    found = [parts.read(folder) for folder in folders]
+    parts.check(found)
+    judge, named = _judge(found, anew=statistics == 'anew')
+    table = {name: judge.scores(values) for name, values in named.items()}
+    if method == 'wise_ft':
+        values, title = _wise_ft(judge, table, tuple(alphas or ALPHAS))
+    elif method == 'greedy':
+        values, title = _greedy(judge, list(named))
+    else:
+        values = judge.finished(merging.average(judge.networks))
+        title = f'uniform soup of {", ".join(named)}'
+    table[title] = judge.scores(values)
+    report.console.print(_table(table))
+    for split in set(parts.SPLITS) - set(judge.shared):
+        report.console.print(f'The runs have no {split} images in common, or none at all.')
+    _write(out, found[-1].pretrained, values, title, table[title])
+    report.console.print(f'Wrote {out}: {title}', soft_wrap=True, markup=False)
+    return table
+
+
+def _check_method(count: int, method: str, alphas: Sequence[float] | None) -> None:
+    if alphas is not None and method != 'wise_ft':
+        raise MergeError(f'--alpha is of wise_ft, and the method is {method}')
+    if method == 'wise_ft' and count > 2:
+        raise MergeError(f'wise_ft lies between two networks; there are {count} runs')
+    if method != 'wise_ft' and count < 2:
+        raise MergeError(f'a {method} soup wants two runs or more')
+
+
+def _judge(found: Sequence[Ingredient], *, anew: bool) -> tuple[Judge, dict[str, Values]]:
+    """What merges of these runs are judged with, and their networks by name."""
+    job = parts.setup(found[-1], from_start=len(found) == 1)
+    named = {one.name: one.values for one in found}
+    if len(named) < len(found):
+        raise MergeError('a run is named twice')
+    if len(found) == 1:
+        named = {'the start': parts.start(job, found[0]), **named}
+    judge = Judge(
+        job=job,
+        evaluate=jobs.make_evaluate(job),
+        shared=parts.shared(job, found),
+        networks=tuple(named.values()),
+        anew=anew,
+    )
+    return judge, named
+
+
+def _wise_ft(
+    judge: Judge, table: dict[str, Scores], alphas: tuple[float, ...]
+) -> tuple[Values, str]:
+    """The curve into the table; the interpolation that validation picks of it."""
+    start, end = judge.networks
+    if len(alphas) > 1 and 'val' not in judge.shared:
+        raise MergeError('the runs have no validation images in common: give one --alpha')
+    found = {split: curve(judge.job, start, end, alphas, split) for split in judge.shared}
+    for index, alpha in enumerate(alphas):
+        table[f'alpha {alpha:g}'] = {split: found[split][index] for split in found}
+    chosen = 0
+    if len(alphas) > 1:
+        ranks = [(metrics['accuracy'], -metrics['loss']) for metrics in found['val']]
+        chosen = ranks.index(max(ranks))
+    alpha = alphas[chosen]
+    mixed = jax.jit(merging.interpolate)(start, end, alpha)
+    values = Values(*(jax.tree.map(np.asarray, part) for part in mixed))
+    values = values if alpha in (0, 1) else judge.finished(values)
+    names = list(table)[:2]
+    return values, f'wise_ft from {names[0]} to {names[1]}, alpha {alpha:g}'
+
+
+def curve(
+    job: Job, start: Values, end: Values, alphas: Sequence[float], split: str
+) -> list[dict[str, Any]]:
+    """What the interpolations score on a split, all in one pass over its images.
+
+    Their BatchNorm statistics are interpolated too.
+
+    Args:
+        job: the data, the network and the loss.
+        start: where alpha is 0.
+        end: where it is 1.
+        alphas: [A].
+        split: of the data.
+
+    Returns:
+        Metrics with interval for each alpha.
+    """
+    evaluate = step.make_eval_step(job.model, job.experiment.loss)
+    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
+
+    @functools.partial(jax.jit, in_shardings=(whole, whole, rows), out_shardings=whole)
+    def along(start: Values, end: Values, batch: Any) -> metrics.Sums:
+        return merging.curve(lambda v: evaluate(v.params, v.stats, batch)[0], start, end, alphas)
+
+    ends = sharding.put_replicated(job.mesh, (start, end))
+    each_batch = [
+        jax.device_get(along(*ends, sharding.put_batch(job.mesh, batch)))
+        for batch in jobs.eval_batches(job, split)
+    ]
+    total = functools.reduce(metrics.add, each_batch)
+    each = [{name: sums[i] for name, sums in total.items()} for i in range(len(alphas))]
+    return [report.with_interval(metrics.summary(sums)) for sums in each]
+
+
+def _greedy(judge: Judge, names: Sequence[str]) -> tuple[Values, str]:
+    if 'val' not in judge.shared:
+        raise MergeError(
+            'greedy picks by validation images, and the runs have none in common: another seed '
+            'takes other ones out of the training images; give the data a split of its own'
+        )
+    soup = merging.greedy(judge.networks, judge.validated, lambda values, _: judge.finished(values))
+    return soup.values, f'greedy soup of {", ".join(names[i] for i in soup.members)}'
+
+
+def _write(
+    out: pathlib.Path, pretrained: Pretrained, values: Values, title: str, scores: Scores
+) -> None:
+    """The merge under our own paths, with all that travels with a run's network."""
+    origin = dataclasses.replace(pretrained.origin, source=title)
+    texts = weights.metadata(dataclasses.replace(pretrained, origin=origin))
+    texts['architecture'] = weights.architecture_text(pretrained.architecture)
+    texts['scores'] = json.dumps(scores)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + '.part')
+    weights.save(part, *values, texts)
+    part.replace(out)
+
+
+def _table(found: dict[str, Scores]) -> rich.table.Table:
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column('network')
+    for split in parts.SPLITS:
+        table.add_column(f'{split} accuracy (95 % interval)', justify='right')
+    for name, scores in found.items():
+        cells = [report.accuracy_text(scores[s]) if s in scores else '–' for s in parts.SPLITS]
+        table.add_row(name, *cells)
+    return table
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
