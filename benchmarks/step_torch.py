@@ -7,6 +7,8 @@ that are `frozen`, and `form` (eager or channels_last). Answers each with the se
 pass or of a training step, and at a case's first time with the norm of its gradient.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import pathlib
 import sys
