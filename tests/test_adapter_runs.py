@@ -19,7 +19,7 @@ from tests.small_runs import (
     experiment,
     last_checkpoint,
 )
-from tljax import compare, config, export, runs, train, tree, weights
+from tljax import compare, config, export, frontier, ingredients, runs, train, tree, weights
 from tljax import job as jobs
 from tljax import model as models
 from tljax.adapters import LoRA, ResidualAdapter, ScaleShift, split
@@ -124,6 +124,11 @@ def test_the_table_of_stages_counts_what_was_added():
     assert totals['low'] > models.describe(job.model)[0][2]
 
 
+def test_a_frontier_has_no_adapters():
+    found = frontier.cuts(with_adapters(), ('low', 'high', 'head'))
+    assert [one.adapters for one in found.values()] == [(), (), ()]
+
+
 # --- deltas ---
 
 
@@ -186,6 +191,12 @@ def assert_same_network(one, other):
 
 def test_a_delta_is_loaded_as_the_network_it_was_taken_from(adapted_run, delta):
     assert_same_network(delta, adapted_run)
+
+
+def test_what_an_adapted_run_began_with_can_be_merged_with_where_it_ended(adapted_run):
+    one = ingredients.read(adapted_run)
+    begun = ingredients.start(ingredients.setup(one, from_start=True), one)
+    assert tree.flatten(begun.params).keys() == tree.flatten(one.values.params).keys()
 
 
 def test_a_delta_names_its_base_by_its_sha256(adapted_run, delta):
