@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests import prepared
 from tljax import (
+    adapters,
     augment,
     backbones,
     config,
@@ -72,6 +73,7 @@ MODULES = {
     'optimizer': optim,
     'loss': losses,
     'penalty': penalties,
+    'adapter': adapters,
 }
 CLASSES = 3
 
@@ -257,11 +259,16 @@ def test_a_head_turns_maps_tokens_and_vectors_into_logits(one, shape):
     assert variables['params']['linear']['bias'].shape == (CLASSES,)
 
 
-@pytest.fixture(scope='module')
-def small():
-    """The shapes of a small network's parameters, the stages in forward order."""
+@pytest.fixture
+def small(one):
+    """The shapes of a small network's parameters, the stages in forward order.
+
+    With adapters for the strategy that trains nothing else.
+    """
     model = models.build(ResNetSmall(), CLASSES)
-    return models.ordered(model, models.shapes(model)[0])
+    params = models.ordered(model, models.shapes(model)[0])
+    added = tuple(map(made, found('adapter'))) if type(one) is strategies.AdaptersOnly else ()
+    return adapters.extended(added, params, jax.random.key(0))
 
 
 @every('strategy')
@@ -284,6 +291,40 @@ def test_the_head_trains_in_some_phase_of_a_strategy(one, small):
 @every('strategy')
 def test_a_strategy_says_whether_it_starts_from_pretrained_weights(one):
     assert isinstance(one.pretrained, bool)
+
+
+@every('adapter')
+def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
+    params, _ = models.shapes(models.build(ResNetSmall(), CLASSES))
+    added, own = one.add(params, jax.random.key(0)), tree.flatten(params)
+    assert added
+    for path, leaf in added.items():
+        layer, marked, _ = path.partition(f'/{types.ADAPTER}/')
+        assert marked
+        assert any(tree.matches(layer, other) for other in own)
+        assert leaf.dtype == np.float32
+
+
+@pytest.mark.parametrize('backbone', [made(b) for b in found('backbone')], ids=lambda b: str(b)[:7])
+@every('adapter')
+def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one, backbone):
+    params, _ = models.shapes(models.build(backbone, CLASSES))
+    try:
+        whole = adapters.extended((one,), params, jax.random.key(0))
+    except types.InputError as error:
+        pytest.skip(str(error))
+    merged = jax.eval_shape(one.merged, whole)
+    shapes = [{p: x.shape for p, x in tree.flatten(found).items()} for found in (merged, params)]
+    assert shapes[0] == shapes[1]
+
+
+@every('adapter')
+def test_an_adapter_starts_so_that_the_layers_are_as_they_were_and_leaves_others_alone(one):
+    model = models.build(ResNetSmall(), CLASSES, cut_after='stage1')
+    params, _ = models.init(model, jax.random.key(0))
+    merged = one.merged(adapters.extended((one,), params, jax.random.key(1)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), merged, params)
+    assert one.merged(params) is params
 
 
 def augmentation_input():

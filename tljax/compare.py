@@ -13,7 +13,7 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, An
     """Runs an experiment, then its baselines, and prints their results side by side.
 
     Args:
-        experiment: with `baselines`, which differ from it in their strategy only.
+        experiment: with `baselines`, which differ from it in their strategy, and have no adapters.
         workdir: of the experiment; the baselines get folders under `baselines/` in it.
 
     Returns:
@@ -25,7 +25,7 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, An
         name = strategies.name_of(strategy)
         while name in results:
             name += "'"
-        other = dataclasses.replace(experiment, strategy=strategy, baselines=())
+        other = dataclasses.replace(experiment, strategy=strategy, adapters=(), baselines=())
         folder = workdir / 'baselines' / name.replace(' ', '_').replace("'", '_again')
         results[name] = train.run(other, folder, show_model=False)
     report.console.print(f'\n{comparison.headline(results)}')

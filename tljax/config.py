@@ -14,6 +14,7 @@ from tljax.losses import CrossEntropy
 from tljax.schedule import Constant
 from tljax.stochastic_norm import StochNorm
 from tljax.types import (
+    Adapter,
     Augmentation,
     Backbone,
     Balance,
@@ -58,6 +59,7 @@ class Experiment:
     clip_norm: float | None = None  # of the trained leaves' gradient; None for no clipping
     norm: Norm = Norm.AUTO  # what becomes of normalisation layers
     stochastic_norm: StochNorm | None = None  # where BatchNorm's statistics follow the batch
+    adapters: tuple[Adapter, ...] = ()  # leaves beside the weights'; merged in this order
     ema_decay: float | None = None  # running means of the parameters are evaluated and kept
     compute_dtype: Dtype = Dtype.FLOAT32  # of training; parameters and statistics stay float32
     prefix_dtype: Dtype | None = None  # of the frozen stages below the trained; None: the same
@@ -79,7 +81,7 @@ class Experiment:
     data_threads: int = 4
     cache_gigabytes: float = 20.0  # of disk for decoded images, of all runs; 0 decodes each time
     seed: int = 0
-    baselines: tuple[Strategy, ...] = ()  # run after it, alike in all else, and shown beside it
+    baselines: tuple[Strategy, ...] = ()  # run after it, alike in all but adapters (they have none)
 
 
 # A run may be resumed with other values of these: they change no result.

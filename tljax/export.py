@@ -2,12 +2,15 @@
 
 python -m tljax.export WORKDIR OUT.safetensors --names=torchvision
 python -m tljax.export WORKDIR OUT.stablehlo --format=stablehlo
+python -m tljax.export WORKDIR OUT.safetensors --delta
 
 WORKDIR                     a run's folder, or anything a backbone's `weights` takes
 --names=LIBRARY             whose names: torchvision, timm, transformers, ... as the family has
 them, or tljax for our own paths; default the family's first
 --format=stablehlo          a program (jax.export) with the preprocessing inside: uint8 images
 [b, h, w, C] to probabilities [b, K], on CPU, CUDA and TPU
+--delta                     what the run changed of the weights it began with, and their SHA-256,
+alone: adapters, head, statistics; tljax.load puts it on them
 --image_size=HxW            of that program's images; default the canvas that the network was
 trained on, whose centre it reads; others are resized in the program
 --overwrite                 replaces files that are there
@@ -28,9 +31,10 @@ import numpy as np
 import safetensors.numpy
 
 from tljax import model as models
-from tljax import model_card, port, tree, weights
+from tljax import model_card, port, runs, tree, weights
 from tljax.types import InputError, Params, Preprocessing, Stats
 from tljax.weights import Pretrained
+from tljax.weights import delta as deltas
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -51,6 +55,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument('--names')
     parser.add_argument('--format', choices=('safetensors', 'stablehlo'), default='safetensors')
     parser.add_argument('--image_size', type=_size, metavar='HxW')
+    parser.add_argument('--delta', action='store_true')
     parser.add_argument('--overwrite', action='store_true')
     arguments = parser.parse_args(argv)
     try:
@@ -75,6 +80,7 @@ def export(
     names: str | None = None,
     format: str = 'safetensors',
     image_size: tuple[int, int] | None = None,
+    delta: bool = False,
     overwrite: bool = False,
 ) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes a network and its model card.
@@ -85,6 +91,7 @@ def export(
         names: a key of the backbone's `port_tables()`, `port.OWN`, or None for the first.
         format: `safetensors` or `stablehlo`.
         image_size: height and width of the program's images; None for the canvas.
+        delta: writes what a run changed of the weights it began with, and nothing else.
         overwrite: whether files that are there are replaced.
 
     Returns:
@@ -98,7 +105,11 @@ def export(
     opened = weights.open_(workdir)
     pretrained = weights.translate(opened, weights.recognised(opened))
     card = model_card.place_for(out)
-    if format == 'stablehlo':
+    if delta:
+        if names or format != 'safetensors':
+            raise ExportError('--delta writes safetensors under our own paths, wanted no other')
+        naming, content = port.OWN, _delta(workdir, pretrained)
+    elif format == 'stablehlo':
         naming, content = '', program(pretrained, image_size)
     else:
         tables = pretrained.architecture.backbone.port_tables()
@@ -113,6 +124,18 @@ def export(
     part.replace(out)
     card.write_text(model_card.text(pretrained, workdir, out.name, naming))
     return out, card
+
+
+def _delta(workdir: str, pretrained: Pretrained) -> bytes:
+    if pretrained.origin.format != 'run':
+        raise ExportError(f'{workdir} is no run: a delta is what a run changed')
+    run = runs.read(pathlib.Path(workdir))
+    base = deltas.base_of_run(run)
+    began = weights.load(base.source, run.experiment.backbone)
+    changed, named = deltas.of_run(run, began, pretrained.architecture)
+    texts = weights.metadata(pretrained) | named
+    texts['architecture'] = weights.architecture_text(pretrained.architecture)
+    return safetensors.numpy.save(changed, texts)
 
 
 def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:

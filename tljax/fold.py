@@ -28,12 +28,12 @@ def folded(
         model: the network.
         params: its parameters.
         stats: its running statistics.
-        stages: the stages to fold; the others are returned as they are.
+        stages: the stages to fold; of the others, adapters alone are merged.
 
     Returns:
         `params` and `stats` of all stages.
     """
-    params, stats = dict(params), dict(stats)
+    params, stats = dict(models.plain(model.adapters, params)), dict(stats)
     for stage, pairs in _pairs(model, params, stats, stages).items():
         leaves, moments = tree.flatten(params[stage]), tree.flatten(stats[stage])
         for layer, norm, epsilon in pairs:

@@ -98,6 +98,7 @@ def cuts(experiment: Experiment, stages: Sequence[str]) -> dict[str, Experiment]
             experiment,
             strategy=FreezeBelow(stage=stage, learning_rate_scale=scale),
             baselines=(),
+            adapters=(),  # those of frozen stages are refused
             penalties=(),  # those that hold frozen stages are refused
         )
         for stage in reversed(stages)
@@ -108,7 +109,7 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     """What a step of every cut costs.
 
     Args:
-        experiment: its strategy and penalties are put aside.
+        experiment: its strategy, adapters and penalties are put aside.
         repeats: timed steps of each.
 
     Returns:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tljax import job as jobs
+from tljax import model as models
 from tljax import runs, tree, weights
 from tljax.config import PRETRAINED, Experiment
 from tljax.job import Job
@@ -104,7 +105,8 @@ def start(job: Job, ingredient: Ingredient) -> Values:
     """What a run began with, under its own head where that began with random values."""
     if job.weights is None:
         raise MergeError(f'{ingredient.name} began with random weights: name two runs for wise_ft')
-    values = Values(*jax.tree.map(np.asarray, (job.params, job.stats)))
+    params = models.plain(job.model.adapters, job.params)
+    values = Values(*jax.tree.map(np.asarray, (params, job.stats)))
     if ingredient.experiment.head == PRETRAINED:
         return values
     head = {'head': ingredient.values.params['head']}

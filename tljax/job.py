@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from tljax import (
+    adapters,
     agreement,
     config,
     layers,
@@ -48,6 +49,8 @@ from tljax.types import (
 from tljax.views import Centre
 from tljax.weights import Pretrained
 from tljax.weights.adapt import Adapted, adapt
+
+ADDED = 2**31  # folded into the key of what adapters draw; stages have their small index
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,8 +135,7 @@ def setup(experiment: Experiment) -> Job:
     adapted = None
     if pretrained is not None:
         adapted = adapt(pretrained, model, keep_head=experiment.head == config.PRETRAINED)
-    given = (adapted.params, adapted.stats) if adapted else ({}, {})
-    params, stats = models.start(model, *given, keys(experiment.seed)[0])
+    model, params, stats = _start(experiment, model, adapted)
     splits = canvases.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
     phases = _plan(experiment, model, params, splits)
     return Job(
@@ -149,6 +151,18 @@ def setup(experiment: Experiment) -> Job:
         notes=adapted.notes if adapted else (),
         anchor=_anchor(experiment, model, (params, stats), adapted, pretrained, phases),
     )
+
+
+def _start(
+    experiment: Experiment, model: Model, adapted: Adapted | None
+) -> tuple[Model, Params, Stats]:
+    """The model with its adapters, and the values of all leaves."""
+    given = (adapted.params, adapted.stats) if adapted else ({}, {})
+    key = keys(experiment.seed)[0]
+    params, stats = models.start(model, *given, key)
+    model = dataclasses.replace(model, adapters=experiment.adapters)
+    params = adapters.extended(model.adapters, params, jax.random.fold_in(key, ADDED))
+    return model, params, stats
 
 
 def read_splits(experiment: Experiment) -> dict[str, Examples]:
@@ -261,6 +275,7 @@ def _plan(
                 learning_rate=learning_rate,
             )
         )
+    adapters.check_trained([optim.trained(plan.labels) for plan in plans])
     return tuple(plans)
 
 

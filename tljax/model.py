@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from tljax import ordering, tree, views
 from tljax.stochastic_norm import STREAM, StochNorm
-from tljax.types import Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
+from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to gray
@@ -20,11 +20,15 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to gray
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """Stages in forward order, the head last, and what they expect of an image."""
+    """Stages in forward order, the head last, and what they expect of an image.
+
+    Parameters may hold what `adapters` added to the stages' own.
+    """
 
     stages: Mapping[str, nn.Module]
     preprocessing: Preprocessing
     num_classes: int
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +101,13 @@ def probabilities(logits: jax.Array, *, multi_label: bool) -> jax.Array:
     return jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
 
 
+def plain(adapters: Sequence[Adapter], params: Params) -> Params:
+    """Parameters of whole stages as the stages take them: what adapters added is merged."""
+    for adapter in adapters:
+        params = adapter.merged(params)
+    return params
+
+
 def run(
     model: Model,
     params: Params,
@@ -116,7 +127,7 @@ def run(
 
     Args:
         model: the stages.
-        params: their parameters (more are ignored).
+        params: their parameters (more are ignored), with what adapters added or merged already.
         stats: their running statistics.
         x: the input of `start`: normalised images [B, H, W, 3], or what the stage before gave.
         start: the first stage to run; None is the network's first.
@@ -155,7 +166,8 @@ def run(
         if name in remat:
             apply = ordering.recomputed(apply)
         with jax.named_scope(name):  # so that a profile says where the time goes
-            x, updated = apply(*_cast(params[name], stats.get(name, {}), x, dtype))
+            own = plain(model.adapters, {name: params[name]})[name]
+            x, updated = apply(*_cast(own, stats.get(name, {}), x, dtype))
         if name in moving and name in stats:
             stats = {**stats, name: updated['batch_stats']}
     return _at_least_float32(x) if last == len(names) else x, stats
@@ -258,9 +270,15 @@ def _without(stages: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: leaves for name, leaves in stages.items() if name not in names}
 
 
-def describe(model: Model) -> list[tuple[str, tuple[int, ...], int]]:
-    """Per stage: its name, the shape of its output for one image, its number of parameters."""
-    params, stats = shapes(model)
+def describe(model: Model, params: Params | None = None) -> list[tuple[str, tuple[int, ...], int]]:
+    """Per stage: its name, the shape of its output for one image, its number of parameters.
+
+    Args:
+        model: the stages.
+        params: what is counted; None for the stages' own.
+    """
+    own, stats = shapes(model)
+    params = own if params is None else params
     x: Any = _one_image(model)
     rows = []
     for name, following in zip(model.names, [*model.names[1:], None], strict=True):

@@ -5,7 +5,11 @@ import json
 import pathlib
 from typing import Any
 
+import jax
+import numpy as np
+
 from tljax import checkpoint, config, preprocessing
+from tljax import model as models
 from tljax.config import Experiment
 from tljax.types import InputError, Params, Preprocessing, Stats
 
@@ -28,7 +32,8 @@ class Run:
     Attributes:
         experiment: what was run.
         step: of the checkpoint that the network is from: the best, or the latest.
-        params: host arrays.
+        params: host arrays, those of adapters merged.
+        unmerged: the same as they were trained, with what adapters added.
         stats: host arrays.
         preprocessing: what the network expects of an image.
         class_names: in the order of the head.
@@ -40,6 +45,7 @@ class Run:
     experiment: Experiment
     step: int
     params: Params
+    unmerged: Params
     stats: Stats
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
@@ -66,7 +72,8 @@ def read(workdir: pathlib.Path) -> Run:
     return Run(
         experiment=experiment,
         step=step,
-        params=params,
+        params=jax.tree.map(np.asarray, models.plain(experiment.adapters, params)),
+        unmerged=params,
         stats=stats,
         preprocessing=preprocessing.from_fields(network['preprocessing']),
         class_names=tuple(_read_json(workdir / SPLITS_FILE)['class_names']),

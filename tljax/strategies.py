@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tljax import tree
 from tljax.solver import LBFGS
-from tljax.types import InputError, Params, Phase, Rates, Rule, Solver, Strategy
+from tljax.types import ADAPTER, InputError, Params, Phase, Rates, Rule, Solver, Strategy
 
 FREEZE = Rule(pattern='**', train=False)
 
@@ -163,6 +163,32 @@ class NormOnly(_Transfer):
         if not layers:
             raise InputError('the model has no normalisation layer to train')
         return (Phase(rules=_only(layers, params, self.learning_rate_scale)),)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class AdaptersOnly(_Transfer):
+    """What the experiment's adapters added, and the head, train; the pretrained leaves are frozen.
+
+    `adapter_scale` multiplies the learning rate of what was added.
+    Source: Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP", section 2; the
+    adapters' own papers are with them.
+    """
+
+    learning_rate_scale: float = 1.0
+    adapter_scale: float = 1.0
+
+    def phases(self, params: Params) -> tuple[Phase, ...]:
+        """See `types.Strategy`.
+
+        Raises:
+            InputError: nothing was added.
+        """
+        if not any(ADAPTER in path.split('/') for path in tree.flatten(params)):
+            raise InputError('there is no adapter to train: config.adapters names them')
+        head = Rule(pattern=_head(params), learning_rate_scale=self.learning_rate_scale)
+        scale = self.learning_rate_scale * self.adapter_scale
+        added = Rule(pattern=f'**/{ADAPTER}', learning_rate_scale=scale)
+        return (Phase(rules=(head, added, FREEZE)),)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -195,7 +195,7 @@ def announce(job: Job, *, show_model: bool = True) -> None:
         if len(job.phases) > 1:
             print_(f'Phase {phase.index + 1}, steps {phase.start} to {phase.stop}:')
         if show_model:
-            print_(report.model_table(models.describe(job.model), phase.labels))
+            print_(report.model_table(models.describe(job.model, job.params), phase.labels))
         trained, frozen = report.counts(job.params, phase.labels)
         print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
     if show_model:

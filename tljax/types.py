@@ -358,6 +358,34 @@ class Norm(enum.Enum):
     LIVE = 'live'
 
 
+ADAPTER = 'adapter'  # `LAYER/adapter/...` are the leaves that an adapter has added to a layer's
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """A change of layers by leaves beside theirs, which merges into the layers' own leaves.
+
+    The stages never see what was added: it is merged before they are applied, in a training step
+    as after training, so that every backbone can be adapted.
+    """
+
+    def add(self, params: Params, key: jax.Array) -> dict[str, Array]:
+        """`{path: leaf}` to add, at `LAYER/adapter/...`, that changes nothing yet.
+
+        Args:
+            params: of all stages, or their shapes.
+            key: of what is drawn.
+
+        Raises:
+            InputError: there is nothing that it could adapt.
+        """
+        ...
+
+    def merged(self, params: Params) -> Params:
+        """The parameters of some stages with what it added merged and gone; the rest as it was."""
+        ...
+
+
 @runtime_checkable
 class Optimizer(Protocol):
     """An update rule; weight decay is scaled per group of leaves."""

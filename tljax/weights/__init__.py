@@ -7,6 +7,7 @@ A `weights` field takes
     path/to/workdir                   a run of ours: its best checkpoint
     path/to/folder                    a hub's repository: model.safetensors, config.json, ...
     embedded:<name>                   shipped in this package
+    path/to/delta.safetensors         what a run changed of its weights, and which these were
     torchvision:<file name>           e.g. torchvision:resnet50-0676ba61
     hf:<repo>[@revision][/file]       e.g. hf:timm/resnet50.a1_in1k
     https://...                       any of the formats above
@@ -26,7 +27,7 @@ import numpy as np
 
 from tljax import port, preprocessing, runs, tree
 from tljax.types import Backbone, InputError
-from tljax.weights import download, files, hub, published, recognise
+from tljax.weights import delta, download, files, hub, published, recognise
 from tljax.weights.pretrained import (
     Architecture,
     Opened,
@@ -46,6 +47,7 @@ __all__ = [
     'Pretrained',
     'Weights',
     'WeightsError',
+    'apply_delta',
     'architecture_text',
     'load',
     'locate',
@@ -59,7 +61,7 @@ __all__ = [
 HUB_FILES = '*model*.*'  # a folder that holds one is a repository of a hub's
 EMBEDDED = pathlib.Path(__file__).parents[1] / 'embedded'
 
-Weights = str | os.PathLike[str] | Mapping[str, Any]
+Weights = str | os.PathLike[str] | Mapping[str, Any] | Opened
 
 
 class WeightsError(InputError):
@@ -154,7 +156,9 @@ def translate(opened: Opened, found: Recognised) -> Pretrained:
 
 
 def open_(weights: Weights) -> Opened:
-    """Finds and reads weights, without looking at what network they are of."""
+    """Finds and reads weights, without looking at what network they are of; a delta on its base."""
+    if isinstance(weights, Opened):
+        return weights
     if isinstance(weights, Mapping):
         entries = {n: files.as_array(value) for n, value in files.unwrapped(weights).items()}
         return Opened(entries=entries, origin=Origin(source='memory', format='memory', naming=''))
@@ -168,7 +172,39 @@ def open_(weights: Weights) -> Opened:
         if path.parent == download.folder():
             path.unlink(missing_ok=True)  # or no later run would ask for it again
         raise
-    return _opened(spec, path, file, card)
+    opened = _opened(spec, path, file, card)
+    return _on_base(opened, file.metadata, None) if delta.BASE in file.metadata else opened
+
+
+def apply_delta(path: str | os.PathLike[str], base: Weights) -> Opened:
+    """The network of a delta whose base lies elsewhere than it says; `load` takes it.
+
+    Args:
+        path: of the delta.
+        base: the same weights, by their SHA-256.
+
+    Raises:
+        InputError: it is no delta, or of other weights.
+    """
+    place, card = locate(os.fspath(path))
+    file = files.read(place)
+    if delta.BASE not in file.metadata:
+        raise WeightsError(f'{place} is no delta: it names no base')
+    return _on_base(_opened(os.fspath(path), place, file, card), file.metadata, base)
+
+
+def _on_base(opened: Opened, texts: Mapping[str, str], base: Weights | None) -> Opened:
+    named = delta.base_of_file(texts)
+    try:
+        below = open_(named.source if base is None else base)
+    except InputError as error:
+        raise WeightsError(
+            f'{opened.origin.source!r} is a delta of {named.source!r}, which cannot be had '
+            f'(weights.apply_delta takes it from elsewhere): {error}'
+        ) from error
+    named.check(below.origin)
+    backbone = delta.network_of(opened).backbone
+    return delta.on_base(opened, texts, translate(below, recognised(below, backbone)))
 
 
 def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
