@@ -52,10 +52,13 @@ ROWS: dict[str, dict[str, Any]] = {
     'LPFT()': {'strategy': LPFT()},
     'GradualUnfreeze(epochs_per_stage=12)': {'strategy': GradualUnfreeze(epochs_per_stage=12.0)},
     'AutoRGN()': {'strategy': AutoRGN()},
+    # At the full rate networks without the batch's statistics diverge.
     **{
-        f'FineTune(), norm={norm.name}': {'strategy': FineTune(), 'norm': norm}
+        f'FineTune(learning_rate_scale=0.1), norm={norm.name}': {
+            'strategy': FineTune(learning_rate_scale=0.1),
+            'norm': norm,
+        }
         for norm in Norm
-        if norm is not Norm.AUTO
     },
 }
 
