@@ -35,6 +35,7 @@ from tljax import checkpoint, config, main, report, train
 from tljax import job as jobs
 from tljax.config import ConfigError
 from tljax.optim import SGD, AdamW
+from tljax.signals import Interrupted
 from tljax.types import InputError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -130,7 +131,7 @@ def test_a_terminated_process_saves_its_step_and_resumes_there(
 
 def test_a_first_ctrl_c_saves_the_step_and_stops(tmp_path):
     interrupt = before_step(4, lambda: signal.raise_signal(signal.SIGINT))
-    with interrupt, pytest.raises(train.Interrupted) as caught:
+    with interrupt, pytest.raises(Interrupted) as caught:
         train.run(experiment(), tmp_path)
     assert caught.value.step == last_checkpoint(experiment(), tmp_path)[1] == 5
 

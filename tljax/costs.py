@@ -11,7 +11,8 @@ import numpy as np
 from tljax import job as jobs
 from tljax import report, sharding, tree, trial
 from tljax import state as states
-from tljax.job import Job, PhasePlan
+from tljax.job import Job
+from tljax.plan import PhasePlan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

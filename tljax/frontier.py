@@ -28,7 +28,7 @@ import rich.box
 import rich.table
 from absl import flags
 
-from tljax import charts, cli, config, costs, report, train
+from tljax import charts, cli, config, costs, fitting, report, signals, train
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.strategies import FreezeBelow
@@ -63,10 +63,10 @@ def main(argv: list[str]) -> int:
         _tell(found, out)
     except (InputError, OSError) as error:
         cli.fail(str(error))
-    except train.Interrupted as stop:
+    except signals.Interrupted as stop:
         print(f'{stop}; the same command resumes there.', file=sys.stderr)
         return 128 + stop.signal_number
-    except (train.NotFiniteError, train.OutOfMemoryError) as error:
+    except (train.NotFiniteError, fitting.OutOfMemoryError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
     import jax
 
-    from tljax import compare, report, train
+    from tljax import compare, fitting, report, signals, train
     from tljax.types import InputError
 
     report.console.quiet = jax.process_index() > 0
@@ -56,10 +56,10 @@ def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
             compare.run(experiment, workdir)
     except (InputError, OSError) as error:
         cli.fail(str(error))
-    except train.Interrupted as stop:
+    except signals.Interrupted as stop:
         print(f'{stop}; the same command resumes there.', file=sys.stderr)
         return 128 + stop.signal_number
-    except (train.NotFiniteError, train.OutOfMemoryError) as error:
+    except (train.NotFiniteError, fitting.OutOfMemoryError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

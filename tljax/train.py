@@ -4,16 +4,12 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import signal
-import threading
 import time
-from types import FrameType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from tljax import checkpoint, config, metrics, preprocessing, report, schedule, sharding, strategies
 from tljax import job as jobs
@@ -21,7 +17,9 @@ from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
 from tljax.data import pipeline
-from tljax.job import Job, PhasePlan
+from tljax.fitting import FittingStep
+from tljax.job import Job
+from tljax.plan import PhasePlan
 from tljax.runs import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -30,20 +28,9 @@ from tljax.runs import (
     RESULT_FILE,
     SPLITS_FILE,
 )
+from tljax.signals import Interrupted, Signals
 from tljax.state import TrainState
-from tljax.types import Balance, Batch
-
-
-class Interrupted(Exception):  # noqa: N818  (it is no error)
-    """A signal asked the run to stop; its state is saved."""
-
-    def __init__(self, signal_number: int, step: int):
-        super().__init__(f'stopped at step {step} by {signal.Signals(signal_number).name}')
-        self.signal_number, self.step = signal_number, step
-
-
-class OutOfMemoryError(RuntimeError):
-    """The device cannot hold a step, not even in the smallest parts."""
+from tljax.types import Balance
 
 
 class NotFiniteError(RuntimeError):
@@ -267,7 +254,7 @@ def _train(
     if current.data is not None:
         batches.set_state(current.data)
     loop = _Loop(job, current, checkpoints, records, evaluate, started, batches)
-    with report.progress(job.steps, current.step) as update, _Signals() as signals:
+    with report.progress(job.steps, current.step) as update, Signals() as signals:
         while True:
             phase = job.phases[current.phase]
             if not current.over(phase):
@@ -325,19 +312,20 @@ class _Loop:
     started: float
     batches: Any
 
-    def train(self, phase: PhasePlan, update: Any, signals: '_Signals') -> None:
+    def train(self, phase: PhasePlan, update: Any, signals: Signals) -> None:
         """The steps that are left of a phase."""
         job, current, experiment = self.job, self.current, self.job.experiment
         due = schedule.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
         end = current.starts[-1] + phase.length
         clock = report.Clock(experiment.batch_size)
-        train_step = _Step(job, phase, current)
+        train_step = FittingStep(job, phase, current.accumulate)
         add = jax.jit(metrics.add)
         clock.restart()
         while not current.over(phase):
             with clock.waiting():
                 batch = sharding.put_batch(job.mesh, next(self.batches))
             current.state, sums = train_step(current.state, batch)
+            current.accumulate = train_step.accumulate
             current.totals = add(current.totals, sums)
             current.step += 1
             clock.tick(sums['count'])
@@ -366,57 +354,6 @@ class _Loop:
         self.checkpoints.keep(int(current.best[-1]) if current.best else None)
         arrays = {'state': current.state, 'totals': current.totals}
         self.checkpoints.save(current.step, arrays, record, validation)
-
-
-class _Step:
-    """A phase's compiled step, which works on smaller parts where the device runs out of memory."""
-
-    def __init__(self, job: Job, phase: PhasePlan, current: Run):
-        self._job, self._phase, self._current = job, phase, current
-        self._key, self._given = jobs.train_key(job), job.given
-        self._fits = False  # known once a step is through
-        self._compiled = self._compile()
-
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
-        if self._fits:
-            return self._compiled(self._key, state, batch, *self._given)
-        # A step that fails may have taken the arrays; on CPU, NumPy's would be the very same ones.
-        before = jax.tree.map(np.array, jax.device_get(state))
-        while True:
-            try:
-                result = jax.block_until_ready(
-                    self._compiled(self._key, state, batch, *self._given)
-                )
-            except jax.errors.JaxRuntimeError as error:
-                self._halve(error)
-                self._compiled = self._compile()
-                state = sharding.put_replicated(self._job.mesh, before)
-                continue
-            self._fits = True
-            return result
-
-    def _compile(self) -> jax.stages.Compiled:
-        while True:
-            try:
-                return jobs.compile_train_step(self._job, self._phase, self._current.accumulate)
-            except jax.errors.JaxRuntimeError as error:
-                self._halve(error)
-
-    def _halve(self, error: Exception) -> None:
-        if 'RESOURCE_EXHAUSTED' not in str(error):
-            raise error
-        rows = self._job.experiment.batch_size // self._job.mesh.size
-        parts = [n for n in range(self._current.accumulate + 1, rows + 1) if rows % n == 0]
-        smaller = next((n for n in parts if n >= 2 * self._current.accumulate), None)
-        if smaller is None:
-            raise OutOfMemoryError(
-                f'the device is out of memory with one image at a time: {error!s:.300}'
-            ) from error
-        report.console.print(
-            f'Out of memory: batches are worked on in {smaller} parts from here on, as with '
-            f'config.accumulate={smaller}; BatchNorm sees each part alone.'
-        )
-        self._current.accumulate = smaller
 
 
 def _record_training(
@@ -536,35 +473,3 @@ def _conclude(
         **report.environment(),
         'wall_seconds': current.seconds + time.perf_counter() - started,
     }
-
-
-class _Signals:
-    """Turns SIGTERM and a first Ctrl-C into a wish to stop after the current step.
-
-    A second Ctrl-C interrupts at once. Of several processes all stop at the same step, for which
-    JAX listens to SIGTERM itself.
-    """
-
-    def __enter__(self) -> '_Signals':
-        self._number = 0
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():
-            alone = jax.process_count() == 1
-            for number in (signal.SIGTERM, signal.SIGINT) if alone else ():
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == self._number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._number = number
-
-    def received(self, step: int) -> int:
-        """The number of the signal that came, in this process or another one; 0 for none."""
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            return self._number or signal.SIGTERM
-        return self._number if jax.process_count() == 1 else 0

@@ -9,7 +9,8 @@ from tljax import job as jobs
 from tljax import sharding
 from tljax import state as states
 from tljax.data import pipeline
-from tljax.job import Job, PhasePlan
+from tljax.job import Job
+from tljax.plan import PhasePlan
 from tljax.state import TrainState
 from tljax.types import Balance, Batch
 

@@ -1,0 +1,128 @@
+"""The phases of an experiment, in steps: what trains in each, by which rule, at which rate."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import optax
+
+from tljax import adapters, optim, schedule, step
+from tljax import model as models
+from tljax.config import ConfigError, Experiment
+from tljax.model import Model
+from tljax.types import Examples, Params, Phase
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhasePlan:
+    """A phase in steps of the experiment: from `start` up to, not including, `stop`.
+
+    An earlier phase that stops early moves both.
+    """
+
+    index: int
+    start: int
+    stop: int
+    phase: Phase
+    labels: Params
+    averaged: Params | None  # a bool per leaf: has trained by then, so that it has a running mean
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule  # over the steps of the phase
+
+    @property
+    def length(self) -> int:
+        """In steps; 0 where a solver takes their place."""
+        return self.stop - self.start
+
+
+def make(
+    experiment: Experiment, model: Model, params: Params, splits: Mapping[str, Examples]
+) -> tuple[PhasePlan, ...]:
+    """The phases of an experiment: every leaf has its group, and every phase its steps.
+
+    Args:
+        experiment: what to do.
+        model: the network.
+        params: its parameters or their shapes, the stages in forward order.
+        splits: the data; the sizes of `train` and `val` count.
+
+    Raises:
+        InputError: a phase cannot be run, or its rules do not fit the parameters.
+    """
+    plans: list[PhasePlan] = []
+    examples = len(splits['train'])
+    phases = experiment.strategy.phases(params)
+    _check_phases(phases, experiment, splits)
+    for index, phase in enumerate(phases):
+        before = plans[-1] if plans else None
+        start = before.stop if before else 0
+        length = _length(phase, experiment, examples)
+        labels = optim.assign(params, phase.rules, experiment.norm)
+        labels = optim.since(labels, before.labels if before else None, index)
+        cut = step.find_cut(model, labels, experiment.norm)  # something has to train
+        if phase.solver and cut.live != {models.HEAD}:
+            raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
+        learning_rate = _learning_rate(
+            experiment, phase, examples / experiment.batch_size, max(length, 1)
+        )
+        plans.append(
+            PhasePlan(
+                index=index,
+                start=start,
+                stop=start + length,
+                phase=phase,
+                labels=labels,
+                averaged=_averaged(experiment, labels, before),
+                optimizer=optim.make(
+                    experiment.optimizer,
+                    phase.rules,
+                    labels,
+                    learning_rate,
+                    experiment.clip_norm,
+                    phase.rates,
+                ),
+                learning_rate=learning_rate,
+            )
+        )
+    adapters.check_trained([optim.trained(plan.labels) for plan in plans])
+    return tuple(plans)
+
+
+def _check_phases(
+    phases: tuple[Phase, ...], experiment: Experiment, splits: Mapping[str, Examples]
+) -> None:
+    found = [f'phase {i + 1}: {line}' for i, p in enumerate(phases) for line in p.problems()]
+    validated = 'val' in experiment.evaluate and len(splits['val'])
+    if any(phase.patience for phase in phases) and not validated:
+        found.append("patience is set, wanted validation images and 'val' in config.evaluate")
+    if all(phase.solver for phase in phases):
+        found.append('every phase has a solver, wanted one with steps')
+    if found:
+        name = type(experiment.strategy).__name__
+        raise ConfigError('\n'.join(f'config.strategy ({name}): {line}' for line in found))
+
+
+def _length(phase: Phase, experiment: Experiment, examples: int) -> int:
+    if phase.solver:
+        return 0
+    if phase.steps is not None:
+        return phase.steps
+    epochs = experiment.epochs if phase.epochs is None else phase.epochs
+    return schedule.steps(epochs, examples, experiment.batch_size)
+
+
+def _averaged(experiment: Experiment, labels: Params, before: PhasePlan | None) -> Params | None:
+    if experiment.ema_decay is None:
+        return None
+    trained = optim.trained(labels)
+    if before is None:
+        return trained
+    return jax.tree.map(lambda now, earlier: now or earlier, trained, before.averaged)
+
+
+def _learning_rate(
+    experiment: Experiment, phase: Phase, steps_per_epoch: float, length: int
+) -> optax.Schedule:
+    chosen = phase.schedule or experiment.schedule
+    multiplier = chosen.multiplier(steps_per_epoch, length)
+    return lambda n: experiment.optimizer.learning_rate * multiplier(n)
