@@ -143,6 +143,15 @@ def test_frechet_distance_of_the_same_features_is_0_whatever_their_rank():
     assert scores.frechet_distance(source, source[::-1]) < 1e-11
 
 
+def test_frechet_distance_takes_no_roots_of_rounding_errors():
+    """One direction of variance 4 against all directions of variance 1."""
+    direction = np.random.default_rng(0).normal(size=200)
+    direction /= np.linalg.norm(direction)
+    one = scores.Moments(mean=np.zeros(200), covariance=4 * np.outer(direction, direction))
+    other = scores.Moments(mean=np.zeros(200), covariance=np.eye(200))
+    assert scores.frechet_distance(one, other) == pytest.approx(4 + 200 - 2 * 2, rel=1e-12)
+
+
 def test_moments_will_do_for_the_features():
     source, target = domains(0.7)
     wanted = scores.frechet_distance(source, target)
