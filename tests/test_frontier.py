@@ -12,6 +12,7 @@ from tljax import job as jobs
 from tljax.costs import Cost
 from tljax.frontier import Point
 from tljax.strategies import FineTune, FreezeBelow
+from tljax.types import InputError
 
 
 @pytest.fixture(scope='module')
@@ -98,6 +99,41 @@ def test_steps_are_timed_in_turns(monkeypatch):
     assert order == [('a', 0), ('b', 0), ('a', 1), ('b', 1), ('a', 2), ('b', 2)]
 
 
+def run_by_rate(scores, monkeypatch):
+    """Runs that score on validation what their learning rate is given; test has the rate itself."""
+    ran = []
+
+    def run(what, folder, show_model):
+        rate = what.optimizer.learning_rate
+        ran.append((what.strategy.stage, rate, folder.name))
+        val = scores and {'accuracy': scores[rate], 'loss': 1.0}
+        return {'val': val, 'test': {'accuracy': rate, 'accuracy_interval': [0, 1]}}
+
+    monkeypatch.setattr(frontier.train, 'run', run)
+    return ran
+
+
+def test_of_several_rates_the_best_on_validation_counts_for_each_cut(tmp_path, monkeypatch):
+    ran = run_by_rate({0.1: 0.5, 0.2: 0.9, 0.3: 0.7}, monkeypatch)
+    found = frontier.trained(experiment(), points(None, None), tmp_path, (0.1, 0.2, 0.3))
+    assert [point.learning_rate for point in found] == [0.2, 0.2]
+    assert [point.test['accuracy'] for point in found] == [0.2, 0.2]
+    assert len({name for _, _, name in ran}) == len(ran) == 6
+
+
+def test_without_rates_the_experiments_own_counts(tmp_path, monkeypatch):
+    ran = run_by_rate(None, monkeypatch)
+    found = frontier.trained(experiment(), points(None, None), tmp_path)
+    assert ran == [('head', 0.01, 'head'), ('high', 0.01, 'high')]
+    assert [point.learning_rate for point in found] == [0.01, 0.01]
+
+
+def test_several_rates_without_validation_images_are_refused(tmp_path, monkeypatch):
+    run_by_rate(None, monkeypatch)
+    with pytest.raises(InputError, match='no validation images'):
+        frontier.trained(experiment(), points(None), tmp_path, (0.1, 0.2))
+
+
 def test_what_something_is_both_cheaper_and_better_than_is_not_on_the_front():
     found = frontier.pareto([1.0, 2.0, 3.0, 4.0, 0.5], [0.6, 0.5, 0.9, 0.9, 0.2])
     assert found == [4, 0, 2]
@@ -141,12 +177,12 @@ def test_costs_stand_beside_those_of_training_everything():
     cells = frontier.rows(points(None, None, None))
     assert [row[2] for row in cells] == ['1 (0.33)', '2 (0.67)', '3 (1.00)']
     assert [row[3] for row in cells] == ['100 (0.33)', '200 (0.67)', '300 (1.00)']
-    assert {row[6] for row in cells} == {'–'}
+    assert {row[-1] for row in cells} == {'–'}
 
 
 def test_what_nothing_is_faster_and_better_than_is_marked():
     cells = frontier.rows(points(0.5, 0.4, 0.8))
-    assert [row[6].endswith(' *') for row in cells] == [True, False, True]
+    assert [row[-1].endswith(' *') for row in cells] == [True, False, True]
 
 
 def test_without_matplotlib_there_is_a_table_all_the_same(tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ frontier.md and, of what was trained, frontier.png (with matplotlib: pip install
 and baselines are put aside
 --train                     trains each cut; the runs are in DIR, and those that are finished there
 are not trained again
+--rates=R[,R...]            with each of these learning rates; of a cut's runs the one that is best
+on the validation images gives its test accuracy. The more trains, the lower a rate it wants
 --out=DIR                   default frontier/<config name>
 --repeats=N                 timed steps of each cut; default 10
 --help                      this text
@@ -40,6 +42,7 @@ def own_flags() -> flags.FlagValues:
     values = cli.new_flags()
     flags.DEFINE_string('out', None, 'Folder.', flag_values=values)
     flags.DEFINE_bool('train', False, 'Trains each cut.', flag_values=values)
+    flags.DEFINE_list('rates', [], 'Learning rates.', flag_values=values)
     flags.DEFINE_integer('repeats', 10, 'Timed steps.', lower_bound=1, flag_values=values)
     return values
 
@@ -57,9 +60,13 @@ def main(argv: list[str]) -> int:
         cli.fail(str(error))
     repeats = int(values['repeats'].value or 1)
     try:
+        rates = tuple(float(text) for text in values['rates'].value or ())
+    except ValueError as error:
+        cli.fail(f'--rates: {error}')
+    try:
         found = measure(experiment, repeats=repeats)
         if values['train'].value:
-            found = trained(experiment, found, out)
+            found = trained(experiment, found, out, rates)
         _tell(found, out)
     except (InputError, OSError) as error:
         cli.fail(str(error))
@@ -80,6 +87,7 @@ class Point:
     cost: costs.Cost
     seconds: tuple[float, ...]  # of each timed step
     test: dict[str, Any] | None = None  # metrics with interval
+    learning_rate: float | None = None  # that it was trained with
 
     @property
     def median_seconds(self) -> float:
@@ -136,16 +144,43 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     ]
 
 
-def trained(experiment: Experiment, found: Sequence[Point], out: pathlib.Path) -> list[Point]:
-    """The cuts with their test metrics; each is trained in a folder of `out`."""
+def trained(
+    experiment: Experiment, found: Sequence[Point], out: pathlib.Path, rates: Sequence[float] = ()
+) -> list[Point]:
+    """The cuts with their test metrics.
+
+    Args:
+        experiment: as for `measure`.
+        found: what that found.
+        out: the folder in which each is trained.
+        rates: learning rates to try; the one that is best on the validation images is taken.
+            Empty for the experiment's own.
+
+    Raises:
+        InputError: an experiment cannot run, or several rates have no images to be judged by.
+    """
+    rates = rates or (experiment.optimizer.learning_rate,)
     experiments = cuts(experiment, [point.lowest for point in reversed(found)])
-    return [
-        dataclasses.replace(
-            point,
-            test=train.run(experiments[point.lowest], out / point.lowest, show_model=False)['test'],
-        )
-        for point in found
-    ]
+    points = []
+    for point in found:
+        results = {}
+        for rate in rates:
+            optimizer: Any = dataclasses.replace(experiment.optimizer, learning_rate=rate)  # type: ignore[type-var]
+            one = dataclasses.replace(experiments[point.lowest], optimizer=optimizer)
+            folder = out / (point.lowest if len(rates) == 1 else f'{point.lowest}-{rate:g}')
+            results[rate] = train.run(one, folder, show_model=False)
+        best = max(rates, key=lambda rate: _validated(results[rate], len(rates)))
+        points.append(dataclasses.replace(point, test=results[best]['test'], learning_rate=best))
+    return points
+
+
+def _validated(result: dict[str, Any], count: int) -> tuple[float, float]:
+    """What ranks a run: its accuracy on the validation images, then its loss."""
+    if result['val'] is None:
+        if count > 1:
+            raise InputError('there are no validation images to choose one of --rates by')
+        return 0.0, 0.0
+    return result['val']['accuracy'], -result['val']['loss']
 
 
 def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
@@ -167,6 +202,7 @@ COLUMNS = (
     'ms a step',
     'temporary memory',
     'optimizer state',
+    'learning rate',
     'test accuracy (95 % interval)',
 )
 
@@ -189,6 +225,7 @@ def rows(found: Sequence[Point]) -> list[list[str]]:
             beside(point.median_seconds, full.median_seconds, f'{1e3 * point.median_seconds:.3g}'),
             report.bytes_text(point.cost.temporary_bytes),
             report.bytes_text(point.cost.optimizer_bytes),
+            f'{point.learning_rate:g}' if point.learning_rate else '–',
             (report.accuracy_text(point.test) + ' *' * (index in front)) if point.test else '–',
         ]
         for index, point in enumerate(found)
