@@ -161,6 +161,19 @@ def test_statistics_taken_anew_are_those_of_numpy_on_all_images(size, padded):
     assert_identical(found.params, values.params)
 
 
+def test_what_they_were_before_does_not_count():
+    """One pass in which batches are normalised by themselves, and it ends where it would."""
+    model, values = network(3)
+    far = jax.tree.map(lambda x: np.full_like(x, np.nan), values.stats)
+    found, usual = (
+        reestimate.reestimated(
+            model, Values(values.params, stats), lambda: batches(IMAGES, 24), tolerance=0.0
+        )
+        for stats in (far, values.stats)
+    )
+    assert_identical(found.stats, usual.stats)
+
+
 def test_statistics_of_other_stages_stay():
     model, values = network(3)
     found = reestimate.reestimated(

@@ -226,15 +226,19 @@ def curve(
     evaluate = step.make_eval_step(job.model, job.experiment.loss)
     whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
 
-    @functools.partial(jax.jit, in_shardings=(whole, whole, rows), out_shardings=whole)
-    def along(start: Values, end: Values, batch: Any) -> metrics.Sums:
+    @functools.partial(jax.jit, in_shardings=(whole,) * 3 + (rows,), out_shardings=whole)
+    def along(start: Values, end: Values, alphas: Any, batch: Any) -> metrics.Sums:
         return merging.curve(lambda v: evaluate(v.params, v.stats, batch)[0], start, end, alphas)
 
-    ends = sharding.put_replicated(job.mesh, (start, end))
-    each_batch = [
-        jax.device_get(along(*ends, sharding.put_batch(job.mesh, batch)))
-        for batch in jobs.eval_batches(job, split)
-    ]
+    # On CPU several networks at once took 2.4 to 3.8 times as long as one by one (ResNet-18).
+    size = 1 if jax.default_backend() == 'cpu' else len(alphas)
+    groups = [np.array(alphas[i : i + size]) for i in range(0, len(alphas), size)]
+    start, end = sharding.put_replicated(job.mesh, (start, end))
+    each_batch = []
+    for batch in jobs.eval_batches(job, split):
+        placed = sharding.put_batch(job.mesh, batch)
+        found = [jax.device_get(along(start, end, group, placed)) for group in groups]
+        each_batch.append(jax.tree.map(lambda *sums: np.concatenate(sums), *found))
     total = functools.reduce(metrics.add, each_batch)
     each = [{name: sums[i] for name, sums in total.items()} for i in range(len(alphas))]
     return [report.with_interval(metrics.summary(sums)) for sums in each]

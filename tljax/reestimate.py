@@ -32,8 +32,9 @@ def reestimated(
     Every layer gets the mean and the variance, over all images and places, of what it is given in
     evaluation, when the layers below have theirs: as if all images were one batch, however they are
     batched. They are no running means. As layers follow one another, passes over the images are
-    repeated until no statistic moves; after as many as there are layers none can. The variance is
-    the unbiased one, as torch keeps it.
+    repeated until no statistic moves; after as many as there are layers none can, and it often
+    takes them. In the first each batch is normalised by its own moments: by statistics of another
+    network the layers above could be given anything. The variance is unbiased, as torch keeps it.
 
     Args:
         model: the stages.
@@ -53,16 +54,17 @@ def reestimated(
     if not chosen:
         return values
     mesh = sharding.make_mesh()
-    moments = _compiled_moments(model, chosen, mesh)
+    first, next_ = (_compiled_moments(model, chosen, mesh, by_batch=b) for b in (True, False))
     params = sharding.put_replicated(mesh, values.params)  # once, not for every batch
     before = tree.flatten(values.stats)
-    for _ in range(len(before) // 2 + 1):
-        stats = tree.unflatten(before)
+    count = sum(path.split('/')[0] in chosen for path in before) // 2  # of layers
+    for index in range(count + 2):
+        stats, moments = tree.unflatten(before), next_ if index else first
         found = _statistics(moments(params, stats, batch) for batch in batches())
         _check_found(found, before, chosen)
         change = _largest_change(found, before)
         before = {**before, **found}
-        if change <= tolerance:
+        if index and change <= tolerance:
             break
     return Values(values.params, models.ordered(model, tree.unflatten(before)))
 
@@ -71,19 +73,25 @@ Moments = dict[str, tuple[jax.Array, jax.Array, jax.Array]]  # count [], mean [C
 
 
 def _compiled_moments(
-    model: Model, stages: Sequence[str], mesh: Mesh
+    model: Model, stages: Sequence[str], mesh: Mesh, *, by_batch: bool
 ) -> Callable[[Params, Stats, Batch], Moments]:
     whole, rows = sharding.replicated(mesh), sharding.split(mesh)
 
     def function(params: Params, stats: Stats, batch: Batch) -> Moments:
-        return batch_moments(model, params, stats, batch, stages)
+        return batch_moments(model, params, stats, batch, stages, by_batch=by_batch)
 
     compiled = jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)
     return lambda params, stats, batch: compiled(params, stats, sharding.put_batch(mesh, batch))
 
 
 def batch_moments(
-    model: Model, params: Params, stats: Stats, batch: Batch, stages: Sequence[str]
+    model: Model,
+    params: Params,
+    stats: Stats,
+    batch: Batch,
+    stages: Sequence[str],
+    *,
+    by_batch: bool = False,
 ) -> Moments:
     """What the BatchNorm layers of some stages are given in evaluation, in numbers.
 
@@ -93,20 +101,35 @@ def batch_moments(
         stats: by which the layers normalise.
         batch: of images; rows that are masked count nowhere.
         stages: of the layers.
+        by_batch: whether these layers normalise by the batch's own moments instead.
 
     Returns:
         By the path of a layer: the count of values of a channel, their mean, and the sum of the
         squares of their distances from it.
     """
     found: Moments = {}
+    twins: set[str] = set()
     mask = jnp.asarray(batch['mask'])
 
     def run(stage: str, following: str | None, x: jax.Array) -> jax.Array:
         def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-            norm = isinstance(context.module, layers.BatchNorm) and stage in stages
-            if norm and context.method_name == '__call__':
-                found['/'.join((stage, *context.module.path))] = _moments(args[0], mask)
-            return call(*args, **kwargs)
+            layer = context.module
+            norm = isinstance(layer, layers.BatchNorm) and context.method_name == '__call__'
+            path = '/'.join((stage, *layer.path))
+            if not norm or stage not in stages or path in twins:
+                return call(*args, **kwargs)
+            count, mean, squares = _moments(args[0], mask)
+            found[path] = count, mean, squares
+            if not by_batch:
+                return call(*args, **kwargs)
+            own = {'mean': mean, 'var': squares / jnp.maximum(count - 1, 1)}
+            variables = {**layer.variables, 'batch_stats': own}
+            twin = layer.clone(parent=None)
+            twins.add(stage)  # which is the path of a layer without a parent
+            try:
+                return twin.apply(variables, *args, **kwargs)
+            finally:
+                twins.remove(stage)
 
         with nn.intercept_methods(note):
             return models.run(model, params, stats, x, start=stage, stop=following)[0]
