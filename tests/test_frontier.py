@@ -70,7 +70,7 @@ def test_a_table_and_a_picture_are_written(small):
     lines = (out / 'frontier.md').read_text().splitlines()
     assert len(lines) == 2 + len(points)
     assert lines[2].startswith('| head | 27 |')
-    assert lines[4].startswith('| low and above |')
+    assert lines[4].startswith('| low up |')
     assert all(line.count('|') == len(frontier.COLUMNS) + 1 for line in lines)
     assert (out / 'frontier.png').read_bytes().startswith(b'\x89PNG')
 

@@ -197,13 +197,17 @@ def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
 
 COLUMNS = (
     'trains',
-    'trained parameters',
-    'GFLOP a step',
-    'ms a step',
-    'temporary memory',
-    'optimizer state',
-    'learning rate',
+    'parameters',
+    'GFLOP',
+    'ms',
+    'memory',
+    'optimizer',
+    'rate',
     'test accuracy (95 % interval)',
+)
+CAPTION = (
+    'Of a step: operations, median time, temporary memory; in brackets beside training everything.'
+    ' *: nothing is faster and better.'
 )
 
 
@@ -219,10 +223,10 @@ def rows(found: Sequence[Point]) -> list[list[str]]:
 
     return [
         [
-            'head' if point.lowest == 'head' else f'{point.lowest} and above',
+            'head' if point.lowest == 'head' else f'{point.lowest} up',
             f'{point.cost.trained_parameters:,}',
             beside(point.cost.flops, full.cost.flops, f'{point.cost.flops / 1e9:.3g}'),
-            beside(point.median_seconds, full.median_seconds, f'{1e3 * point.median_seconds:.3g}'),
+            beside(point.median_seconds, full.median_seconds, _milliseconds(point.median_seconds)),
             report.bytes_text(point.cost.temporary_bytes),
             report.bytes_text(point.cost.optimizer_bytes),
             f'{point.learning_rate:g}' if point.learning_rate else '–',
@@ -230,6 +234,10 @@ def rows(found: Sequence[Point]) -> list[list[str]]:
         ]
         for index, point in enumerate(found)
     ]
+
+
+def _milliseconds(seconds: float) -> str:
+    return f'{1e3 * seconds:.3g}' if seconds < 1 else f'{1e3 * seconds:,.0f}'
 
 
 def _costs_and_gains(found: Sequence[Point]) -> tuple[list[float], list[float]]:
