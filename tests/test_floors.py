@@ -15,6 +15,7 @@ FLOORS = (
         'tree',
         'ordering',
         'runtime',
+        'store',
         'multi_label',
         'cli',
     },  # cli stands alone, so that --help is quick
