@@ -43,7 +43,7 @@ FLOORS = (
     {'runs', 'report', 'agreement'},
     {'weights', 'state', 'sharding', 'fold', 'comparison'},
     {'penalised'},
-    {'step', 'anchor', 'reestimate'},
+    {'step', 'features', 'anchor', 'reestimate'},
     {'evaluation', 'plan', 'signals'},
     {'job', 'network', 'model_card'},
     {'fitting'},
