@@ -38,7 +38,7 @@ FLOORS = (
     },
     # The files of a folder may import each other.
     {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm', 'sample_transfer'},
-    {'model'},
+    {'model', 'probes'},
     {'config', 'optim', 'checkpoint', 'adapters'},
     {'runs', 'report', 'agreement'},
     {'weights', 'state', 'sharding', 'fold', 'comparison'},
