@@ -13,7 +13,8 @@ HISTORY = 20  # pairs that L-BFGS keeps
 RENEWAL_STEPS = 25  # times 1, 4, 9, ...: when units become those of the curvature found so far
 SLOPE_SHARE = 0.5  # of the slope at the start of a line search that may be left at its end
 SEARCH_STEPS = 20
-PROGRAM_VALUES = 2**27  # logits that one program may hold; more strengths go one after the other
+GROUP_COLUMNS = 48  # of kernels that are fitted at a time: enough for products to be fast
+PROGRAM_VALUES = 2**27  # logits that are held at a time
 
 
 class Fit(NamedTuple):
@@ -43,8 +44,9 @@ def logistic(
 ) -> Fit:
     """Minimises `mean cross-entropy + decay / 2 * sum(kernel ** 2)`; the bias is free.
 
-    scikit-learn's `C` is `1 / (N decay)`. All strengths are minimised at once by L-BFGS (Liu &
-    Nocedal 1989), whose products are then those of one larger matrix, in the axes of the features'
+    scikit-learn's `C` is `1 / (N decay)`. Strengths are minimised in groups by L-BFGS
+    (Liu & Nocedal 1989), whose products are then those of one larger matrix, each group from where
+    the next stronger decay ended, in the axes of the features'
     covariance and in units of the curvature there (Boehning 1992: that of the loss is at most the
     covariance times a factor), so that the number of steps hardly depends on how features are
     scaled. In float32; the objective is that of float64 to 1e-4 of itself.
@@ -56,7 +58,7 @@ def logistic(
         num_classes: K; None for one more than the largest label.
         tolerance: a strength is done when this share of its objective is left to gain, by the
             gradient and the curvature.
-        max_steps: after which it is given up.
+        max_steps: after which a group is given up.
 
     Raises:
         InputError: see `linear.checked`; a decay is not more than 0.
@@ -64,12 +66,18 @@ def logistic(
     x, labels, classes = checked(x, labels, num_classes)
     decays = checked_strengths(decays, 'decays')
     turned = basis(x)
-    size = max(1, PROGRAM_VALUES // (len(x) * classes))
-    parts = [
-        _fit(turned, labels, decays[i : i + size], classes, tolerance, max_steps)
-        for i in range(0, len(decays), size)
-    ]
-    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *p: jnp.concatenate(p), *parts)
+    order = jnp.argsort(-decays)
+    size = min(len(decays), max(1, GROUP_COLUMNS // classes))
+    size = max(1, min(size, PROGRAM_VALUES // (len(x) * classes)))
+    start = jnp.zeros((len(turned.variances) + 1, classes))
+    parts = []
+    for first in range(0, len(decays), size):
+        # The last group is filled up, so that all of them are one program.
+        places = order[jnp.minimum(jnp.arange(first, first + size), len(decays) - 1)]
+        fit, start = _fit(turned, labels, decays[places], start, classes, tolerance, max_steps)
+        parts.append(fit)
+    back = jnp.argsort(order)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[back], *parts)
 
 
 class _State(NamedTuple):
@@ -126,25 +134,27 @@ def _problem(turned: Basis, labels: jax.Array, decays: jax.Array, classes: int) 
     )
 
 
-@jax.jit(static_argnums=3)
+@jax.jit(static_argnums=4)
 def _fit(
     turned: Basis,
     labels: jax.Array,
     decays: jax.Array,
+    start: jax.Array,
     classes: int,
     tolerance: float,
     max_steps: int,
-) -> Fit:
+) -> tuple[Fit, jax.Array]:
+    """Minima from weights [R, K] in the basis, and those of the last strength."""
     with jax.default_matmul_precision('highest'):
         problem = _problem(turned, labels, decays, classes)
         shape = (problem.z.shape[1], len(decays), classes)
-        weights = jnp.zeros(shape)
-        logits = jnp.zeros((len(problem.z), *shape[1:]))
+        found = jnp.broadcast_to(start[:, None], shape)
+        logits = jnp.tensordot(problem.z, found, 1)
         units = problem.units(logits)
-        start = _State(
-            weights=weights,
+        state = _State(
+            weights=found / units,
             logits=logits,
-            gradient=units * problem.gradient(weights, logits),
+            gradient=units * problem.gradient(found, logits),
             moves=jnp.zeros((HISTORY, *shape)),
             changes=jnp.zeros((HISTORY, *shape)),
             curvatures=jnp.zeros((HISTORY, len(decays))),
@@ -156,11 +166,12 @@ def _fit(
         end = jax.lax.while_loop(
             lambda state: (state.step < max_steps) & ~state.done.all(),
             lambda state: _advance(problem, state, tolerance),
-            start,
+            state,
         )
         found = end.units * end.weights
         objective = problem.objective(found, jnp.tensordot(problem.z, found, 1))
-        return Fit(turned.linear(found[:-1], found[-1]), objective, end.steps, end.done)
+        fit = Fit(turned.linear(found[:-1], found[-1]), objective, end.steps, end.done)
+        return fit, found[:, -1]
 
 
 def _advance(problem: _Problem, state: _State, tolerance: float) -> _State:
@@ -199,18 +210,16 @@ def _advance(problem: _Problem, state: _State, tolerance: float) -> _State:
 def _renewed(problem: _Problem, state: _State) -> _State:
     """Every so often, the same with units of its own curvature, from which L-BFGS starts anew."""
 
-    def renew(state: _State) -> _State:
-        units = problem.units(state.logits)
-        return state._replace(
-            weights=state.weights * state.units / units,
-            gradient=state.gradient / state.units * units,
-            curvatures=jnp.zeros_like(state.curvatures),
-            units=units,
-        )
+    def renew(weights: jax.Array, gradient: jax.Array, curvatures: jax.Array, units: jax.Array):
+        found = problem.units(state.logits)
+        return weights * units / found, gradient / units * found, 0 * curvatures, found
 
     times = jnp.round(jnp.sqrt(state.step / RENEWAL_STEPS)).astype(jnp.int32)
     due = (state.step > 0) & (state.step == RENEWAL_STEPS * times**2)
-    return jax.lax.cond(due, renew, lambda state: state, state)
+    # Without the history, which would be copied.
+    changing = (state.weights, state.gradient, state.curvatures, state.units)
+    weights, gradient, curvatures, units = jax.lax.cond(due, renew, lambda *same: same, *changing)
+    return state._replace(weights=weights, gradient=gradient, curvatures=curvatures, units=units)
 
 
 def _newton_like(state: _State) -> jax.Array:
