@@ -195,7 +195,9 @@ def fit(x: np.ndarray, labels: np.ndarray, decay: float, seed: int, **options: A
 
 def scikit_learn(x: np.ndarray, labels: np.ndarray, jobs: Any, **options: Any) -> Any:
     """A call that makes fits with all cores, and gives them and their seconds."""
-    pool = Parallel(n_jobs=CORES)  # each worker with the threads that are left to it
+    pool = Parallel(
+        n_jobs=CORES, max_nbytes=None
+    )  # each worker with the threads that are left to it
 
     def call() -> tuple[list[Any], float]:
         found = pool(delayed(fit)(x, labels, *job, **options) for job in jobs)

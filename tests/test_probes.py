@@ -283,6 +283,10 @@ def test_the_stage_that_tells_the_class_is_the_one_that_transfers_best():
     found = probes.by_stage(train, labels, val, val_labels, **RIDGE)
     accuracies = {stage: probe.best_val_accuracy for stage, probe in found.items()}
     assert list(found) == ['low', 'mid', 'top']
+    wanted = probes.choose((train['low'], labels), (val['low'], val_labels), **RIDGE)
+    np.testing.assert_allclose(
+        found['low'].linear.kernel, wanted.linear.kernel, rtol=1e-4, atol=1e-5
+    )
     assert accuracies['mid'] > 0.9 > 0.6 > max(accuracies['low'], accuracies['top'])
 
 
@@ -298,8 +302,15 @@ def test_features_that_tell_the_class_are_chosen_from_all_stages():
             assert scores[places].min() >= scores[rest].max()
     everything = np.concatenate(list(val.values()), 1)
     logits = found.linear.logits(everything)
-    small = np.concatenate([val[stage][:, places] for stage, places in found.chosen.items()], 1)
-    np.testing.assert_allclose(logits, found.probe.linear.logits(small), rtol=1e-4, atol=1e-4)
+    masked = [
+        np.where(np.isin(np.arange(part[stage].shape[1]), found.chosen[stage]), part[stage], 0)
+        for part in (train, val)
+        for stage in part
+    ]
+    parts = (np.concatenate(masked[:3], 1), labels), (np.concatenate(masked[3:], 1), val_labels)
+    wanted = probes.choose(*parts, **RIDGE)
+    assert wanted.strength == found.strength
+    np.testing.assert_allclose(logits, wanted.linear.logits(parts[1][0]), rtol=1e-4, atol=1e-4)
     assert probes.accuracy(logits, val_labels) > 0.9
 
 

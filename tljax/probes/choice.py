@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,6 +13,7 @@ from tljax.probes.linear import Linear, Scaling, accuracy, checked, scaling
 from tljax.types import Array, InputError
 
 DECAYS = tuple(np.logspace(-5, 1, 13).tolist())
+PADDED_VALUES = 2**22  # of features
 
 # `(x, labels, strengths, num_classes=K)` to kernels [L, F, K] and biases [L, K].
 Fitter = Callable[..., Linear | Fit]
@@ -47,6 +49,7 @@ def choose(
     strengths: Sequence[float] = DECAYS,
     num_classes: int | None = None,
     standardise: bool = True,
+    refit: bool = True,
 ) -> Probe:
     """Fits all strengths to `train`, takes the best on `val`, and fits that to both.
 
@@ -59,6 +62,7 @@ def choose(
         strengths: [L], of which larger ones regularise more.
         num_classes: K; None for one more than the largest label.
         standardise: gives every feature a standard deviation of 1 before anything is fitted.
+        refit: to both; False leaves the best that was fitted to `train`.
 
     Raises:
         InputError: see `linear.checked` and the fitter.
@@ -72,11 +76,12 @@ def choose(
     found = _fit(fitter, x, labels, tried, classes, standardise)
     scores = np.asarray(accuracy(found.logits(val_x), val_labels))
     best = max(range(len(tried)), key=lambda i: (scores[i], tried[i]))
-    both, all_labels = jnp.concatenate([x, val_x]), jnp.concatenate([labels, val_labels])
-    final = _fit(fitter, both, all_labels, tried[best : best + 1], classes, standardise)
-    return Probe(
-        linear=final.at(0), strength=float(tried[best]), strengths=tried, val_accuracy=scores
-    )
+    linear = found.at(best)
+    if refit:
+        both, all_labels = jnp.concatenate([x, val_x]), jnp.concatenate([labels, val_labels])
+        one = tried[best : best + 1]
+        linear = _fit(fitter, both, all_labels, one, classes, standardise).at(0)
+    return Probe(linear=linear, strength=float(tried[best]), strengths=tried, val_accuracy=scores)
 
 
 def by_stage(
@@ -99,10 +104,22 @@ def by_stage(
         InputError: the stages differ; see `choose`.
     """
     same_stages(train, val)
-    return {
-        stage: choose((x, labels), (val[stage], val_labels), **options)
-        for stage, x in train.items()
-    }
+    widest = max(np.shape(x)[-1] for x in train.values())
+    # Columns of zeros make the stages one program, which pays where compiling takes the time.
+    width = widest if len(labels) * widest <= PADDED_VALUES else 0
+    found = {}
+    for stage, x in train.items():
+        size = np.shape(x)[-1]
+        parts = (_widened(x, width), labels), (_widened(val[stage], width), val_labels)
+        probe = choose(*parts, **options)
+        linear = Linear(probe.linear.kernel[:size], probe.linear.bias)
+        found[stage] = dataclasses.replace(probe, linear=linear)
+    return found
+
+
+def _widened(x: Array, width: int) -> jax.Array:
+    x = jnp.asarray(x, jnp.float32)
+    return jnp.pad(x, ((0, 0), (0, max(0, width - x.shape[1]))))
 
 
 def same_stages(train: Mapping[str, Any], val: Mapping[str, Any]) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 
 from tljax import schedule as schedules
-from tljax.data import subsets
 from tljax.losses import CrossEntropy
-from tljax.probes import linear
+from tljax.probes import linear, streams
+from tljax.probes.streams import Tables
 from tljax.types import Array, InputError, Loss, Optimizer, Params, Schedule
 
 Apply = Callable[[Params, jax.Array], jax.Array]
@@ -126,12 +126,13 @@ def train(
     """
     labels = _checked(values, labels, axes, num_classes)
     schedule = schedule or schedules.Cosine()
-    tables = _tables(labels, axes, values.shape[1], epochs, batch_size, schedule)
+    choices = list(itertools.product(axes.seeds, axes.fractions))
+    tables = streams.tables(labels, choices, values.shape[1], epochs, batch_size, schedule)
     flat = jnp.asarray(values).reshape(-1, *values.shape[2:])
     targets = jnp.repeat(jax.nn.one_hot(labels, num_classes), values.shape[1], 0)
     cells = itertools.product(axes.learning_rates, axes.weight_decays)
     rates, decays = jnp.asarray(list(cells), jnp.float32).T
-    starts = [init(seed) for seed in axes.seeds for _ in axes.fractions]
+    starts = [init(seed) for seed, _ in choices]
     program = _Program(apply, optimizer, loss or CrossEntropy())
     params = program.run(starts, rates, decays, flat, targets, tables)
     return jax.tree.map(lambda leaf: _in_order(leaf, axes), params)
@@ -164,71 +165,12 @@ def _correct(apply: Apply, cells: Params, values: Array, labels: jax.Array) -> j
     return (linear.rank(logits, labels) == 0).sum(-1)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tables:
-    """Of T steps and S streams of batches."""
-
-    rows: np.ndarray  # [T, S, B] int32, of the N V views
-    multipliers: np.ndarray  # [T, S] float32, of the learning rates
-    active: np.ndarray  # [T, S] bool
-
-
-def _tables(
-    labels: np.ndarray,
-    axes: Axes,
-    views: int,
-    epochs: float,
-    batch_size: int,
-    schedule: Schedule,
-) -> _Tables:
-    streams = [
-        _stream(labels, seed, fraction, views, epochs, batch_size, schedule)
-        for seed in axes.seeds
-        for fraction in axes.fractions
-    ]
-    length = max(len(rows) for rows, _ in streams)
-    shape = (length, len(streams))
-    tables = _Tables(
-        np.zeros((*shape, batch_size), np.int32), np.zeros(shape, np.float32), np.zeros(shape, bool)
-    )
-    for place, (rows, multipliers) in enumerate(streams):
-        tables.rows[: len(rows), place] = rows
-        tables.multipliers[: len(rows), place] = multipliers
-        tables.active[: len(rows), place] = True
-    return tables
-
-
-def _stream(
-    labels: np.ndarray,
-    seed: int,
-    fraction: float,
-    views: int,
-    epochs: float,
-    batch_size: int,
-    schedule: Schedule,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of every batch [T, B] and the multiplier of the learning rate [T]."""
-    kinds, counts = np.unique(labels, return_counts=True)
-    limits = {
-        int(kind): max(1, round(fraction * count))
-        for kind, count in zip(kinds, counts.tolist(), strict=True)
-    }
-    chosen = subsets.first_of_each(labels, limits, seed)
-    steps = schedules.steps(epochs, len(chosen), batch_size)
-    whole = -(-steps * batch_size // len(chosen))
-    order = [
-        chosen[np.random.default_rng([seed, epoch]).permutation(len(chosen))] * views
-        + epoch % views
-        for epoch in range(whole)
-    ]
-    rows = np.concatenate(order)[: steps * batch_size].reshape(steps, batch_size)
-    multiplier = schedule.multiplier(len(chosen) / batch_size, steps)
-    return rows, np.asarray(jax.vmap(multiplier)(jnp.arange(steps)))
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Program:
-    """The steps of all cells: S streams of batches, and H pairs of rate and decay on each."""
+    """The steps of all cells: S streams of batches, and H pairs of rate and decay on each.
+
+    Two that compute the same are equal, so that a second grid is not compiled again.
+    """
 
     apply: Apply
     optimizer: Any
@@ -241,33 +183,38 @@ class _Program:
         decays: jax.Array,
         flat: jax.Array,
         targets: jax.Array,
-        tables: _Tables,
+        tables: Tables,
     ) -> Params:
         """Parameters with leaves [S, H, ...]."""
         stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *starts)
         params = jax.tree.map(lambda x: jnp.repeat(x[:, None], len(rates), 1), stacked)
         opt = jax.vmap(jax.vmap(self._transform(1.0, 1.0).init))(params)
         steps = (tables.rows, tables.multipliers, tables.active)
-
-        def advance(carry: Any, step: Any, given: Any) -> Any:
-            rates, decays, flat, targets = given
-            rows, multipliers, active = step
-            each = jax.vmap(self._step, (0, 0, 0, 0, None, None, None, None))
-            every = jax.vmap(each, (0, 0, None, None, 0, 0, 0, 0))
-            return every(*carry, rates, decays, flat[rows], targets[rows], multipliers, active)
-
         given = (rates, decays, flat, targets)
         if self._loops_well(stacked, flat):
-
-            @jax.jit
-            def whole(carry: Any, steps: Any, given: Any) -> Any:
-                return jax.lax.scan(lambda c, s: (advance(c, s, given), None), carry, steps)[0]
-
-            return whole((params, opt), steps, given)[0]
-        carry, one = (params, opt), jax.jit(advance, donate_argnums=0)
+            return _run_all(self, (params, opt), steps, given)[0]
+        carry = params, opt
         for step in zip(*steps, strict=True):
-            carry = one(carry, step, given)
+            carry = _run_one(self, carry, step, given)
         return carry[0]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Program) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+    def _content(self) -> tuple[Any, ...]:
+        optimizer = dataclasses.replace(self.optimizer, learning_rate=1.0, weight_decay=1.0)
+        return self.apply, repr(optimizer), repr(self.loss)
+
+    def advance(self, carry: Any, step: Any, given: Any) -> Any:
+        """One step of every cell."""
+        rates, decays, flat, targets = given
+        rows, multipliers, active = step
+        each = jax.vmap(self._step, (0, 0, 0, 0, None, None, None, None))
+        every = jax.vmap(each, (0, 0, None, None, 0, 0, 0, 0))
+        return every(*carry, rates, decays, flat[rows], targets[rows], multipliers, active)
 
     def _loops_well(self, stacked: Params, flat: jax.Array) -> bool:
         """Whether steps may be a loop: on CPU XLA has no fast convolution's gradient in one."""
@@ -296,6 +243,16 @@ class _Program:
         updates, changed = self._transform(rate * multiplier, decay).update(grads, opt, params)
         following = (optax.apply_updates(params, updates), changed)
         return jax.tree.map(lambda new, old: jnp.where(active, new, old), following, (params, opt))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run_all(program: _Program, carry: Any, steps: Any, given: Any) -> Any:
+    return jax.lax.scan(lambda c, step: (program.advance(c, step, given), None), carry, steps)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _run_one(program: _Program, carry: Any, step: Any, given: Any) -> Any:
+    return program.advance(carry, step, given)
 
 
 def _in_order(leaf: jax.Array, axes: Axes) -> jax.Array:

@@ -90,6 +90,7 @@ class _State(NamedTuple):
     changes: jax.Array  # of the gradient
     curvatures: jax.Array  # [HISTORY, L], 1 / (move . change); 0 where there is none
     units: jax.Array  # [R, L, 1]: weights times their unit are those of the basis
+    fresh_units: jax.Array  # those of the curvature at these weights
     step: jax.Array
     steps: jax.Array  # [L]
     done: jax.Array  # [L]
@@ -113,7 +114,11 @@ class _Problem(NamedTuple):
 
     def objective(self, found: jax.Array, logits: jax.Array) -> jax.Array:
         """[L], of weights in the basis."""
-        losses = -(self.targets * jax.nn.log_softmax(logits)).sum(-1)
+        # As log(1 + the others), so that a loss near 0 keeps its digits.
+        ahead = logits - (self.targets * logits).sum(-1, keepdims=True)
+        top = ahead.max(-1, keepdims=True)
+        others = ((1 - self.targets) * jnp.exp(ahead - top)).sum(-1)
+        losses = top[..., 0] + jnp.log1p(others + jnp.expm1(-top[..., 0]))
         return losses.mean(0) + (self.decays * jnp.square(found)).sum((0, 2)) / 2
 
     def units(self, logits: jax.Array) -> jax.Array:
@@ -159,6 +164,7 @@ def _fit(
             changes=jnp.zeros((HISTORY, *shape)),
             curvatures=jnp.zeros((HISTORY, len(decays))),
             units=units,
+            fresh_units=units,
             step=jnp.zeros((), jnp.int32),
             steps=jnp.zeros(len(decays), jnp.int32),
             done=jnp.zeros(len(decays), bool),
@@ -176,7 +182,7 @@ def _fit(
 
 def _advance(problem: _Problem, state: _State, tolerance: float) -> _State:
     """One step of every minimisation that is not done."""
-    state = _renewed(problem, state)
+    state = _renewed(state)
     direction = -_newton_like(state)
     slope = _dot(direction, state.gradient)
     # Rounding can turn a direction upwards when all but nothing is left to gain.
@@ -189,7 +195,8 @@ def _advance(problem: _Problem, state: _State, tolerance: float) -> _State:
     found = state.units * weights
     slopes = problem.gradient(found, logits)
     # By the curvature along the axes, and by what L-BFGS has learnt of it one step before.
-    gain = jnp.square(problem.units(logits) * slopes).sum((0, 2)) / 2
+    fresh_units = problem.units(logits)
+    gain = jnp.square(fresh_units * slopes).sum((0, 2)) / 2
     gain = jnp.maximum(gain, -slope / 2)
     gradient = state.units * slopes
     turn = gradient - state.gradient
@@ -201,25 +208,24 @@ def _advance(problem: _Problem, state: _State, tolerance: float) -> _State:
         moves=state.moves.at[place].set(move),
         changes=state.changes.at[place].set(turn),
         curvatures=state.curvatures.at[place].set(jnp.where(product > 0, 1 / product, 0.0)),
+        fresh_units=fresh_units,
         step=state.step + 1,
         steps=state.steps + ~state.done,
         done=state.done | (gain <= tolerance * problem.objective(found, logits)),
     )
 
 
-def _renewed(problem: _Problem, state: _State) -> _State:
+def _renewed(state: _State) -> _State:
     """Every so often, the same with units of its own curvature, from which L-BFGS starts anew."""
-
-    def renew(weights: jax.Array, gradient: jax.Array, curvatures: jax.Array, units: jax.Array):
-        found = problem.units(state.logits)
-        return weights * units / found, gradient / units * found, 0 * curvatures, found
-
     times = jnp.round(jnp.sqrt(state.step / RENEWAL_STEPS)).astype(jnp.int32)
     due = (state.step > 0) & (state.step == RENEWAL_STEPS * times**2)
-    # Without the history, which would be copied.
-    changing = (state.weights, state.gradient, state.curvatures, state.units)
-    weights, gradient, curvatures, units = jax.lax.cond(due, renew, lambda *same: same, *changing)
-    return state._replace(weights=weights, gradient=gradient, curvatures=curvatures, units=units)
+    units = jnp.where(due, state.fresh_units, state.units)
+    return state._replace(
+        weights=state.weights * (state.units / units),
+        gradient=state.gradient * (units / state.units),
+        curvatures=jnp.where(due, 0.0, state.curvatures),
+        units=units,
+    )
 
 
 def _newton_like(state: _State) -> jax.Array:

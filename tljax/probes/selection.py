@@ -20,15 +20,15 @@ class Selected:
 
     Attributes:
         linear: of the stages' features one behind the other, in their order; 0 where not chosen.
-        probe: of the chosen features alone, in the order of their indices.
+        strength: of the regularisation of that layer.
         chosen: the indices of the chosen features, by stage.
         relevance: of every feature, by stage.
         share: of all features that was chosen.
-        val_accuracy: [S], of each share with its best decay.
+        val_accuracy: [S], of each share with its best strength.
     """
 
     linear: Linear
-    probe: Probe
+    strength: float
     chosen: dict[str, np.ndarray]
     relevance: dict[str, np.ndarray]
     share: float
@@ -68,27 +68,26 @@ def head2toe(
     same_stages(train, val)
     if not shares or not all(0 < share <= 1 for share in shares):
         raise InputError(f'shares are {list(shares)}, wanted one or more, each 0 < x <= 1')
-    widths = [np.shape(x)[-1] for x in train.values()]
-    ends = np.cumsum(widths)
     both = [jnp.concatenate([jnp.asarray(x) for x in part.values()], 1) for part in (train, val)]
     scores = np.asarray(relevance(both[0], labels, strength, num_classes=num_classes))
-    order = np.argsort(-scores, kind='stable')
-    probes, kept = [], []
-    for share in shares:
-        kept.append(np.sort(order[: max(1, round(share * len(order)))]))
-        parts = (both[0][:, kept[-1]], labels), (both[1][:, kept[-1]], val_labels)
-        probes.append(choose(*parts, num_classes=num_classes, **options))
-    accuracies = np.array([probe.best_val_accuracy for probe in probes])
+    place = np.argsort(np.argsort(-scores, kind='stable'))
+    masks = [place < max(1, round(share * len(place))) for share in shares]
+
+    def probe(mask: np.ndarray, refit: bool) -> Probe:
+        # Zeros in the place of what is not chosen, so that all shares are one program.
+        x, val_x = (part * jnp.asarray(mask)[None] for part in both)
+        parts = (x, labels), (val_x, val_labels)
+        return choose(*parts, num_classes=num_classes, refit=refit, **options)
+
+    accuracies = np.array([probe(mask, refit=False).best_val_accuracy for mask in masks])
     best = int(np.argmax(accuracies))
-    small, places = probes[best].linear, kept[best]
-    kernel = jnp.zeros((len(order), small.kernel.shape[1])).at[places].set(small.kernel)
-    split = np.split(places, np.searchsorted(places, ends[:-1]))
-    starts = ends - widths
+    final, mask = probe(masks[best], refit=True), masks[best]
+    ends = np.cumsum([np.shape(x)[-1] for x in train.values()])[:-1]
     return Selected(
-        linear=Linear(kernel, small.bias),
-        probe=probes[best],
-        chosen={n: p - s for n, p, s in zip(train, split, starts, strict=True)},
-        relevance=dict(zip(train, np.split(scores, ends[:-1]), strict=True)),
+        linear=Linear(final.linear.kernel * mask[:, None], final.linear.bias),
+        strength=final.strength,
+        chosen={n: np.flatnonzero(m) for n, m in zip(train, np.split(mask, ends), strict=True)},
+        relevance=dict(zip(train, np.split(scores, ends), strict=True)),
         share=shares[best],
         val_accuracy=accuracies,
     )
