@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
@@ -147,11 +148,11 @@ def task() -> Task:
         return Task((model, params, stats), {**source, 'val': source['test']}, None)
     loaded = weights.load(str(WEIGHTS), ResNet(depth=18))
     model = models.build(ResNet(depth=18), 10, preprocessing=loaded.preprocessing)
-    values = models.start(model, *(_trunk(part) for part in (loaded.params, loaded.stats)), KEY)
+    params, stats = models.start(model, _trunk(loaded.params), _trunk(loaded.stats), KEY)
     splits = canvases.wrap(Folder(path=str(SHARED / 'clothing10')).splits(), model.preprocessing, 1)
     from tljax import torch_file
 
-    return Task((model, *values), splits, torch_file.read(WEIGHTS))
+    return Task((model, params, stats), splits, torch_file.read(WEIGHTS))
 
 
 KEY = jax.random.key(0)
@@ -200,7 +201,7 @@ def scikit_learn(x: np.ndarray, labels: np.ndarray, jobs: Any, **options: Any) -
     )  # each worker with the threads that are left to it
 
     def call() -> tuple[list[Any], float]:
-        found = pool(delayed(fit)(x, labels, *job, **options) for job in jobs)
+        found = pool(delayed(fit)(x, labels, *job, **options) for job in jobs) or ()
         return [model for model, _ in found], sum(taken for _, taken in found)
 
     return call
@@ -208,7 +209,7 @@ def scikit_learn(x: np.ndarray, labels: np.ndarray, jobs: Any, **options: Any) -
 
 def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> Any:
     """Times both in turns, on the wall and of the processor, and prints the ratios."""
-    times = []
+    times, found, models_ = [], None, None
     for _ in range(pairs):
         started = time.perf_counter(), time.process_time()
         found = jax.block_until_ready(ours())
@@ -252,12 +253,16 @@ def compare_regression(train: tuple[Any, Any], pairs: int) -> None:
     name = '32 strengths of logistic regression'
     found, fits, _ = compare(name, lambda: probes.logistic(x, labels, decays), theirs, pairs)
     above = [
-        objective(*(np.asarray(a[i]) for a in found.linear), host, labels, float(decay))
+        objective(*_arrays(found.linear.at(i)), host, labels, float(decay))
         / objective(fits[i].coef_.T, fits[i].intercept_, host, labels, float(decay))
         - 1
         for i, decay in enumerate(decays)
     ]
     print(f'objectives from {min(above):.1e} to {max(above):.1e} above')
+
+
+def _arrays(linear: probes.Linear) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(linear.kernel), np.asarray(linear.bias)
 
 
 def objective(kernel: Any, bias: Any, x: np.ndarray, labels: np.ndarray, decay: float) -> float:
@@ -271,7 +276,7 @@ def objective(kernel: Any, bias: Any, x: np.ndarray, labels: np.ndarray, decay: 
 def probe_of_one_view(made: Task, pairs: int) -> float:
     """Ten epochs of a linear probe against one pass over the images; returns the pass's seconds."""
     apply, init = grid.linear_head(512, 10)
-    ratios, passes = [], []
+    count, ratios, passes = len(made.splits['train']), [], []
     for pair in range(-1, pairs):
         started = time.perf_counter()
         found = made.extract('train', cache_gigabytes=0)
@@ -282,14 +287,16 @@ def probe_of_one_view(made: Task, pairs: int) -> float:
         options = {'optimizer': SGD(), 'num_classes': 10, 'epochs': 10, 'batch_size': BATCH_SIZE}
         axes = Axes(learning_rates=(0.01,))
         jax.block_until_ready(
-            grid.train(found.values, found.labels, axes, apply=apply, init=init, **options)
+            grid.train(
+                jnp.asarray(found.values), found.labels, axes, apply=apply, init=init, **options
+            )
         )
         probed = time.perf_counter() - started
         if pair >= 0:
             ratios.append(probed / passed)
             passes.append(passed)
     print(
-        f'a 10-epoch linear probe / one pass over {len(found)} images: '
+        f'a 10-epoch linear probe / one pass over {count} images: '
         f'{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})'
     )
     return statistics.median(passes)
@@ -312,7 +319,8 @@ def compare_torch(python: str, made: Task, ours: float) -> None:
         save_file(arrays, f'{folder}/weights.safetensors')
         np.savez(
             f'{folder}/images.npz',
-            **{split: canvas[:, inner, inner] for split, canvas in images.items()},
+            train=images['train'][:, inner, inner],
+            val=images['val'][:, inner, inner],
             labels=made.splits['train'].labels,
             val_labels=made.splits['val'].labels,
             mean=np.float32(model.preprocessing.mean),
@@ -338,15 +346,15 @@ def main() -> None:
     parser.add_argument('--parts', default='regression,heads,pass')
     parser.add_argument('--torch', help='a Python that has torch and safetensors')
     arguments = parser.parse_args()
-    parts, made = arguments.parts.split(','), task()
+    parts, made, trained, passed = arguments.parts.split(','), task(), 0.0, 0.0
     train, val = (made.extract(split).matrix() for split in ('train', 'val'))
     if 'regression' in parts:
         compare_regression(train, arguments.pairs)
     if 'heads' in parts:
         trained = compare_heads(train, val, arguments.pairs)
     if 'pass' in parts:
-        passed = probe_of_one_view(made, arguments.pairs)
-    if arguments.torch and made.state and {'heads', 'pass'} <= set(parts):
+        passed = probe_of_one_view(made, min(arguments.pairs, 3))
+    if arguments.torch and made.state and trained and passed:
         compare_torch(arguments.torch, made, passed + trained)
 
 

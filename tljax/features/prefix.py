@@ -154,7 +154,8 @@ class Prefix:
         sum_.update(re.sub(r' at 0x[0-9a-f]+', '', str(closed.jaxpr)).encode())
         for constant in _constants(closed):
             _update(sum_, constant)
-        used = dict(zip(('params', 'stats'), alone.used(params, stats), strict=True))
+        kept_params, kept_stats = alone.used(params, stats)
+        used = {'params': kept_params, 'stats': kept_stats}
         for path, leaf in sorted(tree.flatten(used).items()):
             sum_.update(path.encode())
             _update(sum_, leaf)

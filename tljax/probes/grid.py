@@ -210,11 +210,11 @@ class _Program:
 
     def advance(self, carry: Any, step: Any, given: Any) -> Any:
         """One step of every cell."""
-        rates, decays, flat, targets = given
+        (params, opt), (rates, decays, flat, targets) = carry, given
         rows, multipliers, active = step
         each = jax.vmap(self._step, (0, 0, 0, 0, None, None, None, None))
         every = jax.vmap(each, (0, 0, None, None, 0, 0, 0, 0))
-        return every(*carry, rates, decays, flat[rows], targets[rows], multipliers, active)
+        return every(params, opt, rates, decays, flat[rows], targets[rows], multipliers, active)
 
     def _loops_well(self, stacked: Params, flat: jax.Array) -> bool:
         """Whether steps may be a loop: on CPU XLA has no fast convolution's gradient in one."""
