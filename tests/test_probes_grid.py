@@ -90,10 +90,23 @@ def test_every_cell_is_its_run_alone(optimizer):
             )
 
 
-def test_a_cell_does_not_depend_on_the_others():
-    found = whole_grid()['linear']['kernel']
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Restless:
+    """An optimizer that goes on where the learning rate is 0."""
+
+    learning_rate: float = 1.0
+    weight_decay: float = 0.0
+
+    def transform(self, learning_rate, weight_decay_scale):
+        """See `types.Optimizer`."""
+        return optax.scale(-0.1)
+
+
+@pytest.mark.parametrize('optimizer', [SGD(), Restless()], ids=lambda o: type(o).__name__)
+def test_a_cell_does_not_depend_on_the_others(optimizer):
+    found = whole_grid(optimizer)['linear']['kernel']
     axes = Axes(learning_rates=(0.3,), weight_decays=(0.1,), seeds=(4,), fractions=(0.4,))
-    alone = whole_grid(axes=axes)['linear']['kernel']
+    alone = whole_grid(optimizer, axes=axes)['linear']['kernel']
     np.testing.assert_allclose(found[1, 1, 1, 0], alone[0, 0, 0, 0], rtol=0, atol=1e-5)
 
 
