@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tljax import store as stores
 from tljax.data import canvases, decode, pipeline
 from tljax.data.canvases import Store
 from tljax.data.files import ImageFile
@@ -54,7 +55,7 @@ def assert_right(store, images, preprocessing=CANVAS):
 
 
 def pixel_files(store):
-    return sorted(store.root.glob('*/*.pixels'))
+    return sorted(store.root.glob('*/*.values'))
 
 
 def disk_bytes(store):
@@ -228,7 +229,7 @@ def test_a_full_disk_is_said_once(images, open_store, monkeypatch):
     def full(path, place, data):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(canvases, '_write', full)
+    monkeypatch.setattr(stores, '_write', full)
     store = open_store()
     with pytest.warns(UserWarning, match='No space left on device') as caught:
         assert_right(store, images)

@@ -15,6 +15,7 @@ FLOORS = (
         'tree',
         'ordering',
         'runtime',
+        'store',
         'multi_label',
         'cli',
     },  # cli stands alone, so that --help is quick
@@ -37,12 +38,12 @@ FLOORS = (
     },
     # The files of a folder may import each other.
     {'backbones', 'data', 'strategies', 'heads', 'penalties', 'stochastic_norm', 'sample_transfer'},
-    {'model'},
+    {'model', 'probes'},
     {'config', 'optim', 'checkpoint', 'adapters'},
     {'runs', 'report', 'agreement'},
     {'weights', 'state', 'sharding', 'fold', 'comparison'},
     {'penalised'},
-    {'step', 'anchor', 'reestimate'},
+    {'step', 'features', 'anchor', 'reestimate'},
     {'evaluation', 'plan', 'signals'},
     {'job', 'network', 'model_card'},
     {'fitting'},

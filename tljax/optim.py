@@ -50,8 +50,9 @@ class SGD:
     ) -> optax.GradientTransformation:
         """See `types.Optimizer`."""
         decay = self.weight_decay * weight_decay_scale
+        none = isinstance(decay, float) and not decay  # a grid has it as a variable
         return optax.chain(
-            optax.add_decayed_weights(decay) if decay else optax.identity(),
+            optax.identity() if none else optax.add_decayed_weights(decay),
             optax.sgd(learning_rate, momentum=self.momentum or None, nesterov=self.nesterov),
         )
 

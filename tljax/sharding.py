@@ -16,6 +16,14 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
+def local_mesh() -> Mesh:
+    """The devices of this process alone, for what each process does for itself."""
+    devices = jax.local_devices()
+    return jax.make_mesh(
+        (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
+    )
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, PartitionSpec())

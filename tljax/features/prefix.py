@@ -1,0 +1,195 @@
+"""The frozen prefix as a pure function, and what its results depend on."""
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from tljax import augment, layers, tree
+from tljax import model as models
+from tljax.augment.compose import Operation
+from tljax.data import canvases
+from tljax.layers import Pooling
+from tljax.model import Model
+from tljax.types import Augmentation, InputError, Params, Stats
+
+DTYPES = ('float32', 'float16', 'bfloat16')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Views:
+    """What training with a key sees of examples at some of its steps.
+
+    Attributes:
+        augmentations: changes of each image for itself, in their order.
+        key: of training (`job.train_key`).
+        steps: V of them, as [V], or [N, V] where each example has its own.
+    """
+
+    augmentations: Sequence[Augmentation]
+    key: jax.Array
+    steps: Sequence[int] | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefix:
+    """The stages before some cuts, from canvases to features."""
+
+    model: Model
+    cuts: tuple[str, ...]
+    pooling: Pooling | None
+    dtype: np.dtype
+    views: Views | None
+
+    def __post_init__(self) -> None:
+        problems = [
+            f'a cut is {cut!r}, wanted one of {list(self.model.names)}'
+            for cut in self.cuts
+            if cut not in self.model.names
+        ]
+        if not self.cuts:
+            problems.append('cuts is empty, wanted one or more')
+        if self.dtype.name not in DTYPES:
+            problems.append(f'dtype is {self.dtype.name}, wanted one of {list(DTYPES)}')
+        for one in self.views.augmentations if self.views else ():
+            if not isinstance(one, Operation):
+                name = type(one).__name__
+                problems.append(f'{name} looks at other images or makes several: no cache for it')
+        if problems:
+            raise InputError('; '.join(problems))
+
+    def apply(
+        self,
+        params: Params,
+        stats: Stats,
+        key: jax.Array,
+        images: jax.Array,
+        ids: jax.Array,
+        steps: jax.Array,
+    ) -> dict[str, jax.Array]:
+        """Features by cut.
+
+        Args:
+            params: of the stages before the last cut.
+            stats: likewise.
+            key: of training; only read with `views`, as are the ids and the steps.
+            images: [B, resize_px, resize_px, 3] uint8, canvases.
+            ids: [B] uint32, of the examples.
+            steps: [B] uint32, at which training would see such a view.
+
+        Returns:
+            [B, F], or [B, ...] without pooling.
+        """
+        x = jnp.asarray(images)
+        if self.views and self.views.augmentations:
+            keys = jax.vmap(functools.partial(_key, key))(steps, ids)
+            targets = jnp.zeros((len(x), 1))
+            x, _ = augment.apply(self.views.augmentations, keys, x, targets)
+        x = models.normalise(self.model.preprocessing, x)
+        found, start = {}, None
+        for cut in sorted(self.cuts, key=self.model.names.index):
+            if cut != (start or self.model.names[0]):
+                x, _ = models.run(self.model, params, stats, x, start=start, stop=cut)
+            start = cut
+            pooled = x if self.pooling is None else layers.pool(x, self.pooling)
+            found[cut] = pooled.astype(self.dtype)
+        return found
+
+    @property
+    def key(self) -> jax.Array:
+        """Of the views; any without them."""
+        return self.views.key if self.views else jax.random.key(0)
+
+    def used(self, params: Params, stats: Stats) -> tuple[Params, Stats]:
+        """The values of the stages before the last cut."""
+        last = max(map(self.model.names.index, self.cuts))
+        names = self.model.names[:last]
+        return {n: params[n] for n in names}, {n: stats[n] for n in names if n in stats}
+
+    def steps(self, examples: int) -> np.ndarray:
+        """The steps of every example's views, [N, V]."""
+        if self.views is None:
+            return np.zeros((examples, 1), np.int32)
+        steps = np.asarray(self.views.steps, np.int32)
+        wanted = steps.ndim == 1 or (steps.ndim == 2 and len(steps) == examples)
+        if not wanted or not steps.shape[-1] or (steps.size and steps.min() < 0):
+            raise InputError(
+                f'steps of views are {list(steps.shape)}, wanted [V] or [{examples}, V], from 0'
+            )
+        return np.broadcast_to(steps, (examples, steps.shape[-1]))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one row, by cut."""
+        return {cut: out.shape[1:] for cut, out in jax.eval_shape(self.apply, *self._one()).items()}
+
+    def marks(self, ids: np.ndarray, steps: np.ndarray) -> list[bytes]:
+        """What the N V rows depend on beside the image: nothing without augmentations."""
+        if self.views is None or not self.views.augmentations:
+            return [b''] * steps.size
+        data = np.asarray(jax.random.key_data(self.key))
+        whole = str(jax.random.key_impl(self.key)).encode() + data.tobytes()
+        pairs = np.stack([np.broadcast_to(ids[:, None], steps.shape), steps], -1).astype(np.uint32)
+        return [whole + pair.tobytes() for pair in pairs.reshape(-1, 2)]
+
+    def digest(self, cut: str, params: Params, stats: Stats) -> str:
+        """A name for all that a row depends on besides its image and its mark.
+
+        That is the values and the program itself: a change of preprocessing, of an augmentation
+        or of the code of a stage is another program.
+        """
+        alone = dataclasses.replace(self, cuts=(cut,))
+        closed = jax.make_jaxpr(alone.apply)(*alone._one())
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        canvas = canvases.settings(self.model.preprocessing)
+        about = (canvas, jax.default_backend(), jax.__version__, precision)
+        sum_ = hashlib.blake2b(repr(about).encode(), digest_size=16)
+        # Addresses in the names of functions differ between processes.
+        sum_.update(re.sub(r' at 0x[0-9a-f]+', '', str(closed.jaxpr)).encode())
+        for constant in _constants(closed):
+            _update(sum_, constant)
+        kept_params, kept_stats = alone.used(params, stats)
+        used = {'params': kept_params, 'stats': kept_stats}
+        for path, leaf in sorted(tree.flatten(used).items()):
+            sum_.update(path.encode())
+            _update(sum_, leaf)
+        return sum_.hexdigest()
+
+    def _one(self) -> tuple[Any, ...]:
+        """The shapes of what `apply` takes, for one image."""
+        side = self.model.preprocessing.resize_px
+        number = jax.ShapeDtypeStruct((1,), jnp.uint32)
+        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
+        key = jax.eval_shape(lambda: self.key)
+        return *self.used(*models.shapes(self.model)), key, image, number, number
+
+
+def _key(key: jax.Array, step: jax.Array, identity: jax.Array) -> jax.Array:
+    return augment.example_keys(key, step, identity[None])[0]
+
+
+def _constants(closed: ClosedJaxpr) -> Iterator[Any]:
+    """Of a program and of those inside it."""
+    yield from closed.consts
+    yield from _inner(closed.jaxpr)
+
+
+def _inner(jaxpr: Jaxpr) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        for value in jax.tree.leaves(list(equation.params.values())):
+            if isinstance(value, ClosedJaxpr):
+                yield from _constants(value)
+            elif isinstance(value, Jaxpr):
+                yield from _inner(value)
+
+
+def _update(sum_: Any, leaf: Any) -> None:
+    array = np.ascontiguousarray(leaf)
+    sum_.update(f'{array.dtype}{array.shape}'.encode())
+    sum_.update(array.view(np.uint8).data if array.size else b'')

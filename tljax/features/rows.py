@@ -1,0 +1,29 @@
+"""Features on the disk, read as an array is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Rows:
+    """Features that no memory has room for: views of files, gathered where they are asked for."""
+
+    def __init__(self, rows: Sequence[np.ndarray], views: int):
+        self._rows, self._views = rows, views
+        self.shape = (len(rows) // views, views, *rows[0].shape)
+        self.dtype = rows[0].dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: Any) -> np.ndarray:
+        """The features of one example [V, ...] or of several [M, V, ...], copied to memory."""
+        chosen = np.arange(len(self))[indices]
+        firsts = np.atleast_1d(chosen) * self._views
+        rows = [self._rows[first + view] for first in firsts for view in range(self._views)]
+        found = np.array(rows, self.dtype).reshape(len(firsts), *self.shape[1:])
+        return found if np.ndim(chosen) else found[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)

@@ -1,0 +1,43 @@
+"""Probes: what can be read out of features, by methods that need no pass over the images.
+
+All are pure functions of features [N, F] and labels [N], in float32 on the default device. Those
+that are linear give `Linear`, the last layer of a head.
+"""
+
+from tljax.probes import grid
+from tljax.probes.choice import DECAYS, Probe, by_stage, choose
+from tljax.probes.grid import Axes
+from tljax.probes.lbfgs import Fit, logistic
+from tljax.probes.least_squares import ridge, ridge_classifier
+from tljax.probes.linear import Linear, Scaling, accuracy, cross_entropy, scaling
+from tljax.probes.means import Distance, discriminant, nearest_mean
+from tljax.probes.neighbours import neighbour_votes
+from tljax.probes.selection import Selected, head2toe, relevance
+from tljax.probes.spectrum import Basis, basis
+
+__all__ = [
+    'DECAYS',
+    'Axes',
+    'Basis',
+    'Distance',
+    'Fit',
+    'Linear',
+    'Probe',
+    'Scaling',
+    'Selected',
+    'accuracy',
+    'basis',
+    'by_stage',
+    'choose',
+    'cross_entropy',
+    'discriminant',
+    'grid',
+    'head2toe',
+    'logistic',
+    'nearest_mean',
+    'neighbour_votes',
+    'relevance',
+    'ridge',
+    'ridge_classifier',
+    'scaling',
+]

@@ -1,0 +1,230 @@
+"""Arrays of one shape in memory-mapped files on the disk, shared by all runs of a user.
+
+A store is a folder with pairs of files in it: `.values`, arrays end to end, and `.records`, for
+each of them the two digests it is found by and its checksum. A process appends to files of its own
+and reads those of all, so that any number of writers may run; nothing in a file is ever changed.
+An array whose checksum is wrong is not there, and is made again by whoever asked for it. Stores
+that lie in one folder share a bound: what was not used for longest is dropped first.
+"""
+
+import hashlib
+import math
+import os
+import pathlib
+import secrets
+import struct
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+RECORD = struct.Struct('<16s16sI')  # two digests and the checksum of the array
+SHARD_BYTES = 2**30  # of the arrays in one file, which is dropped at once; each is held open
+REFRESH_SECONDS = 2.0  # between looks at what other processes have written
+GIGABYTE = 10**9
+
+
+def digest(data: bytes | memoryview) -> bytes:
+    """Of 16 bytes."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+class _Shard:
+    """A pair of files, as one process reads them."""
+
+    def __init__(self, path: pathlib.Path, slot_bytes: int):
+        self.path, self.used = path, False
+        self._slot_bytes, self._offset = slot_bytes, 0
+        self._checked: set[int] = set()
+        self._sums: list[int] = []
+        self._values: np.ndarray | None = None
+
+    def new_records(self) -> list[tuple[int, bytes, bytes]]:
+        """Slot and digests of what was added since the last call."""
+        with self.path.with_suffix('.records').open('rb') as file:
+            file.seek(self._offset)
+            data = file.read()
+        data = data[: len(data) // RECORD.size * RECORD.size]
+        self._offset += len(data)
+        found = []
+        for first, second, checksum in RECORD.iter_unpack(data):
+            found.append((len(self._sums), first, second))
+            self._sums.append(checksum)
+        return found
+
+    def read(self, slot: int) -> np.ndarray | None:
+        """The bytes of an array, [slot_bytes] uint8; None where they are damaged."""
+        if self._values is None:
+            with self.path.open('rb') as file:
+                slots = os.fstat(file.fileno()).st_size // self._slot_bytes
+                shape = (slots, self._slot_bytes)
+                self._values = np.memmap(file, np.uint8, 'r', shape=shape) if slots else None
+        if self._values is None or slot >= len(self._values):
+            return None
+        values = self._values[slot]
+        if slot not in self._checked:
+            if zlib.crc32(values.data) != self._sums[slot]:
+                return None
+            self._checked.add(slot)
+        if not self.used:
+            self.used = True
+            os.utime(self.path)  # what is not used for longest is dropped first
+        return values
+
+
+class Store:
+    """Arrays of one shape and dtype, found by digests of what they were made of.
+
+    Args:
+        folder: of this store; the bound holds for all stores beside it.
+        shape: of each array.
+        dtype: likewise.
+        limit_bytes: what all stores may take on the disk.
+        otherwise: what becomes of arrays that cannot be kept, for a warning.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        shape: tuple[int, ...],
+        dtype: Any,
+        limit_bytes: int,
+        otherwise: str,
+    ):
+        self.folder, self.root = folder, folder.parent
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._limit_bytes, self._otherwise = limit_bytes, otherwise
+        self._slot_bytes = math.prod(shape) * self._dtype.itemsize
+        self._slots = max(1, min(SHARD_BYTES, limit_bytes // 4) // self._slot_bytes)
+        self._lock = threading.Lock()
+        self._shards: dict[str, _Shard] = {}
+        self._places: dict[bytes, tuple[_Shard, int]] = {}  # by either digest
+        self._refreshed = float('-inf')
+        self._writer: _Writer | None = None
+        self._full = False
+
+    def find(self, key: bytes, also: bytes | None = None) -> np.ndarray | None:
+        """The array of that digest, a view of a file; found by another one too from now on."""
+        place = self._places.get(key)
+        if place is None:
+            self._refresh()
+            place = self._places.get(key)
+        if place is None:
+            return None
+        try:
+            values = place[0].read(place[1])
+        except OSError:  # it was dropped
+            values = None
+        if values is None:
+            self._places.pop(key, None)
+            return None
+        if also is not None:
+            self._places[also] = place
+        return values.view(self._dtype).reshape(self._shape)
+
+    def add(self, keys: Sequence[tuple[bytes, bytes]], arrays: np.ndarray) -> None:
+        """Appends arrays [n, *shape], each with the two digests it is found by.
+
+        Where that is not possible, it says so once and goes on without.
+        """
+        data = np.ascontiguousarray(arrays, self._dtype).view(np.uint8)
+        rows = data.reshape(len(keys), self._slot_bytes)
+        with self._lock:
+            while len(rows) and not self._full:
+                try:
+                    if self._writer is None or self._writer.written >= self._slots:
+                        self._next_writer()
+                    if self._writer is not None:
+                        count = self._writer.append(keys, rows)
+                        keys, rows = keys[count:], rows[count:]
+                        self._take_in(self._writer.shard)
+                except OSError as error:
+                    self._full = True
+                    warnings.warn(f'{self.folder}: {self._otherwise}: {error}', stacklevel=2)
+
+    def _refresh(self) -> None:
+        """Takes in what other processes have written, the latest last."""
+        if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+            return
+        with self._lock:  # the other threads wait rather than make what is about to be found
+            if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+                return
+            for path in sorted(self.folder.glob('*.values')):
+                shard = self._shards.setdefault(path.name, _Shard(path, self._slot_bytes))
+                self._take_in(shard)
+            self._refreshed = time.monotonic()
+
+    def _take_in(self, shard: _Shard) -> None:
+        try:
+            for slot, first, second in shard.new_records():
+                self._places[first] = self._places[second] = shard, slot
+        except OSError:  # it was dropped
+            return
+
+    def _next_writer(self) -> None:
+        self._writer = None
+        if not self._make_room():
+            self._full = True
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f'{time.time_ns():020d}-{secrets.token_hex(4)}.values'
+        self._writer = _Writer(self.folder / name, self._slot_bytes, self._slots)
+        self._shards[name] = self._writer.shard
+        self._writer.shard.used = True
+
+    def _make_room(self) -> bool:
+        """Drops what was not used for longest, of any store, but nothing that this run uses."""
+        own = {shard.path for shard in self._shards.values() if shard.used}
+        found = []
+        for path in self.root.glob('*/*.values'):
+            try:
+                found.append((path.stat().st_mtime_ns, path, path.stat().st_blocks * 512))
+            except FileNotFoundError:
+                continue
+        total = sum(size for _, _, size in found) + self._slots * self._slot_bytes
+        for _, path, size in sorted(found):
+            if total > self._limit_bytes and path not in own:
+                path.unlink(missing_ok=True)
+                path.with_suffix('.records').unlink(missing_ok=True)
+                total -= size
+        return total <= self._limit_bytes
+
+
+class _Writer:
+    """The pair of files that a process appends to; open only while it does."""
+
+    def __init__(self, path: pathlib.Path, slot_bytes: int, slots: int):
+        self.shard, self.written = _Shard(path, slot_bytes), 0
+        self._slot_bytes, self._slots = slot_bytes, slots
+        path.with_suffix('.records').touch(exist_ok=False)
+        with path.open('xb') as file:
+            # Sparse, so that it can be mapped at once; a write into the map itself would end the
+            # process, not raise, where the disk is full.
+            file.truncate(slots * slot_bytes)
+
+    def append(self, keys: Sequence[tuple[bytes, bytes]], rows: np.ndarray) -> int:
+        """Writes as many rows as there is place for, and only then the records that tell of them.
+
+        Returns:
+            How many.
+        """
+        rows = rows[: self._slots - self.written]
+        sums = [zlib.crc32(row.data) for row in rows]
+        records = b''.join(
+            RECORD.pack(*pair, checksum) for pair, checksum in zip(keys, sums, strict=False)
+        )
+        path = self.shard.path
+        _write(path, self.written * self._slot_bytes, rows.data.cast('B'))
+        _write(path.with_suffix('.records'), self.written * RECORD.size, records)
+        self.written += len(rows)
+        return len(rows)
+
+
+def _write(path: pathlib.Path, place: int, data: bytes | memoryview) -> None:
+    with path.open('r+b') as file:
+        file.seek(place)
+        file.write(data)
