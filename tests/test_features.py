@@ -19,7 +19,7 @@ from tljax import model as models
 from tljax.backbones.resnet import ResNet
 from tljax.data import decode
 from tljax.data.files import ImageFile
-from tljax.features import Prefix, Views
+from tljax.features import Prefix, TrainingViews
 from tljax.layers import Pooling
 from tljax.model import Model
 from tljax.types import BadFiles, Examples, Findings, InputError, Preprocessing
@@ -126,7 +126,7 @@ def test_all_cuts_in_one_pass_are_each_alone(network):
 def test_views_are_what_training_sees_at_those_steps(steps, network):
     model, params, stats = network
     key = jax.random.key(9)
-    views = Views(augmentations=FLIP, key=key, steps=steps)
+    views = TrainingViews(augmentations=FLIP, key=key, steps=steps)
     found = features.extract(*network, pictures(), views=views, batch_size=4)
     assert found.values.shape == (COUNT, 3, 5)
     examples, steps = pictures(), np.broadcast_to(steps, (COUNT, 3))
@@ -167,7 +167,7 @@ def test_a_file_that_changed_is_computed_again(network, files, tmp_path):
 
 def test_more_views_compute_only_the_new_ones(network):
     def views(steps):
-        return Views(augmentations=FLIP, key=jax.random.key(0), steps=steps)
+        return TrainingViews(augmentations=FLIP, key=jax.random.key(0), steps=steps)
 
     few = features.extract(*network, pictures(), views=views([0, 1]))
     more = features.extract(*network, pictures(), views=views([0, 1, 2]))
@@ -230,7 +230,7 @@ def test_a_change_above_the_cut_computes_nothing(network):
         assert features.extract(*other, pictures(), cut='mid').computed == 0
 
 
-VIEWS = Views(augmentations=FLIP, key=jax.random.key(0), steps=[0])
+VIEWS = TrainingViews(augmentations=FLIP, key=jax.random.key(0), steps=[0])
 
 
 @pytest.mark.parametrize(
@@ -326,6 +326,8 @@ def test_a_matrix_has_every_view_with_its_label(network):
     assert x.shape == (2 * COUNT, 5)
     np.testing.assert_array_equal(x[3], found.values[1, 1])
     assert labels[3] == found.labels[1]
+    several = dataclasses.replace(found, labels=np.eye(4, dtype=np.uint8)[found.labels])
+    np.testing.assert_array_equal(several.matrix()[1][3], several.labels[1])
 
 
 def test_bad_images_are_left_out_where_the_source_says_so(network, files, tmp_path):
@@ -372,7 +374,8 @@ print(digest_of_resnext())
 
 def digest_of_resnext():
     model = models.build(ResNet(depth=50, groups=32, width_per_group=4), 2)
-    params, stats = jax.tree.map(lambda x: np.zeros(1), models.shapes(model))
+    shapes = ({stage: part[stage] for stage in ('stem', 'stage1')} for part in models.shapes(model))
+    params, stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tuple(shapes))
     views = dataclasses.replace(VIEWS, augmentations=FLIP[1:])
     prefix = Prefix(model, ('stage2',), None, jnp.dtype('float32'), views)
     return prefix.digest('stage2', params, stats)

@@ -16,13 +16,13 @@ import numpy as np
 
 from tljax import runtime, sharding, store
 from tljax.data import canvases, decode, pipeline
-from tljax.features.prefix import Prefix, Views
+from tljax.features.prefix import Prefix, TrainingViews
 from tljax.features.rows import Rows
 from tljax.layers import Pooling
 from tljax.model import HEAD, Model
 from tljax.types import Array, Examples, InputError, Params, Stats
 
-__all__ = ['Features', 'Pooling', 'Prefix', 'Rows', 'Views', 'extract', 'extract_all']
+__all__ = ['Features', 'Pooling', 'Prefix', 'Rows', 'TrainingViews', 'extract', 'extract_all']
 
 MEMORY_SHARE = 0.5  # of a device's free memory, or of a machine's, that features may take
 
@@ -50,7 +50,7 @@ class Features:
         """All views one below the other, [N V, F], and their labels [N V], as probes take them."""
         views, size = self.values.shape[1], math.prod(self.values.shape[2:])
         values = np.asarray(self.values) if isinstance(self.values, Rows) else self.values
-        return values.reshape(-1, size), np.repeat(self.labels, views)
+        return values.reshape(-1, size), np.repeat(self.labels, views, axis=0)
 
 
 def extract(
@@ -75,7 +75,7 @@ def extract_all(
     cuts: Sequence[str],
     pooling: Pooling | None = Pooling.AVERAGE,
     dtype: Any = jnp.float32,
-    views: Views | None = None,
+    views: TrainingViews | None = None,
     cache_gigabytes: float = 20.0,
     batch_size: int = 64,
     threads: int = 4,
@@ -110,7 +110,7 @@ def extract_all(
     steps = prefix.steps(len(examples))
     found = {
         cut: _Found(shape, steps.size, prefix.dtype, limit_bytes)
-        for cut, shape in prefix.shapes().items()
+        for cut, shape in prefix.shapes(params, stats).items()
     }
     if limit_bytes:
         for cut, one in found.items():

@@ -24,7 +24,7 @@ DTYPES = ('float32', 'float16', 'bfloat16')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Views:
+class TrainingViews:
     """What training with a key sees of examples at some of its steps.
 
     Attributes:
@@ -46,7 +46,7 @@ class Prefix:
     cuts: tuple[str, ...]
     pooling: Pooling | None
     dtype: np.dtype
-    views: Views | None
+    views: TrainingViews | None
 
     def __post_init__(self) -> None:
         problems = [
@@ -125,9 +125,10 @@ class Prefix:
             )
         return np.broadcast_to(steps, (examples, steps.shape[-1]))
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self, params: Params, stats: Stats) -> dict[str, tuple[int, ...]]:
         """Of one row, by cut."""
-        return {cut: out.shape[1:] for cut, out in jax.eval_shape(self.apply, *self._one()).items()}
+        rows = jax.eval_shape(self.apply, *self._one(params, stats))
+        return {cut: row.shape[1:] for cut, row in rows.items()}
 
     def marks(self, ids: np.ndarray, steps: np.ndarray) -> list[bytes]:
         """What the N V rows depend on beside the image: nothing without augmentations."""
@@ -145,7 +146,7 @@ class Prefix:
         or of the code of a stage is another program.
         """
         alone = dataclasses.replace(self, cuts=(cut,))
-        closed = jax.make_jaxpr(alone.apply)(*alone._one())
+        closed = jax.make_jaxpr(alone.apply)(*alone._one(params, stats))
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         canvas = canvases.settings(self.model.preprocessing)
         about = (canvas, jax.default_backend(), jax.__version__, precision)
@@ -161,13 +162,14 @@ class Prefix:
             _update(sum_, leaf)
         return sum_.hexdigest()
 
-    def _one(self) -> tuple[Any, ...]:
+    def _one(self, params: Params, stats: Stats) -> tuple[Any, ...]:
         """The shapes of what `apply` takes, for one image."""
         side = self.model.preprocessing.resize_px
         number = jax.ShapeDtypeStruct((1,), jnp.uint32)
         image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
         key = jax.eval_shape(lambda: self.key)
-        return *self.used(*models.shapes(self.model)), key, image, number, number
+        values = jax.eval_shape(lambda: self.used(params, stats))
+        return *values, key, image, number, number
 
 
 def _key(key: jax.Array, step: jax.Array, identity: jax.Array) -> jax.Array:
