@@ -196,13 +196,12 @@ def fit(x: np.ndarray, labels: np.ndarray, decay: float, seed: int, **options: A
 
 def scikit_learn(x: np.ndarray, labels: np.ndarray, jobs: Any, **options: Any) -> Any:
     """A call that makes fits with all cores, and gives them and their seconds."""
-    pool = Parallel(
-        n_jobs=CORES, max_nbytes=None
-    )  # each worker with the threads that are left to it
+    # Each worker has the threads that are left to it.
+    pool = Parallel(n_jobs=CORES, max_nbytes=None)
 
     def call() -> tuple[list[Any], float]:
         found = pool(delayed(fit)(x, labels, *job, **options) for job in jobs)
-        pairs: list[tuple[Any, float]] = list(found or ())
+        pairs: list[Any] = list(found or ())
         return [model for model, _ in pairs], sum(taken for _, taken in pairs)
 
     return call
