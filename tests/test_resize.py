@@ -64,6 +64,13 @@ def test_a_view_that_is_not_contiguous_is_resized_too():
     np.testing.assert_array_equal(resize.central_square(image, (48, 16), 16), wanted)
 
 
+def test_one_channel_of_an_image_is_left_to_pillow():
+    channel = noise(40, 33)[..., 0]
+    preprocessing = Preprocessing(size_px=16, resize_px=16)
+    wanted = by_pillow(channel, 16, Interpolation.BILINEAR)
+    np.testing.assert_array_equal(decode.to_canvas(channel, preprocessing), wanted)
+
+
 def test_the_compiled_resizing_starts_when_it_pays(monkeypatch):
     calls = []
     monkeypatch.setattr(decode, '_resized', itertools.count())

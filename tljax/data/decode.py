@@ -248,11 +248,11 @@ def to_canvas(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     `Resize` and `CenterCrop` do.
 
     Args:
-        image: [h, w, 3] uint8.
+        image: [h, w, 3] uint8, or one channel of an image, [h, w].
         preprocessing: `resize_px` and the interpolation.
 
     Returns:
-        [resize_px, resize_px, 3] uint8.
+        [resize_px, resize_px, 3] uint8, or [resize_px, resize_px].
     """
     target = preprocessing.resize_px
     image = _without_ends(image)
@@ -260,8 +260,10 @@ def to_canvas(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     short, long = min(height, width), max(height, width)
     scaled_long = int(target * long / short)
     size = (target, scaled_long) if width <= height else (scaled_long, target)
-    resize = _compiled_resize() if size != (width, height) and height <= 2 * width else None
-    if resize:  # of taller images, Pillow 13 takes the columns first, which rounds otherwise
+    # Of taller images, Pillow 13 takes the columns first, which rounds otherwise.
+    fits = image.ndim == 3 and size != (width, height) and height <= 2 * width
+    resize = _compiled_resize() if fits else None
+    if resize:
         cubic = preprocessing.interpolation is Interpolation.BICUBIC
         return resize.central_square(image, size, target, cubic)
     if size != (width, height):
