@@ -312,7 +312,8 @@ def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one
     try:
         whole = adapters.extended((one,), params, jax.random.key(0))
     except types.InputError as error:
-        pytest.skip(str(error))
+        assert 'the model has none' in str(error)
+        return
     merged = jax.eval_shape(one.merged, whole)
     shapes = [{p: x.shape for p, x in tree.flatten(found).items()} for found in (merged, params)]
     assert shapes[0] == shapes[1]
