@@ -312,7 +312,8 @@ def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one
     try:
         whole = adapters.extended((one,), params, jax.random.key(0))
     except types.InputError as error:
-        assert 'the model has none' in str(error)
+        if 'the model has none' not in str(error):
+            raise
         return
     merged = jax.eval_shape(one.merged, whole)
     shapes = [{p: x.shape for p, x in tree.flatten(found).items()} for found in (merged, params)]
