@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from tljax import sharding
@@ -123,6 +124,17 @@ def test_nothing_is_best_where_nothing_was_validated(opened):
 def test_the_sums_of_deleted_checkpoints_are_forgotten(opened, tmp_path):
     saved(opened(), *[None] * 3)
     assert [path.name for path in (tmp_path / 'sha256').iterdir()] == ['3.json']
+
+
+def test_what_changes_in_a_record_once_its_save_has_begun_is_not_written(opened, monkeypatch):
+    written, real = [], ocp.args.JsonSave
+    monkeypatch.setattr(ocp.args, 'JsonSave', lambda item: written.append(item) or real(item))
+    record = {'starts': [0]}
+    one = opened()
+    one.save(1, arrays(), record)
+    record['starts'].append(7)  # as a phase that begins right after the save does
+    assert written == [{'starts': [0]}]
+    assert one.record(1) == {'starts': [0]}
 
 
 def test_a_step_that_is_there_is_not_written_again(opened):

@@ -126,7 +126,7 @@ def test_what_cannot_be_found_is_an_error_of_one_line(spec, capsys):
 
 def test_the_module_can_be_run(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['weights', 'embedded:glyphs'])
-    monkeypatch.setattr(report.console, 'file', sys.stdout)
+    monkeypatch.setattr(report.console, '_file', sys.stdout)  # setting `file` could not be undone
     monkeypatch.delitem(sys.modules, 'tljax.weights.__main__')
     with pytest.raises(SystemExit) as ended:
         runpy.run_module('tljax.weights', run_name='__main__')

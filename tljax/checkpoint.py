@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import fcntl
 import hashlib
@@ -115,7 +116,9 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(dict(record))
+                    arrays=ocp.args.StandardSave(arrays),
+                    # It is written in the background, while its owner goes on changing it.
+                    record=ocp.args.JsonSave(copy.deepcopy(dict(record))),
                 ),
                 force=True,
             )
