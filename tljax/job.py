@@ -308,16 +308,17 @@ def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, So
     training; with `Balance.SAMPLE`, where there are no batches to fill, classes are weighed.
     """
     assert phase.phase.solver is not None
-    features, targets, mask = _head_inputs(job, state)
     loss = _training_loss(job, (Balance.WEIGH, Balance.SAMPLE))
 
-    def objective(trained: Params) -> jax.Array:
+    def objective(trained: Params, data: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        features, targets, mask = data
         head = {models.HEAD: tree.fill(trained, state.params[models.HEAD])}
         logits, _ = models.run(job.model, head, state.stats, features, start=models.HEAD)
         return jnp.where(mask, loss(logits, targets), 0.0).sum() / mask.sum()
 
     keep = optim.trained(phase.labels)[models.HEAD]
-    found = phase.phase.solver(objective, tree.select(state.params[models.HEAD], keep))
+    start = tree.select(state.params[models.HEAD], keep)
+    found = phase.phase.solver(objective, start, _head_inputs(job, state))
     head = sharding.put_replicated(job.mesh, tree.fill(found.params, state.params[models.HEAD]))
     ema = state.ema
     if ema is not None:

@@ -35,14 +35,20 @@ class LBFGS:
             found.append(f'tolerance is {self.tolerance}, wanted more than 0')
         return found
 
-    def __call__(self, objective: Callable[[Params], jax.Array], start: Params) -> Solution:
+    def __call__(
+        self, objective: Callable[[Params, Any], jax.Array], start: Params, data: Any
+    ) -> Solution:
         """See `types.Solver`."""
 
-        def penalised(params: Params) -> jax.Array:
-            squares = [jnp.sum(x**2) for x in jax.tree.leaves(params) if x.ndim > 1]
-            return objective(params) + self.weight_decay / 2 * sum(squares)
+        @jax.jit
+        def solve(start: Params, data: Any) -> Solution:
+            def penalised(params: Params) -> jax.Array:
+                squares = [jnp.sum(x**2) for x in jax.tree.leaves(params) if x.ndim > 1]
+                return objective(params, data) + self.weight_decay / 2 * sum(squares)
 
-        return jax.jit(lambda params: self._minimise(penalised, params))(start)
+            return self._minimise(penalised, start)
+
+        return solve(start, data)
 
     def _minimise(self, objective: Callable[[Params], jax.Array], start: Params) -> Solution:
         method = optax.lbfgs()

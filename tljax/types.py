@@ -274,8 +274,14 @@ class Rates(enum.Enum):
 class Solver(Protocol):
     """Brings what trains to the minimum of an objective, instead of steps on batches."""
 
-    def __call__(self, objective: Callable[[Params], jax.Array], start: Params) -> 'Solution':
-        """The parameters [a tree like `start`] that minimise `objective`, a mean loss."""
+    def __call__(
+        self, objective: Callable[[Params, Any], jax.Array], start: Params, data: Any
+    ) -> 'Solution':
+        """The parameters [a tree like `start`] that minimise `objective(params, data)`.
+
+        `data`, a tree of arrays, is an argument and no constant of what is compiled: it may be
+        as large as the features of all images.
+        """
         ...
 
 
