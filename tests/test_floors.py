@@ -49,7 +49,7 @@ FLOORS = (
     {'fitting'},
     {'train', 'export', 'trial', 'ingredients'},
     {'costs'},
-    {'compare'},
+    {'compare', 'commands'},
     {'main', 'evaluate', 'predict', 'lr_find', 'merge', 'frontier'},
     {'__init__'},  # the front door
 )

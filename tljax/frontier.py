@@ -30,7 +30,7 @@ import rich.box
 import rich.table
 from absl import flags
 
-from tljax import charts, cli, config, costs, fitting, report, signals, train
+from tljax import charts, cli, commands, config, costs, report, train
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.strategies import FreezeBelow
@@ -63,20 +63,14 @@ def main(argv: list[str]) -> int:
         rates = tuple(float(text) for text in values['rates'].value or ())
     except ValueError as error:
         cli.fail(f'--rates: {error}')
-    try:
+
+    def command() -> None:
         found = measure(experiment, repeats=repeats)
         if values['train'].value:
             found = trained(experiment, found, out, rates)
         _tell(found, out)
-    except (InputError, OSError) as error:
-        cli.fail(str(error))
-    except signals.Interrupted as stop:
-        print(f'{stop}; the same command resumes there.', file=sys.stderr)
-        return 128 + stop.signal_number
-    except (train.NotFiniteError, fitting.OutOfMemoryError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+
+    return commands.ended(command)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -375,6 +376,20 @@ def make_evaluate(job: Job) -> Evaluate:
         return chosen(params, stats, job.splits[split])
 
     return evaluate
+
+
+def train_batches(job: Job, steps: int) -> grain.IterDataset:
+    """The first `steps` batches of training: this process's rows, on the host."""
+    return pipeline.train_batches(
+        job.splits['train'],
+        job.model.preprocessing,
+        batch_size=job.experiment.batch_size,
+        steps=steps,
+        seed=job.experiment.seed,
+        process=(jax.process_index(), jax.process_count()),
+        threads=job.experiment.data_threads,
+        balanced=job.experiment.balance is Balance.SAMPLE,
+    )
 
 
 def eval_batches(job: Job, split: str) -> Iterator[Batch]:

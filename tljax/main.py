@@ -45,24 +45,12 @@ def main(argv: list[str]) -> int:
 def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
     import jax
 
-    from tljax import compare, fitting, report, signals, train
-    from tljax.types import InputError
+    from tljax import commands, compare, report
 
     report.console.quiet = jax.process_index() > 0
-    try:
-        if dry_run:
-            compare.dry_run(experiment)
-        else:
-            compare.run(experiment, workdir)
-    except (InputError, OSError) as error:
-        cli.fail(str(error))
-    except signals.Interrupted as stop:
-        print(f'{stop}; the same command resumes there.', file=sys.stderr)
-        return 128 + stop.signal_number
-    except (train.NotFiniteError, fitting.OutOfMemoryError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+    if dry_run:
+        return commands.ended(lambda: compare.dry_run(experiment))
+    return commands.ended(lambda: compare.run(experiment, workdir))
 
 
 if __name__ == '__main__':

@@ -124,7 +124,7 @@ class Surgical(_Transfer):
             InputError: the model has no such stage.
         """
         for stage in self.stages:
-            _index(stage, params)
+            _index(stage, params, 'one of stages')
         chosen = [stage for stage in self.stages if stage != _head(params)]
         return (Phase(rules=_only(chosen, params, self.learning_rate_scale)),)
 
@@ -279,7 +279,7 @@ class GradualUnfreeze(_Transfer):
         Raises:
             InputError: the model has no stage `lowest`.
         """
-        lowest = 0 if self.lowest is None else _index(self.lowest, params)
+        lowest = 0 if self.lowest is None else _index(self.lowest, params, 'lowest')
         return tuple(
             Phase(
                 rules=_from(stage, params, self.learning_rate_scale),
@@ -340,10 +340,10 @@ def _head(params: Params) -> str:
     return _stages(params)[-1]
 
 
-def _index(stage: str, params: Params) -> int:
+def _index(stage: str, params: Params, field: str = 'stage') -> int:
     stages = _stages(params)
     if stage not in stages:
-        raise InputError(f'stage is {stage!r}, wanted one of {stages}')
+        raise InputError(f'config.strategy: {field} is {stage!r}, wanted one of {stages}')
     return stages.index(stage)
 
 

@@ -16,7 +16,6 @@ from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
-from tljax.data import pipeline
 from tljax.fitting import FittingStep
 from tljax.job import Job
 from tljax.plan import PhasePlan
@@ -30,7 +29,6 @@ from tljax.runs import (
 )
 from tljax.signals import Interrupted, Signals
 from tljax.state import TrainState
-from tljax.types import Balance
 
 
 class NotFiniteError(RuntimeError):
@@ -239,18 +237,7 @@ def _train(
     started: float,
 ) -> None:
     """Every step that is left, in every phase."""
-    experiment = job.experiment
-    stream = pipeline.train_batches(
-        job.splits['train'],
-        job.model.preprocessing,
-        batch_size=experiment.batch_size,
-        steps=job.steps,
-        seed=experiment.seed,
-        process=(jax.process_index(), jax.process_count()),
-        threads=experiment.data_threads,
-        balanced=experiment.balance is Balance.SAMPLE,
-    )
-    batches = iter(stream)
+    batches = iter(jobs.train_batches(job, job.steps))
     if current.data is not None:
         batches.set_state(current.data)
     loop = _Loop(job, current, checkpoints, records, evaluate, started, batches)

@@ -3,16 +3,13 @@
 import itertools
 from collections.abc import Iterator
 
-import jax
-
 from tljax import job as jobs
 from tljax import sharding
 from tljax import state as states
-from tljax.data import pipeline
 from tljax.job import Job
 from tljax.plan import PhasePlan
 from tljax.state import TrainState
-from tljax.types import Balance, Batch
+from tljax.types import Batch
 
 
 def first_state(job: Job) -> tuple[TrainState, PhasePlan]:
@@ -36,15 +33,5 @@ def first_state(job: Job) -> tuple[TrainState, PhasePlan]:
 
 def batches(job: Job, steps: int) -> Iterator[Batch]:
     """The first batches of training, on the job's devices."""
-    stream = pipeline.train_batches(
-        job.splits['train'],
-        job.model.preprocessing,
-        batch_size=job.experiment.batch_size,
-        steps=steps,
-        seed=job.experiment.seed,
-        process=(jax.process_index(), jax.process_count()),
-        threads=job.experiment.data_threads,
-        balanced=job.experiment.balance is Balance.SAMPLE,
-    )
-    for batch in stream:
+    for batch in jobs.train_batches(job, steps):
         yield sharding.put_batch(job.mesh, batch)
