@@ -110,6 +110,59 @@ def make_train_step(
     """
     cut = find_cut(model, labels, norm)
     keep = optim.trained(labels)
+    objective = _make_objective(model, cut, loss, compute, penalties, stochastic_norm)
+    gradient = jax.value_and_grad(objective, has_aux=True)
+
+    def step(
+        key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
+    ) -> tuple[TrainState, metrics.Sums]:
+        assert (penalties is None) == (given is None), 'penalties and their arrays go together'
+        whole = _augmented(model, augmentations, key, state.step, batch)
+        key = jax.random.fold_in(key, state.step)
+        trained = tree.select(state.params, keep)
+        count = jnp.maximum(whole.mask.sum(), 1)
+        total, stats = None, state.stats
+        for index, part in enumerate(_parts(whole, compute.accumulate)):
+            if total is not None:  # one after another, or all would be in memory at once
+                part = ordering.after(part, total)
+            part_key = jax.random.fold_in(key, index)
+            (mean, (sums, stats)), grads = gradient(
+                trained, state.params, stats, part, part_key, count, given
+            )
+            found = (mean, sums, grads)
+            total = found if total is None else jax.tree.map(jnp.add, total, found)
+        mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
+        updates, opt = optimizer.update(grads, state.opt, trained)
+        trained: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
+        bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
+        sums['first_bad_step'] = bad.astype(jnp.int32)
+        params = tree.fill(trained, state.params)
+        after = TrainState(
+            step=state.step + 1,
+            params=params,
+            stats=stats,
+            opt=opt,
+            ema=_averaged(state, params, ema_decay),
+        )
+        return after, sums
+
+    return step
+
+
+def _make_objective(
+    model: Model,
+    cut: Cut,
+    loss: Loss,
+    compute: Compute,
+    penalties: Plan | None,
+    stochastic_norm: StochNorm | None,
+) -> Callable[..., tuple[jax.Array, tuple[metrics.Sums, Stats]]]:
+    """What training makes small: a part's share of the mean loss of a batch, and penalties.
+
+    Returns:
+        The function `(trained, params, stats, part, key, count, given)` to the share, and the
+        part's sums and the statistics after it; `count` is of the rows in all parts.
+    """
     prefix = _make_prefix(model, cut, compute)
     suffix = functools.partial(
         models.run,
@@ -151,42 +204,7 @@ def make_train_step(
             mean += sum(values.values()) * part.mask.sum() / count
         return mean, (sums, stats)
 
-    gradient = jax.value_and_grad(objective, has_aux=True)
-
-    def step(
-        key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
-    ) -> tuple[TrainState, metrics.Sums]:
-        assert (penalties is None) == (given is None), 'penalties and their arrays go together'
-        whole = _augmented(model, augmentations, key, state.step, batch)
-        key = jax.random.fold_in(key, state.step)
-        trained = tree.select(state.params, keep)
-        count = jnp.maximum(whole.mask.sum(), 1)
-        total, stats = None, state.stats
-        for index, part in enumerate(_parts(whole, compute.accumulate)):
-            if total is not None:  # one after another, or all would be in memory at once
-                part = ordering.after(part, total)
-            part_key = jax.random.fold_in(key, index)
-            (mean, (sums, stats)), grads = gradient(
-                trained, state.params, stats, part, part_key, count, given
-            )
-            found = (mean, sums, grads)
-            total = found if total is None else jax.tree.map(jnp.add, total, found)
-        mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
-        updates, opt = optimizer.update(grads, state.opt, trained)
-        trained: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
-        bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
-        sums['first_bad_step'] = bad.astype(jnp.int32)
-        params = tree.fill(trained, state.params)
-        after = TrainState(
-            step=state.step + 1,
-            params=params,
-            stats=stats,
-            opt=opt,
-            ema=_averaged(state, params, ema_decay),
-        )
-        return after, sums
-
-    return step
+    return objective
 
 
 def matching(patterns: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:

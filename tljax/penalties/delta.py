@@ -141,10 +141,11 @@ def fit_softmax(
     def logits(params: Params, standard: jax.Array) -> jax.Array:
         return standard @ params['kernel'] + params['bias'].reshape(1, -1)
 
-    def objective(params: Params) -> jax.Array:
+    def objective(params: Params, data: tuple[jax.Array, jax.Array]) -> jax.Array:
+        standard, targets = data
         return optax.softmax_cross_entropy(logits(params, standard), targets).mean()
 
     shape = (features.shape[1], targets.shape[1])
     begun = {'kernel': jnp.zeros(shape), 'bias': jnp.zeros(shape[1])}
-    found = LBFGS(weight_decay=decay)(objective, begun).params
+    found = LBFGS(weight_decay=decay)(objective, begun, (standard, targets)).params
     return lambda x: logits(found, (x - centre) / scale)
