@@ -66,7 +66,7 @@ def test_a_picture_has_a_row_for_each_class_and_a_limit(classes):
 
 def test_of_many_classes_the_lowest_are_shown():
     accuracies = [i / 50 for i in range(50)]
-    table = confusion.class_table(accuracies, [1] * 50, tuple(map(str, range(50))))
+    table = confusion.class_table({'accuracy': accuracies}, [1] * 50, tuple(map(str, range(50))))
     assert table.row_count == confusion.CLASSES_SHOWN
     assert '40 lowest of 50' in str(table.title)
 

@@ -127,9 +127,61 @@ def test_an_exported_file_keeps_that_it_is_of_several_labels(run, tmp_path):
     assert '| split | images | mAP | micro F1 |' in card.read_text()
 
 
-def test_a_measurement_of_one_label_an_image_is_refused(run, capsys):
-    assert evaluate.main([str(run[0]), '--data=config']) == 2
-    assert 'was trained on images with several labels' in capsys.readouterr().err
+def figures(run, *arguments):
+    """What `tljax.evaluate` writes of the run's network."""
+    out = run[0].parent / 'figures.json'
+    assert evaluate.main([str(run[0]), *map(str, arguments), f'--out={out}']) == 0
+    return json.loads(out.read_text())
+
+
+def test_the_evaluation_of_its_own_test_images_is_the_result(run):
+    found = figures(run, '--data=config')
+    assert found['notes'] == ['The classes are those of the network, in the same order.']
+    for name, value in run[1]['test'].items():
+        assert found[name] == (pytest.approx(value, rel=1e-6) if 'loss' in name else value), name
+
+
+def test_a_list_with_other_labels_in_front_is_evaluated_by_their_names(run, tmp_path):
+    """`red` and `blue` alone: `green` has no images, and both keep their average precision."""
+    lines = ['path,label']
+    for number in range(160, 240):
+        own = [name for bit, name in enumerate(NAMES) if number >> bit & 1 and name != 'green']
+        lines.append(f'{run[0].parent / f"{number}.png"},{";".join(own) or ";"}')
+    (tmp_path / 'list.csv').write_text('\n'.join(lines))
+    found = figures(run, tmp_path / 'list.csv')
+    blue, _, red = run[1]['test']['class_average_precision']
+    assert found['class_average_precision'] == [blue, None, red]
+    assert found['mean_average_precision'] == pytest.approx((blue + red) / 2)
+
+
+def test_images_with_one_label_each_are_sets_to_a_network_of_several(run, tmp_path):
+    for name, number in {'blue': 1, 'green': 2, 'red': 4}.items():
+        (tmp_path / name).mkdir()
+        image = Image.open(run[0].parent / f'{number}.png')
+        image.save(tmp_path / name / '0.png')
+    found = figures(run, tmp_path)
+    assert (found['count'], len(found['class_f1'])) == (3, 3)
+    assert 'accuracy' not in found
+
+
+def test_arrays_with_several_labels_are_evaluated(run, tmp_path):
+    images = np.stack([np.asarray(Image.open(run[0].parent / f'{n}.png')) for n in range(160, 240)])
+    labels = np.arange(160, 240)[:, None] >> np.arange(3) & 1
+    np.savez(tmp_path / 'a.npz', images=images, labels=labels, class_names=NAMES)
+    found = figures(run, tmp_path / 'a.npz')
+    assert found['class_f1'] == run[1]['test']['class_f1']
+
+
+def test_images_with_several_labels_are_refused_for_a_network_that_tells_one(run, capsys):
+    assert evaluate.main(['embedded:glyphs', str(run[0].parent / 'list.csv')]) == 2
+    said = capsys.readouterr().err
+    assert 'classes' in said or 'several labels' in said
+
+
+def test_a_confusion_matrix_of_several_labels_is_refused(run, tmp_path, capsys):
+    flags = ['--data=config', f'--picture={tmp_path / "matrix.png"}']
+    assert evaluate.main([str(run[0]), *flags]) == 2
+    assert '--picture' in capsys.readouterr().err
 
 
 def test_predictions_of_files_are_those_of_the_network_by_several_views_too(run):

@@ -21,6 +21,31 @@ class Match:
     numbers: np.ndarray
     note: str
 
+    def placed(self, labels: np.ndarray, num_classes: int, *, several: bool) -> np.ndarray:
+        """Labels of the data as the network has them.
+
+        Args:
+            labels: [N] of the data, or multi-hot [N, classes].
+            num_classes: K, of the network.
+            several: whether the network tells several labels of an image.
+
+        Returns:
+            [N] int32, or multi-hot [N, K] uint8 where it does.
+
+        Raises:
+            ClassesError: the data has several labels an image, and the network tells one.
+        """
+        if labels.ndim == 1:
+            own = self.numbers[labels]
+            return np.eye(num_classes, dtype=np.uint8)[own] if several else own
+        if not several:
+            raise ClassesError(
+                'images of the data have several labels or none, and the network tells one an image'
+            )
+        result = np.zeros((len(labels), num_classes), np.uint8)
+        result[:, self.numbers] = labels
+        return result
+
 
 def match(
     network: Sequence[str] | None,

@@ -90,10 +90,19 @@ def class_counts(counts: Mapping[tuple[int, int], int], num_classes: int) -> lis
 
 
 def class_table(
-    accuracies: list[float | None], numbers: list[int], names: tuple[str, ...]
+    measures: Mapping[str, Sequence[float | None]],
+    numbers: Sequence[int],
+    names: tuple[str, ...],
 ) -> rich.table.Table:
-    """A row for each class that has images; of many, for those of the lowest accuracy."""
-    rows = [(value, place) for place, value in enumerate(accuracies) if value is not None]
+    """A row for each class that has images; of many, for those of the lowest first measure.
+
+    Args:
+        measures: `{column: a share for each class}`, None where it has no value.
+        numbers: images of each class.
+        names: of the classes.
+    """
+    first, *_ = measures.values()
+    rows = [(value, place) for place, value in enumerate(first) if value is not None]
     title = None
     if len(rows) > CLASSES_SHOWN:
         title = f'the {CLASSES_SHOWN} lowest of {len(rows)} classes; --out has all'
@@ -101,9 +110,12 @@ def class_table(
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=title)
     table.add_column('class')
     table.add_column('images', justify='right')
-    table.add_column('accuracy', justify='right')
-    for value, place in rows:
-        table.add_row(rich.markup.escape(names[place]), f'{numbers[place]:,}', f'{value:.1%}')
+    for column in measures:
+        table.add_column(column, justify='right')
+    for _, place in rows:
+        found = (values[place] for values in measures.values())
+        shares = ('-' if value is None else f'{value:.1%}' for value in found)
+        table.add_row(rich.markup.escape(names[place]), f'{numbers[place]:,}', *shares)
     return table
 
 

@@ -14,7 +14,7 @@ Default the run's own test_views (the centre on its val and train), the centre f
 --bad_files=skip            leaves out files that cannot be read; by default they are an error
 --batch_size=N              images on the devices at a time; default the run's own, else 32
 --out=FILE.json             all figures, and every pair of classes that was confused
---picture=FILE.png          the confusion matrix
+--picture=FILE.png          the confusion matrix, of one label an image
 
 Classes are found by their names. The exit code is 2 where something cannot be used.
 """
@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tljax import classes, config, confusion, metrics, network, report, runs, sharding
+from tljax import classes, comparison, config, confusion, metrics, network, report, runs, sharding
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.data import canvases, labelled
 from tljax.evaluation import Evaluation
-from tljax.losses import CrossEntropy
+from tljax.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.network import Network
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.views import NAMED, Centre, check
@@ -93,7 +93,12 @@ def main(argv: list[str]) -> int:
         found, counts = evaluate(loaded, data.examples, experiment, views, given.batch_size)
         for path, reason in data.bad.items():
             print(f'left out: {path}: {reason}', file=sys.stderr)
-        _print(found, counts, data.class_names)
+        if not found['count']:
+            raise InputError('no image could be read')
+        if loaded.multi_label:
+            _print_sets(found, data)
+        else:
+            _print(found, counts, data.class_names)
         _write(given, data, views, found, counts)
     except (InputError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
@@ -117,10 +122,10 @@ def _check(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> tuple[Network, Experiment | None, Data]:
     """The network, its experiment if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
-    if loaded.multi_label:
+    if loaded.multi_label and given.picture:
         raise InputError(
-            f'{given.network} was trained on images with several labels, and this measures one an '
-            'image: its result.json has what it was tested with'
+            f'--picture: {given.network} tells several labels of an image, and what is taken for '
+            'what can be said of one'
         )
     experiment, recorded = None, {}
     if loaded.origin.format == 'run':
@@ -154,7 +159,10 @@ def _write(
     if given.out:
         about = {'network': given.network, 'data': data.name, 'split': data.split}
         about |= {'views': config.encode(views), 'notes': data.notes, 'bad_files': data.bad}
-        report.write_json(given.out, {**about, **_record(found, counts, data.class_names)})
+        about |= {**found, 'class_names': data.class_names}
+        if not data.examples.multi_label:
+            about |= _record(found, counts, data.class_names)
+        report.write_json(given.out, {**about, **report.environment()})
     if given.picture:
         there = [place for place, value in enumerate(found['class_accuracy']) if value is not None]
         names = [data.class_names[place] for place in there]
@@ -207,7 +215,7 @@ def own_data(loaded: Network, experiment: Experiment, recorded: dict[str, Any], 
         raise InputError(f'--split={split}: there are no such images in the data of this run')
     notes = ()
     before = recorded.get(split, {'ids': [], 'labels': []})
-    now = {'ids': examples.ids.tolist(), 'labels': examples.labels.tolist()}
+    now = {'ids': examples.ids.tolist(), 'labels': examples.label_lists()}
     if any(before[name] != now[name] for name in now):
         counts = f'{len(before["ids"])} then, {len(now["ids"])} now'
         notes = (f'These are not the images that the run had: {counts}, ids or labels differ.',)
@@ -224,7 +232,8 @@ def _matched(
     if loaded.class_names == published.imagenet_classes():
         aliases = {key: place for place, key in enumerate(published.imagenet_ids())}
     match = classes.match(loaded.class_names, names, count, total, aliases)
-    examples = dataclasses.replace(data.examples, labels=match.numbers[data.examples.labels])
+    labels = match.placed(data.examples.labels, total, several=loaded.multi_label)
+    examples = dataclasses.replace(data.examples, labels=labels)
     return dataclasses.replace(
         data,
         examples=canvases.wrap({'': examples}, loaded.preprocessing, gigabytes)[''],
@@ -240,12 +249,13 @@ def evaluate(
     views: Views,
     batch_size: int | None = None,
 ) -> tuple[dict[str, Any], confusion.Counts]:
-    """Metrics as in a run's result.json, and what was taken for what.
+    """Metrics as in a run's result.json, and what was taken for what, of one label an image.
 
     Args:
         loaded: the network.
         examples: canvases, with labels in its order.
-        experiment: the run's, whose loss and batch size are used; None for cross-entropy.
+        experiment: the run's, whose loss and batch size are used; None for cross-entropy, binary
+            where an image has several labels.
         views: of each image.
         batch_size: of images or views, over all devices; None for the run's, or 32.
 
@@ -253,14 +263,18 @@ def evaluate(
         InputError: the views do not fit the network, or an image cannot be read.
     """
     check(views, loaded.preprocessing)
+    usual = BinaryCrossEntropy() if loaded.multi_label else CrossEntropy()
     evaluation = Evaluation(
         model=loaded.model,
-        loss=experiment.loss if experiment else CrossEntropy(),
+        loss=experiment.loss if experiment else usual,
         mesh=sharding.make_mesh(),
         batch_size=batch_size or (experiment.batch_size if experiment else network.BATCH_SIZE),
         views=views,
     )
     params, stats = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
+    if loaded.multi_label:
+        found = evaluation(params, stats, examples)
+        return report.with_interval(found), collections.Counter()
     total, counts = evaluation.zeros(), collections.Counter()
     for batch, sums, logits in evaluation.batches(params, stats, examples):
         total = evaluation.add(total, sums)
@@ -277,23 +291,28 @@ def _mean_class_accuracy(found: dict[str, Any]) -> float | None:
 def _record(
     found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The content of --out, beside what was evaluated on what."""
+    """What --out has of one label an image besides."""
     return {
-        **found,
         'mean_class_accuracy': _mean_class_accuracy(found),
-        'class_names': names,
         'class_count': confusion.class_counts(counts, len(names)),
         'confused': [
             {'true': names[true], 'predicted': names[taken], 'count': n}
             for true, taken, n in confusion.confused(counts)
         ],
-        **report.environment(),
     }
 
 
+def _print_sets(found: dict[str, Any], data: Data) -> None:
+    """The figures of images with several labels."""
+    for name, text in comparison.measures(found).items():
+        print_(f'  {name:<28}{text}')
+    columns = {'average precision': 'class_average_precision', 'F1': 'class_f1'}
+    shares = {column: found[name] for column, name in columns.items()}
+    numbers = data.examples.labels.sum(0).tolist()
+    print_(confusion.class_table(shares, numbers, data.class_names))
+
+
 def _print(found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]) -> None:
-    if not found['count']:
-        raise InputError('no image could be read')
     lines = {'accuracy': f'{report.accuracy_text(found)}, 95 % interval'}
     if len(names) > 5:
         lines['top-5 accuracy'] = f'{100 * found["top5_accuracy"]:.1f} %'
@@ -302,7 +321,7 @@ def _print(found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ..
     for name, text in lines.items():
         print_(f'  {name:<20}{text}')
     numbers = confusion.class_counts(counts, len(names))
-    print_(confusion.class_table(found['class_accuracy'], numbers, names))
+    print_(confusion.class_table({'accuracy': found['class_accuracy']}, numbers, names))
     wrong = confusion.confused(counts)
     if wrong:
         print_(confusion.pair_table(wrong[:PAIRS_SHOWN], numbers, names))

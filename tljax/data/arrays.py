@@ -133,10 +133,8 @@ def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tupl
     own = {f'{split}_{name}': content.get(f'{prefix}{name}') for name in ('images', 'labels')}
     content = {**content, **own}
     problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split)]
-    if not problems and content[f'{split}_labels'].ndim == 2:
-        problems.append(f'{prefix}labels are several an image, wanted one')
     names = tuple(map(str, content.get('class_names', ())))
-    if not problems and names and len(names) <= (top := int(content[f'{split}_labels'].max())):
+    if not problems and names and len(names) <= (top := _top(content[f'{split}_labels'])):
         problems.append(f'class_names has {len(names)} names, labels go up to {top}')
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))

@@ -20,7 +20,8 @@ class Labelled:
     """Images with labels.
 
     Attributes:
-        examples: labels are places in `class_names`, or numbers of their own.
+        examples: labels, or columns of several, are places in `class_names`, or numbers of
+            their own.
         split: its name; None where the data is not split.
         named: whether the classes have names.
         count: how many classes there are.
@@ -50,7 +51,8 @@ def read(path: str, split: str | None = None, bad_files: BadFiles = BadFiles.ERR
         there = [name for name in folder.SPLITS if f'{name}_images' in content]
         split = _choose(there, split, where)
         examples, named = arrays.one_split(content, split, str(where))
-        count = len(examples.class_names) if named else int(examples.labels.max()) + 1
+        wide = examples.labels.shape[-1] if examples.multi_label else int(examples.labels.max()) + 1
+        count = len(examples.class_names) if named else wide
         return Labelled(examples=examples, split=split, named=named, count=count)
     found = _folder if where.is_dir() or not where.exists() else _list
     listed, class_names, split, notes = found(where, split)
@@ -58,7 +60,8 @@ def read(path: str, split: str | None = None, bad_files: BadFiles = BadFiles.ERR
     findings = Findings(policy=bad_files, notes=notes, bad=bad)
     if bad and bad_files is BadFiles.ERROR:
         raise FolderError(files.bad_files_message(bad, '--bad_files=skip'))
-    examples = files.split_examples(listed, class_names, findings)
+    several = any(isinstance(label, tuple) for _, label in listed)
+    examples = files.split_examples(listed, class_names, findings, several=several)
     if not len(examples):
         raise FolderError(f'{where}: no image that can be read\n{files.bad_files_message(bad)}')
     return Labelled(examples=examples, split=split, named=True, count=len(class_names))
@@ -109,13 +112,17 @@ def _list(
     there = {name for *_, name in rows}
     split = _choose([name for name in folder.SPLITS if name in there], split, source)
     chosen = [(path, labels) for path, labels, name in rows if name == (split or '')]
-    if any(len(labels) != 1 for _, labels in chosen):
-        raise FolderError(f'{source}: images have several labels or none, wanted one each')
     if repeated := _repeated(path for path, _ in chosen):
         raise FolderError(f'{source}: listed several times: {", ".join(repeated[:20])}')
-    names = sorted({label for _, (label,) in chosen})
+    names = sorted({label for _, labels in chosen for label in labels})
+    if not names:
+        raise FolderError(f'{source}: no image has a label')
     numbers = {name: number for number, name in enumerate(names)}
-    listed: list[Listed] = [(source.parent / path, numbers[label]) for path, (label,) in chosen]
+    several = any(len(labels) != 1 for _, labels in chosen)
+    listed: list[Listed] = []
+    for path, labels in chosen:
+        own = tuple(numbers[label] for label in labels)
+        listed.append((source.parent / path, own if several else own[0]))
     return listed, names, split, []
 
 
