@@ -1,5 +1,6 @@
 """Four CPU devices, so that every test runs sharded; rank promotion and warnings are errors."""
 
+import itertools
 import os
 import pathlib
 
@@ -13,9 +14,17 @@ import tljax  # noqa: F401  (sets the rest of XLA's flags before JAX is imported
 import jax  # isort: skip
 import pytest  # isort: skip
 
+from tljax.data import decode  # isort: skip
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
+
+
+@pytest.fixture(autouse=True)
+def no_image_resized_yet(monkeypatch):
+    """The compiled resizing starts at the thousandth image of a process, not of the whole suite."""
+    monkeypatch.setattr(decode, '_resized', itertools.count())
 
 
 def _shared(name: str) -> pathlib.Path:
