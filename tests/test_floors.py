@@ -46,6 +46,7 @@ FLOORS = (
     {'step', 'features', 'anchor', 'reestimate'},
     {'evaluation', 'plan', 'signals'},
     {'job', 'network', 'model_card'},
+    {'ahead'},
     {'fitting'},
     {'train', 'export', 'trial', 'ingredients'},
     {'costs'},

@@ -223,8 +223,8 @@ class TestOutOfMemory:
         """Steps run out of memory where a part is larger than 2 rows on a device."""
         compiled = jobs.compile_train_step
 
-        def compile_train_step(job, phase, accumulate=None):
-            step = compiled(job, phase, accumulate)
+        def compile_train_step(job, phase, accumulate, *rest):
+            step = compiled(job, phase, accumulate, *rest)
 
             def run(key, state, batch):
                 if accumulate < 2:

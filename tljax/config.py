@@ -18,6 +18,7 @@ from tljax.types import (
     Augmentation,
     Backbone,
     Balance,
+    CachePrefix,
     Dtype,
     Head,
     InputError,
@@ -64,6 +65,7 @@ class Experiment:
     compute_dtype: Dtype = Dtype.FLOAT32  # of training; parameters and statistics stay float32
     prefix_dtype: Dtype | None = None  # of the frozen stages below the trained; None: the same
     fold_prefix: bool = False  # computes them with BatchNorm folded into the layers before it
+    cache_prefix: CachePrefix = CachePrefix.AUTO  # runs them once for all epochs
     remat: tuple[str, ...] = ()  # stages (patterns) whose activations are computed twice, not kept
     accumulate: int = 1  # parts in which a batch is worked on; BatchNorm sees each part alone
     cut_after: str | None = None  # the backbone's last stage to keep; None keeps all
@@ -79,7 +81,7 @@ class Experiment:
     checkpoint_every_steps: int | None = None  # between those, for long epochs
     log_every_steps: int = 50
     data_threads: int = 4
-    cache_gigabytes: float = 20.0  # of disk for decoded images, of all runs; 0 decodes each time
+    cache_gigabytes: float = 20.0  # of disk for images decoded, as for features; 0 keeps neither
     seed: int = 0
     baselines: tuple[Strategy, ...] = ()  # run after it, alike in all but adapters (they have none)
 

@@ -27,6 +27,7 @@ class Evaluation:
             fewer examples.
         threads: that read ahead.
         views: of each image.
+        first: the stage that reads what stands in the place of images, where something does.
     """
 
     model: Model
@@ -35,12 +36,19 @@ class Evaluation:
     batch_size: int
     threads: int = 4
     views: Views = dataclasses.field(default_factory=Centre)
+    first: str | None = None
 
-    def __call__(self, params: Params, stats: Stats, examples: Examples) -> dict[str, Any]:
-        """Metrics that are exact on every example: see `metrics.summary`."""
+    def __call__(
+        self,
+        params: Params,
+        stats: Stats,
+        examples: Examples,
+        in_place: pipeline.InPlace | None = None,
+    ) -> dict[str, Any]:
+        """Metrics that are exact on every example: see `metrics.summary` and `batches`."""
         total = self.zeros(several_labels=examples.multi_label)
         rows = []
-        for _, sums, logits in self.batches(params, stats, examples):
+        for _, sums, logits in self.batches(params, stats, examples, in_place):
             if examples.multi_label:  # all of them are ranked
                 kept = (logits, sums.pop('row_labels'), sums.pop('row_mask'))
                 *values, mask = jax.device_get(kept)
@@ -49,7 +57,11 @@ class Evaluation:
         return metrics.summary(total, rows)
 
     def batches(
-        self, params: Params, stats: Stats, examples: Examples
+        self,
+        params: Params,
+        stats: Stats,
+        examples: Examples,
+        in_place: pipeline.InPlace | None = None,
     ) -> Iterator[tuple[Batch, metrics.Sums, jax.Array]]:
         """Every batch in order, as it is done: of this process, its sums and logits of all.
 
@@ -57,6 +69,7 @@ class Evaluation:
             params: whole on every device, or host arrays.
             stats: likewise.
             examples: with labels below the model's `num_classes`.
+            in_place: what stands in the place of their images.
         """
         batches = pipeline.eval_batches(
             examples,
@@ -64,6 +77,7 @@ class Evaluation:
             batch_size=self.rows,
             process=(jax.process_index(), jax.process_count()),
             threads=self.threads,
+            in_place=in_place,
         )
         for batch in batches:
             sums, logits = self._step(params, stats, sharding.put_batch(self.mesh, batch))
@@ -88,5 +102,5 @@ class Evaluation:
     @functools.cached_property
     def _step(self):
         whole, rows = sharding.replicated(self.mesh), sharding.split(self.mesh)
-        function = step.make_eval_step(self.model, self.loss, self.views)
+        function = step.make_eval_step(self.model, self.loss, self.views, self.first)
         return jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)

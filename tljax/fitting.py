@@ -5,6 +5,7 @@ import numpy as np
 
 from tljax import job as jobs
 from tljax import metrics, report, sharding
+from tljax.ahead import Ahead
 from tljax.job import Job
 from tljax.plan import PhasePlan
 from tljax.state import TrainState
@@ -18,9 +19,13 @@ class OutOfMemoryError(RuntimeError):
 class FittingStep:
     """A phase's compiled step, which works on smaller parts where the device runs out of memory."""
 
-    def __init__(self, job: Job, phase: PhasePlan, accumulate: int):
-        """Compiles it for batches in `accumulate` parts, or in as many as the device can hold."""
+    def __init__(self, job: Job, phase: PhasePlan, accumulate: int, ahead: Ahead | None = None):
+        """Compiles it for batches in `accumulate` parts, or in as many as the device can hold.
+
+        With `ahead`, batches have features in the place of images.
+        """
         self._job, self._phase, self.accumulate = job, phase, accumulate
+        self._in_place = ahead and jax.ShapeDtypeStruct(ahead.shape, ahead.dtype)
         self._key, self._given = jobs.train_key(job), job.given
         self._fits = False  # known once a step is through
         self._compiled = self._compile()
@@ -51,7 +56,9 @@ class FittingStep:
     def _compile(self) -> jax.stages.Compiled:
         while True:
             try:
-                return jobs.compile_train_step(self._job, self._phase, self.accumulate)
+                return jobs.compile_train_step(
+                    self._job, self._phase, self.accumulate, self._in_place
+                )
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)
 

@@ -79,7 +79,9 @@ def _pairs(
 
     size, channels = model.preprocessing.size_px, len(model.preprocessing.mean)
     x: Any = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-    for stage, following in zip(model.names, [*model.names[1:], None], strict=True):
+    last = max(map(model.names.index, stages), default=-1)  # of the others nothing need be known
+    following_names = [*model.names[1:], None]
+    for stage, following in list(zip(model.names, following_names, strict=True))[: last + 1]:
 
         def run(p: Params, s: Stats, x: jax.Array, start=stage, stop=following) -> jax.Array:
             return models.run(model, p, s, x, start=start, stop=stop)[0]

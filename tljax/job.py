@@ -216,7 +216,10 @@ def train_key(job: Job) -> jax.Array:
 
 
 def compile_train_step(
-    job: Job, phase: PhasePlan, accumulate: int | None = None
+    job: Job,
+    phase: PhasePlan,
+    accumulate: int | None = None,
+    in_place: jax.ShapeDtypeStruct | None = None,
 ) -> jax.stages.Compiled:
     """The phase's step `(key, state, batch, *job.given) -> (state, sums)`, for the job's devices.
 
@@ -224,6 +227,8 @@ def compile_train_step(
         job: the experiment.
         phase: one of its phases.
         accumulate: the parts of a batch; None for as many as the experiment says.
+        in_place: the shape of what an example's frozen stages gave, where batches have that in
+            the place of images.
     """
     experiment = job.experiment
     compute = step.Compute(
@@ -232,6 +237,7 @@ def compile_train_step(
         fold_prefix=experiment.fold_prefix,
         remat=experiment.remat,
         accumulate=accumulate or experiment.accumulate,
+        cached=in_place is not None,
     )
     function = step.make_train_step(
         job.model,
@@ -254,7 +260,7 @@ def compile_train_step(
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = checkpoint_shapes(job, phase)['state']
-    return jitted.lower(key, state, _batch_shape(job), *job.given).compile()
+    return jitted.lower(key, state, _batch_shape(job, in_place), *job.given).compile()
 
 
 def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
@@ -268,13 +274,14 @@ def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -
     return ClassWeighted(loss=loss, weights=weights)
 
 
-def _batch_shape(job: Job) -> Batch:
+def _batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None) -> Batch:
     rows, side = job.experiment.batch_size, job.model.preprocessing.resize_px
+    image = in_place or jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
     label = jax.ShapeDtypeStruct((rows,), jnp.int32)
     if job.splits['train'].multi_label:
         label = jax.ShapeDtypeStruct((rows, job.model.num_classes), jnp.uint8)
     return {
-        'image': jax.ShapeDtypeStruct((rows, side, side, 3), jnp.uint8),
+        'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
         'label': label,
         'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
         'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
@@ -378,7 +385,9 @@ def make_evaluate(job: Job) -> Evaluate:
     return evaluate
 
 
-def train_batches(job: Job, steps: int) -> grain.IterDataset:
+def train_batches(
+    job: Job, steps: int, in_place: pipeline.InPlace | None = None
+) -> grain.IterDataset:
     """The first `steps` batches of training: this process's rows, on the host."""
     return pipeline.train_batches(
         job.splits['train'],
@@ -389,6 +398,7 @@ def train_batches(job: Job, steps: int) -> grain.IterDataset:
         process=(jax.process_index(), jax.process_count()),
         threads=job.experiment.data_threads,
         balanced=job.experiment.balance is Balance.SAMPLE,
+        in_place=in_place,
     )
 
 

@@ -44,6 +44,7 @@ class Compute:
         fold_prefix: folds their BatchNorm into the layers before it.
         remat: patterns of stages whose activations are computed again rather than kept.
         accumulate: the parts a batch is worked on in, one after another.
+        cached: whether batches have the output of the frozen stages in the place of images.
     """
 
     dtype: Dtype = Dtype.FLOAT32
@@ -51,6 +52,7 @@ class Compute:
     fold_prefix: bool = False
     remat: tuple[str, ...] = ()
     accumulate: int = 1
+    cached: bool = False
 
 
 def find_cut(model: Model, labels: Params, norm: Norm = Norm.AUTO) -> Cut:
@@ -117,7 +119,10 @@ def make_train_step(
         key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
     ) -> tuple[TrainState, metrics.Sums]:
         assert (penalties is None) == (given is None), 'penalties and their arrays go together'
-        whole = _augmented(model, augmentations, key, state.step, batch)
+        if compute.cached:
+            whole = _as_given(model, batch)
+        else:
+            whole = _augmented(model, augmentations, key, state.step, batch)
         key = jax.random.fold_in(key, state.step)
         trained = tree.select(state.params, keep)
         count = jnp.maximum(whole.mask.sum(), 1)
@@ -225,6 +230,8 @@ def _make_prefix(
     """The frozen stages: `(params, stats, images) -> (features, stats)`."""
     below = model.names[: model.names.index(cut.first)]
     moving = cut.moving & set(below)
+    if compute.cached:
+        return lambda params, stats, features: (features, stats)
     if compute.fold_prefix and moving:
         raise InputError(
             'fold_prefix: the statistics of frozen stages follow the batch under this norm policy, '
@@ -244,7 +251,7 @@ def _make_prefix(
 class Part(NamedTuple):
     """Rows of a batch, ready for the network."""
 
-    images: jax.Array  # [B, size, size, 3] float32, normalised
+    images: jax.Array  # [B, size, size, 3] float32, normalised; or features
     targets: jax.Array  # [B, K]
     truth: jax.Array  # [B] int32, or [B, K] uint8
     mask: jax.Array  # [B] bool
@@ -282,7 +289,9 @@ def _averaged(state: TrainState, params: Params, decay: float | None) -> Params 
     )
 
 
-def make_eval_step(model: Model, loss: Loss, views: Views | None = None) -> EvalStep:
+def make_eval_step(
+    model: Model, loss: Loss, views: Views | None = None, first: str | None = None
+) -> EvalStep:
     """The function `(params, stats, batch) -> (sums, logits)`, to be jitted.
 
     Padding counts nowhere in the sums, and has its row in the logits [B, K]. Where images have
@@ -292,14 +301,18 @@ def make_eval_step(model: Model, loss: Loss, views: Views | None = None) -> Eval
         model: the network.
         loss: per example.
         views: of each image; None for its centre.
+        first: the stage that reads what batches have in the place of images; None for images.
     """
     views = views or Centre()
 
     def step(params: Params, stats: Stats, batch: Batch) -> tuple[metrics.Sums, jax.Array]:
-        shown = views(jnp.asarray(batch['image']), model.preprocessing.size_px)
-        labels = jnp.asarray(batch['label'])
+        images, labels = jnp.asarray(batch['image']), jnp.asarray(batch['label'])
         multi_label = labels.ndim == 2
-        logits = models.classify(model, params, stats, shown, multi_label=multi_label)
+        if first is None:
+            shown = views(images, model.preprocessing.size_px)
+            logits = models.classify(model, params, stats, shown, multi_label=multi_label)
+        else:
+            logits, _ = models.run(model, params, stats, images, start=first)
         losses = loss(logits, targets_of(labels, model.num_classes))
         mask = jnp.asarray(batch['mask'])
         sums = metrics.of_batch(logits, labels, losses, mask)
@@ -314,6 +327,12 @@ def targets_of(labels: jax.Array, num_classes: int) -> jax.Array:
     if labels.ndim == 2:
         return labels.astype(jnp.float32)
     return jax.nn.one_hot(labels, num_classes)
+
+
+def _as_given(model: Model, batch: Batch) -> Part:
+    """A batch with features in the place of images."""
+    features, truth, mask = (jnp.asarray(batch[name]) for name in ('image', 'label', 'mask'))
+    return Part(features, targets_of(truth, model.num_classes), truth, mask)
 
 
 def _augmented(

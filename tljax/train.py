@@ -11,7 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import checkpoint, config, metrics, preprocessing, report, schedule, sharding, strategies
+from tljax import (
+    ahead,
+    checkpoint,
+    config,
+    metrics,
+    preprocessing,
+    report,
+    schedule,
+    sharding,
+    strategies,
+)
 from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
@@ -85,6 +95,7 @@ def run(
             report.console.print(f'{workdir}: this run is finished; its result:')
             return finished
         job = jobs.setup(experiment)
+        ahead.check(job)
         # Only now: what could not be set up must not keep its own correction out of the folder.
         if not (workdir / CONFIG_FILE).exists():
             report.write_json(workdir / CONFIG_FILE, json.loads(config.to_json(experiment)))
@@ -237,10 +248,7 @@ def _train(
     started: float,
 ) -> None:
     """Every step that is left, in every phase."""
-    batches = iter(jobs.train_batches(job, job.steps))
-    if current.data is not None:
-        batches.set_state(current.data)
-    loop = _Loop(job, current, checkpoints, records, evaluate, started, batches)
+    loop = _Loop(job, current, checkpoints, records, evaluate, started)
     with report.progress(job.steps, current.step) as update, Signals() as signals:
         while True:
             phase = job.phases[current.phase]
@@ -297,15 +305,18 @@ class _Loop:
     records: report.Records
     evaluate: jobs.Evaluate
     started: float
-    batches: Any
+    batches: Any = None  # of the present phase
 
     def train(self, phase: PhasePlan, update: Any, signals: Signals) -> None:
         """The steps that are left of a phase."""
         job, current, experiment = self.job, self.current, self.job.experiment
         due = schedule.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
         end = current.starts[-1] + phase.length
+        prefix = ahead.prepare(job, phase, current.state, current.step, end)
+        self.batches = _batches(job, current, prefix)
         clock = report.Clock(experiment.batch_size)
-        train_step = FittingStep(job, phase, current.accumulate)
+        train_step = FittingStep(job, phase, current.accumulate, prefix)
+        evaluate = _evaluate_in(job, prefix, self.evaluate)
         add = jax.jit(metrics.add)
         clock.restart()
         while not current.over(phase):
@@ -322,7 +333,7 @@ class _Loop:
                 _record_training(job, current, phase, self.records, clock)
             validation = None
             if at_mark:
-                validation = _record_evaluation(job, current, phase, self.records, self.evaluate)
+                validation = _record_evaluation(job, current, phase, self.records, evaluate)
                 clock.restart()
             every = experiment.checkpoint_every_steps
             stop = signals.received(current.step)
@@ -330,6 +341,7 @@ class _Loop:
                 self.save(validation)
             if stop:
                 raise Interrupted(stop, current.step)
+        current.data = self.batches.get_state()
 
     def save(self, validation: dict[str, float] | None) -> None:
         """A checkpoint of the present step, ranked by its validation, if there was one."""
@@ -341,6 +353,21 @@ class _Loop:
         self.checkpoints.keep(int(current.best[-1]) if current.best else None)
         arrays = {'state': current.state, 'totals': current.totals}
         self.checkpoints.save(current.step, arrays, record, validation)
+
+
+def _batches(job: Job, current: Run, prefix: ahead.Ahead | None) -> Any:
+    """The batches from the present step on."""
+    batches = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
+    if current.data is not None:
+        batches.set_state(current.data)
+    return batches
+
+
+def _evaluate_in(job: Job, prefix: ahead.Ahead | None, usual: jobs.Evaluate) -> jobs.Evaluate:
+    """How splits are evaluated in a phase: by what its frozen stages gave, where that is there."""
+    if prefix is None or not prefix.evaluated:
+        return usual
+    return ahead.make_evaluate(job, prefix)
 
 
 def _record_training(

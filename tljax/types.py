@@ -90,6 +90,14 @@ class Balance(enum.Enum):
     WEIGH = 'weigh'  # the loss of rare classes weighs more; of several labels, what is there
 
 
+class CachePrefix(enum.Enum):
+    """Whether the frozen stages of a phase are run ahead, once for each view that it is shown."""
+
+    AUTO = 'auto'  # where it spares work: images are seen again, unchanged, and memory has room
+    ALWAYS = 'always'  # also of augmented views, for other runs with the same; else an error
+    NEVER = 'never'
+
+
 class BadFiles(enum.Enum):
     """What becomes of a file that cannot be read as an image."""
 

@@ -7,7 +7,7 @@ image: another subset, another run or another order of the same images computes 
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from tljax.features.prefix import Prefix, TrainingViews
 from tljax.features.rows import Rows
 from tljax.layers import Pooling
 from tljax.model import HEAD, Model
-from tljax.types import Array, Examples, InputError, Params, Stats
+from tljax.types import Array, Dtype, Examples, InputError, Params, Stats
 
 __all__ = ['Features', 'Pooling', 'Prefix', 'Rows', 'TrainingViews', 'extract', 'extract_all']
 
@@ -32,15 +32,17 @@ class Features:
     """What a prefix made of examples.
 
     Attributes:
-        values: [N, V, ...], on the device where it fits.
+        values: [N, V, ...], on a device or in memory where it fits.
         labels: [N] int32.
         ids: [N] int64, of the examples; those whose image turned out bad are left out.
+        places: [N] of these among the examples that were given.
         computed: how many of the N V came out of the network and not from the disk.
     """
 
-    values: jax.Array | Rows
+    values: jax.Array | np.ndarray | Rows
     labels: np.ndarray
     ids: np.ndarray
+    places: np.ndarray
     computed: int
 
     def __len__(self) -> int:
@@ -76,6 +78,9 @@ def extract_all(
     pooling: Pooling | None = Pooling.AVERAGE,
     dtype: Any = jnp.float32,
     views: TrainingViews | None = None,
+    compute: Dtype = Dtype.FLOAT32,
+    folded: bool = False,
+    on_device: bool = True,
     cache_gigabytes: float = 20.0,
     batch_size: int = 64,
     threads: int = 4,
@@ -91,8 +96,11 @@ def extract_all(
         examples: N of them.
         cuts: names of stages, before which the prefix ends: `head` gives what the head reads.
         pooling: how maps and tokens become vectors; None keeps them.
-        dtype: of the result: float32, float16 or bfloat16. The network runs as it always does.
+        dtype: of the result: float32, float16 or bfloat16.
         views: what training would see of the images; None for one view, as in evaluation.
+        compute: what the network computes in.
+        folded: whether with BatchNorm folded into the layers before it.
+        on_device: whether what fits is put there; else it stays in the machine's memory.
         cache_gigabytes: what all features of the user may take on the disk; 0 keeps none.
         batch_size: images that are on the devices at a time.
         threads: that read images ahead.
@@ -105,7 +113,7 @@ def extract_all(
             features, or they are beyond the range of `dtype`.
         ImageError: an image cannot be read.
     """
-    prefix = Prefix(model, tuple(cuts), pooling, jnp.dtype(dtype), views)
+    prefix = Prefix(model, tuple(cuts), pooling, jnp.dtype(dtype), views, compute, folded)
     limit_bytes = int(cache_gigabytes * store.GIGABYTE)
     steps = prefix.steps(len(examples))
     found = {
@@ -120,7 +128,15 @@ def extract_all(
     extraction = _Extraction(prefix, params, stats, examples, steps, found, batch_size)
     bad = extraction.run(threads)
     keep = np.setdiff1d(np.arange(len(examples)), bad)
-    return {cut: one.features(examples, keep, steps.shape[1]) for cut, one in found.items()}
+    put = jnp.asarray if on_device else np.asarray
+    return {cut: one.features(examples, keep, steps.shape[1], put) for cut, one in found.items()}
+
+
+def fits(model: Model, params: Params, stats: Stats, examples: int, cut: str) -> bool:
+    """Whether the float32 features of so many examples, one view each, have room in memory."""
+    prefix = Prefix(model, (cut,), None, jnp.dtype('float32'), None)
+    size = examples * math.prod(prefix.shapes(params, stats)[cut]) * prefix.dtype.itemsize
+    return size <= _memory_bytes() * MEMORY_SHARE
 
 
 class _Found:
@@ -160,16 +176,18 @@ class _Found:
             if self._fits or not self.take(place, key[1]):
                 self._rows[place] = row
 
-    def features(self, examples: Examples, keep: np.ndarray, views: int) -> Features:
-        """What was found of the examples at `keep`."""
+    def features(
+        self, examples: Examples, keep: np.ndarray, views: int, put: Callable[[Any], Any]
+    ) -> Features:
+        """What was found of the examples at `keep`, where `put` puts it."""
         if self._fits:
             shape = (len(examples), views, *self.shape)
-            values: Any = jnp.asarray(self._rows.reshape(shape)[keep])
+            values: Any = put(self._rows.reshape(shape)[keep])
         else:
             places = (keep[:, None] * views + np.arange(views)).reshape(-1)
             values = Rows([self._rows[place] for place in places], views)
         labels, ids = examples.labels[keep], examples.ids[keep]
-        return Features(values=values, labels=labels, ids=ids, computed=self.computed)
+        return Features(values=values, labels=labels, ids=ids, places=keep, computed=self.computed)
 
 
 class _Extraction:

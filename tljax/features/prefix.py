@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from tljax import augment, layers, tree
+from tljax import augment, fold, layers, tree
 from tljax import model as models
 from tljax.augment.compose import Operation
 from tljax.data import canvases
 from tljax.layers import Pooling
 from tljax.model import Model
-from tljax.types import Augmentation, InputError, Params, Stats
+from tljax.types import Augmentation, Dtype, InputError, Params, Stats
 
 DTYPES = ('float32', 'float16', 'bfloat16')
 
@@ -40,13 +40,19 @@ class TrainingViews:
 
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """The stages before some cuts, from canvases to features."""
+    """The stages before some cuts, from canvases to features.
+
+    `compute` is what they compute in, and `folded` whether with BatchNorm folded into the layers
+    before it: what training does with its frozen stages.
+    """
 
     model: Model
     cuts: tuple[str, ...]
     pooling: Pooling | None
     dtype: np.dtype
     views: TrainingViews | None
+    compute: Dtype = Dtype.FLOAT32
+    folded: bool = False
 
     def __post_init__(self) -> None:
         problems = [
@@ -93,10 +99,13 @@ class Prefix:
             targets = jnp.zeros((len(x), 1))
             x, _ = augment.apply(self.views.augmentations, keys, x, targets)
         x = models.normalise(self.model.preprocessing, x)
+        if self.folded:
+            params, stats = fold.folded(self.model, params, stats, self._below())
+        run = functools.partial(models.run, self.model, params, stats, dtype=self.compute)
         found, start = {}, None
         for cut in sorted(self.cuts, key=self.model.names.index):
             if cut != (start or self.model.names[0]):
-                x, _ = models.run(self.model, params, stats, x, start=start, stop=cut)
+                x, _ = run(x, start=start, stop=cut)
             start = cut
             pooled = x if self.pooling is None else layers.pool(x, self.pooling)
             found[cut] = pooled.astype(self.dtype)
@@ -109,9 +118,11 @@ class Prefix:
 
     def used(self, params: Params, stats: Stats) -> tuple[Params, Stats]:
         """The values of the stages before the last cut."""
-        last = max(map(self.model.names.index, self.cuts))
-        names = self.model.names[:last]
+        names = self._below()
         return {n: params[n] for n in names}, {n: stats[n] for n in names if n in stats}
+
+    def _below(self) -> tuple[str, ...]:
+        return self.model.names[: max(map(self.model.names.index, self.cuts))]
 
     def steps(self, examples: int) -> np.ndarray:
         """The steps of every example's views, [N, V]."""
