@@ -18,11 +18,22 @@ from tljax import runtime, sharding, store
 from tljax.data import canvases, decode, pipeline
 from tljax.features.prefix import Prefix, TrainingViews
 from tljax.features.rows import Rows
+from tljax.features.suffix import suffix
 from tljax.layers import Pooling
 from tljax.model import HEAD, Model
 from tljax.types import Array, Dtype, Examples, InputError, Params, Stats
 
-__all__ = ['Features', 'Pooling', 'Prefix', 'Rows', 'TrainingViews', 'extract', 'extract_all']
+__all__ = [
+    'Features',
+    'Pooling',
+    'Prefix',
+    'Rows',
+    'TrainingViews',
+    'extract',
+    'extract_all',
+    'fits',
+    'suffix',
+]
 
 MEMORY_SHARE = 0.5  # of a device's free memory, or of a machine's, that features may take
 
