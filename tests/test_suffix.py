@@ -39,7 +39,9 @@ def cells():
     )
     apply, init = features.suffix(*parts, cut='high')
     options = {'optimizer': SGD(), 'num_classes': 3, 'epochs': 3.0, 'batch_size': 8}
-    return grid.train(np.asarray(found.values), found.labels, AXES, apply=apply, init=init, **options)
+    return grid.train(
+        np.asarray(found.values), found.labels, AXES, apply=apply, init=init, **options
+    )
 
 
 @pytest.mark.parametrize(('rate', 'decay', 'seed'), [(0, 1, 0), (1, 0, 0)])
