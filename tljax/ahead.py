@@ -163,7 +163,7 @@ def _shown(job: Job, steps: range) -> tuple[np.ndarray, TrainingViews]:
     shown = [at(p) for p in range(steps.start * _batch(job), steps.stop * _batch(job))]
     views = TrainingViews(
         augmentations=experiment.augmentations,
-        key=jobs.train_key(job),
+        key=jobs.keys(experiment.seed)[1],
         steps=np.repeat(steps, _batch(job))[:, None],
     )
     return np.array(shown), views
@@ -194,10 +194,13 @@ def _extract(
 ) -> Features:
     experiment = job.experiment
     dtype = Dtype.FLOAT32 if plain else experiment.prefix_dtype or experiment.compute_dtype
+    params, stats = state.params, state.stats
+    if jax.process_count() > 1:  # each process computes on its own devices
+        params, stats = jax.device_get((params, stats))
     return features.extract(
         job.model,
-        state.params,
-        state.stats,
+        params,
+        stats,
         examples,
         cut=first,
         pooling=None,
