@@ -1,6 +1,7 @@
 """Layers with torch's conventions, so that ported weights give the same numbers."""
 
 import enum
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -84,12 +85,22 @@ def conv(
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=he_normal,
-        conv_general_dilated=_grouped if 1 < groups < features else None,
+        conv_general_dilated=_with_gradient(kernel, groups, features),
         name=name,
     )
 
 
-def _grouped(
+def _with_gradient(kernel: int, groups: int, features: int) -> Any:
+    """The convolution with another gradient on CPU, where XLA's own is slow; None for XLA's."""
+    if 1 < groups < features:
+        return functools.partial(_by_torch_conventions, _grouped_conv)
+    if kernel == 1 and groups == 1:
+        return functools.partial(_by_torch_conventions, _pointwise_conv)
+    return None
+
+
+def _by_torch_conventions(
+    function: Any,
     x: jax.Array,
     kernel: jax.Array,
     strides: Any,
@@ -98,15 +109,15 @@ def _grouped(
     feature_group_count: int,
     **_: Any,
 ) -> jax.Array:
-    """`lax.conv_general_dilated` as `conv` above calls it, with another gradient on CPU."""
+    """`lax.conv_general_dilated` as `conv` above calls it."""
     pads = tuple(tuple(pad) for pad in padding)
-    return _grouped_conv(x, kernel, tuple(strides), pads, feature_group_count)
+    return function(x, kernel, tuple(strides), pads, feature_group_count)
 
 
 _Pads = tuple[tuple[int, int], ...]
 
 
-def _plain_grouped_conv(
+def _plain_conv(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: _Pads, groups: int
 ) -> jax.Array:
     """[B, H, W, C] by [h, w, C / groups, F] to [B, H', W', F]."""
@@ -121,22 +132,22 @@ def _plain_grouped_conv(
 
 
 # XLA has no fast gradient of kernels in groups on CPU: a step of ResNeXt-50 takes 12 times as long
-# with its own as with the products of shifted views below (benchmarks/grouped_convolution.py).
-_grouped_conv = jax.custom_vjp(_plain_grouped_conv, nondiff_argnums=(2, 3, 4))
+# with its own as with the products of shifted views below (benchmarks/convolution_gradients.py).
+_grouped_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2, 3, 4))
 
 
-def _grouped_forward(x, kernel, strides, pads, groups):
-    return _plain_grouped_conv(x, kernel, strides, pads, groups), (x, kernel)
+def _forward(x, kernel, strides, pads, groups):
+    return _plain_conv(x, kernel, strides, pads, groups), (x, kernel)
 
 
 def _grouped_backward(strides, pads, groups, saved, dy):
     x, kernel = saved
 
     def by_input(x):
-        return _plain_grouped_conv(x, kernel, strides, pads, groups)
+        return _plain_conv(x, kernel, strides, pads, groups)
 
     def by_kernel(kernel):
-        return _plain_grouped_conv(x, kernel, strides, pads, groups)
+        return _plain_conv(x, kernel, strides, pads, groups)
 
     dkernel = jax.lax.platform_dependent(
         dy,
@@ -146,7 +157,48 @@ def _grouped_backward(strides, pads, groups, saved, dy):
     return jax.vjp(by_input, x)[1](dy)[0], dkernel
 
 
-_grouped_conv.defvjp(_grouped_forward, _grouped_backward)
+_grouped_conv.defvjp(_forward, _grouped_backward)
+
+
+# XLA transposes what such a convolution reads for the gradient of its kernel, and computes it again
+# in that order on the way: half the time of a ResNet-50 step on CPU (docs/performance.md). As
+# products both gradients need no transposition.
+_pointwise_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2, 3, 4))
+
+
+def _pointwise_backward(strides, pads, groups, saved, dy):
+    x, kernel = saved
+
+    def by_xla(dy):
+        return jax.vjp(lambda x, k: _plain_conv(x, k, strides, pads, groups), x, kernel)[1](dy)
+
+    def by_products(dy):
+        return _pointwise_gradients(x, kernel, dy, strides)
+
+    return jax.lax.platform_dependent(dy, cpu=by_products, default=by_xla)
+
+
+_pointwise_conv.defvjp(_forward, _pointwise_backward)
+
+
+def _pointwise_gradients(
+    x: jax.Array, kernel: jax.Array, dy: jax.Array, strides: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Of the input [B, H, W, C] and the kernel [1, 1, C, F], given that of the output."""
+    down, across = strides
+    seen = x[:, ::down, ::across]
+    rows, flat = dy.reshape(-1, dy.shape[-1]), seen.reshape(-1, x.shape[-1])
+    dkernel = jax.lax.dot_general(flat, rows, (((0,), (0,)), ((), ())))
+    dx = jax.lax.dot_general(rows, kernel[0, 0], (((1,), (1,)), ((), ()))).reshape(seen.shape)
+    if down > 1 or across > 1:
+        ends = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in _axes(x, seen, strides)]
+        dx = jax.lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+    return dx, dkernel.reshape(kernel.shape)
+
+
+def _axes(x: jax.Array, seen: jax.Array, strides: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Of height and width: their size, how many places are read, how far apart."""
+    return list(zip(x.shape[1:3], seen.shape[1:3], strides, strict=True))
 
 
 def _kernel_gradient(
