@@ -84,6 +84,8 @@ def obstacle(job: Job, phase: PhasePlan) -> str | None:
     for one in experiment.augmentations:
         if not isinstance(one, Operation):
             return f'{type(one).__name__} looks at other images or makes several'
+    if job.source and job.source.counts(phase, experiment):
+        return 'samples of a source are trained beside the target'
     penalties = job.anchor.plan(phase.index) if job.anchor else None
     if penalties and penalties.of_start and not penalties.shares_prefix:
         return 'a penalty runs the starting network on the images'

@@ -99,3 +99,21 @@ def frontier(
     every_axes[0].set_ylabel('test accuracy (%)')
     every_axes[0].legend(frameon=False, loc='lower right')
     figure.savefig(path)
+
+
+def histogram(path: pathlib.Path, values: Sequence[float], what: str, of: str) -> None:
+    """Draws how often values are how large.
+
+    Args:
+        path: the picture.
+        values: [N].
+        what: they are.
+        of: what is counted.
+
+    Raises:
+        NoPictureError: there is no matplotlib.
+    """
+    figure, (axes,) = _figure()
+    axes.hist(values, bins=40, color=LINE)
+    axes.set(xlabel=what, ylabel=of, yscale='log')
+    figure.savefig(path)

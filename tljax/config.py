@@ -11,6 +11,7 @@ from typing import Any
 
 from tljax.data.subsets import Subset
 from tljax.losses import CrossEntropy
+from tljax.sample_transfer import LabelledSource, UnlabelledPool, WithoutSource
 from tljax.schedule import Constant
 from tljax.stochastic_norm import StochNorm
 from tljax.types import (
@@ -55,6 +56,9 @@ class Experiment:
     loss: Loss = dataclasses.field(default_factory=CrossEntropy)
     augmentations: tuple[Augmentation, ...] = ()
     penalties: tuple[Penalty, ...] = ()  # added to the loss, in training alone
+    source: LabelledSource | UnlabelledPool | None = (
+        None  # samples that are trained beside the data
+    )
     epochs: float = 10.0
     batch_size: int = 32  # over all devices
     clip_norm: float | None = None  # of the trained leaves' gradient; None for no clipping
@@ -83,7 +87,7 @@ class Experiment:
     data_threads: int = 4
     cache_gigabytes: float = 20.0  # of disk for images decoded, as for features; 0 keeps neither
     seed: int = 0
-    baselines: tuple[Strategy, ...] = ()  # run after it, alike in all but adapters (they have none)
+    baselines: tuple[Strategy | WithoutSource, ...] = ()  # run after it; they have no adapters
 
 
 # A run may be resumed with other values of these: they change no result.

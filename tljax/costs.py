@@ -9,8 +9,7 @@ import jax
 import numpy as np
 
 from tljax import job as jobs
-from tljax import report, sharding, tree, trial
-from tljax import state as states
+from tljax import report, tree, trial
 from tljax.job import Job
 from tljax.plan import PhasePlan
 
@@ -71,9 +70,7 @@ def step_seconds(
     """
     running: list[list[Any]] = []
     for job, phase, compiled in steps:
-        state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
-        state = sharding.put_replicated(job.mesh, state)
-        running.append([compiled, jobs.train_key(job), state, job.given])
+        running.append([compiled, jobs.train_key(job), jobs.first_state(job), job.given])
     taken = np.zeros((len(steps), repeats + 1))
     for turn, batch in enumerate(trial.batches(steps[0][0], repeats + 1)):
         jax.block_until_ready(batch)

@@ -19,14 +19,23 @@ class OutOfMemoryError(RuntimeError):
 class FittingStep:
     """A phase's compiled step, which works on smaller parts where the device runs out of memory."""
 
-    def __init__(self, job: Job, phase: PhasePlan, accumulate: int, ahead: Ahead | None = None):
+    def __init__(
+        self,
+        job: Job,
+        phase: PhasePlan,
+        accumulate: int,
+        ahead: Ahead | None = None,
+        at: int = 0,
+    ):
         """Compiles it for batches in `accumulate` parts, or in as many as the device can hold.
 
-        With `ahead`, batches have features in the place of images.
+        With `ahead`, batches have features in the place of images. `at` is the first step; where
+        a source of samples ends at a later one, it is compiled again there.
         """
         self._job, self._phase, self.accumulate = job, phase, accumulate
         self._in_place = ahead and jax.ShapeDtypeStruct(ahead.shape, ahead.dtype)
         self._key, self._given = jobs.train_key(job), job.given
+        self._with_source = jobs.has_source(job, phase, at)
         self._fits = False  # known once a step is through
         self._compiled = self._compile()
 
@@ -36,6 +45,9 @@ class FittingStep:
         Raises:
             OutOfMemoryError: one image is too much for a device.
         """
+        if ('source' in batch) != self._with_source:
+            self._with_source, self._fits = 'source' in batch, False
+            self._compiled = self._compile()
         if self._fits:
             return self._compiled(self._key, state, batch, *self._given)
         # A step that fails may have taken the arrays; on CPU, NumPy's would be the very same ones.
@@ -57,7 +69,7 @@ class FittingStep:
         while True:
             try:
                 return jobs.compile_train_step(
-                    self._job, self._phase, self.accumulate, self._in_place
+                    self._job, self._phase, self.accumulate, self._in_place, self._with_source
                 )
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)

@@ -102,6 +102,7 @@ def cuts(experiment: Experiment, stages: Sequence[str]) -> dict[str, Experiment]
             baselines=(),
             adapters=(),  # those of frozen stages are refused
             penalties=(),  # those that hold frozen stages are refused
+            source=None,  # nothing is shared below the head of the first
         )
         for stage in reversed(stages)
     }
@@ -111,7 +112,7 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     """What a step of every cut costs.
 
     Args:
-        experiment: its strategy, adapters and penalties are put aside.
+        experiment: its strategy, adapters, penalties and source of samples are put aside.
         repeats: timed steps of each.
 
     Returns:

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from tljax import (
     optim,
     plan,
     sharding,
+    sourced,
     step,
     tree,
     views,
@@ -30,11 +30,14 @@ from tljax import state as states
 from tljax.anchor import Anchor, Touched
 from tljax.config import ConfigError, Experiment
 from tljax.data import canvases, label_sets, pipeline, subsets
+from tljax.data.beside import Beside
 from tljax.evaluation import Evaluation
 from tljax.losses import BinaryCrossEntropy, ClassWeighted
 from tljax.model import Model
 from tljax.penalised import Given, find_upstream, names_of
 from tljax.plan import PhasePlan
+from tljax.sourced import Sourced
+from tljax.sourced_step import BesideStep
 from tljax.state import TrainState
 from tljax.types import (
     Balance,
@@ -68,6 +71,7 @@ class Job:
     dropped: tuple[str, ...]  # stages of the weights that are not used
     notes: tuple[str, ...]  # what of them was replaced or adapted
     anchor: Anchor | None = None  # of penalties, where there are any
+    source: Sourced | None = None  # of samples, where there is one
 
     @functools.cached_property
     def given(self) -> tuple[Given, ...]:
@@ -128,6 +132,7 @@ def setup(experiment: Experiment) -> Job:
         dropped=adapted.dropped if adapted else (),
         notes=adapted.notes if adapted else (),
         anchor=_anchor(experiment, model, (params, stats), adapted, pretrained, phases),
+        source=sourced.make(experiment, model, splits, phases, keys(experiment.seed)[0], mesh.size),
     )
 
 
@@ -215,11 +220,38 @@ def train_key(job: Job) -> jax.Array:
     return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=whole)()
 
 
+def has_source(job: Job, phase: PhasePlan, at: int) -> bool:
+    """Whether a step of a phase has rows of a source."""
+    source = job.source
+    return source is not None and at < source.until and source.counts(phase, job.experiment)
+
+
+def first_state(job: Job) -> TrainState:
+    """The state at the start of the first phase, on every device."""
+    return sharding.put_replicated(job.mesh, _start_of(job, job.phases[0], job.params, job.stats))
+
+
+def _start_of(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainState:
+    source = job.source.start(phase, job.experiment) if job.source else None
+    return states.create(params, stats, phase.optimizer, phase.labels, phase.averaged, source)
+
+
+def next_state(job: Job, state: TrainState, phase: PhasePlan) -> TrainState:
+    """The state at the start of a phase, from that at the end of the one before."""
+    before = job.phases[phase.index - 1]
+    fresh = states.next_phase(state, phase.optimizer, phase.labels, before.labels, phase.averaged)
+    if job.source and fresh.source:
+        source = job.source.next_phase(fresh.source, before, phase, job.experiment)
+        fresh = dataclasses.replace(fresh, source=source)
+    return sharding.put_replicated(job.mesh, fresh)
+
+
 def compile_train_step(
     job: Job,
     phase: PhasePlan,
     accumulate: int | None = None,
     in_place: jax.ShapeDtypeStruct | None = None,
+    with_source: bool = False,
 ) -> jax.stages.Compiled:
     """The phase's step `(key, state, batch, *job.given) -> (state, sums)`, for the job's devices.
 
@@ -229,6 +261,7 @@ def compile_train_step(
         accumulate: the parts of a batch; None for as many as the experiment says.
         in_place: the shape of what an example's frozen stages gave, where batches have that in
             the place of images.
+        with_source: whether batches have rows of the source.
     """
     experiment = job.experiment
     compute = step.Compute(
@@ -250,6 +283,7 @@ def compile_train_step(
         compute=compute,
         ema_decay=experiment.ema_decay,
         penalties=job.anchor.plan(phase.index) if job.anchor else None,
+        beside=_beside(job, phase, compute) if with_source else None,
     )
     whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
     jitted = jax.jit(
@@ -260,7 +294,23 @@ def compile_train_step(
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = checkpoint_shapes(job, phase)['state']
-    return jitted.lower(key, state, _batch_shape(job, in_place), *job.given).compile()
+    batch = _batch_shape(job, in_place, with_source)
+    return jitted.lower(key, state, batch, *job.given).compile()
+
+
+def _beside(job: Job, phase: PhasePlan, compute: step.Compute) -> BesideStep:
+    """The source's part of a phase's step."""
+    source, experiment = job.source, job.experiment
+    assert source is not None
+    return BesideStep(
+        sourced=source,
+        cut=step.find_cut(job.model, phase.labels, experiment.norm),
+        loss=getattr(source.config, 'loss', None) or experiment.loss,
+        augmentations=experiment.augmentations,
+        compute=compute,
+        stochastic_norm=experiment.stochastic_norm,
+        optimizer=source.optimizer(phase, experiment)[0] if source.head else None,
+    )
 
 
 def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
@@ -274,15 +324,24 @@ def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -
     return ClassWeighted(loss=loss, weights=weights)
 
 
-def _batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None) -> Batch:
-    rows, side = job.experiment.batch_size, job.model.preprocessing.resize_px
-    image = in_place or jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
-    label = jax.ShapeDtypeStruct((rows,), jnp.int32)
+def _batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None, with_source: bool) -> Batch:
+    side = job.model.preprocessing.resize_px
+    image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
+    label = one = jax.ShapeDtypeStruct((), jnp.int32)
     if job.splits['train'].multi_label:
-        label = jax.ShapeDtypeStruct((rows, job.model.num_classes), jnp.uint8)
+        label = jax.ShapeDtypeStruct((job.model.num_classes,), jnp.uint8)
+    batch = _rows_shape(job.experiment.batch_size, in_place or image, label)
+    if with_source and job.source:
+        batch = {**batch, 'source': _rows_shape(job.source.rows, image, one)}
+    return batch  # type: ignore[return-value]
+
+
+def _rows_shape(
+    rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct
+) -> Batch:
     return {
         'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
-        'label': label,
+        'label': jax.ShapeDtypeStruct((rows, *label.shape), label.dtype),
         'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
         'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
     }  # type: ignore[typeddict-item]
@@ -291,7 +350,7 @@ def _batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None) -> Batch:
 def zero_totals(job: Job) -> metrics.Sums:
     """The sums of no step."""
     several = job.splits['train'].multi_label
-    names = names_of(job.experiment.penalties)
+    names = names_of(job.experiment.penalties) + (metrics.SOURCE if job.source else ())
     return metrics.zeros(job.model.num_classes, names, several_labels=several)
 
 
@@ -299,7 +358,7 @@ def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
     """What a checkpoint of a phase holds: the state and the sums since the last record."""
     shapes = jax.eval_shape(
         lambda p, s: {
-            'state': states.create(p, s, phase.optimizer, phase.labels, phase.averaged),
+            'state': _start_of(job, phase, p, s),
             'totals': zero_totals(job),
         },
         job.params,
@@ -387,19 +446,27 @@ def make_evaluate(job: Job) -> Evaluate:
 
 def train_batches(
     job: Job, steps: int, in_place: pipeline.InPlace | None = None
-) -> grain.IterDataset:
-    """The first `steps` batches of training: this process's rows, on the host."""
-    return pipeline.train_batches(
+) -> Iterable[Batch]:
+    """The first `steps` batches of training: this process's rows, on the host.
+
+    Their iterator has `get_state` and `set_state`.
+    """
+    process, threads = (jax.process_index(), jax.process_count()), job.experiment.data_threads
+    target = pipeline.train_batches(
         job.splits['train'],
         job.model.preprocessing,
         batch_size=job.experiment.batch_size,
         steps=steps,
         seed=job.experiment.seed,
-        process=(jax.process_index(), jax.process_count()),
-        threads=job.experiment.data_threads,
+        process=process,
+        threads=threads,
         balanced=job.experiment.balance is Balance.SAMPLE,
         in_place=in_place,
     )
+    if job.source is None:
+        return target
+    beside = job.source.batches(steps, seed=job.experiment.seed, process=process, threads=threads)
+    return Beside(target, beside, job.source.until)
 
 
 def eval_batches(job: Job, split: str) -> Iterator[Batch]:

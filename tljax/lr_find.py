@@ -128,7 +128,8 @@ def find(
     It ends where a loss is not finite or the smoothed one exceeds four times its smallest value.
 
     Args:
-        experiment: its first phase with steps is tried; nothing of it is changed or kept.
+        experiment: its first phase with steps is tried, without a source of samples; nothing of it
+            is changed or kept.
         steps: the number of rates.
         lowest: the first of them.
         highest: the last.
@@ -147,7 +148,7 @@ def find(
         )
     rising = _Rising(lowest=lowest, highest=highest, divisor=experiment.optimizer.learning_rate)
     strategy = _UpToRise(strategy=experiment.strategy, schedule=rising, steps=steps)
-    job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, baselines=()))
+    job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, source=None, baselines=()))
     state, phase = trial.first_state(job)
     step, key = jobs.compile_train_step(job, phase), jobs.train_key(job)
     losses: list[float] = []

@@ -12,6 +12,7 @@ from tljax import multi_label
 
 Sums = dict[str, jax.Array]
 PENALTY = 'penalty_'  # begins the name of the sum of a penalty's value times the images
+SOURCE = ('source_loss', 'source_right', 'source_weight', 'source_count')  # sums over its rows
 NO_STEP = np.iinfo(np.int32).max  # larger than any step: "the loss was finite throughout"
 
 
@@ -89,6 +90,7 @@ def summary(sums: Sums, rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> d
     count = int(host['count'])
     names = [name for name in host if name.startswith(PENALTY)]
     penalties = {name: _ratio(float(host[name]), count) for name in names}
+    penalties |= _of_source(host)
     if 'exact' in host:
         return multi_label.summary(host, rows) | penalties
     pairs = zip(host['class_correct'], host['class_count'], strict=True)
@@ -100,6 +102,14 @@ def summary(sums: Sums, rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> d
         **penalties,
         'class_accuracy': [_ratio(int(right), int(n)) for right, n in pairs],
     }
+
+
+def _of_source(host: Mapping[str, Any]) -> dict[str, float]:
+    """Means over the rows of a source; none where there were no rows."""
+    count = float(host.get('source_count', 0))
+    names = {'source_loss': 'source_loss', 'source_accuracy': 'source_right'}
+    names |= {'source_weight': 'source_weight'}
+    return {name: float(host[of]) / count for name, of in names.items()} if count else {}
 
 
 def scalars(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What training changes, as arrays only."""
 
 import dataclasses
+from typing import Any
 
 import flax.struct
 import jax
@@ -12,11 +13,22 @@ from tljax.types import Params, Stats
 
 
 @flax.struct.dataclass
+class SourceState:
+    """What training changes of a source of samples; none of it is part of the network."""
+
+    head: Params  # `{'head': {...}}`; {} where it shares the target's
+    opt: optax.OptState  # of the head
+    weights: jax.Array  # [N] float32, of its examples
+    memory: Any  # what its weighing keeps besides
+
+
+@flax.struct.dataclass
 class TrainState:
     """Everything a step reads and writes; functions and keys live elsewhere.
 
     `step` counts from the start of the experiment. `opt` has state for trained leaves only, and
     `ema`, the running mean of the parameters, where it is kept, for what has trained so far.
+    `source` is there where samples of a source are trained beside the target's.
     """
 
     step: jax.Array  # [] int32
@@ -24,6 +36,7 @@ class TrainState:
     stats: Stats
     opt: optax.OptState
     ema: Params | None = None
+    source: SourceState | None = None
 
 
 def create(
@@ -32,8 +45,9 @@ def create(
     optimizer: optax.GradientTransformation,
     labels: Params,
     averaged: Params | None = None,
+    source: SourceState | None = None,
 ) -> TrainState:
-    """A state at step 0; the arrays of `params` and `stats` are copied, as steps donate theirs.
+    """A state at step 0; arrays are copied, as steps donate theirs.
 
     Args:
         params: where training starts.
@@ -41,15 +55,16 @@ def create(
         optimizer: of the first phase.
         labels: of the first phase.
         averaged: a bool per leaf, whether its running mean is kept; None for no running means.
+        source: of a source of samples.
     """
-    copies = jax.tree.map(jnp.array, (params, stats))
-    params, stats = copies
+    params, stats, source = jax.tree.map(jnp.array, (params, stats, source))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
         opt=init_optimizer(optimizer, params, labels),
         ema=None if averaged is None else _copied(params, averaged),
+        source=source,
     )
 
 

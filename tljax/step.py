@@ -13,13 +13,18 @@ from tljax import augment, fold, metrics, optim, ordering, tree
 from tljax import model as models
 from tljax.model import Model
 from tljax.penalised import Given, Plan
-from tljax.state import TrainState
+from tljax.state import SourceState, TrainState
 from tljax.stochastic_norm import StochNorm
 from tljax.types import Augmentation, Batch, Dtype, InputError, Loss, Norm, Params, Stats, Views
 from tljax.views import Centre
 
 TrainStep = Callable[..., tuple[TrainState, metrics.Sums]]  # see `make_train_step`
 EvalStep = Callable[[Params, Stats, Batch], tuple[metrics.Sums, jax.Array]]
+# Rows of a source: `(key, state, batch, trained, gradient)` to what replaces the last, sums, and
+# the source's state; see `sourced`.
+Beside = Callable[
+    [jax.Array, TrainState, Batch, Params, Params], tuple[Params, metrics.Sums, SourceState]
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,7 @@ def make_train_step(
     ema_decay: float | None = None,
     penalties: Plan | None = None,
     stochastic_norm: StochNorm | None = None,
+    beside: Beside | None = None,
 ) -> TrainStep:
     """The function `(key, state, batch) -> (state, sums)`, to be jitted.
 
@@ -109,6 +115,7 @@ def make_train_step(
         ema_decay: of the running mean of the parameters, where the state has one.
         penalties: of the phase; they are added to the mean loss.
         stochastic_norm: what BatchNorm does where its statistics follow the batch.
+        beside: of the rows of a source, which batches then have; its gradient is added.
     """
     cut = find_cut(model, labels, norm)
     keep = optim.trained(labels)
@@ -122,12 +129,12 @@ def make_train_step(
         if compute.cached:
             whole = _as_given(model, batch)
         else:
-            whole = _augmented(model, augmentations, key, state.step, batch)
-        key = jax.random.fold_in(key, state.step)
+            whole = augmented(model, augmentations, key, state.step, batch)
+        run_key, key = key, jax.random.fold_in(key, state.step)
         trained = tree.select(state.params, keep)
         count = jnp.maximum(whole.mask.sum(), 1)
         total, stats = None, state.stats
-        for index, part in enumerate(_parts(whole, compute.accumulate)):
+        for index, part in enumerate(parts(whole, compute.accumulate)):
             if total is not None:  # one after another, or all would be in memory at once
                 part = ordering.after(part, total)
             part_key = jax.random.fold_in(key, index)
@@ -137,6 +144,13 @@ def make_train_step(
             found = (mean, sums, grads)
             total = found if total is None else jax.tree.map(jnp.add, total, found)
         mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
+        source = state.source
+        if beside is not None:
+            grads, more, source = beside(run_key, state, batch, trained, grads)
+            sums |= more
+            mean += more['source_loss']
+        elif source is not None:  # a step without its rows
+            sums |= {name: jnp.zeros(()) for name in metrics.SOURCE}
         updates, opt = optimizer.update(grads, state.opt, trained)
         trained: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
         bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
@@ -148,6 +162,7 @@ def make_train_step(
             stats=stats,
             opt=opt,
             ema=_averaged(state, params, ema_decay),
+            source=source,
         )
         return after, sums
 
@@ -168,7 +183,7 @@ def _make_objective(
         The function `(trained, params, stats, part, key, count, given)` to the share, and the
         part's sums and the statistics after it; `count` is of the rows in all parts.
     """
-    prefix = _make_prefix(model, cut, compute)
+    prefix = make_prefix(model, cut, compute)
     suffix = functools.partial(
         models.run,
         model,
@@ -224,7 +239,7 @@ def matching(patterns: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:
     return tuple(s for s in stages if any(tree.matches(p, s) for p in patterns))
 
 
-def _make_prefix(
+def make_prefix(
     model: Model, cut: Cut, compute: Compute
 ) -> Callable[[Params, Stats, jax.Array], tuple[jax.Array, Stats]]:
     """The frozen stages: `(params, stats, images) -> (features, stats)`."""
@@ -257,7 +272,7 @@ class Part(NamedTuple):
     mask: jax.Array  # [B] bool
 
 
-def _parts(whole: Part, count: int) -> list[Part]:
+def parts(whole: Part, count: int) -> list[Part]:
     """Every `count`-th row from each start, so that a row stays on its device.
 
     Raises:
@@ -335,7 +350,7 @@ def _as_given(model: Model, batch: Batch) -> Part:
     return Part(features, targets_of(truth, model.num_classes), truth, mask)
 
 
-def _augmented(
+def augmented(
     model: Model,
     augmentations: Sequence[Augmentation],
     key: jax.Array,

@@ -20,6 +20,7 @@ from tljax import (
     report,
     schedule,
     sharding,
+    sourcing,
     strategies,
 )
 from tljax import job as jobs
@@ -108,6 +109,7 @@ def run(
         report.write_json(workdir / NETWORK_FILE, network)
         _write_findings(job, workdir)
         announce(job, show_model=show_model)
+        job = sourcing.prepare(job, workdir)
         checkpoints = checkpoint.Checkpoints(workdir / CHECKPOINTS)
         current = _resume_or_start(job, checkpoints)
         records = report.Records(workdir, current.step)
@@ -115,6 +117,8 @@ def run(
         try:
             _train(job, current, checkpoints, records, evaluate, started)
             result = _conclude(job, current, checkpoints, evaluate, started)
+            if source := sourcing.finish(job, current.state, workdir):
+                result['source'] = source
         except BaseException:
             for opened in (records, checkpoints):
                 with contextlib.suppress(Exception):  # it must not hide what went wrong before
@@ -220,11 +224,9 @@ def _resume_or_start(job: Job, checkpoints: checkpoint.Checkpoints) -> Run:
     totals = sharding.put_replicated(job.mesh, jobs.zero_totals(job))
     latest = checkpoints.latest_intact()
     if latest is None:
-        first = job.phases[0]
-        state = states.create(job.params, job.stats, first.optimizer, first.labels, first.averaged)
-        state = sharding.put_replicated(job.mesh, state)
-        current = Run(state=state, totals=totals, accumulate=job.experiment.accumulate)
-        return _solved(job, current, first)
+        accumulate = job.experiment.accumulate
+        current = Run(state=jobs.first_state(job), totals=totals, accumulate=accumulate)
+        return _solved(job, current, job.phases[0])
     record = checkpoints.record(latest)
     arrays, _ = checkpoints.restore(latest, jobs.checkpoint_shapes(job, _phase_of(job, record)))
     report.console.print(f'Resuming at step {latest} of {job.steps}.')
@@ -274,11 +276,7 @@ def _go_back(job: Job, current: Run, phase: PhasePlan, checkpoints: checkpoint.C
 
 
 def _enter(job: Job, current: Run, phase: PhasePlan) -> None:
-    before = job.phases[phase.index - 1]
-    fresh = states.next_phase(
-        current.state, phase.optimizer, phase.labels, before.labels, phase.averaged
-    )
-    current.state = sharding.put_replicated(job.mesh, fresh)
+    current.state = jobs.next_state(job, current.state, phase)
     current.starts.append(current.step)
     current.best, current.stale = None, 0
     _solved(job, current, phase)
@@ -315,13 +313,16 @@ class _Loop:
         prefix = ahead.prepare(job, phase, current.state, current.step, end)
         self.batches = _batches(job, current, prefix)
         clock = report.Clock(experiment.batch_size)
-        train_step = FittingStep(job, phase, current.accumulate, prefix)
+        train_step = FittingStep(job, phase, current.accumulate, prefix, current.step)
         evaluate = _evaluate_in(job, prefix, self.evaluate)
         add = jax.jit(metrics.add)
         clock.restart()
         while not current.over(phase):
             with clock.waiting():
-                batch = sharding.put_batch(job.mesh, next(self.batches))
+                batch = next(self.batches)
+                if not jobs.has_source(job, phase, current.step):
+                    batch.pop('source', None)
+                batch = sharding.put_batch(job.mesh, batch)
             current.state, sums = train_step(current.state, batch)
             current.accumulate = train_step.accumulate
             current.totals = add(current.totals, sums)

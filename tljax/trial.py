@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from tljax import job as jobs
 from tljax import sharding
-from tljax import state as states
 from tljax.job import Job
 from tljax.plan import PhasePlan
 from tljax.state import TrainState
@@ -18,16 +17,12 @@ def first_state(job: Job) -> tuple[TrainState, PhasePlan]:
     What a solver does in the phases before it is done.
     """
     phase = job.phases[0]
-    state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
-    state = sharding.put_replicated(job.mesh, state)
+    state = jobs.first_state(job)
     for before, following in itertools.pairwise(job.phases):
         if before.length:
             break
         state, _ = jobs.solve(job, state, before)
-        fresh = states.next_phase(
-            state, following.optimizer, following.labels, before.labels, following.averaged
-        )
-        state, phase = sharding.put_replicated(job.mesh, fresh), following
+        state, phase = jobs.next_state(job, state, following), following
     return state, phase
 
 

@@ -3,7 +3,7 @@
 Axis letters, used in every docstring:
 
     B batch    H height    W width    C channel    F feature    K class    N examples
-    S class of the source task
+    S class of the source task    Z class of a source of samples
 
 An extension point is a small dataclass that a config constructs. Its fields are its
 hyperparameters and its methods are pure functions. Whatever has the methods below will do:
@@ -13,7 +13,7 @@ nothing inherits from these protocols and nothing is registered.
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,7 @@ class Batch(TypedDict):
     label: Array  # [B] int32; where an image has several, [B, K] uint8, 1 where it has the label
     id: Array  # [B] int64 on the host; names the example for ever, whatever the order
     mask: Array  # [B] bool
+    source: NotRequired['Batch']  # rows of a source of samples, beside the target's
 
 
 class Interpolation(enum.Enum):
@@ -541,4 +542,79 @@ class Penalty(Protocol):
 
     def __call__(self, inputs: PenaltyInputs, prepared: Any) -> jax.Array:
         """The penalty [] float32 of one batch, its strength included."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Domains:
+    """What weights of source examples are measured by before training.
+
+    `features()` gives what the head of the starting network reads of the N source and the M
+    target examples, [N, F] and [M, F] float32; `labels()` those of the source, [N] int32;
+    `predictions()` what a linear probe on the source says of the target, [M, Z] probabilities. The
+    network runs only if one of them is called; N is then without images that turn out bad.
+    """
+
+    count: int  # N
+    features: Callable[[], tuple[np.ndarray, np.ndarray]]
+    labels: Callable[[], np.ndarray]
+    predictions: Callable[[], np.ndarray]
+    seed: int
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """How much each example of a source counts."""
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """Weights [N], 0 or more, of mean 1, as training starts; the same for the same input.
+
+        Raises:
+            InputError: the domains cannot be weighed so.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A training step's source rows as a `Reweighing` sees them; no gradient flows through it.
+
+    `slope` [F, C] and `offset` [C] are the gradient of the target's loss by the layer that both
+    domains go through, `features` [B, F] what it reads of the rows, and `errors` [B, C] the
+    gradient of each row's own loss by what it puts out: the logits of a head that is shared, or
+    else a layer that changes nothing, before both heads.
+    """
+
+    step: jax.Array  # [] int32
+    last: bool  # of the parts in which a step's rows are worked on
+    rows: jax.Array  # [B] which of the N examples each is
+    mask: jax.Array  # [B] bool; rows that are padding must count nowhere
+    wrong: jax.Array  # [B] one minus the probability of the label
+    features: jax.Array | None  # these and those below only where `needs_slope`
+    errors: jax.Array | None
+    slope: jax.Array | None
+    offset: jax.Array | None
+
+
+@runtime_checkable
+class Reweighing(Weighing, Protocol):
+    """A weighing that goes on in training; what it keeps is in the training state."""
+
+    @property
+    def needs_slope(self) -> bool:
+        """Whether it reads the features and gradients, so that the target's head has to train."""
+        ...
+
+    def begin(self, count: int, epoch_steps: float, total_steps: int) -> Any:
+        """What it keeps of N examples beside their weights, a tree of arrays.
+
+        Args:
+            count: N.
+            epoch_steps: steps in an epoch of the target.
+            total_steps: in which there is a source.
+        """
+        ...
+
+    def update(self, weights: jax.Array, memory: Any, seen: Seen) -> tuple[jax.Array, Any]:
+        """Weights [N] and what is kept, after some rows of a step, which uses these weights."""
         ...

@@ -1,5 +1,6 @@
-"""Which source examples help a target: a weight for each, as pure functions of cached features.
+"""Which source examples help a target, and how they are trained beside it (`source=` of a config).
 
+The weights are pure functions of cached features.
 What needs two domains takes them by name, `source=` and `target=`: exchanged, the weights would be
 those of the other. Weights are 0 or more, one for each source example, of mean 1.
 """
@@ -18,15 +19,47 @@ from tljax.sample_transfer.size import (
     effective_sample_size,
     uniform,
 )
+from tljax.sample_transfer.source import (
+    Guard,
+    LabelledSource,
+    UnlabelledPool,
+    WithoutSource,
+)
 from tljax.sample_transfer.updates import (
+    alignment,
+    faded,
     gradient_alignment,
     tradaboost,
 )
+from tljax.sample_transfer.weighing import (
+    ClassImportance,
+    GradientAlignment,
+    KernelMeanMatching,
+    Kliep,
+    LogisticRatio,
+    NearestSelection,
+    TrAdaBoost,
+    Uniform,
+)
 
 __all__ = [
+    'ClassImportance',
+    'GradientAlignment',
+    'Guard',
+    'KernelMeanMatching',
+    'Kliep',
+    'LabelledSource',
+    'LogisticRatio',
+    'NearestSelection',
+    'TrAdaBoost',
+    'Uniform',
+    'UnlabelledPool',
+    'WithoutSource',
+    'alignment',
     'class_importance',
     'clip_to_share',
     'effective_sample_size',
+    'faded',
     'gradient_alignment',
     'kernel_mean_matching',
     'kliep',

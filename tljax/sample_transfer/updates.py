@@ -52,13 +52,26 @@ def tradaboost(
     source_losses, target_losses = source_losses.clip(0, 1), target_losses.clip(0, 1)
     error = (target_weights * target_losses).sum() / target_weights.sum()
     error = error.clip(LEAST_ERROR, MOST_ERROR)
-    fading = 1 / (1 + math.sqrt(2 * math.log(len(source_weights)) / rounds))
-    source = source_weights * fading**source_losses
+    source = faded(source_weights, source_losses, rounds)
     if corrected:
         source = source * 2 * (1 - error)
     target = target_weights * ((1 - error) / error) ** target_losses
     mean = (source.sum() + target.sum()) / (len(source) + len(target))
     return source / mean, target / mean
+
+
+def faded(weights: jax.Array, losses: jax.Array, rounds: int | jax.Array) -> jax.Array:
+    """The source's part of a round of TrAdaBoost, relative to all of the target.
+
+    With the correction of `tradaboost`, a round multiplies the sum of the target's weights and
+    each source weight by the same `2 (1 - error)`; what is left of the rule is this.
+
+    Args:
+        weights: [N].
+        losses: [N] in [0, 1].
+        rounds: how many there will be.
+    """
+    return weights * (1 / (1 + jnp.sqrt(2 * math.log(len(weights)) / rounds))) ** losses
 
 
 def gradient_alignment(
@@ -98,8 +111,28 @@ def gradient_alignment(
             '[N, K], [M, F] and [M, K]'
         )
     gradient = target_features.T @ target_errors / len(target_features)  # [F, K], of the weights
-    offset = target_errors.mean(0)
-    aligned = ((source_features @ gradient + offset[None]) * source_errors).sum(1)
+    return alignment(source_features, source_errors, gradient, target_errors.mean(0))
+
+
+def alignment(
+    features: jax.Array,
+    errors: jax.Array,
+    slope: jax.Array,
+    offset: jax.Array,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """`gradient_alignment`, where the target's gradient is known.
+
+    Args:
+        features: [N, F] of the source.
+        errors: [N, K] likewise.
+        slope: [F, K], the gradient of the target's loss by the layer's weights.
+        offset: [K], by its bias.
+        mask: [N] bool, what counts; None for all.
+    """
+    aligned = ((features @ slope + offset[None]) * errors).sum(1)
     aligned = jnp.maximum(aligned, 0)
-    mean = aligned.mean()
+    if mask is not None:
+        aligned = jnp.where(mask, aligned, 0)
+    mean = aligned.mean() if mask is None else aligned.sum() / jnp.maximum(mask.sum(), 1)
     return jnp.where(mean > 0, aligned / jnp.where(mean > 0, mean, 1), 0)

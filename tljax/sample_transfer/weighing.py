@@ -1,0 +1,242 @@
+"""How the examples of a source are weighed: what a config says in `weights=`."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tljax.sample_transfer.kernels import kernel_mean_matching, kliep
+from tljax.sample_transfer.logistic import logistic_ratio
+from tljax.sample_transfer.selection import class_importance, nearest_selection
+from tljax.sample_transfer.size import uniform
+from tljax.sample_transfer.updates import alignment, faded
+from tljax.types import Domains, Seen
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Uniform:
+    """All examples count alike."""
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        return uniform(domains.count)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class LogisticRatio:
+    """By the odds that an example is of the target; see `logistic_ratio`."""
+
+    folds: int = 3
+    most: float = 20.0  # no weight is larger
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return _low(self, folds=2, most=1)
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        source, target = domains.features()
+        return logistic_ratio(
+            source=source, target=target, folds=self.folds, most=self.most, seed=domains.seed
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class KernelMeanMatching:
+    """So that the means of a kernel's space agree; see `kernel_mean_matching`."""
+
+    block_rows: int = 1000
+    target_rows: int = 2000
+    bandwidth: float = 1.0  # of the median distance
+    most: float = 20.0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return _low(self, block_rows=2, target_rows=1, bandwidth=1e-6, most=1)
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        source, target = domains.features()
+        return kernel_mean_matching(
+            source=source,
+            target=target,
+            block_rows=self.block_rows,
+            target_rows=self.target_rows,
+            bandwidth=self.bandwidth,
+            most=self.most,
+            seed=domains.seed,
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Kliep:
+    """By a mixture of kernels that makes the target likely; see `kliep`."""
+
+    centres: int = 100
+    folds: int = 5
+    most: float = 20.0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return _low(self, centres=1, folds=2, most=1)
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        source, target = domains.features()
+        return kliep(
+            source=source,
+            target=target,
+            centres=self.centres,
+            folds=self.folds,
+            most=self.most,
+            seed=domains.seed,
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ClassImportance:
+    """By how much of the target looks like an example's class; see `class_importance`."""
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        return class_importance(
+            source_labels=domains.labels(), target_probabilities=domains.predictions()
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class NearestSelection:
+    """Those nearest to a target example, and no others; see `nearest_selection`.
+
+    The others are not even read.
+    """
+
+    neighbours: int = 100  # of each target example; all, where the source has fewer
+    counted: bool = False
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return _low(self, neighbours=1)
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        source, target = domains.features()
+        return nearest_selection(
+            source=source,
+            target=target,
+            neighbours=min(self.neighbours, len(source)),
+            counted=self.counted,
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TrAdaBoost:
+    """Examples that the network goes on getting wrong fade, a round at a time.
+
+    A round is some epochs of the target's, in which each example's `1 - p(label)` is averaged over
+    the steps that show it; at its end its weight is multiplied by `beta` to that power. Of an
+    example that no step showed, the mean of those shown counts. Weights begin at 1 and only fall,
+    relative to the target's, which stay 1: a network is one learner and no vote of the rounds'
+    learners, and would be bent to the hardest target examples alone.
+
+    Source: Dai et al. 2007, "Boosting for Transfer Learning", with the correction of Al-Stouhi and
+    Reddy 2011; see `faded`.
+    """
+
+    round_epochs: float = 1.0
+
+    @property
+    def needs_slope(self) -> bool:
+        """See `types.Reweighing`."""
+        return False
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        fine = 0 < self.round_epochs < math.inf
+        return [] if fine else [f'round_epochs is {self.round_epochs}, wanted more than 0']
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        return uniform(domains.count)
+
+    def begin(self, count: int, epoch_steps: float, total_steps: int) -> dict[str, Any]:
+        """See `types.Reweighing`."""
+        length = max(1, round(self.round_epochs * epoch_steps))
+        return {
+            'wrong': np.zeros(count, np.float32),
+            'shown': np.zeros(count, np.float32),
+            'round_steps': np.int32(length),
+            'rounds': np.float32(max(1, total_steps // length)),
+        }
+
+    def update(
+        self, weights: jax.Array, memory: dict[str, Any], seen: Seen
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """See `types.Reweighing`."""
+        real = seen.mask.astype(jnp.float32)
+        wrong = memory['wrong'].at[seen.rows].add(real * seen.wrong)
+        shown = memory['shown'].at[seen.rows].add(real)
+        mean = wrong.sum() / jnp.maximum(shown.sum(), 1)
+        losses = jnp.where(shown > 0, wrong / jnp.maximum(shown, 1), mean)
+        ends = ((seen.step + 1) % memory['round_steps'] == 0) & seen.last
+        weights = jnp.where(ends, faded(weights, losses, memory['rounds']), weights)
+        kept = {'wrong': jnp.where(ends, 0, wrong), 'shown': jnp.where(ends, 0, shown)}
+        return weights, memory | kept
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class GradientAlignment:
+    """By how far a step on an example would lower the target's loss, learned as training goes.
+
+    Each step weighs its rows by `alignment` with the gradient of the target's rows, which is there
+    anyway, and a weight moves towards that by `rate`; 1 is the paper's. Where no row would help, all
+    move towards 0, and a source that never does comes to count nothing.
+
+    Source: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning", for the last
+    layer that the domains share; there the target's rows are held out, here they are those of
+    the step.
+    """
+
+    rate: float = 0.3
+
+    @property
+    def needs_slope(self) -> bool:
+        """See `types.Reweighing`."""
+        return True
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        return [] if 0 < self.rate <= 1 else [f'rate is {self.rate}, wanted 0 < x <= 1']
+
+    def measure(self, domains: Domains) -> np.ndarray:
+        """See `types.Weighing`."""
+        return uniform(domains.count)
+
+    def begin(self, count: int, epoch_steps: float, total_steps: int) -> dict[str, Any]:
+        """See `types.Reweighing`."""
+        return {}
+
+    def update(
+        self, weights: jax.Array, memory: dict[str, Any], seen: Seen
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """See `types.Reweighing`."""
+        assert seen.features is not None
+        assert seen.errors is not None
+        assert seen.slope is not None
+        assert seen.offset is not None
+        found = alignment(seen.features, seen.errors, seen.slope, seen.offset, seen.mask)
+        before = weights[seen.rows]
+        moved = jnp.where(seen.mask, before + self.rate * (found - before), before)
+        return weights.at[seen.rows].set(moved), memory
+
+
+def _low(one: Any, **least: float) -> list[str]:
+    """A line for each field that is less than it may be, or infinite."""
+    return [
+        f'{name} is {getattr(one, name)}, wanted {value} or more'
+        for name, value in least.items()
+        if not value <= getattr(one, name) < math.inf
+    ]
