@@ -7,31 +7,53 @@ from typing import Any
 from tljax import comparison, config, costs, report, strategies, train
 from tljax import job as jobs
 from tljax.config import Experiment
+from tljax.sample_transfer import WithoutSource
+from tljax.types import Strategy
+
+GAIN_FILE = 'source_gain.json'  # by class, with a source and without
 
 
 def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
     """Runs an experiment, then its baselines, and prints their results side by side.
 
     Args:
-        experiment: with `baselines`, which differ from it in their strategy, and have no adapters.
-        workdir: of the experiment; the baselines get folders under `baselines/` in it.
+        experiment: with `baselines`, which differ from it in their strategy and have no adapters,
+            or in having no source.
+        workdir: of the experiment; the baselines get folders under `baselines/` in it, and what a
+            source gains or loses in each class is in `source_gain.json`.
 
     Returns:
         The content of each one's result.json, `{name: result}`, the experiment's first.
     """
     config.validate(experiment)
     results = {strategies.name_of(experiment.strategy): train.run(experiment, workdir)}
-    for strategy in experiment.baselines:
-        name = strategies.name_of(strategy)
+    own = next(iter(results))
+    gain = None
+    for baseline in experiment.baselines:
+        other = beside(experiment, baseline)
+        name = strategies.name_of(other.strategy)
+        if isinstance(baseline, WithoutSource):
+            name += ', no source'
         while name in results:
             name += "'"
-        other = dataclasses.replace(experiment, strategy=strategy, adapters=(), baselines=())
         folder = workdir / 'baselines' / name.replace(' ', '_').replace("'", '_again')
         results[name] = train.run(other, folder, show_model=False)
+        if isinstance(baseline, WithoutSource):
+            gain = comparison.gain(results[own], results[name])
     report.console.print(f'\n{comparison.headline(results)}')
     report.console.print(comparison.table(results))
+    if gain is not None:
+        report.write_json(workdir / GAIN_FILE, gain)
+        report.console.print(comparison.gain_table(gain))
     report.console.print(f'Records are in {workdir}.')
     return results
+
+
+def beside(experiment: Experiment, baseline: Strategy | WithoutSource) -> Experiment:
+    """The experiment that one is compared with."""
+    if isinstance(baseline, WithoutSource):
+        return dataclasses.replace(experiment, source=None, baselines=())
+    return dataclasses.replace(experiment, strategy=baseline, adapters=(), baselines=())
 
 
 def dry_run(experiment: Experiment) -> None:

@@ -1,12 +1,14 @@
 """Results side by side: what they are compared on, and by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.box
 import rich.table
 
 from tljax import report
+
+SHOWN = 10  # classes at each end of a table
 
 
 def measures(metrics: Mapping[str, Any], split: str = '') -> dict[str, str]:
@@ -64,3 +66,33 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:
         trained, seconds = f'{result["trained_parameters"]:,}', f'{result["wall_seconds"]:.0f}'
         rows.add_row(name, trained, *found[name].values(), seconds)
     return rows
+
+
+def gain(found: Mapping[str, Any], without: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """What a source does to each class's accuracy, best first; None where there is none to tell.
+
+    Args:
+        found: the result of a run.
+        without: of the same run without its source.
+    """
+    split = split_of(found)
+    if split is None or 'class_accuracy' not in found[split]:
+        return None
+    pairs = (result[split]['class_accuracy'] for result in (found, without))
+    rows = [
+        {'class': name, 'with_source': one, 'without': other, 'gain': one - other}
+        for name, one, other in zip(found['class_names'], *pairs, strict=True)
+        if one is not None
+    ]
+    return sorted(rows, key=lambda row: -row['gain'])
+
+
+def gain_table(rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+    """The best and the worst of `gain`, in percent."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for name in ('class', 'with the source', 'without', 'gain'):
+        table.add_column(name, justify='left' if name == 'class' else 'right')
+    for row in rows if len(rows) <= 2 * SHOWN else [*rows[:SHOWN], *rows[-SHOWN:]]:
+        values = [f'{100 * row[name]:.1f}' for name in ('with_source', 'without')]
+        table.add_row(row['class'], *values, f'{100 * row["gain"]:+.1f}')
+    return table

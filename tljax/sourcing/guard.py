@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import scipy.stats
 
 from tljax import job as jobs
 from tljax import model as models
-from tljax import optim, sharding, step
+from tljax import sharding, step
 from tljax import state as states
 from tljax.fitting import FittingStep
 from tljax.job import Job
@@ -83,8 +84,8 @@ def compare(job: Job, source: Sourced) -> Verdict:
     """Trains for some steps with a source and without it, on the same batches of the target.
 
     The phase is the longest in which the source counts, from where it begins but that no earlier
-    one has trained; its rates and what the source counts run through all that they do in the
-    whole of it, in fewer steps.
+    one has trained. Its steps are spread over it: rates, and how much the source counts, run
+    through all that they do in the whole of it.
 
     Args:
         job: the experiment.
@@ -93,38 +94,16 @@ def compare(job: Job, source: Sourced) -> Verdict:
     counting = [p for p in job.phases if p.length and source.counts(p, job.experiment)]
     phase = max(counting, key=lambda one: one.length)
     steps = min(source.config.trial_steps, phase.length)
-    short = _shortened(job, phase, steps)
-    until = max(1, round(source.until * steps / job.steps))
     losses = []
-    for one in (dataclasses.replace(source, until=until), None):
+    for one in (source, None):
         trial = dataclasses.replace(job, source=one)
-        state = _trained(trial, short, steps)
+        state = _trained(trial, phase, steps)
         losses.append(_losses(trial, states.evaluated(state), state.stats))
-    return verdict(*losses, steps)
-
-
-def _shortened(job: Job, phase: PhasePlan, steps: int) -> PhasePlan:
-    """A phase whose rates run through in so many steps."""
-    faster = phase.length / steps
-
-    def learning_rate(n: Any) -> Any:
-        return phase.learning_rate(n * faster)
-
-    optimizer = optim.make(
-        job.experiment.optimizer,
-        phase.phase.rules,
-        phase.labels,
-        learning_rate,
-        job.experiment.clip_norm,
-        phase.phase.rates,
-    )
-    return dataclasses.replace(
-        phase, start=0, stop=steps, optimizer=optimizer, learning_rate=learning_rate
-    )
+    return verdict(losses[0], losses[1], steps)
 
 
 def _trained(job: Job, phase: PhasePlan, steps: int) -> TrainState:
-    """The state after the steps."""
+    """The state after so many steps of a phase, by its own program."""
     state = jobs.first_state(job)
     for before, following in zip(job.phases[: phase.index], job.phases[1:], strict=False):
         if before.phase.solver is not None:
@@ -132,10 +111,31 @@ def _trained(job: Job, phase: PhasePlan, steps: int) -> TrainState:
         state = jobs.next_state(job, state, following)
     train_step = FittingStep(job, phase, job.experiment.accumulate)
     for number, batch in enumerate(jobs.train_batches(job, steps)):
-        if not jobs.has_source(job, phase, number):
+        at = number * phase.length // steps
+        if not jobs.has_source(job, phase, at):
             batch.pop('source', None)
+        state = _moved(job, state, at)
         state, _ = train_step(state, sharding.put_batch(job.mesh, batch))
     return state
+
+
+def _moved(job: Job, state: TrainState, at: int) -> TrainState:
+    """The state as at another step of its phase: what follows the step does, nothing else."""
+
+    def moved(leaf: Any) -> Any:
+        return optax.ScaleByScheduleState(count=count()) if _is_schedule(leaf) else leaf
+
+    def count() -> jax.Array:  # each its own, as steps take the arrays of a state
+        return sharding.put_replicated(job.mesh, np.int32(at))
+
+    opts = (state.opt, state.source and state.source.opt)
+    opt, of_source = jax.tree.map(moved, opts, is_leaf=_is_schedule)
+    source = state.source and dataclasses.replace(state.source, opt=of_source)
+    return dataclasses.replace(state, step=count(), opt=opt, source=source)
+
+
+def _is_schedule(leaf: Any) -> bool:
+    return isinstance(leaf, optax.ScaleByScheduleState)
 
 
 def _losses(job: Job, params: Params, stats: Stats) -> np.ndarray:

@@ -1,0 +1,48 @@
+"""Real handwritten digits from 5 labelled images a class, with printed ones trained beside them.
+
+python -m tljax.main --config=configs/sample_transfer.py
+"""
+
+from tljax.augment import Affine
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.config import Experiment
+from tljax.data.digits import Digits
+from tljax.data.glyphs import Glyphs
+from tljax.optim import SGD
+from tljax.sample_transfer import LabelledSource, WithoutSource
+from tljax.schedule import Cosine
+from tljax.strategies import FromScratch
+from tljax.types import Preprocessing
+
+SMALL = Preprocessing(
+    size_px=16, resize_px=16, mean=(0.3, 0.3, 0.3), std=(0.35, 0.35, 0.35)
+)  # of the letters that the quickstart's network was pretrained on
+
+
+def get_config() -> Experiment:
+    """Digits beside glyphs of the same ten classes, which share one head."""
+    return Experiment(
+        backbone=ResNetSmall(depth=20),
+        preprocessing=SMALL,
+        data=Digits(),
+        source=LabelledSource(
+            data=Glyphs(train_per_class=100),
+            share_head=True,
+            fraction=0.5,
+            until_epochs=80,
+            trial_steps=40,
+        ),
+        per_class=5,
+        validation_fraction=0.4,
+        strategy=FromScratch(),
+        optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=Cosine(warmup_epochs=10),
+        augmentations=(
+            Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
+        ),
+        epochs=80,
+        batch_size=30,
+        evaluate_every_epochs=40,
+        log_every_steps=40,
+        baselines=(WithoutSource(),),
+    )

@@ -1,0 +1,116 @@
+"""Images that are computed: printed characters, bent and blurred to look written."""
+
+import dataclasses
+import functools
+import string
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.ndimage
+from PIL import Image, ImageDraw, ImageFont
+
+from tljax.types import Examples
+
+KNOWN = string.digits + string.ascii_letters
+CANVAS_PX = 32  # characters are bent at this size
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Glyphs:
+    """Characters of Pillow's own font, each image under a random map and stroke, with noise.
+
+    White on black, averaged down to `size_px`: at 8 px as coarse as `Digits`. An image is a
+    function of the seed and its id. A class is a character, by its name.
+    """
+
+    characters: str = string.digits
+    train_per_class: int = 200
+    test_per_class: int = 20
+    size_px: int = 8  # divides 32
+    bend: float = 1.0  # of how far maps go; 0 leaves print as it is
+    noise_levels: float = 12.0  # standard deviation, of 255
+    seed: int = 0
+
+    def problems(self) -> list[str]:
+        """What `validate` reports."""
+        found = []
+        unknown = sorted(set(self.characters) - set(KNOWN))
+        if unknown or len(set(self.characters)) < max(2, len(self.characters)):
+            found.append(
+                f'characters is {self.characters!r}, wanted two or more digits and Latin letters, '
+                'each once'
+            )
+        for name in ('train_per_class', 'test_per_class'):
+            if getattr(self, name) < 1:
+                found.append(f'{name} is {getattr(self, name)}, wanted at least 1')
+        if self.size_px < 1 or CANVAS_PX % self.size_px:
+            found.append(f'size_px is {self.size_px}, wanted a divisor of {CANVAS_PX}')
+        for name in ('bend', 'noise_levels', 'seed'):
+            if not 0 <= getattr(self, name) < float('inf'):
+                found.append(f'{name} is {getattr(self, name)}, wanted 0 or more')
+        return found
+
+    def splits(self) -> Mapping[str, Examples]:
+        """`train` and `test`."""
+        classes = len(self.characters)
+        train, test = classes * self.train_per_class, classes * self.test_per_class
+        return {'train': self._examples(0, train), 'test': self._examples(train, test)}
+
+    def _examples(self, first_id: int, count: int) -> Examples:
+        ids = first_id + np.arange(count)
+        image = functools.lru_cache(maxsize=count)(self._image)  # drawing takes over a millisecond
+        return Examples(
+            load=lambda i: image(first_id + int(i)),
+            labels=(ids % len(self.characters)).astype(np.int32),
+            ids=ids,
+            class_names=tuple(self.characters),
+        )
+
+    def _image(self, example_id: int) -> np.ndarray:
+        """[size_px, size_px, 3] uint8."""
+        rng = np.random.default_rng([self.seed, example_id])
+        image = printed(self.characters[example_id % len(self.characters)])
+        image = _stroked(_bent(image, rng, self.bend), rng, self.bend)
+        block = CANVAS_PX // self.size_px
+        image = image.reshape(self.size_px, block, self.size_px, block).mean((1, 3))
+        image = image * rng.uniform(0.7, 1.6) + rng.normal(0, self.noise_levels, image.shape)
+        return np.repeat(np.clip(np.round(image), 0, 255).astype(np.uint8)[..., None], 3, -1)
+
+
+@functools.lru_cache(maxsize=len(KNOWN))
+def printed(character: str) -> np.ndarray:
+    """[CANVAS_PX, CANVAS_PX] float32 in [0, 255]: the character, filling most of the canvas."""
+    font = ImageFont.load_default(96)
+    left, top, right, bottom = font.getbbox(character)
+    image = Image.new('L', (int(right - left), int(bottom - top)))
+    ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=font)
+    scale = 0.8 * CANVAS_PX / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    canvas = Image.new('L', (CANVAS_PX, CANVAS_PX))
+    corner = ((CANVAS_PX - width) // 2, (CANVAS_PX - height) // 2)
+    canvas.paste(image.resize((width, height), Image.Resampling.LANCZOS), corner)
+    return np.asarray(canvas, np.float32)
+
+
+def _bent(image: np.ndarray, rng: np.random.Generator, bend: float) -> np.ndarray:
+    """Read under a random affine map of up to 20 degrees and a smooth field of about 1.5 px."""
+    turn, shear = np.radians(20) * bend * rng.uniform(-1, 1, 2)
+    sides = 1.3 ** (bend * rng.uniform(-1, 1, 2))
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    matrix = matrix @ np.array([[1, 0], [np.tan(shear), 1]]) / sides
+    middle = (CANVAS_PX - 1) / 2
+    grid = np.stack(np.mgrid[:CANVAS_PX, :CANVAS_PX]).reshape(2, -1) - middle
+    shift = 0.08 * CANVAS_PX * bend * rng.uniform(-1, 1, (2, 1))
+    coarse = 1.5 * bend * rng.normal(size=(2, 4, 4))
+    field = np.stack([scipy.ndimage.zoom(one, CANVAS_PX // 4, order=3) for one in coarse])
+    where = matrix @ grid + middle + shift + field.reshape(2, -1)
+    return scipy.ndimage.map_coordinates(image, where, order=1).reshape(image.shape)
+
+
+def _stroked(image: np.ndarray, rng: np.random.Generator, bend: float) -> np.ndarray:
+    """With strokes thickened by up to 1.6 px."""
+    thick = scipy.ndimage.grey_dilation(image, 3)
+    share = 1.6 * bend * rng.uniform()
+    more = scipy.ndimage.grey_dilation(thick, 3)
+    low = image + np.clip(share, 0, 1) * (thick - image)
+    return low + np.clip(share - 1, 0, 1) * (more - thick)
