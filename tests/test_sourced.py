@@ -169,7 +169,7 @@ class Step:
         batch = dict(batch or batches(job, 1)[0])
         if not with_source:
             batch.pop('source', None)
-        compiled = jobs.compile_train_step(job, self.phase, None, with_source)
+        compiled = jobs.compile_train_step(job, self.phase, with_source=with_source)
         return compiled(jobs.train_key(job), state, sharding.put_batch(job.mesh, batch))
 
     def moved(self, *arguments, **named):
@@ -291,7 +291,7 @@ def test_augmentations_that_copy_and_mix_take_source_rows_too(one):
 
 
 def flops(job, with_source):
-    compiled = jobs.compile_train_step(job, job.phases[0], None, with_source)
+    compiled = jobs.compile_train_step(job, job.phases[0], with_source=with_source)
     return compiled.cost_analysis()['flops']
 
 

@@ -70,7 +70,7 @@ def step_seconds(
     """
     running: list[list[Any]] = []
     for job, phase, compiled in steps:
-        running.append([compiled, jobs.train_key(job), jobs.first_state(job), job.given])
+        running.append([compiled, jobs.train_key(job), jobs.first_state(job, phase), job.given])
     taken = np.zeros((len(steps), repeats + 1))
     for turn, batch in enumerate(trial.batches(steps[0][0], repeats + 1)):
         jax.block_until_ready(batch)

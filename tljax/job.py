@@ -226,9 +226,10 @@ def has_source(job: Job, phase: PhasePlan, at: int) -> bool:
     return source is not None and at < source.until and source.counts(phase, job.experiment)
 
 
-def first_state(job: Job) -> TrainState:
-    """The state at the start of the first phase, on every device."""
-    return sharding.put_replicated(job.mesh, _start_of(job, job.phases[0], job.params, job.stats))
+def first_state(job: Job, phase: PhasePlan | None = None) -> TrainState:
+    """The state at the start of training in a phase, the first one if none is named."""
+    state = _start_of(job, phase or job.phases[0], job.params, job.stats)
+    return sharding.put_replicated(job.mesh, state)
 
 
 def _start_of(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainState:
@@ -336,9 +337,7 @@ def _batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None, with_source: b
     return batch  # type: ignore[return-value]
 
 
-def _rows_shape(
-    rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct
-) -> Batch:
+def _rows_shape(rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct) -> Batch:
     return {
         'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
         'label': jax.ShapeDtypeStruct((rows, *label.shape), label.dtype),

@@ -192,8 +192,8 @@ class GradientAlignment:
     """By how far a step on an example would lower the target's loss, learned as training goes.
 
     Each step weighs its rows by `alignment` with the gradient of the target's rows, which is there
-    anyway, and a weight moves towards that by `rate`; 1 is the paper's. Where no row would help, all
-    move towards 0, and a source that never does comes to count nothing.
+    anyway, and a weight moves towards that by `rate`; 1 is the paper's. Where no row would help,
+    all of them move towards 0: a source that never does comes to count nothing.
 
     Source: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning", for the last
     layer that the domains share; there the target's rows are held out, here they are those of

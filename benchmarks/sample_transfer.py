@@ -1,0 +1,295 @@
+"""What samples of a source are worth to a target of few labels, and what a step with them costs.
+
+    python -m benchmarks.sample_transfer --data=../shared/data --out=sample_transfer.json
+    python -m benchmarks.sample_transfer --data=../shared/data --out=sample_transfer.json --table
+    python -m benchmarks.sample_transfer --cost
+
+A ResNet-20 from random weights at 16 px, 100 steps of 32 target rows, with 32 source rows beside
+them and without; the same target batches in both. Each row, of a pair, a number of labels and a
+seed, is written as it is there, so that the command goes on where it was stopped; every seed takes
+other labelled images. The guard's short run is 30 steps; what it says is written beside what
+becomes of the source when it is kept in any case.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.stats
+
+from tljax import costs, report, sharding
+from tljax import job as jobs
+from tljax import state as states
+from tljax.augment import Affine, HorizontalFlip
+from tljax.backbones.resnet_small import ResNetSmall
+from tljax.config import Experiment
+from tljax.data.digits import Digits
+from tljax.data.folder import Folder
+from tljax.data.glyphs import Glyphs
+from tljax.fitting import FittingStep
+from tljax.job import Job
+from tljax.optim import SGD
+from tljax.sample_transfer import Guard, LabelledSource
+from tljax.schedule import Cosine
+from tljax.sourcing import guard
+from tljax.types import Phase, Preprocessing, Rule
+
+SMALL = Preprocessing(size_px=16, resize_px=16, mean=(0.3,) * 3, std=(0.35,) * 3)
+STEPS, TRIAL_STEPS, ROWS = 100, 30, 32
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ForSteps:
+    """Everything, from random weights, for so many steps."""
+
+    steps: int
+
+    @property
+    def pretrained(self) -> bool:
+        """See `types.Strategy`."""
+        return False
+
+    def phases(self, params: Any) -> tuple[Phase, ...]:
+        """See `types.Strategy`."""
+        return (Phase(rules=(Rule(pattern='**'),), steps=self.steps),)
+
+
+def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, LabelledSource]]]:
+    """By target: fields of the experiment, and sources by name."""
+    photos = Folder(path=str(data / 'cifar10_jpg'))
+    few = {'guard': Guard.WARN, 'trial_steps': TRIAL_STEPS}
+    written = {
+        'data': Digits(),
+        'augmentations': (
+            Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
+        ),
+    }
+    seen = {'data': photos, 'augmentations': (HorizontalFlip(),)}
+    exact = Folder(path=str(data / 'cifar10_lossless_trainimgs'), test_fraction=0.01)
+    prints = Glyphs(train_per_class=100)
+    return {
+        'digits': (
+            written,
+            {
+                'printed digits': LabelledSource(data=prints, share_head=True, **few),
+                'CIFAR-10': LabelledSource(data=photos, **few),
+            },
+        ),
+        'CIFAR-10': (
+            seen,
+            {
+                'CIFAR-10, other images': LabelledSource(data=exact, share_head=True, **few),
+                'clothing': LabelledSource(data=Folder(path=str(data / 'clothing10')), **few),
+            },
+        ),
+    }
+
+
+def experiment(fields: dict[str, Any], labels: int, seed: int, steps: int = STEPS) -> Experiment:
+    """One without a source."""
+    return Experiment(
+        backbone=ResNetSmall(depth=20),
+        preprocessing=SMALL,
+        strategy=ForSteps(steps=steps),
+        optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=Cosine(),
+        per_class=labels,
+        validation_fraction=0.2,
+        batch_size=ROWS,
+        seed=seed,
+        **fields,
+    )
+
+
+@contextlib.contextmanager
+def programs() -> Iterator[None]:
+    """One compiled step for all seeds and numbers of labels, which change arrays alone."""
+    compile_train_step, held = jobs.compile_train_step, {}
+
+    def once(job: Job, phase: Any, *options: Any) -> jax.stages.Compiled:
+        source = job.source and (len(job.source.examples), job.source.config.share_head)
+        name = (job.model.num_classes, str(job.experiment.augmentations), source, options[-1])
+        if name not in held:
+            held[name] = compile_train_step(job, phase, *options)
+        return held[name]
+
+    jobs.compile_train_step = once
+    try:
+        yield
+    finally:
+        jobs.compile_train_step = compile_train_step
+
+
+def accuracy(job: Job) -> float:
+    """On the test images, after training."""
+    (phase,) = job.phases
+    train_step, state = FittingStep(job, phase, 1), jobs.first_state(job)
+    for batch in jobs.train_batches(job, phase.length):
+        state, _ = train_step(state, sharding.put_batch(job.mesh, batch))
+    found = evaluator(job)(states.evaluated(state), state.stats, job.splits['test'])
+    return found['accuracy']
+
+
+@functools.cache
+def _evaluator(name: str, job: 'Held') -> Any:
+    whole = job.job
+    return jobs.evaluation(whole.experiment, whole.model, whole.mesh, whole.experiment.test_views)
+
+
+class Held:
+    """A job that is equal to any other: the program of evaluation is that of its network."""
+
+    def __init__(self, job: Job):
+        self.job = job
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def evaluator(job: Job) -> Any:
+    """How a network is evaluated, compiled once for each target."""
+    return _evaluator(str(job.splits['test'].class_names), Held(job))
+
+
+def measure(data: pathlib.Path, out: pathlib.Path, labels: list[int], seeds: int) -> None:
+    """Fills in the rows that are missing."""
+    rows = json.loads(out.read_text()) if out.exists() else []
+    done = {(row['target'], row['source'], row['labels'], row['seed']) for row in rows}
+    wanted = [(seed, count) for seed in range(seeds) for count in labels]
+    for seed, count in wanted:
+        for target, (fields, sources) in targets(data).items():
+            missing = [n for n in sources if (target, n, count, seed) not in done]
+            if not missing:
+                continue
+            most = min(np.bincount(fields['data'].splits()['train'].labels))
+            plain = experiment(fields, min(count, int(most)), seed)
+            without = accuracy(jobs.setup(plain))
+            for name in missing:
+                began = time.perf_counter()
+                job = jobs.setup(dataclasses.replace(plain, source=sources[name]))
+                verdict = guard.compare(job, job.source)
+                found = {'target': target, 'source': name, 'labels': count, 'seed': seed}
+                found |= {'taken': plain.per_class, 'with': accuracy(job), 'without': without}
+                found |= {'trial': verdict.record(), 'seconds': time.perf_counter() - began}
+                rows.append(found)
+                report.write_json(out, rows)
+                print(json.dumps(found), flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Prints means over seeds, in percent, ± half of a 95 % interval of the paired difference."""
+    names = ('target', 'source', 'labels a class', 'without', 'with', 'difference')
+    print('| ' + ' | '.join((*names, 'guard says', 'with guard')) + ' |')
+    print('| --- ' * (len(names) + 2) + '|')
+    keys = dict.fromkeys((row['target'], row['source'], row['labels']) for row in rows)
+    for target, source, labels in sorted(keys):
+        chosen = [
+            r for r in rows if (r['target'], r['source'], r['labels']) == (target, source, labels)
+        ]
+        hurts = [row['trial']['says'] == 'hurts' for row in chosen]
+        kept = [r['without'] if hurt else r['with'] for r, hurt in zip(chosen, hurts, strict=True)]
+        said = [row['trial']['says'] for row in chosen]
+        guard_says = ', '.join(
+            f'{said.count(s)} {s}' for s in ('helps', 'unclear', 'hurts') if s in said
+        )
+        columns = [[100 * row[name] for row in chosen] for name in ('without', 'with')]
+        paired = [b - a for a, b in zip(*columns, strict=True)]
+        means = [f'{statistics.mean(column):.1f}' for column in columns]
+        print(
+            f'| {target} | {source} | {chosen[0]["taken"]} | {means[0]} | {means[1]} | '
+            f'{with_half(paired)} | {guard_says} | {100 * statistics.mean(kept):.1f} |'
+        )
+
+
+def with_half(values: list[float]) -> str:
+    """`+3.1 ± 1.2`, by Student's t."""
+    mean, count = statistics.mean(values), len(values)
+    if count < 2:
+        return f'{mean:+.1f}'
+    error = statistics.stdev(values) / math.sqrt(count)
+    return f'{mean:+.1f} ± {scipy.stats.t.ppf(0.975, count - 1) * error:.1f}'
+
+
+def cost(repeats: int) -> None:
+    """Prints the seconds of a step of 32 + 32 rows beside those of one of 64, in turns."""
+    fields = {'data': Digits(), 'augmentations': ()}
+    plain = experiment(fields, 20, 0)
+    double = dataclasses.replace(plain, batch_size=2 * ROWS)
+    source = LabelledSource(data=Glyphs(), guard=Guard.OFF)
+    both = [jobs.setup(one) for one in (dataclasses.replace(plain, source=source), double)]
+    steps = []
+    for job, with_source in zip(both, (True, False), strict=True):
+        (phase,) = job.phases
+        compiled = jobs.compile_train_step(job, phase, with_source=with_source)
+        steps.append(
+            (
+                job,
+                compiled,
+                jobs.train_key(job),
+                jobs.first_state(job),
+                costs.of(job, phase, compiled),
+            )
+        )
+    taken = in_turns(steps, repeats)
+    for name, (*_, own), seconds in zip(('32 + 32', '64'), steps, taken, strict=True):
+        print(
+            f'{name:>8} rows: {1e3 * statistics.median(seconds):.0f} ms, {own.flops:.3g} operations'
+        )
+    ratios = sorted(a / b for a, b in zip(*taken, strict=True))
+    print(
+        f'with a source over without: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})'
+    )
+
+
+def in_turns(steps: list[tuple[Any, ...]], repeats: int) -> list[list[float]]:
+    """The seconds of each step, after a warm-up."""
+    taken: list[list[float]] = [[] for _ in steps]
+    states_of = [step[3] for step in steps]
+    streams = [iter(jobs.train_batches(job, repeats + 1)) for job, *_ in steps]
+    for turn in range(repeats + 1):
+        for index, (job, compiled, key, _, _) in enumerate(steps):
+            batch = jax.block_until_ready(sharding.put_batch(job.mesh, next(streams[index])))
+            began = time.perf_counter()
+            states_of[index], _ = jax.block_until_ready(compiled(key, states_of[index], batch))
+            if turn:
+                taken[index].append(time.perf_counter() - began)
+    return taken
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument('--data', type=pathlib.Path, help='the folder of the real sets')
+    parser.add_argument('--out', type=pathlib.Path, help='a JSON file of rows, which may be there')
+    parser.add_argument('--labels', type=int, nargs='+', default=[5, 20, 100])
+    parser.add_argument('--seeds', type=int, default=5)
+    parser.add_argument('--table', action='store_true', help='prints what is in the file, no more')
+    parser.add_argument('--cost', action='store_true', help='times a step with a source')
+    parser.add_argument('--repeats', type=int, default=20, help='steps that are timed')
+    arguments = parser.parse_args()
+    if arguments.cost:
+        cost(arguments.repeats)
+        return
+    if arguments.out is None or arguments.data is None:
+        parser.error('--data and --out are needed, or --cost')
+    if not arguments.table:
+        with programs():
+            measure(arguments.data, arguments.out, arguments.labels, arguments.seeds)
+    table(json.loads(arguments.out.read_text()))
+
+
+if __name__ == '__main__':
+    main()
