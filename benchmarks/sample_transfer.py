@@ -4,7 +4,7 @@
     python -m benchmarks.sample_transfer --data=../shared/data --out=sample_transfer.json --table
     python -m benchmarks.sample_transfer --cost
 
-A ResNet-20 from random weights at 16 px, 100 steps of 32 target rows, with 32 source rows beside
+A ResNet-20 from random weights at 8 px (digits) or 16 px, 100 steps of 32 target rows, with 32 source rows beside
 them and without; the same target batches in both. Each row, of a pair, a number of labels and a
 seed, is written as it is there, so that the command goes on where it was stopped; every seed takes
 other labelled images, two fifths of them for validation. The guard's short run is 40 steps; what it says is written beside what
@@ -44,7 +44,7 @@ from tljax.schedule import Cosine
 from tljax.sourcing import guard
 from tljax.types import Phase, Preprocessing, Rule
 
-SMALL = Preprocessing(size_px=16, resize_px=16, mean=(0.3,) * 3, std=(0.35,) * 3)
+SIDES_PX = {'digits': 8, 'CIFAR-10': 16}  # digits have no more
 STEPS, TRIAL_STEPS, ROWS = 100, 40, 32
 
 
@@ -95,12 +95,15 @@ def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, Lab
     }
 
 
-def experiment(fields: dict[str, Any], labels: int, seed: int, steps: int = STEPS) -> Experiment:
+def experiment(target: str, fields: dict[str, Any], labels: int, seed: int) -> Experiment:
     """One without a source."""
+    side_px = SIDES_PX[target]
     return Experiment(
         backbone=ResNetSmall(depth=20),
-        preprocessing=SMALL,
-        strategy=ForSteps(steps=steps),
+        preprocessing=Preprocessing(
+            size_px=side_px, resize_px=side_px, mean=(0.3,) * 3, std=(0.35,) * 3
+        ),
+        strategy=ForSteps(steps=STEPS),
         optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
         schedule=Cosine(),
         per_class=labels,
@@ -175,7 +178,7 @@ def measure(data: pathlib.Path, out: pathlib.Path, labels: list[int], seeds: int
             if not missing:
                 continue
             most = min(np.bincount(fields['data'].splits()['train'].labels))
-            plain = experiment(fields, min(count, int(most)), seed)
+            plain = experiment(target, fields, min(count, int(most)), seed)
             without = accuracy(jobs.setup(plain))
             for name in missing:
                 began = time.perf_counter()
@@ -226,7 +229,7 @@ def with_half(values: list[float]) -> str:
 def cost(repeats: int) -> None:
     """Prints the seconds of a step of 32 + 32 rows beside those of one of 64, in turns."""
     fields = {'data': Digits(), 'augmentations': ()}
-    plain = experiment(fields, 20, 0)
+    plain = experiment('CIFAR-10', fields, 20, 0)
     double = dataclasses.replace(plain, batch_size=2 * ROWS)
     source = LabelledSource(data=Glyphs(), guard=Guard.OFF)
     both = [jobs.setup(one) for one in (dataclasses.replace(plain, source=source), double)]

@@ -27,6 +27,7 @@ from tljax import (
     optim,
     penalties,
     port,
+    sample_transfer,
     schedule,
     strategies,
     tree,
@@ -38,7 +39,17 @@ from tljax.config import Experiment
 from tljax.data import arrays
 from tljax.data.digits import Digits
 from tljax.data.subsets import Subset
-from tljax.types import PenaltyInputs, Phase, Preprocessing, Rule, Setting, Start
+from tljax.types import (
+    Domains,
+    PenaltyInputs,
+    Phase,
+    Preprocessing,
+    Reweighing,
+    Rule,
+    Seen,
+    Setting,
+    Start,
+)
 from tljax.weights import recognise
 
 DIGITS = (np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), np.arange(4) % 2)
@@ -74,6 +85,7 @@ MODULES = {
     'loss': losses,
     'penalty': penalties,
     'adapter': adapters,
+    'weighing': sample_transfer,
 }
 CLASSES = 3
 
@@ -124,6 +136,8 @@ def test_each_kind_is_found_and_fulfils_its_protocol(kind):
     'one',
     [
         Experiment, Preprocessing, Rule, Phase, Subset,
+        sample_transfer.LabelledSource, sample_transfer.UnlabelledPool,
+        sample_transfer.WithoutSource,
         *(value for kind in MODULES for value in found(kind)),
     ],
     ids=lambda value: value.__name__,
@@ -529,3 +543,49 @@ def test_a_penalty_names_a_strength_that_cannot_be(one):
     for value in (0.0, -1.0, math.inf, math.nan):
         broken = dataclasses.replace(one, strength=value)
         assert [line for line in broken.problems() if line.startswith('strength is')]
+
+
+def domains():
+    """60 source examples of three classes, 30 target ones like those of the first."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60, dtype=np.int32) % 3
+    source = np.float32(rng.normal(size=(60, 4)) + 3 * np.eye(4)[labels])
+    target = np.float32(rng.normal(size=(30, 4)) + 3 * np.eye(4)[0])
+    return Domains(
+        count=60,
+        features=lambda: (source, target),
+        labels=lambda: labels,
+        predictions=lambda: np.tile([0.8, 0.1, 0.1], (30, 1)),
+        seed=3,
+    )
+
+
+@every('weighing')
+def test_a_weighing_gives_weights_of_mean_1_and_the_same_again(one):
+    weights = one.measure(domains())
+    assert weights.shape == (60,)
+    assert weights.min() >= 0
+    assert weights.mean() == pytest.approx(1)
+    np.testing.assert_array_equal(weights, one.measure(domains()))
+
+
+@every('weighing')
+def test_a_weighing_that_goes_on_in_training_is_pure_and_leaves_padding_alone(one):
+    if not isinstance(one, Reweighing):
+        return
+    memory = jax.tree.map(jnp.asarray, one.begin(5, 1.0, 4))
+    x = jax.random.normal(jax.random.key(0), (3, 4))
+    seen = Seen(
+        step=jnp.int32(0), last=True, rows=jnp.array([4, 1, 0]),
+        mask=jnp.array([True, True, False]), wrong=jnp.array([0.9, 0.2, 1.0]), features=x, errors=x[:, :2],
+        slope=jnp.ones((4, 2)), offset=jnp.ones(2),
+    )  # fmt: skip
+    moved, kept = jax.jit(lambda w, m: one.update(w, m, seen))(jnp.ones(5), memory)
+    again, _ = one.update(
+        jnp.ones(5), memory, dataclasses.replace(seen, wrong=seen.wrong.at[2].set(0))
+    )
+    assert jax.tree.map(jnp.shape, kept) == jax.tree.map(jnp.shape, memory)
+    assert moved.shape == (5,)
+    assert (moved >= 0).all()
+    assert not np.array_equal(moved, np.ones(5))
+    np.testing.assert_allclose(again, moved, rtol=1e-6)

@@ -23,7 +23,7 @@ from tljax import job as jobs
 from tljax import model as models
 from tljax import report, sharding, train
 from tljax import state as states
-from tljax.augment import Copy, MixUp
+from tljax.augment import Copy, Cutout, MixUp
 from tljax.config import ConfigError
 from tljax.data import arrays
 from tljax.data.synthetic import Synthetic
@@ -71,7 +71,9 @@ class Mislabelled:
 
 def pool(**changes):
     """The blobs without labels, of which much is taken."""
-    fields = {'data': Blobs(), 'threshold': 0.4, 'guard': Guard.OFF, **changes}
+    fields = {
+        'data': Blobs(), 'threshold': 0.4, 'guard': Guard.OFF, 'strong': (Cutout(),), **changes
+    }  # fmt: skip
     return experiment(source=UnlabelledPool(**fields), optimizer=SGD(learning_rate=0.1))
 
 

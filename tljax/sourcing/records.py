@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,9 +48,9 @@ def read_weights(workdir: pathlib.Path) -> tuple[np.ndarray, bool] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path) as found:
+        with path.open('rb') as file, np.load(file) as found:
             return found['weights'], bool(found['clipped'])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f'{path} is damaged: {error}') from error
 
 
