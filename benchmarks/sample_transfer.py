@@ -4,11 +4,12 @@
     python -m benchmarks.sample_transfer --data=../shared/data --out=sample_transfer.json --table
     python -m benchmarks.sample_transfer --cost
 
-A ResNet-20 from random weights at 8 px (digits) or 16 px, 100 steps of 32 target rows, with 32 source rows beside
-them and without; the same target batches in both. Each row, of a pair, a number of labels and a
-seed, is written as it is there, so that the command goes on where it was stopped; every seed takes
-other labelled images, two fifths of them for validation. The guard's short run is 40 steps; what it says is written beside what
-becomes of the source when it is kept in any case.
+Everything of a ResNet-20 trains on 32 target rows a step, with 32 source rows beside them and
+without, on the same target batches: from random weights at 8 px (digits) or 16 px, 100 steps; from
+those of the embedded letters' network at 16 px, 60 steps. Each row, of a pair, a number of labels
+and a seed, is written as it is there, so that the command goes on where it was stopped; every seed
+takes other labelled images, two fifths of them for validation. The guard's short runs are 40 steps;
+what they say is written beside what becomes of the source when it is kept in any case.
 """
 
 import argparse
@@ -44,66 +45,61 @@ from tljax.schedule import Cosine
 from tljax.sourcing import guard
 from tljax.types import Phase, Preprocessing, Rule
 
-SIDES_PX = {'digits': 8, 'CIFAR-10': 16}  # digits have no more
-STEPS, TRIAL_STEPS, ROWS = 100, 40, 32
+TRIAL_STEPS, ROWS = 40, 32
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ForSteps:
-    """Everything, from random weights, for so many steps."""
+    """Everything, for so many steps."""
 
     steps: int
-
-    @property
-    def pretrained(self) -> bool:
-        """See `types.Strategy`."""
-        return False
+    pretrained: bool
 
     def phases(self, params: Any) -> tuple[Phase, ...]:
         """See `types.Strategy`."""
         return (Phase(rules=(Rule(pattern='**'),), steps=self.steps),)
 
 
+def small(side_px: int) -> Preprocessing:
+    """Of the letters' network, but for its size."""
+    return Preprocessing(size_px=side_px, resize_px=side_px, mean=(0.3,) * 3, std=(0.35,) * 3)
+
+
 def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, LabelledSource]]]:
     """By target: fields of the experiment, and sources by name."""
     photos = Folder(path=str(data / 'cifar10_jpg'))
-    few = {'guard': Guard.WARN, 'trial_steps': TRIAL_STEPS}
-    written = {
-        'data': Digits(),
-        'augmentations': (
-            Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
-        ),
-    }
-    seen = {'data': photos, 'augmentations': (HorizontalFlip(),)}
+    clothing = Folder(path=str(data / 'clothing10'))
     exact = Folder(path=str(data / 'cifar10_lossless_trainimgs'), test_fraction=0.01)
     prints = Glyphs(train_per_class=100)
+    few = {'guard': Guard.WARN, 'trial_steps': TRIAL_STEPS}
+    bent = Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06)
+    written = {'data': Digits(), 'augmentations': (bent,)}
+    random: dict[str, Any] = {'backbone': ResNetSmall(depth=20)}
+    random['strategy'] = ForSteps(steps=100, pretrained=False)
+    letters: dict[str, Any] = {'backbone': ResNetSmall(depth=20, weights='embedded:glyphs')}
+    letters['strategy'] = ForSteps(steps=60, pretrained=True)
+    own = LabelledSource(data=prints, share_head=True, **few)
+    same = LabelledSource(data=exact, share_head=True, **few)
     return {
         'digits': (
-            written,
-            {
-                'printed digits': LabelledSource(data=prints, share_head=True, **few),
-                'CIFAR-10': LabelledSource(data=photos, **few),
-            },
+            {**written, **random, 'preprocessing': small(8)},
+            {'printed digits': own, 'CIFAR-10': LabelledSource(data=photos, **few)},
+        ),
+        'digits, from letters': (
+            {**written, **letters, 'preprocessing': small(16)},
+            {'printed digits': own, 'CIFAR-10': LabelledSource(data=photos, **few)},
         ),
         'CIFAR-10': (
-            seen,
-            {
-                'CIFAR-10, other images': LabelledSource(data=exact, share_head=True, **few),
-                'clothing': LabelledSource(data=Folder(path=str(data / 'clothing10')), **few),
-            },
+            {**random, 'data': photos, 'augmentations': (HorizontalFlip(),)}
+            | {'preprocessing': small(16)},
+            {'its other images': same, 'clothing': LabelledSource(data=clothing, **few)},
         ),
     }
 
 
-def experiment(target: str, fields: dict[str, Any], labels: int, seed: int) -> Experiment:
+def experiment(fields: dict[str, Any], labels: int, seed: int) -> Experiment:
     """One without a source."""
-    side_px = SIDES_PX[target]
     return Experiment(
-        backbone=ResNetSmall(depth=20),
-        preprocessing=Preprocessing(
-            size_px=side_px, resize_px=side_px, mean=(0.3,) * 3, std=(0.35,) * 3
-        ),
-        strategy=ForSteps(steps=STEPS),
         optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
         schedule=Cosine(),
         per_class=labels,
@@ -120,8 +116,11 @@ def programs() -> Iterator[None]:
     compile_train_step, held = jobs.compile_train_step, {}
 
     def once(job: Job, phase: Any, *options: Any) -> jax.stages.Compiled:
-        source = job.source and (len(job.source.examples), job.source.config.share_head)
-        name = (job.model.num_classes, str(job.experiment.augmentations), source, options[-1])
+        source = job.source and (len(job.source.examples), bool(job.source.head))
+        fields = [
+            getattr(job.experiment, n) for n in ('strategy', 'augmentations', 'preprocessing')
+        ]
+        name = (job.model.num_classes, str(fields), source, options[-1])
         if name not in held:
             held[name] = compile_train_step(job, phase, *options)
         return held[name]
@@ -164,25 +163,31 @@ class Held:
 
 def evaluator(job: Job) -> Any:
     """How a network is evaluated, compiled once for each target."""
-    return _evaluator(str(job.splits['test'].class_names), Held(job))
+    return _evaluator(
+        str((job.splits['test'].class_names, job.experiment.preprocessing)), Held(job)
+    )
 
 
-def measure(data: pathlib.Path, out: pathlib.Path, labels: list[int], seeds: int) -> None:
-    """Fills in the rows that are missing."""
+def measure(
+    data: pathlib.Path, out: pathlib.Path, pairs: list[str], labels: list[int], seeds: int
+) -> None:
+    """Fills in the rows that are missing; of all pairs, or of those named `target/source`."""
     rows = json.loads(out.read_text()) if out.exists() else []
     done = {(row['target'], row['source'], row['labels'], row['seed']) for row in rows}
     wanted = [(seed, count) for seed in range(seeds) for count in labels]
-    for target, (fields, sources) in targets(data).items():
+    for target, (fields, known) in targets(data).items():
+        sources = {n: one for n, one in known.items() if not pairs or f'{target}/{n}' in pairs}
         for seed, count in wanted:
             missing = [n for n in sources if (target, n, count, seed) not in done]
             if not missing:
                 continue
             most = min(np.bincount(fields['data'].splits()['train'].labels))
-            plain = experiment(target, fields, min(count, int(most)), seed)
+            plain = experiment(fields, min(count, int(most)), seed)
             without = accuracy(jobs.setup(plain))
             for name in missing:
                 began = time.perf_counter()
                 job = jobs.setup(dataclasses.replace(plain, source=sources[name]))
+                assert job.source is not None
                 verdict = guard.compare(job, job.source)
                 found = {'target': target, 'source': name, 'labels': count, 'seed': seed}
                 found |= {'taken': plain.per_class, 'with': accuracy(job), 'without': without}
@@ -228,8 +233,8 @@ def with_half(values: list[float]) -> str:
 
 def cost(repeats: int) -> None:
     """Prints the seconds of a step of 32 + 32 rows beside those of one of 64, in turns."""
-    fields = {'data': Digits(), 'augmentations': ()}
-    plain = experiment('CIFAR-10', fields, 20, 0)
+    fields, _ = targets(pathlib.Path())['digits, from letters']
+    plain = experiment(fields | {'augmentations': ()}, 20, 0)
     double = dataclasses.replace(plain, batch_size=2 * ROWS)
     source = LabelledSource(data=Glyphs(), guard=Guard.OFF)
     both = [jobs.setup(one) for one in (dataclasses.replace(plain, source=source), double)]
@@ -276,6 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument('--data', type=pathlib.Path, help='the folder of the real sets')
     parser.add_argument('--out', type=pathlib.Path, help='a JSON file of rows, which may be there')
+    parser.add_argument('--pairs', nargs='+', default=[], help='TARGET/SOURCE, as in the table')
     parser.add_argument('--labels', type=int, nargs='+', default=[5, 20, 100])
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--table', action='store_true', help='prints what is in the file, no more')
@@ -289,7 +295,13 @@ def main() -> None:
         parser.error('--data and --out are needed, or --cost')
     if not arguments.table:
         with programs():
-            measure(arguments.data, arguments.out, arguments.labels, arguments.seeds)
+            measure(
+                arguments.data,
+                arguments.out,
+                arguments.pairs,
+                arguments.labels,
+                arguments.seeds,
+            )
     table(json.loads(arguments.out.read_text()))
 
 

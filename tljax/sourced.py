@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import grain
 import jax
@@ -14,7 +15,7 @@ from tljax.config import ConfigError, Experiment
 from tljax.data import canvases, pipeline, subsets, unlabelled
 from tljax.model import HEAD, Model
 from tljax.plan import PhasePlan
-from tljax.sample_transfer import LabelledSource, UnlabelledPool
+from tljax.sample_transfer import Guard, LabelledSource, UnlabelledPool
 from tljax.state import SourceState
 from tljax.types import BadFiles, Examples, Params, Reweighing, Rule
 
@@ -91,7 +92,8 @@ class Sourced:
             memory = self.reweighing.begin(len(self.examples), self.epoch_steps, self.until)
         if isinstance(self.config, UnlabelledPool):
             memory = {'label': np.full(len(self.examples), -1, np.int32)}
-        return SourceState(head=self.head, opt=opt, weights=self.weights, memory=memory)
+        weights: Any = self.weights
+        return SourceState(head=self.head, opt=opt, weights=weights, memory=memory)
 
     def next_phase(
         self, source: SourceState, before: PhasePlan, phase: PhasePlan, experiment: Experiment
@@ -239,12 +241,12 @@ def _check(
     effective = [phase for phase in phases if phase.length and sourced.counts(phase, experiment)]
     if not effective:
         found.append('it has no effect: in no phase does anything train that it shares')
-    if experiment.source.guard.value != 'off' and not len(splits['val']):
+    if sourced.config.guard is not Guard.OFF and not len(splits['val']):
         found.append("guard is on and there are no validation images, wanted them, or guard 'off'")
     if sourced.reweighing and sourced.reweighing.needs_slope:
         linear = set(models.shapes(sourced.model)[0][HEAD]) == {'linear'}
         if not linear or optim.FROZEN in {p.labels[HEAD]['linear']['kernel'] for p in effective}:
-            name = type(sourced.config.weights).__name__
+            name = type(sourced.reweighing).__name__
             found.append(f'weights is {name}, wanted heads of one linear layer that train')
     if found:
         raise ConfigError('\n'.join(f'{FIELD}: {line}' for line in found))

@@ -37,7 +37,7 @@ class Held(NamedTuple):
     state: TrainState
     slope: jax.Array | None
     offset: jax.Array | None
-    count: jax.Array
+    real: jax.Array  # [] rows of the step that are not padding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,8 @@ class BesideStep:
             sums = found if sums is None else jax.tree.map(jnp.add, sums, found)
         head, opt = source.head, source.opt
         if self.optimizer is not None:
-            updates, opt = self.optimizer.update(total[1], opt, head)
+            updates: Any
+            updates, opt = self.optimizer.update(total[1], opt, head)  # type: ignore[arg-type]
             head = optax.apply_updates(head, updates)
         after = SourceState(head=head, opt=opt, weights=weights, memory=memory)  # type: ignore[arg-type]
         return total[0], sums, after  # type: ignore[return-value]
@@ -149,7 +150,7 @@ class BesideStep:
             weights, memory = self.sourced.reweighing.update(weights, memory, seen)
         counted = weights[part.rows] if taken is None else taken.astype(jnp.float32)
         counted = jnp.where(part.mask, counted, 0.0)
-        share = self.sourced.strength(held.state.step) * (counted * losses).sum() / held.count
+        share = self.sourced.strength(held.state.step) * (counted * losses).sum() / held.real
         plain = metrics.of_batch(logits, truth, losses, part.mask)
         sums = {
             'source_loss': plain['loss'],

@@ -358,7 +358,7 @@ class _Loop:
 
 def _batches(job: Job, current: Run, prefix: ahead.Ahead | None) -> Any:
     """The batches from the present step on."""
-    batches = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
+    batches: Any = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
     if current.data is not None:
         batches.set_state(current.data)
     return batches

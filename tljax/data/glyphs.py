@@ -99,10 +99,10 @@ def _bent(image: np.ndarray, rng: np.random.Generator, bend: float) -> np.ndarra
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     matrix = matrix @ np.array([[1, 0], [np.tan(shear), 1]]) / sides
     middle = (CANVAS_PX - 1) / 2
-    grid = np.stack(np.mgrid[:CANVAS_PX, :CANVAS_PX]).reshape(2, -1) - middle
+    grid = np.indices((CANVAS_PX, CANVAS_PX)).reshape(2, -1) - middle
     shift = 0.08 * CANVAS_PX * bend * rng.uniform(-1, 1, (2, 1))
     coarse = 1.5 * bend * rng.normal(size=(2, 4, 4))
-    field = np.stack([scipy.ndimage.zoom(one, CANVAS_PX // 4, order=3) for one in coarse])
+    field = np.asarray(scipy.ndimage.zoom(coarse, (1, CANVAS_PX // 4, CANVAS_PX // 4), order=3))
     where = matrix @ grid + middle + shift + field.reshape(2, -1)
     return scipy.ndimage.map_coordinates(image, where, order=1).reshape(image.shape)
 

@@ -118,9 +118,9 @@ class _Read:
 
     @functools.cached_property
     def _features(self) -> tuple[features.Features, features.Features]:
-        found = tuple(self._of(one) for one in (self._source.examples, self._job.splits['train']))
-        self.rows = found[0].ids
-        return found
+        source, target = self._of(self._source.examples), self._of(self._job.splits['train'])
+        self.rows = source.ids
+        return source, target
 
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """See `types.Domains.features`."""

@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -86,10 +86,12 @@ def draw(workdir: pathlib.Path, source: Sourced, weights: np.ndarray) -> None:
     ends = {'highest': order[:LISTED], 'lowest': order[::-1][:LISTED][::-1]}
     sheet(source, weights, ends).save(workdir / SHEET)
     with contextlib.suppress(charts.NoPictureError):
-        charts.histogram(workdir / HISTOGRAM, weights, 'weight of a source image', 'images')
+        charts.histogram(
+            workdir / HISTOGRAM, weights.tolist(), 'weight of a source image', 'images'
+        )
 
 
-def sheet(source: Sourced, weights: np.ndarray, rows: dict[str, Sequence[int]]) -> Image.Image:
+def sheet(source: Sourced, weights: np.ndarray, rows: Mapping[str, Any]) -> Image.Image:
     """A picture of images with their class and weight, each group under its name."""
     font = ImageFont.load_default(11)
     lines = sum(1 + -(-len(members) // COLUMNS) for members in rows.values())
