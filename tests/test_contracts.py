@@ -577,7 +577,8 @@ def test_a_weighing_that_goes_on_in_training_is_pure_and_leaves_padding_alone(on
     x = jax.random.normal(jax.random.key(0), (3, 4))
     seen = Seen(
         step=jnp.int32(0), last=True, rows=jnp.array([4, 1, 0]),
-        mask=jnp.array([True, True, False]), wrong=jnp.array([0.9, 0.2, 1.0]), features=x, errors=x[:, :2],
+        mask=jnp.array([True, True, False]), wrong=jnp.array([0.9, 0.2, 1.0]),
+        features=x, errors=x[:, :2],
         slope=jnp.ones((4, 2)), offset=jnp.ones(2),
     )  # fmt: skip
     moved, kept = jax.jit(lambda w, m: one.update(w, m, seen))(jnp.ones(5), memory)

@@ -21,7 +21,7 @@ FILE = 'source.json'
 WEIGHTS_FILE = 'source_weights.npz'
 SHEET, HISTOGRAM = 'source_sheet.png', 'source_histogram.png'
 LISTED = 20  # images of the highest and of the lowest weight
-COLUMNS, THUMB_PX, CAPTION_PX = 10, 64, 26
+COLUMNS, THUMB_PX, CAPTION_PX, TITLE_PX = 10, 64, 32, 20
 
 
 def write_weights(
@@ -94,19 +94,20 @@ def draw(workdir: pathlib.Path, source: Sourced, weights: np.ndarray) -> None:
 def sheet(source: Sourced, weights: np.ndarray, rows: Mapping[str, Any]) -> Image.Image:
     """A picture of images with their class and weight, each group under its name."""
     font = ImageFont.load_default(11)
-    lines = sum(1 + -(-len(members) // COLUMNS) for members in rows.values())
+    lines = sum(-(-len(members) // COLUMNS) for members in rows.values())
     height, width = THUMB_PX + CAPTION_PX, THUMB_PX + 4
-    picture = Image.new('RGB', (COLUMNS * width, lines * height), 'white')
-    draw, line = ImageDraw.Draw(picture), 0
+    size = (COLUMNS * width, lines * height + len(rows) * TITLE_PX)
+    picture = Image.new('RGB', size, 'white')
+    draw, top = ImageDraw.Draw(picture), 0
     for name, members in rows.items():
-        draw.text((2, (line + 1) * height - 20), f'{name} weights', 'black', font)
-        line += 1
+        draw.text((2, top + 3), f'{name} weights', 'black', font)
+        top += TITLE_PX
         for place, index in enumerate(members):
-            x, y = place % COLUMNS * width, (line + place // COLUMNS) * height
+            x, y = place % COLUMNS * width, top + place // COLUMNS * height
             picture.paste(_thumbnail(source, int(index)), (x, y))
             label = source.examples.class_names[source.examples.labels[index]]
             draw.text((x, y + THUMB_PX), f'{label[:10]}\n{weights[index]:.3g}', 'black', font)
-        line += -(-len(members) // COLUMNS)
+        top += -(-len(members) // COLUMNS) * height
     return picture
 
 
