@@ -88,6 +88,22 @@ class LinearProbe(_Transfer):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class SolvedProbe(_Transfer):
+    """The head alone, solved to convergence on the frozen network's features, without a rate.
+
+    A run is made of steps: one at the rate 0 ends it.
+    Source: Kornblith et al. 2019, "Do better ImageNet models transfer better?", section 3.2.
+    """
+
+    solver: Solver = dataclasses.field(default_factory=LBFGS)
+
+    def phases(self, params: Params) -> tuple[Phase, ...]:
+        """See `types.Strategy`."""
+        solved = Phase(rules=_only((), params), solver=self.solver)
+        return solved, Phase(rules=_only((), params, 0.0), steps=1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class FreezeBelow(_Transfer):
     """The stages below `stage` are frozen; it and all above train.
 
