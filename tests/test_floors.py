@@ -53,7 +53,7 @@ FLOORS = (
     {'sourcing'},
     {'train', 'export', 'trial', 'ingredients'},
     {'costs'},
-    {'compare', 'commands'},
+    {'compare', 'commands', 'advise'},
     {'main', 'evaluate', 'predict', 'lr_find', 'merge', 'frontier'},
     {'__init__'},  # the front door
 )

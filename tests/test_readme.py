@@ -52,8 +52,9 @@ def test_every_command_names_a_module_and_flags_that_exist(command, monkeypatch)
         config.validate(cli.parse(values, words[2:]))
     if module in PARSERS:
         PARSERS[module]().parse_args(words[words.index('-m') + 2 :])
-    if module in ('tljax.lr_find', 'tljax.frontier'):
-        values = importlib.import_module(module).own_flags()
+    if module in ('tljax.lr_find', 'tljax.frontier', 'tljax.advise'):
+        home = f'{module}.__main__' if module == 'tljax.advise' else module
+        values = importlib.import_module(home).own_flags()
         config.validate(cli.parse(values, words[2:]))
 
 

@@ -1,0 +1,270 @@
+"""Training a candidate on all folds but one, and what it then says of that one."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import re
+import time
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from tljax import ahead, config, report, sharding
+from tljax import job as jobs
+from tljax import model as models
+from tljax import state as states
+from tljax.advise.candidates import Candidate
+from tljax.advise.choice import Answers
+from tljax.advise.tasks import Task
+from tljax.ahead import Ahead
+from tljax.config import Experiment
+from tljax.evaluation import Evaluation
+from tljax.job import Job
+from tljax.plan import PhasePlan
+from tljax.state import TrainState
+from tljax.types import InputError
+from tljax.views import Centre
+
+ANSWERS = ('ids', 'labels', 'logits')
+
+
+class OutOfTime(Exception):  # noqa: N818  (it is no error)
+    """The budget ended before a trial did; nothing of it is kept."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A candidate's answers on one fold.
+
+    Attributes:
+        answers: of the fold's images.
+        steps: that it was trained.
+        compile_seconds: that its programs took; 0 where they were there.
+        step_seconds: of a step.
+        seconds: in all, evaluation included.
+    """
+
+    answers: Answers
+    steps: int
+    compile_seconds: float
+    step_seconds: float
+    seconds: float
+
+
+def experiment_of(candidate: Candidate, task: Task, fold: int) -> Experiment:
+    """What a trial runs: the candidate on a fold."""
+    e = candidate.experiment
+    return dataclasses.replace(
+        e, data=task.fold(fold), per_class=None, subset=type(e.subset)(), evaluate=('val',)
+    )
+
+
+class Runner:
+    """Runs trials; what was compiled for a candidate serves all its lengths and folds.
+
+    A trial at a third of the length goes through the schedule in strides of three: the step's
+    program, whose schedule is that of the whole length, stays the same.
+
+    Args:
+        task: whose folds.
+        folder: where trials are kept; None keeps none.
+    """
+
+    def __init__(self, task: Task, folder: pathlib.Path | None = None):
+        self._task, self._folder = task, folder
+        self._compiled: dict[tuple[str, int], Any] = {}
+        self._evaluations: dict[Any, Evaluation] = {}
+
+    def run(
+        self,
+        candidate: Candidate,
+        *,
+        fold: int,
+        stride: int = 1,
+        deadline: float = float('inf'),
+    ) -> Trial:
+        """A trial, or what it gave when it was run before.
+
+        Args:
+            candidate: to train.
+            fold: the one that is held out.
+            stride: through the schedule: the length is that of the experiment over it.
+            deadline: by `time.monotonic`.
+
+        Raises:
+            OutOfTime: it is not done by then.
+            InputError: the candidate cannot be run.
+        """
+        experiment = experiment_of(candidate, self._task, fold)
+        config.validate(experiment)
+        text = config.to_json(experiment)
+        path = None
+        if self._folder is not None:
+            path = self._folder / _file_name(candidate.name, fold, stride)
+            if (kept := _read(path, text)) is not None:
+                return kept
+        try:
+            with _quiet():
+                found = self.train(candidate.name, experiment, stride, deadline)
+        except jax.errors.JaxRuntimeError as error:
+            if 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
+            raise InputError('the device is out of memory; config.accumulate may help') from error
+        if path is not None:
+            _write(path, text, found)
+        return found
+
+    def train(
+        self,
+        name: str,
+        experiment: Experiment,
+        stride: int = 1,
+        deadline: float = float('inf'),
+    ) -> Trial:
+        """Trains an experiment on its training split, and asks it about its validation split.
+
+        Args:
+            name: of what it is compiled for: experiments of one name differ in their images alone.
+            experiment: to be run.
+            stride: see `run`.
+            deadline: likewise.
+
+        Raises:
+            OutOfTime: it is not done by then.
+            InputError: it cannot be run.
+        """
+        begun = time.perf_counter()
+        job = jobs.setup(experiment)
+        phase = job.phases[0]
+        state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
+        state = sharding.put_replicated(job.mesh, state)
+        key, compiling, stepping, steps, place = jobs.train_key(job), 0.0, 0.0, 0, None
+        for index, phase in enumerate(job.phases):
+            if index:
+                state = _entered(job, state, job.phases[index - 1], phase)
+            started = time.perf_counter()
+            if phase.phase.solver is not None:
+                state, _ = jobs.solve(job, state, phase)
+                compiling += time.perf_counter() - started
+                continue
+            length = -(-phase.length // stride)
+            prefix = ahead.prepare(job, phase, state, steps, steps + length)
+            batches = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
+            if place is not None:
+                batches.set_state(place)
+            step = self._step(name, job, phase, prefix)
+            compiling += time.perf_counter() - started
+            started = time.perf_counter()
+            for _ in range(length):
+                if time.monotonic() > deadline:
+                    raise OutOfTime
+                batch = sharding.put_batch(job.mesh, next(batches))
+                state, sums = step(key, state, batch, *job.given)
+                jax.block_until_ready(sums)
+                state = _strided(state, stride)
+            place = batches.get_state()
+            stepping += time.perf_counter() - started
+            steps += length
+        return Trial(
+            answers=self._answers(job, state),
+            steps=steps,
+            compile_seconds=compiling,
+            step_seconds=stepping / max(steps, 1),
+            seconds=time.perf_counter() - begun,
+        )
+
+    def _step(self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None) -> Any:
+        place = name, phase.index
+        if place not in self._compiled:
+            given = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
+            self._compiled[place] = jobs.compile_train_step(job, phase, in_place=given)
+        return self._compiled[place]
+
+    def _answers(self, job: Job, state: TrainState) -> Answers:
+        """What the trained network says of the validation split, adapters merged."""
+        place = job.experiment.backbone.weights, job.model.names
+        if place not in self._evaluations:
+            plain = dataclasses.replace(job.model, adapters=())
+            made = jobs.evaluation(job.experiment, plain, job.mesh, Centre())
+            self._evaluations[place] = made
+        params = models.plain(job.model.adapters, states.evaluated(state))
+        ids, labels, logits = [], [], []
+        evaluation = self._evaluations[place]
+        for batch, _, found in evaluation.batches(params, state.stats, job.splits['val']):
+            mask = np.asarray(batch['mask'])
+            ids.append(np.asarray(batch['id'])[mask])
+            labels.append(np.asarray(batch['label'])[mask])
+            logits.append(np.asarray(found)[mask])
+        return Answers(
+            ids=np.concatenate(ids), labels=np.concatenate(labels), logits=np.concatenate(logits)
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """A context in which what a run prints is not."""
+    before, report.console.quiet = report.console.quiet, True
+    try:
+        yield
+    finally:
+        report.console.quiet = before
+
+
+def _entered(job: Job, state: TrainState, before: PhasePlan, phase: PhasePlan) -> TrainState:
+    fresh = states.next_phase(state, phase.optimizer, phase.labels, before.labels, phase.averaged)
+    return sharding.put_replicated(job.mesh, fresh)
+
+
+def _strided(state: TrainState, stride: int) -> TrainState:
+    """The state after a step whose schedules are `stride` steps further."""
+    if stride == 1:
+        return state
+
+    def further(leaf: Any) -> Any:
+        if isinstance(leaf, optax.ScaleByScheduleState):
+            return leaf._replace(count=leaf.count + (stride - 1))
+        return leaf
+
+    opt = jax.tree.map(
+        further, state.opt, is_leaf=lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)
+    )
+    return dataclasses.replace(state, opt=opt)
+
+
+def _file_name(name: str, fold: int, stride: int) -> str:
+    return f'{re.sub("[^a-z0-9.]+", "-", name.lower())}-fold{fold}-stride{stride}.npz'
+
+
+def _write(path: pathlib.Path, text: str, trial: Trial) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix('.part')
+    times = [trial.steps, trial.compile_seconds, trial.step_seconds, trial.seconds]
+    arrays = {name: getattr(trial.answers, name) for name in ANSWERS}
+    with part.open('wb') as file:
+        np.savez(file, config=np.array(text), times=np.array(times), **arrays)
+    part.replace(path)
+
+
+def _read(path: pathlib.Path, text: str) -> Trial | None:
+    """A kept trial of the same experiment; None where there is none that can be read."""
+    try:
+        with path.open('rb') as opened, np.load(opened) as file:
+            if json.loads(str(file['config'])) != json.loads(text):
+                return None
+            answers = Answers(**{name: file[name] for name in ANSWERS})
+            steps, compiling, stepping, whole = file['times'].tolist()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return Trial(
+        answers=answers,
+        steps=int(steps),
+        compile_seconds=compiling,
+        step_seconds=stepping,
+        seconds=whole,
+    )
