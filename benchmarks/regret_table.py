@@ -1,0 +1,197 @@
+"""The rows of `benchmarks.regret`, and the tables that are made of them."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tljax import report
+from tljax.advise import candidates
+
+PER_CLASS = (5, 20, 100)
+TUNING = ('digits-glyphs', 'cifar10_jpg-glyphs')  # whose outcomes the rules were set by
+CASES = (
+    'digits-glyphs',
+    'cifar10_jpg-glyphs',
+    'cifar10_jpg-cifar20',
+    'clothing10-cifar20',
+    'clothing10-glyphs',
+    'flowers5-resnet18',
+    'clothing10-resnet18',
+    'digits-cifar20',
+)
+
+
+class Bank:
+    """The rows of a case, on the disk as they come."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+
+    def find(self, **fields: Any) -> dict[str, Any] | None:
+        """The row with these values; None where there is none yet."""
+        return next((r for r in self.rows if all(r.get(k) == v for k, v in fields.items())), None)
+
+    def add(self, **row: Any) -> None:
+        """Keeps one more."""
+        self.rows.append(row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        report.write_json(self.path, self.rows)
+        print(json.dumps({k: v for k, v in row.items() if k not in BULKY}), flush=True)
+
+
+BULKY = ('gains', 'priors', 'correct', 'answers', 'depths', 'entries', 'dropped')
+
+
+def of(rows: Sequence[dict[str, Any]], kind: str, **place: int) -> list[dict[str, Any]]:
+    """The rows of a kind and a place."""
+    return [r for r in rows if r['kind'] == kind and all(r[k] == v for k, v in place.items())]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A task: what each strategy gives on test, what was chosen, and what either cost.
+
+    Attributes:
+        case: set and weights.
+        labels: images a class, in the mean.
+        accuracy: by strategy, the mean over the seeds, in percent.
+        correct: by strategy, [images, of all seeds] bool.
+        chosen: by the way of choosing, the strategy of each seed.
+        cost: of the exhaustive search and of advising, in steps of full fine-tuning.
+    """
+
+    case: str
+    labels: float
+    accuracy: dict[str, float]
+    correct: dict[str, np.ndarray]
+    chosen: dict[str, list[str]]
+    cost: dict[str, float]
+
+    @property
+    def best(self) -> str:
+        """The best strategy on test."""
+        return max(self.accuracy, key=lambda name: self.accuracy[name])
+
+    def regret(self, way: str) -> float:
+        """In points, the mean over the seeds."""
+        lost = [self.accuracy[self.best] - self.accuracy[name] for name in self.chosen[way]]
+        return float(np.mean(lost))
+
+    def drawn(self, way: str, rng: np.random.Generator, draws: int) -> np.ndarray:
+        """Regrets [D] with test images drawn again with replacement, the best taken anew."""
+        names = list(self.accuracy)
+        right = np.stack([self.correct[name] for name in names])
+        count = right.shape[1]
+        weights = rng.multinomial(count, np.full(count, 1 / count), draws)
+        means = 100 * weights @ right.T / count
+        lost = [means.max(1) - means[:, names.index(name)] for name in self.chosen[way]]
+        return np.mean(lost, 0)
+
+
+def outcomes(out: pathlib.Path) -> list[Outcome]:
+    """Every task whose search is done and that advice was given for, with as many seeds."""
+    found = []
+    for case in CASES:
+        bank, advice_bank = Bank(out / f'{case}.json'), Bank(out / f'{case}.advice.json')
+        for per_class in PER_CLASS:
+            given = of(advice_bank.rows, 'advice', per_class=per_class)
+            if given:
+                found.append(outcome(case, per_class, bank.rows, given))
+    return found
+
+
+def outcome(
+    case: str, per_class: int, rows: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]
+) -> Outcome:
+    """One task, by its rows."""
+    seeds = [row['seed'] for row in given]
+    runs = [of(rows, 'run', per_class=per_class, seed=seed) for seed in seeds]
+    looks = [of(rows, 'evidence', per_class=per_class, seed=seed)[0] for seed in seeds]
+    # A probe of a lower stage is there where the evidence offers it.
+    names = [
+        r['name'] for r in runs[0] if all(any(o['name'] == r['name'] for o in x) for x in runs)
+    ]
+    by_name = [{row['name']: row for row in one} for one in runs]
+    correct = {
+        name: np.concatenate([[int(c) for c in one[name]['correct']] for one in by_name]) > 0
+        for name in names
+    }
+    classes = {'digits': 10, 'cifar10_jpg': 10, 'clothing10': 10, 'flowers5': 5}
+    return Outcome(
+        case=case,
+        labels=looks[0]['labelled'] / classes[case.split('-')[0]],
+        accuracy={name: 100 * float(correct[name].mean()) for name in names},
+        correct=correct,
+        chosen={
+            'advise': [row['name'] for row in given],
+            'full fine-tuning': [_named(one, 'full', candidates.LOW) for one in runs],
+            'linear probe': ['linear probe'] * len(seeds),
+            'BiT': [
+                _named(one, 'full', candidates.LOW if per_class < 20 else candidates.HIGH)
+                for one in runs
+            ],
+            'best LogME': [_by_logme(one, look) for one, look in zip(runs, looks, strict=True)],
+        },
+        cost={
+            'exhaustive': sum(row['exhaustive_work'] for row in given),
+            'advise': sum(row['work'] for row in given),
+        },
+    )
+
+
+def _named(rows: Sequence[dict[str, Any]], family: str, scale: float) -> str:
+    return next(r['name'] for r in rows if r['family'] == family and r['scale'] == scale)
+
+
+def _by_logme(rows: Sequence[dict[str, Any]], look: dict[str, Any]) -> str:
+    """The strategy of the bank that freezes up to the stage with the best LogME, or nearly."""
+    stages = [depth['stage'] for depth in look['depths']]
+    best = max(look['depths'], key=lambda depth: depth['scores']['LogME'])['stage']
+    if best == stages[-1]:
+        return 'linear probe'
+    above = stages[stages.index(best) + 1]
+    cuts_there = [r['name'] for r in rows if r['family'] == 'cut' and r['first'] == above]
+    return cuts_there[0] if cuts_there else _named(rows, 'full', candidates.LOW)
+
+
+def table(found: Sequence[Outcome]) -> None:
+    """Prints the tasks, then the mean regrets with their intervals, and the costs."""
+    ways = list(found[0].chosen)
+    columns = ['set and weights', 'labels a class', 'best on test', 'advised', *ways]
+    print('| ' + ' | '.join(columns) + ' |')
+    print('| --- ' * len(columns) + '|')
+    for one in found:
+        advised_ = ' / '.join(dict.fromkeys(one.chosen['advise']))
+        cells = [one.case, f'{one.labels:.0f}', f'{one.best} ({one.accuracy[one.best]:.1f})']
+        cells += [advised_, *(f'{one.regret(way):.1f}' for way in ways)]
+        print('| ' + ' | '.join(cells) + ' |')
+    parts = {
+        'all': list(found),
+        'the rules were set by': [one for one in found if one.case in TUNING],
+        'others': [one for one in found if one.case not in TUNING],
+    }
+    print('\n| mean regret, points (95 % interval) | tasks | ' + ' | '.join(ways) + ' |')
+    print('| --- ' * (2 + len(ways)) + '|')
+    for name, some in parts.items():
+        if some:
+            cells = [_mean_text(some, way) for way in ways]
+            print(f'| {name} | {len(some)} | ' + ' | '.join(cells) + ' |')
+    whole, ours = (sum(one.cost[name] for one in found) for name in ('exhaustive', 'advise'))
+    print(f'\nSteps of full fine-tuning: exhaustive {whole:,.0f}, advise {ours:,.0f}: ', end='')
+    print(f'{ours / whole:.2f} of it.')
+
+
+def _mean_text(found: Sequence[Outcome], way: str) -> str:
+    """The mean regret, with the interval that drawing tasks and test images again gives."""
+    rng = np.random.default_rng(0)
+    draws = np.stack([one.drawn(way, rng, 500) for one in found])
+    picks = rng.integers(0, len(found), (500, len(found)))
+    means = draws[picks, np.arange(500)[:, None]].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    mean = np.mean([one.regret(way) for one in found])
+    return f'{mean:.2f} ({low:.1f} to {high:.1f})'
