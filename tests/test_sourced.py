@@ -266,16 +266,23 @@ def test_running_statistics_follow_the_target_alone(norm_policy):
 
 
 def test_the_source_is_seen_by_the_statistics_of_its_own_rows():
-    """Target rows of other values change nothing of what the source's give."""
-    step = Step(strategy=LinearProbe(), norm=Norm.LIVE, share_head=True, data=Mislabelled())
+    """Target rows of other values change nothing of a source row's pull, other source rows do."""
+    step = Step(share_head=True, data=Mislabelled())
     batch = batches(step.job, 1)[0]
-    bright = {**batch, 'image': 255 - batch['image']}
+    one = np.zeros(36)
+    one[batch['source']['id'][0]] = 1  # the others count through statistics alone
+    shown = batch['source']['image'].copy()
+    shown[1:] = 255 - shown[1:]
     pulls = [
-        difference(step.moved(True, batch=one), step.moved(False, batch=one))
-        for one in (batch, bright)
+        difference(step.moved(True, one, changed), step.moved(False, one, changed))
+        for changed in (
+            batch,
+            {**batch, 'image': 255 - batch['image']},
+            {**batch, 'source': {**batch['source'], 'image': shown}},
+        )
     ]
-    assert_close(*pulls)
-    assert norm(pulls[0]['head']) > 1e-3
+    assert_close(*pulls[:2])
+    assert norm(difference(pulls[0]['head'], pulls[2]['head'])) > 0.1 * norm(pulls[0]['head']) > 0
 
 
 def test_accumulated_parts_add_up_to_the_whole():
@@ -309,7 +316,7 @@ def test_what_the_source_counts_falls_to_nothing_by_its_last_epoch(tmp_path):
     assert job.source.until == 7
     strengths = [float(job.source.strength(np.float32(at))) for at in (0, 3.5, 7)]
     assert strengths == pytest.approx([1.0, 0.5, 0.0])
-    assert [jobs.has_source(job, job.phases[0], at) for at in (6, 7)] == [True, False]
+    assert jobs.source_ends(job, job.phases[0]) == 7
     train.run(RUNS['alignment'](), tmp_path)
     seen = [r['step'] for r in records(tmp_path) if 'source_loss' in r]
     assert seen == [4, 5, 7]
@@ -337,8 +344,8 @@ def test_the_source_head_learns_in_its_own_state_by_the_rate_of_the_phase(tmp_pa
 def test_in_a_phase_that_shares_nothing_no_source_row_is_computed(tmp_path):
     job = resolved('phases')
     first, second = job.phases
-    assert not jobs.has_source(job, first, 0)
-    assert jobs.has_source(job, second, 4)
+    assert jobs.source_ends(job, first) == 0
+    assert jobs.source_ends(job, second) == 11
     train.run(RUNS['phases'](), tmp_path)
     assert ['source_loss' in r for r in records(tmp_path) if r['split'] == 'train'][:2] == [
         False, True

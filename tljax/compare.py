@@ -61,7 +61,7 @@ def dry_run(experiment: Experiment) -> None:
     job = jobs.setup(experiment)
     train.announce(job)
     for phase in job.phases:
-        compiled = jobs.compile_train_step(job, phase, with_source=jobs.has_source(job, phase, 0))
+        compiled = jobs.compile_train_step(job, phase, with_source=jobs.source_ends(job, phase) > 0)
         for name, value in costs.of(job, phase, compiled).lines().items():
             report.console.print(f'  {name:<34}{value:>20}')
     report.console.print('Nothing was trained.')

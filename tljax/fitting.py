@@ -35,7 +35,7 @@ class FittingStep:
         self._job, self._phase, self.accumulate = job, phase, accumulate
         self._in_place = ahead and jax.ShapeDtypeStruct(ahead.shape, ahead.dtype)
         self._key, self._given = jobs.train_key(job), job.given
-        self._with_source = jobs.has_source(job, phase, at)
+        self._with_source = at < jobs.source_ends(job, phase)
         self._fits = False  # known once a step is through
         self._compiled = self._compile()
 

@@ -220,10 +220,10 @@ def train_key(job: Job) -> jax.Array:
     return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=whole)()
 
 
-def has_source(job: Job, phase: PhasePlan, at: int) -> bool:
-    """Whether a step of a phase has rows of a source."""
+def source_ends(job: Job, phase: PhasePlan) -> int:
+    """The first step from which a phase has no rows of a source; 0 where it has none at all."""
     source = job.source
-    return source is not None and at < source.until and source.counts(phase, job.experiment)
+    return source.until if source and source.counts(phase, job.experiment) else 0
 
 
 def first_state(job: Job, phase: PhasePlan | None = None) -> TrainState:

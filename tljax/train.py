@@ -316,11 +316,12 @@ class _Loop:
         train_step = FittingStep(job, phase, current.accumulate, prefix, current.step)
         evaluate = _evaluate_in(job, prefix, self.evaluate)
         add = jax.jit(metrics.add)
+        source_ends = jobs.source_ends(job, phase)
         clock.restart()
         while not current.over(phase):
             with clock.waiting():
                 batch = next(self.batches)
-                if not jobs.has_source(job, phase, current.step):
+                if current.step >= source_ends:
                     batch.pop('source', None)
                 batch = sharding.put_batch(job.mesh, batch)
             current.state, sums = train_step(current.state, batch)

@@ -110,9 +110,10 @@ def _trained(job: Job, phase: PhasePlan, steps: int) -> TrainState:
             state, _ = jobs.solve(job, state, before)
         state = jobs.next_state(job, state, following)
     train_step = FittingStep(job, phase, job.experiment.accumulate)
+    source_ends = jobs.source_ends(job, phase)
     for number, batch in enumerate(jobs.train_batches(job, steps)):
         at = number * phase.length // steps
-        if not jobs.has_source(job, phase, at):
+        if at >= source_ends:
             batch.pop('source', None)
         state = _moved(job, state, at)
         state, _ = train_step(state, sharding.put_batch(job.mesh, batch))
