@@ -23,6 +23,7 @@ import numpy as np
 
 from configs import quickstart
 from tljax import strategies, train
+from tljax.sample_transfer import WithoutSource
 from tljax.schedule import Cosine
 from tljax.types import Strategy
 
@@ -120,9 +121,10 @@ def main() -> None:
     parser.add_argument('--per_class', type=int, nargs='+', default=[2, 5, 10, 20, 50])
     arguments = parser.parse_args()
     base = quickstart.get_config()
+    others = [one for one in reversed(base.baselines) if not isinstance(one, WithoutSource)]
     path = arguments.out.with_suffix('.json')
     found = json.loads(path.read_text()) if path.exists() else {}
-    for strategy in (base.strategy, *reversed(base.baselines)):
+    for strategy in (base.strategy, *others):
         runs = found.setdefault(strategies.name_of(strategy), {})
         for per_class in arguments.per_class:
             for seed in range(arguments.seeds):
