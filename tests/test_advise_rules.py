@@ -340,7 +340,7 @@ def test_folds_are_of_one_size_and_stratified():
 def test_labels_of_a_picture_cover_neither_each_other_nor_a_point():
     names = [f'candidate {i}' for i in range(6)]
     places = [(400.0 + i, 100.0 + 2 * i) for i in range(6)]
-    found = _labels(names, places, [], right=740)
+    found = _labels(names, places, [(0.0, 0.0)] * 6)
     boxes = [
         (
             x if anchor == 'start' else x - 6.1 * 11,

@@ -144,35 +144,30 @@ def seconds(advice: Advice, entry: Entry) -> float:
     return whole + cost.each + advice.search.stepping * cost.step * cost.steps
 
 
+def _row(advice: Advice, entry: Entry) -> tuple[str, list[str]]:
+    """A candidate that has answers, in the table of what was tried."""
+    answers, name = entry.answers(), entry.candidate.name
+    assert answers is not None
+    kind = '' if name in advice.choice.within else 'far'
+    cells = [
+        name,
+        words.accuracy(answers),
+        f'{words.merit(answers):.1f}',
+        words.gain(advice, name),
+        str(len(answers)),
+        'solved' if entry.solved else f'{words.steps(entry):,}',
+        seconds_text(seconds(advice, entry)),
+        '' if name in advice.answers else (entry.dropped or ''),
+    ]
+    return 'chosen' if name == advice.choice.name else kind, cells
+
+
 def _tried(advice: Advice) -> str:
-    rows = []
+    entries = [entry for entry in advice.search.entries if entry.answers() is not None]
     order = sorted(
-        advice.search.entries,
-        key=lambda e: (e.candidate.name not in advice.answers, -words.rank(advice, e)),
+        entries, key=lambda e: (e.candidate.name not in advice.answers, -words.rank(advice, e))
     )
-    for entry in order:
-        answers, name = entry.answers(), entry.candidate.name
-        if answers is None:
-            continue
-        kind = 'chosen' if name == advice.choice.name else ''
-        if name not in advice.choice.within:
-            kind = 'far'
-        steps = 'solved' if entry.solved else f'{words.steps(entry):,}'
-        rows.append(
-            (
-                kind,
-                [
-                    name,
-                    words.accuracy(answers),
-                    f'{words.merit(answers):.1f}',
-                    words.gain(advice, name),
-                    str(len(answers)),
-                    steps,
-                    seconds_text(seconds(advice, entry)),
-                    '' if name in advice.answers else (entry.dropped or ''),
-                ],
-            )
-        )
+    rows = [_row(advice, entry) for entry in order]
     columns = [
         'candidate',
         'right (95 % interval)',

@@ -9,7 +9,7 @@ INK, QUIET, RULE = '#1d2a33', '#7a858d', '#e3e6e8'
 CHOSEN, NEAR, FAR = '#0b6e4f', '#1d2a33', '#a9b1b7'
 MARK = '#e08e0b'
 LINES = (CHOSEN, '#3b6ea8', '#8a4f9e', '#b0512f', '#5b6770')
-WIDTH = 760
+WIDTH, LEFT, RIGHT = 760, 52, 744
 LABEL_PX = 12  # of height, that a label takes
 LETTER_PX = 6.1  # of width, in the mean
 
@@ -67,6 +67,29 @@ def percents(low: float, high: float) -> list[float]:
     return [n * step for n in range(first, last + 1)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Shares:
+    """A vertical axis of shares, with a line at each round one."""
+
+    ticks: list[float]
+    top: float
+    bottom: float
+
+    def down(self, share: float) -> float:
+        """Where a share stands."""
+        low, high = self.ticks[0], self.ticks[-1]
+        return self.bottom - (self.bottom - self.top) * (share - low) / (high - low)
+
+    def drawn(self) -> list[str]:
+        """The lines, and what they are."""
+        parts = [_line(LEFT, self.bottom, RIGHT, self.bottom, QUIET)]
+        for tick in self.ticks:
+            y = self.down(tick)
+            parts.append(_line(LEFT, y, RIGHT, y))
+            parts.append(_text(LEFT - 8, y + 4, f'{100 * tick:.3g} %', anchor='end'))
+        return parts
+
+
 def _decades(low: float, high: float) -> list[float]:
     """Round numbers 1, 2, 5, 10 ... between two on a logarithmic axis."""
     found = [
@@ -88,59 +111,52 @@ def seconds_text(seconds: float) -> str:
 
 def costs(points: Sequence[Point]) -> str:
     """Accuracy with its interval against the seconds of training, on a logarithmic axis."""
-    left, right, top, bottom = 52, WIDTH - 16, 14, 330
     ticks = percents(min(p.interval[0] for p in points), max(p.interval[1] for p in points))
+    axis = Shares(ticks, 14, 330)
     low = min(p.cost for p in points) / 1.5
     high = max(p.cost for p in points) * 1.5
 
     def across(cost: float) -> float:
-        return left + 14 + (right - left - 28) * math.log(cost / low) / math.log(high / low)
+        return LEFT + 14 + (RIGHT - LEFT - 28) * math.log(cost / low) / math.log(high / low)
 
-    def down(share: float) -> float:
-        return bottom - (bottom - top) * (share - ticks[0]) / (ticks[-1] - ticks[0])
-
-    parts = []
-    for tick in ticks:
-        parts.append(_line(left, down(tick), right, down(tick)))
-        parts.append(_text(left - 8, down(tick) + 4, f'{100 * tick:.3g} %', anchor='end'))
+    parts = axis.drawn()
     for tick in _decades(low, high):
-        parts.append(_line(across(tick), bottom, across(tick), bottom + 4, QUIET))
-        parts.append(_text(across(tick), bottom + 18, seconds_text(tick), anchor='middle'))
-    parts.append(_line(left, bottom, right, bottom, QUIET))
-    parts.append(
-        _text(
-            (left + right) / 2, bottom + 38, 'predicted time of the whole training', anchor='middle'
-        )
-    )
-    ordered = sorted(points, key=lambda point: point.color == CHOSEN)
-    for point in ordered:
-        x, (bar_low, bar_high) = across(point.cost), map(down, point.interval)
-        parts.append(_line(x, bar_low, x, bar_high, point.color, 1.2))
-        fill = '#fff' if point.hollow else point.color
-        radius = 6 if point.color == CHOSEN else 4.5
-        parts.append(
-            f'<circle cx="{x:.1f}" cy="{down(point.accuracy):.1f}" r="{radius}" fill="{fill}" '
-            f'stroke="{point.color}" stroke-width="1.8"/>'
-        )
-    places = [(across(p.cost), down(p.accuracy)) for p in points]
-    bars = [(across(p.cost), down(p.interval[1]), down(p.interval[0])) for p in points]
-    for point, (x, y, anchor) in zip(
-        points, _labels([p.name for p in points], places, bars, right), strict=True
-    ):
+        parts.append(_line(across(tick), axis.bottom, across(tick), axis.bottom + 4, QUIET))
+        parts.append(_text(across(tick), axis.bottom + 18, seconds_text(tick), anchor='middle'))
+    middle, under = (LEFT + RIGHT) / 2, 'predicted time of the whole training'
+    parts.append(_text(middle, axis.bottom + 38, under, anchor='middle'))
+    places = [(across(point.cost), axis.down(point.accuracy)) for point in points]
+    bars = [tuple(map(axis.down, reversed(point.interval))) for point in points]
+    drawn = sorted(zip(points, places, bars, strict=True), key=lambda one: one[0].color == CHOSEN)
+    for point, place, bar in drawn:
+        parts += _marked(point, place, bar)
+    labels = _labels([point.name for point in points], places, bars)
+    for point, (x, y, anchor) in zip(points, labels, strict=True):
         weight = 600 if point.color == CHOSEN else 400
         parts.append(_text(x, y, point.name, anchor=anchor, color=point.color, font_weight=weight))
-    return _picture(bottom + 46, 'Accuracy against cost', parts)
+    return _picture(axis.bottom + 46, 'Accuracy against cost', parts)
+
+
+def _marked(point: Point, place: tuple[float, float], bar: Sequence[float]) -> list[str]:
+    """A point with its interval."""
+    x, y = place
+    fill = '#fff' if point.hollow else point.color
+    radius = 6 if point.color == CHOSEN else 4.5
+    return [
+        _line(x, bar[0], x, bar[1], point.color, 1.2),
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}" '
+        f'stroke="{point.color}" stroke-width="1.8"/>',
+    ]
 
 
 def _labels(
     names: Sequence[str],
     places: Sequence[tuple[float, float]],
-    bars: Sequence[tuple[float, float, float]],
-    right: float,
+    bars: Sequence[Sequence[float]],
 ) -> list[tuple[float, float, str]]:
     """Where each label stands beside its point, so that none covers another, a point or a bar."""
     taken = [(x - 7, y - 6, x + 7, y + 6) for x, y in places]
-    taken += [(x - 2, top, x + 2, bottom) for x, top, bottom in bars]
+    taken += [(x - 2, bar[0], x + 2, bar[1]) for (x, _), bar in zip(places, bars, strict=True)]
     found: list[tuple[float, float, str]] = [(0, 0, 'start')] * len(names)
     for index in sorted(range(len(names)), key=lambda i: places[i][1]):
         x, y = places[index]
@@ -149,7 +165,7 @@ def _labels(
             (side, shift)
             for shift in (0, *(sign * 13 * n for n in range(1, 9) for sign in (-1, 1)))
             for side in (1, -1)
-            if (x + 11 + width < right if side > 0 else x - 11 - width > 50)
+            if (x + 11 + width < RIGHT if side > 0 else x - 11 - width > LEFT)
         ] or [(-1, 0)]
 
         def box(
@@ -194,71 +210,71 @@ class Curve:
 
 def depths(curves: Sequence[Curve]) -> str:
     """What a linear layer reads out of every stage, and below it where the gradient is large."""
-    left, right, top, bottom = 52, WIDTH - 16, 14, 250
     lows = [low for c in curves for low, _ in c.intervals] + [c.random or 1.0 for c in curves]
     highs = [high for c in curves for _, high in c.intervals]
-    ticks = percents(min(lows), max(highs))
-    most = max(len(curve.stages) for curve in curves)
+    axis = Shares(percents(min(lows), max(highs)), 14, 250)
+    longest = max(curves, key=lambda curve: len(curve.stages))
     room = 60 + LETTER_PX * max(len('random weights'), *(len(curve.name) for curve in curves))
+    gap = (RIGHT - LEFT - room) / max(len(longest.stages) - 1, 1)
 
     def across(index: int, curve: Curve) -> float:
-        gap = (right - left - room) / max(most - 1, 1)
-        return left + 40 + gap * (index + most - len(curve.stages))
+        return LEFT + 40 + gap * (index + len(longest.stages) - len(curve.stages))
 
-    def down(share: float) -> float:
-        return bottom - (bottom - top) * (share - ticks[0]) / (ticks[-1] - ticks[0])
-
-    parts = []
-    for tick in ticks:
-        parts.append(_line(left, down(tick), right, down(tick)))
-        parts.append(_text(left - 8, down(tick) + 4, f'{100 * tick:.3g} %', anchor='end'))
-    height = bottom
-    longest = max(curves, key=lambda curve: len(curve.stages))
-    ends = []
+    parts, ends = axis.drawn(), []
     for curve, color in zip(curves, LINES * len(curves), strict=False):
-        xs = [across(i, curve) for i in range(len(curve.stages))]
-        ys = [down(a) for a in curve.accuracies]
-        path = ' '.join(f'{x:.1f},{y:.1f}' for x, y in zip(xs, ys, strict=True))
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
-        for x, y, (low, high) in zip(xs, ys, curve.intervals, strict=True):
-            parts.append(_line(x, down(low), x, down(high), color, 1.2))
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>')
-        if curve.stages != longest.stages:
-            for x, y, stage in zip(xs, ys, curve.stages, strict=True):
-                parts.append(_text(x - 7, y - 7, stage, anchor='end', color=color, font_size=10))
-        ends.append((xs[-1] + 12, ys[-1] + 4, curve.name, color))
+        xs = [across(index, curve) for index in range(len(curve.stages))]
+        parts += _drawn(curve, color, xs, axis, named=curve.stages != longest.stages)
+        ends.append((xs[-1] + 12, axis.down(curve.accuracies[-1]) + 4, curve.name, color))
         if curve.random is not None:
-            y = down(curve.random)
-            parts.append(
-                f'<circle cx="{xs[-1]:.1f}" cy="{y:.1f}" r="4" fill="#fff" stroke="{color}" '
-                'stroke-width="1.6"/>'
-            )
-            ends.append((xs[-1] + 12, y + 4, 'random weights', QUIET))
+            ends.append((xs[-1] + 12, axis.down(curve.random) + 4, 'random weights', QUIET))
     parts += [_text(x, y, name, color=color) for x, y, name, color in _apart(ends)]
-    parts.append(_line(left, bottom, right, bottom, QUIET))
     for index, stage in enumerate(longest.stages):
-        parts.append(_text(across(index, longest), bottom + 18, stage, anchor='middle', color=INK))
-    height += 30
+        x = across(index, longest)
+        parts.append(_text(x, axis.bottom + 18, stage, anchor='middle', color=INK))
+    height = axis.bottom + 30
     for curve, color in zip(curves, LINES * len(curves), strict=False):
         if curve.ratios:
-            parts += _bars(curve, color, height, left, right, across)
+            parts += _bars(
+                curve, color, height, [across(i, curve) for i in range(len(curve.stages))]
+            )
             height += 92
     return _picture(height + 4, 'Accuracy by depth', parts)
 
 
-def _bars(curve: Curve, color: str, top: float, left: float, right: float, across) -> list[str]:
+def _drawn(
+    curve: Curve, color: str, xs: Sequence[float], axis: Shares, *, named: bool
+) -> list[str]:
+    """A network's line, its intervals, and its stages' names where the axis has others."""
+    ys = [axis.down(accuracy) for accuracy in curve.accuracies]
+    path = ' '.join(f'{x:.1f},{y:.1f}' for x, y in zip(xs, ys, strict=True))
+    parts = [f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>']
+    for x, y, (low, high) in zip(xs, ys, curve.intervals, strict=True):
+        parts.append(_line(x, axis.down(low), x, axis.down(high), color, 1.2))
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>')
+    if named:
+        for x, y, stage in zip(xs, ys, curve.stages, strict=True):
+            parts.append(_text(x - 7, y - 7, stage, anchor='end', color=color, font_size=10))
+    if curve.random is not None:
+        parts.append(
+            f'<circle cx="{xs[-1]:.1f}" cy="{axis.down(curve.random):.1f}" r="4" fill="#fff" '
+            f'stroke="{color}" stroke-width="1.6"/>'
+        )
+    return parts
+
+
+def _bars(curve: Curve, color: str, top: float, xs: Sequence[float]) -> list[str]:
     """The relative gradient norms of a network's stages."""
     base = top + 76
-    parts = [_line(left, base, right, base, QUIET)]
-    for index, stage in enumerate(curve.stages):
+    parts = [_line(LEFT, base, RIGHT, base, QUIET)]
+    for x, stage in zip(xs, curve.stages, strict=True):
         value = curve.ratios.get(stage, 0.0)
-        x, tall = across(index, curve), 34 * value
+        tall = 34 * value
         parts.append(
             f'<rect x="{x - 16:.1f}" y="{base - tall:.1f}" width="32" '
             f'height="{max(tall, 0.6):.1f}" fill="{color}" opacity="0.35"/>'
         )
         parts.append(_text(x, base - tall - 4, f'{value:.2f}', anchor='middle'))
-    parts.append(_text(left, top + 16, f'norm of the gradient over the parameters: {curve.name}'))
+    parts.append(_text(LEFT, top + 16, f'norm of the gradient over the parameters: {curve.name}'))
     return parts
 
 

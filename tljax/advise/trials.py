@@ -56,6 +56,16 @@ class Trial:
     seconds: float
 
 
+@dataclasses.dataclass
+class _Done:
+    """Of a trial under way: its steps, the seconds they took, and the place in the data."""
+
+    steps: int = 0
+    compiling: float = 0.0
+    stepping: float = 0.0
+    place: Any = None
+
+
 def experiment_of(candidate: Candidate, task: Task, fold: int) -> Experiment:
     """What a trial runs: the candidate on a fold."""
     e = candidate.experiment
@@ -143,40 +153,55 @@ class Runner:
         phase = job.phases[0]
         state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
         state = sharding.put_replicated(job.mesh, state)
-        key, compiling, stepping, steps, place = jobs.train_key(job), 0.0, 0.0, 0, None
-        for index, phase in enumerate(job.phases):
-            if index:
-                state = _entered(job, state, job.phases[index - 1], phase)
-            started = time.perf_counter()
+        done = _Done()
+        for phase in job.phases:
+            if phase.index:
+                state = _entered(job, state, job.phases[phase.index - 1], phase)
             if phase.phase.solver is not None:
+                started = time.perf_counter()
                 state, _ = jobs.solve(job, state, phase)
-                compiling += time.perf_counter() - started
-                continue
-            length = -(-phase.length // stride)
-            prefix = ahead.prepare(job, phase, state, steps, steps + length)
-            batches = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
-            if place is not None:
-                batches.set_state(place)
-            step = self._step(name, job, phase, prefix)
-            compiling += time.perf_counter() - started
-            started = time.perf_counter()
-            for _ in range(length):
-                if time.monotonic() > deadline:
-                    raise OutOfTime
-                batch = sharding.put_batch(job.mesh, next(batches))
-                state, sums = step(key, state, batch, *job.given)
-                jax.block_until_ready(sums)
-                state = _strided(state, stride)
-            place = batches.get_state()
-            stepping += time.perf_counter() - started
-            steps += length
+                done.compiling += time.perf_counter() - started
+            else:
+                state = self._phase(name, job, phase, state, stride, deadline, done)
         return Trial(
             answers=self._answers(job, state),
-            steps=steps,
-            compile_seconds=compiling,
-            step_seconds=stepping / max(steps, 1),
+            steps=done.steps,
+            compile_seconds=done.compiling,
+            step_seconds=done.stepping / max(done.steps, 1),
             seconds=time.perf_counter() - begun,
         )
+
+    def _phase(
+        self,
+        name: str,
+        job: Job,
+        phase: PhasePlan,
+        state: TrainState,
+        stride: int,
+        deadline: float,
+        done: '_Done',
+    ) -> TrainState:
+        """The state after the steps of a phase, its frozen stages run ahead where that pays."""
+        started = time.perf_counter()
+        length = -(-phase.length // stride)
+        prefix = ahead.prepare(job, phase, state, done.steps, done.steps + length)
+        batches = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
+        if done.place is not None:
+            batches.set_state(done.place)
+        step, key = self._step(name, job, phase, prefix), jobs.train_key(job)
+        done.compiling += time.perf_counter() - started
+        started = time.perf_counter()
+        for _ in range(length):
+            if time.monotonic() > deadline:
+                raise OutOfTime
+            batch = sharding.put_batch(job.mesh, next(batches))
+            state, sums = step(key, state, batch, *job.given)
+            jax.block_until_ready(sums)
+            state = _strided(state, stride)
+        done.stepping += time.perf_counter() - started
+        done.steps += length
+        done.place = batches.get_state()
+        return state
 
     def _step(self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None) -> Any:
         place = name, phase.index
