@@ -23,6 +23,7 @@ from tljax.advise.trials import Runner
 from tljax.config import ConfigError
 from tljax.losses import BinaryCrossEntropy
 from tljax.optim import SGD
+from tljax.sample_transfer import Guard, LabelledSource
 from tljax.strategies import FineTune
 from tljax.types import InputError
 
@@ -33,6 +34,7 @@ FEW = (candidates.probes, candidates.fine_tuning)
 CONFIG = """
 from small_runs import Tiny, experiment
 from tljax.optim import SGD
+from tljax.sample_transfer import Guard, LabelledSource
 
 def get_config():
     return experiment(
@@ -224,6 +226,11 @@ def test_without_weights_only_what_needs_none_is_proposed():
     what = experiment()
     look = types.SimpleNamespace(source=None, experiment=what, job=jobs.setup(what))
     assert [one.family for one in candidates.propose(look)] == ['scratch', 'configured']
+    beside = experiment(source=LabelledSource(data=Blobs()))
+    look = types.SimpleNamespace(source=None, experiment=beside, job=look.job)
+    found = candidates.propose(look)
+    assert [one.family for one in found] == ['scratch', 'source', 'configured']
+    assert [one.experiment.source is None for one in found] == [True, False, False]
 
 
 @pytest.mark.parametrize('index', range(3))
@@ -259,11 +266,14 @@ def test_a_validation_split_of_the_data_is_what_candidates_are_asked_about():
     assert 'test' not in parts
 
 
-def test_a_trial_is_the_run_of_its_experiment(tmp_path, monkeypatch):
-    """To the last digits, through two phases, a solved head and frozen stages run ahead."""
+@pytest.mark.parametrize('source', [None, Blobs()], ids=['alone', 'beside a source'])
+def test_a_trial_is_the_run_of_its_experiment(source, tmp_path, monkeypatch):
+    """To the last digits, through two phases, and beside the samples of a source."""
+    if source is not None:
+        source = LabelledSource(data=source, guard=Guard.OFF, until_epochs=2.0)
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(report.console, 'quiet', True)
-    what = experiment(strategy=HeadThenAll(), augmentations=())
+    what = experiment(strategy=HeadThenAll(), augmentations=(), source=source)
     task = tasks.read(what)
     candidate = candidates.Candidate(name='x', family='x', experiment=what, first='low')
     trial = Runner(task).run(candidate, fold=0)

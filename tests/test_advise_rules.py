@@ -217,7 +217,17 @@ def test_the_less_the_frozen_features_miss_the_less_is_expected_of_training():
 
 
 def test_every_family_has_an_expectation():
-    families = {'probe', 'cut', 'full', 'lpft', 'l2sp', 'adapters', 'scratch', 'configured'}
+    families = {
+        'probe',
+        'cut',
+        'full',
+        'lpft',
+        'l2sp',
+        'adapters',
+        'scratch',
+        'source',
+        'configured',
+    }
     for family in families - {'probe'}:
         for scale in (HIGH, LOW):
             assert rules.kind(candidate('x', family, scale=scale)) in rules.GAINS

@@ -68,7 +68,7 @@ Family = Callable[[Look], Sequence[Candidate]]
 
 def _put_aside(experiment: Experiment, **changes: Any) -> Experiment:
     """The experiment with another strategy; what was meant for its own is put aside."""
-    fields = {'baselines': (), 'adapters': (), 'penalties': ()}
+    fields = {'baselines': (), 'adapters': (), 'penalties': (), 'source': None}
     return dataclasses.replace(experiment, **{**fields, **changes})
 
 
@@ -151,6 +151,18 @@ def from_scratch(look: Look) -> list[Candidate]:
     return [_trained(look, 'from scratch', 'scratch', FromScratch(), first, HIGH)]
 
 
+def with_source(look: Look) -> list[Candidate]:
+    """Everything trains, with samples of the experiment's source beside the data, if it has one."""
+    e = look.experiment
+    if e.source is None:
+        return []
+    strategy = FromScratch() if look.source is None else FineTune(learning_rate_scale=LOW)
+    scale = HIGH if look.source is None else LOW
+    first = look.job.model.names[0]
+    name = f'{strategies.name_of(strategy)} beside the source'
+    return [_trained(look, name, 'source', strategy, first, scale, source=e.source)]
+
+
 def as_configured(look: Look) -> list[Candidate]:
     """The experiment as it is."""
     e = dataclasses.replace(look.experiment, baselines=())
@@ -177,9 +189,10 @@ FAMILIES: tuple[Family, ...] = (
     l2_sp,
     adapters,
     from_scratch,
+    with_source,
     as_configured,
 )
-WITHOUT_WEIGHTS: tuple[Family, ...] = (from_scratch, as_configured)
+WITHOUT_WEIGHTS: tuple[Family, ...] = (from_scratch, with_source, as_configured)
 
 
 def propose(look: Look, families: Sequence[Family] = FAMILIES) -> list[Candidate]:

@@ -100,7 +100,9 @@ def look(task: Task, experiment: Experiment, pretrained: Pretrained | None) -> L
     """
     started = time.perf_counter()
     job = jobs.setup(
-        dataclasses.replace(experiment, data=task.fold(0), strategy=FineTune(), per_class=None)
+        dataclasses.replace(
+            experiment, data=task.fold(0), strategy=FineTune(), per_class=None, source=None
+        )
     )
     rows = _rows(task)
     labels = task.labels[rows]

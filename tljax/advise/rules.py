@@ -103,6 +103,7 @@ GAINS: dict[str, tuple[float, float, float]] = {
     'l2sp': (0.10, 0.15, 0.10),
     'adapters': (0.05, 0.10, 0.10),
     'scratch': (-1.0, -0.7, -0.3),
+    'source': (0.0, 0.1, 0.1),
     'configured': (0.0, 0.1, 0.1),
 }
 SPREAD, SPREAD_HIGH = 0.25, 0.5  # the latter of what may fail: high rates, random weights
@@ -133,7 +134,7 @@ def priors(candidates: Sequence[Candidate], task: Task) -> dict[str, Prior]:
         assert answers is not None
         missed = max(1 - answers.accuracy, LEAST_ERRORS / len(answers))
         place = 0 if task.per_class < FEW else 1 if task.per_class < MODERATE else 2
-        risky = kind(candidate) in ('full high', 'cut high', 'scratch', 'configured')
+        risky = kind(candidate) in ('full high', 'cut high', 'scratch', 'source', 'configured')
         found[candidate.name] = Prior(
             anchor=probes[0].name,
             mean=missed * GAINS[kind(candidate)][place],

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from tljax import ahead, config, report, sharding
+from tljax import ahead, config, report, sharding, sourcing
 from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
@@ -87,7 +87,7 @@ class Runner:
 
     def __init__(self, task: Task, folder: pathlib.Path | None = None):
         self._task, self._folder = task, folder
-        self._compiled: dict[tuple[str, int], Any] = {}
+        self._compiled: dict[tuple[str, int, bool], Any] = {}
         self._evaluations: dict[Any, Evaluation] = {}
 
     def run(
@@ -149,14 +149,11 @@ class Runner:
             InputError: it cannot be run.
         """
         begun = time.perf_counter()
-        job = jobs.setup(experiment)
-        phase = job.phases[0]
-        state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
-        state = sharding.put_replicated(job.mesh, state)
-        done = _Done()
+        job = _weighed(jobs.setup(experiment))
+        state, done = jobs.first_state(job), _Done()
         for phase in job.phases:
             if phase.index:
-                state = _entered(job, state, job.phases[phase.index - 1], phase)
+                state = jobs.next_state(job, state, phase)
             if phase.phase.solver is not None:
                 started = time.perf_counter()
                 state, _ = jobs.solve(job, state, phase)
@@ -185,29 +182,37 @@ class Runner:
         started = time.perf_counter()
         length = -(-phase.length // stride)
         prefix = ahead.prepare(job, phase, state, done.steps, done.steps + length)
-        batches = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
+        batches: Any = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
         if done.place is not None:
             batches.set_state(done.place)
-        step, key = self._step(name, job, phase, prefix), jobs.train_key(job)
-        done.compiling += time.perf_counter() - started
-        started = time.perf_counter()
+        key, compiled = jobs.train_key(job), 0.0
         for _ in range(length):
             if time.monotonic() > deadline:
                 raise OutOfTime
-            batch = sharding.put_batch(job.mesh, next(batches))
-            state, sums = step(key, state, batch, *job.given)
+            batch, begun = next(batches), time.perf_counter()
+            if not (beside := jobs.has_source(job, phase, done.steps)):
+                batch.pop('source', None)
+            step = self._step(name, job, phase, prefix, beside=beside)
+            compiled += time.perf_counter() - begun
+            state, sums = step(key, state, sharding.put_batch(job.mesh, batch), *job.given)
             jax.block_until_ready(sums)
             state = _strided(state, stride)
-        done.stepping += time.perf_counter() - started
-        done.steps += length
+            done.steps += 1
+        done.compiling += compiled
+        done.stepping += time.perf_counter() - started - compiled
         done.place = batches.get_state()
         return state
 
-    def _step(self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None) -> Any:
-        place = name, phase.index
+    def _step(
+        self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None, *, beside: bool
+    ) -> Any:
+        """The compiled step of a phase, with rows of a source beside the target's or without."""
+        place = name, phase.index, beside
         if place not in self._compiled:
             given = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
-            self._compiled[place] = jobs.compile_train_step(job, phase, in_place=given)
+            self._compiled[place] = jobs.compile_train_step(
+                job, phase, in_place=given, with_source=beside
+            )
         return self._compiled[place]
 
     def _answers(self, job: Job, state: TrainState) -> Answers:
@@ -240,9 +245,12 @@ def _quiet() -> Iterator[None]:
         report.console.quiet = before
 
 
-def _entered(job: Job, state: TrainState, before: PhasePlan, phase: PhasePlan) -> TrainState:
-    fresh = states.next_phase(state, phase.optimizer, phase.labels, before.labels, phase.averaged)
-    return sharding.put_replicated(job.mesh, fresh)
+def _weighed(job: Job) -> Job:
+    """The job with its source weighed; the trial itself tells whether it helps."""
+    if job.source is None:
+        return job
+    weights, _ = sourcing.measure(job, job.source)
+    return dataclasses.replace(job, source=dataclasses.replace(job.source, weights=weights))
 
 
 def _strided(state: TrainState, stride: int) -> TrainState:
