@@ -132,6 +132,27 @@ def test_a_damaged_trial_is_run_again(advised, monkeypatch):
     assert broken.stat().st_size > 100
 
 
+def test_further_weights_are_looked_at_beside_the_configs_own(advised, monkeypatch):
+    folder, _, _ = advised
+    again(folder, monkeypatch)
+    monkeypatch.setattr(candidates, 'FAMILIES', (candidates.probes,))
+    other = experiment(strategy=FineTune(), epochs=1.0, augmentations=(), seed=1)
+    train.run(other, folder / 'other', show_model=False)
+    words = [f'--config={folder / "small.py"}', f'--weights={folder / "other"}']
+    assert command.main(['advise', *words, f'--workdir={folder / "two"}']) == 0
+    found = json.loads((folder / 'two/advice.json').read_text())
+    sources = [str(folder / name) for name in ('start', 'other')]
+    assert [one['weights'] for one in found['networks']] == sources
+    assert found['weights'] in sources
+    left_out = [one['name'] for one in found['left_out']]
+    kept = [source for source in sources if f'weights {source}' not in left_out]
+    names = ' '.join(one['name'] for one in found['candidates'])
+    assert kept
+    assert len(kept) == 1 or all(source.rpartition('/')[2] in names for source in kept)
+    page = (folder / 'two/report.html').read_text()
+    assert page.count('<polyline') == 2
+
+
 def test_the_page_needs_nothing_else(advised):
     folder, found, _ = advised
     page = (folder / 'out/report.html').read_text()
