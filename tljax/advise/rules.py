@@ -97,10 +97,10 @@ def _against_cut(candidate: Candidate, look: Look) -> str | None:
 GAINS: dict[str, tuple[float, float, float]] = {
     'cut high': (0.10, 0.20, 0.15),
     'cut low': (0.05, 0.10, 0.10),
-    'full high': (0.05, 0.15, 0.20),
-    'full low': (0.10, 0.15, 0.15),
+    'full high': (0.10, 0.20, 0.20),
+    'full low': (0.05, 0.10, 0.05),
     'lpft': (0.05, 0.10, 0.10),
-    'l2sp': (0.10, 0.15, 0.10),
+    'l2sp': (0.05, 0.10, 0.05),
     'adapters': (0.05, 0.10, 0.10),
     'scratch': (-1.0, -0.7, -0.3),
     'source': (0.0, 0.1, 0.1),

@@ -190,7 +190,7 @@ class Runner:
             if time.monotonic() > deadline:
                 raise OutOfTime
             batch, begun = next(batches), time.perf_counter()
-            if not (beside := jobs.has_source(job, phase, done.steps)):
+            if not (beside := done.steps < jobs.source_ends(job, phase)):
                 batch.pop('source', None)
             step = self._step(name, job, phase, prefix, beside=beside)
             compiled += time.perf_counter() - begun
