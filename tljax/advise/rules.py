@@ -106,7 +106,7 @@ GAINS: dict[str, tuple[float, float, float]] = {
     'source': (0.0, 0.1, 0.1),
     'configured': (0.0, 0.1, 0.1),
 }
-SPREAD, SPREAD_HIGH = 0.25, 0.5  # the latter of what may fail: high rates, random weights
+SPREAD, SPREAD_HIGH = 0.15, 0.3  # the latter of what may fail: high rates, random weights
 LEAST_ERRORS = 1.0  # of the probe, in images: with none there is nothing to gain, and no doubt
 
 
