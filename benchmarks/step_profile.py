@@ -2,8 +2,8 @@
 
     python -m benchmarks.step_profile [--network=resnet50] [--case='full fine-tuning'] [--rows=16]
 
-One step after a warm-up, under JAX's profiler. Instructions run one after another on all cores, so
-that their seconds add up to about the step's.
+One step after a warm-up, under JAX's profiler. On CPU what goes to the thread pool (convolutions,
+large products) is not named in it, so that the seconds add up to less than the step's.
 """
 
 import argparse

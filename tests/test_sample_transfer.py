@@ -441,4 +441,5 @@ def test_the_code_of_the_docs_runs_and_names_every_function():
     text = (pathlib.Path(__file__).parents[1] / 'docs/sample_weights.md').read_text()
     (block,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     exec(block, {})
+    text += (pathlib.Path(__file__).parents[1] / 'docs/sample_transfer.md').read_text()
     assert not [name for name in st.__all__ if name not in text]
