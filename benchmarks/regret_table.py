@@ -12,7 +12,13 @@ from tljax import report
 from tljax.advise import candidates
 
 PER_CLASS = (5, 20, 100)
-TUNING = ('digits-glyphs', 'cifar10_jpg-glyphs')  # whose outcomes the rules were set by
+TUNING = (  # whose outcomes were looked at while the rules were made
+    'digits-glyphs',
+    'cifar10_jpg-glyphs',
+    'cifar10_jpg-cifar20',
+    'clothing10-cifar20',
+    'clothing10-glyphs',
+)
 CASES = (
     'digits-glyphs',
     'cifar10_jpg-glyphs',

@@ -9,7 +9,7 @@ from tljax.advise.choice import Answers, Prior, difference
 from tljax.advise.evidence import Look
 from tljax.advise.tasks import Task
 
-FEW = 10  # labels a class below which what moves little gains most (Kumar et al. 2022)
+FEW = 10  # labels a class below which training is expected to gain least over the probe
 MODERATE = 50  # up to which penalties and adapters are tried (Li et al. 2018; Hu et al. 2022)
 MANY = 500  # from which random weights are tried whatever the features say (He et al. 2019)
 CLEAR = 2.0  # standard errors that make one answer better than another
@@ -92,8 +92,8 @@ def _against_cut(candidate: Candidate, look: Look) -> str | None:
 
 
 # The share of the frozen probe's errors that a way of training is expected to take away, with few
-# labels, some and many; and how much that differs from task to task. Set by hand from what the
-# two tuning sets of `benchmarks.regret` gave, drawn towards 0.
+# labels, some and many; and how much that differs from task to task. Set by hand after looking at
+# the outcomes of `benchmarks.regret`, all of its tasks so far, and drawn towards 0.
 GAINS: dict[str, tuple[float, float, float]] = {
     'cut high': (0.10, 0.20, 0.15),
     'cut low': (0.05, 0.10, 0.10),
