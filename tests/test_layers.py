@@ -281,7 +281,7 @@ def test_a_1x1_convolution_has_the_gradients_that_jax_derives(stride, size):
 
 
 def test_on_cpu_the_gradients_of_a_1x1_convolution_are_no_convolutions():
-    """XLA's own transposes what it reads: over a third of a ResNet-50 step."""
+    """XLA's own transposes what it reads: a large part of a ResNet-50 step."""
     layer = layers.conv(16, 1, stride=2)
     x, values = jnp.ones((2, 6, 6, 8)), jnp.ones((1, 1, 8, 16))
     pull = jax.grad(lambda x, v: layer.apply({'params': {'kernel': v}}, x).sum(), (0, 1))

@@ -161,7 +161,7 @@ _grouped_conv.defvjp(_forward, _grouped_backward)
 
 
 # XLA transposes what such a convolution reads for the gradient of its kernel, and computes it again
-# in that order on the way: over a third of a ResNet-50 step on CPU (docs/performance.md). As
+# in that order on the way: a large part of a ResNet-50 step on CPU (docs/performance.md). As
 # products both gradients need no transposition.
 _pointwise_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2, 3, 4))
 
