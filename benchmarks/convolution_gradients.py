@@ -1,9 +1,10 @@
-"""What the gradient of a network costs with our gradients of convolutions on CPU, and with XLA's.
+"""What the gradient of a network costs with our convolutions on CPU, and with XLA's.
 
-    python -m benchmarks.convolution_gradients [--size_px=96] [--batch=4] [--repeats=5]
+    python -m benchmarks.convolution_gradients [--batch=4] [--repeats=5] [--network=ResNet-18]
 
-ResNet-50 has 1 x 1 convolutions, ResNeXt-50 those and kernels in groups. The gradients of both are
-compared first; then they are timed by turns.
+ResNet-50 has 1 x 1 convolutions, ResNeXt-50 those and kernels in groups; at 48 px the maps of a
+ResNet-18's last stage are smaller than its kernels. The gradients of both are compared first; then
+they are timed by turns.
 """
 
 import argparse
@@ -17,29 +18,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import layers
+from tljax import convolutions
 from tljax import model as models
 from tljax.backbones.resnet import ResNet
 from tljax.types import Preprocessing
 
-NETWORKS = {
-    'ResNet-50': ResNet(depth=50),
-    'ResNeXt-50': ResNet(depth=50, groups=32, width_per_group=4),
+NETWORKS = {  # and the side of their images
+    'ResNet-50': (ResNet(depth=50), 96),
+    'ResNeXt-50': (ResNet(depth=50, groups=32, width_per_group=4), 96),
+    'ResNet-18': (ResNet(depth=18), 48),
 }
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--size_px', type=int, default=96)
+    parser.add_argument('--network', choices=NETWORKS, nargs='+', default=list(NETWORKS))
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--repeats', type=int, default=5)
     arguments = parser.parse_args()
     print("| network | ours, s | XLA's, s | XLA's over ours |\n| --- | --- | --- | --- |")
-    for name, backbone in NETWORKS.items():
-        ours = gradient_of(backbone, arguments.size_px, arguments.batch)
-        with mock.patch.object(layers, '_with_gradient', return_value=None):
-            theirs = gradient_of(backbone, arguments.size_px, arguments.batch)
+    for name in arguments.network:
+        backbone, size = NETWORKS[name]
+        ours = gradient_of(backbone, size, arguments.batch)
+        with mock.patch.object(convolutions, 'convolve', jax.lax.conv_general_dilated):
+            theirs = gradient_of(backbone, size, arguments.batch)
         for one, other in zip(jax.tree.leaves(ours()), jax.tree.leaves(theirs()), strict=True):
             scale = float(jnp.abs(other).max())
             np.testing.assert_allclose(one, other, rtol=0, atol=2e-2 * scale + 1e-6)
@@ -47,7 +50,7 @@ def main() -> None:
         first, second = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratios = sorted(b / a for a, b in pairs)
         spread = f'{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})'
-        print(f'| {name} | {first:.2f} | {second:.2f} | {spread} |', flush=True)
+        print(f'| {name}, {size} px | {first:.2f} | {second:.2f} | {spread} |', flush=True)
 
 
 def gradient_of(backbone: ResNet, size: int, batch: int) -> Callable[[], Any]:

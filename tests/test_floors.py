@@ -18,6 +18,7 @@ FLOORS = (
         'store',
         'multi_label',
         'cli',
+        'convolutions',
     },  # cli stands alone, so that --help is quick
     {
         'port',

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -221,68 +220,3 @@ def test_linear_head_starts_with_equal_logits():
         jax.random.key(0), _normal(2, 4), deterministic=True, use_running_average=True
     )
     np.testing.assert_array_equal(logits, np.zeros((2, 5)))
-
-
-@pytest.mark.parametrize('groups', [2, 4])
-@pytest.mark.parametrize(('kernel', 'stride', 'size'), [(3, 1, 7), (3, 2, 7), (3, 2, 8), (1, 2, 5)])
-def test_a_convolution_in_groups_has_the_gradients_of_one_for_each_group(
-    groups, kernel, stride, size
-):
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, size, size, 8)), jnp.float32)
-    values = jnp.asarray(rng.normal(size=(kernel, kernel, 8 // groups, 12)), jnp.float32)
-    layer, pad = layers.conv(12, kernel, stride=stride, groups=groups), (kernel - 1) // 2
-
-    def ours(x, values):
-        return jnp.square(layer.apply({'params': {'kernel': values}}, x)).sum()
-
-    def parted(x, values):
-        pairs = zip(jnp.split(x, groups, -1), jnp.split(values, groups, -1), strict=True)
-        names = ('NHWC', 'HWIO', 'NHWC')
-        how = ((stride, stride), ((pad, pad), (pad, pad)))
-        return sum(
-            jnp.square(jax.lax.conv_general_dilated(a, b, *how, dimension_numbers=names)).sum()
-            for a, b in pairs
-        )
-
-    found = jax.value_and_grad(ours, (0, 1))(x, values)
-    wanted = jax.value_and_grad(parted, (0, 1))(x, values)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), found, wanted)
-
-
-def test_on_cpu_no_gradient_of_a_kernel_is_a_convolution_in_groups():
-    """XLA's own is one in batch groups, 150 times slower there than products."""
-    layer = layers.conv(16, 3, groups=4)
-    x, values = jnp.ones((2, 6, 6, 16)), jnp.ones((3, 3, 4, 16))
-    pull = jax.grad(lambda v: layer.apply({'params': {'kernel': v}}, x).sum())
-    lowered = jax.jit(pull).lower(values).as_text()
-    assert not re.search(r'batch_group_count = (?!1 )', lowered)
-
-
-@pytest.mark.parametrize(('stride', 'size'), [(1, 5), (2, 5), (2, 6), (3, 7)])
-def test_a_1x1_convolution_has_the_gradients_that_jax_derives(stride, size):
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, size, size, 4)), jnp.float32)
-    values = jnp.asarray(rng.normal(size=(1, 1, 4, 6)), jnp.float32)
-    layer = layers.conv(6, 1, stride=stride)
-    names = ('NHWC', 'HWIO', 'NHWC')
-
-    def ours(x, values):
-        return jnp.square(layer.apply({'params': {'kernel': values}}, x)).sum()
-
-    def plain(x, values):
-        strides = (stride, stride)
-        made = jax.lax.conv_general_dilated(x, values, strides, 'VALID', dimension_numbers=names)
-        return jnp.square(made).sum()
-
-    found = jax.value_and_grad(ours, (0, 1))(x, values)
-    wanted = jax.value_and_grad(plain, (0, 1))(x, values)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), found, wanted)
-
-
-def test_on_cpu_the_gradients_of_a_1x1_convolution_are_no_convolutions():
-    """XLA's own transposes what it reads: a large part of a ResNet-50 step."""
-    layer = layers.conv(16, 1, stride=2)
-    x, values = jnp.ones((2, 6, 6, 8)), jnp.ones((1, 1, 8, 16))
-    pull = jax.grad(lambda x, v: layer.apply({'params': {'kernel': v}}, x).sum(), (0, 1))
-    assert 'stablehlo.convolution' not in jax.jit(pull).lower(x, values).as_text()

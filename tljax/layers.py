@@ -1,13 +1,13 @@
 """Layers with torch's conventions, so that ported weights give the same numbers."""
 
 import enum
-import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from tljax import convolutions
 
 # He et al. 2015, "Delving deep into rectifiers"; fan-out as torchvision's ResNet and VGG have it.
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -85,143 +85,9 @@ def conv(
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=he_normal,
-        conv_general_dilated=_with_gradient(kernel, groups, features),
+        conv_general_dilated=convolutions.convolve,
         name=name,
     )
-
-
-def _with_gradient(kernel: int, groups: int, features: int) -> Any:
-    """The convolution with another gradient on CPU, where XLA's own is slow; None for XLA's."""
-    if 1 < groups < features:
-        return functools.partial(_by_torch_conventions, _grouped_conv)
-    if kernel == 1 and groups == 1:
-        return functools.partial(_by_torch_conventions, _pointwise_conv)
-    return None
-
-
-def _by_torch_conventions(
-    function: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Any,
-    padding: Any,
-    *,
-    feature_group_count: int,
-    **_: Any,
-) -> jax.Array:
-    """`lax.conv_general_dilated` as `conv` above calls it."""
-    pads = tuple(tuple(pad) for pad in padding)
-    return function(x, kernel, tuple(strides), pads, feature_group_count)
-
-
-_Pads = tuple[tuple[int, int], ...]
-
-
-def _plain_conv(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: _Pads, groups: int
-) -> jax.Array:
-    """[B, H, W, C] by [h, w, C / groups, F] to [B, H', W', F]."""
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        pads,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        feature_group_count=groups,
-    )
-
-
-# XLA has no fast gradient of kernels in groups on CPU: a step of ResNeXt-50 takes 12 times as long
-# with its own as with the products of shifted views below (benchmarks/convolution_gradients.py).
-_grouped_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2, 3, 4))
-
-
-def _forward(x, kernel, strides, pads, groups):
-    return _plain_conv(x, kernel, strides, pads, groups), (x, kernel)
-
-
-def _grouped_backward(strides, pads, groups, saved, dy):
-    x, kernel = saved
-
-    def by_input(x):
-        return _plain_conv(x, kernel, strides, pads, groups)
-
-    def by_kernel(kernel):
-        return _plain_conv(x, kernel, strides, pads, groups)
-
-    dkernel = jax.lax.platform_dependent(
-        dy,
-        cpu=lambda dy: _kernel_gradient(x, dy, kernel.shape, strides, pads, groups),
-        default=lambda dy: jax.vjp(by_kernel, kernel)[1](dy)[0],
-    )
-    return jax.vjp(by_input, x)[1](dy)[0], dkernel
-
-
-_grouped_conv.defvjp(_forward, _grouped_backward)
-
-
-# XLA transposes what such a convolution reads for the gradient of its kernel, and computes it again
-# in that order on the way: a large part of a ResNet-50 step on CPU (docs/performance.md). As
-# products both gradients need no transposition.
-_pointwise_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2, 3, 4))
-
-
-def _pointwise_backward(strides, pads, groups, saved, dy):
-    x, kernel = saved
-
-    def by_xla(dy):
-        return jax.vjp(lambda x, k: _plain_conv(x, k, strides, pads, groups), x, kernel)[1](dy)
-
-    def by_products(dy):
-        return _pointwise_gradients(x, kernel, dy, strides)
-
-    return jax.lax.platform_dependent(dy, cpu=by_products, default=by_xla)
-
-
-_pointwise_conv.defvjp(_forward, _pointwise_backward)
-
-
-def _pointwise_gradients(
-    x: jax.Array, kernel: jax.Array, dy: jax.Array, strides: tuple[int, ...]
-) -> tuple[jax.Array, jax.Array]:
-    """Of the input [B, H, W, C] and the kernel [1, 1, C, F], given that of the output."""
-    down, across = strides
-    seen = x[:, ::down, ::across]
-    rows, flat = dy.reshape(-1, dy.shape[-1]), seen.reshape(-1, x.shape[-1])
-    dkernel = jax.lax.dot_general(flat, rows, (((0,), (0,)), ((), ())))
-    dx = jax.lax.dot_general(rows, kernel[0, 0], (((1,), (1,)), ((), ()))).reshape(seen.shape)
-    if down > 1 or across > 1:
-        ends = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in _axes(x, seen, strides)]
-        dx = jax.lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
-    return dx, dkernel.reshape(kernel.shape)
-
-
-def _axes(x: jax.Array, seen: jax.Array, strides: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """Of height and width: their size, how many places are read, how far apart."""
-    return list(zip(x.shape[1:3], seen.shape[1:3], strides, strict=True))
-
-
-def _kernel_gradient(
-    x: jax.Array,
-    dy: jax.Array,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    pads: _Pads,
-    groups: int,
-) -> jax.Array:
-    """The gradient of a kernel of that shape, a product of a shifted view and `dy` per tap."""
-    rows, cols, inner, features = shape
-    (batch, height, width, _), (down, across) = dy.shape, strides
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    dy = dy.reshape(batch, height, width, groups, features // groups)
-    taps = []
-    for i in range(rows):
-        for j in range(cols):
-            view = x[:, i : i + down * (height - 1) + 1 : down]
-            view = view[:, :, j : j + across * (width - 1) + 1 : across]
-            view = view.reshape(batch, height, width, groups, inner)
-            taps.append(jnp.einsum('bhwgc,bhwgo->cgo', view, dy).reshape(inner, features))
-    return jnp.stack(taps).reshape(shape).astype(x.dtype)
 
 
 def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
