@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument('--table', action='store_true')
     given = parser.parse_args()
     if given.table:
-        table(outcomes(given.out))
+        table(outcomes(given.out, given.seed))
         return
     for seed in given.seed or SEEDS:
         for case in given.case:
