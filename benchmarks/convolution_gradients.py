@@ -3,8 +3,8 @@
     python -m benchmarks.convolution_gradients [--batch=4] [--repeats=5] [--network=ResNet-18]
 
 ResNet-50 has 1 x 1 convolutions, ResNeXt-50 those and kernels in groups; at 48 px the maps of a
-ResNet-18's last stage are smaller than its kernels. The gradients of both are compared first; then
-they are timed by turns.
+ResNet-18's last stage are smaller than its kernels; ConvNeXt's are 7 x 7, one a channel. The
+gradients of both are compared first; then they are timed by turns.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 
 from tljax import convolutions
 from tljax import model as models
+from tljax.backbones.convnext import ConvNeXt
 from tljax.backbones.resnet import ResNet
 from tljax.types import Preprocessing
 
@@ -27,6 +28,7 @@ NETWORKS = {  # and the side of their images
     'ResNet-50': (ResNet(depth=50), 96),
     'ResNeXt-50': (ResNet(depth=50, groups=32, width_per_group=4), 96),
     'ResNet-18': (ResNet(depth=18), 48),
+    'ConvNeXt-T': (ConvNeXt(), 96),
 }
 
 
@@ -53,7 +55,7 @@ def main() -> None:
         print(f'| {name}, {size} px | {first:.2f} | {second:.2f} | {spread} |', flush=True)
 
 
-def gradient_of(backbone: ResNet, size: int, batch: int) -> Callable[[], Any]:
+def gradient_of(backbone: Any, size: int, batch: int) -> Callable[[], Any]:
     """A call that computes the gradient of all parameters in training mode; compiled."""
     shown = Preprocessing(size_px=size, resize_px=size)
     model = models.build(backbone, 10, preprocessing=shown)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax import layers
+from tljax import convolutions, layers
 
 NAMES = ('NHWC', 'HWIO', 'NHWC')
 
@@ -94,3 +94,29 @@ def test_a_convolution_of_a_map_of_one_pixel_reads_the_middle_of_its_kernel_alon
     whole = jax.jit(lambda k: layer.apply({'params': {'kernel': k}}, x)).lower(values)
     analysis: Any = whole.compile().cost_analysis()
     assert analysis['flops'] < 2 * 2 * 8 * 8 * 2
+
+
+@pytest.mark.parametrize('size', [(1, 1), (2, 9), (5, 3), (8, 8)])
+@pytest.mark.parametrize('kernel', [3, 7])
+def test_a_convolution_of_each_channel_by_itself_is_one_for_each(kernel, size):
+    _assert_same(_drawn(2, *size, 6), _drawn(kernel, kernel, 1, 6), groups=6)
+
+
+def test_a_convolution_of_each_channel_may_make_several_or_stride():
+    _assert_same(_drawn(2, 6, 6, 4), _drawn(3, 3, 1, 8), groups=4)
+    _assert_same(_drawn(2, 6, 6, 4), _drawn(3, 3, 1, 4), groups=4, stride=2)
+
+
+def test_on_cpu_a_convolution_of_each_channel_is_none_of_xla():
+    """XLA's own takes a ConvNeXt's training step five times as long."""
+    x, values = jnp.ones((2, 6, 6, 8)), jnp.ones((7, 7, 1, 8))
+    assert 'stablehlo.convolution' not in _lowered(layers.conv(8, 7, groups=8), x, values)
+
+
+def test_a_convolution_of_each_channel_sums_in_float32():
+    x, values = _drawn(2, 6, 6, 8), _drawn(7, 7, 1, 8)
+    halves = x.astype(jnp.bfloat16), values.astype(jnp.bfloat16)
+    found = convolutions.convolve(*halves, (1, 1), ((3, 3), (3, 3)), feature_group_count=8)
+    wanted = _by_xla(*(half.astype(jnp.float32) for half in halves), groups=8)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), wanted, rtol=1e-2, atol=1e-2)

@@ -1,9 +1,10 @@
 """`lax.conv_general_dilated`, written anew where XLA's own, or its gradient, is slow on CPU.
 
-Kernels in groups, 1 x 1 kernels, and maps that are smaller than the kernel: each has products in
-its place there. What is measured of them: `benchmarks/convolution_gradients.py`.
+Kernels in groups, one of each channel, 1 x 1 kernels, and maps that are smaller than the kernel:
+what is measured of them is in `benchmarks/convolution_gradients.py`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ def convolve(
     groups, features = feature_group_count, kernel.shape[-1]
     strides, pads = tuple(strides), tuple((before, after) for before, after in padding)
     sides = zip(x.shape[1:3], kernel.shape[:2], strides, pads, strict=True)
+    if 1 < groups == features == x.shape[-1] and strides == (1, 1):
+        return _depthwise_conv(x, kernel, pads)
     if 1 < groups < features:
         function = _grouped_conv
     elif kernel.shape[:2] == (1, 1) and groups == 1:
@@ -158,6 +161,82 @@ def _kernel_gradient(
             view = view.reshape(batch, height, width, groups, inner)
             taps.append(jnp.einsum('bhwgc,bhwgo->cgo', view, dy).reshape(inner, features))
     return jnp.stack(taps).reshape(shape).astype(x.dtype)
+
+
+def _plain_depthwise(x: jax.Array, kernel: jax.Array, pads: _Pads) -> jax.Array:
+    return _plain_conv(x, kernel, (1, 1), pads, x.shape[-1])
+
+
+# A 7 x 7 kernel of each channel (ConvNeXt) takes XLA on CPU ten times as long as sums of shifted
+# views, and more where the map is small; so do its gradients.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise_conv(x: jax.Array, kernel: jax.Array, pads: _Pads) -> jax.Array:
+    """[B, H, W, C] by [h, w, 1, C] to [B, H', W', C], each channel by itself."""
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _shifted_sum(x, kernel, pads),
+        default=lambda x, kernel: _plain_depthwise(x, kernel, pads),
+    )
+
+
+def _depthwise_forward(x, kernel, pads):
+    return _depthwise_conv(x, kernel, pads), (x, kernel)
+
+
+def _depthwise_backward(pads, saved, dy):
+    x, kernel = saved
+
+    def by_views(dy):
+        rest = zip(kernel.shape[:2], pads, strict=True)
+        around = tuple((side - 1 - before, side - 1 - after) for side, (before, after) in rest)
+        return (
+            _shifted_sum(dy, kernel[::-1, ::-1], around),
+            _depthwise_kernel_gradient(x, dy, kernel, pads),
+        )
+
+    def by_xla(dy):
+        return jax.vjp(lambda x, kernel: _plain_depthwise(x, kernel, pads), x, kernel)[1](dy)
+
+    return jax.lax.platform_dependent(dy, cpu=by_views, default=by_xla)
+
+
+_depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _shifted_sum(x: jax.Array, kernel: jax.Array, pads: _Pads) -> jax.Array:
+    """The sum of shifted views, each times its weight of every channel; in float32 at least."""
+    rows, columns = kernel.shape[:2]
+    padded, exact = jnp.pad(x, ((0, 0), *pads, (0, 0))), jnp.promote_types(x.dtype, jnp.float32)
+    height, width = padded.shape[1] - rows + 1, padded.shape[2] - columns + 1
+    found = jnp.zeros((), exact)
+    for i in range(rows):
+        for j in range(columns):
+            view = padded[:, i : i + height, j : j + width].astype(exact)
+            found = found + view * kernel[i, j, 0].astype(exact).reshape(1, 1, 1, -1)
+    # Or each of its readers computes it again, fused with what it does.
+    return jax.lax.optimization_barrier(found.astype(x.dtype))
+
+
+def _depthwise_kernel_gradient(
+    x: jax.Array, dy: jax.Array, kernel: jax.Array, pads: _Pads
+) -> jax.Array:
+    """One product of each channel for every row of the kernel: sums along its diagonals.
+
+    It multiplies every column with every other, of which only those near to each other are
+    wanted, and is still twice as fast as summing shifted views.
+    """
+    (batch, height, width, channels), (rows, columns) = dy.shape, kernel.shape[:2]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0))).transpose(3, 0, 1, 2)
+    across = x.shape[-1]
+    dy = dy.transpose(3, 0, 1, 2).reshape(channels, batch * height, width)
+    seen = [x[:, :, i : i + height].reshape(channels, batch * height, across) for i in range(rows)]
+    products = jnp.stack([jnp.einsum('crw,crv->cwv', dy, view) for view in seen])
+    # In rows longer by one, column w + j of row w stands in column j.
+    flat = products.reshape(rows, channels, width * across)
+    flat = jnp.pad(flat, ((0, 0), (0, 0), (0, width)))
+    taps = flat.reshape(rows, channels, width, across + 1)[..., :columns].sum(2)
+    return taps.swapaxes(1, 2).reshape(kernel.shape).astype(kernel.dtype)
 
 
 # Of maps smaller than the kernel, or with such an output, XLA takes another way on CPU, which is 20
