@@ -48,7 +48,7 @@ FLOORS = (
     {'sourced'},
     {'sourced_step'},
     {'job', 'network', 'model_card'},
-    {'ahead'},
+    {'ahead', 'solved_head'},
     {'fitting'},
     {'sourcing'},
     {'train', 'export', 'trial', 'ingredients'},

@@ -8,7 +8,7 @@ from PIL import Image
 
 import tljax
 from tests.small_runs import Tiny, experiment
-from tljax import compare, config, evaluate, export, predict, report
+from tljax import compare, config, evaluate, export, predict, report, solved_head
 from tljax import job as jobs
 from tljax import state as states
 from tljax.config import ConfigError
@@ -290,6 +290,6 @@ def test_a_head_is_solved_for_several_labels():
     job = jobs.setup(memory(SEVERAL, loss=BinaryCrossEntropy(), strategy=LPFT()))
     first = job.phases[0]
     state = states.create(job.params, job.stats, first.optimizer, first.labels)
-    _, found = jobs.solve(job, state, first)
+    _, found = solved_head.solve(job, state, first)
     assert found.gradient_norm < 1e-3
     assert 0 < found.value < np.log(2)

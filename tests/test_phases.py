@@ -16,7 +16,7 @@ from tests.small_runs import (
     two_phases,
 )
 from tljax import job as jobs
-from tljax import report, train, tree
+from tljax import report, solved_head, train, tree
 from tljax.config import ConfigError
 from tljax.optim import SGD
 from tljax.strategies import LPFT, GradualUnfreeze
@@ -160,9 +160,9 @@ def test_the_solved_head_is_the_minimum_on_the_frozen_features(references):
     from tljax import state as states
 
     state = states.create(job.params, job.stats, first.optimizer, first.labels)
-    solved, found = jobs.solve(job, state, first)
+    solved, found = solved_head.solve(job, state, first)
     assert found.gradient_norm < 1e-3
-    again, second = jobs.solve(job, solved, first)
+    again, second = solved_head.solve(job, solved, first)
     assert second.value <= found.value + 1e-6
     moved = tree.flatten(jax.tree.map(lambda a, b: abs(a - b).max(), again.params, solved.params))
     assert max(map(float, moved.values())) < 0.05

@@ -20,6 +20,7 @@ from tljax import (
     report,
     schedule,
     sharding,
+    solved_head,
     sourcing,
     strategies,
 )
@@ -285,7 +286,7 @@ def _enter(job: Job, current: Run, phase: PhasePlan) -> None:
 def _solved(job: Job, current: Run, phase: PhasePlan) -> Run:
     """The run with the head solved, where the phase asks for it."""
     if phase.phase.solver is not None:
-        current.state, found = jobs.solve(job, current.state, phase)
+        current.state, found = solved_head.solve(job, current.state, phase)
         report.console.print(
             f'Head solved: loss {float(found.value):.4f} after {int(found.iterations)} iterations, '
             f'gradient norm {float(found.gradient_norm):.1e}.'

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from tljax import ahead, config, report, sharding, sourcing
+from tljax import ahead, config, report, sharding, solved_head, sourcing
 from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
@@ -156,7 +156,7 @@ class Runner:
                 state = jobs.next_state(job, state, phase)
             if phase.phase.solver is not None:
                 started = time.perf_counter()
-                state, _ = jobs.solve(job, state, phase)
+                state, _ = solved_head.solve(job, state, phase)
                 done.compiling += time.perf_counter() - started
             else:
                 state = self._phase(name, job, phase, state, stride, deadline, done)

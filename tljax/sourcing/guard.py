@@ -12,7 +12,7 @@ import scipy.stats
 
 from tljax import job as jobs
 from tljax import model as models
-from tljax import sharding, step
+from tljax import sharding, solved_head, step
 from tljax import state as states
 from tljax.fitting import FittingStep
 from tljax.job import Job
@@ -107,7 +107,7 @@ def _trained(job: Job, phase: PhasePlan, steps: int) -> TrainState:
     state = jobs.first_state(job)
     for before, following in zip(job.phases[: phase.index], job.phases[1:], strict=False):
         if before.phase.solver is not None:
-            state, _ = jobs.solve(job, state, before)
+            state, _ = solved_head.solve(job, state, before)
         state = jobs.next_state(job, state, following)
     train_step = FittingStep(job, phase, job.experiment.accumulate)
     source_ends = jobs.source_ends(job, phase)
