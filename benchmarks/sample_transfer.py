@@ -37,6 +37,7 @@ from tljax.config import Experiment
 from tljax.data.digits import Digits
 from tljax.data.folder import Folder
 from tljax.data.glyphs import Glyphs
+from tljax.evaluation import Evaluation
 from tljax.fitting import FittingStep
 from tljax.job import Job
 from tljax.optim import SGD
@@ -145,7 +146,7 @@ def accuracy(job: Job) -> float:
 @functools.cache
 def _evaluator(name: str, job: 'Held') -> Any:
     whole = job.job
-    return jobs.evaluation(whole.experiment, whole.model, whole.mesh, whole.experiment.test_views)
+    return Evaluation.of(whole.experiment, whole.model, whole.mesh, whole.experiment.test_views)
 
 
 class Held:

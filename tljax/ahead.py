@@ -13,6 +13,7 @@ from tljax import job as jobs
 from tljax.augment.compose import Operation
 from tljax.config import ConfigError
 from tljax.data import pipeline
+from tljax.evaluation import Evaluate, Evaluation
 from tljax.features import Features, TrainingViews
 from tljax.job import Job
 from tljax.plan import PhasePlan
@@ -129,9 +130,9 @@ def prepare(job: Job, phase: PhasePlan, state: TrainState, now: int, stop: int) 
     )
 
 
-def make_evaluate(job: Job, ahead: Ahead) -> jobs.Evaluate:
-    """`job.make_evaluate` for the splits that `ahead` has, in the middle of training."""
-    whole = jobs.evaluation(job.experiment, job.model, job.mesh, Centre())
+def make_evaluate(job: Job, ahead: Ahead) -> Evaluate:
+    """`evaluation.make_evaluate` for the splits that `ahead` has, in the middle of training."""
+    whole = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
     above = dataclasses.replace(whole, first=ahead.first)
 
     def evaluate(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,6 @@ from tljax.anchor import Anchor, Touched
 from tljax.config import ConfigError, Experiment
 from tljax.data import canvases, label_sets, pipeline, subsets
 from tljax.data.beside import Beside
-from tljax.evaluation import Evaluation
 from tljax.losses import BinaryCrossEntropy, ClassWeighted
 from tljax.model import Model
 from tljax.penalised import Given, find_upstream, names_of
@@ -43,9 +42,7 @@ from tljax.types import (
     Loss,
     Params,
     Stats,
-    Views,
 )
-from tljax.views import Centre
 from tljax.weights import Pretrained
 from tljax.weights.adapt import Adapted, adapt
 
@@ -364,34 +361,6 @@ def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
 
 
-class Evaluate(Protocol):
-    """See `make_evaluate`."""
-
-    def __call__(
-        self, params: Params, stats: Stats, split: str, *, final: bool = False
-    ) -> dict[str, Any]: ...
-
-
-def make_evaluate(job: Job) -> Evaluate:
-    """The function `(params, stats, split, final=False) -> metrics`, exact on every example.
-
-    It gives what `metrics.summary` says, and compiles at its first use. The final evaluation sees
-    the test split by the experiment's `test_views`.
-    """
-    usual = evaluation(job.experiment, job.model, job.mesh, Centre())
-    tested = usual
-    if job.experiment.test_views != Centre():
-        tested = evaluation(job.experiment, job.model, job.mesh, job.experiment.test_views)
-
-    def evaluate(
-        params: Params, stats: Stats, split: str, *, final: bool = False
-    ) -> dict[str, Any]:
-        chosen = tested if final and split == 'test' else usual
-        return chosen(params, stats, job.splits[split])
-
-    return evaluate
-
-
 def train_batches(
     job: Job, steps: int, in_place: pipeline.InPlace | None = None
 ) -> Iterable[Batch]:
@@ -425,16 +394,4 @@ def eval_batches(job: Job, split: str) -> Iterator[Batch]:
         batch_size=job.experiment.batch_size,
         process=(jax.process_index(), jax.process_count()),
         threads=job.experiment.data_threads,
-    )
-
-
-def evaluation(experiment: Experiment, model: Model, mesh: Mesh, views: Views) -> Evaluation:
-    """How an experiment evaluates its network."""
-    return Evaluation(
-        model=model,
-        loss=experiment.loss,
-        mesh=mesh,
-        batch_size=experiment.batch_size,
-        threads=experiment.data_threads,
-        views=views,
     )

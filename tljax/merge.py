@@ -33,9 +33,9 @@ import numpy as np
 import rich.box
 import rich.table
 
+from tljax import evaluation, merging, metrics, reestimate, report, sharding, step, weights
 from tljax import ingredients as parts
 from tljax import job as jobs
-from tljax import merging, metrics, reestimate, report, sharding, step, weights
 from tljax.ingredients import Ingredient, MergeError
 from tljax.job import Job
 from tljax.merging import Values
@@ -83,7 +83,7 @@ class Judge:
     """What merges are made and judged with."""
 
     job: Job  # of the last run: its data and its network
-    evaluate: jobs.Evaluate
+    evaluate: evaluation.Evaluate
     shared: tuple[str, ...]  # splits that are the same images in all runs
     networks: tuple[Values, ...]
     anew: bool  # whether BatchNorm statistics are taken anew
@@ -176,7 +176,7 @@ def _judge(found: Sequence[Ingredient], *, anew: bool) -> tuple[Judge, dict[str,
         named = {'the start': parts.start(job, found[0]), **named}
     judge = Judge(
         job=job,
-        evaluate=jobs.make_evaluate(job),
+        evaluate=evaluation.make_evaluate(job),
         shared=parts.shared(job, found),
         networks=tuple(named.values()),
         anew=anew,

@@ -28,6 +28,7 @@ from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
+from tljax.evaluation import Evaluate, make_evaluate
 from tljax.fitting import FittingStep
 from tljax.job import Job
 from tljax.plan import PhasePlan
@@ -114,7 +115,7 @@ def run(
         checkpoints = checkpoint.Checkpoints(workdir / CHECKPOINTS)
         current = _resume_or_start(job, checkpoints)
         records = report.Records(workdir, current.step)
-        evaluate = jobs.make_evaluate(job)
+        evaluate = make_evaluate(job)
         try:
             _train(job, current, checkpoints, records, evaluate, started)
             result = _conclude(job, current, checkpoints, evaluate, started)
@@ -247,7 +248,7 @@ def _train(
     current: Run,
     checkpoints: checkpoint.Checkpoints,
     records: report.Records,
-    evaluate: jobs.Evaluate,
+    evaluate: Evaluate,
     started: float,
 ) -> None:
     """Every step that is left, in every phase."""
@@ -302,7 +303,7 @@ class _Loop:
     current: Run
     checkpoints: checkpoint.Checkpoints
     records: report.Records
-    evaluate: jobs.Evaluate
+    evaluate: Evaluate
     started: float
     batches: Any = None  # of the present phase
 
@@ -366,7 +367,7 @@ def _batches(job: Job, current: Run, prefix: ahead.Ahead | None) -> Any:
     return batches
 
 
-def _evaluate_in(job: Job, prefix: ahead.Ahead | None, usual: jobs.Evaluate) -> jobs.Evaluate:
+def _evaluate_in(job: Job, prefix: ahead.Ahead | None, usual: Evaluate) -> Evaluate:
     """How splits are evaluated in a phase: by what its frozen stages gave, where that is there."""
     if prefix is None or not prefix.evaluated:
         return usual
@@ -395,7 +396,7 @@ def _record_training(
 
 
 def _record_evaluation(
-    job: Job, current: Run, phase: PhasePlan, records: report.Records, evaluate: jobs.Evaluate
+    job: Job, current: Run, phase: PhasePlan, records: report.Records, evaluate: Evaluate
 ) -> dict[str, float] | None:
     """Evaluates the splits that are asked for; what of it ranks the checkpoint."""
     ranking = None
@@ -456,7 +457,7 @@ def _conclude(
     job: Job,
     current: Run,
     checkpoints: checkpoint.Checkpoints,
-    evaluate: jobs.Evaluate,
+    evaluate: Evaluate,
     started: float,
 ) -> dict[str, Any]:
     """The result: of the best checkpoint on validation, or of the last step without any."""

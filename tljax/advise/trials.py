@@ -220,7 +220,7 @@ class Runner:
         place = job.experiment.backbone.weights, job.model.names
         if place not in self._evaluations:
             plain = dataclasses.replace(job.model, adapters=())
-            made = jobs.evaluation(job.experiment, plain, job.mesh, Centre())
+            made = Evaluation.of(job.experiment, plain, job.mesh, Centre())
             self._evaluations[place] = made
         params = models.plain(job.model.adapters, states.evaluated(state))
         ids, labels, logits = [], [], []
