@@ -17,7 +17,7 @@ from tests.small_runs import (
     records,
 )
 from tests.test_step import EVERYTHING, STAGES, assert_close, below, equal, jit, make_batch
-from tljax import anchor, optim, sharding, state, step, train, weights
+from tljax import anchor, optim, phase_step, sharding, state, step, train, weights
 from tljax import job as jobs
 from tljax import model as models
 from tljax.config import ConfigError
@@ -315,7 +315,7 @@ def test_without_penalties_nothing_of_them_is_in_the_program():
 def test_a_penalty_on_a_linear_probe_is_refused_before_anything_is_compiled(
     penalty, source, monkeypatch
 ):
-    monkeypatch.setattr(jobs, 'compile_train_step', None)
+    monkeypatch.setattr(phase_step, 'compile_train_step', None)
     with pytest.raises(InputError, match=rf'penalties\[0\] \({type(penalty).__name__}\) has no'):
         jobs.setup(penalised(source, penalty, strategy=LinearProbe()))
 

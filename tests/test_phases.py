@@ -16,7 +16,7 @@ from tests.small_runs import (
     two_phases,
 )
 from tljax import job as jobs
-from tljax import report, solved_head, train, tree
+from tljax import phase_step, report, solved_head, train, tree
 from tljax.config import ConfigError
 from tljax.optim import SGD
 from tljax.strategies import LPFT, GradualUnfreeze
@@ -221,7 +221,7 @@ class TestOutOfMemory:
     @pytest.fixture
     def limited(self, monkeypatch):
         """Steps run out of memory where a part is larger than 2 rows on a device."""
-        compiled = jobs.compile_train_step
+        compiled = phase_step.compile_train_step
 
         def compile_train_step(job, phase, accumulate, *rest):
             step = compiled(job, phase, accumulate, *rest)
@@ -234,7 +234,7 @@ class TestOutOfMemory:
 
             return run
 
-        monkeypatch.setattr(jobs, 'compile_train_step', compile_train_step)
+        monkeypatch.setattr(phase_step, 'compile_train_step', compile_train_step)
 
     def test_the_run_goes_on_as_with_that_accumulation(self, limited, tmp_path, capsys):
         one = experiment(epochs=1.0)

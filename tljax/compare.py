@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tljax import comparison, config, costs, report, strategies, train
+from tljax import comparison, config, costs, phase_step, report, strategies, train
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.sample_transfer import WithoutSource
@@ -61,7 +61,9 @@ def dry_run(experiment: Experiment) -> None:
     job = jobs.setup(experiment)
     train.announce(job)
     for phase in job.phases:
-        compiled = jobs.compile_train_step(job, phase, with_source=jobs.source_ends(job, phase) > 0)
+        compiled = phase_step.compile_train_step(
+            job, phase, with_source=jobs.source_ends(job, phase) > 0
+        )
         for name, value in costs.of(job, phase, compiled).lines().items():
             report.console.print(f'  {name:<34}{value:>20}')
     report.console.print('Nothing was trained.')

@@ -30,7 +30,7 @@ import rich.box
 import rich.table
 from absl import flags
 
-from tljax import charts, cli, commands, config, costs, report, train
+from tljax import charts, cli, commands, config, costs, phase_step, report, train
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.strategies import FreezeBelow
@@ -129,7 +129,7 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     for stage, one in cuts(experiment, stages).items():
         job = jobs.setup(one)
         (phase,) = job.phases
-        compiled = jobs.compile_train_step(job, phase)
+        compiled = phase_step.compile_train_step(job, phase)
         steps.append((job, phase, compiled))
         found.append((stage, costs.of(job, phase, compiled)))
     seconds = costs.step_seconds(steps, repeats)

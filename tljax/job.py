@@ -1,12 +1,11 @@
-"""An experiment made ready: its data, network and phases resolved, its steps compiled."""
+"""An experiment made ready: its data, network and phases resolved, and the states of training."""
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from tljax import (
@@ -26,18 +25,15 @@ from tljax import model as models
 from tljax import state as states
 from tljax.anchor import Anchor, Touched
 from tljax.config import ConfigError, Experiment
-from tljax.data import canvases, label_sets, pipeline, subsets
-from tljax.data.beside import Beside
+from tljax.data import canvases, label_sets, subsets
 from tljax.losses import BinaryCrossEntropy, ClassWeighted
 from tljax.model import Model
 from tljax.penalised import Given, find_upstream, names_of
 from tljax.plan import PhasePlan
 from tljax.sourced import Sourced
-from tljax.sourced_step import BesideStep
 from tljax.state import TrainState
 from tljax.types import (
     Balance,
-    Batch,
     Examples,
     Loss,
     Params,
@@ -240,73 +236,6 @@ def next_state(job: Job, state: TrainState, phase: PhasePlan) -> TrainState:
     return sharding.put_replicated(job.mesh, fresh)
 
 
-def compile_train_step(
-    job: Job,
-    phase: PhasePlan,
-    accumulate: int | None = None,
-    in_place: jax.ShapeDtypeStruct | None = None,
-    with_source: bool = False,
-) -> jax.stages.Compiled:
-    """The phase's step `(key, state, batch, *job.given) -> (state, sums)`, for the job's devices.
-
-    Args:
-        job: the experiment.
-        phase: one of its phases.
-        accumulate: the parts of a batch; None for as many as the experiment says.
-        in_place: the shape of what an example's frozen stages gave, where batches have that in
-            the place of images.
-        with_source: whether batches have rows of the source.
-    """
-    experiment = job.experiment
-    compute = step.Compute(
-        dtype=experiment.compute_dtype,
-        prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
-        fold_prefix=experiment.fold_prefix,
-        remat=experiment.remat,
-        accumulate=accumulate or experiment.accumulate,
-        cached=in_place is not None,
-    )
-    function = step.make_train_step(
-        job.model,
-        phase.optimizer,
-        phase.labels,
-        training_loss(job),
-        experiment.augmentations,
-        norm=experiment.norm,
-        stochastic_norm=experiment.stochastic_norm,
-        compute=compute,
-        ema_decay=experiment.ema_decay,
-        penalties=job.anchor.plan(phase.index) if job.anchor else None,
-        beside=_beside(job, phase, compute) if with_source else None,
-    )
-    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
-    jitted = jax.jit(
-        function,
-        in_shardings=(whole, whole, rows, *(whole for _ in job.given)),
-        out_shardings=(whole, whole),
-        donate_argnums=1,
-    )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = checkpoint_shapes(job, phase)['state']
-    batch = _batch_shape(job, in_place, with_source)
-    return jitted.lower(key, state, batch, *job.given).compile()
-
-
-def _beside(job: Job, phase: PhasePlan, compute: step.Compute) -> BesideStep:
-    """The source's part of a phase's step."""
-    source, experiment = job.source, job.experiment
-    assert source is not None
-    return BesideStep(
-        sourced=source,
-        cut=step.find_cut(job.model, phase.labels, experiment.norm),
-        loss=getattr(source.config, 'loss', None) or experiment.loss,
-        augmentations=experiment.augmentations,
-        compute=compute,
-        stochastic_norm=experiment.stochastic_norm,
-        optimizer=source.optimizer(phase, experiment)[0] if source.head else None,
-    )
-
-
 def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
     """The loss per example, by classes where the experiment balances them as `weighing` says."""
     loss, train = job.experiment.loss, job.splits['train']
@@ -317,27 +246,6 @@ def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) ->
         return dataclasses.replace(loss, positive_weights=weights)
     weights = subsets.balanced_weights(train.labels, job.model.num_classes)
     return ClassWeighted(loss=loss, weights=weights)
-
-
-def _batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None, with_source: bool) -> Batch:
-    side = job.model.preprocessing.resize_px
-    image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
-    label = one = jax.ShapeDtypeStruct((), jnp.int32)
-    if job.splits['train'].multi_label:
-        label = jax.ShapeDtypeStruct((job.model.num_classes,), jnp.uint8)
-    batch = _rows_shape(job.experiment.batch_size, in_place or image, label)
-    if with_source and job.source:
-        batch = {**batch, 'source': _rows_shape(job.source.rows, image, one)}
-    return batch  # type: ignore[return-value]
-
-
-def _rows_shape(rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct) -> Batch:
-    return {
-        'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
-        'label': jax.ShapeDtypeStruct((rows, *label.shape), label.dtype),
-        'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
-        'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
-    }  # type: ignore[typeddict-item]
 
 
 def zero_totals(job: Job) -> metrics.Sums:
@@ -359,39 +267,3 @@ def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
     )
     whole = sharding.replicated(job.mesh)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
-
-
-def train_batches(
-    job: Job, steps: int, in_place: pipeline.InPlace | None = None
-) -> Iterable[Batch]:
-    """The first `steps` batches of training: this process's rows, on the host.
-
-    Their iterator has `get_state` and `set_state`.
-    """
-    process, threads = (jax.process_index(), jax.process_count()), job.experiment.data_threads
-    target = pipeline.train_batches(
-        job.splits['train'],
-        job.model.preprocessing,
-        batch_size=job.experiment.batch_size,
-        steps=steps,
-        seed=job.experiment.seed,
-        process=process,
-        threads=threads,
-        balanced=job.experiment.balance is Balance.SAMPLE,
-        in_place=in_place,
-    )
-    if job.source is None:
-        return target
-    beside = job.source.batches(steps, seed=job.experiment.seed, process=process, threads=threads)
-    return Beside(target, beside, job.source.until)
-
-
-def eval_batches(job: Job, split: str) -> Iterator[Batch]:
-    """Every example of a split once, in order, as host arrays."""
-    return pipeline.eval_batches(
-        job.splits[split],
-        job.model.preprocessing,
-        batch_size=job.experiment.batch_size,
-        process=(jax.process_index(), jax.process_count()),
-        threads=job.experiment.data_threads,
-    )

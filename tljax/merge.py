@@ -35,7 +35,7 @@ import rich.table
 
 from tljax import evaluation, merging, metrics, reestimate, report, sharding, step, weights
 from tljax import ingredients as parts
-from tljax import job as jobs
+from tljax.batches import eval_batches
 from tljax.ingredients import Ingredient, MergeError
 from tljax.job import Job
 from tljax.merging import Values
@@ -105,7 +105,7 @@ class Judge:
         if not (self.anew and stages):
             return values
         return reestimate.reestimated(
-            self.job.model, values, lambda: jobs.eval_batches(self.job, 'train'), stages=stages
+            self.job.model, values, lambda: eval_batches(self.job, 'train'), stages=stages
         )
 
 
@@ -235,7 +235,7 @@ def curve(
     groups = [np.array(alphas[i : i + size]) for i in range(0, len(alphas), size)]
     start, end = sharding.put_replicated(job.mesh, (start, end))
     each_batch = []
-    for batch in jobs.eval_batches(job, split):
+    for batch in eval_batches(job, split):
         placed = sharding.put_batch(job.mesh, batch)
         found = [jax.device_get(along(start, end, group, placed)) for group in groups]
         each_batch.append(jax.tree.map(lambda *sums: np.concatenate(sums), *found))

@@ -10,6 +10,7 @@ import numpy as np
 from tljax import job as jobs
 from tljax import layers, optim, sharding, step, tree
 from tljax import model as models
+from tljax.batches import eval_batches
 from tljax.job import Job
 from tljax.plan import PhasePlan
 from tljax.state import TrainState
@@ -54,7 +55,7 @@ def _inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax.Arra
         return x if pooling is None else layers.pool(x, pooling)
 
     found, labels, masks = [], [], []
-    for batch in jobs.eval_batches(job, 'train'):
+    for batch in eval_batches(job, 'train'):
         placed = sharding.put_batch(job.mesh, batch)
         found.append(np.asarray(features(state.params, state.stats, placed['image'])))
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=whole)(placed)

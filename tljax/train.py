@@ -27,6 +27,7 @@ from tljax import (
 from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
+from tljax.batches import train_batches
 from tljax.config import ConfigError, Experiment
 from tljax.evaluation import Evaluate, make_evaluate
 from tljax.fitting import FittingStep
@@ -361,7 +362,7 @@ class _Loop:
 
 def _batches(job: Job, current: Run, prefix: ahead.Ahead | None) -> Any:
     """The batches from the present step on."""
-    batches: Any = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
+    batches: Any = iter(train_batches(job, job.steps, prefix.train if prefix else None))
     if current.data is not None:
         batches.set_state(current.data)
     return batches

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from tljax import job as jobs
 from tljax import sharding, solved_head
+from tljax.batches import train_batches
 from tljax.job import Job
 from tljax.plan import PhasePlan
 from tljax.state import TrainState
@@ -28,5 +29,5 @@ def first_state(job: Job) -> tuple[TrainState, PhasePlan]:
 
 def batches(job: Job, steps: int) -> Iterator[Batch]:
     """The first batches of training, on the job's devices."""
-    for batch in jobs.train_batches(job, steps):
+    for batch in train_batches(job, steps):
         yield sharding.put_batch(job.mesh, batch)

@@ -14,6 +14,7 @@ from tljax import job as jobs
 from tljax import model as models
 from tljax import sharding, solved_head, step
 from tljax import state as states
+from tljax.batches import eval_batches, train_batches
 from tljax.fitting import FittingStep
 from tljax.job import Job
 from tljax.plan import PhasePlan
@@ -111,7 +112,7 @@ def _trained(job: Job, phase: PhasePlan, steps: int) -> TrainState:
         state = jobs.next_state(job, state, following)
     train_step = FittingStep(job, phase, job.experiment.accumulate)
     source_ends = jobs.source_ends(job, phase)
-    for number, batch in enumerate(jobs.train_batches(job, steps)):
+    for number, batch in enumerate(train_batches(job, steps)):
         at = number * phase.length // steps
         if at >= source_ends:
             batch.pop('source', None)
@@ -155,6 +156,6 @@ def _losses(job: Job, params: Params, stats: Stats) -> np.ndarray:
 
 
 def _batchwise(job: Job, run: Any, params: Params, stats: Stats) -> Iterator[np.ndarray]:
-    for batch in jobs.eval_batches(job, 'val'):
+    for batch in eval_batches(job, 'val'):
         losses, mask = run(params, stats, sharding.put_batch(job.mesh, batch))
         yield np.asarray(losses)[np.asarray(mask)]
