@@ -31,7 +31,7 @@ from tests.small_runs import (
     records,
     short,
 )
-from tljax import checkpoint, config, main, report, train
+from tljax import checkpoint, config, finite, main, report, train
 from tljax import job as jobs
 from tljax.config import ConfigError
 from tljax.optim import SGD, AdamW
@@ -217,7 +217,7 @@ def diverging():
 def diverged(tmp_path_factory):
     """The folder of a diverging run, and its message."""
     workdir = tmp_path_factory.mktemp('diverged')
-    with pytest.raises(train.NotFiniteError) as caught:
+    with pytest.raises(finite.NotFiniteError) as caught:
         train.run(diverging(), workdir)
     return workdir, str(caught.value)
 

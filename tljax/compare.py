@@ -6,6 +6,7 @@ from typing import Any
 
 from tljax import comparison, config, costs, phase_step, report, strategies, train
 from tljax import job as jobs
+from tljax.announcement import announce
 from tljax.config import Experiment
 from tljax.sample_transfer import WithoutSource
 from tljax.types import Strategy
@@ -59,7 +60,7 @@ def beside(experiment: Experiment, baseline: Strategy | WithoutSource) -> Experi
 def dry_run(experiment: Experiment) -> None:
     """Prints the model, the data, and what a training step costs; trains nothing."""
     job = jobs.setup(experiment)
-    train.announce(job)
+    announce(job)
     for phase in job.phases:
         compiled = phase_step.compile_train_step(
             job, phase, with_source=jobs.source_ends(job, phase) > 0
