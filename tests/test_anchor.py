@@ -21,6 +21,7 @@ from tljax import anchor, optim, phase_step, sharding, state, step, train, weigh
 from tljax import job as jobs
 from tljax import model as models
 from tljax.config import ConfigError
+from tljax.cut import Compute, find_cut
 from tljax.losses import CrossEntropy
 from tljax.optim import SGD
 from tljax.penalised import Upstream, names_of
@@ -79,7 +80,7 @@ class Step:
             first='head',
         )
         phases = [optim.assign(params, rules) for rules in (*earlier, rules)]
-        cuts = [step.find_cut(model, labels, norm) for labels in phases]
+        cuts = [find_cut(model, labels, norm) for labels in phases]
         held = anchor.Anchor(
             penalties=penalties,
             model=model,
@@ -103,7 +104,7 @@ class Step:
         self.start = state.create(params, stats, transform, labels)
         self.make = lambda plan: step.make_train_step(
             model, transform, labels, CrossEntropy(), norm=norm, penalties=plan,
-            compute=step.Compute(accumulate=accumulate),
+            compute=Compute(accumulate=accumulate),
         )  # fmt: skip
 
     def after(self, start=None, batch=None, plan=None):

@@ -42,7 +42,7 @@ FLOORS = (
     {'config', 'optim', 'checkpoint', 'adapters'},
     {'runs', 'report', 'agreement'},
     {'weights', 'state', 'sharding', 'fold', 'comparison'},
-    {'penalised'},
+    {'penalised', 'inputs', 'cut'},
     {'step', 'features', 'anchor', 'reestimate'},
     {'plan', 'signals'},
     {'sourced'},

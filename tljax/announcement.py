@@ -36,6 +36,7 @@ def announce(job: Job, *, show_model: bool = True) -> None:
 
 
 def _announce_data(job: Job) -> None:
+    """Prints the sizes of the splits, and what their source passed over."""
     sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
     report.console.print(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
     if 'test' not in job.splits:

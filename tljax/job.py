@@ -17,7 +17,6 @@ from tljax import (
     plan,
     sharding,
     sourced,
-    step,
     views,
     weights,
 )
@@ -25,6 +24,7 @@ from tljax import model as models
 from tljax import state as states
 from tljax.anchor import Anchor, Touched
 from tljax.config import ConfigError, Experiment
+from tljax.cut import find_cut
 from tljax.data import canvases, label_sets, subsets
 from tljax.losses import BinaryCrossEntropy, ClassWeighted
 from tljax.model import Model
@@ -165,7 +165,7 @@ def _anchor(
     """
     if not experiment.penalties:
         return None
-    cuts = [step.find_cut(model, phase.labels, experiment.norm) for phase in phases]
+    cuts = [find_cut(model, phase.labels, experiment.norm) for phase in phases]
     anchor = Anchor(
         penalties=experiment.penalties,
         model=model,

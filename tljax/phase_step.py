@@ -5,6 +5,7 @@ import jax
 from tljax import job as jobs
 from tljax import sharding, step
 from tljax.batches import batch_shape
+from tljax.cut import Compute, find_cut
 from tljax.job import Job
 from tljax.plan import PhasePlan
 from tljax.sourced_step import BesideStep
@@ -28,7 +29,7 @@ def compile_train_step(
         with_source: whether batches have rows of the source.
     """
     experiment = job.experiment
-    compute = step.Compute(
+    compute = Compute(
         dtype=experiment.compute_dtype,
         prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
         fold_prefix=experiment.fold_prefix,
@@ -51,7 +52,7 @@ def compile_train_step(
 
 
 def _function(
-    job: Job, phase: PhasePlan, compute: step.Compute, beside: BesideStep | None
+    job: Job, phase: PhasePlan, compute: Compute, beside: BesideStep | None
 ) -> step.TrainStep:
     """The phase's step, with nothing compiled yet."""
     experiment = job.experiment
@@ -70,13 +71,13 @@ def _function(
     )
 
 
-def _beside(job: Job, phase: PhasePlan, compute: step.Compute) -> BesideStep:
+def _beside(job: Job, phase: PhasePlan, compute: Compute) -> BesideStep:
     """The source's part of a phase's step."""
     source, experiment = job.source, job.experiment
     assert source is not None
     return BesideStep(
         sourced=source,
-        cut=step.find_cut(job.model, phase.labels, experiment.norm),
+        cut=find_cut(job.model, phase.labels, experiment.norm),
         loss=getattr(source.config, 'loss', None) or experiment.loss,
         augmentations=experiment.augmentations,
         compute=compute,

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tljax import inputs, layers, optim, sharding, tree
 from tljax import job as jobs
-from tljax import layers, optim, sharding, step, tree
 from tljax import model as models
 from tljax.batches import eval_batches
 from tljax.job import Job
@@ -61,5 +61,5 @@ def _inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax.Arra
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=whole)(placed)
         labels.append(np.asarray(gathered[0]))
         masks.append(np.asarray(gathered[1]))
-    targets = step.targets_of(jnp.asarray(np.concatenate(labels)), job.model.num_classes)
+    targets = inputs.targets_of(jnp.asarray(np.concatenate(labels)), job.model.num_classes)
     return jnp.asarray(np.concatenate(found)), targets, jnp.asarray(np.concatenate(masks))

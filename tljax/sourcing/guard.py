@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import scipy.stats
 
+from tljax import inputs, sharding, solved_head
 from tljax import job as jobs
 from tljax import model as models
-from tljax import sharding, solved_head, step
 from tljax import state as states
 from tljax.batches import eval_batches, train_batches
 from tljax.fitting import FittingStep
@@ -147,7 +147,7 @@ def _losses(job: Job, params: Params, stats: Stats) -> np.ndarray:
     def of(params: Params, stats: Stats, batch: Batch) -> tuple[jax.Array, jax.Array]:
         x = models.normalise(job.model.preprocessing, jnp.asarray(batch['image']))
         logits, _ = models.run(job.model, params, stats, x)
-        targets = step.targets_of(jnp.asarray(batch['label']), job.model.num_classes)
+        targets = inputs.targets_of(jnp.asarray(batch['label']), job.model.num_classes)
         return job.experiment.loss(logits, targets), jnp.asarray(batch['mask'])
 
     run = jax.jit(of, in_shardings=(whole, whole, rows), out_shardings=whole)
