@@ -49,15 +49,9 @@ def own_flags() -> flags.FlagValues:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
     values = own_flags()
-    try:
-        experiment = cli.parse(values, argv)
-        out = pathlib.Path(values['out'].value or f'frontier/{cli.config_name(argv)}')
-    except cli.UsageError as error:
-        cli.fail(str(error))
+    experiment, name = cli.command_line(__doc__, values, argv)
+    out = pathlib.Path(values['out'].value or f'frontier/{name}')
     repeats = int(values['repeats'].value or 1)
     try:
         rates = tuple(float(text) for text in values['rates'].value or ())

@@ -50,14 +50,8 @@ def own_flags() -> flags.FlagValues:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
     values = own_flags()
-    try:
-        experiment = cli.parse(values, argv)
-    except cli.UsageError as error:
-        cli.fail(str(error))
+    experiment, _ = cli.command_line(__doc__, values, argv)
     given: dict[str, Any] = {name: values[name].value for name in ('steps', 'lowest', 'highest')}
     try:
         curve = find(experiment, **given)
