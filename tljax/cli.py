@@ -3,6 +3,7 @@
 Imports neither JAX nor the rest of the package, so that `--help` answers at once.
 """
 
+import argparse
 import dataclasses
 import difflib
 import enum
@@ -24,6 +25,15 @@ HELP = {'--help', '-h', '-help', '--helpfull'}
 
 class UsageError(Exception):
     """A command line that cannot be used; a line for each problem."""
+
+
+def parser(module: str, text: str | None) -> argparse.ArgumentParser:
+    """An empty parser, for a command without a config; its help is `text` as it stands."""
+    return argparse.ArgumentParser(
+        prog=f'python -m {module}',
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def new_flags() -> flags.FlagValues:

@@ -33,7 +33,7 @@ import numpy as np
 import rich.box
 import rich.table
 
-from tljax import evaluation, merging, metrics, reestimate, report, sharding, step, weights
+from tljax import cli, evaluation, merging, metrics, reestimate, report, sharding, step, weights
 from tljax import ingredients as parts
 from tljax.batches import eval_batches
 from tljax.ingredients import Ingredient, MergeError
@@ -49,11 +49,7 @@ Scores = dict[str, dict[str, Any]]  # {split: metrics with interval}, of the spl
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(
-        prog='python -m tljax.merge',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser('tljax.merge', __doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', type=pathlib.Path)
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument('--method', choices=METHODS, default='wise_ft')
