@@ -195,7 +195,8 @@ def _updated(
 ) -> TrainState:
     """The state after an update of what trains."""
     updates, opt = optimizer.update(grads, state.opt, trained)
-    params = tree.fill(optax.apply_updates(trained, updates), state.params)
+    after: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
+    params = tree.fill(after, state.params)
     return dataclasses.replace(
         state,
         step=state.step + 1,
