@@ -32,13 +32,7 @@ from tljax.penalised import Given, find_upstream, names_of
 from tljax.plan import PhasePlan
 from tljax.sourced import Sourced
 from tljax.state import TrainState
-from tljax.types import (
-    Balance,
-    Examples,
-    Loss,
-    Params,
-    Stats,
-)
+from tljax.types import Balance, Examples, Loss, Params, Stats
 from tljax.weights import Pretrained
 from tljax.weights.adapt import Adapted, adapt
 
