@@ -28,15 +28,17 @@ import jax
 import numpy as np
 import scipy.stats
 
-from tljax import costs, report, sharding
+from tljax import costs, phase_step, report, sharding
 from tljax import job as jobs
 from tljax import state as states
 from tljax.augment import Affine, HorizontalFlip
 from tljax.backbones.resnet_small import ResNetSmall
+from tljax.batches import train_batches
 from tljax.config import Experiment
 from tljax.data.digits import Digits
 from tljax.data.folder import Folder
 from tljax.data.glyphs import Glyphs
+from tljax.evaluation import Evaluation
 from tljax.fitting import FittingStep
 from tljax.job import Job
 from tljax.optim import SGD
@@ -113,7 +115,7 @@ def experiment(fields: dict[str, Any], labels: int, seed: int) -> Experiment:
 @contextlib.contextmanager
 def programs() -> Iterator[None]:
     """One compiled step for all seeds and numbers of labels, which change arrays alone."""
-    compile_train_step, held = jobs.compile_train_step, {}
+    compile_train_step, held = phase_step.compile_train_step, {}
 
     def once(job: Job, phase: Any, *options: Any) -> jax.stages.Compiled:
         source = job.source and (len(job.source.examples), bool(job.source.head))
@@ -125,18 +127,18 @@ def programs() -> Iterator[None]:
             held[name] = compile_train_step(job, phase, *options)
         return held[name]
 
-    jobs.compile_train_step = once
+    phase_step.compile_train_step = once
     try:
         yield
     finally:
-        jobs.compile_train_step = compile_train_step
+        phase_step.compile_train_step = compile_train_step
 
 
 def accuracy(job: Job) -> float:
     """On the test images, after training."""
     (phase,) = job.phases
     train_step, state = FittingStep(job, phase, 1), jobs.first_state(job)
-    for batch in jobs.train_batches(job, phase.length):
+    for batch in train_batches(job, phase.length):
         state, _ = train_step(state, sharding.put_batch(job.mesh, batch))
     found = evaluator(job)(states.evaluated(state), state.stats, job.splits['test'])
     return found['accuracy']
@@ -145,7 +147,7 @@ def accuracy(job: Job) -> float:
 @functools.cache
 def _evaluator(name: str, job: 'Held') -> Any:
     whole = job.job
-    return jobs.evaluation(whole.experiment, whole.model, whole.mesh, whole.experiment.test_views)
+    return Evaluation.of(whole.experiment, whole.model, whole.mesh, whole.experiment.test_views)
 
 
 class Held:
@@ -241,7 +243,7 @@ def cost(repeats: int) -> None:
     steps = []
     for job, with_source in zip(both, (True, False), strict=True):
         (phase,) = job.phases
-        compiled = jobs.compile_train_step(job, phase, with_source=with_source)
+        compiled = phase_step.compile_train_step(job, phase, with_source=with_source)
         steps.append(
             (
                 job,
@@ -265,7 +267,7 @@ def in_turns(steps: list[tuple[Any, ...]], repeats: int) -> list[list[float]]:
     """The seconds of each step, after a warm-up."""
     taken: list[list[float]] = [[] for _ in steps]
     states_of = [step[3] for step in steps]
-    streams = [iter(jobs.train_batches(job, repeats + 1)) for job, *_ in steps]
+    streams = [iter(train_batches(job, repeats + 1)) for job, *_ in steps]
     for turn in range(repeats + 1):
         for index, (job, compiled, key, _, _) in enumerate(steps):
             batch = jax.block_until_ready(sharding.put_batch(job.mesh, next(streams[index])))

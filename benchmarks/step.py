@@ -33,6 +33,7 @@ from tljax import model as models
 from tljax import optim, port, state, step, tree
 from tljax.backbones.resnet import ResNet
 from tljax.backbones.vgg import VGG
+from tljax.cut import Compute
 from tljax.losses import CrossEntropy
 from tljax.strategies import FineTune, FreezeBelow
 from tljax.types import Preprocessing, Strategy
@@ -115,7 +116,7 @@ class Ours:
         """A step of SGD with momentum, and the norm of the first gradient."""
         cut = self.cuts.get(case)
         batch = self.batch if features is None else {**self.batch, 'image': features}
-        compute = step.Compute(cached=features is not None)
+        compute = Compute(cached=features is not None)
         strategy: Strategy = FreezeBelow(stage=cut) if cut else FineTune()
         rules = strategy.phases(self.params)[0].rules
         labels = optim.assign(self.params, rules)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tljax import checkpoint, layers, report, train
+from tljax import checkpoint, layers, phase_step, report, train
 from tljax import job as jobs
 from tljax.augment import HorizontalFlip
 from tljax.config import Experiment
@@ -135,7 +135,7 @@ class Crash(Exception):  # noqa: N818
 @contextlib.contextmanager
 def before_step(number, action):
     """Calls `action` instead of starting the step after step `number`."""
-    compiled = jobs.compile_train_step
+    compiled = phase_step.compile_train_step
 
     def compile_train_step(*args):
         step = compiled(*args)
@@ -148,7 +148,7 @@ def before_step(number, action):
         return run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, 'compile_train_step', compile_train_step)
+        patch.setattr(phase_step, 'compile_train_step', compile_train_step)
         yield
 
 

@@ -199,7 +199,7 @@ def test_by_itself_it_is_done_where_it_spares_work(changes):
 
 
 def test_features_that_memory_has_no_room_for_are_not_made_by_itself(monkeypatch):
-    monkeypatch.setattr(ahead.features, '_memory_bytes', lambda: 1000)
+    monkeypatch.setattr(features.found, '_memory_bytes', lambda: 1000)
     job = jobs.setup(frozen())
     assert ahead.prepare(job, job.phases[0], None, 0, 4) is None  # type: ignore[arg-type]
 

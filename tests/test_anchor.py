@@ -17,10 +17,11 @@ from tests.small_runs import (
     records,
 )
 from tests.test_step import EVERYTHING, STAGES, assert_close, below, equal, jit, make_batch
-from tljax import anchor, optim, sharding, state, step, train, weights
+from tljax import anchor, optim, phase_step, sharding, state, step, train, weights
 from tljax import job as jobs
 from tljax import model as models
 from tljax.config import ConfigError
+from tljax.cut import Compute, find_cut
 from tljax.losses import CrossEntropy
 from tljax.optim import SGD
 from tljax.penalised import Upstream, names_of
@@ -79,7 +80,7 @@ class Step:
             first='head',
         )
         phases = [optim.assign(params, rules) for rules in (*earlier, rules)]
-        cuts = [step.find_cut(model, labels, norm) for labels in phases]
+        cuts = [find_cut(model, labels, norm) for labels in phases]
         held = anchor.Anchor(
             penalties=penalties,
             model=model,
@@ -103,7 +104,7 @@ class Step:
         self.start = state.create(params, stats, transform, labels)
         self.make = lambda plan: step.make_train_step(
             model, transform, labels, CrossEntropy(), norm=norm, penalties=plan,
-            compute=step.Compute(accumulate=accumulate),
+            compute=Compute(accumulate=accumulate),
         )  # fmt: skip
 
     def after(self, start=None, batch=None, plan=None):
@@ -315,7 +316,7 @@ def test_without_penalties_nothing_of_them_is_in_the_program():
 def test_a_penalty_on_a_linear_probe_is_refused_before_anything_is_compiled(
     penalty, source, monkeypatch
 ):
-    monkeypatch.setattr(jobs, 'compile_train_step', None)
+    monkeypatch.setattr(phase_step, 'compile_train_step', None)
     with pytest.raises(InputError, match=rf'penalties\[0\] \({type(penalty).__name__}\) has no'):
         jobs.setup(penalised(source, penalty, strategy=LinearProbe()))
 

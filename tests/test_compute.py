@@ -24,6 +24,7 @@ from tljax import model as models
 from tljax import step as steps
 from tljax.backbones.resnet import ResNet
 from tljax.backbones.resnet_small import ResNetSmall
+from tljax.cut import Compute
 from tljax.losses import CrossEntropy
 from tljax.optim import SGD
 from tljax.stochastic_norm import StochNorm
@@ -193,7 +194,7 @@ def compiled_step(backbone, size_px, rows, stage, **compute):
         'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
     }
     step = steps.make_train_step(
-        model, transform, labels, CrossEntropy(), compute=steps.Compute(**compute)
+        model, transform, labels, CrossEntropy(), compute=Compute(**compute)
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jit(step, donate_argnums=1).lower(key, start, batch).compile()

@@ -300,7 +300,7 @@ def test_the_disk_is_kept_within_its_bound(network, tmp_path):
 
 def test_what_memory_has_no_room_for_is_gathered_from_the_disk(network, monkeypatch):
     wanted = features.extract(*network, pictures(), views=VIEWS)
-    monkeypatch.setattr(features, 'MEMORY_SHARE', 1e-12)
+    monkeypatch.setattr(features.found, 'MEMORY_SHARE', 1e-12)
     for options in ({}, {'dtype': 'float16'}):
         found = features.extract(*network, pictures(), views=VIEWS, **options)
         assert isinstance(found.values, features.Rows)
@@ -314,7 +314,7 @@ def test_what_memory_has_no_room_for_is_gathered_from_the_disk(network, monkeypa
 
 
 def test_features_without_room_anywhere_are_an_error(network, monkeypatch):
-    monkeypatch.setattr(features, 'MEMORY_SHARE', 1e-12)
+    monkeypatch.setattr(features.found, 'MEMORY_SHARE', 1e-12)
     with pytest.raises(InputError, match='cache_gigabytes'):
         features.extract(*network, pictures(), cache_gigabytes=1e-8)
 

@@ -16,7 +16,7 @@ from small_runs import (
 )
 
 from tljax import job as jobs
-from tljax import lr_find, train, trial
+from tljax import lr_find, solved_head, train, trial
 from tljax.optim import SGD
 from tljax.schedule import Cosine
 from tljax.strategies import LPFT, FineTune
@@ -101,7 +101,8 @@ def test_a_solved_head_is_solved_before():
     job = jobs.setup(experiment(strategy=LPFT()))
     state, phase = trial.first_state(job)
     assert phase.index == 1
-    solved, _ = jobs.solve(job, trial.first_state(jobs.setup(experiment()))[0], job.phases[0])
+    fresh, _ = trial.first_state(jobs.setup(experiment()))
+    solved, _ = solved_head.solve(job, fresh, job.phases[0])
     assert_identical(state.params, solved.params)
     assert not np.array_equal(state.params['head']['linear']['bias'], np.zeros(3))
 

@@ -11,8 +11,7 @@ import safetensors
 from small_runs import Tiny, assert_identical, experiment
 
 import tljax
-from tljax import heads, ingredients, merge, merging, report, train, weights
-from tljax import job as jobs
+from tljax import evaluation, heads, ingredients, merge, merging, report, train, weights
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.optim import SGD
 from tljax.types import InputError, Preprocessing
@@ -113,7 +112,7 @@ def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_ingredient(gre
 
 
 def test_a_greedy_soup_does_not_depend_on_the_test_split(greedy, folders, tmp_path, monkeypatch):
-    evaluate = jobs.make_evaluate
+    evaluate = evaluation.make_evaluate
 
     def wrong_on_test(job):
         real = evaluate(job)
@@ -122,7 +121,7 @@ def test_a_greedy_soup_does_not_depend_on_the_test_split(greedy, folders, tmp_pa
             **({'accuracy': 0.5} if split == 'test' else {}),
         }
 
-    monkeypatch.setattr(jobs, 'make_evaluate', wrong_on_test)
+    monkeypatch.setattr(evaluation, 'make_evaluate', wrong_on_test)
     merge.merge(folders, tmp_path / 'out.safetensors', method='greedy')
     assert_identical(read(tmp_path / 'out.safetensors'), read(greedy[0]))
 

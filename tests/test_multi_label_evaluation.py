@@ -14,9 +14,9 @@ import pytest
 import sklearn.metrics
 
 from tests.small_runs import experiment
+from tljax import evaluation, sharding
 from tljax import job as jobs
 from tljax import model as models
-from tljax import sharding
 from tljax.data import arrays, pipeline
 from tljax.losses import BinaryCrossEntropy
 
@@ -38,7 +38,7 @@ def evaluated():
     """The test split's measures, as a run finds them."""
     made = job()
     params, stats = sharding.put_replicated(made.mesh, (made.params, made.stats))
-    return jobs.make_evaluate(made)(params, stats, 'test')
+    return evaluation.make_evaluate(made)(params, stats, 'test')
 
 
 @pytest.fixture(scope='module')

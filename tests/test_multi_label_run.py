@@ -8,7 +8,7 @@ from PIL import Image
 
 import tljax
 from tests.small_runs import Tiny, experiment
-from tljax import compare, config, evaluate, export, predict, report
+from tljax import compare, config, evaluate, export, phase_step, predict, report, solved_head
 from tljax import job as jobs
 from tljax import state as states
 from tljax.config import ConfigError
@@ -272,7 +272,7 @@ def test_weighing_gives_what_is_there_the_weight_of_what_is_not(monkeypatch):
     def make_train_step(model, optimizer, labels, loss, *rest, **more):
         raise Seen(loss)
 
-    monkeypatch.setattr(jobs.step, 'make_train_step', make_train_step)
+    monkeypatch.setattr(phase_step.step, 'make_train_step', make_train_step)
     labels = np.zeros((40, 3), np.uint8)
     labels[:20, 0] = labels[:10, 1] = labels[:8, 2] = 1
     smooth = BinaryCrossEntropy(label_smoothing=0.1)
@@ -280,7 +280,7 @@ def test_weighing_gives_what_is_there_the_weight_of_what_is_not(monkeypatch):
         memory(labels, loss=smooth, balance=Balance.WEIGH, validation_fraction=0.0, evaluate=())
     )
     with pytest.raises(Seen) as caught:
-        jobs.compile_train_step(job, job.phases[0])
+        phase_step.compile_train_step(job, job.phases[0])
     weights = (1.0, 3.0, 4.0)
     assert caught.value.args == (BinaryCrossEntropy(label_smoothing=0.1, positive_weights=weights),)
 
@@ -290,6 +290,6 @@ def test_a_head_is_solved_for_several_labels():
     job = jobs.setup(memory(SEVERAL, loss=BinaryCrossEntropy(), strategy=LPFT()))
     first = job.phases[0]
     state = states.create(job.params, job.stats, first.optimizer, first.labels)
-    _, found = jobs.solve(job, state, first)
+    _, found = solved_head.solve(job, state, first)
     assert found.gradient_norm < 1e-3
     assert 0 < found.value < np.log(2)

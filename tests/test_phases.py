@@ -16,7 +16,7 @@ from tests.small_runs import (
     two_phases,
 )
 from tljax import job as jobs
-from tljax import report, train, tree
+from tljax import phase_step, report, solved_head, train, tree
 from tljax.config import ConfigError
 from tljax.optim import SGD
 from tljax.strategies import LPFT, GradualUnfreeze
@@ -160,9 +160,9 @@ def test_the_solved_head_is_the_minimum_on_the_frozen_features(references):
     from tljax import state as states
 
     state = states.create(job.params, job.stats, first.optimizer, first.labels)
-    solved, found = jobs.solve(job, state, first)
+    solved, found = solved_head.solve(job, state, first)
     assert found.gradient_norm < 1e-3
-    again, second = jobs.solve(job, solved, first)
+    again, second = solved_head.solve(job, solved, first)
     assert second.value <= found.value + 1e-6
     moved = tree.flatten(jax.tree.map(lambda a, b: abs(a - b).max(), again.params, solved.params))
     assert max(map(float, moved.values())) < 0.05
@@ -221,7 +221,7 @@ class TestOutOfMemory:
     @pytest.fixture
     def limited(self, monkeypatch):
         """Steps run out of memory where a part is larger than 2 rows on a device."""
-        compiled = jobs.compile_train_step
+        compiled = phase_step.compile_train_step
 
         def compile_train_step(job, phase, accumulate, *rest):
             step = compiled(job, phase, accumulate, *rest)
@@ -234,7 +234,7 @@ class TestOutOfMemory:
 
             return run
 
-        monkeypatch.setattr(jobs, 'compile_train_step', compile_train_step)
+        monkeypatch.setattr(phase_step, 'compile_train_step', compile_train_step)
 
     def test_the_run_goes_on_as_with_that_accumulation(self, limited, tmp_path, capsys):
         one = experiment(epochs=1.0)

@@ -21,9 +21,10 @@ from tests.small_runs import (
 )
 from tljax import job as jobs
 from tljax import model as models
-from tljax import report, sharding, train
+from tljax import phase_step, report, sharding, train
 from tljax import state as states
 from tljax.augment import Copy, Cutout, MixUp
+from tljax.batches import train_batches
 from tljax.config import ConfigError
 from tljax.data import arrays
 from tljax.data.synthetic import Synthetic
@@ -109,7 +110,7 @@ def test_a_run_with_a_source_crashed_and_resumed_ends_as_if_it_had_not_been(name
 
 def batches(job, steps=6):
     """The first ones, on the host."""
-    return list(jobs.train_batches(job, steps))
+    return list(train_batches(job, steps))
 
 
 def test_the_target_rows_are_those_of_a_run_without_a_source():
@@ -136,12 +137,12 @@ def test_the_source_rows_follow_the_seed_and_the_step_whatever_reads_them(monkey
 
 
 def test_a_stream_resumes_where_it_was_saved():
-    stream = iter(jobs.train_batches(resolved('alignment'), 11))
+    stream = iter(train_batches(resolved('alignment'), 11))
     for _ in range(4):
         next(stream)
     saved = json.loads(json.dumps(stream.get_state()))
     wanted = [next(stream) for _ in range(4)]
-    again = iter(jobs.train_batches(resolved('alignment'), 11))
+    again = iter(train_batches(resolved('alignment'), 11))
     again.set_state(saved)
     assert_identical([next(again) for _ in range(4)], wanted)
     assert ['source' in batch for batch in wanted] == [True] * 3 + [False]  # until step 7
@@ -171,7 +172,7 @@ class Step:
         batch = dict(batch or batches(job, 1)[0])
         if not with_source:
             batch.pop('source', None)
-        compiled = jobs.compile_train_step(job, self.phase, with_source=with_source)
+        compiled = phase_step.compile_train_step(job, self.phase, with_source=with_source)
         return compiled(jobs.train_key(job), state, sharding.put_batch(job.mesh, batch))
 
     def moved(self, *arguments, **named):
@@ -300,7 +301,7 @@ def test_augmentations_that_copy_and_mix_take_source_rows_too(one):
 
 
 def flops(job, with_source):
-    compiled = jobs.compile_train_step(job, job.phases[0], with_source=with_source)
+    compiled = phase_step.compile_train_step(job, job.phases[0], with_source=with_source)
     return compiled.cost_analysis()['flops']
 
 

@@ -19,6 +19,7 @@ from tljax import step as steps
 from tljax.augment import Copy, HorizontalFlip
 from tljax.backbones.resnet import ResNet
 from tljax.backbones.resnet_small import ResNetSmall
+from tljax.cut import Compute
 from tljax.losses import CrossEntropy
 from tljax.optim import SGD, AdamW
 from tljax.strategies import FreezeBelow
@@ -103,7 +104,7 @@ def training(
         CrossEntropy(),
         augmentations,
         norm=norm,
-        compute=steps.Compute(**compute),
+        compute=Compute(**compute),
         ema_decay=ema_decay,
         stochastic_norm=stochastic_norm,
     )

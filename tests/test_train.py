@@ -12,8 +12,6 @@ import subprocess
 import sys
 import time
 
-import jax
-import numpy as np
 import pytest
 
 from tests.small_runs import (
@@ -32,9 +30,8 @@ from tests.small_runs import (
     short,
 )
 from tljax import checkpoint, config, main, report, train
-from tljax import job as jobs
 from tljax.config import ConfigError
-from tljax.optim import SGD, AdamW
+from tljax.optim import AdamW
 from tljax.signals import Interrupted
 from tljax.types import InputError
 
@@ -191,35 +188,6 @@ def test_what_could_not_be_set_up_does_not_keep_its_correction_out_of_the_folder
     with pytest.raises(InputError, match='nowhere'):
         train.run(experiment(backbone=Tiny(weights='nowhere.pth')), tmp_path)
     assert train.run(short(), tmp_path)['step']
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(diverged):
-    assert re.search(r'not finite at step [23] \(epoch 0\.\d+\)', diverged[1])
-
-
-def test_a_diverging_run_leaves_no_checkpoint_with_values_that_are_not_finite(diverged):
-    checkpoints = checkpoint.Checkpoints(diverged[0] / 'checkpoints')
-    job = jobs.setup(diverging())
-    shapes = jobs.checkpoint_shapes(job, job.phases[0])
-    for step in checkpoints.steps():
-        arrays, _ = checkpoints.restore(step, shapes)
-        for leaf in jax.tree.leaves(arrays):
-            assert np.isfinite(leaf).all(), f'step {step}'
-    checkpoints.close()
-
-
-def diverging():
-    """A run whose learning rate is far too high."""
-    return experiment(optimizer=SGD(learning_rate=1e30), clip_norm=None, checkpoint_every_steps=1)
-
-
-@pytest.fixture(scope='module')
-def diverged(tmp_path_factory):
-    """The folder of a diverging run, and its message."""
-    workdir = tmp_path_factory.mktemp('diverged')
-    with pytest.raises(train.NotFiniteError) as caught:
-        train.run(diverging(), workdir)
-    return workdir, str(caught.value)
 
 
 def full(*_, **__):

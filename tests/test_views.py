@@ -9,7 +9,7 @@ import pytest
 
 import tljax
 from tests.small_runs import Blobs, Tiny, experiment
-from tljax import config, layers, train, views
+from tljax import config, evaluation, layers, train, views
 from tljax import job as jobs
 from tljax import model as models
 from tljax.config import ConfigError
@@ -146,7 +146,7 @@ LARGER = Preprocessing(size_px=8, resize_px=10)
 def evaluated(changes, split='test', *, final=True):
     """The metrics of a network that has not been trained, and its job."""
     job = jobs.setup(experiment(preprocessing=LARGER, **changes))
-    return jobs.make_evaluate(job)(job.params, job.stats, split, final=final), job
+    return evaluation.make_evaluate(job)(job.params, job.stats, split, final=final), job
 
 
 def by_hand(job, chosen, examples: Examples):

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import features, report, step
+from tljax import features, report
 from tljax import job as jobs
 from tljax.augment.compose import Operation
 from tljax.config import ConfigError
+from tljax.cut import find_cut
 from tljax.data import pipeline
+from tljax.evaluation import Evaluate, Evaluation
 from tljax.features import Features, TrainingViews
 from tljax.job import Job
 from tljax.plan import PhasePlan
@@ -75,7 +77,7 @@ def obstacle(job: Job, phase: PhasePlan) -> str | None:
     experiment = job.experiment
     if not phase.length:
         return 'it has no steps'
-    cut = step.find_cut(job.model, phase.labels, experiment.norm)
+    cut = find_cut(job.model, phase.labels, experiment.norm)
     below = job.model.names[: job.model.names.index(cut.first)]
     if not below:
         return 'no stage below the trained ones is frozen'
@@ -111,7 +113,7 @@ def prepare(job: Job, phase: PhasePlan, state: TrainState, now: int, stop: int) 
     if wanted is CachePrefix.AUTO and not _pays(job, phase):
         return None
     train = job.splits['train']
-    first = step.find_cut(job.model, phase.labels, job.experiment.norm).first
+    first = find_cut(job.model, phase.labels, job.experiment.norm).first
     if job.experiment.augmentations:
         shown, views = _shown(job, range(now, stop))
         found = _extract(job, state, train.take(shown), first, views=views)
@@ -129,9 +131,9 @@ def prepare(job: Job, phase: PhasePlan, state: TrainState, now: int, stop: int) 
     )
 
 
-def make_evaluate(job: Job, ahead: Ahead) -> jobs.Evaluate:
-    """`job.make_evaluate` for the splits that `ahead` has, in the middle of training."""
-    whole = jobs.evaluation(job.experiment, job.model, job.mesh, Centre())
+def make_evaluate(job: Job, ahead: Ahead) -> Evaluate:
+    """`evaluation.make_evaluate` for the splits that `ahead` has, in the middle of training."""
+    whole = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
     above = dataclasses.replace(whole, first=ahead.first)
 
     def evaluate(
@@ -149,7 +151,7 @@ def _pays(job: Job, phase: PhasePlan) -> bool:
         return False
     examples = sum(map(len, job.splits.values()))
     again = phase.length * _batch(job) > len(job.splits['train'])
-    cut = step.find_cut(job.model, phase.labels, job.experiment.norm).first
+    cut = find_cut(job.model, phase.labels, job.experiment.norm).first
     return again and features.fits(job.model, job.params, job.stats, examples, cut)
 
 

@@ -3,6 +3,7 @@
 Imports neither JAX nor the rest of the package, so that `--help` answers at once.
 """
 
+import argparse
 import dataclasses
 import difflib
 import enum
@@ -19,14 +20,41 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
+HELP = {'--help', '-h', '-help', '--helpfull'}
+
 
 class UsageError(Exception):
     """A command line that cannot be used; a line for each problem."""
 
 
+def parser(module: str, text: str | None) -> argparse.ArgumentParser:
+    """An empty parser, for a command without a config; its help is `text` as it stands."""
+    return argparse.ArgumentParser(
+        prog=f'python -m {module}',
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def new_flags() -> flags.FlagValues:
     """An empty set of flags, to define a command's own in."""
     return flags.FlagValues()
+
+
+def command_line(
+    text: str | None, values: flags.FlagValues, argv: Sequence[str]
+) -> tuple[Any, str]:
+    """The experiment of a command line, and the name of its config; see `parse`.
+
+    Ends the process where help is wanted, with `text`, or where the line cannot be used.
+    """
+    if HELP & set(argv):
+        print(text)
+        sys.exit(0)
+    try:
+        return parse(values, argv), config_name(argv)
+    except UsageError as error:
+        fail(str(error))
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> Any:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from tljax import cli, fitting, signals, train
+from tljax import cli, finite, fitting, signals
 from tljax.types import InputError
 
 
@@ -19,7 +19,7 @@ def ended(command: Callable[[], object]) -> int:
     except signals.Interrupted as stop:
         print(f'{stop}; the same command resumes there.', file=sys.stderr)
         return 128 + stop.signal_number
-    except (train.NotFiniteError, fitting.OutOfMemoryError) as error:
+    except (finite.NotFiniteError, fitting.OutOfMemoryError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

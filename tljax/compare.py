@@ -4,8 +4,9 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tljax import comparison, config, costs, report, strategies, train
+from tljax import comparison, config, costs, phase_step, report, strategies, train
 from tljax import job as jobs
+from tljax.announcement import announce
 from tljax.config import Experiment
 from tljax.sample_transfer import WithoutSource
 from tljax.types import Strategy
@@ -59,9 +60,11 @@ def beside(experiment: Experiment, baseline: Strategy | WithoutSource) -> Experi
 def dry_run(experiment: Experiment) -> None:
     """Prints the model, the data, and what a training step costs; trains nothing."""
     job = jobs.setup(experiment)
-    train.announce(job)
+    announce(job)
     for phase in job.phases:
-        compiled = jobs.compile_train_step(job, phase, with_source=jobs.source_ends(job, phase) > 0)
+        compiled = phase_step.compile_train_step(
+            job, phase, with_source=jobs.source_ends(job, phase) > 0
+        )
         for name, value in costs.of(job, phase, compiled).lines().items():
             report.console.print(f'  {name:<34}{value:>20}')
     report.console.print('Nothing was trained.')

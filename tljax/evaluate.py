@@ -29,7 +29,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tljax import classes, comparison, config, confusion, metrics, network, report, runs, sharding
+from tljax import (
+    classes,
+    cli,
+    comparison,
+    config,
+    confusion,
+    metrics,
+    network,
+    report,
+    runs,
+    sharding,
+)
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.data import canvases, labelled
@@ -62,11 +73,7 @@ class Data:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(
-        prog='python -m tljax.evaluate',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    found = cli.parser('tljax.evaluate', __doc__)
     found.add_argument('network', metavar='NETWORK')
     found.add_argument('path', metavar='DATA', nargs='?')
     found.add_argument('--data', choices=('config',))

@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax.sharding import Mesh
 
 from tljax import metrics, sharding, step
+from tljax.config import Experiment
 from tljax.data import pipeline
+from tljax.job import Job
 from tljax.model import Model
 from tljax.types import Batch, Examples, Loss, Params, Stats, Views
 from tljax.views import Centre
@@ -37,6 +39,18 @@ class Evaluation:
     threads: int = 4
     views: Views = dataclasses.field(default_factory=Centre)
     first: str | None = None
+
+    @classmethod
+    def of(cls, experiment: Experiment, model: Model, mesh: Mesh, views: Views) -> 'Evaluation':
+        """How an experiment evaluates its network."""
+        return cls(
+            model=model,
+            loss=experiment.loss,
+            mesh=mesh,
+            batch_size=experiment.batch_size,
+            threads=experiment.data_threads,
+            views=views,
+        )
 
     def __call__(
         self,
@@ -104,3 +118,31 @@ class Evaluation:
         whole, rows = sharding.replicated(self.mesh), sharding.split(self.mesh)
         function = step.make_eval_step(self.model, self.loss, self.views, self.first)
         return jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)
+
+
+class Evaluate(Protocol):
+    """See `make_evaluate`."""
+
+    def __call__(
+        self, params: Params, stats: Stats, split: str, *, final: bool = False
+    ) -> dict[str, Any]: ...
+
+
+def make_evaluate(job: Job) -> Evaluate:
+    """The function `(params, stats, split, final=False) -> metrics`, exact on every example.
+
+    It gives what `metrics.summary` says, and compiles at its first use. The final evaluation sees
+    the test split by the experiment's `test_views`.
+    """
+    usual = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
+    tested = usual
+    if job.experiment.test_views != Centre():
+        tested = Evaluation.of(job.experiment, job.model, job.mesh, job.experiment.test_views)
+
+    def evaluate(
+        params: Params, stats: Stats, split: str, *, final: bool = False
+    ) -> dict[str, Any]:
+        chosen = tested if final and split == 'test' else usual
+        return chosen(params, stats, job.splits[split])
+
+    return evaluate

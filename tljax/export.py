@@ -19,7 +19,6 @@ A model card is written beside OUT as README.md (as OUT's name with .md, where t
 else's).
 """
 
-import argparse
 import pathlib
 import sys
 from typing import Any
@@ -30,8 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from tljax import cli, model_card, port, runs, tree, weights
 from tljax import model as models
-from tljax import model_card, port, runs, tree, weights
 from tljax.types import InputError, Params, Preprocessing, Stats
 from tljax.weights import Pretrained
 from tljax.weights import delta as deltas
@@ -45,11 +44,7 @@ class ExportError(InputError):
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog='python -m tljax.export',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser('tljax.export', __doc__)
     parser.add_argument('workdir')
     parser.add_argument('out', type=pathlib.Path)
     parser.add_argument('--names')

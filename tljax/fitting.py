@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from tljax import job as jobs
-from tljax import metrics, report, sharding
+from tljax import metrics, phase_step, report, sharding
 from tljax.ahead import Ahead
 from tljax.job import Job
 from tljax.plan import PhasePlan
@@ -68,7 +68,7 @@ class FittingStep:
     def _compile(self) -> jax.stages.Compiled:
         while True:
             try:
-                return jobs.compile_train_step(
+                return phase_step.compile_train_step(
                     self._job, self._phase, self.accumulate, self._in_place, self._with_source
                 )
             except jax.errors.JaxRuntimeError as error:

@@ -30,7 +30,7 @@ import rich.box
 import rich.table
 from absl import flags
 
-from tljax import charts, cli, commands, config, costs, report, train
+from tljax import charts, cli, commands, config, costs, phase_step, report, train
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.strategies import FreezeBelow
@@ -49,15 +49,9 @@ def own_flags() -> flags.FlagValues:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
     values = own_flags()
-    try:
-        experiment = cli.parse(values, argv)
-        out = pathlib.Path(values['out'].value or f'frontier/{cli.config_name(argv)}')
-    except cli.UsageError as error:
-        cli.fail(str(error))
+    experiment, name = cli.command_line(__doc__, values, argv)
+    out = pathlib.Path(values['out'].value or f'frontier/{name}')
     repeats = int(values['repeats'].value or 1)
     try:
         rates = tuple(float(text) for text in values['rates'].value or ())
@@ -129,7 +123,7 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     for stage, one in cuts(experiment, stages).items():
         job = jobs.setup(one)
         (phase,) = job.phases
-        compiled = jobs.compile_train_step(job, phase)
+        compiled = phase_step.compile_train_step(job, phase)
         steps.append((job, phase, compiled))
         found.append((stage, costs.of(job, phase, compiled)))
     seconds = costs.step_seconds(steps, repeats)

@@ -1,27 +1,22 @@
-"""An experiment made ready: its data, network and phases resolved, its steps compiled."""
+"""An experiment made ready: its data, network and phases resolved, and the states of training."""
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from tljax import (
     adapters,
     agreement,
     config,
-    layers,
     metrics,
     optim,
     plan,
     sharding,
     sourced,
-    step,
-    tree,
     views,
     weights,
 )
@@ -29,27 +24,15 @@ from tljax import model as models
 from tljax import state as states
 from tljax.anchor import Anchor, Touched
 from tljax.config import ConfigError, Experiment
-from tljax.data import canvases, label_sets, pipeline, subsets
-from tljax.data.beside import Beside
-from tljax.evaluation import Evaluation
+from tljax.cut import find_cut
+from tljax.data import canvases, label_sets, subsets
 from tljax.losses import BinaryCrossEntropy, ClassWeighted
 from tljax.model import Model
 from tljax.penalised import Given, find_upstream, names_of
 from tljax.plan import PhasePlan
 from tljax.sourced import Sourced
-from tljax.sourced_step import BesideStep
 from tljax.state import TrainState
-from tljax.types import (
-    Balance,
-    Batch,
-    Examples,
-    Loss,
-    Params,
-    Solution,
-    Stats,
-    Views,
-)
-from tljax.views import Centre
+from tljax.types import Balance, Examples, Loss, Params, Stats
 from tljax.weights import Pretrained
 from tljax.weights.adapt import Adapted, adapt
 
@@ -176,7 +159,7 @@ def _anchor(
     """
     if not experiment.penalties:
         return None
-    cuts = [step.find_cut(model, phase.labels, experiment.norm) for phase in phases]
+    cuts = [find_cut(model, phase.labels, experiment.norm) for phase in phases]
     anchor = Anchor(
         penalties=experiment.penalties,
         model=model,
@@ -247,74 +230,8 @@ def next_state(job: Job, state: TrainState, phase: PhasePlan) -> TrainState:
     return sharding.put_replicated(job.mesh, fresh)
 
 
-def compile_train_step(
-    job: Job,
-    phase: PhasePlan,
-    accumulate: int | None = None,
-    in_place: jax.ShapeDtypeStruct | None = None,
-    with_source: bool = False,
-) -> jax.stages.Compiled:
-    """The phase's step `(key, state, batch, *job.given) -> (state, sums)`, for the job's devices.
-
-    Args:
-        job: the experiment.
-        phase: one of its phases.
-        accumulate: the parts of a batch; None for as many as the experiment says.
-        in_place: the shape of what an example's frozen stages gave, where batches have that in
-            the place of images.
-        with_source: whether batches have rows of the source.
-    """
-    experiment = job.experiment
-    compute = step.Compute(
-        dtype=experiment.compute_dtype,
-        prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
-        fold_prefix=experiment.fold_prefix,
-        remat=experiment.remat,
-        accumulate=accumulate or experiment.accumulate,
-        cached=in_place is not None,
-    )
-    function = step.make_train_step(
-        job.model,
-        phase.optimizer,
-        phase.labels,
-        _training_loss(job),
-        experiment.augmentations,
-        norm=experiment.norm,
-        stochastic_norm=experiment.stochastic_norm,
-        compute=compute,
-        ema_decay=experiment.ema_decay,
-        penalties=job.anchor.plan(phase.index) if job.anchor else None,
-        beside=_beside(job, phase, compute) if with_source else None,
-    )
-    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
-    jitted = jax.jit(
-        function,
-        in_shardings=(whole, whole, rows, *(whole for _ in job.given)),
-        out_shardings=(whole, whole),
-        donate_argnums=1,
-    )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = checkpoint_shapes(job, phase)['state']
-    batch = _batch_shape(job, in_place, with_source)
-    return jitted.lower(key, state, batch, *job.given).compile()
-
-
-def _beside(job: Job, phase: PhasePlan, compute: step.Compute) -> BesideStep:
-    """The source's part of a phase's step."""
-    source, experiment = job.source, job.experiment
-    assert source is not None
-    return BesideStep(
-        sourced=source,
-        cut=step.find_cut(job.model, phase.labels, experiment.norm),
-        loss=getattr(source.config, 'loss', None) or experiment.loss,
-        augmentations=experiment.augmentations,
-        compute=compute,
-        stochastic_norm=experiment.stochastic_norm,
-        optimizer=source.optimizer(phase, experiment)[0] if source.head else None,
-    )
-
-
-def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
+def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
+    """The loss per example, by classes where the experiment balances them as `weighing` says."""
     loss, train = job.experiment.loss, job.splits['train']
     if job.experiment.balance not in weighing:
         return loss
@@ -323,27 +240,6 @@ def _training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -
         return dataclasses.replace(loss, positive_weights=weights)
     weights = subsets.balanced_weights(train.labels, job.model.num_classes)
     return ClassWeighted(loss=loss, weights=weights)
-
-
-def _batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None, with_source: bool) -> Batch:
-    side = job.model.preprocessing.resize_px
-    image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
-    label = one = jax.ShapeDtypeStruct((), jnp.int32)
-    if job.splits['train'].multi_label:
-        label = jax.ShapeDtypeStruct((job.model.num_classes,), jnp.uint8)
-    batch = _rows_shape(job.experiment.batch_size, in_place or image, label)
-    if with_source and job.source:
-        batch = {**batch, 'source': _rows_shape(job.source.rows, image, one)}
-    return batch  # type: ignore[return-value]
-
-
-def _rows_shape(rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct) -> Batch:
-    return {
-        'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
-        'label': jax.ShapeDtypeStruct((rows, *label.shape), label.dtype),
-        'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
-        'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
-    }  # type: ignore[typeddict-item]
 
 
 def zero_totals(job: Job) -> metrics.Sums:
@@ -365,127 +261,3 @@ def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
     )
     whole = sharding.replicated(job.mesh)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
-
-
-def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, Solution]:
-    """The state with what trains of the head fitted by the phase's solver.
-
-    The images are those of the training split as evaluation sees them. The loss is that of
-    training; with `Balance.SAMPLE`, where there are no batches to fill, classes are weighed.
-    """
-    assert phase.phase.solver is not None
-    loss = _training_loss(job, (Balance.WEIGH, Balance.SAMPLE))
-
-    def objective(trained: Params, data: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        features, targets, mask = data
-        head = {models.HEAD: tree.fill(trained, state.params[models.HEAD])}
-        logits, _ = models.run(job.model, head, state.stats, features, start=models.HEAD)
-        return jnp.where(mask, loss(logits, targets), 0.0).sum() / mask.sum()
-
-    keep = optim.trained(phase.labels)[models.HEAD]
-    start = tree.select(state.params[models.HEAD], keep)
-    found = phase.phase.solver(objective, start, _head_inputs(job, state))
-    head = sharding.put_replicated(job.mesh, tree.fill(found.params, state.params[models.HEAD]))
-    ema = state.ema
-    if ema is not None:
-        ema = {**ema, models.HEAD: jax.tree.map(jnp.copy, tree.select(head, keep))}
-    params = {**state.params, models.HEAD: head}
-    return dataclasses.replace(state, params=params, ema=ema), found
-
-
-def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the head is given [N, ...], pooled if it pools; targets [N, K]; mask [N]."""
-    pooling = getattr(job.model.stages[models.HEAD], 'pooling', None)
-    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
-
-    @functools.partial(jax.jit, in_shardings=(whole, whole, rows), out_shardings=whole)
-    def features(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-        x = models.normalise(job.model.preprocessing, images)
-        x, _ = models.run(job.model, params, stats, x, stop=models.HEAD)
-        return x if pooling is None else layers.pool(x, pooling)
-
-    found, labels, masks = [], [], []
-    for batch in eval_batches(job, 'train'):
-        placed = sharding.put_batch(job.mesh, batch)
-        found.append(np.asarray(features(state.params, state.stats, placed['image'])))
-        gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=whole)(placed)
-        labels.append(np.asarray(gathered[0]))
-        masks.append(np.asarray(gathered[1]))
-    targets = step.targets_of(jnp.asarray(np.concatenate(labels)), job.model.num_classes)
-    return jnp.asarray(np.concatenate(found)), targets, jnp.asarray(np.concatenate(masks))
-
-
-class Evaluate(Protocol):
-    """See `make_evaluate`."""
-
-    def __call__(
-        self, params: Params, stats: Stats, split: str, *, final: bool = False
-    ) -> dict[str, Any]: ...
-
-
-def make_evaluate(job: Job) -> Evaluate:
-    """The function `(params, stats, split, final=False) -> metrics`, exact on every example.
-
-    It gives what `metrics.summary` says, and compiles at its first use. The final evaluation sees
-    the test split by the experiment's `test_views`.
-    """
-    usual = evaluation(job.experiment, job.model, job.mesh, Centre())
-    tested = usual
-    if job.experiment.test_views != Centre():
-        tested = evaluation(job.experiment, job.model, job.mesh, job.experiment.test_views)
-
-    def evaluate(
-        params: Params, stats: Stats, split: str, *, final: bool = False
-    ) -> dict[str, Any]:
-        chosen = tested if final and split == 'test' else usual
-        return chosen(params, stats, job.splits[split])
-
-    return evaluate
-
-
-def train_batches(
-    job: Job, steps: int, in_place: pipeline.InPlace | None = None
-) -> Iterable[Batch]:
-    """The first `steps` batches of training: this process's rows, on the host.
-
-    Their iterator has `get_state` and `set_state`.
-    """
-    process, threads = (jax.process_index(), jax.process_count()), job.experiment.data_threads
-    target = pipeline.train_batches(
-        job.splits['train'],
-        job.model.preprocessing,
-        batch_size=job.experiment.batch_size,
-        steps=steps,
-        seed=job.experiment.seed,
-        process=process,
-        threads=threads,
-        balanced=job.experiment.balance is Balance.SAMPLE,
-        in_place=in_place,
-    )
-    if job.source is None:
-        return target
-    beside = job.source.batches(steps, seed=job.experiment.seed, process=process, threads=threads)
-    return Beside(target, beside, job.source.until)
-
-
-def eval_batches(job: Job, split: str) -> Iterator[Batch]:
-    """Every example of a split once, in order, as host arrays."""
-    return pipeline.eval_batches(
-        job.splits[split],
-        job.model.preprocessing,
-        batch_size=job.experiment.batch_size,
-        process=(jax.process_index(), jax.process_count()),
-        threads=job.experiment.data_threads,
-    )
-
-
-def evaluation(experiment: Experiment, model: Model, mesh: Mesh, views: Views) -> Evaluation:
-    """How an experiment evaluates its network."""
-    return Evaluation(
-        model=model,
-        loss=experiment.loss,
-        mesh=mesh,
-        batch_size=experiment.batch_size,
-        threads=experiment.data_threads,
-        views=views,
-    )

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from tljax import charts, cli, config, report, trial
+from tljax import charts, cli, config, phase_step, report, trial
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.types import InputError, Params, Phase, Strategy
@@ -50,14 +50,8 @@ def own_flags() -> flags.FlagValues:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
     values = own_flags()
-    try:
-        experiment = cli.parse(values, argv)
-    except cli.UsageError as error:
-        cli.fail(str(error))
+    experiment, _ = cli.command_line(__doc__, values, argv)
     given: dict[str, Any] = {name: values[name].value for name in ('steps', 'lowest', 'highest')}
     try:
         curve = find(experiment, **given)
@@ -150,7 +144,7 @@ def find(
     strategy = _UpToRise(strategy=experiment.strategy, schedule=rising, steps=steps)
     job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, source=None, baselines=()))
     state, phase = trial.first_state(job)
-    step, key = jobs.compile_train_step(job, phase), jobs.train_key(job)
+    step, key = phase_step.compile_train_step(job, phase), jobs.train_key(job)
     losses: list[float] = []
     diverged = False
     for batch in trial.batches(job, steps):

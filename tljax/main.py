@@ -23,18 +23,12 @@ from tljax import cli
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
     values = cli.new_flags()
     flags.DEFINE_string('workdir', None, 'Folder of the run.', flag_values=values)
     flags.DEFINE_bool('dry_run', False, 'Trains nothing.', flag_values=values)
     flags.DEFINE_bool('distributed', False, 'One process of several.', flag_values=values)
-    try:
-        experiment = cli.parse(values, argv)
-        workdir = pathlib.Path(values['workdir'].value or f'runs/{cli.config_name(argv)}')
-    except cli.UsageError as error:
-        cli.fail(str(error))
+    experiment, name = cli.command_line(__doc__, values, argv)
+    workdir = pathlib.Path(values['workdir'].value or f'runs/{name}')
     if values['distributed'].value:
         import jax
 

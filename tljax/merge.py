@@ -33,9 +33,9 @@ import numpy as np
 import rich.box
 import rich.table
 
+from tljax import cli, evaluation, merging, metrics, reestimate, report, sharding, step, weights
 from tljax import ingredients as parts
-from tljax import job as jobs
-from tljax import merging, metrics, reestimate, report, sharding, step, weights
+from tljax.batches import eval_batches
 from tljax.ingredients import Ingredient, MergeError
 from tljax.job import Job
 from tljax.merging import Values
@@ -49,11 +49,7 @@ Scores = dict[str, dict[str, Any]]  # {split: metrics with interval}, of the spl
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(
-        prog='python -m tljax.merge',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser('tljax.merge', __doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', type=pathlib.Path)
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument('--method', choices=METHODS, default='wise_ft')
@@ -83,7 +79,7 @@ class Judge:
     """What merges are made and judged with."""
 
     job: Job  # of the last run: its data and its network
-    evaluate: jobs.Evaluate
+    evaluate: evaluation.Evaluate
     shared: tuple[str, ...]  # splits that are the same images in all runs
     networks: tuple[Values, ...]
     anew: bool  # whether BatchNorm statistics are taken anew
@@ -105,7 +101,7 @@ class Judge:
         if not (self.anew and stages):
             return values
         return reestimate.reestimated(
-            self.job.model, values, lambda: jobs.eval_batches(self.job, 'train'), stages=stages
+            self.job.model, values, lambda: eval_batches(self.job, 'train'), stages=stages
         )
 
 
@@ -176,7 +172,7 @@ def _judge(found: Sequence[Ingredient], *, anew: bool) -> tuple[Judge, dict[str,
         named = {'the start': parts.start(job, found[0]), **named}
     judge = Judge(
         job=job,
-        evaluate=jobs.make_evaluate(job),
+        evaluate=evaluation.make_evaluate(job),
         shared=parts.shared(job, found),
         networks=tuple(named.values()),
         anew=anew,
@@ -235,7 +231,7 @@ def curve(
     groups = [np.array(alphas[i : i + size]) for i in range(0, len(alphas), size)]
     start, end = sharding.put_replicated(job.mesh, (start, end))
     each_batch = []
-    for batch in jobs.eval_batches(job, split):
+    for batch in eval_batches(job, split):
         placed = sharding.put_batch(job.mesh, batch)
         found = [jax.device_get(along(start, end, group, placed)) for group in groups]
         each_batch.append(jax.tree.map(lambda *sums: np.concatenate(sums), *found))

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import jax
 import optax
 
-from tljax import adapters, optim, schedule, step
+from tljax import adapters, optim, schedule
 from tljax import model as models
 from tljax.config import ConfigError, Experiment
+from tljax.cut import find_cut
 from tljax.model import Model
 from tljax.types import Examples, Params, Phase
 
@@ -59,7 +60,7 @@ def make(
         length = _length(phase, experiment, examples)
         labels = optim.assign(params, phase.rules, experiment.norm)
         labels = optim.since(labels, before.labels if before else None, index)
-        cut = step.find_cut(model, labels, experiment.norm)  # something has to train
+        cut = find_cut(model, labels, experiment.norm)  # something has to train
         if phase.solver and cut.live != {models.HEAD}:
             raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
         learning_rate = _learning_rate(

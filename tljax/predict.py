@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tljax import classes, network, sharding
+from tljax import classes, cli, network, sharding
 from tljax.data import canvases, unlabelled
 from tljax.evaluation import Evaluation
 from tljax.losses import BinaryCrossEntropy, CrossEntropy
@@ -45,11 +45,7 @@ Write = Callable[[str, str, np.ndarray], None]
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(
-        prog='python -m tljax.predict',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    found = cli.parser('tljax.predict', __doc__)
     found.add_argument('network', metavar='NETWORK')
     found.add_argument('paths', metavar='PATH', nargs='+')
     found.add_argument('--top', type=int, default=3)

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from tljax import model as models
-from tljax import optim, schedule, step, tree
+from tljax import optim, schedule, tree
 from tljax import state as states
 from tljax.config import ConfigError, Experiment
+from tljax.cut import find_cut
 from tljax.data import canvases, pipeline, subsets, unlabelled
 from tljax.model import HEAD, Model
 from tljax.plan import PhasePlan
@@ -67,7 +68,7 @@ class Sourced:
 
     def counts(self, phase: PhasePlan, experiment: Experiment) -> bool:
         """Whether the source changes anything of the network in a phase."""
-        live = step.find_cut(self.model, phase.labels, experiment.norm).live
+        live = find_cut(self.model, phase.labels, experiment.norm).live
         return bool(live if not self.head else live - {HEAD})
 
     def optimizer(self, phase: PhasePlan, experiment: Experiment):

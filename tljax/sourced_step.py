@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tljax import augment, layers, metrics, ordering, step, tree
+from tljax import augment, inputs, layers, metrics, ordering, tree
 from tljax import model as models
+from tljax.cut import Compute, Cut, make_prefix, matching
 from tljax.model import HEAD
 from tljax.sample_transfer import UnlabelledPool
 from tljax.sourced import STREAM, Sourced
 from tljax.state import SourceState, TrainState
-from tljax.step import Compute, Cut
 from tljax.stochastic_norm import StochNorm
 from tljax.types import Augmentation, Batch, Loss, Params, Seen
 
@@ -81,7 +81,7 @@ class BesideStep:
         both, total, sums = (trained, source.head), (grads, None), None
         weights, memory = source.weights, source.memory
         count = self._parts(len(whole.mask))
-        for index, part in enumerate(step.parts(whole, count)):  # type: ignore[arg-type]
+        for index, part in enumerate(inputs.parts(whole, count)):  # type: ignore[arg-type]
             part = ordering.after(part, total[0])  # the target's rows are out of memory by then
             part_key = jax.random.fold_in(key, index)
             (_, (found, weights, memory)), slopes = gradient(
@@ -108,10 +108,10 @@ class BesideStep:
         if isinstance(pool, UnlabelledPool):
             weakly = self.augmentations if pool.weak is None else pool.weak
             strongly = (*weakly, *pool.strong)
-        part = step.augmented(model, strongly, key, at, batch)
+        part = inputs.augmented(model, strongly, key, at, batch)
         weak = part.images
         if isinstance(pool, UnlabelledPool):
-            weak = step.augmented(model, weakly, key, at, batch).images
+            weak = inputs.augmented(model, weakly, key, at, batch).images
         views = len(part.mask) // len(batch['id'])
         rows = augment.repeat(jnp.asarray(batch['id']), views)
         return Rows(part.images, weak, part.targets, part.truth, part.mask, rows)
@@ -166,7 +166,7 @@ class BesideStep:
         """What the head reads, and the logits."""
         model, cut = self.sourced.model, self.cut
         own = {HEAD} if self.sourced.head else set()
-        x, _ = step.make_prefix(model, cut, self.compute)(state.params, state.stats, images)
+        x, _ = make_prefix(model, cut, self.compute)(state.params, state.stats, images)
         run = functools.partial(
             models.run,
             model,
@@ -176,7 +176,7 @@ class BesideStep:
             moving=cut.moving,
             dropout_key=key,
             dtype=self.compute.dtype,
-            remat=step.matching(self.compute.remat, model.names),
+            remat=matching(self.compute.remat, model.names),
             stochastic_norm=self.stochastic_norm,
         )
         x, _ = run(x, start=cut.first, stop=HEAD)

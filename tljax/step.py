@@ -3,19 +3,21 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from tljax import augment, fold, metrics, optim, ordering, tree
+from tljax import inputs, metrics, optim, ordering, tree
 from tljax import model as models
+from tljax.cut import Compute, Cut, find_cut, make_prefix, matching
+from tljax.inputs import Part
 from tljax.model import Model
 from tljax.penalised import Given, Plan
 from tljax.state import SourceState, TrainState
 from tljax.stochastic_norm import StochNorm
-from tljax.types import Augmentation, Batch, Dtype, InputError, Loss, Norm, Params, Stats, Views
+from tljax.types import Augmentation, Batch, Loss, Norm, Params, Stats, Views
 from tljax.views import Centre
 
 TrainStep = Callable[..., tuple[TrainState, metrics.Sums]]  # see `make_train_step`
@@ -27,57 +29,6 @@ Beside = Callable[
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """What of a model trains: the first stage that does, all of them, and what BatchNorm follows.
-
-    `moving` are the stages whose running statistics follow the batch.
-    """
-
-    first: str
-    live: frozenset[str]
-    moving: frozenset[str]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Compute:
-    """How a step is computed; only rounding, and with `accumulate` BatchNorm, depend on it.
-
-    Attributes:
-        dtype: of the stages from the first that trains.
-        prefix_dtype: of the frozen stages below it.
-        fold_prefix: folds their BatchNorm into the layers before it.
-        remat: patterns of stages whose activations are computed again rather than kept.
-        accumulate: the parts a batch is worked on in, one after another.
-        cached: whether batches have the output of the frozen stages in the place of images.
-    """
-
-    dtype: Dtype = Dtype.FLOAT32
-    prefix_dtype: Dtype = Dtype.FLOAT32
-    fold_prefix: bool = False
-    remat: tuple[str, ...] = ()
-    accumulate: int = 1
-    cached: bool = False
-
-
-def find_cut(model: Model, labels: Params, norm: Norm = Norm.AUTO) -> Cut:
-    """Where a phase's labels split the model into a frozen prefix and a trained suffix.
-
-    Raises:
-        InputError: nothing trains.
-    """
-    wanted = optim.trained(labels)
-    live = [name for name in model.names if any(jax.tree.leaves(wanted[name]))]
-    if not live:
-        raise InputError('every leaf is frozen: there is nothing to train')
-    moving = {
-        Norm.AUTO: live,
-        Norm.LIVE: model.names,
-        Norm.STATISTICS_ONLY: model.names,
-    }.get(norm, ())
-    return Cut(first=live[0], live=frozenset(live), moving=frozenset(moving))
-
-
 def make_train_step(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -86,7 +37,7 @@ def make_train_step(
     augmentations: Sequence[Augmentation] = (),
     *,
     norm: Norm = Norm.AUTO,
-    compute: Compute = Compute(),
+    compute: Compute | None = None,
     ema_decay: float | None = None,
     penalties: Plan | None = None,
     stochastic_norm: StochNorm | None = None,
@@ -117,54 +68,34 @@ def make_train_step(
         stochastic_norm: what BatchNorm does where its statistics follow the batch.
         beside: of the rows of a source, which batches then have; its gradient is added.
     """
-    cut = find_cut(model, labels, norm)
+    compute = compute or Compute()
     keep = optim.trained(labels)
+    cut = find_cut(model, labels, norm)
     objective = _make_objective(model, cut, loss, compute, penalties, stochastic_norm)
-    gradient = jax.value_and_grad(objective, has_aux=True)
+    gradient = _in_parts(objective, compute.accumulate)
 
     def step(
         key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
     ) -> tuple[TrainState, metrics.Sums]:
         assert (penalties is None) == (given is None), 'penalties and their arrays go together'
         if compute.cached:
-            whole = _as_given(model, batch)
+            whole = inputs.as_given(model, batch)
         else:
-            whole = augmented(model, augmentations, key, state.step, batch)
-        run_key, key = key, jax.random.fold_in(key, state.step)
+            whole = inputs.augmented(model, augmentations, key, state.step, batch)
         trained = tree.select(state.params, keep)
-        count = jnp.maximum(whole.mask.sum(), 1)
-        total, stats = None, state.stats
-        for index, part in enumerate(parts(whole, compute.accumulate)):
-            if total is not None:  # one after another, or all would be in memory at once
-                part = ordering.after(part, total)
-            part_key = jax.random.fold_in(key, index)
-            (mean, (sums, stats)), grads = gradient(
-                trained, state.params, stats, part, part_key, count, given
-            )
-            found = (mean, sums, grads)
-            total = found if total is None else jax.tree.map(jnp.add, total, found)
-        mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
+        step_key = jax.random.fold_in(key, state.step)
+        (mean, (sums, stats)), grads = gradient(trained, state, whole, step_key, given)
         source = state.source
         if beside is not None:
-            grads, more, source = beside(run_key, state, batch, trained, grads)
+            grads, more, source = beside(key, state, batch, trained, grads)
             sums |= more
             mean += more['source_loss']
         elif source is not None:  # a step without its rows
             sums |= {name: jnp.zeros(()) for name in metrics.SOURCE}
-        updates, opt = optimizer.update(grads, state.opt, trained)
-        trained: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
+        after = _updated(optimizer, state, trained, grads, ema_decay)
         bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
-        params = tree.fill(trained, state.params)
-        after = TrainState(
-            step=state.step + 1,
-            params=params,
-            stats=stats,
-            opt=opt,
-            ema=_averaged(state, params, ema_decay),
-            source=source,
-        )
-        return after, sums
+        return dataclasses.replace(after, stats=stats, source=source), sums
 
     return step
 
@@ -227,64 +158,52 @@ def _make_objective(
     return objective
 
 
-def matching(patterns: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:
-    """The stages that any of the patterns covers.
+def _in_parts(objective: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """The value and gradient of the objective over a batch, in so many parts.
 
-    Raises:
-        InputError: a pattern covers none.
+    Returns:
+        The function `(trained, state, whole, key, given)` to `((mean, (sums, stats)), gradient)`.
     """
-    idle = [p for p in patterns if not any(tree.matches(p, stage) for stage in stages)]
-    if idle:
-        raise InputError(f'remat {idle} covers none of the stages {list(stages)}')
-    return tuple(s for s in stages if any(tree.matches(p, s) for p in patterns))
+    gradient = jax.value_and_grad(objective, has_aux=True)
+
+    def of_batch(
+        trained: Params, state: TrainState, whole: Part, key: jax.Array, given: Given | None
+    ):
+        rows = jnp.maximum(whole.mask.sum(), 1)
+        total, stats = None, state.stats
+        for index, part in enumerate(inputs.parts(whole, count)):
+            if total is not None:  # one after another, or all would be in memory at once
+                part = ordering.after(part, total)
+            part_key = jax.random.fold_in(key, index)
+            (mean, (sums, stats)), grads = gradient(
+                trained, state.params, stats, part, part_key, rows, given
+            )
+            found = (mean, sums, grads)
+            total = found if total is None else jax.tree.map(jnp.add, total, found)
+        mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
+        return (mean, (sums, stats)), grads
+
+    return of_batch
 
 
-def make_prefix(
-    model: Model, cut: Cut, compute: Compute
-) -> Callable[[Params, Stats, jax.Array], tuple[jax.Array, Stats]]:
-    """The frozen stages: `(params, stats, images) -> (features, stats)`."""
-    below = model.names[: model.names.index(cut.first)]
-    moving = cut.moving & set(below)
-    if compute.cached:
-        return lambda params, stats, features: (features, stats)
-    if compute.fold_prefix and moving:
-        raise InputError(
-            'fold_prefix: the statistics of frozen stages follow the batch under this norm policy, '
-            'and what changes cannot be folded'
-        )
-
-    def prefix(params: Params, stats: Stats, images: jax.Array) -> tuple[jax.Array, Stats]:
-        used = fold.folded(model, params, stats, below) if compute.fold_prefix else (params, stats)
-        x, after = models.run(
-            model, *used, images, stop=cut.first, moving=moving, dtype=compute.prefix_dtype
-        )
-        return x, after if moving else stats
-
-    return prefix
-
-
-class Part(NamedTuple):
-    """Rows of a batch, ready for the network."""
-
-    images: jax.Array  # [B, size, size, 3] float32, normalised; or features
-    targets: jax.Array  # [B, K]
-    truth: jax.Array  # [B] int32, or [B, K] uint8
-    mask: jax.Array  # [B] bool
-
-
-def parts(whole: Part, count: int) -> list[Part]:
-    """Every `count`-th row from each start, so that a row stays on its device.
-
-    Raises:
-        InputError: the rows cannot be shared out evenly.
-    """
-    if count == 1:
-        return [whole]
-    rows = len(whole.mask)
-    if rows % count:
-        raise InputError(f'accumulate is {count}, wanted a divisor of the {rows} rows of a batch')
-    grouped = jax.tree.map(lambda x: x.reshape(rows // count, count, *x.shape[1:]), whole)
-    return [jax.tree.map(lambda x, i=index: x[:, i], grouped) for index in range(count)]
+def _updated(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    trained: Params,
+    grads: Params,
+    ema_decay: float | None,
+) -> TrainState:
+    """The state after an update of what trains."""
+    updates, opt = optimizer.update(grads, state.opt, trained)
+    after: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
+    params = tree.fill(after, state.params)
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        opt=opt,
+        ema=_averaged(state, params, ema_decay),
+    )
 
 
 def _averaged(state: TrainState, params: Params, decay: float | None) -> Params | None:
@@ -328,41 +247,10 @@ def make_eval_step(
             logits = models.classify(model, params, stats, shown, multi_label=multi_label)
         else:
             logits, _ = models.run(model, params, stats, images, start=first)
-        losses = loss(logits, targets_of(labels, model.num_classes))
+        losses = loss(logits, inputs.targets_of(labels, model.num_classes))
         mask = jnp.asarray(batch['mask'])
         sums = metrics.of_batch(logits, labels, losses, mask)
         rows = {'row_labels': labels, 'row_mask': mask} if multi_label else {}
         return sums | rows, logits
 
     return step
-
-
-def targets_of(labels: jax.Array, num_classes: int) -> jax.Array:
-    """[B, K] float32 of labels [B], or of multi-hot ones [B, K]."""
-    if labels.ndim == 2:
-        return labels.astype(jnp.float32)
-    return jax.nn.one_hot(labels, num_classes)
-
-
-def _as_given(model: Model, batch: Batch) -> Part:
-    """A batch with features in the place of images."""
-    features, truth, mask = (jnp.asarray(batch[name]) for name in ('image', 'label', 'mask'))
-    return Part(features, targets_of(truth, model.num_classes), truth, mask)
-
-
-def augmented(
-    model: Model,
-    augmentations: Sequence[Augmentation],
-    key: jax.Array,
-    step: jax.Array,
-    batch: Batch,
-) -> Part:
-    """The batch as the network takes it; m times its rows with m copies."""
-    targets = targets_of(jnp.asarray(batch['label']), model.num_classes)
-    images = jnp.asarray(batch['image'])
-    if augmentations:
-        keys = augment.example_keys(key, step, jnp.asarray(batch['id']))
-        images, targets = augment.apply(augmentations, keys, images, targets)
-    views = len(images) // len(batch['image'])  # more than one under `augment.Copy`
-    truth, mask = (augment.repeat(jnp.asarray(batch[n]), views) for n in ('label', 'mask'))
-    return Part(models.normalise(model.preprocessing, images), targets, truth, mask)

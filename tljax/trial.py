@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Iterator
 
 from tljax import job as jobs
-from tljax import sharding
+from tljax import sharding, solved_head
+from tljax.batches import train_batches
 from tljax.job import Job
 from tljax.plan import PhasePlan
 from tljax.state import TrainState
@@ -21,12 +22,12 @@ def first_state(job: Job) -> tuple[TrainState, PhasePlan]:
     for before, following in itertools.pairwise(job.phases):
         if before.length:
             break
-        state, _ = jobs.solve(job, state, before)
+        state, _ = solved_head.solve(job, state, before)
         state, phase = jobs.next_state(job, state, following), following
     return state, phase
 
 
 def batches(job: Job, steps: int) -> Iterator[Batch]:
     """The first batches of training, on the job's devices."""
-    for batch in jobs.train_batches(job, steps):
+    for batch in train_batches(job, steps):
         yield sharding.put_batch(job.mesh, batch)

@@ -35,15 +35,8 @@ def own_flags() -> flags.FlagValues:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
     values = own_flags()
-    try:
-        experiment = cli.parse(values, argv)
-        name = cli.config_name(argv)
-    except cli.UsageError as error:
-        cli.fail(str(error))
+    experiment, name = cli.command_line(__doc__, values, argv)
     minutes = float(values['budget_minutes'].value or 0.0)
     if not 0 < minutes < float('inf'):
         cli.fail(f'--budget_minutes={minutes}: wanted more than 0')

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tljax import job as jobs
-from tljax import step, strategies
+from tljax import strategies
 from tljax.adapters import LoRA
 from tljax.advise.choice import Answers
 from tljax.advise.evidence import Look
 from tljax.config import Experiment
+from tljax.cut import find_cut
 from tljax.model import HEAD
 from tljax.penalties import L2SP
 from tljax.solver import LBFGS
@@ -168,7 +169,7 @@ def as_configured(look: Look) -> list[Candidate]:
     e = dataclasses.replace(look.experiment, baselines=())
     seen = dataclasses.replace(e, data=look.job.experiment.data, per_class=None)
     job = jobs.setup(dataclasses.replace(seen, subset=type(e.subset)()))
-    cuts = [step.find_cut(job.model, phase.labels, e.norm).first for phase in job.phases]
+    cuts = [find_cut(job.model, phase.labels, e.norm).first for phase in job.phases]
     name = f'as configured ({strategies.name_of(e.strategy)})'
     return [
         Candidate(

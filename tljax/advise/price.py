@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tljax import inputs, tree
 from tljax import model as models
-from tljax import step as steps
-from tljax import tree
 from tljax.data import pipeline
 from tljax.job import Job
 from tljax.probes import Linear
@@ -77,7 +76,7 @@ def measure(job: Job, head: Linear | None, batches: int = 2) -> Price:
     def loss(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
         x = models.normalise(shown, images)
         logits, _ = models.run(job.model, params, job.stats, x)
-        targets = steps.targets_of(labels, job.model.num_classes)
+        targets = inputs.targets_of(labels, job.model.num_classes)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
     shown_batches = [

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from tljax import ahead, config, report, sharding, sourcing
+from tljax import ahead, config, phase_step, report, sharding, solved_head, sourcing
 from tljax import job as jobs
 from tljax import model as models
 from tljax import state as states
@@ -22,6 +22,7 @@ from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Answers
 from tljax.advise.tasks import Task
 from tljax.ahead import Ahead
+from tljax.batches import train_batches
 from tljax.config import Experiment
 from tljax.evaluation import Evaluation
 from tljax.job import Job
@@ -156,7 +157,7 @@ class Runner:
                 state = jobs.next_state(job, state, phase)
             if phase.phase.solver is not None:
                 started = time.perf_counter()
-                state, _ = jobs.solve(job, state, phase)
+                state, _ = solved_head.solve(job, state, phase)
                 done.compiling += time.perf_counter() - started
             else:
                 state = self._phase(name, job, phase, state, stride, deadline, done)
@@ -182,7 +183,7 @@ class Runner:
         started = time.perf_counter()
         length = -(-phase.length // stride)
         prefix = ahead.prepare(job, phase, state, done.steps, done.steps + length)
-        batches: Any = iter(jobs.train_batches(job, job.steps, prefix.train if prefix else None))
+        batches: Any = iter(train_batches(job, job.steps, prefix.train if prefix else None))
         if done.place is not None:
             batches.set_state(done.place)
         key, compiled = jobs.train_key(job), 0.0
@@ -210,7 +211,7 @@ class Runner:
         place = name, phase.index, beside
         if place not in self._compiled:
             given = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
-            self._compiled[place] = jobs.compile_train_step(
+            self._compiled[place] = phase_step.compile_train_step(
                 job, phase, in_place=given, with_source=beside
             )
         return self._compiled[place]
@@ -220,7 +221,7 @@ class Runner:
         place = job.experiment.backbone.weights, job.model.names
         if place not in self._evaluations:
             plain = dataclasses.replace(job.model, adapters=())
-            made = jobs.evaluation(job.experiment, plain, job.mesh, Centre())
+            made = Evaluation.of(job.experiment, plain, job.mesh, Centre())
             self._evaluations[place] = made
         params = models.plain(job.model.adapters, states.evaluated(state))
         ids, labels, logits = [], [], []

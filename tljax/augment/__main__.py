@@ -28,18 +28,12 @@ LETTERS, BAND = 25, 7  # in a line below a cell; cells side by side
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if {'--help', '-h', '-help', '--helpfull'} & set(argv):
-        print(__doc__)
-        return 0
     values = cli.new_flags()
     flags.DEFINE_string('out', 'augment.png', 'The picture.', flag_values=values)
     flags.DEFINE_integer('rows', 4, 'Images.', lower_bound=1, flag_values=values)
     flags.DEFINE_integer('columns', 6, 'Views of each.', lower_bound=1, flag_values=values)
     flags.DEFINE_bool('each', False, 'Operations one by one.', flag_values=values)
-    try:
-        experiment = cli.parse(values, argv)
-    except cli.UsageError as error:
-        cli.fail(str(error))
+    experiment, _ = cli.command_line(__doc__, values, argv)
     from tljax.types import InputError
 
     out, each = pathlib.Path(str(values['out'].value)), bool(values['each'].value)

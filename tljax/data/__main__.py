@@ -11,12 +11,12 @@ JPEG has no checksum. Of 200 photographs with 4 kB of zeros in the middle 98 % a
 bytes of them 40 %, with one bit flipped 16 %; of these Pillow alone notices 0, 0 and 1 %.
 """
 
-import argparse
 import collections
 import pathlib
 import sys
 from collections.abc import Sequence
 
+from tljax import cli
 from tljax.data import check, files, folder, manifest
 from tljax.data.check import Seen
 from tljax.data.files import FolderError, Listed
@@ -27,11 +27,7 @@ TOTAL = 'total'
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog='python -m tljax.data',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser('tljax.data', __doc__)
     parser.add_argument('path', metavar='DIR')
     parser.add_argument('--sheet', help='where the contact sheet goes; default NAME_sheet.png')
     parser.add_argument('--least_px', type=int, default=files.LEAST_PX)

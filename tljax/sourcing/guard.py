@@ -10,10 +10,11 @@ import numpy as np
 import optax
 import scipy.stats
 
+from tljax import inputs, sharding, solved_head
 from tljax import job as jobs
 from tljax import model as models
-from tljax import sharding, step
 from tljax import state as states
+from tljax.batches import eval_batches, train_batches
 from tljax.fitting import FittingStep
 from tljax.job import Job
 from tljax.plan import PhasePlan
@@ -107,11 +108,11 @@ def _trained(job: Job, phase: PhasePlan, steps: int) -> TrainState:
     state = jobs.first_state(job)
     for before, following in zip(job.phases[: phase.index], job.phases[1:], strict=False):
         if before.phase.solver is not None:
-            state, _ = jobs.solve(job, state, before)
+            state, _ = solved_head.solve(job, state, before)
         state = jobs.next_state(job, state, following)
     train_step = FittingStep(job, phase, job.experiment.accumulate)
     source_ends = jobs.source_ends(job, phase)
-    for number, batch in enumerate(jobs.train_batches(job, steps)):
+    for number, batch in enumerate(train_batches(job, steps)):
         at = number * phase.length // steps
         if at >= source_ends:
             batch.pop('source', None)
@@ -146,7 +147,7 @@ def _losses(job: Job, params: Params, stats: Stats) -> np.ndarray:
     def of(params: Params, stats: Stats, batch: Batch) -> tuple[jax.Array, jax.Array]:
         x = models.normalise(job.model.preprocessing, jnp.asarray(batch['image']))
         logits, _ = models.run(job.model, params, stats, x)
-        targets = step.targets_of(jnp.asarray(batch['label']), job.model.num_classes)
+        targets = inputs.targets_of(jnp.asarray(batch['label']), job.model.num_classes)
         return job.experiment.loss(logits, targets), jnp.asarray(batch['mask'])
 
     run = jax.jit(of, in_shardings=(whole, whole, rows), out_shardings=whole)
@@ -155,6 +156,6 @@ def _losses(job: Job, params: Params, stats: Stats) -> np.ndarray:
 
 
 def _batchwise(job: Job, run: Any, params: Params, stats: Stats) -> Iterator[np.ndarray]:
-    for batch in jobs.eval_batches(job, 'val'):
+    for batch in eval_batches(job, 'val'):
         losses, mask = run(params, stats, sharding.put_batch(job.mesh, batch))
         yield np.asarray(losses)[np.asarray(mask)]

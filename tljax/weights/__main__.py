@@ -10,14 +10,13 @@ to, the table from its names to ours, what was dropped, the checks that were don
 The exit code is 2 where the file cannot be used, 1 where --verify finds a flaw.
 """
 
-import argparse
 import sys
 from typing import Any
 
 import rich.box
 import rich.table
 
-from tljax import port, report, tree, weights
+from tljax import cli, port, report, tree, weights
 from tljax.types import InputError
 from tljax.weights import files, verify
 from tljax.weights.recognise import Recognised
@@ -27,11 +26,7 @@ print_ = report.console.print
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog='python -m tljax.weights',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser('tljax.weights', __doc__)
     parser.add_argument('spec', metavar='FILE|SPEC')
     parser.add_argument('--verify', action='store_true', help='runs images through it')
     arguments = parser.parse_args(argv)

@@ -1,0 +1,55 @@
+"""What is said of an experiment before it is trained."""
+
+import jax
+
+from tljax import model as models
+from tljax import report, strategies
+from tljax.job import Job
+from tljax.runs import PASSED_OVER_FILE
+
+
+def announce(job: Job, *, show_model: bool = True) -> None:
+    """Prints the model, what of it trains, and the data."""
+    print_ = report.console.print
+    backbone = job.experiment.backbone
+    origin = f'weights {job.weights["source"]}' if job.weights else 'random weights'
+    name = strategies.name_of(job.experiment.strategy)
+    print_(f'\n[bold]{name}[/bold]: {type(backbone).__name__}, {origin}')
+    if job.dropped:
+        print_(f'Not used of the weights: {", ".join(job.dropped)}.')
+    for note in job.notes:
+        print_(note)
+    for phase in job.phases:
+        if len(job.phases) > 1:
+            print_(f'Phase {phase.index + 1}, steps {phase.start} to {phase.stop}:')
+        if show_model:
+            print_(report.model_table(models.describe(job.model, job.params), phase.labels))
+        trained, frozen = report.counts(job.params, phase.labels)
+        print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
+    if show_model:
+        _announce_data(job)
+    devices = f'{job.mesh.size} {jax.devices()[0].platform} device{"s" * (job.mesh.size > 1)}'
+    print_(
+        f'{job.steps} steps of {job.experiment.batch_size} images '
+        f'({job.steps / job.steps_per_epoch:.4g} epochs) on {devices}.'
+    )
+
+
+def _announce_data(job: Job) -> None:
+    """Prints the sizes of the splits, and what their source passed over."""
+    sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
+    report.console.print(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
+    if 'test' not in job.splits:
+        report.console.print('There is no test split.')
+    findings = job.splits['train'].findings
+    for note in findings.notes if findings else ():
+        report.console.print(f'{note}.')
+    if findings and findings.bad:
+        report.console.print(
+            f'{len(findings.bad)} bad file(s) left out: {PASSED_OVER_FILE} in the workdir.'
+        )
+
+
+def _labels_each(job: Job) -> str:
+    train = job.splits['train']
+    return f', {train.labels.sum() / len(train):.2g} labels each' if train.multi_label else ''
