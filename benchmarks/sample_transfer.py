@@ -6,11 +6,12 @@
 
 Everything of a ResNet-20 trains on 32 target rows a step, with 32 source rows beside them and
 without, on the same target batches: from random weights at 8 px (digits) or 16 px, 100 steps; from
-those of the embedded letters' network at 16 px, 60 steps. Each row, of a pair, a number of labels
-and a seed, is written as it is there, so that the command goes on where it was stopped; every seed
-takes other labelled images, two fifths of them for validation. The guard's short runs are 40 steps;
-what they say is written beside what becomes of the source when it is kept in any case. Eastern
-Arabic digits are drawn in DejaVu Sans, which comes with matplotlib.
+those of the embedded letters' network at 16 px, 60 steps; from weights of CIFAR-10 at 32 px, 40
+steps of 16 target rows. Each row, of a pair, a number of labels and a seed, is written as it is
+there, so that the command goes on where it was stopped; every seed takes other labelled images, two
+fifths of them for validation. The guard's short runs are 40 steps, or 20 of those 40; what they say
+is written beside what becomes of the source when it is kept in any case. Eastern Arabic digits are
+drawn in DejaVu Sans, which comes with matplotlib.
 """
 
 import argparse
@@ -117,6 +118,17 @@ def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, Lab
     arabic = LabelledSource(data=EasternArabic(train_per_class=100), share_head=True, **few)
     more = dataclasses.replace(arabic, fraction=0.75)
     same = LabelledSource(data=halves[1], share_head=True, **few)
+    weights = str(data / 'weights' / 'cifar10_resnet20-12fca82f.th')
+    objects: dict[str, Any] = {'backbone': ResNetSmall(depth=20, weights=weights)}
+    objects['strategy'] = ForSteps(steps=40, pretrained=True)
+    # Of CIFAR-10's test images, which the weights were not trained on: 60 a class, 400 for testing.
+    unseen = Folder(path=str(data / 'cifar10_jpg' / 'test'), test_fraction=0.4)
+    far = LabelledSource(
+        data=Glyphs(train_per_class=100, size_px=32),
+        fraction=0.75,
+        guard=Guard.WARN,
+        trial_steps=TRIAL_STEPS // 2,
+    )
     return {
         'digits': (
             {**written, **random, 'preprocessing': small(8)},
@@ -136,6 +148,10 @@ def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, Lab
             | {'preprocessing': small(16)},
             {'its other images': same, 'clothing': LabelledSource(data=clothing, **few)},
         ),
+        'CIFAR-10, from its weights': (
+            {**objects, 'data': unseen, 'augmentations': (HorizontalFlip(),), 'batch_size': 16},
+            {'printed digits, three to one': far},
+        ),
     }
 
 
@@ -146,9 +162,8 @@ def experiment(fields: dict[str, Any], labels: int, seed: int) -> Experiment:
         schedule=Cosine(),
         per_class=labels,
         validation_fraction=0.4,
-        batch_size=ROWS,
         seed=seed,
-        **fields,
+        **{'batch_size': ROWS, **fields},
     )
 
 
@@ -160,7 +175,8 @@ def programs() -> Iterator[None]:
     def once(job: Job, phase: Any, *options: Any) -> jax.stages.Compiled:
         source = job.source and (len(job.source.examples), bool(job.source.head), job.source.rows)
         fields = [
-            getattr(job.experiment, n) for n in ('strategy', 'augmentations', 'preprocessing')
+            getattr(job.experiment, n)
+            for n in ('strategy', 'augmentations', 'preprocessing', 'batch_size')
         ]
         name = (job.model.num_classes, str(fields), source, options[-1])
         if name not in held:

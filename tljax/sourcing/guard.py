@@ -1,16 +1,14 @@
 """Whether a source helps the target: short runs with it and without it, from the same start."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from tljax import job as jobs
-from tljax import model as models
 from tljax import sharding, step
 from tljax import state as states
 from tljax.fitting import FittingStep
@@ -20,9 +18,8 @@ from tljax.sourced import Sourced
 from tljax.sourcing import draws
 from tljax.sourcing.verdict import Losses, Verdict, verdict
 from tljax.state import TrainState
-from tljax.types import Batch, Params, Stats
-
-Read = Callable[[Params, Stats, Batch], tuple[jax.Array, ...]]  # see `_reader`
+from tljax.types import Examples, Params, Stats
+from tljax.views import Centre
 
 
 def compare(job: Job, source: Sourced) -> Verdict:
@@ -39,13 +36,13 @@ def compare(job: Job, source: Sourced) -> Verdict:
     counting = [p for p in job.phases if p.length and source.counts(p, job.experiment)]
     phase = max(counting, key=lambda one: one.length)
     steps = min(source.config.trial_steps, phase.length)
-    pairs, read = draws.make(job, source.config.trial_pairs), _reader(job)
+    pairs, read = draws.make(job, source.config.trial_pairs), Reader(job)
     with_source, without = (_losses(job, pairs, one, phase, steps, read) for one in (source, None))
     return verdict(with_source, without, steps)
 
 
 def _losses(
-    job: Job, pairs: list[Job], source: Sourced | None, phase: PhasePlan, steps: int, read: Read
+    job: Job, pairs: list[Job], source: Sourced | None, phase: PhasePlan, steps: int, read: 'Reader'
 ) -> list[Losses]:
     """Of what each pair holds out, after the run with the source, or that without; one program."""
     whole = dataclasses.replace(job, source=source)
@@ -54,11 +51,7 @@ def _losses(
     for pair in pairs:
         trial = dataclasses.replace(pair, source=source)
         state = _trained(trial, phase, steps, train_step)
-        params, parts = states.evaluated(state), []
-        for batch in jobs.eval_batches(trial, 'val'):
-            *values, mask = read(params, state.stats, sharding.put_batch(job.mesh, batch))
-            parts.append([np.asarray(one)[np.asarray(mask)] for one in values])
-        found.append(Losses(*map(np.concatenate, zip(*parts, strict=True))))
+        found.append(read(states.evaluated(state), state.stats, trial.splits['val']))
     return found
 
 
@@ -98,15 +91,25 @@ def _is_schedule(leaf: Any) -> bool:
     return isinstance(leaf, optax.ScaleByScheduleState)
 
 
-def _reader(job: Job) -> Read:
-    """The function `(params, stats, batch)` to ids, losses and mask of all its images."""
-    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
+class Reader:
+    """Reads the loss of every image, by the program that evaluates the run."""
 
-    def of(params: Params, stats: Stats, batch: Batch) -> tuple[jax.Array, ...]:
-        x = models.normalise(job.model.preprocessing, jnp.asarray(batch['image']))
-        logits, _ = models.run(job.model, params, stats, x)
-        targets = step.targets_of(jnp.asarray(batch['label']), job.model.num_classes)
-        ids, mask = (jnp.asarray(batch[name]) for name in ('id', 'mask'))
-        return ids, job.experiment.loss(logits, targets), mask
+    def __init__(self, job: Job):
+        self._evaluation = jobs.evaluation(job.experiment, job.model, job.mesh, Centre())
+        whole = sharding.replicated(job.mesh)
 
-    return jax.jit(of, in_shardings=(whole, whole, rows), out_shardings=whole)
+        @functools.partial(jax.jit, out_shardings=whole)
+        def losses(logits: jax.Array, rows: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+            targets = step.targets_of(rows['label'], job.model.num_classes)
+            return rows['id'], job.experiment.loss(logits, targets), rows['mask']
+
+        self._losses = losses
+
+    def __call__(self, params: Params, stats: Stats, examples: Examples) -> Losses:
+        """Of all of them, whichever process has them."""
+        parts = []
+        for batch, _, logits in self._evaluation.batches(params, stats, examples):
+            rows: Any = {name: batch[name] for name in ('id', 'label', 'mask')}
+            *values, mask = self._losses(logits, sharding.put_batch(self._evaluation.mesh, rows))
+            parts.append([np.asarray(one)[np.asarray(mask)] for one in values])
+        return Losses(*map(np.concatenate, zip(*parts, strict=True)))
