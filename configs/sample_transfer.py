@@ -34,7 +34,7 @@ def get_config() -> Experiment:
             share_head=True,
             fraction=0.5,
             until_epochs=80,
-            trial_steps=40,
+            trial_steps=20,
         ),
         per_class=5,
         validation_fraction=0.4,
