@@ -9,8 +9,8 @@ without, on the same target batches: from random weights at 8 px (digits) or 16 
 those of the embedded letters' network at 16 px, 60 steps; from weights of CIFAR-10 at 32 px, 40
 steps of 16 target rows. Each row, of a pair, a number of labels and a seed, is written as it is
 there, so that the command goes on where it was stopped; every seed takes other labelled images, two
-fifths of them for validation. The guard's short runs are 40 steps, or 20 of those 40; what they say
-is written beside what becomes of the source when it is kept in any case. Eastern Arabic digits are
+fifths of them for validation. The guard's short runs are 40 steps, where a run has more; what they
+say is written beside what becomes of the source when it is kept in any case. Eastern Arabic digits are
 drawn in DejaVu Sans, which comes with matplotlib.
 """
 
@@ -123,12 +123,7 @@ def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, Lab
     objects['strategy'] = ForSteps(steps=40, pretrained=True)
     # Of CIFAR-10's test images, which the weights were not trained on: 60 a class, 400 for testing.
     unseen = Folder(path=str(data / 'cifar10_jpg' / 'test'), test_fraction=0.4)
-    far = LabelledSource(
-        data=Glyphs(train_per_class=100, size_px=32),
-        fraction=0.75,
-        guard=Guard.WARN,
-        trial_steps=TRIAL_STEPS // 2,
-    )
+    far = LabelledSource(data=Glyphs(train_per_class=100, size_px=32), fraction=0.75, **few)
     return {
         'digits': (
             {**written, **random, 'preprocessing': small(8)},
