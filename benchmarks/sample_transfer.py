@@ -10,8 +10,8 @@ those of the embedded letters' network at 16 px, 60 steps; from weights of CIFAR
 steps of 16 target rows. Each row, of a pair, a number of labels and a seed, is written as it is
 there, so that the command goes on where it was stopped; every seed takes other labelled images, two
 fifths of them for validation. The guard's short runs are 40 steps, where a run has more; what they
-say is written beside what becomes of the source when it is kept in any case. Eastern Arabic digits are
-drawn in DejaVu Sans, which comes with matplotlib.
+say is written beside what becomes of the source when it is kept in any case. Eastern Arabic digits
+are drawn in DejaVu Sans, which comes with matplotlib.
 """
 
 import argparse
