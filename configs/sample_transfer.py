@@ -34,7 +34,7 @@ def get_config() -> Experiment:
             share_head=True,
             fraction=0.5,
             until_epochs=80,
-            trial_steps=20,
+            trial_steps=10,  # of 80, for a quick look; a verdict that is worth it takes them all
         ),
         per_class=5,
         validation_fraction=0.4,

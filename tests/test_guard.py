@@ -23,7 +23,7 @@ NOISE = np.array([0.5, -0.4, 0.5, -0.5, 0.3, -0.2])
 def said(difference, of=HALF, ids=None):
     """The verdict of one pair of runs, whose losses differ by so much."""
     ids = np.arange(len(of)) if ids is None else ids
-    return verdict([Losses(ids, of + difference)], [Losses(ids, of)], 5)
+    return verdict([Losses(ids, of + difference)], [Losses(ids, of)], 5, 9)
 
 
 def test_a_verdict_is_the_interval_of_the_mean_difference_with_95_percent_below_each_end():
@@ -48,7 +48,7 @@ def test_an_image_that_several_pairs_held_out_counts_once_by_its_mean():
     ids = [np.array([3, 5]), np.array([5, 9])]
     one = [Losses(ids[0], np.array([1.0, 4.0])), Losses(ids[1], np.array([2.0, 2.0]))]
     other = [Losses(rows, np.ones(2)) for rows in ids]
-    found = verdict(one, other, 5)
+    found = verdict(one, other, 5, 9)
     assert found.count == 3
     assert found.pairs == (1.5, 1.0)
     np.testing.assert_allclose(found.interval, said(np.array([0.0, 2.0, 1.0]), np.ones(3)).interval)
@@ -116,7 +116,7 @@ def test_two_programs_train_all_pairs_and_a_third_what_a_source_leaves_when_it_e
         job = jobs.setup(sourced(guard=Guard.DROP, until_epochs=until))
         found = guard.compare(job, job.source)
         assert len(asked) == programs
-        assert (found.steps, found.count, len(found.pairs)) == (11, 27, 3)
+        assert (found.steps, found.whole, found.count, len(found.pairs)) == (11, 11, 27, 3)
 
 
 def test_the_first_pair_is_that_of_a_guard_with_one_and_none_knows_of_the_others():

@@ -22,7 +22,7 @@ def test_digits_beside_printed_ones_run_and_show_their_table(tmp_path):
         text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    source, tried = 'Source: 30 of 1,000 images a step', 'Tried 3 times for 2 steps'
+    source, tried = 'Source: 30 of 1,000 images a step', 'Tried 3 times for 2 of 2 steps'
     for words in (source, tried, 'no source', 'gain'):
         assert words in done.stdout
     record = json.loads((tmp_path / 'source.json').read_text())

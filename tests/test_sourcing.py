@@ -106,7 +106,7 @@ class Told:
         """See `guard.compare`."""
         self.asked += 1
         losses = (Losses(ids=np.arange(6), values=v) for v in (HALF + self.by, HALF))
-        return verdict(*([one] for one in losses), 4)
+        return verdict(*([one] for one in losses), 4, 9)
 
 
 def test_a_source_that_hurts_is_dropped_and_the_run_is_one_without_it(

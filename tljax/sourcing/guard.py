@@ -38,7 +38,7 @@ def compare(job: Job, source: Sourced) -> Verdict:
     steps = min(source.config.trial_steps, phase.length)
     pairs, read = draws.make(job, source.config.trial_pairs), Reader(job)
     with_source, without = (_losses(job, pairs, one, phase, steps, read) for one in (source, None))
-    return verdict(with_source, without, steps)
+    return verdict(with_source, without, steps, phase.length)
 
 
 def _losses(

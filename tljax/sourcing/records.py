@@ -148,8 +148,9 @@ def text(found: dict[str, Any]) -> str:
         times = {1: 'once', 2: 'twice'}.get(pairs, f'{pairs} times')
         said = {'hurts': 'it hurts', 'helps': 'it helps', 'unclear': 'within the noise'}
         lines.append(
-            f'Tried {times} for {trial["steps"]} steps, on {trial["count"]} labelled images held '
-            f'out: loss {trial["with_source"]:.3f} with it, {trial["without"]:.3f} without '
+            f'Tried {times} for {trial["steps"]} of {trial["whole"]} steps, on {trial["count"]} '
+            f'labelled images held out: loss {trial["with_source"]:.3f} with it, '
+            f'{trial["without"]:.3f} without '
             f'({trial["difference"]:+.3f}, 90 % interval {low:+.3f} to {high:+.3f}): '
             f'{said[trial["says"]]}.'
         )

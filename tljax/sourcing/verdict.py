@@ -22,7 +22,8 @@ class Verdict:
     """What pairs of short runs say, on labelled images that they held out.
 
     Attributes:
-        steps: of each.
+        steps: of each run.
+        whole: steps that the phase has, of which these are a part.
         with_source: mean loss over the images.
         without: likewise.
         difference: of the first from the second, each image held against itself.
@@ -34,6 +35,7 @@ class Verdict:
     """
 
     steps: int
+    whole: int
     with_source: float
     without: float
     difference: float
@@ -61,13 +63,16 @@ class Verdict:
         return 'hurts' if self.hurts else 'helps' if self.helps else 'unclear'
 
 
-def verdict(with_source: Sequence[Losses], without: Sequence[Losses], steps: int) -> Verdict:
+def verdict(
+    with_source: Sequence[Losses], without: Sequence[Losses], steps: int, whole: int
+) -> Verdict:
     """The verdict of pairs of runs; an image that several held out counts once, by its mean.
 
     Args:
         with_source: of each pair, one at least.
         without: of the same images.
         steps: of each run.
+        whole: of the phase.
     """
     ids, place = np.unique(np.concatenate([one.ids for one in with_source]), return_inverse=True)
     shown = np.bincount(place)
@@ -80,6 +85,7 @@ def verdict(with_source: Sequence[Losses], without: Sequence[Losses], steps: int
     mean = float(difference.mean())
     return Verdict(
         steps=steps,
+        whole=whole,
         with_source=float(one.mean()),
         without=float(other.mean()),
         difference=mean,
