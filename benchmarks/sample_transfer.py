@@ -9,9 +9,9 @@ without, on the same target batches: from random weights at 8 px (digits) or 16 
 those of the embedded letters' network at 16 px, 60 steps; from weights of CIFAR-10 at 32 px, 40
 steps of 16 target rows. Each row, of a pair, a number of labels and a seed, is written as it is
 there, so that the command goes on where it was stopped; every seed takes other labelled images, two
-fifths of them for validation. The guard's short runs are as long as the run, or 100 steps; what they
-say is written beside what becomes of the source when it is kept in any case. Eastern Arabic digits
-are drawn in DejaVu Sans, which comes with matplotlib.
+fifths of them for validation. The guard's short runs are as long as the run, or 100 steps; what
+they say is written beside what becomes of the source when it is kept in any case. Eastern Arabic
+digits are drawn in DejaVu Sans, which comes with matplotlib.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, Lab
     clothing = Folder(path=str(data / 'clothing10'))
     halves = [HalfOf(data=photos, second=second) for second in (False, True)]
     prints = Glyphs(train_per_class=100)
-    few = {'guard': Guard.WARN}
+    few: dict[str, Any] = {'guard': Guard.WARN}
     bent = Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06)
     written = {'data': Digits(), 'augmentations': (bent,)}
     random: dict[str, Any] = {'backbone': ResNetSmall(depth=20)}
