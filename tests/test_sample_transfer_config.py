@@ -22,10 +22,11 @@ def test_digits_beside_printed_ones_run_and_show_their_table(tmp_path):
         text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for words in ('Source: 30 of 1,000 images a step', 'Tried for 2 steps', 'no source', 'gain'):
+    source, tried = 'Source: 30 of 1,000 images a step', 'Tried 3 times for 2 of 2 steps'
+    for words in (source, tried, 'no source', 'gain'):
         assert words in done.stdout
     record = json.loads((tmp_path / 'source.json').read_text())
-    assert record['trial']['count'] == 20
+    assert record['trial']['count'] == 50  # all labelled images, in turns
     rows = json.loads((tmp_path / 'source_gain.json').read_text())
     assert {row['class'] for row in rows} == set('0123456789')
     assert (tmp_path / 'source_sheet.png').exists()

@@ -17,7 +17,7 @@ from tests.small_runs import (
     last_checkpoint,
     records,
 )
-from tests.test_sourced import beside, sourced
+from tests.test_sourced import sourced
 from tljax import checkpoint, compare, sourcing, train
 from tljax import job as jobs
 from tljax.augment import Cutout
@@ -38,6 +38,7 @@ from tljax.sample_transfer import (
 from tljax.sourced_step import Rows, pseudo_labels, thresholds
 from tljax.sourcing import guard
 from tljax.sourcing import records as source_records
+from tljax.sourcing.verdict import Losses, verdict
 from tljax.types import InputError
 
 WEIGHINGS = (
@@ -93,23 +94,6 @@ def test_weights_that_are_worth_too_little_are_clipped_to_the_share_that_is_want
     assert effective_sample_size(free) < 0.95 * 72
 
 
-def test_a_paired_verdict_is_the_interval_of_the_mean_difference():
-    said = guard.verdict(HALF + 0.1, HALF, 5)
-    assert said.difference == pytest.approx(0.1)
-    assert said.hurts
-    assert not said.helps
-    noisy = guard.verdict(HALF + np.array([0.5, -0.4, 0.5, -0.5, 0.3, -0.2]), HALF, 5)
-    assert noisy.says == 'unclear'
-    assert noisy.interval[0] < 0 < noisy.interval[1]
-    assert guard.verdict(HALF - 0.1, HALF, 5).says == 'helps'
-    assert guard.verdict(np.array([3.0]), np.array([1.0]), 5).says == 'unclear'  # one image
-    from scipy import stats
-
-    paired = np.array([0.5, -0.4, 0.5, -0.5, 0.3, -0.2])
-    wanted = stats.t.interval(0.95, 5, paired.mean(), stats.sem(paired))
-    np.testing.assert_allclose(noisy.interval, wanted)
-
-
 class Told:
     """Stands in for the short runs: counts them, and says what it is told to."""
 
@@ -121,7 +105,8 @@ class Told:
     def compare(self, job, source):
         """See `guard.compare`."""
         self.asked += 1
-        return guard.verdict(HALF + self.by, HALF, 4)
+        losses = (Losses(ids=np.arange(6), values=v) for v in (HALF + self.by, HALF))
+        return verdict(*([one] for one in losses), 4, 9)
 
 
 def test_a_source_that_hurts_is_dropped_and_the_run_is_one_without_it(
@@ -172,44 +157,6 @@ def test_a_damaged_file_of_weights_is_named(tmp_path):
     (tmp_path / 'source_weights.npz').write_bytes(b'PK\x03\x04nothing')
     with pytest.raises(InputError, match=r'source_weights.npz is damaged'):
         source_records.read_weights(tmp_path)
-
-
-def test_the_short_runs_find_out_what_hurts_and_what_helps():
-    """The target's own classes, told wrongly, against told rightly, with one head for both."""
-
-    @dataclasses.dataclass(slots=True, kw_only=True)
-    class Right:
-        def splits(self):
-            return {'train': Synthetic(**SMALL).splits()['train']}
-
-    target = Synthetic(**SMALL, seed=1)
-    said = {}
-    for name, source in {'right': Right(), 'wrong': Turned()}.items():
-        what = experiment(
-            data=target, per_class=20, validation_fraction=0.5, epochs=3.0, augmentations=(),
-            source=beside(data=source, share_head=True, guard=Guard.DROP, trial_steps=100),
-        )  # fmt: skip
-        job = jobs.setup(what)
-        said[name] = guard.compare(job, job.source)
-    assert said['wrong'].hurts
-    assert not said['right'].hurts
-    assert said['right'].steps == 12  # no more than the run's own
-    assert said['wrong'].without == said['right'].without  # the same target batches
-
-
-SMALL = {
-    'num_classes': 3, 'train_per_class': 40, 'test_per_class': 2, 'size_px': 8, 'noise_levels': 10.0
-}  # fmt: skip
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Turned:
-    """Waves whose labels are those of the next class."""
-
-    def splits(self):
-        """See `types.Source`."""
-        found = Synthetic(**SMALL).splits()['train']
-        return {'train': dataclasses.replace(found, labels=(found.labels + 1) % 3)}
 
 
 def test_what_has_weight_is_listed_and_drawn(tmp_path):

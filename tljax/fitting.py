@@ -37,6 +37,7 @@ class FittingStep:
         self._key, self._given = jobs.train_key(job), job.given
         self._with_source = at < jobs.source_ends(job, phase)
         self._fits = False  # known once a step is through
+        self._with_and_without: dict[bool, jax.stages.Compiled] = {}
         self._compiled = self._compile()
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
@@ -46,8 +47,9 @@ class FittingStep:
             OutOfMemoryError: one image is too much for a device.
         """
         if ('source' in batch) != self._with_source:
+            self._with_and_without[self._with_source] = self._compiled
             self._with_source, self._fits = 'source' in batch, False
-            self._compiled = self._compile()
+            self._compiled = self._with_and_without.get(self._with_source) or self._compile()
         if self._fits:
             return self._compiled(self._key, state, batch, *self._given)
         # A step that fails may have taken the arrays; on CPU, NumPy's would be the very same ones.
@@ -89,3 +91,4 @@ class FittingStep:
             f'config.accumulate={smaller}; BatchNorm sees each part alone.'
         )
         self.accumulate = smaller
+        self._with_and_without.clear()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 import string
 from collections.abc import Mapping
 
@@ -17,13 +18,14 @@ CANVAS_PX = 32  # characters are bent at this size
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Glyphs:
-    """Characters of Pillow's own font, each image under a random map and stroke, with noise.
+    """Characters of a font, each image under a random map and stroke, with noise.
 
     White on black, averaged down to `size_px`: at 8 px as coarse as `Digits`. An image is a
     function of the seed and its id. A class is a character, by its name.
     """
 
     characters: str = string.digits
+    font: str | None = None  # a TrueType file, of any script; None for Pillow's own font
     train_per_class: int = 200
     test_per_class: int = 20
     size_px: int = 8  # divides 32
@@ -34,12 +36,14 @@ class Glyphs:
     def problems(self) -> list[str]:
         """What `validate` reports."""
         found = []
-        unknown = sorted(set(self.characters) - set(KNOWN))
+        unknown = set(self.characters) - set(KNOWN) if self.font is None else set()
         if unknown or len(set(self.characters)) < max(2, len(self.characters)):
             found.append(
-                f'characters is {self.characters!r}, wanted two or more digits and Latin letters, '
-                'each once'
+                f'characters is {self.characters!r}, wanted two or more '
+                f'{"characters" if self.font else "digits and Latin letters"}, each once'
             )
+        if self.font is not None and not pathlib.Path(self.font).is_file():
+            found.append(f'font is {self.font}, wanted a TrueType file')
         for name in ('train_per_class', 'test_per_class'):
             if getattr(self, name) < 1:
                 found.append(f'{name} is {getattr(self, name)}, wanted at least 1')
@@ -69,7 +73,7 @@ class Glyphs:
     def _image(self, example_id: int) -> np.ndarray:
         """[size_px, size_px, 3] uint8."""
         rng = np.random.default_rng([self.seed, example_id])
-        image = printed(self.characters[example_id % len(self.characters)])
+        image = printed(self.characters[example_id % len(self.characters)], self.font)
         image = _stroked(_bent(image, rng, self.bend), rng, self.bend)
         block = CANVAS_PX // self.size_px
         image = image.reshape(self.size_px, block, self.size_px, block).mean((1, 3))
@@ -78,9 +82,9 @@ class Glyphs:
 
 
 @functools.lru_cache(maxsize=len(KNOWN))
-def printed(character: str) -> np.ndarray:
+def printed(character: str, path: str | None = None) -> np.ndarray:
     """[CANVAS_PX, CANVAS_PX] float32 in [0, 255]: the character, filling most of the canvas."""
-    font = ImageFont.load_default(96)
+    font = ImageFont.truetype(path, 96) if path else ImageFont.load_default(96)
     left, top, right, bottom = font.getbbox(character)
     image = Image.new('L', (int(right - left), int(bottom - top)))
     ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=font)

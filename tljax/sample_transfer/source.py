@@ -37,12 +37,13 @@ class LabelledSource:
     per_class: int | None = None  # source images per class; None for all
     loss: Loss | None = None  # None for the experiment's
     guard: Guard = Guard.DROP
-    trial_steps: int = 100  # of the short run, once with and once without the source
+    trial_steps: int = 100  # of a short run
+    trial_pairs: int = 3  # of them, with the source and without; each holds out other images
     least_share: float = 0.1  # of its examples that the effective sample size is to have
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _problems(self.fraction, self.until_epochs, self.trial_steps)
+        found = _problems(self)
         if not 0 < self.least_share <= 1:
             found.append(f'least_share is {self.least_share}, wanted 0 < x <= 1')
         if self.per_class is not None and self.per_class < 1:
@@ -72,10 +73,11 @@ class UnlabelledPool:
     strong: tuple[Augmentation, ...] = (RandAugment(), Cutout())  # after the weak ones
     guard: Guard = Guard.DROP
     trial_steps: int = 100
+    trial_pairs: int = 3
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _problems(self.fraction, self.until_epochs, self.trial_steps)
+        found = _problems(self)
         if not 0 < self.threshold < 1:
             found.append(f'threshold is {self.threshold}, wanted 0 < x < 1')
         if (self.data is None) == (not self.paths):
@@ -88,12 +90,13 @@ class WithoutSource:
     """Among `baselines`: the same run without the source."""
 
 
-def _problems(fraction: float, until_epochs: float | None, trial_steps: int) -> list[str]:
-    found = []
+def _problems(source: LabelledSource | UnlabelledPool) -> list[str]:
+    fraction, until_epochs, found = source.fraction, source.until_epochs, []
     if not 0 < fraction < 1:
         found.append(f'fraction is {fraction}, wanted 0 < x < 1')
     if until_epochs is not None and not 0 < until_epochs < math.inf:
         found.append(f'until_epochs is {until_epochs}, wanted more than 0')
-    if trial_steps < 1:
-        found.append(f'trial_steps is {trial_steps}, wanted 1 or more')
+    for name in ('trial_steps', 'trial_pairs'):
+        if getattr(source, name) < 1:
+            found.append(f'{name} is {getattr(source, name)}, wanted 1 or more')
     return found

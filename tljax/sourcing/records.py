@@ -144,11 +144,14 @@ def text(found: dict[str, Any]) -> str:
     ]
     if (trial := found['trial']) is not None:
         low, high = trial['interval']
+        pairs = len(trial['pairs'])
+        times = {1: 'once', 2: 'twice'}.get(pairs, f'{pairs} times')
         said = {'hurts': 'it hurts', 'helps': 'it helps', 'unclear': 'within the noise'}
         lines.append(
-            f'Tried for {trial["steps"]} steps, on {trial["count"]} validation images: loss '
-            f'{trial["with_source"]:.3f} with it, {trial["without"]:.3f} without '
-            f'({trial["difference"]:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}): '
+            f'Tried {times} for {trial["steps"]} of {trial["whole"]} steps, on {trial["count"]} '
+            f'labelled images held out: loss {trial["with_source"]:.3f} with it, '
+            f'{trial["without"]:.3f} without '
+            f'({trial["difference"]:+.3f}, 90 % interval {low:+.3f} to {high:+.3f}): '
             f'{said[trial["says"]]}.'
         )
         if trial['says'] == 'hurts':
