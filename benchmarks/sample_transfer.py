@@ -287,16 +287,21 @@ def with_half(values: list[float]) -> str:
 
 
 def cost(repeats: int) -> None:
-    """Prints the seconds of a step of 32 + 32 rows beside those of one of 64, in turns."""
+    """Prints the seconds of a step of 32 + 32 rows, of one of 64 and of one of 32, in turns."""
     fields, _ = targets(pathlib.Path())['digits, from letters']
-    plain = experiment(fields | {'augmentations': ()}, 20, 0)
+    whole = ForSteps(steps=repeats + 1, pretrained=True)  # so that the source does not end before
+    plain = experiment(fields | {'augmentations': (), 'strategy': whole}, 20, 0)
     double = dataclasses.replace(plain, batch_size=2 * ROWS)
     source = LabelledSource(data=Glyphs(), guard=Guard.OFF)
-    both = [jobs.setup(one) for one in (dataclasses.replace(plain, source=source), double)]
+    experiments = {
+        '32 + 32': dataclasses.replace(plain, source=source),
+        '64': double,
+        '32': plain,
+    }
     steps = []
-    for job, with_source in zip(both, (True, False), strict=True):
+    for job in map(jobs.setup, experiments.values()):
         (phase,) = job.phases
-        compiled = phase_step.compile_train_step(job, phase, with_source=with_source)
+        compiled = phase_step.compile_train_step(job, phase, with_source=job.source is not None)
         steps.append(
             (
                 job,
@@ -307,23 +312,24 @@ def cost(repeats: int) -> None:
             )
         )
     taken = in_turns(steps, repeats)
-    for name, (*_, own), seconds in zip(('32 + 32', '64'), steps, taken, strict=True):
+    for name, (*_, own), seconds in zip(experiments, steps, taken, strict=True):
         print(
             f'{name:>8} rows: {1e3 * statistics.median(seconds):.0f} ms, {own.flops:.3g} operations'
         )
-    ratios = sorted(a / b for a, b in zip(*taken, strict=True))
-    spread = f'({ratios[0]:.2f} to {ratios[-1]:.2f})'
-    print(f'with a source over without: {statistics.median(ratios):.2f} {spread}')
+    with_source, together, alone = map(np.array, taken)
+    for name, other in (('one step of 64', together), ('two steps of 32', 2 * alone)):
+        low, middle, high = np.quantile(with_source / other, (0.25, 0.5, 0.75))
+        print(f'with a source over {name}: {middle:.2f} (quartiles {low:.2f} and {high:.2f})')
 
 
 def in_turns(steps: list[tuple[Any, ...]], repeats: int) -> list[list[float]]:
-    """The seconds of each step, after a warm-up."""
+    """The seconds of each step, after a warm-up; batches are there before, made by no thread."""
     taken: list[list[float]] = [[] for _ in steps]
     states_of = [step[3] for step in steps]
-    streams = [iter(train_batches(job, repeats + 1)) for job, *_ in steps]
+    batches = [list(train_batches(job, repeats + 1)) for job, *_ in steps]
     for turn in range(repeats + 1):
         for index, (job, compiled, key, _, _) in enumerate(steps):
-            batch = jax.block_until_ready(sharding.put_batch(job.mesh, next(streams[index])))
+            batch = jax.block_until_ready(sharding.put_batch(job.mesh, batches[index][turn]))
             began = time.perf_counter()
             states_of[index], _ = jax.block_until_ready(compiled(key, states_of[index], batch))
             if turn:
