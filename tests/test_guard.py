@@ -9,6 +9,8 @@ import scipy.stats
 from tests.small_runs import Blobs, experiment
 from tests.test_sourced import beside, sourced
 from tljax import job as jobs
+from tljax import phase_step
+from tljax.batches import train_batches
 from tljax.config import ConfigError
 from tljax.data.subsets import Subset
 from tljax.data.synthetic import Synthetic
@@ -101,15 +103,15 @@ def test_validation_images_of_their_own_judge_all_pairs_and_batches_are_drawn_an
     assert all(one.splits is job.splits for one in found)
     orders = []
     for one in found:
-        batches = list(jobs.train_batches(one, 3))
+        batches = list(train_batches(one, 3))
         orders += [[b['id'] for b in batches], [b['source']['id'] for b in batches]]
     assert len({tuple(np.concatenate(order).tolist()) for order in orders}) == 6
 
 
 def test_two_programs_train_all_pairs_and_a_third_what_a_source_leaves_when_it_ends(monkeypatch):
-    compiled, asked = jobs.compile_train_step, []
+    compiled, asked = phase_step.compile_train_step, []
     monkeypatch.setattr(
-        jobs, 'compile_train_step', lambda *a, **k: asked.append(a) or compiled(*a, **k)
+        phase_step, 'compile_train_step', lambda *a, **k: asked.append(a) or compiled(*a, **k)
     )
     for until, programs in ((None, 2), (2.0, 3)):
         asked.clear()
