@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,3 +121,85 @@ def test_a_convolution_of_each_channel_sums_in_float32():
     wanted = _by_xla(*(half.astype(jnp.float32) for half in halves), groups=8)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(found.astype(jnp.float32), wanted, rtol=1e-2, atol=1e-2)
+
+
+def _with_gradients(function, x, kernel) -> Any:
+    """The output, and the gradients of a sum of its squares."""
+
+    def both(x, kernel):
+        y, pull = jax.vjp(function, x, kernel)
+        return y, pull(2 * y)
+
+    return jax.jit(both, compiler_options={'xla_backend_optimization_level': 0})(x, kernel)
+
+
+@pytest.mark.parametrize(
+    ('sides', 'inner', 'options'),
+    [
+        ((3, 3), 4, {'rhs_dilation': (2, 2)}),
+        ((3, 3), 1, {'rhs_dilation': (1, 2), 'feature_group_count': 4}),
+        ((3, 3), 2, {'rhs_dilation': (2, 1), 'feature_group_count': 2, 'window_strides': (2, 1)}),
+        ((1, 1), 4, {'rhs_dilation': (3, 3)}),
+        ((3, 3), 4, {'lhs_dilation': (2, 2), 'window_strides': (1, 2)}),
+        ((1, 1), 4, {'padding': ((1, 0), (2, 1))}),
+        ((3, 3), 1, {'padding': ((4, 3), (0, 5)), 'feature_group_count': 4}),
+        ((3, 3), 2, {'padding': ((-1, 2), (3, -2)), 'feature_group_count': 2}),
+        ((3, 2), 4, {'padding': 'SAME', 'window_strides': (2, 3)}),
+        ((3, 3), 2, {'padding': 'VALID', 'feature_group_count': 2}),
+        ((9, 3), 4, {'padding': 'SAME_LOWER'}),
+        ((3, 3), 4, {'padding': ((9, 9), (9, 9)), 'window_strides': (20, 20)}),
+        ((3, 3), 2, {'batch_group_count': 2}),
+    ],
+    ids=str,
+)
+def test_a_convolution_honours_every_argument_of_lax(sides, inner, options):
+    if 'batch_group_count' in options:
+        inner = 4
+    x, kernel = _drawn(2, 6, 5, 4), _drawn(*sides, inner, 4)
+    options = {'window_strides': (1, 1), 'padding': ((1, 1), (1, 1))} | options
+    ours, theirs = (
+        _with_gradients(lambda x, k, f=f: f(x, k, dimension_numbers=NAMES, **options), x, kernel)
+        for f in (convolutions.convolve, jax.lax.conv_general_dilated)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+
+
+@pytest.mark.parametrize(('kernel', 'dilation'), [((3, 3), 2), ((3,), 3), ((2, 2, 2), 1)], ids=str)
+def test_a_layer_of_flax_gives_what_it_gives_without_us(kernel, dilation):
+    x = _drawn(2, *(5,) * len(kernel), 4)
+    options = {'kernel_dilation': dilation, 'padding': 'SAME', 'features': 4}
+    theirs = nn.Conv(kernel_size=kernel, **options)
+    ours = nn.Conv(kernel_size=kernel, **options, conv_general_dilated=convolutions.convolve)
+    variables = theirs.init(jax.random.key(0), x)
+    np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5)
+
+
+def test_axes_in_another_order_are_left_to_lax():
+    x, kernel = _drawn(2, 4, 4, 4), _drawn(4, 4, 1, 1)
+    arguments = x, kernel, (1, 1), 'SAME', None, None, None  # the order of channels first
+    np.testing.assert_array_equal(
+        convolutions.convolve(*arguments), jax.lax.conv_general_dilated(*arguments)
+    )
+
+
+@pytest.mark.parametrize(
+    ('side', 'groups', 'stride', 'size'),
+    [(1, 1, 2, 6), (3, 4, 1, 6), (3, 2, 1, 6), (3, 1, 1, 2), (3, 1, 1, 6)],
+    ids=['1x1', 'depthwise', 'grouped', 'small', 'plain'],
+)
+def test_every_product_has_the_precision_that_is_asked_for(side, groups, stride, size):
+    def run(x, kernel):
+        pads = ((side // 2,) * 2,) * 2
+        how = {'feature_group_count': groups, 'precision': 'highest'}
+        return convolutions.convolve(x, kernel, (stride, stride), pads, **how).sum()
+
+    x, kernel = jnp.ones((2, size, size, 4)), jnp.ones((side, side, 4 // groups, 4))
+    lowered = jax.jit(jax.grad(run, (0, 1))).lower(x, kernel).as_text()
+    products = [line for line in lowered.splitlines() if re.search(r'convolution\(|dot_gen', line)]
+    assert all('HIGHEST' in line and 'DEFAULT' not in line for line in products), products
+
+
+def test_the_element_type_of_a_result_can_be_asked_for():
+    x, kernel = _drawn(2, 6, 6, 4).astype(jnp.bfloat16), _drawn(1, 1, 4, 4).astype(jnp.bfloat16)
+    y = convolutions.convolve(x, kernel, (1, 1), 'SAME', preferred_element_type=jnp.float32)
+    assert y.dtype == jnp.float32

@@ -5,50 +5,116 @@ what is measured of them is in `benchmarks/convolution_gradients.py`.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 _Pads = tuple[tuple[int, int], ...]
+DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+
+
+class _Window(NamedTuple):
+    """How a kernel moves over its input."""
+
+    strides: tuple[int, ...]
+    pads: _Pads
+    groups: int
+    precision: Any  # as `lax` takes it
 
 
 def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Sequence[Sequence[int]],
-    *,
-    feature_group_count: int,
-    **_: Any,
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = DIMENSIONS,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
 ) -> jax.Array:
-    """A convolution, in the place of `lax.conv_general_dilated` in a layer.
+    """A convolution with the arguments of `lax.conv_general_dilated`, to be given to a layer.
+
+    Two-dimensional convolutions of `DIMENSIONS` without dilation have fast forms; all others are
+    XLA's own.
 
     Args:
-        x: [B, H, W, C].
-        kernel: [h, w, C / groups, F].
-        strides: of height and width.
-        padding: before and after, of both.
-        feature_group_count: into so many groups channels are parted.
+        lhs: the input, [B, H, W, C] unless `dimension_numbers` says otherwise.
+        rhs: the kernel, [h, w, C / feature_group_count, F] unless `dimension_numbers` says
+            otherwise.
+        window_strides: of each spatial axis.
+        padding: before and after, of each spatial axis; or `SAME`, `SAME_LOWER`, `VALID`.
+        lhs_dilation: of the input, of each spatial axis; None for 1.
+        rhs_dilation: of the kernel, of each spatial axis; None for 1.
+        dimension_numbers: the order of axes.
+        feature_group_count: the number of groups of channels.
+        batch_group_count: the number of groups of the batch.
+        precision: of products.
+        preferred_element_type: of the result.
 
     Returns:
-        [B, H', W', F].
+        The output, [B, H', W', F] unless `dimension_numbers` says otherwise.
     """
-    groups, features = feature_group_count, kernel.shape[-1]
-    strides, pads = tuple(strides), tuple((before, after) for before, after in padding)
-    sides = zip(x.shape[1:3], kernel.shape[:2], strides, pads, strict=True)
-    if 1 < groups == features == x.shape[-1] and strides == (1, 1):
-        return _depthwise_conv(x, kernel, pads)
+    window = None
+    if batch_group_count == 1 and preferred_element_type in (None, lhs.dtype):
+        dilations = (*(lhs_dilation or ()), *(rhs_dilation or ()))
+        if set(dilations) <= {1} and _is_usual(lhs, rhs, dimension_numbers):
+            if isinstance(padding, str):
+                sides = lhs.shape[1:3], rhs.shape[:2]
+                padding = jax.lax.padtype_to_pads(*sides, window_strides, padding)
+            pads = tuple((int(before), int(after)) for before, after in padding)
+            window = _Window(tuple(window_strides), pads, feature_group_count, precision)
+    if window is not None and (function := _fast_form(lhs, rhs, window)):
+        return function(lhs, rhs, window)
+    return jax.lax.conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimension_numbers,
+        feature_group_count,
+        batch_group_count,
+        precision,
+        preferred_element_type,
+    )
+
+
+def _is_usual(x: jax.Array, kernel: jax.Array, dimension_numbers: Any) -> bool:
+    """Whether both are floating-point numbers of one dtype, with the axes of `DIMENSIONS`."""
+    if x.ndim != 4 or kernel.ndim != 4 or x.dtype != kernel.dtype:
+        return False
+    found, wanted = (
+        jax.lax.conv_dimension_numbers(x.shape, kernel.shape, numbers)
+        for numbers in (dimension_numbers, DIMENSIONS)
+    )
+    return found == wanted and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _fast_form(x: jax.Array, kernel: jax.Array, window: _Window) -> Callable[..., Any] | None:
+    """The function that is faster than XLA's own for these shapes; None where there is none."""
+    groups, features = window.groups, kernel.shape[-1]
+    sides = list(zip(x.shape[1:3], kernel.shape[:2], window.strides, window.pads, strict=True))
+    # A window that begins and ends within the kernel's reach sees a pixel. Other windows, with
+    # more padding, with cropping, or with an output of no pixel, are left to XLA.
+    if not all(0 <= min(pad) <= max(pad) < side for _, side, _, pad in sides):
+        return None
+    if kernel.shape[2] * groups != x.shape[-1] or any(_length(*side) < 1 for side in sides):
+        return None
+    if 1 < groups == features == x.shape[-1] and window.strides == (1, 1):
+        return _depthwise_conv
     if 1 < groups < features:
-        function = _grouped_conv
-    elif kernel.shape[:2] == (1, 1) and groups == 1:
-        function = _pointwise_conv
-    elif groups == 1 and any(_length(*side) < side[1] for side in sides):
-        function = _small_conv
-    else:
-        function = _plain_conv
-    return function(x, kernel, strides, pads, groups)
+        return _grouped_conv
+    if groups == 1 and kernel.shape[:2] == (1, 1):
+        return _pointwise_conv
+    if groups == 1 and any(_length(*side) < side[1] for side in sides):
+        return _small_conv
+    return None
 
 
 def _length(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> int:
@@ -56,41 +122,40 @@ def _length(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> int:
     return (size + sum(pad) - kernel) // stride + 1
 
 
-def _plain_conv(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: _Pads, groups: int
-) -> jax.Array:
+def _plain_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     """[B, H, W, C] by [h, w, C / groups, F] to [B, H', W', F]."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,
-        strides,
-        pads,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        feature_group_count=groups,
+        window.strides,
+        window.pads,
+        dimension_numbers=DIMENSIONS,
+        feature_group_count=window.groups,
+        precision=window.precision,
     )
 
 
 # XLA has no fast gradient of kernels in groups on CPU: a step of ResNeXt-50 takes 12 times as long
 # with its own as with the products of shifted views below (benchmarks/convolution_gradients.py).
-_grouped_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2, 3, 4))
+_grouped_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2,))
 
 
-def _forward(x, kernel, strides, pads, groups):
-    return _plain_conv(x, kernel, strides, pads, groups), (x, kernel)
+def _forward(x, kernel, window):
+    return _plain_conv(x, kernel, window), (x, kernel)
 
 
-def _grouped_backward(strides, pads, groups, saved, dy):
+def _grouped_backward(window, saved, dy):
     x, kernel = saved
 
     def by_input(x):
-        return _plain_conv(x, kernel, strides, pads, groups)
+        return _plain_conv(x, kernel, window)
 
     def by_kernel(kernel):
-        return _plain_conv(x, kernel, strides, pads, groups)
+        return _plain_conv(x, kernel, window)
 
     dkernel = jax.lax.platform_dependent(
         dy,
-        cpu=lambda dy: _kernel_gradient(x, dy, kernel.shape, strides, pads, groups),
+        cpu=lambda dy: _kernel_gradient(x, dy, kernel.shape, window),
         default=lambda dy: jax.vjp(by_kernel, kernel)[1](dy)[0],
     )
     return jax.vjp(by_input, x)[1](dy)[0], dkernel
@@ -102,17 +167,17 @@ _grouped_conv.defvjp(_forward, _grouped_backward)
 # XLA transposes what such a convolution reads for the gradient of its kernel, and computes it again
 # in that order on the way: a large part of a ResNet-50 step on CPU (docs/performance.md). As
 # products both gradients need no transposition.
-_pointwise_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2, 3, 4))
+_pointwise_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2,))
 
 
-def _pointwise_backward(strides, pads, groups, saved, dy):
+def _pointwise_backward(window, saved, dy):
     x, kernel = saved
 
     def by_xla(dy):
-        return jax.vjp(lambda x, k: _plain_conv(x, k, strides, pads, groups), x, kernel)[1](dy)
+        return jax.vjp(lambda x, k: _plain_conv(x, k, window), x, kernel)[1](dy)
 
     def by_products(dy):
-        return _pointwise_gradients(x, kernel, dy, strides)
+        return _pointwise_gradients(x, kernel, dy, window)
 
     return jax.lax.platform_dependent(dy, cpu=by_products, default=by_xla)
 
@@ -121,16 +186,17 @@ _pointwise_conv.defvjp(_forward, _pointwise_backward)
 
 
 def _pointwise_gradients(
-    x: jax.Array, kernel: jax.Array, dy: jax.Array, strides: tuple[int, ...]
+    x: jax.Array, kernel: jax.Array, dy: jax.Array, window: _Window
 ) -> tuple[jax.Array, jax.Array]:
     """Of the input [B, H, W, C] and the kernel [1, 1, C, F], given that of the output."""
-    down, across = strides
+    down, across = window.strides
     seen = x[:, ::down, ::across]
     rows, flat = dy.reshape(-1, dy.shape[-1]), seen.reshape(-1, x.shape[-1])
-    dkernel = jax.lax.dot_general(flat, rows, (((0,), (0,)), ((), ())))
-    dx = jax.lax.dot_general(rows, kernel[0, 0], (((1,), (1,)), ((), ()))).reshape(seen.shape)
+    product = functools.partial(jax.lax.dot_general, precision=window.precision)
+    dkernel = product(flat, rows, (((0,), (0,)), ((), ())))
+    dx = product(rows, kernel[0, 0], (((1,), (1,)), ((), ()))).reshape(seen.shape)
     if down > 1 or across > 1:
-        ends = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in _axes(x, seen, strides)]
+        ends = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in _axes(x, seen, window.strides)]
         dx = jax.lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
     return dx, dkernel.reshape(kernel.shape)
 
@@ -144,14 +210,13 @@ def _kernel_gradient(
     x: jax.Array,
     dy: jax.Array,
     shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    pads: _Pads,
-    groups: int,
+    window: _Window,
 ) -> jax.Array:
     """The gradient of a kernel of that shape, a product of a shifted view and `dy` per tap."""
     rows, cols, inner, features = shape
-    (batch, height, width, _), (down, across) = dy.shape, strides
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    (batch, height, width, _), (down, across), groups = dy.shape, window.strides, window.groups
+    x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
+    product = functools.partial(jnp.einsum, 'bhwgc,bhwgo->cgo', precision=window.precision)
     dy = dy.reshape(batch, height, width, groups, features // groups)
     taps = []
     for i in range(rows):
@@ -159,44 +224,40 @@ def _kernel_gradient(
             view = x[:, i : i + down * (height - 1) + 1 : down]
             view = view[:, :, j : j + across * (width - 1) + 1 : across]
             view = view.reshape(batch, height, width, groups, inner)
-            taps.append(jnp.einsum('bhwgc,bhwgo->cgo', view, dy).reshape(inner, features))
+            taps.append(product(view, dy).reshape(inner, features))
     return jnp.stack(taps).reshape(shape).astype(x.dtype)
-
-
-def _plain_depthwise(x: jax.Array, kernel: jax.Array, pads: _Pads) -> jax.Array:
-    return _plain_conv(x, kernel, (1, 1), pads, x.shape[-1])
 
 
 # A 7 x 7 kernel of each channel (ConvNeXt) takes XLA on CPU ten times as long as sums of shifted
 # views, and more where the map is small; so do its gradients.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _depthwise_conv(x: jax.Array, kernel: jax.Array, pads: _Pads) -> jax.Array:
+def _depthwise_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     """[B, H, W, C] by [h, w, 1, C] to [B, H', W', C], each channel by itself."""
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: _shifted_sum(x, kernel, pads),
-        default=lambda x, kernel: _plain_depthwise(x, kernel, pads),
+        cpu=lambda x, kernel: _shifted_sum(x, kernel, window.pads),
+        default=lambda x, kernel: _plain_conv(x, kernel, window),
     )
 
 
-def _depthwise_forward(x, kernel, pads):
-    return _depthwise_conv(x, kernel, pads), (x, kernel)
+def _depthwise_forward(x, kernel, window):
+    return _depthwise_conv(x, kernel, window), (x, kernel)
 
 
-def _depthwise_backward(pads, saved, dy):
+def _depthwise_backward(window, saved, dy):
     x, kernel = saved
 
     def by_views(dy):
-        rest = zip(kernel.shape[:2], pads, strict=True)
+        rest = zip(kernel.shape[:2], window.pads, strict=True)
         around = tuple((side - 1 - before, side - 1 - after) for side, (before, after) in rest)
         return (
             _shifted_sum(dy, kernel[::-1, ::-1], around),
-            _depthwise_kernel_gradient(x, dy, kernel, pads),
+            _depthwise_kernel_gradient(x, dy, kernel, window),
         )
 
     def by_xla(dy):
-        return jax.vjp(lambda x, kernel: _plain_depthwise(x, kernel, pads), x, kernel)[1](dy)
+        return jax.vjp(lambda x, kernel: _plain_conv(x, kernel, window), x, kernel)[1](dy)
 
     return jax.lax.platform_dependent(dy, cpu=by_views, default=by_xla)
 
@@ -219,7 +280,7 @@ def _shifted_sum(x: jax.Array, kernel: jax.Array, pads: _Pads) -> jax.Array:
 
 
 def _depthwise_kernel_gradient(
-    x: jax.Array, dy: jax.Array, kernel: jax.Array, pads: _Pads
+    x: jax.Array, dy: jax.Array, kernel: jax.Array, window: _Window
 ) -> jax.Array:
     """One product of each channel for every row of the kernel: sums along its diagonals.
 
@@ -227,11 +288,12 @@ def _depthwise_kernel_gradient(
     wanted, and is still twice as fast as summing shifted views.
     """
     (batch, height, width, channels), (rows, columns) = dy.shape, kernel.shape[:2]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0))).transpose(3, 0, 1, 2)
+    x = jnp.pad(x, ((0, 0), *window.pads, (0, 0))).transpose(3, 0, 1, 2)
     across = x.shape[-1]
     dy = dy.transpose(3, 0, 1, 2).reshape(channels, batch * height, width)
     seen = [x[:, :, i : i + height].reshape(channels, batch * height, across) for i in range(rows)]
-    products = jnp.stack([jnp.einsum('crw,crv->cwv', dy, view) for view in seen])
+    product = functools.partial(jnp.einsum, 'crw,crv->cwv', precision=window.precision)
+    products = jnp.stack([product(dy, view) for view in seen])
     # In rows longer by one, column w + j of row w stands in column j.
     flat = products.reshape(rows, channels, width * across)
     flat = jnp.pad(flat, ((0, 0), (0, 0), (0, width)))
@@ -241,27 +303,24 @@ def _depthwise_kernel_gradient(
 
 # Of maps smaller than the kernel, or with such an output, XLA takes another way on CPU, which is 20
 # times slower, or 30 with the gradients: the last stage of a ResNet at 64 px and below.
-def _small_conv(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: _Pads, groups: int
-) -> jax.Array:
+def _small_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: _patched_conv(x, kernel, strides, pads),
-        default=lambda x, kernel: _plain_conv(x, kernel, strides, pads, groups),
+        cpu=lambda x, kernel: _patched_conv(x, kernel, window),
+        default=lambda x, kernel: _plain_conv(x, kernel, window),
     )
 
 
-def _patched_conv(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: _Pads
-) -> jax.Array:
+def _patched_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     """The product of all patches and the kernel, but for the taps that see the border alone."""
-    sides = zip(x.shape[1:3], kernel.shape[:2], strides, pads, strict=True)
+    sides = zip(x.shape[1:3], kernel.shape[:2], window.strides, window.pads, strict=True)
     rows, columns = (_views(*side) for side in sides)
     taps = [(i, j) for i in rows for j in columns]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
     patches = jnp.concatenate([x[:, rows[i]][:, :, columns[j]] for i, j in taps], -1)
-    return patches @ jnp.concatenate([kernel[i, j] for i, j in taps])
+    weights = jnp.concatenate([kernel[i, j] for i, j in taps])
+    return jnp.matmul(patches, weights, precision=window.precision)
 
 
 def _views(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> dict[int, slice]:
