@@ -89,6 +89,26 @@ def test_batch_norm_takes_its_moments_in_float32_where_the_input_is_bfloat16():
     np.testing.assert_allclose(stats['var'], exact.var((0, 1, 2), ddof=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize('ratio', [4, 16, 64])
+@pytest.mark.parametrize('running', [True, False])
+def test_batch_norm_of_bfloat16_is_float32_arithmetic_rounded_once(running, ratio):
+    """Whatever a channel's mean is in standard deviations."""
+    x = jnp.asarray(np.random.default_rng(0).normal(ratio, 1, (8, 8, 8, 4)), jnp.bfloat16)
+    exact = np.asarray(x, np.float32)
+    stats = {'mean': exact.mean((0, 1, 2)), 'var': exact.var((0, 1, 2))}
+    variables = {'params': _norm_variables(4)['params'], 'batch_stats': stats}
+    found, _ = _batch_norm(variables, x, running=running)
+    wanted, _ = _batch_norm(variables, exact, running=running)
+    np.testing.assert_array_equal(found, wanted.astype(jnp.bfloat16))
+
+
+def test_adaptive_pooling_of_bfloat16_is_float32_arithmetic_rounded_once():
+    x = jnp.asarray(_normal(2, 9, 8, 3), jnp.bfloat16)
+    wanted = layers.adaptive_average_pool(x.astype(jnp.float32), 7)
+    found = layers.adaptive_average_pool(x, 7)
+    np.testing.assert_array_equal(found, wanted.astype(jnp.bfloat16))
+
+
 _POOLING = {
     'height': st.integers(1, 9),
     'width': st.integers(1, 9),

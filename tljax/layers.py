@@ -30,12 +30,17 @@ class BatchNorm(nn.Module):
     def __call__(self, x: jax.Array, *, use_running_average: bool) -> jax.Array:
         """[..., C] to [..., C]; updates `batch_stats` unless running averages are used.
 
+        Arithmetic is in float32 at least and the result is rounded once to the dtype of `x`:
+        `x * gain` and `shift` cancel where a channel's mean is large against its deviation, so
+        that rounding either of them alone loses digits.
+
         With a bias alone and no scale it was folded into the layer before (`fold.py`).
         """
+        dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
         channels = x.shape[-1]
         row = (1,) * (x.ndim - 1) + (channels,)
         if self.has_variable('params', 'bias') and not self.has_variable('params', 'scale'):
-            return x + self.get_variable('params', 'bias').astype(x.dtype).reshape(row)
+            return (x + self.get_variable('params', 'bias').reshape(row)).astype(dtype)
         scale = self.param('scale', nn.initializers.ones, (channels,))
         bias = self.param('bias', nn.initializers.zeros, (channels,))
         mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,))
@@ -52,12 +57,11 @@ class BatchNorm(nn.Module):
                 var.value = keep * var.value + (1 - keep) * unbiased
         gain = scale * jax.lax.rsqrt(batch_var + self.epsilon)
         shift = bias - batch_mean * gain
-        return x * gain.astype(x.dtype).reshape(row) + shift.astype(x.dtype).reshape(row)
+        return (x * gain.reshape(row) + shift.reshape(row)).astype(dtype)
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance over all axes but the last, in float32 at least."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    """Mean and biased variance over all axes but the last."""
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes, keepdims=True)
     return mean.reshape(-1), jnp.square(x - mean).mean(axes)
@@ -132,8 +136,9 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     """
     if x.shape[1:3] == (size, size):
         return x
-    rows, cols = (_pooling_matrix(n, size, x.dtype) for n in x.shape[1:3])
-    return jnp.einsum('ih,bhwc,jw->bijc', rows, x, cols)
+    exact = jnp.promote_types(x.dtype, jnp.float32)
+    rows, cols = (_pooling_matrix(n, size, exact) for n in x.shape[1:3])
+    return jnp.einsum('ih,bhwc,jw->bijc', rows, x.astype(exact), cols).astype(x.dtype)
 
 
 def _pooling_matrix(n: int, size: int, dtype: jnp.dtype) -> jax.Array:

@@ -176,12 +176,18 @@ def run(
 def _cast(params: Params, stats: Stats, x: jax.Array, dtype: Dtype) -> tuple[Any, jax.Array]:
     """A stage's variables and its input, in what it computes in.
 
-    Layers with running statistics keep float32: BatchNorm casts its result itself.
+    BatchNorm keeps float32 parameters and casts its result itself. It is a layer with running
+    statistics, or with a bias alone once it is folded (`fold.py`).
     """
     variables = {'params': params, 'batch_stats': stats}
     if dtype is Dtype.FLOAT32:
         return variables, _at_least_float32(x)
+    names: dict[str, set[str]] = {}
+    for path in tree.flatten(params):
+        layer, _, name = path.rpartition('/')
+        names.setdefault(layer, set()).add(name)
     kept = {path.rpartition('/')[0] for path in tree.flatten(stats)}
+    kept |= {layer for layer, own in names.items() if own == {'bias'}}
     variables['params'] = tree.map_paths(
         lambda path, leaf: leaf if path.rpartition('/')[0] in kept else leaf.astype(dtype.value),
         params,
