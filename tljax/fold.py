@@ -1,19 +1,31 @@
 """BatchNorm by running statistics folded into the layers before it, for stages that are frozen."""
 
-from collections.abc import Collection
-from typing import Any
+import collections
+import functools
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+from tljax import convolutions, tree
 from tljax import model as models
-from tljax import tree
 from tljax.layers import BatchNorm
 from tljax.model import Model
 from tljax.types import Params, Stats
 
-Path = tuple[str, ...]
+Leaves = tuple[dict[str, Any], dict[str, Any]]  # a stage's parameters and statistics, by path
+
+
+class _Norm(NamedTuple):
+    """A BatchNorm, and the layer before it."""
+
+    path: str
+    epsilon: float
+    layer: str = ''
 
 
 def folded(
@@ -22,7 +34,9 @@ def folded(
     """Parameters and statistics of an equal network, in evaluation, with less to compute.
 
     A BatchNorm that follows a convolution or a linear layer scales its kernel and keeps a bias
-    alone; one that follows anything else stays as it is.
+    alone. It stays as it is where it follows anything else, and where something else reads the
+    layer's output: then the layer's own result is wanted as well. Which is which is read from the
+    traced program, so that nothing depends on what a backbone calls its layers.
 
     Args:
         model: the network.
@@ -34,62 +48,112 @@ def folded(
         `params` and `stats` of all stages.
     """
     params, stats = dict(models.plain(model.adapters, params)), dict(stats)
-    for stage, pairs in _pairs(model, params, stats, stages).items():
+    for stage, norms in _pairs(model, params, stats, stages).items():
         leaves, moments = tree.flatten(params[stage]), tree.flatten(stats[stage])
-        for layer, norm, epsilon in pairs:
-            _fold('/'.join(layer), '/'.join(norm), epsilon, leaves, moments)
+        for norm in norms:
+            _fold(norm, leaves, moments)
         params[stage], stats[stage] = tree.unflatten(leaves), tree.unflatten(moments)
     return params, stats
 
 
-def _fold(
-    layer: str, norm: str, epsilon: float, leaves: dict[str, Any], moments: dict[str, Any]
-) -> None:
-    mean, var = moments.pop(f'{norm}/mean'), moments.pop(f'{norm}/var')
-    gain = leaves.pop(f'{norm}/scale') * jax.lax.rsqrt(var + epsilon)
+def _fold(norm: _Norm, leaves: dict[str, Any], moments: dict[str, Any]) -> None:
+    path, layer = norm.path, norm.layer
+    mean, var = moments.pop(f'{path}/mean'), moments.pop(f'{path}/var')
+    gain = leaves.pop(f'{path}/scale') * jax.lax.rsqrt(var + norm.epsilon)
     kernel = leaves[f'{layer}/kernel']
     leaves[f'{layer}/kernel'] = kernel * gain.reshape((1,) * (kernel.ndim - 1) + (-1,))
     if f'{layer}/bias' in leaves:
         leaves[f'{layer}/bias'] = leaves[f'{layer}/bias'] * gain
-    leaves[f'{norm}/bias'] = leaves[f'{norm}/bias'] - mean * gain
+    leaves[f'{path}/bias'] = leaves[f'{path}/bias'] - mean * gain
 
 
 def _pairs(
     model: Model, params: Params, stats: Stats, stages: Collection[str]
-) -> dict[str, list[tuple[Path, Path, float]]]:
-    """Per stage, each layer that feeds a BatchNorm, the BatchNorm, and its epsilon.
-
-    Found by tracing: the BatchNorm's input is the very value that the layer returned, so that
-    nothing depends on what a backbone calls its layers.
-    """
-    found: dict[str, list[tuple[Path, Path, float]]] = {name: [] for name in stages}
-    made: list[tuple[jax.Array, Path]] = []
-    stage = ''
-
-    def watch(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        module = context.module
-        if isinstance(module, BatchNorm) and context.method_name == '__call__':
-            source = next((path for value, path in made if value is args[0]), None)
-            if source is not None:
-                found[stage].append((source, module.path, module.epsilon))
-        result = call(*args, **kwargs)
-        if isinstance(module, nn.Conv | nn.Dense) and context.method_name == '__call__':
-            made.append((result, module.path))
-        return result
-
+) -> dict[str, list[_Norm]]:
+    """Per stage, each BatchNorm that can be folded, and the layer that takes it up."""
+    found: dict[str, list[_Norm]] = {}
     size, channels = model.preprocessing.size_px, len(model.preprocessing.mean)
     x: Any = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     last = max(map(model.names.index, stages), default=-1)  # of the others nothing need be known
     following_names = [*model.names[1:], None]
     for stage, following in list(zip(model.names, following_names, strict=True))[: last + 1]:
 
-        def run(p: Params, s: Stats, x: jax.Array, start=stage, stop=following) -> jax.Array:
+        def run(leaves: Leaves, x: jax.Array, start=stage, stop=following) -> jax.Array:
+            p, s = ({start: tree.unflatten(own)} for own in leaves)
             return models.run(model, p, s, x, start=start, stop=stop)[0]
 
-        if stage not in stages:
-            x = jax.eval_shape(run, params, stats, x)
+        leaves = tree.flatten(params[stage]), tree.flatten(stats.get(stage, {}))
+        marked: dict[str, Any] = {}
+        with nn.intercept_methods(functools.partial(_marking, marked)):
+            traced, x = jax.make_jaxpr(run, return_shape=True)(leaves, x)
+        if stage in stages:
+            found[stage] = _foldable(traced.jaxpr, leaves, marked)
+    return {name: norms for name, norms in found.items() if norms}
+
+
+def _marking(marked: dict[str, Any], call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """For `nn.intercept_methods`: names what layers return and what BatchNorms read.
+
+    Args:
+        marked: what each name stands for, filled here: the path of a layer, or a BatchNorm.
+        call: the method.
+        args: of the call.
+        kwargs: of the call.
+        context: with the module and the method's name.
+    """
+
+    def mark(value: jax.Array, what: Any) -> jax.Array:
+        name = f'tljax.fold {len(marked)}'
+        marked[name] = what
+        return checkpoint_name(value, name)
+
+    module = context.module
+    if context.method_name != '__call__':
+        return call(*args, **kwargs)
+    # A class derived from BatchNorm may do anything else.
+    if type(module) is BatchNorm and args and kwargs.get('use_running_average') is True:
+        norm = _Norm('/'.join(module.path), module.epsilon)
+        return call(mark(args[0], norm), *args[1:], **kwargs)
+    result = call(*args, **kwargs)
+    return mark(result, '/'.join(module.path)) if _scales_with_kernel(module) else result
+
+
+def _scales_with_kernel(module: nn.Module) -> bool:
+    """Whether it is a plain convolution or linear layer, and none that changes its kernel."""
+    if type(module) is nn.Conv:
+        own = (None, jax.lax.conv_general_dilated, convolutions.convolve)
+        return module.conv_general_dilated in own and module.conv_general_dilated_cls is None
+    if type(module) is nn.Dense:
+        plain = module.dot_general in (None, jax.lax.dot_general)
+        return plain and module.dot_general_cls is None
+    return False
+
+
+def _foldable(jaxpr: Any, leaves: Leaves, marked: Mapping[str, Any]) -> list[_Norm]:
+    """The BatchNorms that are the one reader of a layer's output, each with that layer.
+
+    Every parameter of both must have one reader too: a layer that is called twice, or whose kernel
+    something else reads, has more.
+    """
+    equations = [e for e in jaxpr.eqns if e.primitive.name == 'name']
+    marks = [(e, marked[e.params['name']]) for e in equations if e.params['name'] in marked]
+    every = [*itertools.chain.from_iterable(e.invars for e in jaxpr.eqns), *jaxpr.outvars]
+    readers = collections.Counter(map(id, every))
+    paths = [path for own in leaves for path in sorted(own)]  # in JAX's order
+    once = {
+        path
+        for path, variable in zip(paths, jaxpr.invars, strict=False)
+        if readers[id(variable)] == 1
+    }
+    outputs = {id(e.outvars[0]): mark for e, mark in marks if isinstance(mark, str)}
+    found = []
+    for equation, norm in marks:
+        source = id(equation.invars[0])
+        if isinstance(norm, str) or source not in outputs or readers[source] > 1:
             continue
-        made.clear()
-        with nn.intercept_methods(watch):
-            x = jax.eval_shape(run, params, stats, x)
-    return {name: pairs for name, pairs in found.items() if pairs}
+        layer = outputs[source]
+        own = {path for path in paths if path.rpartition('/')[0] in (layer, norm.path)}
+        fits = {f'{layer}/kernel', f'{norm.path}/scale'} <= own <= once
+        if fits and leaves[0][f'{norm.path}/scale'].ndim == 1:
+            found.append(norm._replace(layer=layer))
+    return found
