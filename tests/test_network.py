@@ -156,6 +156,121 @@ def test_an_image_of_another_form_is_refused_with_the_form_wanted(image, network
         network.predict([image])
 
 
+# --- what images may be ---
+
+
+def test_preprocess_gives_what_the_network_takes(network):
+    x = network.preprocess(pictures())
+    assert (x.shape, x.dtype) == ((3, 32, 32, 3), np.float32)
+    probabilities = jax.nn.softmax(network.logits(x))
+    np.testing.assert_allclose(probabilities, network.predict(pictures()), atol=1e-6)
+
+
+def test_no_images_are_preprocessed_to_an_empty_batch(network):
+    assert network.preprocess([]).shape == (0, 32, 32, 3)
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """A JPEG file whose EXIF block says that it lies on its side, and its upright pixels."""
+    path = tmp_path / 'turned.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pictures()[0]).save(path, exif=exif)
+    return path, decode.read_image(path)
+
+
+def test_a_path_and_a_pil_image_are_decoded_as_in_training(network, turned):
+    path, upright = turned
+    wanted = network.preprocess(upright)
+    with Image.open(path) as image:
+        for shown in (path, str(path), image, [path], [image]):
+            np.testing.assert_allclose(network.preprocess(shown), wanted, atol=0.02)
+            assert network.predict(shown).shape == (1, CLASSES)
+
+
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', '1', 'CMYK'])
+def test_pil_images_of_every_mode_are_taken(network, mode):
+    image = Image.fromarray(pictures()[0]).convert(mode)
+    wanted = network.preprocess(np.asarray(image.convert('RGB')))
+    np.testing.assert_array_equal(network.preprocess(image), wanted)
+
+
+def test_kinds_of_images_can_be_mixed_in_one_sequence(network, turned):
+    path, upright = turned
+    mixed = network.preprocess(iter([path, Image.fromarray(upright), upright]))
+    np.testing.assert_array_equal(mixed[1], mixed[2])
+    assert len(mixed) == 3
+
+
+def test_a_network_of_one_channel_takes_gray_arrays_beside_paths(entries, turned):
+    gray_network = tljax.load(entries, channels=1)
+    gray_image = pictures()[0][..., :1]
+    both = gray_network.preprocess([gray_image, turned[0]])
+    np.testing.assert_allclose(both[:1], gray_network.preprocess(gray_image), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('images', 'said'),
+    [
+        ('nowhere.jpg', 'nowhere.jpg'),
+        (None, 'NoneType'),
+        ({'a': 1}, 'dict'),
+        (7, 'int'),
+        ([None], 'object'),
+        (np.zeros((8, 8), np.uint8), r'\[8\] uint8'),
+        (np.zeros((2, 8, 8, 3), np.float32), 'float32'),
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_refused_in_a_line(network, images, said):
+    for method in (network.preprocess, network.predict):
+        with pytest.raises(InputError, match=said) as caught:
+            method(images)
+        assert '\n' not in str(caught.value)
+
+
+def test_a_file_is_refused_by_a_network_of_five_channels(entries, turned):
+    with pytest.raises(InputError, match=r'wanted an array \[h, w, 5\] uint8'):
+        tljax.load(entries, channels=5).predict(turned[0])
+
+
+@pytest.mark.parametrize(
+    'x',
+    [
+        np.zeros((1, 32, 32, 3), np.uint8),
+        np.zeros((1, 32, 32, 3), np.int32),
+        np.zeros((1, 32, 32, 3), bool),
+        [[[[0, 1, 2]]]],
+        np.full((1, 32, 32, 3), 200.0, np.float32),
+        np.zeros((1, 32, 32, 1), np.float32),
+        np.zeros((1, 3, 32, 32), np.float32),
+        np.zeros((32, 32, 3), np.float32),
+        'cat.jpg',
+        None,
+    ],
+    ids=['uint8', 'int32', 'bool', 'list', 'pixels', 'gray', 'channels first', 'one', 'path', '-'],
+)
+def test_what_is_not_normalised_is_refused_with_what_makes_it_so(network, x):
+    for method in (network.logits, network.features):
+        with pytest.raises(InputError, match=r'network\.preprocess\(images\)'):
+            method(x)
+
+
+def test_the_dtype_is_checked_inside_a_compiled_function_too(network):
+    x = golden_small.images(1, 32)
+    np.testing.assert_allclose(jax.jit(network.logits)(x), network.logits(x), atol=1e-4)
+    with pytest.raises(InputError, match='uint8'):
+        jax.jit(network.logits)(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_a_network_is_shown_in_one_line(network):
+    assert repr(network) == (
+        'Network(ResNetSmall, stages stem stage1 stage2 stage3 head, 269,592 parameters, '
+        f"{CLASSES} classes, images 32 x 32 x 3, weights '{network.origin.source}')"
+    )
+
+
 # --- heads ---
 
 

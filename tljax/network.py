@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -13,17 +14,18 @@ from tljax import preprocessing as preprocessings
 from tljax import report
 from tljax import weights as pretrained_weights
 from tljax.config import PRETRAINED
-from tljax.data import decode
+from tljax.data import image_inputs
 from tljax.model import Model
 from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
 from tljax.views import Centre, check
 from tljax.weights import Origin, Weights
 from tljax.weights.adapt import adapt
 
+FAR = 10  # times the largest value of a normalised image: these are pixels as they were
 BATCH_SIZE = 32  # images, or views of them, that `predict` has on the device at a time
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Network:
     """A network with its values, to be applied; what it is made of is there to be used alone.
 
@@ -56,70 +58,112 @@ class Network:
         """What logits [B, K] say of each class."""
         return models.probabilities(logits, multi_label=self.multi_label)
 
+    def __repr__(self) -> str:
+        """One line: family, stages, parameters, classes, input and origin."""
+        size, channels = self.preprocessing.size_px, len(self.preprocessing.mean)
+        count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
+        return (
+            f'Network({type(self.backbone).__name__}, stages {" ".join(self.model.names)}, '
+            f'{count:,} parameters, {self.model.num_classes:,} classes, '
+            f'images {size} x {size} x {channels}, weights {self.origin.source!r})'
+        )
+
+    def preprocess(self, images: Any) -> jax.Array:
+        """Images as `logits` and `features` take them: resized, cut and normalised.
+
+        Args:
+            images: an array [h, w, C] uint8, a PIL image or the path of an image file; or a
+                sequence of these, of any sizes, or an array [B, h, w, C] uint8.
+
+        Returns:
+            [B, size_px, size_px, C] float32; one image is a batch of one.
+
+        Raises:
+            InputError: another type, shape or dtype, or a file that is no readable image.
+        """
+        canvases = list(image_inputs.canvases(images, self.preprocessing))
+        if not canvases:
+            shape = (0, *(self.preprocessing.size_px,) * 2, len(self.preprocessing.mean))
+            return jnp.zeros(shape, jnp.float32)
+        return models.normalise(self.preprocessing, jnp.asarray(image_inputs.batch(canvases)))
+
     def logits(self, x: Any) -> jax.Array:
-        """Logits [B, K] of normalised images [B, H, W, C] float32."""
-        return self._run(self.params, self.stats, jnp.asarray(x, jnp.float32), None)
+        """Logits of normalised images.
+
+        Args:
+            x: [B, H, W, C] float32, as `preprocess` makes them.
+
+        Returns:
+            [B, K].
+
+        Raises:
+            InputError: integers, another shape, or values far beyond those of normalised images.
+        """
+        return self._run(self.params, self.stats, self._normalised(x), None)
 
     def features(self, x: Any, stage: str | None = None) -> jax.Array:
         """The output of a stage for normalised images.
 
         Args:
-            x: [B, H, W, C] float32.
+            x: [B, H, W, C] float32, as `preprocess` makes them.
             stage: one of `model.names`; None for the last before the head.
 
         Returns:
             Maps [B, h, w, F], tokens [B, T, F] or vectors [B, F], as the stage has them.
 
         Raises:
-            InputError: there is no such stage.
+            InputError: there is no such stage, or `x` is refused as in `logits`.
         """
         names = self.model.names
         stage = names[-2] if stage is None else stage
         if stage not in names:
             raise InputError(f'stage is {stage!r}, wanted one of {list(names)}')
         following = [*names[1:], None][names.index(stage)]
-        return self._run(self.params, self.stats, jnp.asarray(x, jnp.float32), following)
+        return self._run(self.params, self.stats, self._normalised(x), following)
 
     def predict(self, images: Any, views: Views | None = None) -> np.ndarray:
         """The probability of every class, for images of any size.
 
-        They are resized, cut and normalised as `preprocessing` says. Probabilities sum to 1, but
-        for a network that was trained on images with several labels.
+        They are decoded as in training, and resized, cut and normalised as `preprocessing` says.
+        Probabilities sum to 1, but for a network that was trained on images with several labels.
 
         Args:
-            images: one [h, w, C] uint8, several [B, h, w, C], or a sequence of the first.
+            images: as `preprocess` takes them: arrays, PIL images or paths, one or several.
             views: of each image, whose probabilities are averaged; None for its centre.
 
         Returns:
             [B, K] float32; one image is a batch of one.
 
         Raises:
-            InputError: another shape or dtype, or views that do not fit `preprocessing`.
+            InputError: another type, shape or dtype, a file that is no readable image, or views
+                that do not fit `preprocessing`.
         """
         views = views or Centre()
         check(views, self.preprocessing)
-        one = isinstance(images, np.ndarray | jax.Array) and images.ndim == 3
-        canvases = [self._canvas(np.asarray(image)) for image in ([images] if one else images)]
-        found = []
+        canvases = image_inputs.canvases(images, self.preprocessing)
+        found = [np.zeros((0, self.model.num_classes), np.float32)]
         rows = max(1, BATCH_SIZE // views.count)
-        for start in range(0, len(canvases), rows):
-            part = jnp.asarray(np.stack(canvases[start : start + rows]))
-            shown = views(part, self.preprocessing.size_px)
+        while part := list(itertools.islice(canvases, rows)):
+            shown = views(jnp.asarray(image_inputs.batch(part)), self.preprocessing.size_px)
             found.append(np.asarray(self._predict(self.params, self.stats, shown)))
-        return np.concatenate(found) if found else np.zeros((0, self.model.num_classes), np.float32)
+        return np.concatenate(found)
 
-    def _canvas(self, image: np.ndarray) -> np.ndarray:
+    def _normalised(self, x: Any) -> jax.Array:
+        """`x` as float32, if it can be a batch of normalised images."""
         channels = len(self.preprocessing.mean)
-        gray = channels == 1 and image.ndim == 3 and image.shape[-1] == 3
-        fits = image.ndim == 3 and (image.shape[-1] == channels or gray)
-        if image.dtype != np.uint8 or not fits or not image.size:
-            raise InputError(
-                f'an image is {list(image.shape)} {image.dtype}, wanted [h, w, {channels}] uint8'
-            )
-        if image.shape[-1] == 3:
-            return decode.to_canvas(image, self.preprocessing)
-        layers = [decode.to_canvas(image[..., c], self.preprocessing) for c in range(channels)]
-        return np.stack(layers, -1)
+        advice = f'wanted normalised [B, H, W, {channels}] float32: use network.preprocess(images)'
+        try:
+            array = x if isinstance(x, np.ndarray) else jnp.asarray(x)
+        except (TypeError, ValueError) as error:
+            raise InputError(f'x is of type {type(x).__name__}, {advice}') from error
+        fits = array.ndim == 4 and array.shape[-1] == channels
+        if not (fits and jnp.issubdtype(array.dtype, jnp.floating)):
+            raise InputError(f'x is {list(array.shape)} {array.dtype}, {advice}')
+        if array.size and not isinstance(array, jax.core.Tracer):
+            largest = float(abs(array).max())
+            if largest > FAR * _largest(self.preprocessing):
+                raise InputError(f'x has values up to {largest:.6g}, {advice}')
+        return jnp.asarray(array, jnp.float32)
 
     @functools.cached_property
     def _run(self):
@@ -137,6 +181,12 @@ class Network:
             return self.probabilities(logits)
 
         return predict
+
+
+def _largest(preprocessing: Preprocessing) -> float:
+    """The largest absolute value of a normalised image."""
+    pairs = zip(preprocessing.mean, preprocessing.std, strict=True)
+    return max(max(mean, 1 - mean) / std for mean, std in pairs)
 
 
 def load(

@@ -187,6 +187,18 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
+def from_pil(image: Image.Image) -> np.ndarray:
+    """An image that is open in Pillow, decoded as `decode` does: [h, w, 3] uint8, RGB.
+
+    Raises:
+        ImageError: its file is damaged.
+    """
+    try:
+        return np.asarray(to_rgb(_upright(image)))
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise unreadable(getattr(image, 'filename', '') or 'a PIL image', error) from error
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any of Pillow's modes as 8-bit RGB.
 
