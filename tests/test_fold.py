@@ -52,7 +52,7 @@ def _network(body):
 def _folded_norms(body) -> set[str]:
     """The BatchNorms that are folded, after the output was seen to stay the same."""
     model, params, stats = _network(body)
-    x = np.random.default_rng(1).normal(size=(2, 6, 6, 3)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 6, 6, 3)), jnp.float32)
     after = fold.folded(model, params, stats, ['body'])
     found, wanted = (np.asarray(run(model, *values, x)[0]) for values in (after, (params, stats)))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())

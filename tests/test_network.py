@@ -221,7 +221,7 @@ def test_a_network_of_one_channel_takes_gray_arrays_beside_paths(entries, turned
         (np.zeros((8, 8), np.uint8), r'\[8\] uint8'),
         (np.zeros((2, 8, 8, 3), np.float32), 'float32'),
     ],
-    ids=str,
+    ids=['missing file', 'None', 'dict', 'number', 'None in a list', 'gray', 'floats'],
 )
 def test_what_is_no_image_is_refused_in_a_line(network, images, said):
     for method in (network.preprocess, network.predict):

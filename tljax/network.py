@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from tljax import model as models
 from tljax import preprocessing as preprocessings
@@ -159,7 +160,7 @@ class Network:
         fits = array.ndim == 4 and array.shape[-1] == channels
         if not (fits and jnp.issubdtype(array.dtype, jnp.floating)):
             raise InputError(f'x is {list(array.shape)} {array.dtype}, {advice}')
-        if array.size and not isinstance(array, jax.core.Tracer):
+        if array.size and not isinstance(array, Tracer):
             largest = float(abs(array).max())
             if largest > FAR * _largest(self.preprocessing):
                 raise InputError(f'x has values up to {largest:.6g}, {advice}')
