@@ -19,6 +19,7 @@ FLOORS = (
         'multi_label',
         'cli',
         'convolutions',
+        'json_form',
     },  # cli stands alone, so that --help is quick
     {
         'port',
