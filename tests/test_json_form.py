@@ -65,7 +65,8 @@ def test_the_files_of_own_classes_are_recorded_and_a_change_is_told(tmp_path, ca
     recorded['tests.small_runs']['sha256'] = '0' * 64
     path.write_text(json.dumps(recorded))
     (line,) = run_folder._changed_files(tmp_path)
-    assert 'small_runs.py' in line and 'changed' in line
+    assert 'small_runs.py' in line
+    assert 'changed' in line
 
 
 def test_a_class_that_no_file_defines_is_refused_in_training(tmp_path, monkeypatch):
