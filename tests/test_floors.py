@@ -20,6 +20,7 @@ FLOORS = (
         'cli',
         'convolutions',
         'json_form',
+        'output',
     },  # cli stands alone, so that --help is quick
     {
         'port',
