@@ -148,6 +148,12 @@ def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None
     else:
         raise InputError(f'--data=config: {given.network} is no run, whose config has data')
     notes = settings.notes if settings else ()
+    if settings and given.views in ('flip', 'ten_crop') and not settings.flips:
+        notes = (
+            *notes,
+            'Warning: the run was trained without HorizontalFlip, so its mirrored views '
+            'may lower the accuracy.',
+        )
     return loaded, settings, dataclasses.replace(data, notes=(*data.notes, *notes))
 
 

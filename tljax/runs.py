@@ -118,12 +118,14 @@ class EvaluationSettings:
         batch_size: over all devices.
         test_views: of a test image; the centre where they are of a class that is not known here.
         notes: what is not known, a sentence each.
+        flips: whether training had an augmentation of that name.
     """
 
     loss: Loss | None
     batch_size: int
     test_views: Views
     notes: tuple[str, ...]
+    flips: bool = True
 
 
 def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict[str, Any]]:
@@ -144,7 +146,10 @@ def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict
             found[name] = usual
             notes.append(f"The run's own {name} cannot be used, so the usual one is: {error}")
     settings = EvaluationSettings(
-        **found, batch_size=config.field_from(fields, 'batch_size'), notes=tuple(notes)
+        **found,
+        batch_size=config.field_from(fields, 'batch_size'),
+        notes=tuple(notes),
+        flips='Flip' in json.dumps(fields.get('augmentations', [])),
     )
     return settings, _read_json(workdir / SPLITS_FILE)
 
