@@ -19,6 +19,8 @@ FLOORS = (
         'multi_label',
         'cli',
         'convolutions',
+        'json_form',
+        'output',
     },  # cli stands alone, so that --help is quick
     {
         'port',

@@ -1,13 +1,15 @@
 """Data that holds out validation and no test: it trains, validation ranks, and records say so."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.small_runs import experiment
-from tljax import compare, comparison, export, report
+from tljax import compare, comparison, evaluate, export, frontier, merge, report
 from tljax.data import arrays
+from tljax.types import InputError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (18, 8, 8, 3), np.uint8)
 LABELS = np.arange(18) % 3
@@ -56,3 +58,27 @@ def test_a_comparison_with_nothing_held_out_has_the_costs_alone():
         'seconds',
     ]
     assert comparison.headline(results) == 'There is neither a test nor a validation split:'
+
+
+def test_a_merge_is_judged_on_validation(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / 'copy')
+    folders = [run[0], tmp_path / 'copy']
+    found = merge.merge(folders, tmp_path / 'm.safetensors', alphas=(0.5,))
+    assert all(set(scores) == {'val'} for scores in found.values())
+
+
+def test_evaluate_takes_validation_for_the_data_of_the_config(run, tmp_path):
+    out = tmp_path / 'o.json'
+    assert evaluate.main([str(run[0]), '--data=config', f'--out={out}']) == 0
+    assert json.loads(out.read_text())['split'] == 'val'
+
+
+def test_the_frontier_is_judged_on_validation_which_is_known_before_training():
+    assert frontier._judged_split(experiment(data=source()), 2) == 'val'
+
+
+def test_a_frontier_without_images_to_judge_by_is_refused_before_training():
+    data = arrays.keep(train=(IMAGES, LABELS))
+    what = experiment(data=data, validation_fraction=0.0)
+    with pytest.raises(InputError, match='neither test nor validation'):
+        frontier._judged_split(what, 1)

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import enum
 import importlib.util
+import io
 import pathlib
 import sys
 import traceback
@@ -29,11 +30,18 @@ class UsageError(Exception):
 
 def parser(module: str, text: str | None) -> argparse.ArgumentParser:
     """An empty parser, for a command without a config; its help is `text` as it stands."""
+    escape_unprintable()
     return argparse.ArgumentParser(
         prog=f'python -m {module}',
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def escape_unprintable() -> None:
+    """Lets stdout write characters that its encoding lacks as escapes instead of an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+        sys.stdout.reconfigure(errors='backslashreplace')
 
 
 def new_flags() -> flags.FlagValues:
@@ -48,6 +56,7 @@ def command_line(
 
     Ends the process where help is wanted, with `text`, or where the line cannot be used.
     """
+    escape_unprintable()
     if HELP & set(argv):
         print(text)
         sys.exit(0)

@@ -31,6 +31,12 @@ def measures(metrics: Mapping[str, Any], split: str = '') -> dict[str, str]:
     }
 
 
+def headline_text(metrics: Mapping[str, Any]) -> str:
+    """The first of `measures` as `name value`: the accuracy, or the mAP of several labels."""
+    name, text = next(iter(measures(metrics).items()))
+    return f'{name.removesuffix(" (95 % interval)")} {text}'
+
+
 def _percent(share: float | None) -> str:
     return '-' if share is None else f'{100 * share:.1f} %'
 

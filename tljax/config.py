@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import importlib
 import json
 import math
 import types
@@ -10,6 +9,8 @@ import typing
 from typing import Any
 
 from tljax.data.subsets import Subset
+from tljax.json_form import decode as decode
+from tljax.json_form import encode as encode
 from tljax.losses import CrossEntropy
 from tljax.sample_transfer import LabelledSource, UnlabelledPool, WithoutSource
 from tljax.schedule import Constant
@@ -224,13 +225,48 @@ def from_json(text: str) -> Experiment:
     Raises:
         ConfigError: a class it names can no longer be imported or has other fields.
     """
+    experiment = _decoded(fields_of(text))
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(f'this config.json holds {experiment!r:.60}, no Experiment')
+    return experiment
+
+
+def fields_of(text: str) -> dict[str, Any]:
+    """The JSON form of an experiment, with no class looked up.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     try:
-        experiment = decode(json.loads(text))
-        if not isinstance(experiment, Experiment):
-            raise TypeError(f'it holds {experiment!r:.60}, no Experiment')
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f'this config.json is damaged: {error}') from error
+    if not isinstance(found, dict):
+        raise ConfigError(f'this config.json holds {found!r:.60}, no Experiment')
+    return found
+
+
+def field_from(fields: dict[str, Any], name: str) -> Any:
+    """One field of an experiment's JSON form; its default where it is not there.
+
+    Raises:
+        ConfigError: a class it names may not be used, or has other fields.
+    """
+    if name in fields:
+        return _decoded(fields[name])
+    field = {f.name: f for f in dataclasses.fields(Experiment)}[name]
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    if field.default is dataclasses.MISSING:
+        raise ConfigError(f'this config.json has no {name}')
+    return field.default
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return decode(value)
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f'this config.json was written by other code: {error}') from error
-    return experiment
 
 
 def difference(ours: str, theirs: str) -> list[str]:
@@ -270,41 +306,3 @@ def _differences(path: str, one: Any, two: Any) -> list[tuple[str, Any, Any]]:
 
 def _kind(encoded: dict[str, Any]) -> Any:
     return encoded.get('class', encoded.get('enum'))
-
-
-def encode(value: Any) -> Any:
-    """Dataclasses, enums and tuples as what JSON can hold."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {'class': f'{type(value).__module__}:{type(value).__qualname__}', **fields}
-    if isinstance(value, enum.Enum):
-        kind = type(value)
-        return {'enum': f'{kind.__module__}:{kind.__qualname__}', 'value': value.value}
-    return [encode(item) for item in value] if isinstance(value, tuple) else value
-
-
-def decode(value: Any, within: str = '') -> Any:
-    """The inverse of `encode`; with `within`, of classes whose module's name begins so alone."""
-    if isinstance(value, list):
-        return tuple(decode(item, within) for item in value)
-    if isinstance(value, dict) and 'class' in value:
-        fields = {name: decode(item, within) for name, item in value.items() if name != 'class'}
-        return _resolve(value['class'], within)(**fields)
-    if isinstance(value, dict) and 'enum' in value:
-        return _resolve(value['enum'], within)(value['value'])
-    return value
-
-
-def _resolve(name: str, within: str) -> Any:
-    """The dataclass or enum of that name; nothing else, as the file may be somebody else's."""
-    module, _, qualname = name.partition(':')
-    if not module.startswith(within):
-        raise TypeError(f'{name} is no class of {within.rstrip(".")}')
-    found = importlib.import_module(module)
-    for part in qualname.split('.'):
-        found = getattr(found, part)
-    if not isinstance(found, type) or not (
-        dataclasses.is_dataclass(found) or issubclass(found, enum.Enum)
-    ):
-        raise TypeError(f'{name} is no class of a config')
-    return found

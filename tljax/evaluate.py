@@ -47,6 +47,7 @@ from tljax.data import canvases, labelled
 from tljax.evaluation import Evaluation
 from tljax.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.network import Network
+from tljax.runs import EvaluationSettings
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.views import NAMED, Centre, check
 from tljax.weights import published
@@ -91,13 +92,13 @@ def main(argv: list[str]) -> int:
     given = parser().parse_args(argv)
     try:
         _check(given)
-        loaded, experiment, data = _load(given)
-        views = _views(given, experiment, data)
+        loaded, settings, data = _load(given)
+        views = _views(given, settings, data)
         of = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
         size = f'{len(data.examples):,} images, views: {views}'
         for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
             print_(line, soft_wrap=True, markup=False)
-        found, counts = evaluate(loaded, data.examples, experiment, views, given.batch_size)
+        found, counts = evaluate(loaded, data.examples, settings, views, given.batch_size)
         for path, reason in data.bad.items():
             print(f'left out: {path}: {reason}', file=sys.stderr)
         if not found['count']:
@@ -126,34 +127,43 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError(f'--picture={given.picture}: no picture has the suffix of that name')
 
 
-def _load(given: argparse.Namespace) -> tuple[Network, Experiment | None, Data]:
-    """The network, its experiment if it is a run's, and the data in its order."""
+def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None, Data]:
+    """The network, how it evaluates if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
     if loaded.multi_label and given.picture:
         raise InputError(
             f'--picture: {given.network} tells several labels of an image, and what is taken for '
             'what can be said of one'
         )
-    experiment, recorded = None, {}
+    folder, settings, recorded = None, None, {}
     if loaded.origin.format == 'run':
-        experiment, recorded = runs.records(pathlib.Path(given.network).expanduser())
+        folder = pathlib.Path(given.network).expanduser()
+        settings, recorded = runs.evaluation_settings(folder)
     if given.path is not None:
         policy = BadFiles(given.bad_files)
         data = given_data(loaded, given.path, given.split, policy, recorded)
-    elif experiment is not None:
-        data = own_data(loaded, experiment, recorded, given.split or 'test')
+    elif folder is not None:
+        experiment, _ = runs.records(folder)
+        data = own_data(loaded, experiment, recorded, given.split)
     else:
         raise InputError(f'--data=config: {given.network} is no run, whose config has data')
-    return loaded, experiment, data
+    notes = settings.notes if settings else ()
+    if settings and given.views in ('flip', 'ten_crop') and not settings.flips:
+        notes = (
+            *notes,
+            'Warning: the run was trained without HorizontalFlip, so its mirrored views '
+            'may lower the accuracy.',
+        )
+    return loaded, settings, dataclasses.replace(data, notes=(*data.notes, *notes))
 
 
-def _views(given: argparse.Namespace, experiment: Experiment | None, data: Data) -> Views:
+def _views(given: argparse.Namespace, settings: EvaluationSettings | None, data: Data) -> Views:
     """Those that are asked for, else those by which the run saw such images."""
     if given.views:
         return NAMED[given.views]
-    if experiment is None or (given.path is None and data.split != 'test'):
+    if settings is None or (given.path is None and data.split != 'test'):
         return Centre()
-    return experiment.test_views
+    return settings.test_views
 
 
 def _write(
@@ -211,13 +221,20 @@ def _paths(names) -> set[pathlib.Path]:
     return {pathlib.Path(name).absolute() for name in names}
 
 
-def own_data(loaded: Network, experiment: Experiment, recorded: dict[str, Any], split: str) -> Data:
+def own_data(
+    loaded: Network, experiment: Experiment, recorded: dict[str, Any], split: str | None
+) -> Data:
     """A split of a run's data as its config makes it, held against what the run recorded.
+
+    Without a `split` it is the test split, or the validation split where there is no test split.
 
     Raises:
         InputError: there is no such data any more, or its classes are not the network's.
     """
-    examples = jobs.read_splits(experiment).get(split)
+    splits = jobs.read_splits(experiment)
+    if split is None:
+        split = 'test' if len(splits.get('test', ())) else 'val'
+    examples = splits.get(split)
     if examples is None or not len(examples):
         raise InputError(f'--split={split}: there are no such images in the data of this run')
     notes = ()
@@ -252,7 +269,7 @@ def _matched(
 def evaluate(
     loaded: Network,
     examples: Examples,
-    experiment: Experiment | None,
+    settings: EvaluationSettings | Experiment | None,
     views: Views,
     batch_size: int | None = None,
 ) -> tuple[dict[str, Any], confusion.Counts]:
@@ -261,7 +278,7 @@ def evaluate(
     Args:
         loaded: the network.
         examples: canvases, with labels in its order.
-        experiment: the run's, whose loss and batch size are used; None for cross-entropy, binary
+        settings: the run's, whose loss and batch size are used; None for cross-entropy, binary
             where an image has several labels.
         views: of each image.
         batch_size: of images or views, over all devices; None for the run's, or 32.
@@ -273,9 +290,9 @@ def evaluate(
     usual = BinaryCrossEntropy() if loaded.multi_label else CrossEntropy()
     evaluation = Evaluation(
         model=loaded.model,
-        loss=experiment.loss if experiment else usual,
+        loss=(settings.loss if settings else None) or usual,
         mesh=sharding.make_mesh(),
-        batch_size=batch_size or (experiment.batch_size if experiment else network.BATCH_SIZE),
+        batch_size=batch_size or (settings.batch_size if settings else network.BATCH_SIZE),
         views=views,
     )
     params, stats = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))

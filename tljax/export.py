@@ -126,7 +126,7 @@ def _delta(workdir: str, pretrained: Pretrained) -> bytes:
         raise ExportError(f'{workdir} is no run: a delta is what a run changed')
     run = runs.read(pathlib.Path(workdir))
     base = deltas.base_of_run(run)
-    began = weights.load(base.source, run.experiment.backbone)
+    began = weights.load(base.source, run.backbone)
     changed, named = deltas.of_run(run, began, pretrained.architecture)
     texts = weights.metadata(pretrained) | named
     texts['architecture'] = weights.architecture_text(pretrained.architecture)

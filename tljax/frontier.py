@@ -30,7 +30,18 @@ import rich.box
 import rich.table
 from absl import flags
 
-from tljax import charts, cli, commands, config, costs, phase_step, report, train
+from tljax import (
+    charts,
+    cli,
+    commands,
+    comparison,
+    config,
+    costs,
+    metrics,
+    phase_step,
+    report,
+    train,
+)
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.strategies import FreezeBelow
@@ -74,7 +85,7 @@ class Point:
     lowest: str  # the first stage that trains
     cost: costs.Cost
     seconds: tuple[float, ...]  # of each timed step
-    test: dict[str, Any] | None = None  # metrics with interval
+    test: dict[str, Any] | None = None  # metrics with interval, of val where there is no test split
     learning_rate: float | None = None  # that it was trained with
 
     @property
@@ -146,9 +157,11 @@ def trained(
             Empty for the experiment's own.
 
     Raises:
-        InputError: an experiment cannot run, or several rates have no images to be judged by.
+        InputError: an experiment cannot run, there are no images to judge the cuts by, or several
+            rates have no validation images to be chosen by.
     """
     rates = rates or (experiment.optimizer.learning_rate,)
+    split = _judged_split(experiment, len(rates))
     experiments = cuts(experiment, [point.lowest for point in reversed(found)])
     points = []
     for point in found:
@@ -159,17 +172,34 @@ def trained(
             folder = out / (point.lowest if len(rates) == 1 else f'{point.lowest}-{rate:g}')
             results[rate] = train.run(one, folder, show_model=False)
         best = max(rates, key=lambda rate: _validated(results[rate], len(rates)))
-        points.append(dataclasses.replace(point, test=results[best]['test'], learning_rate=best))
+        points.append(dataclasses.replace(point, test=results[best][split], learning_rate=best))
+    if split != 'test':
+        report.console.print('There is no test split: the accuracies are of validation images.')
     return points
+
+
+def _judged_split(experiment: Experiment, rates: int) -> str:
+    """The split whose metrics are reported: `test`, or `val` where there is no test split.
+
+    Raises:
+        InputError: the split that is needed has no images. This is known before training.
+    """
+    splits = jobs.read_splits(experiment)
+    there = [name for name in ('test', 'val') if len(splits.get(name, ()))]
+    if not there:
+        raise InputError('there are neither test nor validation images to judge the cuts by')
+    if rates > 1 and 'val' not in there:
+        raise InputError('there are no validation images to choose one of --rates by')
+    return there[0]
 
 
 def _validated(result: dict[str, Any], count: int) -> tuple[float, float]:
     """What ranks a run: its accuracy on the validation images, then its loss."""
-    if result['val'] is None:
-        if count > 1:
-            raise InputError('there are no validation images to choose one of --rates by')
+    if count == 1:
         return 0.0, 0.0
-    return result['val']['accuracy'], -result['val']['loss']
+    if result['val'] is None:
+        raise InputError('there are no validation images to choose one of --rates by')
+    return metrics.rank(result['val'])
 
 
 def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
@@ -192,7 +222,7 @@ COLUMNS = (
     'memory',
     'optimizer',
     'rate',
-    'test accuracy (95 % interval)',
+    'accuracy (95 % interval)',
 )
 CAPTION = (
     'Of a step: operations, median time, temporary memory; in brackets beside training everything.'
@@ -219,7 +249,12 @@ def rows(found: Sequence[Point]) -> list[list[str]]:
             report.bytes_text(point.cost.temporary_bytes),
             report.bytes_text(point.cost.optimizer_bytes),
             f'{point.learning_rate:g}' if point.learning_rate else '–',
-            (report.accuracy_text(point.test) + ' *' * (index in front)) if point.test else '–',
+            (
+                comparison.headline_text(point.test).removeprefix('accuracy ')
+                + ' *' * (index in front)
+            )
+            if point.test
+            else '–',
         ]
         for index, point in enumerate(found)
     ]
@@ -231,7 +266,7 @@ def _milliseconds(seconds: float) -> str:
 
 def _costs_and_gains(found: Sequence[Point]) -> tuple[list[float], list[float]]:
     """The time of a step, and the test accuracy."""
-    return [p.median_seconds for p in found], [p.test['accuracy'] for p in found if p.test]
+    return [p.median_seconds for p in found], [metrics.rank(p.test)[0] for p in found if p.test]
 
 
 def _tell(found: Sequence[Point], out: pathlib.Path) -> None:
@@ -276,7 +311,11 @@ def draw(found: Sequence[Point], path: pathlib.Path) -> None:
         panels=panels,
         fronts=[pareto(values, accuracies) for values in panels.values()],
         accuracies=accuracies,
-        intervals=[point.test['accuracy_interval'] for point in found if point.test],
+        intervals=[
+            point.test.get('accuracy_interval', (gain, gain))
+            for point, gain in zip(found, accuracies, strict=True)
+            if point.test
+        ],
     )
 
 

@@ -117,7 +117,7 @@ def shared(job: Job, ingredients: Sequence[Ingredient]) -> tuple[str, ...]:
     """The splits that are not empty, and the same images in all runs and today."""
 
     def same(split: str) -> bool:
-        ids = job.splits[split].ids.tolist()
+        ids = job.splits[split].ids.tolist() if split in job.splits else []
         return bool(ids) and all(i.splits.get(split, {}).get('ids') == ids for i in ingredients)
 
     return tuple(split for split in SPLITS if same(split))

@@ -33,7 +33,18 @@ import numpy as np
 import rich.box
 import rich.table
 
-from tljax import cli, evaluation, merging, metrics, reestimate, report, sharding, step, weights
+from tljax import (
+    cli,
+    comparison,
+    evaluation,
+    merging,
+    metrics,
+    reestimate,
+    report,
+    sharding,
+    step,
+    weights,
+)
 from tljax import ingredients as parts
 from tljax.batches import eval_batches
 from tljax.ingredients import Ingredient, MergeError
@@ -93,7 +104,7 @@ class Judge:
         """Accuracy, then minus the loss, on the validation images."""
         params, stats = sharding.put_replicated(self.job.mesh, values)
         found = self.evaluate(params, stats, 'val')
-        return found['accuracy'], -found['loss']
+        return metrics.rank(found)
 
     def finished(self, values: Values) -> Values:
         """A merge, with its statistics taken anew in the stages where the networks differ."""
@@ -192,7 +203,7 @@ def _wise_ft(
         table[f'alpha {alpha:g}'] = {split: found[split][index] for split in found}
     chosen = 0
     if len(alphas) > 1:
-        ranks = [(metrics['accuracy'], -metrics['loss']) for metrics in found['val']]
+        ranks = [metrics.rank(one) for one in found['val']]
         chosen = ranks.index(max(ranks))
     alpha = alphas[chosen]
     mixed = jax.jit(merging.interpolate)(start, end, alpha)
@@ -219,6 +230,8 @@ def curve(
     Returns:
         Metrics with interval for each alpha.
     """
+    if job.splits[split].multi_label:
+        return _curve_one_by_one(job, start, end, alphas, split)
     evaluate = step.make_eval_step(job.model, job.experiment.loss)
     whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
 
@@ -238,6 +251,18 @@ def curve(
     total = functools.reduce(metrics.add, each_batch)
     each = [{name: sums[i] for name, sums in total.items()} for i in range(len(alphas))]
     return [report.with_interval(metrics.summary(sums)) for sums in each]
+
+
+def _curve_one_by_one(
+    job: Job, start: Values, end: Values, alphas: Sequence[float], split: str
+) -> list[dict[str, Any]]:
+    """The same of several labels, whose mean average precision is no mean over images."""
+    evaluate, found = evaluation.make_evaluate(job), []
+    for alpha in alphas:
+        mixed = jax.jit(merging.interpolate)(start, end, alpha)
+        params, stats = sharding.put_replicated(job.mesh, mixed)
+        found.append(report.with_interval(evaluate(params, stats, split)))
+    return found
 
 
 def _greedy(judge: Judge, names: Sequence[str]) -> tuple[Values, str]:
@@ -268,9 +293,9 @@ def _table(found: dict[str, Scores]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     table.add_column('network')
     for split in parts.SPLITS:
-        table.add_column(f'{split} accuracy (95 % interval)', justify='right')
+        table.add_column(split, justify='right')
     for name, scores in found.items():
-        cells = [report.accuracy_text(scores[s]) if s in scores else '–' for s in parts.SPLITS]
+        cells = [comparison.headline_text(scores[s]) if s in scores else '–' for s in parts.SPLITS]
         table.add_row(name, *cells)
     return table
 

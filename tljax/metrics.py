@@ -123,6 +123,12 @@ def ranking(summary: Mapping[str, Any]) -> dict[str, float]:
     return {'score': 0.0 if score is None else score, 'loss': summary['loss']}
 
 
+def rank(summary: Mapping[str, Any]) -> tuple[float, float]:
+    """Accuracy or mean average precision, then minus the loss: the best network has the largest."""
+    found = ranking(summary)
+    return found['score'], -found['loss']
+
+
 def _ratio(part: float, whole: int) -> float | None:
     return part / whole if whole else None
 

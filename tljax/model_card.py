@@ -1,11 +1,13 @@
 """The model card of an exported network: what it is, what it was trained on, what it is worth."""
 
+import html
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from tljax import comparison, config, port, runs, tree
+from tljax import comparison, port, runs, tree
 from tljax.runs import Run
 from tljax.weights import Pretrained
 
@@ -23,19 +25,19 @@ SNIPPETS = {
     'torchvision': """\
 from safetensors.torch import load_file
 model = ...  # this architecture in torchvision, with {classes} classes
-model.load_state_dict(load_file('{file}'), strict=True)""",
+model.load_state_dict(load_file({file!r}), strict=True)""",
     'timm': """\
 import timm
 from safetensors.torch import load_file
 model = timm.create_model(..., num_classes={classes})  # timm's name of this architecture
-model.load_state_dict(load_file('{file}'), strict=True)""",
+model.load_state_dict(load_file({file!r}), strict=True)""",
     port.OWN: """\
 import tljax
-network = tljax.load('{file}')
+network = tljax.load({file!r})
 network.predict(images)  # uint8 [B, h, w, 3]""",
     '': """\
 import jax
-program = jax.export.deserialize(bytearray(open('{file}', 'rb').read()))
+program = jax.export.deserialize(bytearray(open({file!r}, 'rb').read()))
 program.call(images)  # uint8, probabilities [b, {classes}]""",
 }
 
@@ -85,19 +87,19 @@ def _front_matter(pretrained: Pretrained) -> str:
 def _title(pretrained: Pretrained, run: Run | None) -> str:
     family = type(pretrained.architecture.backbone).__name__
     if run is None:
-        return f'{family} from {pretrained.origin.source}'
-    return f'{family} on {type(run.experiment.data).__name__}, {len(run.class_names)} classes'
+        return f'{family} from {as_text(pretrained.origin.source)}'
+    return f'{family} on {as_text(_class_name(run.config["data"]))}, {len(run.class_names)} classes'
 
 
 def _network(pretrained: Pretrained, naming: str) -> str:
     names = f', its entries named as {naming} names them' if naming else ''
     count = tree.count(pretrained.params)
     what = pretrained.architecture
-    text = f'`{what.backbone}`{names}; {count:,} parameters.'
+    text = f'{_code(str(what.backbone))}{names}; {count:,} parameters.'
     if what.cut_after:
-        text += f' Cut after `{what.cut_after}`.'
+        text += f' Cut after {_code(what.cut_after)}.'
     if what.head:
-        text += f' Head: `{what.head}`.'
+        text += f' Head: {_code(str(what.head))}.'
     return text
 
 
@@ -105,17 +107,20 @@ def _use(pretrained: Pretrained, file: str, naming: str) -> str:
     snippet = SNIPPETS.get(naming, SNIPPETS['torchvision'].replace('torchvision', naming))
     classes = pretrained.num_classes
     names = pretrained.origin.class_names
-    listed = f'\n\nClasses, in the order of the logits: {", ".join(names)}.' if names else ''
+    listed = (
+        f'\n\nClasses, in the order of the logits: {", ".join(map(as_text, names))}.'
+        if names
+        else ''
+    )
     return f'## Use\n\n```python\n{snippet.format(file=file, classes=classes)}\n```{listed}'
 
 
 def _training(run: Run) -> str:
     """Data, strategy and everything else that the run's config says."""
-    experiment = json.loads(config.to_json(run.experiment))
     rows = ['## Training', '', '| | |', '| --- | --- |']
-    for name, value in experiment.items():
+    for name, value in run.config.items():
         if name not in ('class', 'backbone', 'baselines') and value not in (None, []):
-            rows.append(f'| {name} | {_value(value)} |')
+            rows.append(f'| {as_text(name)} | {as_text(_value(value))} |')
     if run.result:
         rows.append(f'| training images | {run.result["train_count"]:,} |')
         rows.append(f'| checkpoint | step {run.result["step"]:,} of {run.result["steps"]:,} |')
@@ -128,10 +133,31 @@ def _value(value: Any) -> str:
         return ', '.join(map(_value, value))
     if isinstance(value, Mapping) and 'class' in value:
         fields = ', '.join(f'{k}={_value(v)}' for k, v in value.items() if k != 'class')
-        return f'{value["class"].partition(":")[2]}({fields})'
+        return f'{_class_name(value)}({fields})'
     if isinstance(value, Mapping):
         return str(value.get('value', dict(value)))
     return str(value)
+
+
+def _class_name(encoded: Mapping[str, Any]) -> str:
+    return encoded['class'].partition(':')[2]
+
+
+def as_text(text: str) -> str:
+    """A name in one line of Markdown, which shows its characters and acts on none of them."""
+    line = ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
+    marked = re.sub(r'([\\`*_\[\]|~#!]|(?<=:)/|(?<=:/)/|(?<=www)\.)', r'\\\1', line)
+    return html.escape(marked, quote=False)
+
+
+def _code(text: str) -> str:
+    """A code span in one line; its fence is longer than any run of backticks inside."""
+    line = ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
+    runs_inside = re.findall('`+', line)
+    if not runs_inside:
+        return f'`{line}`'
+    fence = '`' * (1 + max(map(len, runs_inside)))
+    return f'{fence} {line} {fence}'
 
 
 def _metrics(run: Run) -> str:
@@ -174,8 +200,8 @@ def _origin(pretrained: Pretrained, run: Run | None) -> str:
     lines = [
         '## Source of the weights',
         '',
-        f'- source: `{record["source"]}`',
+        f'- source: {_code(record["source"])}',
         f'- SHA-256: `{record["sha256"]}`',
-        f'- licence: {licence}',
+        f'- licence: {as_text(licence)}',
     ]
     return '\n'.join(lines)

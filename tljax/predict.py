@@ -38,6 +38,7 @@ from tljax.views import NAMED, check
 
 SHOWN = 100  # images that are printed where a file has all
 SUFFIXES = ('.csv', '.jsonl')
+FORMULA_STARTS = ('=', '+', '-', '@', '＝', '＋', '－', '＠')  # as spreadsheets read a cell
 PATH_LETTERS = 60  # of a column; a longer path moves its own row's other columns
 
 Write = Callable[[str, str, np.ndarray], None]
@@ -168,7 +169,8 @@ def writer(path: pathlib.Path | None, names: Sequence[str]) -> Iterator[Write]:
     """A function that writes a prediction; the file is there when all of them are.
 
     Args:
-        path: .csv: `path`, `predicted`, and a column `p_<class>` for each class; .jsonl: objects
+        path: .csv: `path`, `predicted`, and a column `p_<class>` for each class, where
+            an apostrophe precedes what a spreadsheet would run as a formula; .jsonl: objects
             with `path`, `predicted` and `probabilities`, by class. None writes nothing.
         names: of the classes.
     """
@@ -187,7 +189,17 @@ def writer(path: pathlib.Path | None, names: Sequence[str]) -> Iterator[Write]:
 def _csv(file, names: Sequence[str]) -> Write:
     rows = csv.writer(file)
     rows.writerow(['path', 'predicted', *(f'p_{name}' for name in names)])
-    return lambda path, name, row: rows.writerow([path, name, *(f'{p:.7g}' for p in row)])
+
+    def write(path: str, name: str, row: np.ndarray) -> None:
+        rows.writerow([cell_text(path), cell_text(name), *(f'{p:.7g}' for p in row)])
+
+    return write
+
+
+def cell_text(text: str) -> str:
+    """Text that spreadsheets show: an apostrophe goes before what they would take for a formula."""
+    risky = text.startswith(('\t', '\r', '\n')) or text.lstrip().startswith(FORMULA_STARTS)
+    return f"'{text}" if risky else text
 
 
 def _json(file, names: Sequence[str]) -> Write:

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, TextIO, cast
 
 import jax
 import numpy as np
@@ -15,14 +15,14 @@ import rich.box
 import rich.console
 import rich.progress
 import rich.table
-import tensorboardX
 
 from tljax import tree
 from tljax.metrics import wilson_interval
 from tljax.optim import FROZEN
+from tljax.output import Events, StandardOutput
 from tljax.types import Params
 
-console = rich.console.Console(highlight=False)
+console = rich.console.Console(highlight=False, file=cast(TextIO, StandardOutput()))
 if not console.is_terminal:
     console.width = 110  # a file or a pipe has no width, and tables should not be folded there
 PACKAGES = ('tljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
@@ -45,7 +45,7 @@ class Records:
         part.write_text(''.join(json.dumps(record) + '\n' for record in kept))
         part.replace(path)
         self._file = path.open('a')
-        self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=resumed_at + 1)
+        self._events = Events(workdir, purge_step=resumed_at + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """One record: `step`, `epoch`, `phase`, `split`, and metrics by their plain names."""
@@ -55,7 +55,7 @@ class Records:
         self._file.flush()
         for name, value in record.items():
             if isinstance(value, float) and name != 'epoch':
-                self._events.add_scalar(f'{record["split"]}/{name}', value, record['step'])
+                self._events.add(f'{record["split"]}/{name}', value, record['step'])
 
     def close(self) -> None:
         """Closes the files."""

@@ -4,10 +4,17 @@ import json
 import pathlib
 from typing import Any
 
-from tljax import config, preprocessing, report
+from tljax import config, json_form, preprocessing, report
 from tljax.config import ConfigError, Experiment
 from tljax.job import Job
-from tljax.runs import CONFIG_FILE, NETWORK_FILE, PASSED_OVER_FILE, RESULT_FILE, SPLITS_FILE
+from tljax.runs import (
+    CLASSES_FILE,
+    CONFIG_FILE,
+    NETWORK_FILE,
+    PASSED_OVER_FILE,
+    RESULT_FILE,
+    SPLITS_FILE,
+)
 
 
 def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -26,6 +33,8 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | Non
             f'{workdir} holds a run of another experiment; name another --workdir:\n  '
             + '\n  '.join(changed)
         )
+    for line in _changed_files(workdir):
+        report.console.print(line, soft_wrap=True, markup=False)
     result = workdir / RESULT_FILE
     return json.loads(result.read_text()) if result.exists() else None
 
@@ -34,9 +43,10 @@ def begin(job: Job, workdir: pathlib.Path) -> None:
     """Writes what was run, on which examples, and what its network expects.
 
     Raises:
-        ConfigError: the run began on other data.
+        ConfigError: the run began on other data, or a class of it is defined in no file.
     """
     if not (workdir / CONFIG_FILE).exists():
+        _write_files_of_classes(job.experiment, workdir)
         report.write_json(workdir / CONFIG_FILE, json.loads(config.to_json(job.experiment)))
     _write_splits(job, workdir)
     network = {
@@ -46,6 +56,38 @@ def begin(job: Job, workdir: pathlib.Path) -> None:
     }
     report.write_json(workdir / NETWORK_FILE, network)
     write_findings(job, workdir)
+
+
+def _write_files_of_classes(experiment: Experiment, workdir: pathlib.Path) -> None:
+    """Records path and SHA-256 of the files that define the user's own classes.
+
+    Raises:
+        ConfigError: a class is defined in no file, so it could not be found again.
+    """
+    modules = json_form.foreign_modules(config.encode(experiment))
+    files = {module: json_form.module_file(module) for module in modules}
+    if lost := [module for module, file in files.items() if file is None]:
+        raise ConfigError(
+            f'classes of {", ".join(lost)} are in this experiment, which is no file: the run could '
+            'not be read again; define them in a file and import it'
+        )
+    if files:
+        report.write_json(workdir / CLASSES_FILE, files)
+
+
+def _changed_files(workdir: pathlib.Path) -> list[str]:
+    """A sentence for each file of the user's own classes that is not what it was."""
+    path = workdir / CLASSES_FILE
+    before = json.loads(path.read_text()) if path.exists() else {}
+    found = []
+    for module, file in before.items():
+        now = json_form.module_file(module)
+        if now is None or now['sha256'] != file['sha256']:
+            found.append(
+                f'Warning: {file["path"]} defines classes of this run and has changed since the '
+                'run began; what is trained from here on may be other.'
+            )
+    return found
 
 
 def _write_splits(job: Job, workdir: pathlib.Path) -> None:

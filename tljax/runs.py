@@ -11,9 +11,21 @@ import numpy as np
 from tljax import checkpoint, config, preprocessing
 from tljax import model as models
 from tljax.config import Experiment
-from tljax.types import InputError, Params, Preprocessing, Stats
+from tljax.types import (
+    Adapter,
+    Backbone,
+    Head,
+    InputError,
+    Loss,
+    Params,
+    Preprocessing,
+    Stats,
+    Views,
+)
+from tljax.views import Centre
 
 CONFIG_FILE = 'config.json'
+CLASSES_FILE = 'classes.json'  # files that define the user's own classes, with their SHA-256
 RESULT_FILE = 'result.json'
 SPLITS_FILE = 'splits.json'
 PASSED_OVER_FILE = 'passed_over.json'  # images that could not be read, where they are skipped
@@ -30,7 +42,12 @@ class Run:
     """A run's network and its records.
 
     Attributes:
-        experiment: what was run.
+        backbone: the network's family.
+        head: what was put on it; None for the family's own, 'pretrained' for the weights' own.
+        cut_after: the last stage of the backbone that was kept; None for all.
+        adapters: what training put beside its leaves.
+        config: the JSON form of the experiment. Its other classes may be the user's own, so they
+            are not looked up.
         step: of the checkpoint that the network is from: the best, or the latest.
         params: host arrays, those of adapters merged.
         unmerged: the same as they were trained, with what adapters added.
@@ -42,7 +59,11 @@ class Run:
         result: the content of result.json; None while it is not finished.
     """
 
-    experiment: Experiment
+    backbone: Backbone
+    head: Head | str | None
+    cut_after: str | None
+    adapters: tuple[Adapter, ...]
+    config: dict[str, Any]
     step: int
     params: Params
     unmerged: Params
@@ -63,16 +84,21 @@ def read(workdir: pathlib.Path) -> Run:
     for name in (CONFIG_FILE, NETWORK_FILE, SPLITS_FILE):
         if not (workdir / name).is_file():
             raise RunError(f'{workdir} holds no run: there is no {name} in it')
-    experiment = config.from_json((workdir / CONFIG_FILE).read_text())
+    fields = config.fields_of((workdir / CONFIG_FILE).read_text())
+    adapters = config.field_from(fields, 'adapters')
     result = _read_json(workdir / RESULT_FILE)
     step, params, stats = checkpoint.read_variables(
         workdir / CHECKPOINTS, result['step'] if result else None
     )
     network = _read_json(workdir / NETWORK_FILE)
     return Run(
-        experiment=experiment,
+        backbone=config.field_from(fields, 'backbone'),
+        head=config.field_from(fields, 'head'),
+        cut_after=config.field_from(fields, 'cut_after'),
+        adapters=adapters,
+        config=fields,
         step=step,
-        params=jax.tree.map(np.asarray, models.plain(experiment.adapters, params)),
+        params=jax.tree.map(np.asarray, models.plain(adapters, params)),
         unmerged=params,
         stats=stats,
         preprocessing=preprocessing.from_fields(network['preprocessing']),
@@ -81,6 +107,51 @@ def read(workdir: pathlib.Path) -> Run:
         weights=network['weights'],
         result=result,
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How a run evaluates, as far as its config.json can be used.
+
+    Attributes:
+        loss: None where it is a class that is not known here.
+        batch_size: over all devices.
+        test_views: of a test image; the centre where they are of a class that is not known here.
+        notes: what is not known, a sentence each.
+        flips: whether training had an augmentation of that name.
+    """
+
+    loss: Loss | None
+    batch_size: int
+    test_views: Views
+    notes: tuple[str, ...]
+    flips: bool = True
+
+
+def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict[str, Any]]:
+    """How a run evaluates, and the content of its splits.json.
+
+    Raises:
+        InputError: the folder holds no run, or a damaged one.
+    """
+    for name in (CONFIG_FILE, SPLITS_FILE):
+        if not (workdir / name).is_file():
+            raise RunError(f'{workdir} holds no run: there is no {name} in it')
+    fields = config.fields_of((workdir / CONFIG_FILE).read_text())
+    notes, found = [], {}
+    for name, usual in (('loss', None), ('test_views', Centre())):
+        try:
+            found[name] = config.field_from(fields, name)
+        except config.ConfigError as error:
+            found[name] = usual
+            notes.append(f"The run's own {name} cannot be used, so the usual one is: {error}")
+    settings = EvaluationSettings(
+        **found,
+        batch_size=config.field_from(fields, 'batch_size'),
+        notes=tuple(notes),
+        flips='Flip' in json.dumps(fields.get('augmentations', [])),
+    )
+    return settings, _read_json(workdir / SPLITS_FILE)
 
 
 def records(workdir: pathlib.Path) -> tuple[Experiment, dict[str, Any]]:

@@ -246,7 +246,6 @@ def _hub_card(fetched: hub.HubFile) -> published.Card:
 
 def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
     run = runs.read(workdir)
-    experiment = run.experiment
     return Opened(
         entries=tree.flatten({'params': run.params, 'batch_stats': run.stats}),
         origin=Origin(
@@ -260,9 +259,9 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
         ),
         preprocessing=run.preprocessing,
         architecture=Architecture(
-            backbone=experiment.backbone,
-            cut_after=experiment.cut_after,
-            head=None if isinstance(experiment.head, str) else experiment.head,
+            backbone=run.backbone,
+            cut_after=run.cut_after,
+            head=None if isinstance(run.head, str) else run.head,
         ),
     )
 

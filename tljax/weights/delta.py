@@ -112,7 +112,7 @@ def of_run(
         for path, leaf in after.items()
         if path not in before or not np.array_equal(leaf, before[path])
     }
-    encoded = config.encode(run.experiment.adapters)
+    encoded = config.encode(run.adapters)
     _decoded(encoded)
     return changed, {BASE: json.dumps(dataclasses.asdict(named)), ADAPTERS: json.dumps(encoded)}
 
