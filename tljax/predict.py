@@ -8,6 +8,7 @@ PATH                        an image, a folder of images, or a list of them: CSV
 a path in each row, or .txt with a path a line, relative to the list
 --top=N                     classes that are printed of each image; default 3
 --views=NAME                centre (the default), flip or ten_crop; probabilities are averaged
+--path_column=NAME          of lists in CSV or JSON lines; default path
 --bad_files=error           nothing is predicted where a file cannot be read; by default it is
 reported and the others go on
 --batch_size=N              images on the devices at a time; default 32
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument('paths', metavar='PATH', nargs='+')
     found.add_argument('--top', type=int, default=3)
     found.add_argument('--views', choices=NAMED, default='centre')
+    found.add_argument('--path_column', default='path')
     found.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
     found.add_argument('--batch_size', type=int, default=network.BATCH_SIZE)
     found.add_argument('--out', type=pathlib.Path)
@@ -72,7 +74,7 @@ def _run(given: argparse.Namespace) -> int:
             raise InputError(f'--{name} is {getattr(given, name)}, wanted 1 or more')
     if given.out and given.out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out is {given.out}, wanted one of {", ".join(SUFFIXES)}')
-    examples = unlabelled.read(given.paths, BadFiles(given.bad_files))
+    examples = unlabelled.read(given.paths, BadFiles(given.bad_files), given.path_column)
     assert examples.findings
     bad = examples.findings.bad
     for note in examples.findings.notes:
