@@ -24,6 +24,8 @@ def from_fields(fields: Mapping[str, Any]) -> Preprocessing:
     values['interpolation'] = Interpolation(values['interpolation'])
     for name in ('mean', 'std'):
         values[name] = tuple(float(value) for value in values[name])
+    if values.get('gray_range') is not None:
+        values['gray_range'] = tuple(float(value) for value in values['gray_range'])
     for name in ('size_px', 'resize_px'):
         if not isinstance(values[name], int):
             raise TypeError(f'{name} is {values[name]!r}, wanted a whole number')

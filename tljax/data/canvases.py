@@ -112,4 +112,6 @@ def settings(preprocessing: Preprocessing) -> str:
     """A name for all that a canvas depends on besides its image."""
     scaled = 'scaled' if preprocessing.scaled_decoding else 'exact'
     kind = preprocessing.interpolation.value
-    return f'{preprocessing.resize_px}px-{kind}-{scaled}-v{decode.VERSION}'
+    ends = preprocessing.gray_range
+    gray = '' if ends is None else f'-from{ends[0]!r}to{ends[1]!r}'
+    return f'{preprocessing.resize_px}px-{kind}-{scaled}-v{decode.VERSION}{gray}'

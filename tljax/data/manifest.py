@@ -61,9 +61,9 @@ class Manifest:
             self.path, self.root, multi_label=self.multi_label, columns=columns
         )
         paths = [path for split in listed.values() for path, _ in split]
-        bad = files.look_at_all(paths, self.least_px)
         listed, notes = folder.held_out(listed, self.test_fraction, self.split_seed)
-        findings = Findings(policy=self.bad_files, notes=[*said, *notes], bad=bad)
+        findings = Findings(policy=self.bad_files, notes=[*said, *notes])
+        findings.bad = files.look_at_all(paths, self.least_px, findings.deep)
         return files.examples(listed, classes, findings)
 
 
