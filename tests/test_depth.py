@@ -89,7 +89,7 @@ def test_a_single_value_far_off_is_refused_with_the_field(tmp_path):
     values = SETS['12 bits in 16'][0].copy()
     values[0, 0] = 65535
     splits = folder(tmp_path, (values, values))
-    with pytest.raises(RangeError, match=r'17 of 256 levels .* set config\.gray_range=\(LOW, HIGH'):
+    with pytest.raises(RangeError, match=r'18 of 256 levels .* set config\.gray_range=\(LOW, HIGH'):
         splits['train'].load(0)
     wanted = Preprocessing(size_px=64, resize_px=64, gray_range=(0, 4095))
     assert levels(canvases.wrap(splits, wanted, 0)['train'].load(0)) == 256

@@ -161,8 +161,8 @@ def _with_gray_range(
         chosen = findings.gray_range()
     if chosen is not None:
         findings.notes.append(
-            f'{len(findings.deep)} images are deeper than 8 bits: values from {chosen[0]:g} to '
-            f'{chosen[1]:g} become black to white (config.gray_range)'
+            f'images are deeper than 8 bits: values from {chosen[0]:g} to {chosen[1]:g} become '
+            'black to white (config.gray_range)'
         )
     return dataclasses.replace(preprocessing, gray_range=chosen)
 

@@ -19,6 +19,7 @@ from tljax.types import InputError, Range
 FULL: Range = (0.0, 65535.0)  # of 16 bits
 UNIT: tuple[Range, ...] = ((0.0, 1.0), (-1.0, 1.0))  # conventions for floating-point values
 BITS: tuple[Range, ...] = ((0.0, 255.0), (0.0, 1023.0), (0.0, 4095.0), (0.0, 16383.0), FULL)
+CONVENTIONS = (*UNIT, BITS[0], FULL)  # of a set that nothing is trained on
 SAMPLE = 2**21  # values by which the levels of a set are counted
 LEVELS = 64  # fewer than these out of many are too few
 DENSE = 1024  # distinct values that fill all of 256 levels, however they fall
@@ -156,6 +157,8 @@ def choose(low: float, high: float, values: np.ndarray, where: str, *, whole: bo
             'config.gray_range=(LOW, HIGH) to what is to become black and white'
         )
     wanted = kept if len(values) > DENSE else 0.95 * kept
+    if whole and low >= 0 and high <= 1:
+        return UNIT[0]
     usual = [*(() if whole else UNIT[: 1 if low >= 0 else 2]), *BITS]
     for one in usual:
         if one[0] <= low <= high <= one[1] and _levels(values, one) >= wanted:
