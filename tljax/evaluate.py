@@ -13,6 +13,7 @@ DATA                        DIR/<class>/*, DIR/{train,val,test}/<class>/*, a lis
 Default the run's own test_views (the centre on its val and train), the centre for others
 --path_column=NAME          of a list, where that is not path; likewise --label_column and
 --split_column
+--gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
 --bad_files=skip            leaves out files that cannot be read; by default they are an error
 --batch_size=N              images on the devices at a time; default the run's own, else 32
 --out=FILE.json             all figures, and every pair of classes that was confused
@@ -39,6 +40,7 @@ from tljax import (
     confusion,
     metrics,
     network,
+    preprocessing,
     report,
     runs,
     sharding,
@@ -84,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument('--views', choices=NAMED)
     for name in ('path', 'label', 'split'):
         found.add_argument(f'--{name}_column', default=name)
+    found.add_argument('--gray_range')
     found.add_argument('--bad_files', choices=('error', 'skip'), default='error')
     found.add_argument('--batch_size', type=int)
     found.add_argument('--out', type=pathlib.Path)
@@ -134,6 +137,11 @@ def _check(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> tuple[Network, Experiment | None, Data]:
     """The network, its experiment if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
+    if given.gray_range:
+        shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
+        loaded = dataclasses.replace(
+            loaded, model=dataclasses.replace(loaded.model, preprocessing=shown)
+        )
     if loaded.multi_label and given.picture:
         raise InputError(
             f'--picture: {given.network} tells several labels of an image, and what is taken for '
