@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tljax.data import arrays
+from tljax.data import arrays, canvases, depth
 from tljax.data.arrays import Arrays, ArraysError, InMemory
+from tljax.types import Preprocessing
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 5, 4, 3), np.uint8)
@@ -149,12 +150,14 @@ def test_a_dark_split_is_scaled_like_the_others(tmp_path):
         ({'train_images': None}, "missing ['train_images'], found"),
         ({'train_labels': None}, "missing ['train_labels'], found"),
         ({'train_images': IMAGES}, 'train_labels is int64 (9,), wanted (12,) integers'),
-        ({'train_labels': LABELS[:9] / 2}, 'train_labels is float64 (9,), wanted (9,) integers'),
-        ({'train_labels': LABELS[:9] - 1}, 'train_labels has -1, wanted 0 or more'),
+        ({'train_labels': LABELS[:9] / 2}, '3 that are no whole numbers, the first at 1: 0.5'),
+        (
+            {'train_labels': LABELS[:9] - 1},
+            'train_labels has 3 below 0, the first at 0: -1; wanted 0',
+        ),
         ({'train_images': IMAGES[:9, 0, 0]}, 'train_images is (9, 3), wanted [N, h, w]'),
-        ({'train_images': IMAGES[:9].astype(int)}, 'train_images is int64, wanted uint8'),
-        ({'train_images': IMAGES[:9] - 128.5}, 'wanted [0, 1] or [0, 255]'),
-        ({'train_images': IMAGES[:9] * np.nan}, 'train_images is in [nan, nan]'),
+        ({'train_images': IMAGES[:9].astype(str)}, 'train_images is <U3, wanted numbers'),
+        ({'train_images': IMAGES[:9] * np.nan}, 'train_images has no finite value'),
         ({'test_labels': LABELS[9:] + 1}, 'no example of the classes [3]'),
         ({'class_names': np.array(['a', 'b'])}, 'class_names has 2 names, labels go up to 2'),
         ({'val_images': IMAGES}, 'val_labels is missing'),
@@ -165,7 +168,7 @@ def test_arrays_that_do_not_fit_are_named(changes, said, tmp_path):
 
 
 def test_problems_of_arrays_are_all_in_one_message(tmp_path):
-    error = refusal(tmp_path, train_labels=LABELS[:9] - 1, test_images=IMAGES[9:].astype(int))
+    error = refusal(tmp_path, train_labels=LABELS[:9] - 1, test_images=IMAGES[9:].astype(str))
     assert 'train_labels' in error
     assert 'test_images' in error
 
@@ -204,3 +207,87 @@ def test_the_digest_of_arrays_follows_their_content():
 def test_arrays_that_are_not_in_memory_are_asked_for():
     with pytest.raises(ArraysError, match=r'give the same ones to tljax\.data\.arrays\.keep'):
         InMemory(digest='of another process').splits()
+
+
+NAMED = np.array(['cat', 'dog ', 'eel\u00a0'])[LABELS]
+
+
+@pytest.mark.parametrize(
+    'labels',
+    [NAMED, np.char.encode(NAMED, 'utf-8'), NAMED[:, None]],
+    ids=['strings', 'bytes', 'a column'],
+)
+def test_strings_are_classes(labels, tmp_path):
+    values = content(train_labels=labels[:9], test_labels=labels[9:])
+    splits = saved(tmp_path, values).splits()
+    assert splits['train'].class_names == ('cat', 'dog', 'eel')
+    np.testing.assert_array_equal(splits['test'].labels, LABELS[9:])
+
+
+def test_strings_are_placed_in_the_order_of_class_names(tmp_path):
+    values = content(train_labels=NAMED[:9], test_labels=NAMED[9:])
+    values['class_names'] = np.array(['eel', 'dog', 'cat'])
+    splits = saved(tmp_path, values).splits()
+    assert splits['train'].class_names == ('eel', 'dog', 'cat')
+    np.testing.assert_array_equal(splits['test'].labels, 2 - LABELS[9:])
+
+
+@pytest.mark.parametrize('classes', [2, 3])
+@pytest.mark.parametrize('dtype', [np.uint8, np.int64, np.float32])
+def test_a_column_of_labels_is_one_label_an_image(classes, dtype, tmp_path):
+    labels = (LABELS % classes).astype(dtype)[:, None]
+    splits = saved(tmp_path, content(train_labels=labels[:9], test_labels=labels[9:])).splits()
+    assert not splits['train'].multi_label
+    np.testing.assert_array_equal(splits['test'].labels, LABELS[9:] % classes)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'said'),
+    [
+        (np.where(np.arange(12) > 9, -1, LABELS), 'labels has 2 below 0, the first at 10: -1'),
+        (np.where(np.arange(12) > 9, np.nan, LABELS), 'has 2 that are no whole numbers, the first'),
+        (np.where(np.arange(12) > 9, '', NAMED), 'labels has 2 without a label, the first at 10'),
+        (LABELS + 0.5, 'has 12 that are no whole numbers, the first at 0: 0.5'),
+    ],
+)
+def test_what_is_no_label_is_counted_in_one_line(labels, said, tmp_path):
+    with pytest.raises(ArraysError) as caught:
+        saved(tmp_path, {'images': IMAGES, 'labels': labels}).splits()
+    assert said in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_strings_of_another_class_are_named(tmp_path):
+    values = content(train_labels=NAMED[:9], test_labels=np.array(['cat', 'fox', 'cat']))
+    with pytest.raises(ArraysError, match="test_labels has 1 of other classes, .* 1: 'fox'"):
+        saved(tmp_path, values).splits()
+
+
+RAMP = np.tile(np.linspace(0, 1, 4096).reshape(1, 64, 64), (9, 1, 1))
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        np.round(RAMP * 4095).astype(np.uint16),
+        np.round(RAMP * 65535).astype(np.int64),
+        RAMP * 2 - 1,
+        RAMP * 1000,
+        np.round(RAMP * 4095 - 1024).astype(np.int16),
+    ],
+    ids=['12 bits', 'int64', 'from -1', 'to 1000', 'Hounsfield units'],
+)
+def test_deep_arrays_keep_256_levels_by_the_range_of_train(given, tmp_path):
+    splits = saved(tmp_path, content(train_images=given, test_images=given[:3, :8])).splits()
+    wanted = np.repeat((RAMP * 255)[..., None], 3, -1)
+    np.testing.assert_allclose(loaded(splits['train']), wanted, atol=0.54)
+    np.testing.assert_array_equal(splits['test'].load(0), splits['train'].load(0)[:8])
+
+
+def test_one_split_is_seen_by_the_range_of_the_network():
+    values = {'images': RAMP * 1000, 'labels': LABELS[:9]}
+    examples, _ = arrays.one_split(values, None, 'file')
+    with pytest.raises(depth.RangeError, match='give --gray_range=LOW,HIGH'):
+        examples.load(0)
+    shown = canvases.wrap({'': examples}, Preprocessing(gray_range=(0, 2000)), 0)['']
+    assert shown.load(0).max() == 128

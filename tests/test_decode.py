@@ -46,6 +46,11 @@ ROWS = {
         [0, 255, 51, 0],
     ),
 }
+RANGES = {
+    **dict.fromkeys(('I;16', 'I', 'I, out of range'), (0, 65535)),
+    **dict.fromkeys(('F to 1', 'F, not finite'), (0, 1)),
+    'F to 255': (0, 255),
+}
 # How each EXIF orientation is to be seen: EXIF 2.32, table 6.
 SEEN = {
     1: lambda stored: stored,
@@ -94,12 +99,12 @@ def test_every_mode_is_seen_in_its_colours(name, tmp_path):
     with Image.open(path) as image:
         assert image.mode == mode, 'the file is not of the mode that is to be tested'
     colours = np.stack([np.broadcast_to(np.uint8(colour), 3) for colour in expected])
-    np.testing.assert_array_equal(decode.read_image(path), colours[None])
+    np.testing.assert_array_equal(decode.read_image(path, RANGES.get(name)), colours[None])
 
 
 @pytest.mark.parametrize('mode', sorted({*Image.MODES, 'PA', 'RGBa', 'RGBX', 'I;16B'} - {'La'}))
 def test_every_mode_that_a_file_can_have_becomes_rgb(mode):
-    assert decode.to_rgb(Image.new(mode, (3, 2))).mode == 'RGB'
+    assert decode.to_rgb(Image.new(mode, (3, 2)), (0, 1)).mode == 'RGB'
 
 
 @pytest.mark.parametrize('kind', ['png', 'jpeg', 'webp'])
@@ -237,7 +242,7 @@ def test_a_decompression_bomb_is_refused_while_another_thread_reads(tmp_path, mo
         return open_image(file)
 
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
-    monkeypatch.setattr(decode.ImageOps, 'exif_transpose', slow_transpose)
+    monkeypatch.setattr(ImageOps, 'exif_transpose', slow_transpose)
     monkeypatch.setattr(decode.Image, 'open', slow_open)
     # As in a program: here pytest makes errors of warnings.
     monkeypatch.setattr('warnings.filters', [('ignore', None, Warning, None, 0)])

@@ -230,3 +230,79 @@ def test_a_list_that_is_not_there_or_not_text_or_empty_is_named(content, tmp_pat
 def test_of_very_many_problems_the_rest_is_counted(folder):
     text = csv_text([*ROWS, *((f'{i}.png', '', 'train') for i in range(30))])
     assert 'and 10 more' in refusal(folder, text)
+
+
+def test_cells_that_print_alike_are_one_label_and_the_changes_are_noted(folder):
+    rows = [('a.png', 'cat ', 'train'), ('c.png', '\u3000cat\u200b', 'train')]
+    rows += [('sub/b.png', 'cafe\u0301', 'train'), (' d, e.png\u00a0', 'caf\u00e9\ufeff', ' val ')]
+    splits = manifest(folder, csv_text(rows)).splits()
+    assert splits['train'].class_names == ('caf\u00e9', 'cat')
+    assert splits['train'].labels.tolist() == [1, 1, 0]
+    (labels, paths) = splits['train'].findings.notes
+    assert labels.startswith('4 label(s) normalised')
+    assert labels.endswith("such as 'cat ' to 'cat'")
+    assert paths.startswith('1 path(s) normalised')
+
+
+def test_labels_of_json_are_normalised_likewise(folder):
+    rows = [('a.png', ['cat ', 'dog'], 'train'), ('c.png', 'cat\u00a0', 'val')]
+    assert manifest(folder, json_text(rows), 'l.jsonl').splits()['val'].names(0) == ('cat',)
+
+
+def test_a_header_is_read_without_spaces_and_marks(folder):
+    text = csv_text(ROWS, '\ufeff\ufeffPath , label\u00a0,\u200bsplit')
+    assert set(manifest(folder, text).splits()) == {'train', 'val', 'test'}
+
+
+@pytest.mark.parametrize(
+    ('line', 'said'),
+    [
+        ('a.png,cat, domestic,train', 'line 3: 4 cells, wanted the 3 of the header: a value with'),
+        ('a.png,cat', 'line 3: 2 cells, wanted the 3 of the header'),
+        ('"a.png,cat,train', 'line 3: not CSV: unexpected end of data'),
+    ],
+)
+def test_a_row_of_another_width_is_refused_with_its_line(line, said, folder):
+    assert said in refusal(folder, f'path,label,split\n\n{line}\n')
+
+
+def test_empty_cells_behind_a_row_are_no_harm(folder):
+    text = csv_text(ROWS).replace('val', 'val,,')
+    assert len(manifest(folder, text).splits()['val']) == 1
+
+
+def test_a_file_is_found_whichever_form_its_name_has_on_disk(folder):
+    for listed, stored in (('e\u0301.png', '\u00e9.png'), ('\u00fc.png', 'u\u0308.png')):
+        Image.new('RGB', (3, 3)).save(folder / stored)
+        splits = manifest(folder, csv_text([*ROWS, (listed, 'cat', 'train')])).splits()
+        assert str(splits['train'].encoded[-1]) == f'{folder}/{stored}'
+
+
+def test_other_columns_may_be_named(folder):
+    text = csv_text(ROWS, 'file,name,part')
+    columns = {'path_column': 'file', 'label_column': 'name', 'split_column': 'part'}
+    assert set(manifest(folder, text, **columns).splits()) == {'train', 'val', 'test'}
+    assert "('file', 'name', 'part'), wanted the columns path,label[,split]" in refusal(
+        folder, text
+    )
+
+
+@pytest.mark.parametrize('name', ['list.csv', 'list.jsonl'])
+def test_minus_one_among_numbered_classes_is_no_label(name, folder):
+    rows = [(path, i - 1, 'train') for i, (path, *_) in enumerate(ROWS)]
+    text = csv_text([tuple(map(str, row)) for row in rows]) if 'csv' in name else json_text(rows)
+    first = 2 if 'csv' in name else 1
+    assert f'1 label(s) are -1, the first in line {first}' in refusal(folder, text, name)
+
+
+def test_minus_one_and_one_are_two_classes(folder):
+    rows = [('a.png', '-1', 'train'), ('c.png', '1', 'train'), ('sub/b.png', '1', 'val')]
+    assert manifest(folder, csv_text(rows)).splits()['train'].class_names == ('-1', '1')
+
+
+def test_whole_floats_of_json_are_integers_and_nan_is_no_label(folder):
+    rows = [('a.png', 1.0, 'train'), ('c.png', 1, 'train'), ('sub/b.png', 2, 'train')]
+    splits = manifest(folder, json_text([*rows, ('d, e.png', 2, 'val')]), 'l.jsonl').splits()
+    assert splits['train'].class_names == ('1', '2')
+    text = json_text([('a.png', float('nan'), 'train')])
+    assert "line 1: path 'a.png', label ''; wanted both" in refusal(folder, text, 'l.jsonl')

@@ -167,7 +167,7 @@ def test_a_list_that_cannot_be_read_is_an_error_of_a_line(name, text, run, tmp_p
     (tmp_path / name).write_text(text)
     code, printed = run(tmp_path / name)
     assert code == 2
-    assert 'not a readable list of paths' in printed.err
+    assert f'{tmp_path / name}: ' in printed.err
     assert len(printed.err.splitlines()) == 1
 
 

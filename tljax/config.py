@@ -33,6 +33,7 @@ from tljax.types import (
     Source,
     Strategy,
     Views,
+    gray_range_problems,
 )
 from tljax.views import Centre
 
@@ -76,6 +77,7 @@ class Experiment:
     cut_after: str | None = None  # the backbone's last stage to keep; None keeps all
     head: Head | str | None = None  # None: the family's own, new; 'pretrained': the weights' own
     preprocessing: Preprocessing | None = None  # None: what the weights want
+    gray_range: tuple[float, ...] | None = None  # black and white of images deeper than 8 bits
     per_class: int | None = None  # labelled training images per class; None for all
     subset: Subset = dataclasses.field(default_factory=Subset)  # of it, for ablations
     balance: Balance = Balance.NONE  # of the classes in training
@@ -124,6 +126,8 @@ def _range_problems(e: Experiment) -> list[str]:
 
     for name in ('epochs', 'batch_size', 'clip_norm', 'per_class', 'evaluate_every_epochs'):
         positive(name)
+    if _fits(e.gray_range, tuple[float, ...]):
+        found.extend(f'config.{line}' for line in gray_range_problems(e.gray_range or ()))
     positive('checkpoint_every_steps')
     positive('accumulate')
     positive('log_every_steps')

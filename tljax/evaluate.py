@@ -11,6 +11,9 @@ DATA                        DIR/<class>/*, DIR/{train,val,test}/<class>/*, a lis
 --split=NAME                train, val or test; default test, else val
 --views=NAME                centre, flip or ten_crop; probabilities are averaged over them.
 Default the run's own test_views (the centre on its val and train), the centre for others
+--path_column=NAME          of a list, where that is not path; likewise --label_column and
+--split_column
+--gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
 --bad_files=skip            leaves out files that cannot be read; by default they are an error
 --batch_size=N              images on the devices at a time; default the run's own, else 32
 --out=FILE.json             all figures, and every pair of classes that was confused
@@ -37,6 +40,7 @@ from tljax import (
     confusion,
     metrics,
     network,
+    preprocessing,
     report,
     runs,
     sharding,
@@ -44,6 +48,7 @@ from tljax import (
 from tljax import job as jobs
 from tljax.config import Experiment
 from tljax.data import canvases, labelled
+from tljax.data.cells import Columns
 from tljax.evaluation import Evaluation
 from tljax.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.network import Network
@@ -80,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument('--data', choices=('config',))
     found.add_argument('--split', choices=('train', 'val', 'test'))
     found.add_argument('--views', choices=NAMED)
+    for name in ('path', 'label', 'split'):
+        found.add_argument(f'--{name}_column', default=name)
+    found.add_argument('--gray_range')
     found.add_argument('--bad_files', choices=('error', 'skip'), default='error')
     found.add_argument('--batch_size', type=int)
     found.add_argument('--out', type=pathlib.Path)
@@ -130,6 +138,11 @@ def _check(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None, Data]:
     """The network, how it evaluates if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
+    if given.gray_range:
+        shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
+        loaded = dataclasses.replace(
+            loaded, model=dataclasses.replace(loaded.model, preprocessing=shown)
+        )
     if loaded.multi_label and given.picture:
         raise InputError(
             f'--picture: {given.network} tells several labels of an image, and what is taken for '
@@ -141,7 +154,9 @@ def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None
         settings, recorded = runs.evaluation_settings(folder)
     if given.path is not None:
         policy = BadFiles(given.bad_files)
-        data = given_data(loaded, given.path, given.split, policy, recorded)
+        names = (given.path_column, given.label_column, given.split_column)
+        columns = Columns(**dict(zip(('path', 'label', 'split'), names, strict=True)))
+        data = given_data(loaded, given.path, given.split, policy, recorded, columns)
     elif folder is not None:
         experiment, _ = runs.records(folder)
         data = own_data(loaded, experiment, recorded, given.split)
@@ -192,6 +207,7 @@ def given_data(
     split: str | None,
     bad_files: BadFiles,
     recorded: dict[str, Any],
+    columns: Columns = Columns(),  # noqa: B008  frozen
 ) -> Data:
     """Images of a folder, a list or a file, with labels as the network has its classes.
 
@@ -201,11 +217,12 @@ def given_data(
         split: likewise.
         bad_files: likewise.
         recorded: what a run says of its splits, to notice images that it was trained on.
+        columns: see `labelled.read`.
 
     Raises:
         InputError: there are no such images, or their classes are not the network's.
     """
-    found = labelled.read(path, split, bad_files)
+    found = labelled.read(path, split, bad_files, columns)
     examples, findings = found.examples, found.examples.findings
     names = examples.class_names if found.named else None
     notes = [f'{note}.' for note in (findings.notes if findings else ())]

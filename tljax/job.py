@@ -32,7 +32,7 @@ from tljax.penalised import Given, find_upstream, names_of
 from tljax.plan import PhasePlan
 from tljax.sourced import Sourced
 from tljax.state import TrainState
-from tljax.types import Balance, Examples, Loss, Params, Stats
+from tljax.types import Balance, Examples, Loss, Params, Preprocessing, Stats
 from tljax.weights import Pretrained
 from tljax.weights.adapt import Adapted, adapt
 
@@ -96,6 +96,9 @@ def setup(experiment: Experiment) -> Job:
         )
     splits = read_splits(experiment)
     model, pretrained = _network(experiment, len(splits['train'].class_names))
+    model = dataclasses.replace(
+        model, preprocessing=_with_gray_range(experiment, splits['train'], model.preprocessing)
+    )
     views.check(experiment.test_views, model.preprocessing)
     adapted = None
     if pretrained is not None:
@@ -142,6 +145,26 @@ def read_splits(experiment: Experiment) -> dict[str, Examples]:
         experiment.seed,
         experiment.subset,
     )
+
+
+def _with_gray_range(
+    experiment: Experiment, train: Examples, preprocessing: Preprocessing
+) -> Preprocessing:
+    """The preprocessing with the range of gray values of the data, if images are deep.
+
+    The config's own comes first, then that of the weights, then a scan of the training images.
+    """
+    findings, chosen = train.findings, experiment.gray_range or preprocessing.gray_range
+    if findings is None or not findings.deep:
+        return dataclasses.replace(preprocessing, gray_range=chosen)
+    if chosen is None and findings.gray_range is not None:
+        chosen = findings.gray_range()
+    if chosen is not None:
+        findings.notes.append(
+            f'images are deeper than 8 bits: values from {chosen[0]:g} to {chosen[1]:g} become '
+            'black to white (config.gray_range)'
+        )
+    return dataclasses.replace(preprocessing, gray_range=chosen)
 
 
 def _anchor(

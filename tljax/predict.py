@@ -8,6 +8,8 @@ PATH                        an image, a folder of images, or a list of them: CSV
 a path in each row, or .txt with a path a line, relative to the list
 --top=N                     classes that are printed of each image; default 3
 --views=NAME                centre (the default), flip or ten_crop; probabilities are averaged
+--path_column=NAME          of lists in CSV or JSON lines; default path
+--gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
 --bad_files=error           nothing is predicted where a file cannot be read; by default it is
 reported and the others go on
 --batch_size=N              images on the devices at a time; default 32
@@ -28,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tljax import classes, cli, network, sharding
+from tljax import classes, cli, network, preprocessing, sharding
 from tljax.data import canvases, unlabelled
 from tljax.evaluation import Evaluation
 from tljax.losses import BinaryCrossEntropy, CrossEntropy
@@ -51,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument('paths', metavar='PATH', nargs='+')
     found.add_argument('--top', type=int, default=3)
     found.add_argument('--views', choices=NAMED, default='centre')
+    found.add_argument('--path_column', default='path')
+    found.add_argument('--gray_range')
     found.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
     found.add_argument('--batch_size', type=int, default=network.BATCH_SIZE)
     found.add_argument('--out', type=pathlib.Path)
@@ -73,7 +77,7 @@ def _run(given: argparse.Namespace) -> int:
             raise InputError(f'--{name} is {getattr(given, name)}, wanted 1 or more')
     if given.out and given.out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out is {given.out}, wanted one of {", ".join(SUFFIXES)}')
-    examples = unlabelled.read(given.paths, BadFiles(given.bad_files))
+    examples = unlabelled.read(given.paths, BadFiles(given.bad_files), given.path_column)
     assert examples.findings
     bad = examples.findings.bad
     for note in examples.findings.notes:
@@ -83,6 +87,11 @@ def _run(given: argparse.Namespace) -> int:
         raise InputError(f'none of the {len(bad)} images can be read')
     known = set(bad)
     loaded = network.load(given.network)
+    if given.gray_range:
+        shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
+        loaded = dataclasses.replace(
+            loaded, model=dataclasses.replace(loaded.model, preprocessing=shown)
+        )
     done = _write(given, loaded, examples)
     _report_bad(bad, known)  # what turned out so when it was decoded
     if given.out:

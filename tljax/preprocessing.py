@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.types import Interpolation, Preprocessing
+from tljax.types import InputError, Interpolation, Preprocessing, gray_range_problems
 
 
 def to_fields(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -24,6 +24,8 @@ def from_fields(fields: Mapping[str, Any]) -> Preprocessing:
     values['interpolation'] = Interpolation(values['interpolation'])
     for name in ('mean', 'std'):
         values[name] = tuple(float(value) for value in values[name])
+    if values.get('gray_range') is not None:
+        values['gray_range'] = tuple(float(value) for value in values['gray_range'])
     for name in ('size_px', 'resize_px'):
         if not isinstance(values[name], int):
             raise TypeError(f'{name} is {values[name]!r}, wanted a whole number')
@@ -48,6 +50,21 @@ def with_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
     return dataclasses.replace(
         preprocessing, mean=(mean * repeats)[:channels], std=(std * repeats)[:channels]
     )
+
+
+def with_gray_range(preprocessing: Preprocessing, text: str) -> Preprocessing:
+    """The same for images deeper than 8 bits, of which LOW,HIGH become black and white.
+
+    Raises:
+        InputError: the text is no range.
+    """
+    try:
+        values = tuple(float(value) for value in text.split(','))
+    except ValueError as error:
+        raise InputError(f'gray_range is {text!r}, wanted LOW,HIGH') from error
+    if problems := gray_range_problems(values):
+        raise InputError(problems[0])
+    return dataclasses.replace(preprocessing, gray_range=values)
 
 
 def with_size(preprocessing: Preprocessing, size_px: int) -> Preprocessing:

@@ -97,6 +97,9 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
         ConfigError: the run began on other data.
     """
     content: dict[str, Any] = {'class_names': list(job.splits['train'].class_names)}
+    ends = job.model.preprocessing.gray_range
+    if ends is not None:
+        content['gray_range'] = list(ends)
     for name, split in job.splits.items():
         content[name] = {'ids': split.ids.tolist(), 'labels': split.label_lists()}
         if split.encoded is not None:

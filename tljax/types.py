@@ -12,6 +12,7 @@ nothing inherits from these protocols and nothing is registered.
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
@@ -22,6 +23,7 @@ import optax
 
 Array = jax.Array | np.ndarray
 Params = dict[str, Any]  # {stage: {...: array}}; the top-level keys are the model's stages
+Range = tuple[float, float]  # values that become 0 and 255, in images deeper than 8 bits
 Stats = dict[str, Any]  # likewise, running statistics; stages without any are absent
 
 
@@ -46,6 +48,13 @@ class Interpolation(enum.Enum):
     BICUBIC = 'bicubic'
 
 
+def gray_range_problems(gray_range: Sequence[float]) -> list[str]:
+    """What is wrong with a range of gray values that somebody gave."""
+    if len(gray_range) == 2 and math.isfinite(sum(gray_range)) and gray_range[0] < gray_range[1]:
+        return []
+    return [f'gray_range is {gray_range}, wanted two finite numbers, the lower one first']
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Preprocessing:
     """What a network's weights expect of an image; it travels with the weights.
@@ -61,6 +70,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     scaled_decoding: bool = False  # of large JPEGs: twice as fast, off by a few grey levels
+    gray_range: tuple[float, ...] | None = None  # black and white of images deeper than 8 bits
 
     def problems(self) -> list[str]:
         """What `config.validate` reports."""
@@ -73,6 +83,8 @@ class Preprocessing:
             found.append('mean is (), wanted a value for each channel')
         if len(self.std) != len(self.mean) or min(self.std, default=0) <= 0:
             found.append(f'std is {self.std}, wanted {len(self.mean)} values more than 0')
+        if self.gray_range is not None:
+            found += gray_range_problems(self.gray_range)
         return found
 
 
@@ -113,6 +125,8 @@ class Findings:
     policy: BadFiles = BadFiles.ERROR
     notes: list[str] = dataclasses.field(default_factory=list)
     bad: dict[str, str] = dataclasses.field(default_factory=dict)  # a file, and what is wrong
+    deep: set[str] = dataclasses.field(default_factory=set)  # files deeper than 8 bits
+    gray_range: Callable[[], Range] | None = None  # of these, by a scan of the training split
 
 
 @runtime_checkable

@@ -52,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _listing(path: pathlib.Path) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     if path.is_dir() or not path.exists():
         return folder.listing(str(path))
-    listed, class_names = manifest.listing(str(path))
-    return listed, class_names, []
+    return manifest.listing(str(path))
 
 
 def _look(listed: dict[str, list[Listed]], least_px: int) -> list[Seen]:

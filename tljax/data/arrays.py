@@ -1,6 +1,7 @@
 """Images in arrays: an `.npz` file, or memory."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -8,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import subsets
-from tljax.types import Examples, InputError
+from tljax.data import array_labels, depth, subsets
+from tljax.data.array_labels import ArraysError
+from tljax.types import Examples, Findings, Range
 
 SPLITS = ('train', 'val', 'test')
 _KEPT: dict[str, dict[str, Any]] = {}  # what `keep` was given, by its digest
-
-
-class ArraysError(InputError):
-    """Arrays that are no data set; the message lists what is wrong with them."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -25,9 +23,9 @@ class Arrays:
 
     `val_images` and `val_labels` may be there, and `class_names`. Where nothing is held out, of
     `images` and `labels` or of those of `train` alone, the test split is drawn, class by class;
-    with `train` and `val` there is none. Images are [N, h, w] or [N, h, w, 1 or 3]: uint8,
-    uint16, or floating-point in [0, 1] or in [0, 255]; labels are integers from 0, [N], or where
-    an image has several or none, 0 and 1 as [N, K].
+    with `train` and `val` there is none. Images are [N, h, w] or [N, h, w, 1 or 3]: uint8, or
+    others by the range of values of `train`, see `depth.find`. Labels are integers from 0 or
+    strings, [N] or [N, 1], or where an image has several or none, 0 and 1 as [N, K].
     """
 
     path: str
@@ -50,6 +48,7 @@ class Arrays:
         """
         path = pathlib.Path(self.path).expanduser()
         content = read(path)
+        content = array_labels.normalised(content, str(path))
         there = {name.partition('_')[0] for name in content} & {'images', *SPLITS}
         if there in ({'images'}, {'train'}):
             content = _drawn(content, self.test_fraction, self.split_seed)
@@ -73,7 +72,8 @@ class InMemory:
                 f'no arrays of digest {self.digest} are in memory, found {sorted(_KEPT)}: '
                 'give the same ones to tljax.data.arrays.keep first'
             )
-        return _examples(_KEPT[self.digest], 'arrays in memory')
+        content = array_labels.normalised(_KEPT[self.digest], 'arrays in memory')
+        return _examples(content, 'arrays in memory')
 
 
 def keep(
@@ -130,6 +130,7 @@ def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tupl
     prefix, split = ('', 'test') if split is None else (f'{split}_', split)
     if f'{prefix}images' not in content:
         raise ArraysError(f'{where}: missing {prefix}images, found {sorted(content)}')
+    content = array_labels.normalised(content, where)
     own = {f'{split}_{name}': content.get(f'{prefix}{name}') for name in ('images', 'labels')}
     content = {**content, **own}
     problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split)]
@@ -138,18 +139,21 @@ def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tupl
         problems.append(f'class_names has {len(names)} names, labels go up to {top}')
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
-    return _split(content, split, names, 0), bool(names)
+    findings = _findings([content[f'{split}_images']], where, alone=True)
+    return _split(content, split, names, 0, findings), bool(names)
 
 
 def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
     prefix = '' if 'images' in content else 'train_'
     if f'{prefix}labels' not in content:
         return content
-    images, labels = content.pop(f'{prefix}images'), content.pop(f'{prefix}labels')
-    if labels.ndim not in (1, 2) or len(images) != len(labels):
-        raise ArraysError(f'images are {images.shape} and labels {labels.shape}, wanted N of both')
-    for name, part in zip(('train', 'test'), subsets.carve(labels, fraction, seed), strict=True):
-        content[f'{name}_images'], content[f'{name}_labels'] = images[part], labels[part]
+    images, own = content.pop(f'{prefix}images'), content.pop(f'{prefix}labels')
+    if own.ndim not in (1, 2) or len(images) != len(own) or not own.size:
+        raise ArraysError(f'images are {images.shape} and labels {own.shape}, wanted N of both')
+    if problems := array_labels.problems(own, f'{prefix}labels', len(images)):
+        raise ArraysError(problems[0])
+    for name, part in zip(('train', 'test'), subsets.carve(own, fraction, seed), strict=True):
+        content[f'{name}_images'], content[f'{name}_labels'] = images[part], own[part]
     return content
 
 
@@ -167,9 +171,11 @@ def _examples(content: Mapping[str, Any], where: str) -> dict[str, Examples]:
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
     names = _names(content)
+    images = [content[f'{name}_images'] for name in there]
+    findings = _findings(images, where)
     result, first_id = {}, 0
     for name in there:
-        result[name] = _split(content, name, names, first_id)
+        result[name] = _split(content, name, names, first_id, findings)
         first_id += len(result[name])
     return result
 
@@ -209,44 +215,52 @@ def _problems(content: Mapping[str, Any], name: str) -> list[str]:
     found = []
     if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or not images.size:
         found.append(f'{name}_images is {images.shape}, wanted [N, h, w] or [N, h, w, 1 or 3]')
-    floating = images.dtype.kind == 'f'
-    if images.dtype.name not in ('uint8', 'uint16') and not floating:
-        found.append(f'{name}_images is {images.dtype}, wanted uint8, uint16 or floating-point')
-    elif floating and images.size:
-        low, high = images.min(), images.max()
-        if not 0 <= low <= high <= 255:
-            found.append(f'{name}_images is in [{low}, {high}], wanted [0, 1] or [0, 255]')
-    several = labels.ndim == 2 and labels.size and len(labels) == len(images)
-    if several and not np.isin(labels, (0, 1)).all():
-        found.append(f'{name}_labels is {labels.shape}, wanted 0 and 1 in it, or one label each')
-    elif not several and (labels.shape != images.shape[:1] or labels.dtype.kind not in 'iu'):
-        found.append(
-            f'{name}_labels is {labels.dtype} {labels.shape}, wanted {images.shape[:1]} integers'
-        )
-    elif labels.size and labels.min() < 0:
-        found.append(f'{name}_labels has {labels.min()}, wanted 0 or more')
+    if images.dtype.kind not in 'fiub':
+        found.append(f'{name}_images is {images.dtype}, wanted numbers')
+    elif images.dtype.kind == 'f' and images.size and not np.isfinite(images).any():
+        found.append(f'{name}_images has no finite value')
+    found += array_labels.problems(labels, f'{name}_labels', len(images))
     return found
 
 
+def _findings(images: Sequence[np.ndarray], where: str, *, alone: bool = False) -> Findings | None:
+    """What holds the range of values of all splits, found in the first; None for 8 bits."""
+    if all(one.dtype in (np.uint8, bool) for one in images):
+        return None
+
+    @functools.cache
+    def gray_range() -> Range:
+        found = depth.find(iter(images[0]), len(images[0]), where)
+        if alone and found not in depth.CONVENTIONS:
+            raise depth.RangeError(
+                f'{where}: images are {images[0].dtype} from {found[0]:g} to {found[1]:g}, and the '
+                'network names no range: give --gray_range=LOW,HIGH'
+            )
+        return found
+
+    return Findings(deep={where}, gray_range=gray_range)
+
+
 def _split(
-    content: Mapping[str, Any], name: str, class_names: tuple[str, ...], first_id: int
+    content: Mapping[str, Any],
+    name: str,
+    class_names: tuple[str, ...],
+    first_id: int,
+    findings: Findings | None,
 ) -> Examples:
     images = content[f'{name}_images']
-    top = {'uint8': 255.0, 'uint16': 65535.0}.get(images.dtype.name)
-    if top is None:  # of all splits together, so that they are scaled alike
-        largest = max(
-            float(content[f'{n}_images'].max()) for n in SPLITS if f'{n}_images' in content
-        )
-        top = 1.0 if largest <= 1 else 255.0
+    images = images.astype(np.uint8) * 255 if images.dtype == bool else images
 
     def load(index: int) -> np.ndarray:
         image = images[index]
         if images.dtype != np.uint8:
-            image = np.round(image * (255.0 / top)).astype(np.uint8)
+            assert findings
+            assert findings.gray_range
+            image = depth.scaled(image, findings.gray_range())
         image = image.reshape(*image.shape[:2], -1)
         return np.broadcast_to(image, (*image.shape[:2], 3))
 
-    labels = content[f'{name}_labels']
-    labels = labels.astype(np.uint8 if labels.ndim == 2 else np.int32)
-    ids = first_id + np.arange(len(labels))
-    return Examples(load=load, labels=labels, ids=ids, class_names=class_names)
+    own = content[f'{name}_labels']
+    own = own.astype(np.uint8 if own.ndim == 2 else np.int32)
+    ids = first_id + np.arange(len(own))
+    return Examples(load=load, labels=own, ids=ids, class_names=class_names, findings=findings)

@@ -36,12 +36,20 @@ def wrap(
 def _wrapped(examples: Examples, preprocessing: Preprocessing, kept: 'Store | None') -> Examples:
     encoded = examples.encoded
     if encoded is None:
-        return examples
+        return _by_range(examples, preprocessing)
     if kept is None:
         return dataclasses.replace(
             examples, load=lambda i: decode.load_canvas(encoded[i], preprocessing)
         )
     return dataclasses.replace(examples, load=_Reader(encoded, kept))
+
+
+def _by_range(examples: Examples, preprocessing: Preprocessing) -> Examples:
+    """Images in memory, by the network's range of gray values, if they are deeper than 8 bits."""
+    ends, findings = preprocessing.gray_range, examples.findings
+    if ends is not None and findings is not None and findings.deep:
+        findings.gray_range = lambda: (ends[0], ends[1])
+    return examples
 
 
 class _Reader:
@@ -112,4 +120,6 @@ def settings(preprocessing: Preprocessing) -> str:
     """A name for all that a canvas depends on besides its image."""
     scaled = 'scaled' if preprocessing.scaled_decoding else 'exact'
     kind = preprocessing.interpolation.value
-    return f'{preprocessing.resize_px}px-{kind}-{scaled}-v{decode.VERSION}'
+    ends = preprocessing.gray_range
+    gray = '' if ends is None else f'-from{ends[0]!r}to{ends[1]!r}'
+    return f'{preprocessing.resize_px}px-{kind}-{scaled}-v{decode.VERSION}{gray}'

@@ -64,7 +64,7 @@ def _look(path: pathlib.Path, split: str, label: Label, least_px: int) -> Seen:
         return dataclasses.replace(seen, problem=problem)
     try:
         data = path.read_bytes()
-        image = decode.decode(data, path)
+        image = decode.decode(data, path, gray_range='own')
     except (decode.ImageError, OSError) as error:
         return dataclasses.replace(seen, problem=files.reason(path, error))
     if (damage := decode.jpeg_damage(data)) is not None:
@@ -179,4 +179,5 @@ def contact_sheet(seen: Sequence[Seen], class_names: Sequence[str]) -> Image.Ima
 
 def _thumbnail(path: pathlib.Path) -> Image.Image:
     wanted = Preprocessing(size_px=THUMB_PX, resize_px=THUMB_PX, scaled_decoding=True)
-    return Image.fromarray(decode.load_canvas(files.ImageFile(path), wanted))
+    image = decode.decode(path.read_bytes(), path, 2 * THUMB_PX, 'own')
+    return Image.fromarray(decode.to_canvas(image, wanted))

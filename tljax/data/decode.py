@@ -8,17 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
+from tljax.data import depth, orientation
+from tljax.data.depth import GrayRange
 from tljax.types import Encoded, InputError, Interpolation, Preprocessing
 
-VERSION = 1  # of what this file makes of an image; canvases of another one are not used
+VERSION = 2  # of what this file makes of an image; canvases of another one are not used
 RESAMPLING = {
     Interpolation.BILINEAR: Image.Resampling.BILINEAR,
     Interpolation.BICUBIC: Image.Resampling.BICUBIC,
 }
 BACKGROUND = (255, 255, 255)  # what shows through where an image is transparent
-ORIENTATION = 0x0112  # EXIF 2.32, table 6
 ORIENTED = (b'Exif\0\0', b'tiff:Orientation')  # in EXIF or in XMP, both of which Pillow reads
 COMPILED_FROM = 1000  # images on: starting numba takes a second, the first time five
 _resized = itertools.count()
@@ -29,8 +30,12 @@ class ImageError(InputError):
     """An image that cannot be read; the message names the file and the reason."""
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
+def read_image(path: pathlib.Path, gray_range: GrayRange = None) -> np.ndarray:
     """An image file as it is meant to be seen.
+
+    Args:
+        path: the file.
+        gray_range: see `decode`.
 
     Returns:
         [h, w, 3] uint8, RGB.
@@ -42,7 +47,7 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    return decode(data, path)
+    return decode(data, path, gray_range=gray_range)
 
 
 def unreadable(name: object, error: Exception) -> ImageError:
@@ -51,23 +56,28 @@ def unreadable(name: object, error: Exception) -> ImageError:
     return ImageError(f'{name}: not a readable image: {reason}')
 
 
-def decode(data: bytes, name: object, least_px: int | None = None) -> np.ndarray:
+def decode(
+    data: bytes, name: object, least_px: int | None = None, gray_range: GrayRange = None
+) -> np.ndarray:
     """An encoded image as it is meant to be seen.
 
-    Orientation (EXIF) is applied, transparency laid on white, 16-bit and floating-point gray
-    scaled to 8 bits, and of several frames the first is taken.
+    Orientation (EXIF) is applied, transparency laid on white, and of several frames the first is
+    taken. Images deeper than 8 bits are scaled by a range of values.
 
     Args:
         data: of any format that Pillow reads.
         name: of the file, for messages.
         least_px: a large JPEG may be decoded at 1/2, 1/4 or 1/8 with sides of no less; None for
             its own size.
+        gray_range: values that become 0 and 255 in images deeper than 8 bits. None refuses gray
+            ones, and takes colours for 16 bits.
 
     Returns:
         [h, w, 3] uint8, RGB.
 
     Raises:
-        ImageError: it is damaged, empty or not an image.
+        ImageError: it is damaged, empty or not an image, or is deep and no range is given.
+        RangeError: no range fits the training images.
     """
     try:
         pixels = _jpeg(data, least_px) if _is_plain_jpeg(data) else None
@@ -81,13 +91,32 @@ def decode(data: bytes, name: object, least_px: int | None = None) -> np.ndarray
             if image.format in JPEGS and image.mode in ('RGB', 'L'):
                 pixels = _jpeg(data, least_px)
                 if pixels is not None:
-                    return _turned(pixels, _orientation(image))
-            return np.asarray(to_rgb(_upright(image)))
+                    return orientation.turned(pixels, orientation.of(image))
+            if depth.is_deep(image):
+                return _deep(data, image, gray_range)
+            return np.asarray(to_rgb(orientation.upright(image)))
+    except depth.RangeError:  # of the set, not of this image
+        raise
     except Exception as error:  # decoders of damaged files raise nearly anything
         text = str(error)
         if 'cannot identify image file' in text:
             error = ImageError(_what_it_is(data))
         raise unreadable(name, error) from error
+
+
+def _deep(data: bytes, image: Image.Image, gray_range: GrayRange) -> np.ndarray:
+    """An image deeper than 8 bits, by a range."""
+    words = depth.words(data)
+    if words is None:
+        return np.asarray(to_rgb(orientation.upright(image), gray_range))
+    alpha = words.shape[-1] in (2, 4) and image.mode in ('LA', 'RGBA')
+    colours = words[..., :-1] if alpha else words[..., :3]
+    found = depth.scaled(colours, depth.resolved(gray_range or depth.FULL, colours))
+    found = np.broadcast_to(found, (*found.shape[:2], 3))
+    if alpha:
+        found = np.dstack([found, words[..., -1] >> 8]).astype(np.uint8)
+    laid = np.asarray(to_rgb(Image.fromarray(np.ascontiguousarray(found))))
+    return orientation.turned(laid, orientation.of(image))
 
 
 def _what_it_is(data: bytes) -> str:
@@ -159,60 +188,42 @@ def format_of(data: bytes) -> str:
         return image.format or 'unknown'
 
 
-def _orientation(image: Image.Image) -> int:
-    """As EXIF has it; 1, which is upright, where that block is missing or cannot be read."""
-    try:
-        return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # the parser of EXIF blocks raises nearly anything
-        return 1
-
-
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels as they are to be seen; Source: EXIF 2.32, table 6."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; as it is, where that block cannot be read."""
-    image.load()  # a damaged image is not to be taken for a damaged block
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the parser of EXIF blocks raises nearly anything
-        return image
-
-
-def from_pil(image: Image.Image) -> np.ndarray:
+def from_pil(image: Image.Image, gray_range: GrayRange = None) -> np.ndarray:
     """An image that is open in Pillow, decoded as `decode` does: [h, w, 3] uint8, RGB.
+
+    Args:
+        image: of any mode.
+        gray_range: of gray deeper than 8 bits; see `to_rgb`.
 
     Raises:
         ImageError: its file is damaged.
     """
     try:
-        return np.asarray(to_rgb(_upright(image)))
+        return np.asarray(to_rgb(orientation.upright(image), gray_range))
+    except ImageError:
+        raise
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise unreadable(getattr(image, 'filename', '') or 'a PIL image', error) from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, gray_range: GrayRange = None) -> Image.Image:
     """An image of any of Pillow's modes as 8-bit RGB.
 
     Pillow's own `convert('RGB')` cuts 16-bit gray off at 255, blackens floating-point gray and
     drops alpha, each without a word.
+
+    Args:
+        image: whose orientation is left alone.
+        gray_range: of gray deeper than 8 bits, see `decode`.
+
+    Raises:
+        ImageError: it is of such gray, and no range is given.
     """
-    if image.mode.startswith('I;16') or image.mode in ('I', 'F'):
-        gray = np.asarray(image, np.float64)
-        # Integers are 16 bits deep; floating-point gray is taken to lie in [0, 1], or in [0, 255].
-        largest = gray[np.isfinite(gray)].max(initial=0.0)
-        gray = np.nan_to_num(gray, posinf=largest, neginf=0.0)
-        top = 65535.0 if image.mode != 'F' else 1.0 if largest <= 1.0 else 255.0
-        scaled = np.clip(gray * (255.0 / top), 0, 255)
-        return Image.fromarray(np.round(scaled).astype(np.uint8)).convert('RGB')
+    if depth.is_gray(image):
+        values = np.asarray(image)
+        return Image.fromarray(depth.scaled(values, depth.resolved(gray_range, values))).convert(
+            'RGB'
+        )
     if image.has_transparency_data:
         image = image.convert('RGBA')
         canvas = Image.new('RGBA', image.size, (*BACKGROUND, 255))
@@ -232,8 +243,10 @@ def load_canvas(image: Encoded, preprocessing: Preprocessing) -> np.ndarray:
 
 def canvas_of(data: bytes, name: object, preprocessing: Preprocessing) -> np.ndarray:
     """The canvas of an encoded image; with `scaled_decoding`, from twice its size at least."""
+    ends = preprocessing.gray_range
+    gray_range = None if ends is None else (ends[0], ends[1])
     least_px = 2 * preprocessing.resize_px if preprocessing.scaled_decoding else None
-    return to_canvas(decode(data, name, least_px), preprocessing)
+    return to_canvas(decode(data, name, least_px, gray_range), preprocessing)
 
 
 def read_bytes(image: Encoded) -> bytes:
@@ -248,9 +261,9 @@ def read_bytes(image: Encoded) -> bytes:
         raise unreadable(image, error) from error
 
 
-def loader(encoded: Sequence[Encoded]):
+def loader(encoded: Sequence[Encoded], gray_range: GrayRange = None):
     """What `Examples.load` is for images that are stored: reads and decodes image i."""
-    return lambda i: decode(read_bytes(encoded[i]), encoded[i])
+    return lambda i: decode(read_bytes(encoded[i]), encoded[i], gray_range=gray_range)
 
 
 def to_canvas(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

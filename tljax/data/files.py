@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from tljax.data import decode
+from tljax.data import decode, depth, scan
 from tljax.types import BadFiles, Examples, Findings, InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
@@ -120,7 +120,7 @@ def _identity(path: pathlib.Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def look(path: pathlib.Path, least_px: int = LEAST_PX) -> str | None:
+def look(path: pathlib.Path, least_px: int = LEAST_PX, deep: set[str] | None = None) -> str | None:
     """What is wrong with an image file, found by reading its beginning and its end.
 
     A file that does not end as its format does is decoded, to be sure. Damage in the middle is
@@ -129,6 +129,7 @@ def look(path: pathlib.Path, least_px: int = LEAST_PX) -> str | None:
     Args:
         path: the file.
         least_px: what each side has at least.
+        deep: gets its name, if it is deeper than 8 bits.
 
     Returns:
         The reason in a line; None where nothing is wrong.
@@ -143,9 +144,11 @@ def look(path: pathlib.Path, least_px: int = LEAST_PX) -> str | None:
             if min(image.size) < least_px or image.width * image.height > limit:
                 wanted = f'sides of at least {least_px} px and at most {limit} pixels'
                 return f'{image.width} x {image.height} px, wanted {wanted}'
+            if deep is not None and depth.is_deep(image):
+                deep.add(printable(path))
             if _ends_well(image.format, file):
                 return None
-        decode.read_image(path)
+        decode.read_image(path, 'own')
     except Exception as error:  # readers of damaged files raise nearly anything
         return reason(path, error)
     return None
@@ -165,16 +168,18 @@ def reason(path: pathlib.Path, error: Exception) -> str:
     """What is wrong with a file, in a line that does not repeat its name."""
     if not isinstance(error, OSError) or error.errno is None:
         try:
-            decode.read_image(path)  # its messages say more than Pillow's
+            decode.read_image(path, 'own')  # its messages say more than Pillow's
         except decode.ImageError as better:
             error = better
     return str(error).removeprefix(f'{path}: not a readable image: ').replace(f": '{path}'", '')
 
 
-def look_at_all(paths: Sequence[pathlib.Path], least_px: int = LEAST_PX) -> dict[str, str]:
-    """The bad ones among files, each with its reason."""
+def look_at_all(
+    paths: Sequence[pathlib.Path], least_px: int = LEAST_PX, deep: set[str] | None = None
+) -> dict[str, str]:
+    """The bad ones among files, each with its reason; `deep` gets those deeper than 8 bits."""
     with ThreadPoolExecutor(THREADS) as threads:
-        reasons = threads.map(lambda path: look(path, least_px), paths)
+        reasons = threads.map(lambda path: look(path, least_px, deep), paths)
         pairs = zip(paths, reasons, strict=True)
         return {printable(path): reason for path, reason in pairs if reason}
 
@@ -196,6 +201,10 @@ def examples(
     """
     if findings.bad and findings.policy is BadFiles.ERROR:
         raise FolderError(bad_files_message(findings.bad))
+    if findings.deep:
+        trained = [ImageFile(path) for path, _ in listed['train']]
+        deep = [image for image in trained if str(image) in findings.deep]
+        findings.gray_range = scan.of(deep, f'{len(deep)} training images deeper than 8 bits')
     result, first_id = {}, 0
     several = any(isinstance(label, tuple) for _, label in listed['train'])
     for split, files in listed.items():
@@ -221,7 +230,7 @@ def split_examples(
     good = [i for i, (path, _) in enumerate(listed) if printable(path) not in findings.bad]
     encoded = [ImageFile(listed[i][0]) for i in good]
     return Examples(
-        load=decode.loader(encoded),
+        load=decode.loader(encoded, findings.gray_range),
         labels=label_array([listed[i][1] for i in good], len(class_names), several=several),
         ids=first_id + np.asarray(good, np.int64),
         class_names=tuple(class_names),

@@ -44,8 +44,8 @@ class Folder:
         findings = Findings(
             policy=self.bad_files,
             notes=[*notes, *said],
-            bad=files.look_at_all(paths, self.least_px),
         )
+        findings.bad = files.look_at_all(paths, self.least_px, findings.deep)
         return files.examples(listed, classes, findings)
 
 

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from tljax.data import arrays, files, folder, manifest
+from tljax.data.cells import Columns
 from tljax.data.files import FolderError, Listed, Walk
 from tljax.types import BadFiles, Examples, Findings
 
@@ -33,7 +34,12 @@ class Labelled:
     count: int
 
 
-def read(path: str, split: str | None = None, bad_files: BadFiles = BadFiles.ERROR) -> Labelled:
+def read(
+    path: str,
+    split: str | None = None,
+    bad_files: BadFiles = BadFiles.ERROR,
+    columns: Columns = Columns(),  # noqa: B008  frozen
+) -> Labelled:
     """The images of a split.
 
     Args:
@@ -41,6 +47,7 @@ def read(path: str, split: str | None = None, bad_files: BadFiles = BadFiles.ERR
             an `.npz` file as `Arrays` takes it.
         split: which; None for `test`, else `val`, else the whole of data that is not split.
         bad_files: what becomes of files that cannot be read.
+        columns: of a list.
 
     Raises:
         InputError: there is no such split, no image or label in it, or files are bad.
@@ -54,8 +61,10 @@ def read(path: str, split: str | None = None, bad_files: BadFiles = BadFiles.ERR
         wide = examples.labels.shape[-1] if examples.multi_label else int(examples.labels.max()) + 1
         count = len(examples.class_names) if named else wide
         return Labelled(examples=examples, split=split, named=named, count=count)
-    found = _folder if where.is_dir() or not where.exists() else _list
-    listed, class_names, split, notes = found(where, split)
+    if where.is_dir() or not where.exists():
+        listed, class_names, split, notes = _folder(where, split)
+    else:
+        listed, class_names, split, notes = _list(where, split, columns)
     bad = files.look_at_all([path for path, _ in listed])
     findings = Findings(policy=bad_files, notes=notes, bad=bad)
     if bad and bad_files is BadFiles.ERROR:
@@ -105,10 +114,10 @@ def _folder(
 
 
 def _list(
-    source: pathlib.Path, split: str | None
+    source: pathlib.Path, split: str | None, columns: Columns
 ) -> tuple[list[Listed], list[str], str | None, list[str]]:
     """Likewise, of a list."""
-    rows = manifest.rows(source)
+    rows, notes = manifest.rows(source, columns)
     there = {name for *_, name in rows}
     split = _choose([name for name in folder.SPLITS if name in there], split, source)
     chosen = [(path, labels) for path, labels, name in rows if name == (split or '')]
@@ -122,8 +131,9 @@ def _list(
     listed: list[Listed] = []
     for path, labels in chosen:
         own = tuple(numbers[label] for label in labels)
-        listed.append((source.parent / path, own if several else own[0]))
-    return listed, names, split, []
+        place = manifest.on_disk(source.parent, path)
+        listed.append((place, own if several else own[0]))
+    return listed, names, split, notes
 
 
 def _repeated(paths: Iterable[str]) -> list[str]:

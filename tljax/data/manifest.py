@@ -1,14 +1,15 @@
 """A list of image files with their labels: CSV, or JSON lines."""
 
 import collections
-import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.data import files, folder
+from tljax.data import cells, files, folder
+from tljax.data.cells import Columns
 from tljax.data.files import FolderError, Listed
 from tljax.types import BadFiles, Examples, Findings
 
@@ -26,6 +27,9 @@ class Manifest:
     the column `split` or with `train` alone in it, the test split is drawn, class by class; with
     `train` and `val` there is none. Classes are the labels of `train`, sorted.
 
+    Cells lose spaces at their ends and characters that cannot be seen, and labels are brought to
+    Unicode's composed form (NFC); how many were changed is noted.
+
     Several labels are separated by `;`, and `;` alone says that an image has none; in JSON a list
     of labels does as well, and `[]`. Where one image has several or none, all have sets of labels.
     """
@@ -37,6 +41,9 @@ class Manifest:
     test_fraction: float = 0.2  # of each class, where nothing is held out
     split_seed: int = 0  # of that draw
     least_px: int = files.LEAST_PX  # of each side of an image
+    path_column: str = 'path'  # or entry, in JSON lines
+    label_column: str = 'label'
+    split_column: str = 'split'
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -49,31 +56,44 @@ class Manifest:
             FolderError: a row cannot be used, `train` is missing, a class stands in another split
                 only, or files are bad.
         """
-        listed, classes = listing(self.path, self.root, multi_label=self.multi_label)
+        columns = Columns(path=self.path_column, label=self.label_column, split=self.split_column)
+        listed, classes, said = listing(
+            self.path, self.root, multi_label=self.multi_label, columns=columns
+        )
         paths = [path for split in listed.values() for path, _ in split]
-        bad = files.look_at_all(paths, self.least_px)
         listed, notes = folder.held_out(listed, self.test_fraction, self.split_seed)
-        findings = Findings(policy=self.bad_files, notes=notes, bad=bad)
+        findings = Findings(policy=self.bad_files, notes=[*said, *notes])
+        findings.bad = files.look_at_all(paths, self.least_px, findings.deep)
         return files.examples(listed, classes, findings)
 
 
 def listing(
-    path: str, root: str | None = None, *, multi_label: bool = False
-) -> tuple[dict[str, list[Listed]], list[str]]:
-    """The files of each split with their labels, and the classes; one split named '' if none.
+    path: str,
+    root: str | None = None,
+    *,
+    multi_label: bool = False,
+    columns: Columns = Columns(),  # noqa: B008  frozen
+) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
+    """The files of each split with their labels, the classes, and notes.
+
+    There is one split named '' where the list has none.
 
     Raises:
         FolderError: as for `Manifest.splits`, but for bad files.
     """
     source = pathlib.Path(path).expanduser()
-    listed = rows(source)
+    listed, notes = rows(source, columns)
     several = multi_label or any(len(labels) != 1 for _, labels, _ in listed)
     _check(source, listed, least_classes=1 if several else 2)
-    return _listed(listed, pathlib.Path(root or source.parent).expanduser(), several=several)
+    whole = pathlib.Path(root or source.parent).expanduser()
+    return *_listed(listed, whole, several=several), notes
 
 
-def rows(source: pathlib.Path) -> list[Row]:
-    """The rows of a list, checked one by one.
+def rows(
+    source: pathlib.Path,
+    columns: Columns = Columns(),  # noqa: B008  frozen
+) -> tuple[list[Row], list[str]]:
+    """The rows of a list, checked one by one, and notes on what was changed in them.
 
     Raises:
         FolderError: the file is no list, or a row has no path or no label.
@@ -83,13 +103,44 @@ def rows(source: pathlib.Path) -> list[Row]:
     except (OSError, UnicodeDecodeError) as error:
         raise FolderError(f'{source}: not a readable list: {error}') from error
     read = _json_lines if source.suffix.lower() in ('.jsonl', '.ndjson') else _csv
-    found, problems = read(text)
+    raw, problems = read(text, columns)
+    found = {number: _cleaned(row) for number, row in raw.items()}
     for number, (path, labels, split) in found.items():
         problems += [f'line {number}: {problem}' for problem in _row_problems(path, labels, split)]
     _refuse(source, problems)
     if not found:
         raise FolderError(f'{source}: no row in it, wanted path,label[,split] in each')
-    return list(found.values())
+    _refuse_unlabelled(source, found)
+    return list(found.values()), _notes(list(raw.values()), list(found.values()))
+
+
+def _cleaned(row: Row) -> Row:
+    path, labels, split = row
+    return cells.stripped(path), tuple(map(cells.clean, labels)), cells.clean(split)
+
+
+def _notes(raw: Sequence[Row], found: Sequence[Row]) -> list[str]:
+    """How many labels and paths were changed by cleaning, and one of each."""
+    pairs = list(zip(raw, found, strict=True))
+    labels = [(a, b) for old, new in pairs for a, b in zip(old[1], new[1], strict=True) if a != b]
+    paths = [(old[0], new[0]) for old, new in pairs if old[0] != new[0]]
+    how = 'spaces at the ends and invisible characters taken away, Unicode composed (NFC)'
+    return [
+        f'{len(changed)} {what} normalised ({how}), such as {changed[0][0]!a} to {changed[0][1]!a}'
+        for what, changed in (('label(s)', labels), ('path(s)', paths))
+        if changed
+    ]
+
+
+def _refuse_unlabelled(source: pathlib.Path, found: Mapping[int, Row]) -> None:
+    pairs = [(number, label) for number, (_, labels, _) in found.items() for label in labels]
+    places = cells.unlabelled([label for _, label in pairs])
+    if places:
+        first = f'the first in line {pairs[places[0]][0]}'
+        raise FolderError(
+            f'{source}: {len(places)} label(s) are -1, {first}, and the others are numbered from '
+            '0: -1 stands for no label; leave these rows out'
+        )
 
 
 def _row_problems(path: str, labels: tuple[str, ...], split: str) -> list[str]:
@@ -114,37 +165,54 @@ def _labels(text: str) -> tuple[str, ...]:
     """The labels of a cell; of an empty one, an empty label."""
     if SEPARATOR not in text:
         return (text,)
-    if text.strip() == SEPARATOR:
+    if cells.clean(text) == SEPARATOR:
         return ()
-    return tuple(label.strip() for label in text.split(SEPARATOR))
+    return tuple(label.strip(' ') for label in text.split(SEPARATOR))
 
 
-def _csv(text: str) -> tuple[dict[int, Row], list[str]]:
+def _csv(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]:
     """Rows by their line, and what is wrong with them."""
-    reader = csv.DictReader(text.splitlines())
-    header = tuple(reader.fieldnames or ())
-    if not {'path', 'label'} <= set(header):
-        return {}, [f'the first line is {header}, wanted the columns path,label[,split]']
-    rows: dict[int, Row] = {}
-    for row in reader:
-        labels = _labels(row['label'] or '')
-        rows[reader.line_num] = row['path'] or '', labels, row.get('split') or ''
-    return rows, []
+    header, table, problems = cells.table(text)
+    path, label, split = (
+        cells.place(header, name) for name in (columns.path, columns.label, columns.split)
+    )
+    if path is None or label is None:
+        return {}, [_no_column(header, columns)]
+    rows = {
+        number: (row[path], _labels(row[label]), '' if split is None else row[split])
+        for number, row in table.items()
+    }
+    return rows, problems
 
 
-def _json_lines(text: str) -> tuple[dict[int, Row], list[str]]:
+def _no_column(header: Sequence[str], columns: Columns) -> str:
+    wanted = f'the columns {columns.path},{columns.label}[,{columns.split}]'
+    return (
+        f'the first line is {tuple(header)}, wanted {wanted}, each once; '
+        'path_column, label_column and split_column name others'
+    )
+
+
+def _json_lines(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]:
     """Rows by their line, and what is wrong with them."""
     rows: dict[int, Row] = {}
     problems = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split('\n'), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            path, split = row.get('path'), row.get('split')
-            labels = _json_labels(row.get('label'))
+            path, split = row.get(columns.path), row.get(columns.split)
+            labels = _json_labels(row.get(columns.label))
         except (ValueError, AttributeError) as error:
             problems.append(f'line {number}: no JSON object: {error}')
+            continue
+        missing = [name for name in (columns.path, columns.label) if name not in row]
+        if missing:
+            problems.append(
+                f'line {number}: no {", ".join(missing)}, found {sorted(row)}; '
+                'path_column and label_column name other entries'
+            )
             continue
         rows[number] = str(path or ''), labels, str(split or '')
     return rows, problems
@@ -152,8 +220,8 @@ def _json_lines(text: str) -> tuple[dict[int, Row], list[str]]:
 
 def _json_labels(label: Any) -> tuple[str, ...]:
     if isinstance(label, list):
-        return tuple('' if one is None else str(one) for one in label)
-    return _labels('' if label is None else str(label))
+        return tuple(map(cells.text_of, label))
+    return _labels(cells.text_of(label))
 
 
 def _check(source: pathlib.Path, rows: list[Row], least_classes: int) -> None:
@@ -191,5 +259,14 @@ def _listed(
     for name in ('', *folder.SPLITS):
         for path, labels, _ in (row for row in rows if row[2] == name):
             own = tuple(numbers[label] for label in labels)
-            listed.setdefault(name, []).append((root / path, own if several else own[0]))
+            listed.setdefault(name, []).append((on_disk(root, path), own if several else own[0]))
     return listed, classes
+
+
+def on_disk(root: pathlib.Path, path: str) -> pathlib.Path:
+    """A listed file, in the form of Unicode that its name has on disk; as listed if in none."""
+    listed = root / path
+    if path.isascii() or listed.exists():
+        return listed
+    forms = (root / unicodedata.normalize(form, path) for form in ('NFC', 'NFD'))
+    return next((form for form in forms if form.exists()), listed)

@@ -1,0 +1,44 @@
+"""Lists of images to predict."""
+
+import pytest
+from PIL import Image
+
+from tljax.data import unlabelled
+from tljax.data.files import FolderError
+
+
+def listed(folder, text, name='list.csv', **options):
+    Image.new('RGB', (3, 3)).save(folder / 'a.png')
+    (folder / name).write_text(text)
+    return [str(i) for i in unlabelled.read([str(folder / name)], **options).encoded]
+
+
+def test_cells_of_a_list_are_stripped(tmp_path):
+    assert listed(tmp_path, '\ufeffpath ,n\n a.png\u00a0,1\n') == [f'{tmp_path}/a.png']
+
+
+def test_another_column_may_be_named(tmp_path):
+    assert listed(tmp_path, 'n,file\n1,a.png\n', path_column='file') == [f'{tmp_path}/a.png']
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'said'),
+    [
+        (
+            'list.csv',
+            'file,n\na.png,1\n',
+            r"no column 'path', found \['file', 'n'\]: --path_",
+        ),
+        ('list.csv', 'path,n\na.png,1,2\n', 'line 2: 3 cells, wanted the 2 of the header'),
+        (
+            'list.jsonl',
+            '{"file": "a.png"}',
+            r"line 1: no entry 'path' .* \['file'\]: --path_",
+        ),
+        ('list.jsonl', '[1]', "line 1: no entry 'path' that is a path, found list"),
+        ('list.jsonl', '{', 'line 1: no JSON object'),
+    ],
+)
+def test_a_list_without_paths_is_answered_with_what_it_has(name, text, said, tmp_path):
+    with pytest.raises(FolderError, match=said):
+        listed(tmp_path, text, name)
