@@ -124,27 +124,25 @@ _HARMLESS = {
     'uuid': {'UUID'},
 }
 _HARMLESS['pathlib._local'] = _HARMLESS['pathlib']
-_HARMLESS['builtins'] = _HARMLESS['__builtin__'] = set(
-    [
-        'bool',
-        'bytearray',
-        'bytes',
-        'complex',
-        'dict',
-        'float',
-        'frozenset',
-        'int',
-        'list',
-        'object',
-        'range',
-        'set',
-        'slice',
-        'str',
-        'tuple',
-        'long',
-        'unicode',
-    ]
-)
+_HARMLESS['builtins'] = _HARMLESS['__builtin__'] = {
+    'bool',
+    'bytearray',
+    'bytes',
+    'complex',
+    'dict',
+    'float',
+    'frozenset',
+    'int',
+    'list',
+    'object',
+    'range',
+    'set',
+    'slice',
+    'str',
+    'tuple',
+    'long',
+    'unicode',
+}
 _LOADERS = {'load', '_load_from_bytes'}  # torch's functions that unpickle once more
 
 
