@@ -13,7 +13,7 @@ from tljax import model as models
 from tljax import port, preprocessing, tree, weights
 from tljax.backbones.resnet_small import ResNetSmall
 from tljax.types import InputError, Interpolation, Preprocessing
-from tljax.weights import files
+from tljax.weights import contents, files
 
 BACKBONE = ResNetSmall(depth=20)
 CUSTOM = Preprocessing(
@@ -72,7 +72,7 @@ def test_foreign_names_give_the_same_leaves(variables, tmp_path):
 
 def test_a_prefix_that_all_names_carry_is_cut_off(variables):
     state_dict = {f'module.{name}': array for name, array in foreign(variables).items()}
-    assert files.unwrapped({'state_dict': state_dict}).keys() == foreign(variables).keys()
+    assert contents.choose({'state_dict': state_dict}).entries.keys() == foreign(variables).keys()
 
 
 def test_half_precision_is_widened(variables, tmp_path):
@@ -151,8 +151,8 @@ def test_a_misfit_names_every_leaf_that_is_missing_or_too_much(variables, tmp_pa
     [
         ('embedded:runes', 'embedded:glyphs'),
         ('nowhere.pth', 'there is no file'),
-        ('{folder}/page.pth', 'neither a safetensors nor a torch nor an npz file'),
-        ('{folder}/empty.pth', 'neither a safetensors nor a torch nor an npz file'),
+        ('{folder}/page.pth', 'it is a web page'),
+        ('{folder}/empty.pth', 'it is empty'),
         ('{folder}/cut.safetensors', 'cut.safetensors'),
     ],
 )
@@ -201,21 +201,21 @@ def test_a_stranger_in_our_own_form_is_the_one_problem(variables, tmp_path):
 
 def test_names_that_are_no_strings_are_refused():
     with pytest.raises(InputError, match='dictionary of tensors'):
-        files.unwrapped({0: np.zeros(3)})
+        contents.choose({0: np.zeros(3)})
 
 
 @pytest.mark.parametrize('wrapper', ['state_dict', 'model', 'model_state_dict'])
 def test_dictionaries_around_a_state_dict_are_opened(wrapper):
     content = {'epoch': 3, wrapper: {'a.weight': np.zeros(2)}}
-    assert list(files.unwrapped(content)) == ['a.weight']
+    assert list(contents.choose(content).entries) == ['a.weight']
 
 
 def test_a_prefix_that_only_some_names_carry_stays():
     content = {'module.a': np.zeros(2), 'b': np.zeros(2)}
-    assert list(files.unwrapped(content)) == ['module.a', 'b']
+    assert list(contents.choose(content).entries) == ['module.a', 'b']
 
 
 @pytest.mark.parametrize('content', [[], {'a': 3}, {'state_dict': {'a': None}}, np.zeros(2)])
 def test_a_torch_file_without_tensors_by_name_is_refused(content):
     with pytest.raises(InputError, match='dictionary of tensors'):
-        files.unwrapped(content)
+        contents.choose(content)

@@ -200,6 +200,7 @@ def load(
     size_px: int | None = None,
     preprocessing: Preprocessing | None = None,
     seed: int = 0,
+    allow_nonfinite: bool = False,
 ) -> Network:
     """A pretrained network, recognised by its entries and brought to a task.
 
@@ -215,6 +216,7 @@ def load(
         size_px: of the images that the network reads; None for the weights' own.
         preprocessing: in the place of the weights' own and of the two above.
         seed: of a new head's values.
+        allow_nonfinite: whether the weights may hold NaN or infinite values, to look at them.
 
     Returns:
         The network, its values on the default device.
@@ -222,7 +224,7 @@ def load(
     Raises:
         InputError: the weights cannot be had, recognised, or fitted.
     """
-    pretrained = pretrained_weights.load(weights, backbone)
+    pretrained = pretrained_weights.load(weights, backbone, allow_nonfinite=allow_nonfinite)
     classes = pretrained.num_classes
     if isinstance(head, str) and head != PRETRAINED:
         raise InputError(f'head is {head!r}, wanted {PRETRAINED!r}, None or an object of heads')

@@ -1,15 +1,19 @@
 """Reads torch's `.pth` files without torch, and without running what is in them.
 
-A `.pth` is a pickle, and a pickle is a program. This reader resolves an allow-list of names to
-inert stand-ins of its own and refuses every other by name, so nothing of the file is executed.
+A `.pth` is a pickle, and a pickle is a program. This reader imports nothing that a file names.
+Tensors and dictionaries are rebuilt by functions of its own; any other class (`torch.device`, the
+options of a training) becomes a stand-in without content; functions of Python itself are refused.
 Both forms are read: the zip archive that torch writes since 1.6, and the stream before it.
 """
 
 import collections
 import dataclasses
 import io
+import os
 import pathlib
 import pickle
+import pickletools
+import sys
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +83,82 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides)
 
 
+class StandIn:
+    """Takes the place of an object whose class is unknown here.
+
+    It has no content and ignores every call that a pickle can make on it. Each class that a file
+    names gets a subclass, whose `name` says what it stands for.
+    """
+
+    __slots__ = ()
+    name = ''
+
+    def __new__(cls, *_arguments, **_named):
+        return super().__new__(cls)
+
+    def __init__(self, *_arguments, **_named):
+        pass
+
+    def _ignore(*_arguments, **_named) -> None:
+        return None
+
+    # What the opcodes REDUCE, BUILD, APPEND(S), ADDITEMS and SETITEM(S) call.
+    __call__ = __setstate__ = append = extend = add = __setitem__ = _ignore
+
+    def __repr__(self) -> str:
+        return f'<{self.name}>'
+
+
+MAX_UNKNOWN_NAMES = 10_000  # a class is made for each
+
+# Data types of Python's own library that stand beside weights; all else of the library is refused.
+_HARMLESS = {
+    '_codecs': {'encode'},  # how protocol 2 writes bytes
+    'argparse': {'Namespace'},
+    'collections': {'Counter', 'defaultdict', 'deque'},
+    'datetime': {'date', 'datetime', 'time', 'timedelta', 'timezone'},
+    'decimal': {'Decimal'},
+    'fractions': {'Fraction'},
+    'pathlib': {'Path', 'PosixPath', 'PurePath', 'PurePosixPath', 'WindowsPath', 'PureWindowsPath'},
+    'types': {'SimpleNamespace'},
+    'uuid': {'UUID'},
+}
+_HARMLESS['pathlib._local'] = _HARMLESS['pathlib']
+_HARMLESS['builtins'] = _HARMLESS['__builtin__'] = {
+    'bool',
+    'bytearray',
+    'bytes',
+    'complex',
+    'dict',
+    'float',
+    'frozenset',
+    'int',
+    'list',
+    'object',
+    'range',
+    'set',
+    'slice',
+    'str',
+    'tuple',
+    'long',
+    'unicode',
+}
+_LOADERS = {'load', '_load_from_bytes'}  # torch's functions that unpickle once more
+
+
+def _is_refused(module: str, name: str) -> bool:
+    """Whether a name is one of code: of Python's own library or ours, or a way into a class."""
+    root = module.split('.')[0]
+    if name in _HARMLESS.get(module, ()):
+        return False
+    own = root in sys.stdlib_module_names or root in ('__builtin__', 'exceptions', 'tljax')
+    dunder = any(part.startswith('__') for part in name.split('.'))
+    return own or dunder or (root == 'torch' and name in _LOADERS)
+
+
 def _rebuild_tensor(storage, offset, size, stride, *_ignored) -> _Tensor:
+    if not isinstance(storage, _Storage):
+        raise UnsafeFileError(f'a tensor names no storage but {storage!r:.80}')
     return _Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
 
@@ -123,13 +202,21 @@ class _Unpickler(pickle.Unpickler):
     ):
         super().__init__(file, encoding='latin1')  # Python 2 wrote some of the old files
         self._load_storage = load_storage
+        self._stand_ins: dict[str, type[StandIn]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         if module in ('torch', 'torch.cuda') and name in DTYPES:
             return _Dtype(name)
-        raise UnsafeFileError(f'the file names {module}.{name}, which no file of weights needs')
+        full = f'{module}.{name}'
+        if _is_refused(module, name):
+            raise UnsafeFileError(f'the file names {full}, which no file of weights needs')
+        if full not in self._stand_ins:
+            if len(self._stand_ins) >= MAX_UNKNOWN_NAMES:
+                raise UnsafeFileError(f'the file names over {MAX_UNKNOWN_NAMES} unknown classes')
+            self._stand_ins[full] = type('StandIn', (StandIn,), {'__slots__': (), 'name': full})
+        return self._stand_ins[full]
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not (isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[1], _Dtype)):
@@ -157,9 +244,34 @@ def read(path: str | pathlib.Path) -> Any:
         raise ValueError(f'{path}: not a readable torch file: {error!r:.200}') from error
 
 
+MAX_EXPANSION = 100  # torch does not compress; other archives of weights gain far less
+_PUTS = ('PUT', 'BINPUT', 'LONG_BINPUT')
+
+
+def _load(file: io.BufferedIOBase, load_storage: Callable[[tuple[Any, ...]], _Storage]) -> Any:
+    """The next object of a stream.
+
+    Its opcodes are looked at first: the unpickler reserves a table up to the largest number that
+    an object is stored under, so that a few bytes could fill the memory.
+    """
+    start, size = file.tell(), file.seek(0, os.SEEK_END)
+    file.seek(start)
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in _PUTS and not 0 <= int(argument or 0) <= size:
+            raise UnsafeFileError(f'an object is stored under the number {argument}')
+    file.seek(start)
+    return _Unpickler(file, load_storage).load()
+
+
 def _read_zip(path: pathlib.Path) -> Any:
     with zipfile.ZipFile(path) as archive:
-        (main,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_EXPANSION * path.stat().st_size:
+            raise UnsafeFileError(f'its archive unpacks to {unpacked} bytes')
+        found = [name for name in archive.namelist() if name.endswith('/data.pkl')]
+        if len(found) != 1:
+            raise ValueError(f'its archive has {len(found)} entries data.pkl, wanted 1')
+        main = found[0]
         folder = main.removesuffix('data.pkl')
         order = f'{folder}byteorder'
         if order in archive.namelist() and archive.read(order) != b'little':
@@ -173,7 +285,7 @@ def _read_zip(path: pathlib.Path) -> Any:
                 storages[key] = _Storage(dtype, values.size, values)
             return storages[key]
 
-        return _Unpickler(io.BytesIO(archive.read(main)), load_storage).load()
+        return _load(io.BytesIO(archive.read(main)), load_storage)
 
 
 def _read_legacy(path: pathlib.Path) -> Any:
@@ -187,16 +299,18 @@ def _read_legacy(path: pathlib.Path) -> Any:
         return storages.setdefault(str(key), _Storage(dtype, int(numel)))
 
     with path.open('rb') as file:
-        if _Unpickler(file, load_storage).load() != LEGACY_MAGIC:
+        if _load(file, load_storage) != LEGACY_MAGIC:
             raise ValueError('neither a zip archive nor a torch stream')
         for _ in range(2):  # the protocol's version and the writer's byte sizes
-            _Unpickler(file, load_storage).load()
-        content = _Unpickler(file, load_storage).load()
-        for key in _Unpickler(file, load_storage).load():
+            _load(file, load_storage)
+        content = _load(file, load_storage)
+        for key in _load(file, load_storage):
             storage = storages[str(key)]
             numel = int(np.frombuffer(file.read(8), '<i8')[0])
             if numel != storage.numel:
                 raise ValueError(f'storage {key} holds {numel} values, wanted {storage.numel}')
+            if not 0 <= numel * storage.dtype.itemsize <= path.stat().st_size - file.tell():
+                raise ValueError(f'storage {key} reaches beyond the end of the file')
             raw = file.read(numel * storage.dtype.itemsize)
             storage.values = np.frombuffer(raw, storage.dtype, count=numel)
     return content

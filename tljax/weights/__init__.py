@@ -11,6 +11,7 @@ A `weights` field takes
     torchvision:<file name>           e.g. torchvision:resnet50-0676ba61
     hf:<repo>[@revision][/file]       e.g. hf:timm/resnet50.a1_in1k
     https://...                       any of the formats above
+    <a file as above>#<dotted path>   one of several networks in it, e.g. file.pth#student
 
 Downloads are kept in the cache folder (`TLJAX_CACHE`, else `~/.cache/tljax`); with
 `TLJAX_OFFLINE=1` nothing else is used. What a file is, is told by its content and its names.
@@ -27,7 +28,7 @@ import numpy as np
 
 from tljax import port, preprocessing, runs, tree
 from tljax.types import Backbone, InputError
-from tljax.weights import delta, download, files, hub, published, recognise
+from tljax.weights import contents, delta, download, files, hub, published, recognise
 from tljax.weights.pretrained import (
     Architecture,
     Opened,
@@ -68,18 +69,22 @@ class WeightsError(InputError):
     """Weights that cannot be found, trusted or used; the message says which and why."""
 
 
-def load(weights: Weights, backbone: Backbone | None = None) -> Pretrained:
+def load(
+    weights: Weights, backbone: Backbone | None = None, *, allow_nonfinite: bool = False
+) -> Pretrained:
     """Weights, verified and translated.
 
     Args:
         weights: see the head of this file, or a state dict in memory, `{name: array}`.
         backbone: the architecture they must fit, strictly; None to recognise it.
+        allow_nonfinite: whether values may be NaN or infinite.
 
     Raises:
         WeightsError: they cannot be had, are of no network known, or do not fit; every misfit is
             listed.
     """
-    return translate(opened := open_(weights), recognised(opened, backbone))
+    opened = open_(weights)
+    return translate(opened, recognised(opened, backbone), allow_nonfinite=allow_nonfinite)
 
 
 def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
@@ -121,13 +126,17 @@ def _without_weights(backbone: Any) -> Any:
     return dataclasses.replace(backbone, weights=None)
 
 
-def translate(opened: Opened, found: Recognised) -> Pretrained:
+def translate(opened: Opened, found: Recognised, *, allow_nonfinite: bool = False) -> Pretrained:
     """The leaves of the network, in its own layout, strictly.
 
+    A head of another form than the family's is left out, which the notes say.
+
     Raises:
-        WeightsError: an entry is missing, too much or misshapen; all are listed.
+        WeightsError: an entry is missing, too much or misshapen, all are listed; or a value is
+            NaN or infinite.
     """
     source = opened.origin.source
+    found, notes = recognise.without_own_head(found)
     try:
         leaves = port.placed(found.matched, opened.entries, found.wanted())
     except port.PortError as error:
@@ -145,14 +154,29 @@ def translate(opened: Opened, found: Recognised) -> Pretrained:
             f'weights {source!r} hold integers, wanted floats: {", ".join(integers)}'
         )
     values = {path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()}
+    bad = [] if allow_nonfinite else [p for p, leaf in values.items() if not is_finite(leaf)]
+    if bad:
+        more = f' and {len(bad) - 5} more' if len(bad) > 5 else ''
+        raise WeightsError(
+            f'weights {source!r} hold NaN or infinite values, in {", ".join(bad[:5])}{more} '
+            '(allow_nonfinite=True of tljax.load loads them all the same)'
+        )
     variables = tree.unflatten(values)
     return Pretrained(
         architecture=opened.architecture or Architecture(backbone=found.backbone),
         params=variables['params'],
         stats=variables.get('batch_stats', {}),
         preprocessing=opened.preprocessing or found.backbone.preprocessing(),
-        origin=dataclasses.replace(opened.origin, naming=found.naming),
+        origin=dataclasses.replace(
+            opened.origin, naming=found.naming, notes=(*opened.origin.notes, *notes)
+        ),
     )
+
+
+def is_finite(leaf: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite; their sum says so in one pass, unless it overflows."""
+    with np.errstate(all='ignore'):
+        return bool(np.isfinite(leaf.sum())) or bool(np.isfinite(leaf).all())
 
 
 def open_(weights: Weights) -> Opened:
@@ -160,14 +184,19 @@ def open_(weights: Weights) -> Opened:
     if isinstance(weights, Opened):
         return weights
     if isinstance(weights, Mapping):
-        entries = {n: files.as_array(value) for n, value in files.unwrapped(weights).items()}
-        return Opened(entries=entries, origin=Origin(source='memory', format='memory', naming=''))
+        chosen = contents.choose(weights)
+        entries = {n: files.as_array(value) for n, value in chosen.entries.items()}
+        origin = Origin(source='memory', format='memory', naming='', notes=chosen.notes)
+        return Opened(entries=entries, origin=origin)
     spec = os.fspath(weights)
-    path, card = locate(spec)
+    place, part = split_part(spec)
+    path, card = locate(place)
     if path.is_dir():
+        if part is not None:
+            raise WeightsError(f'weights {spec!r}: a run holds one network, #{part} names another')
         return _open_run(spec, path)
     try:
-        file = files.read(path)
+        file = files.read(path, part)
     except files.FileError:
         if path.parent == download.folder():
             path.unlink(missing_ok=True)  # or no later run would ask for it again
@@ -205,6 +234,19 @@ def _on_base(opened: Opened, texts: Mapping[str, str], base: Weights | None) -> 
     named.check(below.origin)
     backbone = delta.network_of(opened).backbone
     return delta.on_base(opened, texts, translate(below, recognised(below, backbone)))
+
+
+def split_part(spec: str) -> tuple[str, str | None]:
+    """A spec without what follows its last `#`, and that: the dotted path of a network inside.
+
+    A file or folder whose own name contains the `#` is meant before a part of another.
+    """
+    place, mark, part = spec.rpartition('#')
+    if not mark or pathlib.Path(spec).expanduser().exists():
+        return spec, None
+    if not part:
+        raise WeightsError(f'weights {spec!r}: wanted the name of a network after #')
+    return place, part
 
 
 def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
@@ -292,6 +334,7 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
         class_names=class_names,
         multi_label=texts.get('multi_label') == 'true',
         preprocessing_is_stated=stated is not None,
+        notes=file.notes,
     )
     return Opened(
         entries=file.entries, origin=origin, preprocessing=stated, architecture=architecture

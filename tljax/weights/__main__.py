@@ -47,9 +47,11 @@ def _show(spec: str, *, with_activations: bool) -> int:
         sha256=opened.origin.sha256 or 'that of every file of the checkpoint was checked',
     )
     found = weights.recognised(opened)
-    pretrained = weights.translate(opened, found)
+    pretrained = weights.translate(opened, found, allow_nonfinite=True)
     _print_network(pretrained, found)
     _print_placements(opened, found)
+    for note in pretrained.origin.notes:
+        print_(note, markup=False)
     dropped = found.matched.dropped
     if dropped:
         print_(f'Dropped, as nothing here reads them ({len(dropped)}): {_few(dropped)}.')

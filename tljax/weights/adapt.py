@@ -46,7 +46,7 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
         AdaptError: the weights have no head to keep, or one of another number of classes; or a
             leaf cannot be adapted.
     """
-    notes = []
+    notes = list(pretrained.origin.notes)
     if keep_head:
         _check_head(pretrained, model)
     elif HEAD in pretrained.params:

@@ -15,6 +15,7 @@ import safetensors
 
 from tljax import torch_file
 from tljax.types import InputError
+from tljax.weights import contents, download
 
 
 class FileError(InputError):
@@ -30,39 +31,103 @@ class File:
             where the format allows it.
         metadata: texts beside them (safetensors only).
         format: `safetensors`, `torch (zip)`, `torch (legacy)` or `npz`.
+        notes: which of several networks was taken and what was left out, a sentence each.
     """
 
     entries: Mapping[str, np.ndarray]
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     format: str
+    notes: tuple[str, ...] = ()
 
 
-def read(path: pathlib.Path) -> File:
-    """A file's arrays by their own names.
+def read(path: pathlib.Path, part: str | None = None) -> File:
+    """The arrays of the network in a file, by their own names.
 
-    Wrappers such as `{'state_dict': ...}` are opened, and prefixes that all names carry, as torch's
-    DataParallel and compile leave them, are cut off.
+    Dictionaries around it are opened, and a prefix of its names is cut off: see `contents`.
+
+    Args:
+        path: the file.
+        part: the dotted path of the network inside; None for the one its authors evaluate.
 
     Raises:
-        FileError: the file is of no known kind, damaged, or refused as unsafe.
+        FileError: the file is of no known kind, damaged, refused as unsafe, or holds no network.
     """
-    with path.open('rb') as file:
-        start = file.read(16)
     try:
-        # A safetensors file begins with the length of its header, whose bytes may be anything.
-        if start[8:9] == b'{':
-            return _read_safetensors(path)
-        if start[:2] == b'PK' and _is_npz(path):
-            return File(entries=unwrapped(_read_npz(path)), format='npz')
-        if start[:2] == b'PK' or start[:1] == b'\x80':
-            kind = 'zip' if start[:2] == b'PK' else 'legacy'
-            return File(entries=unwrapped(torch_file.read(path)), format=f'torch ({kind})')
-    except (ValueError, safetensors.SafetensorError, zipfile.BadZipFile) as error:
+        content, metadata, kind = _content(path)
+        chosen = contents.choose(content, part)
+    except (ValueError, InputError, safetensors.SafetensorError, zipfile.BadZipFile) as error:
         named = str(path) in str(error)
         raise FileError(str(error) if named else f'{path}: {error}') from error
+    return File(entries=chosen.entries, metadata=metadata, format=kind, notes=chosen.notes)
+
+
+def _content(path: pathlib.Path) -> tuple[Any, Mapping[str, str], str]:
+    """What a file holds, the texts beside it, and its format."""
+    with path.open('rb') as file:
+        start = file.read(512)
+    if foreign := foreign_kind(path, start):
+        raise FileError(f'it is {foreign}; wanted a safetensors, torch or npz file')
+    # A safetensors file begins with the length of its header, whose bytes may be anything.
+    if start[8:9] == b'{':
+        return *_read_safetensors(path), 'safetensors'
+    if start[:2] == b'PK' and _is_npz(path):
+        return _read_npz(path), {}, 'npz'
+    if start[:2] == b'PK' or start[:1] == b'\x80':
+        kind = 'zip' if start[:2] == b'PK' else 'legacy'
+        return torch_file.read(path), {}, f'torch ({kind})'
     raise FileError(
-        f'{path}: neither a safetensors nor a torch nor an npz file; it starts with {start!r}'
+        f'neither a safetensors nor a torch nor an npz file; it starts with {start[:16]!r}'
     )
+
+
+# The first bytes of files that are taken for weights.
+_BEGINNINGS = {
+    b'\x89HDF\r\n\x1a\n': 'an HDF5 file (.h5, as Keras writes)',
+    b'\x1f\x8b': 'a gzip archive: unpack it first',
+    b'BZh': 'a bzip2 archive: unpack it first',
+    b'\xfd7zXZ': 'an xz archive: unpack it first',
+    b'7z\xbc\xaf': 'a 7z archive: unpack it first',
+    b'GGUF': 'a GGUF file',
+    b'\x93NUMPY': 'a single NumPy array (.npy)',
+    b'%PDF': 'a PDF document',
+}
+_MAPS = (*range(0x81, 0x90), 0xDE, 0xDF)  # how MessagePack begins a dictionary
+
+
+def foreign_kind(path: pathlib.Path, start: bytes) -> str | None:
+    """What a file is that is none of weights, by its first bytes; None if it may be one."""
+    if start[8:9] == b'{':
+        return None
+    for beginning, kind in _BEGINNINGS.items():
+        if start.startswith(beginning):
+            return kind
+    if start[:2] == b'PK':
+        return _foreign_zip(path)
+    if start[257:262] == b'ustar':
+        return 'a tar archive: unpack it first, or save a torch file of before 0.1.10 again'
+    if start[4:8] == b'TFL3':
+        return 'a TensorFlow Lite file'
+    if start[:1] == b'\x08' and path.suffix == '.onnx':
+        return 'an ONNX file: a compiled graph, whose weights are not read'
+    if start[:1] and start[0] in _MAPS and (start[0] != 0x80):
+        return 'a MessagePack file, as Flax writes'
+    problem = download.refusal(path)
+    return None if problem is None else problem.removeprefix('it is ')
+
+
+def _foreign_zip(path: pathlib.Path) -> str | None:
+    if not zipfile.is_zipfile(path):
+        return 'a zip archive that is cut short'
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith('/data.pkl') for name in names) or (
+        names and all(name.endswith('.npy') for name in names)
+    ):
+        return None
+    if any(name.endswith('.weights.h5') for name in names):
+        return 'a Keras file (.keras)'
+    more = ', ...' if len(names) > 4 else ''
+    return f'a zip archive without weights; it holds {", ".join(names[:4])}{more}'
 
 
 # safetensors' names of types; bfloat16 and 8-bit floats are not NumPy's own.
@@ -82,7 +147,7 @@ DTYPES = {
 }
 
 
-def _read_safetensors(path: pathlib.Path) -> File:
+def _read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
     """Views of the mapped file: a value is read when it is touched, and copied never.
 
     The library opens the file first, which holds its header to the format; what it returns
@@ -102,7 +167,7 @@ def _read_safetensors(path: pathlib.Path) -> File:
         raw = np.asarray(values[first:last])
         aligned = raw if raw.ctypes.data % 8 == 0 or not raw.size else raw.copy()
         entries[name] = aligned.view(DTYPES[entry['dtype']]).reshape(entry['shape'])
-    return File(entries=unwrapped(entries), metadata=metadata, format='safetensors')
+    return entries, metadata
 
 
 def _is_npz(path: pathlib.Path) -> bool:
@@ -117,42 +182,12 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'state_dict_ema', 'model_ema')
-PREFIXES = ('module.', '_orig_mod.', 'model.', 'backbone.', 'net.')
-
-
-def unwrapped(content: Any) -> dict[str, np.ndarray]:
-    """The arrays of a state dict, out of whatever wraps them.
-
-    Raises:
-        FileError: there is no dictionary of arrays by name.
-    """
-    while isinstance(content, Mapping):
-        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            break
-        content = inner[0]
-    fine = isinstance(content, Mapping) and all(
-        isinstance(name, str) and hasattr(value, 'shape') for name, value in content.items()
-    )
-    if not fine:
-        raise FileError('it holds no dictionary of tensors by name')
-    names, cut = list(content), ''
-    while prefix := next((p for p in PREFIXES if _all_carry(names, cut + p)), ''):
-        cut += prefix
-    return {name.removeprefix(cut): content[name] for name in names}
-
-
 def as_array(value: Any) -> np.ndarray:
     """An array out of whatever a state dict in memory holds, torch's tensors among it."""
     if hasattr(value, 'detach'):
         value = value.detach().cpu()
         value = value.float() if 'bfloat16' in str(value.dtype) else value  # which NumPy lacks
     return np.asarray(value)
-
-
-def _all_carry(names: list[str], prefix: str) -> bool:
-    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 def size_bytes(entries: Mapping[str, np.ndarray]) -> int:

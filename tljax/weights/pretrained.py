@@ -32,6 +32,7 @@ class Origin:
         multi_label: whether an image of the source task has a set of them.
         preprocessing_is_stated: whether the preprocessing came with the weights or is the
             family's.
+        notes: what of a file was taken and what was left out, a sentence each.
     """
 
     source: str
@@ -42,6 +43,7 @@ class Origin:
     class_names: tuple[str, ...] | None = None
     multi_label: bool = False
     preprocessing_is_stated: bool = False
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def sha256(self) -> str | None:

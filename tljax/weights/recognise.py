@@ -97,6 +97,29 @@ def under(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> Recognised:
     return _recognised(backbone, naming, matched, entries)
 
 
+def without_own_head(found: Recognised) -> tuple[Recognised, tuple[str, ...]]:
+    """The network without a head of another form, as fine-tuned networks have, and a note of it.
+
+    Entries that no rule places are taken for such a head if they lie where the library has its
+    own (`fc.1.weight` for `fc.weight`); the family's own head must not be there as well.
+    """
+    heads = {
+        name.split('.')[0]
+        for rule in found.backbone.port_tables().get(found.naming, ())
+        if rule.ours is not None and rule.ours.startswith(f'params/{models.HEAD}/')
+        for name in rule.names
+    }
+    odd = [name for name in found.matched.problems if name.split('.')[0] in heads]
+    if not odd or HEAD_BIAS in found.matched.leaves:
+        return found, ()
+    head = f'params/{models.HEAD}/'
+    leaves = {p: leaf for p, leaf in found.matched.leaves.items() if not p.startswith(head)}
+    problems = {n: why for n, why in found.matched.problems.items() if n not in odd}
+    matched = port.Match(leaves, (*found.matched.dropped, *odd), problems)
+    note = f'The head of the weights is of another form and was left out: {", ".join(odd[:6])}.'
+    return dataclasses.replace(found, matched=matched, num_classes=None), (note,)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Shapes(Mapping[str, tuple[int, ...]]):
     """Shapes by path, each taken when it is asked for: rearranging VGG's `fc6` copies 400 MB."""
