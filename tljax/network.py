@@ -238,7 +238,8 @@ def load(
     shown = preprocessing or _preprocessing(pretrained, channels, size_px)
     model = architecture.build(num_classes, shown)
     adapted = adapt(pretrained, model, keep_head=keep_head)
-    for note in adapted.notes:
+    notes = (*pretrained.assumed, *adapted.notes)
+    for note in notes:
         report.console.print(note)
     values = models.start(model, adapted.params, adapted.stats, jax.random.key(seed))
     # Stage by stage, so that not all of a mapped file is held twice at once.
@@ -257,7 +258,7 @@ def load(
         origin=pretrained.origin,
         class_names=pretrained.origin.class_names if keep_head else None,
         multi_label=pretrained.origin.multi_label and keep_head,
-        notes=adapted.notes,
+        notes=notes,
     )
 
 

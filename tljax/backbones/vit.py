@@ -5,18 +5,26 @@ calls the network's features, and the head is a new linear layer and nothing els
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tljax import layers, port, tree
 from tljax.types import InputError, Preprocessing
 
 HEAD_WIDTHS = {1280: 80}  # by width, where a published size has another than 64
 # Two libraries divide by sqrt(variance + 1e-6); transformers' configuration has 1e-12.
+ACTIVATIONS = {
+    'gelu': functools.partial(nn.gelu, approximate=False),
+    'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+    'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),  # CLIP's
+    'relu': nn.relu,
+}
 EPSILON = {'transformers': 1e-12, 'transformers4': 1e-12}
 
 
@@ -38,6 +46,7 @@ class ViT:
     head_width: int = 64
     mlp_ratio: float = 4.0
     epsilon: float = 1e-6
+    activation: str = 'gelu'
     dropout: float = 0.0
     weights: str | None = None
 
@@ -60,6 +69,8 @@ class ViT:
             found.append(f'width is {self.width}, wanted a multiple of {self.head_width}')
         if self.patch_px > 0 and self.size_px % self.patch_px:
             found.append(f'size_px is {self.size_px}, wanted a multiple of {self.patch_px}')
+        if self.activation not in ACTIVATIONS:
+            found.append(f'activation is {self.activation!r}, wanted one of {list(ACTIVATIONS)}')
         if not 0 <= self.dropout < 1:
             found.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
         return found
@@ -73,6 +84,7 @@ class ViT:
                 head_width=self.head_width,
                 inner=round(self.width * self.mlp_ratio),
                 epsilon=self.epsilon,
+                activation=self.activation,
                 dropout=self.dropout,
                 last=index == self.depth,
             )
@@ -92,13 +104,16 @@ class ViT:
         return Preprocessing(size_px=self.size_px, resize_px=resize_px)
 
     def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
-        """The names of torchvision, timm, and transformers since its release 5 and before."""
+        """The names of torchvision, timm, and transformers since its release 5 and before,
+        and of Google's `.npz` files.
+        """
         last = f'block{self.depth}/norm'
         return {
             'torchvision': _torchvision(last),
             'timm': _timm(last),
             'transformers': _transformers(last, V5),
             'transformers4': _transformers(last, V4),
+            'google': _google(last, self.head_width),
         }
 
     @classmethod
@@ -170,6 +185,64 @@ def _timm(last: str) -> tuple[port.Rule, ...]:
         *port.layer(f'{theirs}.mlp.fc2', f'{ours}/fc2', port.LINEAR),
         *port.layer_norm('norm', last),
         *port.head('head'),
+    )
+
+
+@functools.cache
+def _per_head(head_width: int) -> tuple[port.Transform, port.Transform, port.Transform]:
+    """Flax's attention layers: joined [3 width, heads, head], [3 heads, head], [heads, head, w]."""
+
+    def qkv(x: np.ndarray) -> np.ndarray:
+        return x.reshape(3, len(x) // 3, -1).transpose(1, 0, 2).reshape(len(x) // 3, -1)
+
+    def qkv_back(x: np.ndarray) -> np.ndarray:
+        parts = x.reshape(len(x), 3, -1).transpose(1, 0, 2)
+        return parts.reshape(3 * len(x), -1, head_width)
+
+    return (
+        port.Transform(qkv, qkv_back, 'heads joined'),
+        port.Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, head_width), 'flat'),
+        port.Transform(
+            lambda x: x.reshape(-1, x.shape[-1]),
+            lambda x: x.reshape(-1, head_width, x.shape[-1]),
+            'heads joined',
+        ),
+    )
+
+
+def _google(last: str, head_width: int) -> tuple[port.Rule, ...]:
+    theirs, ours = 'Transformer/encoderblock_{b}', 'block{b+1}'
+    attention = f'{theirs}/MultiHeadDotProductAttention_1'
+    qkv, bias, out = _per_head(head_width)
+    kernels, biases = (
+        tuple(f'{attention}/{part}/{kind}' for part in ('query', 'key', 'value'))
+        for kind in ('kernel', 'bias')
+    )
+    alike = {
+        'embedding': 'embed/patch',
+        f'{theirs}/MlpBlock_3/Dense_0': f'{ours}/fc1',
+        f'{theirs}/MlpBlock_3/Dense_1': f'{ours}/fc2',
+        'head': 'head/linear',
+    }
+    norms = {
+        f'{theirs}/LayerNorm_0': f'{ours}/norm1',
+        f'{theirs}/LayerNorm_2': f'{ours}/norm2',
+        'Transformer/encoder_norm': last,
+    }
+    position = 'params/embed/position_embedding'
+    return (
+        port.Rule('cls', 'params/embed/class_token'),
+        port.Rule('Transformer/posembed_input/pos_embedding', position),
+        port.Rule(kernels, f'params/{ours}/qkv/kernel', qkv),
+        port.Rule(biases, f'params/{ours}/qkv/bias', bias),
+        port.Rule(f'{attention}/out/kernel', f'params/{ours}/out/kernel', out),
+        port.Rule(f'{attention}/out/bias', f'params/{ours}/out/bias'),
+        *(
+            port.Rule(f'{a}/{kind}', f'params/{b}/{kind}')
+            for pairs, kinds in ((alike, ('kernel', 'bias')), (norms, ('scale', 'bias')))
+            for a, b in pairs.items()
+            for kind in kinds
+        ),
     )
 
 
@@ -266,6 +339,7 @@ class Block(nn.Module):
     head_width: int
     inner: int
     epsilon: float
+    activation: str
     dropout: float
     last: bool
 
@@ -281,6 +355,6 @@ class Block(nn.Module):
         y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
         x = x + drop(layers.dense(self.width, 'out')(y))
         y = layers.layer_norm(self.epsilon, 'norm2')(x)
-        y = drop(nn.gelu(layers.dense(self.inner, 'fc1')(y), approximate=False))
+        y = drop(ACTIVATIONS[self.activation](layers.dense(self.inner, 'fc1')(y)))
         x = x + drop(layers.dense(self.width, 'fc2')(y))
         return layers.layer_norm(self.epsilon, 'norm')(x) if self.last else x

@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from tljax import model as models
 from tljax import port, preprocessing, runs, tree
 from tljax.types import Backbone, InputError
-from tljax.weights import contents, delta, download, files, hub, published, recognise
+from tljax.weights import contents, delta, download, files, hub, published, recognise, stated
 from tljax.weights.pretrained import (
     Architecture,
     Opened,
@@ -84,7 +85,8 @@ def load(
             listed.
     """
     opened = open_(weights)
-    return translate(opened, recognised(opened, backbone), allow_nonfinite=allow_nonfinite)
+    found = translate(opened, recognised(opened, backbone), allow_nonfinite=allow_nonfinite)
+    return found if backbone is None else dataclasses.replace(found, assumed=())
 
 
 def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
@@ -98,7 +100,15 @@ def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
         return _recognised_own(opened, opened.architecture, backbone)
     if backbone is not None:
         return recognise.under(backbone, opened.entries)
-    return recognise.recognise(opened.entries)
+    found = recognise.recognise(opened.entries)
+    own = stated.apply(found.backbone, _facts(opened))
+    if own == found.backbone:
+        return found
+    return dataclasses.replace(found, backbone=own, model=models.build(own, found.num_classes or 1))
+
+
+def _facts(opened: Opened) -> dict[str, Any]:
+    return {**opened.config, **stated.in_entries(opened.entries)}
 
 
 def _recognised_own(
@@ -170,6 +180,7 @@ def translate(opened: Opened, found: Recognised, *, allow_nonfinite: bool = Fals
         origin=dataclasses.replace(
             opened.origin, naming=found.naming, notes=(*opened.origin.notes, *notes)
         ),
+        assumed=() if opened.architecture else stated.assumed(found.backbone, _facts(opened)),
     )
 
 
@@ -263,6 +274,7 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
             raise WeightsError(f'weights {spec!r}: there is no such file; there is {there}')
         return path, published.Card()
     if kind == 'torchvision':
+        name = published.full_name(name)
         return download.download(published.url(name)), published.card(name)
     if kind == 'hf':
         fetched = hub.fetch(spec)
@@ -275,7 +287,19 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
     if path.is_dir() and not (path / runs.NETWORK_FILE).exists() and any(path.glob(HUB_FILES)):
         found = hub.in_folder(path)
         return found.path, _hub_card(found)
-    return path, published.card(path.stem)
+    return path, dataclasses.replace(published.card(path.stem), config=_config_beside(path))
+
+
+def _config_beside(path: pathlib.Path) -> Mapping[str, Any]:
+    """The config.json in a file's folder; empty where there is none."""
+    beside = path.parent / 'config.json'
+    if path.is_dir() or not beside.is_file():
+        return {}
+    try:
+        config = json.loads(beside.read_text())
+    except ValueError as error:
+        raise WeightsError(f'{beside}: it cannot be read: {error}') from error
+    return config if isinstance(config, dict) else {}
 
 
 def _hub_card(fetched: hub.HubFile) -> published.Card:
@@ -283,6 +307,7 @@ def _hub_card(fetched: hub.HubFile) -> published.Card:
         preprocessing=hub.preprocessing_of(fetched.config, fetched.preprocessor),
         licence=hub.licence_of(fetched.config, fetched.card),
         class_names=hub.class_names_of(fetched.config),
+        config=fetched.config,
     )
 
 
@@ -314,11 +339,11 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
     Raises:
         WeightsError: what it says of itself cannot be read.
     """
-    stated, class_names, architecture = card.preprocessing, card.class_names, None
+    shown, class_names, architecture = card.preprocessing, card.class_names, None
     texts = file.metadata
     try:
         if 'preprocessing' in texts:
-            stated = preprocessing.from_fields(json.loads(texts['preprocessing']))
+            shown = preprocessing.from_fields(json.loads(texts['preprocessing']))
         if 'class_names' in texts:
             class_names = tuple(map(str, json.loads(texts['class_names'])))
         if 'architecture' in texts:
@@ -333,9 +358,13 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
         licence=texts.get('licence', card.licence),
         class_names=class_names,
         multi_label=texts.get('multi_label') == 'true',
-        preprocessing_is_stated=stated is not None,
+        preprocessing_is_stated=shown is not None,
         notes=file.notes,
     )
     return Opened(
-        entries=file.entries, origin=origin, preprocessing=stated, architecture=architecture
+        entries=file.entries,
+        origin=origin,
+        preprocessing=shown,
+        architecture=architecture,
+        config=card.config,
     )

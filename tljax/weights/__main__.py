@@ -49,6 +49,8 @@ def _show(spec: str, *, with_activations: bool) -> int:
     found = weights.recognised(opened)
     pretrained = weights.translate(opened, found, allow_nonfinite=True)
     _print_network(pretrained, found)
+    for note in pretrained.assumed:
+        print_(note, markup=False)
     _print_placements(opened, found)
     for note in pretrained.origin.notes:
         print_(note, markup=False)

@@ -85,6 +85,7 @@ class Pretrained:
     stats: Stats
     preprocessing: Preprocessing
     origin: Origin
+    assumed: tuple[str, ...] = ()  # of the network, where nothing says it
 
     @property
     def num_classes(self) -> int | None:
@@ -112,6 +113,7 @@ class Opened:
     origin: Origin  # its naming is still empty
     preprocessing: Preprocessing | None = None
     architecture: Architecture | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `stated`
 
 
 def architecture_from(fields: Mapping[str, Any]) -> Architecture | None:

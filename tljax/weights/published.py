@@ -5,10 +5,15 @@ Sizes and interpolations are those of torchvision 0.29's weight entries (`IMAGEN
 """
 
 import dataclasses
+import difflib
 import functools
 import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
 
-from tljax.types import Interpolation, Preprocessing
+from tljax import report
+from tljax.types import InputError, Interpolation, Preprocessing
 
 URL = 'https://download.pytorch.org/models/{name}.pth'
 IMAGENET_FILE = pathlib.Path(__file__).parents[1] / 'embedded' / 'imagenet1k.tsv'
@@ -24,6 +29,7 @@ class Card:
     preprocessing: Preprocessing | None = None
     licence: str | None = None
     class_names: tuple[str, ...] | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `stated`
 
 
 # By the side to resize to, of the files that cut 224 px out, bilinear.
@@ -65,6 +71,25 @@ def url(name: str) -> str:
 def names() -> tuple[str, ...]:
     """The files that are known, as `torchvision:<name>` takes them."""
     return tuple(_cards())
+
+
+def full_name(name: str) -> str:
+    """The file that a name means: a network's alone is its current default, the last one listed.
+
+    Raises:
+        InputError: it is neither a known network nor a name that ends in eight digits.
+    """
+    if re.search(r'-[0-9a-f]{8}$', name):
+        return name
+    found = [known for known in names() if known.rpartition('-')[0] == name]
+    if found:
+        report.console.print(f'torchvision:{name} is torchvision:{found[-1]}', markup=False)
+        return found[-1]
+    near = difflib.get_close_matches(name, names(), n=4, cutoff=0.4)
+    raise InputError(
+        f'weights torchvision:{name}: torchvision publishes no such file; '
+        f'near are {", ".join(near) or "none"}'
+    )
 
 
 def card(name: str) -> Card:
