@@ -1,4 +1,4 @@
-"""Two processes with two devices each train as one process with four does."""
+"""Two processes, with two devices or one each, train as one process with four devices does."""
 
 import json
 import os
@@ -22,14 +22,15 @@ def probe():
 
 
 RUNS = {'two_phases': two_phases, 'probe': probe}
+EACH = [('two_phases', 2), ('probe', 2), ('two_phases', 1), ('probe', 1)]
 
 
-def environment(index, port):
+def environment(index, port, devices):
     """What SLURM tells one of two processes."""
     return {
         **os.environ,
         'PYTHONPATH': str(ROOT),
-        'XLA_FLAGS': os.environ['XLA_FLAGS'].replace('device_count=4', 'device_count=2'),
+        'XLA_FLAGS': os.environ['XLA_FLAGS'].replace('device_count=4', f'device_count={devices}'),
         'JAX_COORDINATOR_ADDRESS': f'localhost:{port}',
         'SLURM_JOB_ID': '1',
         'SLURM_STEP_NODELIST': 'localhost',
@@ -39,7 +40,7 @@ def environment(index, port):
     }
 
 
-def together(name, folder):
+def together(name, folder, devices):
     """The outputs of `python -m tljax.main --distributed` as it is started twice."""
     config = folder / 'config.py'
     config.write_text(f'from tests.test_distributed import {name} as get_config\n')
@@ -50,7 +51,7 @@ def together(name, folder):
     processes = [
         subprocess.Popen(
             [*command, f'--workdir={folder / "run"}'],
-            env=environment(index, port),
+            env=environment(index, port, devices),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,9 +68,9 @@ def together(name, folder):
     return outputs
 
 
-@pytest.mark.parametrize('name', RUNS)
-def test_two_processes_train_as_one(name, tmp_path):
-    outputs = together(name, tmp_path)
+@pytest.mark.parametrize(('name', 'devices'), EACH)
+def test_two_processes_train_as_one(name, devices, tmp_path):
+    outputs = together(name, tmp_path, devices)
     result = train.run(RUNS[name](), tmp_path / 'alone')
     found = json.loads((tmp_path / 'run' / 'result.json').read_text())
     assert found['test']['loss'] == pytest.approx(result['test']['loss'], rel=1e-5)

@@ -35,8 +35,24 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def put_replicated(mesh: Mesh, values: Any) -> Any:
-    """Host or device arrays, the same in every process, whole on every device."""
-    return jax.device_put(values, replicated(mesh))
+    """Host or device arrays, the same in every process, whole on every device.
+
+    A device array of one process alone goes through the host where the mesh spans several: with
+    one device a process, JAX would keep its one local shard and lose the other processes' part.
+    """
+    whole = replicated(mesh)
+    if not whole.is_fully_addressable:
+        values = jax.tree.map(_on_host, values)
+    return jax.device_put(values, whole)
+
+
+def _on_host(value: Any) -> Any:
+    """An array that only this process holds, on the host; other values as they are."""
+    if not isinstance(value, jax.Array) or not value.is_fully_addressable:
+        return value
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value
+    return np.asarray(value)
 
 
 def put_batch(mesh: Mesh, batch: Batch) -> Batch:
