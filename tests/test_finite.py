@@ -1,6 +1,7 @@
 """A run whose loss is no longer finite ends, says where, and keeps no such values."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -39,3 +40,11 @@ def diverged(tmp_path_factory):
     with pytest.raises(finite.NotFiniteError) as caught:
         train.run(diverging(), workdir)
     return workdir, str(caught.value)
+
+
+def test_a_start_that_is_not_finite_is_refused_by_the_name_of_the_leaf():
+    state = SimpleNamespace(
+        params={'head': {'linear': {'kernel': np.array([1.0, np.nan])}}}, stats={}
+    )
+    with pytest.raises(finite.NotFiniteError, match='parameter head/linear/kernel is not finite'):
+        finite.check_start(SimpleNamespace(state=state, step=0))

@@ -170,3 +170,11 @@ class Turned:
         """See `types.Source`."""
         found = Synthetic(**SMALL).splits()['train']
         return {'train': dataclasses.replace(found, labels=(found.labels + 1) % 3)}
+
+
+def test_a_phase_that_starts_when_the_source_has_ended_does_not_see_it():
+    job = jobs.setup(sourced(until_epochs=1.0))
+    phase = job.phases[0]
+    late = dataclasses.replace(phase, start=job.source.until, stop=job.source.until + 5)
+    assert job.source.seen(phase, job.experiment)
+    assert not job.source.seen(late, job.experiment)

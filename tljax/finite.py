@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tljax import metrics
+from tljax import metrics, tree
 from tljax.job import Job
 from tljax.progress import Progress
 
@@ -18,7 +18,21 @@ def check_loss(job: Job, totals: metrics.Sums) -> None:
     """Raises: NotFiniteError: the loss of a step was not."""
     first = int(totals['first_bad_step'])
     if first != metrics.NO_STEP:
-        raise _not_finite(job, 'the loss', first)
+        raise _not_finite(job, 'the loss is', first)
+
+
+def check_start(current: Progress) -> None:
+    """Checks the values that training starts from.
+
+    Raises:
+        NotFiniteError: a parameter or statistic is NaN or infinite; the message names it.
+    """
+    arrays = (current.state.params, current.state.stats)
+    if not _all_finite(arrays):
+        raise NotFiniteError(
+            f'{_leaves(arrays)} not finite before step {current.step} is trained; '
+            'the weights that training starts from hold NaN or infinite values.'
+        )
 
 
 def check(job: Job, current: Progress) -> None:
@@ -28,8 +42,9 @@ def check(job: Job, current: Progress) -> None:
         NotFiniteError: there is a value that is not.
     """
     check_loss(job, current.totals)
-    if not _all_finite((current.state.params, current.state.stats)):
-        raise _not_finite(job, 'a parameter or statistic', current.step)
+    arrays = (current.state.params, current.state.stats)
+    if not _all_finite(arrays):
+        raise _not_finite(job, _leaves(arrays), current.step)
 
 
 @jax.jit
@@ -37,9 +52,21 @@ def _all_finite(arrays: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays)]).all()
 
 
+def _leaves(arrays: tuple[Any, Any]) -> str:
+    """Names the first leaf that is not finite, and counts the others."""
+    found = [
+        f'{kind} {path}'
+        for kind, values in zip(('parameter', 'statistic'), arrays, strict=True)
+        for path, leaf in tree.flatten(values).items()
+        if not jnp.isfinite(leaf).all()
+    ]
+    more = f' (and {len(found) - 1} more)' if len(found) > 1 else ''
+    return f'{found[0]}{more} is'
+
+
 def _not_finite(job: Job, what: str, step: int) -> NotFiniteError:
     return NotFiniteError(
-        f'{what} is not finite at step {step} (epoch {step / job.steps_per_epoch:.2f}); '
+        f'{what} not finite at step {step} (epoch {step / job.steps_per_epoch:.2f}); '
         'a lower config.optimizer.learning_rate, a warm-up or config.clip_norm may help. '
         'No checkpoint was written since.'
     )

@@ -28,6 +28,7 @@ def run(
     started: float,
 ) -> None:
     """Every step that is left, in every phase."""
+    finite.check_start(current)
     loop = _Loop(job, current, checkpoints, records, evaluate, started)
     with report.progress(job.steps, current.step) as update, Signals() as signals:
         while True:

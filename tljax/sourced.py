@@ -71,6 +71,10 @@ class Sourced:
         live = find_cut(self.model, phase.labels, experiment.norm).live
         return bool(live if not self.head else live - {HEAD})
 
+    def seen(self, phase: PhasePlan, experiment: Experiment) -> bool:
+        """Whether a phase has steps with the source's rows that change the network."""
+        return bool(phase.length) and phase.start < self.until and self.counts(phase, experiment)
+
     def optimizer(self, phase: PhasePlan, experiment: Experiment):
         """Of the source's own head, by the rule of the target's, and the labels of its leaves."""
         path = f'{HEAD}/{next(iter(tree.flatten(self.head[HEAD])))}'
@@ -239,7 +243,7 @@ def _check(
 ) -> None:
     """Raises: ConfigError: the source could change nothing, or be judged by nothing."""
     found = []
-    effective = [phase for phase in phases if phase.length and sourced.counts(phase, experiment)]
+    effective = [phase for phase in phases if sourced.seen(phase, experiment)]
     if not effective:
         found.append('it has no effect: in no phase does anything train that it shares')
     if sourced.config.guard is not Guard.OFF and not len(splits['val']):

@@ -35,7 +35,7 @@ def compare(job: Job, source: Sourced) -> Verdict:
         job: the experiment.
         source: weighed.
     """
-    counting = [p for p in job.phases if p.length and source.counts(p, job.experiment)]
+    counting = [p for p in job.phases if source.seen(p, job.experiment)]
     phase = max(counting, key=lambda one: one.length)
     steps = min(source.config.trial_steps, phase.length)
     pairs, read = draws.make(job, source.config.trial_pairs), Reader(job)
@@ -67,26 +67,26 @@ def _trained(job: Job, phase: PhasePlan, steps: int, train_step: FittingStep) ->
     source_ends = jobs.source_ends(job, phase)
     for number, batch in enumerate(train_batches(job, steps)):
         at = number * phase.length // steps
-        if at >= source_ends:
+        if phase.start + at >= source_ends:
             batch.pop('source', None)
-        state = _moved(job, state, at)
+        state = _moved(job, state, phase, at)
         state, _ = train_step(state, sharding.put_batch(job.mesh, batch))
     return state
 
 
-def _moved(job: Job, state: TrainState, at: int) -> TrainState:
+def _moved(job: Job, state: TrainState, phase: PhasePlan, at: int) -> TrainState:
     """The state as at another step of its phase: what follows the step does, nothing else."""
 
     def moved(leaf: Any) -> Any:
-        return optax.ScaleByScheduleState(count=count()) if _is_schedule(leaf) else leaf
+        return optax.ScaleByScheduleState(count=count(at)) if _is_schedule(leaf) else leaf
 
-    def count() -> jax.Array:  # each its own, as steps take the arrays of a state
-        return sharding.put_replicated(job.mesh, np.int32(at))
+    def count(value: int) -> jax.Array:  # each its own, as steps take the arrays of a state
+        return sharding.put_replicated(job.mesh, np.int32(value))
 
     opts = (state.opt, state.source and state.source.opt)
     opt, of_source = jax.tree.map(moved, opts, is_leaf=_is_schedule)
     source = state.source and dataclasses.replace(state.source, opt=of_source)
-    return dataclasses.replace(state, step=count(), opt=opt, source=source)
+    return dataclasses.replace(state, step=count(phase.start + at), opt=opt, source=source)
 
 
 def _is_schedule(leaf: Any) -> bool:
