@@ -44,7 +44,7 @@ def decode(value: Any, within: str = '') -> Any:
     return value
 
 
-def _resolve(name: Any, within: str) -> type:
+def _resolve(name: Any, within: str) -> Any:
     """The dataclass or enum of that name, defined in the module that the name says."""
     module, _, qualname = str(name).partition(':')
     package = within.rstrip('.') or PACKAGE

@@ -90,7 +90,7 @@ class Events:
 
     def _check_thread(self) -> None:
         """Raises where the writer's thread has ended, which it does at an error of the disk."""
-        events = getattr(self._writer.file_writer, 'event_writer', None)
+        events: Any = getattr(self._writer.file_writer, 'event_writer', None)
         thread = getattr(events, '_worker', None)
         if thread is not None and not thread.is_alive():
             events._event_queue.cancel_join_thread()  # nobody reads it any more

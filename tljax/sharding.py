@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -50,7 +51,7 @@ def _on_host(value: Any) -> Any:
     """An array that only this process holds, on the host; other values as they are."""
     if not isinstance(value, jax.Array) or not value.is_fully_addressable:
         return value
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return value
     return np.asarray(value)
 

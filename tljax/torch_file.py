@@ -16,7 +16,7 @@ import pickletools
 import sys
 import zipfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
@@ -197,9 +197,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(
-        self, file: io.BufferedIOBase, load_storage: Callable[[tuple[Any, ...]], _Storage]
-    ):
+    def __init__(self, file: IO[bytes], load_storage: Callable[[tuple[Any, ...]], _Storage]):
         super().__init__(file, encoding='latin1')  # Python 2 wrote some of the old files
         self._load_storage = load_storage
         self._stand_ins: dict[str, type[StandIn]] = {}
@@ -248,7 +246,7 @@ MAX_EXPANSION = 100  # torch does not compress; other archives of weights gain f
 _PUTS = ('PUT', 'BINPUT', 'LONG_BINPUT')
 
 
-def _load(file: io.BufferedIOBase, load_storage: Callable[[tuple[Any, ...]], _Storage]) -> Any:
+def _load(file: IO[bytes], load_storage: Callable[[tuple[Any, ...]], _Storage]) -> Any:
     """The next object of a stream.
 
     Its opcodes are looked at first: the unpickler reserves a table up to the largest number that

@@ -241,10 +241,15 @@ def load_canvas(image: Encoded, preprocessing: Preprocessing) -> np.ndarray:
     return canvas_of(read_bytes(image), image, preprocessing)
 
 
+def range_of(preprocessing: Preprocessing) -> depth.Range | None:
+    """The gray values that a network takes for black and white, where it has them."""
+    ends = preprocessing.gray_range
+    return None if ends is None else (ends[0], ends[1])
+
+
 def canvas_of(data: bytes, name: object, preprocessing: Preprocessing) -> np.ndarray:
     """The canvas of an encoded image; with `scaled_decoding`, from twice its size at least."""
-    ends = preprocessing.gray_range
-    gray_range = None if ends is None else (ends[0], ends[1])
+    gray_range = range_of(preprocessing)
     least_px = 2 * preprocessing.resize_px if preprocessing.scaled_decoding else None
     return to_canvas(decode(data, name, least_px, gray_range), preprocessing)
 

@@ -9,7 +9,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -69,7 +69,7 @@ def words(data: bytes) -> np.ndarray | None:
         return high << 8 | _read_as(image, image.mode, f'{kind};16{SWAPPED[order]}')
 
 
-def _read_as(image: Image.Image, mode: str, raw_mode: str) -> np.ndarray:
+def _read_as(image: Any, mode: str, raw_mode: str) -> np.ndarray:
     """The bytes of an image that is not read yet, taken for another raw mode."""
     image._mode = mode
     tiles = []

@@ -56,7 +56,7 @@ def _canvas(image: Any, preprocessing: Preprocessing) -> np.ndarray:
         path = pathlib.Path(os.fsdecode(image)).expanduser()
         return _in_color(decode.load_canvas(files.ImageFile(path), preprocessing), channels)
     if isinstance(image, Image.Image):
-        pixels = _in_color(decode.from_pil(image, preprocessing.gray_range), channels)
+        pixels = _in_color(decode.from_pil(image, decode.range_of(preprocessing)), channels)
         return decode.to_canvas(pixels, preprocessing)
     pixels = _array(image, channels)
     if pixels.shape[-1] == COLORS:
