@@ -284,3 +284,12 @@ def test_every_record_says_step_epoch_phase_and_split(reference):
 def test_training_records_count_every_image_since_the_record_before(reference):
     found = [r['count'] for r in records(reference[0]) if r['split'] == 'train']
     assert found == [32, 8, 16, 24, 8]
+
+
+def test_a_stop_whose_last_checkpoint_is_lost_is_said_not_to_resume_there():
+    class Lost:
+        def close(self):
+            raise checkpoint.CheckpointError('the last checkpoint was not written: disk full')
+
+    with pytest.raises(checkpoint.CheckpointError, match='step 7 by SIGTERM.*disk full'):
+        train._close_after(Interrupted(signal.SIGTERM, 7), Lost())

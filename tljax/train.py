@@ -9,12 +9,13 @@ from tljax import ahead, checkpoint, loop, report, run_folder, sourcing
 from tljax import job as jobs
 from tljax import state as states
 from tljax.announcement import announce
-from tljax.checkpoint import Checkpoints
+from tljax.checkpoint import CheckpointError, Checkpoints
 from tljax.config import Experiment
 from tljax.evaluation import Evaluate, make_evaluate
 from tljax.job import Job
 from tljax.progress import Progress, phase_of, resumed_or_started
 from tljax.runs import CHECKPOINTS, RESULT_FILE
+from tljax.signals import Interrupted
 
 
 def run(
@@ -62,16 +63,33 @@ def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
         result = _conclude(job, current, checkpoints, evaluate, started)
         if source := sourcing.finish(job, current.state, workdir):
             result['source'] = source
-    except BaseException:
-        for opened in (records, checkpoints):
-            with contextlib.suppress(Exception):  # it must not hide what went wrong before
-                opened.close()
+    except BaseException as error:
+        with contextlib.suppress(Exception):  # it must not hide what went wrong before
+            records.close()
+        _close_after(error, checkpoints)
         raise
     finally:
         run_folder.write_findings(job, workdir)
     records.close()
     checkpoints.close()
     return result
+
+
+def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
+    """Closes the checkpoints after an error.
+
+    Raises:
+        CheckpointError: a signal stopped the run and its last checkpoint could not be written, so
+            that the run does not resume where it stopped.
+    """
+    try:
+        checkpoints.close()
+    except Exception as lost:
+        if isinstance(error, Interrupted):
+            raise CheckpointError(
+                f'{error}, but {lost}; the same command resumes at the last whole checkpoint'
+            ) from error
+        report.console.print(f'Warning: {lost}')
 
 
 def _conclude(
