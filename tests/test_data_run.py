@@ -111,7 +111,7 @@ def test_a_second_run_decodes_nothing(folder, monkeypatch):
     monkeypatch.setattr('tljax.data.decode.decode', refuse)
     changed = dataclasses.replace(Folder(path=str(folder)), bad_files=BadFiles.SKIP)
     other = experiment(data=changed, epochs=1.0, validation_fraction=0.0, evaluate=(), seed=1)
-    monkeypatch.setattr('tljax.data.files.look_at_all', lambda paths, least_px: {
+    monkeypatch.setattr('tljax.data.files.look_at_all', lambda paths, least_px, deep: {
         f'{folder}/{name}': 'known' for name in BAD
     })  # fmt: skip
     assert train.run(other, folder.parent / 'second')['train_count'] == 22

@@ -218,7 +218,9 @@ def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, mon
 
 
 def test_the_module_can_be_run(workdir, images):
-    command = [sys.executable, '-m', 'tljax.predict', str(workdir), str(images / 'red/0.png')]
+    # The run's backbone is a class of the tests, which the command itself would not import.
+    code = 'import runpy, tests.small_runs; runpy.run_module("tljax.predict", run_name="__main__")'
+    command = [sys.executable, '-c', code, str(workdir), str(images / 'red/0.png')]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(images / 'red/0.png'))
