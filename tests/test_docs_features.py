@@ -21,7 +21,7 @@ def test_the_code_of_the_page_runs(monkeypatch, tmp_path):
     params, stats = models.init(model, jax.random.key(0))
     small = tree.flatten({'params': jax.tree.map(np.asarray, params), 'batch_stats': stats})
     real = weights.load
-    monkeypatch.setattr(weights, 'load', lambda source, backbone: real(small, backbone))
+    monkeypatch.setattr(weights, 'load', lambda source, backbone, **_: real(small, backbone))
     source = Synthetic(num_classes=10, train_per_class=6, test_per_class=3, size_px=32).splits()
     scope = {
         'examples': source['train'],

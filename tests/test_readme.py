@@ -89,7 +89,7 @@ def test_what_is_shown_in_python_runs(path, monkeypatch):
     params, stats = models.init(models.build(backbone, 10), jax.random.key(0))
     small = tree.flatten({'params': jax.tree.map(np.asarray, params), 'batch_stats': stats})
     real = weights.load
-    monkeypatch.setattr(weights, 'load', lambda source, backbone: real(small, backbone))
+    monkeypatch.setattr(weights, 'load', lambda source, backbone, **_: real(small, backbone))
     x = np.zeros((2, 32, 32, 3), np.float32)
     scope = {'tljax': tljax, 'images': [np.zeros((40, 50, 3), np.uint8)], 'x': x}
     shown = [block for block in blocks(path, 'python') if 'tljax.load' in block]
