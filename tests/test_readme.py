@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 import tljax
 from tljax import cli, config, evaluate, merge, optim, predict, tree, weights
@@ -83,7 +84,7 @@ def test_the_two_commands_stand_first():
 @pytest.mark.parametrize(
     'path', [ROOT / 'README.md', ROOT / 'docs/weights.md', ROOT / 'docs/evaluate.md'], ids=str
 )
-def test_what_is_shown_in_python_runs(path, monkeypatch):
+def test_what_is_shown_in_python_runs(path, monkeypatch, tmp_path):
     """With a small network in the place of every one that is named."""
     backbone = ViT(width=64, depth=6, size_px=32)
     params, stats = models.init(models.build(backbone, 10), jax.random.key(0))
@@ -93,6 +94,9 @@ def test_what_is_shown_in_python_runs(path, monkeypatch):
     x = np.zeros((2, 32, 32, 3), np.float32)
     scope = {'tljax': tljax, 'images': [np.zeros((40, 50, 3), np.uint8)], 'x': x}
     shown = [block for block in blocks(path, 'python') if 'tljax.load' in block]
+    monkeypatch.chdir(tmp_path)
+    for name in re.findall(r"'(\w+\.(?:jpg|png))'", ''.join(shown)):
+        Image.fromarray(scope['images'][0]).save(name)
     assert shown
     for block in shown:
         exec(block.replace("'stage3'", "'block3'"), scope)
