@@ -81,9 +81,7 @@ def read(workdir: pathlib.Path) -> Run:
     Raises:
         InputError: there is none, it saved no checkpoint yet, or that is damaged.
     """
-    for name in (CONFIG_FILE, NETWORK_FILE, SPLITS_FILE):
-        if not (workdir / name).is_file():
-            raise RunError(f'{workdir} holds no run: there is no {name} in it')
+    _check_files(workdir, CONFIG_FILE, NETWORK_FILE, SPLITS_FILE)
     fields = config.fields_of((workdir / CONFIG_FILE).read_text())
     adapters = config.field_from(fields, 'adapters')
     result = _read_json(workdir / RESULT_FILE)
@@ -134,9 +132,7 @@ def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict
     Raises:
         InputError: the folder holds no run, or a damaged one.
     """
-    for name in (CONFIG_FILE, SPLITS_FILE):
-        if not (workdir / name).is_file():
-            raise RunError(f'{workdir} holds no run: there is no {name} in it')
+    _check_files(workdir, CONFIG_FILE, SPLITS_FILE)
     fields = config.fields_of((workdir / CONFIG_FILE).read_text())
     notes, found = [], {}
     for name, usual in (('loss', None), ('test_views', Centre())):
@@ -160,11 +156,16 @@ def records(workdir: pathlib.Path) -> tuple[Experiment, dict[str, Any]]:
     Raises:
         InputError: the folder holds no run, or a damaged one.
     """
-    for name in (CONFIG_FILE, SPLITS_FILE):
-        if not (workdir / name).is_file():
-            raise RunError(f'{workdir} holds no run: there is no {name} in it')
+    _check_files(workdir, CONFIG_FILE, SPLITS_FILE)
     experiment = config.from_json((workdir / CONFIG_FILE).read_text())
     return experiment, _read_json(workdir / SPLITS_FILE)
+
+
+def _check_files(workdir: pathlib.Path, *names: str) -> None:
+    """Raises a `RunError` where a folder lacks one of the files of a run."""
+    for name in names:
+        if not (workdir / name).is_file():
+            raise RunError(f'{workdir} holds no run: there is no {name} in it')
 
 
 def _read_json(path: pathlib.Path) -> Any:
