@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tljax import sharding
-from tljax.checkpoint import CheckpointError, Checkpoints, lock
+from tljax.checkpoint import CheckpointError, Checkpoints, lock, verify
 
 
 def arrays(seed=0):
@@ -223,11 +223,21 @@ def test_with_nothing_intact_nothing_is_resumed(two, opened):
     assert opened().latest_intact() is None
 
 
-def test_a_checkpoint_whose_run_was_killed_before_it_was_summed_is_good(two, opened):
+def test_a_checkpoint_without_sums_is_not_trusted(two, opened):
     (two / 'sha256' / '2.json').unlink()
     one = opened()
-    assert one.latest_intact() == 2
-    assert one.restore(2, arrays())[0]['whole']['step'] == 2
+    with pytest.raises(CheckpointError, match='step 2 has no checksums'):
+        one.verify(2)
+    assert (one.latest_intact(), one.set_aside) == (1, [2])
+
+
+def test_the_newest_checkpoint_has_its_sums_when_it_is_committed(opened, tmp_path):
+    one = opened()
+    one.save(1, arrays(), {})
+    one._manager.wait_until_finished()  # what a run that is killed now leaves behind
+    flip(data_files(tmp_path, 1)[0])
+    with pytest.raises(CheckpointError, match='step 1 is damaged'):
+        verify(tmp_path, 1)
 
 
 def test_what_a_killed_save_left_is_passed_over(two, opened):

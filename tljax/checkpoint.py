@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,19 +55,22 @@ class Checkpoints:
     """The checkpoints of one run: what stands behind `checkpoints/` in its folder.
 
     Each holds a tree of arrays and a record (JSON: position in the data, phase). Kept are the
-    latest, and the best by validation score, then loss, then lateness. A SHA-256 of every file
-    is written beside, since Orbax restores flipped bits without a word.
+    latest, and the best by validation score, then loss, then lateness. Orbax restores flipped bits
+    without an error, so the SHA-256 of every file is written before the checkpoint is committed.
     """
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder.absolute()
         self._sums = self._folder / SUMS_FOLDER
         self._sums.mkdir(parents=True, exist_ok=True)
+        self._saving: int | None = None
+        self.set_aside: list[int] = []  # steps that `latest_intact` could not trust
         self._validated = _read_validated(self._folder)
         self._policy = _LatestAndBest(self._validated)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
             cleanup_tmp_directories=jax.process_count() == 1,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
         )
         self._manager = ocp.CheckpointManager(
             self._folder / 'steps',
@@ -113,6 +117,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._seal()
             self._note_validation(step, metrics)
+            self._saving = step
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -166,7 +171,10 @@ class Checkpoints:
         return restored['arrays'], restored['record']
 
     def latest_intact(self) -> int | None:
-        """The last step whose files are as they were written; damaged later ones are set aside."""
+        """The last step whose files are as they were written.
+
+        Later ones are moved to `damaged-STEP` and listed in `set_aside`.
+        """
         for step in reversed(self.steps()):
             try:
                 self.verify(step)
@@ -175,6 +183,7 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 shutil.move(self._folder / 'steps' / str(step), aside)
                 self._manager.reload()
+                self.set_aside.append(step)
                 continue
             return step
         return None
@@ -182,10 +191,8 @@ class Checkpoints:
     def verify(self, step: int) -> None:
         """Compares a checkpoint's files with what was written.
 
-        One whose run was killed before its sums were taken passes: Orbax had committed it.
-
         Raises:
-            CheckpointError: a file is missing, changed or new.
+            CheckpointError: a file is missing, changed or new, or the sums are missing.
         """
         verify(self._folder, step)
 
@@ -200,18 +207,27 @@ class Checkpoints:
             self._seal()
             self._manager.close()
 
-    def _seal(self) -> None:
-        """Takes the sums of new checkpoints and forgets those of deleted ones.
+    def _write_sums(self) -> None:
+        """Writes the sums of the data that is being saved.
 
-        Of several processes the first does, which is also the one that deletes.
+        Orbax calls it in the process that commits, when the data is written and before the folder
+        gets its name, so that no committed checkpoint is without sums.
+        """
+        (home,) = (self._folder / 'steps').glob(f'{self._saving}.*')  # its temporary name
+        _write_json(self._sums / f'{self._saving}.json', _digests(home, '*/**/*'))
+
+    def _seal(self) -> None:
+        """Adds the sums of what the commit itself wrote, and forgets those of deleted steps.
+
+        Of several processes the first does, which is also the one that commits and deletes.
         """
         if jax.process_index() > 0:
             return
-        steps = self.steps()
-        for step in steps:
-            path = self._sums / f'{step}.json'
-            if not path.exists():
-                _write_json(path, _digests(self._folder, step))
+        steps, path = self.steps(), self._sums / f'{self._saving}.json'
+        if self._saving in steps and path.exists():
+            notes = _digests(self._folder / 'steps' / str(self._saving), '*')
+            _write_json(path, notes | json.loads(path.read_text()))
+        self._saving = None
         for path in self._sums.glob('*.json'):
             if int(path.stem) not in steps:
                 path.unlink(missing_ok=True)
@@ -290,20 +306,24 @@ def verify(folder: pathlib.Path, step: int) -> None:
     """Compares a checkpoint's files with what was written; see `Checkpoints.verify`."""
     path = folder / SUMS_FOLDER / f'{step}.json'
     if not path.exists():
-        return
+        raise CheckpointError(
+            f'{folder}: the checkpoint of step {step} has no checksums, so it cannot be trusted'
+        )
     try:
-        intact = json.loads(path.read_text()) == _digests(folder, step)
-    except ValueError:
+        sums = json.loads(path.read_text())
+        found = _digests(folder / 'steps' / str(step))
+        # A run that was killed after the commit left no sums of Orbax's own notes, beside the data.
+        intact = sums == {name: sum_ for name, sum_ in found.items() if '/' in name or name in sums}
+    except (TypeError, ValueError):
         intact = False
     if not intact:
         raise CheckpointError(f'{folder}: the checkpoint of step {step} is damaged')
 
 
-def _digests(folder: pathlib.Path, step: int) -> dict[str, str]:
-    """The SHA-256 of every file of a checkpoint."""
-    home = folder / 'steps' / str(step)
+def _digests(home: pathlib.Path, pattern: str = '**/*') -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint's folder that matches."""
     result = {}
-    for path in sorted(p for p in home.rglob('*') if p.is_file()):
+    for path in sorted(p for p in home.glob(pattern) if p.is_file()):
         with path.open('rb') as file:
             digest = hashlib.file_digest(file, 'sha256').hexdigest()
         result[str(path.relative_to(home))] = digest
@@ -350,5 +370,8 @@ def _kinds(arrays: Any) -> collections.Counter[str]:
 
 def _write_json(path: pathlib.Path, content: Any) -> None:
     part = path.with_suffix('.part')
-    part.write_text(json.dumps(content))
+    with part.open('w') as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)

@@ -51,6 +51,11 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     """Where the latest checkpoint that is whole left off, or the start of the first phase."""
     totals = sharding.put_replicated(job.mesh, jobs.zero_totals(job))
     latest = checkpoints.latest_intact()
+    for step in checkpoints.set_aside:
+        report.console.print(
+            f'Warning: the checkpoint of step {step} is damaged or has no checksums; it is not '
+            f'used, and kept as checkpoints/damaged-{step}.'
+        )
     if latest is None:
         accumulate = job.experiment.accumulate
         current = Progress(state=jobs.first_state(job), totals=totals, accumulate=accumulate)
