@@ -23,6 +23,23 @@ def test_classes_in_the_same_order_stay_as_they_are():
     assert 'in the same order' in found.note
 
 
+@pytest.mark.parametrize(
+    ('data', 'wanted'),
+    [(('0', '1', '2'), [0, 1, 2]), (('2', '0'), [2, 0]), (('1', '2', '3'), [0, 1, 2]),
+     (('1', '3'), [0, 2]), (('00', '02'), [0, 2])],
+)  # fmt: skip
+def test_numbers_are_the_places_of_a_network_without_names(data, wanted):
+    found = match(data, network=None)
+    np.testing.assert_array_equal(found.numbers, wanted)
+    assert f'counted from {int("3" in data)}' in found.note
+
+
+@pytest.mark.parametrize('data', [('0', '3'), ('0', '7'), ('1', '01'), ('0', 'cat')])
+def test_numbers_that_are_no_places_of_the_network_are_no_classes_of_it(data):
+    with pytest.raises(ClassesError, match='2 classes'):
+        match(data, network=None)
+
+
 def test_classes_in_another_order_go_by_their_names_and_that_is_said():
     found = match(('eel', 'cat', 'dog'))
     np.testing.assert_array_equal(found.numbers, [2, 0, 1])

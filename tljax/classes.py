@@ -92,6 +92,10 @@ def _unnamed(
     network: Sequence[str] | None, data: Sequence[str] | None, count: int, num_classes: int
 ) -> Match:
     """Labels as they are, for want of names to check them by."""
+    if network is None and data is not None:
+        numbered = _as_numbers(data, num_classes)
+        if numbered is not None:
+            return numbered
     fits = count <= num_classes if data is None else count == num_classes
     if not fits:
         listed = f' ({_few(data)})' if data else ''
@@ -102,6 +106,23 @@ def _unnamed(
     whose = 'network' if network is None else 'data'
     note = f'The {whose} has no names of classes: that both have one order could not be checked.'
     return Match(numbers=np.arange(count, dtype=np.int32), note=note)
+
+
+def _as_numbers(data: Sequence[str], num_classes: int) -> Match | None:
+    """Class names that are the numbers of a network's logits, from 0 or from 1; None for others."""
+    if not all(name.isascii() and name.isdigit() for name in data):
+        return None
+    numbers = np.asarray([int(name) for name in data], np.int64)
+    if len(set(numbers.tolist())) < len(data) or numbers.max(initial=0) > num_classes:
+        return None
+    first = int(numbers.max(initial=0) == num_classes)
+    if numbers.min(initial=first) < first:
+        return None
+    note = (
+        f'The network has no names of classes. The classes of the data are numbers, and were taken '
+        f'as the places of its outputs, counted from {first}.'
+    )
+    return Match(numbers=(numbers - first).astype(np.int32), note=note)
 
 
 def difference(network: Sequence[str], data: Sequence[str]) -> str:

@@ -274,6 +274,8 @@ def _matched(
         aliases = {key: place for place, key in enumerate(published.imagenet_ids())}
     match = classes.match(loaded.class_names, names, count, total, aliases)
     labels = match.placed(data.examples.labels, total, several=loaded.multi_label)
+    if names is not None and len(names) < total:
+        names = None  # some of the outputs, found by their numbers
     examples = dataclasses.replace(data.examples, labels=labels)
     return dataclasses.replace(
         data,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import cells
+from tljax.data import cells, class_order
 from tljax.types import InputError
 
 NAMES = ('labels', 'train_labels', 'val_labels', 'test_labels')
@@ -69,7 +69,9 @@ def _placed(texts: Mapping[str, np.ndarray], given: Any, where: str) -> dict[str
                 f'{where}: {name} has {missing.size} without a label, the first at {missing[0]}'
             )
     ours = [texts['train_labels']] if 'train_labels' in texts else list(texts.values())
-    names = list(given) or sorted({name for values in ours for name in values.ravel().tolist()})
+    names = list(given) or class_order.ordered(
+        {name for values in ours for name in values.ravel().tolist()}
+    )
     numbers = {name: number for number, name in enumerate(names)}
     for name, values in texts.items():
         unknown = [(i, one) for i, one in enumerate(values.ravel().tolist()) if one not in numbers]

@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from tljax.data import arrays, files, folder, manifest
+from tljax.data import arrays, class_order, files, folder, manifest
 from tljax.data.cells import Columns
 from tljax.data.files import FolderError, Listed, Walk
 from tljax.types import BadFiles, Examples, Findings
@@ -123,7 +123,7 @@ def _list(
     chosen = [(path, labels) for path, labels, name in rows if name == (split or '')]
     if repeated := _repeated(path for path, _ in chosen):
         raise FolderError(f'{source}: listed several times: {", ".join(repeated[:20])}')
-    names = sorted({label for _, labels in chosen for label in labels})
+    names = class_order.ordered({label for _, labels in chosen for label in labels})
     if not names:
         raise FolderError(f'{source}: no image has a label')
     numbers = {name: number for number, name in enumerate(names)}

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.data import cells, files, folder
+from tljax.data import cells, class_order, files, folder
 from tljax.data.cells import Columns
 from tljax.data.files import FolderError, Listed
 from tljax.types import BadFiles, Examples, Findings
@@ -246,7 +246,7 @@ def _check(source: pathlib.Path, rows: list[Row], least_classes: int) -> None:
 
 def _classes(rows: list[Row]) -> list[str]:
     ours = [labels for _, labels, split in rows if split in ('', 'train')]
-    return sorted({label for labels in ours for label in labels})
+    return class_order.ordered({label for labels in ours for label in labels})
 
 
 def _listed(
