@@ -1,11 +1,15 @@
 """Folders of images."""
 
+import os
 import pathlib
+import shutil
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tljax.data import decode, files
 from tljax.data.decode import ImageError
 from tljax.data.files import SUFFIXES, FolderError
 from tljax.data.folder import Folder
@@ -262,7 +266,6 @@ def test_a_file_instead_of_a_folder_is_told(tmp_path):
     [
         ('train/cat/.hidden.png', '1 hidden file(s)'),
         ('train/.cache/a.png', '1 hidden file(s)'),
-        ('train/cat/notes.txt', '1 file(s) without the suffix of an image'),
         ('train/loose.png', '1 image(s) in no folder of a class'),
     ],
 )
@@ -271,6 +274,111 @@ def test_what_is_passed_over_is_said_with_an_example(name, said, tree):
     notes = tree.notes()
     assert said in notes
     assert str(tree.root / name).startswith(notes.rpartition('such as ')[2])
+
+
+@pytest.mark.parametrize(('name', 'said'), [('notes.txt', '.txt'), ('README', 'without suffix')])
+def test_files_that_are_no_images_are_counted_by_suffix(name, said, tree):
+    (tree.root / 'train/cat' / name).write_text('not an image')
+    assert f'1 file(s) {said} that are no images passed over' in tree.notes()
+
+
+@pytest.mark.parametrize('name', ['b.jfif', 'b.ppm', 'b.avif', 'b.txt', 'b', 'b.JP2'])
+def test_an_image_is_told_by_its_content_whatever_its_suffix(name, tree):
+    tree.add(f'train/cat/{name}')
+    assert (5, 'cat') in colours(tree.splits()['train'])
+    assert tree.notes() == ''
+
+
+SPELLINGS = [
+    ('Training', 'Testing', 'Validation'),
+    ('TRAIN', 'Test', 'Val'),
+    ('training_set', 'test_set', 'dev_set'),
+    ('seg_train/seg_train', 'seg_test/seg_test', 'seg_val/seg_val'),
+    ('animalTrain', 'animalTest', 'animalValid'),
+    ('train_images', 'holdout', 'eval'),
+    ('data/train', 'data/test', 'data/val'),
+    ('train-2024', 'tst-2024', 'validation-2024'),
+]
+
+
+@pytest.mark.parametrize('spelling', SPELLINGS, ids=lambda names: names[0])
+def test_splits_are_known_by_any_spelling(spelling, tmp_path):
+    tree = Tree(tmp_path / 'set')
+    tree.add(*(f'{split}/{name}/a.png' for split in spelling for name in ('cat', 'dog')))
+    splits = tree.splits()
+    assert {name: colours(split) for name, split in splits.items()} == {
+        'train': [(1, 'cat'), (2, 'dog')],
+        'test': [(3, 'cat'), (4, 'dog')],
+        'val': [(5, 'cat'), (6, 'dog')],
+    }
+
+
+def test_a_spelling_that_was_taken_for_a_split_is_said(tree):
+    (tree.root / 'test').rename(tree.root / 'Testing')
+    assert 'the folder Testing is the test split' in tree.notes()
+
+
+def test_a_folder_that_is_not_used_is_named(tree):
+    tree.add('extra/cat/a.png')
+    assert '1 folder(s) not used: extra' in tree.notes()
+
+
+def test_two_folders_of_one_split_are_refused(tree):
+    tree.add('Training/cat/a.png')
+    assert 'Training, train are all the train split' in tree.error()
+
+
+def test_a_class_may_be_named_like_a_split(tmp_path):
+    tree = Tree(tmp_path / 'vehicles').add(
+        *(f'{n}/{i}.png' for n in ('bus', 'train') for i in 'abc')
+    )
+    assert tree.splits()['train'].class_names == ('bus', 'train')
+
+
+def test_a_class_whose_images_lie_in_several_folders_is_refused(tmp_path):
+    tree = Tree(tmp_path / 'set')
+    tree.add(*(f'{a}/{b}/a.png' for a in ('one', 'two') for b in ('cat', 'dog')))
+    assert f'{tree.root}/one: the folder of a class, whose images lie in 2 folders (cat, dog' in (
+        tree.error()
+    )
+
+
+def test_a_file_in_two_splits_is_refused(tree):
+    (tree.root / 'train/cat/link.png').symlink_to(tree.root / 'test/cat/a.png')
+    assert 'test/cat/a.png (test) and ' in tree.error()
+    assert 'link.png (train) are the same file' in tree.error()
+
+
+def test_a_link_to_the_whole_set_inside_a_class_is_not_followed(tree):
+    (tree.root / 'train/cat/all').symlink_to(tree.root)
+    assert colours(tree.splits()['train']) == [(1, 'cat'), (2, 'dog')]
+    assert '1 link(s) to a folder that they lie in' in tree.notes()
+
+
+def test_a_pipe_named_like_an_image_is_passed_over(tree):
+    os.mkfifo(tree.root / 'train/cat/pipe.jpg')
+    assert '1 pipe(s), socket(s) or device(s)' in tree.notes()
+    assert 'a pipe' in str(files.look(tree.root / 'train/cat/pipe.jpg'))
+    with pytest.raises(ImageError, match='a pipe'):
+        decode.read_bytes(files.ImageFile(tree.root / 'train/cat/pipe.jpg'))
+
+
+def test_a_flat_split_is_told_what_is_wanted(tree):
+    shutil.rmtree(tree.root / 'test')
+    tree.add('test/1.png', 'test/2.png')
+    wanted = f'{tree.root}/test: no image in it, 2 image(s) lie directly in it; wanted '
+    assert wanted + f'{tree.root}/test/<class>/*' in tree.error()
+
+
+def test_classes_that_are_numbers_are_in_their_order(tree):
+    tree.add(*(f'train/{n}/a.png' for n in (10, 2, 0)))
+    assert tree.splits()['train'].class_names[:3] == ('0', '2', '10')
+
+
+def test_a_class_is_the_same_in_either_unicode_form(tree):
+    composed, apart = (unicodedata.normalize(form, 'café') for form in ('NFC', 'NFD'))
+    tree.add(f'train/{composed}/a.png', f'test/{apart}/a.png')
+    assert (6, composed) in colours(tree.splits()['test'])
 
 
 def test_nothing_is_said_of_a_folder_in_which_nothing_is_passed_over(tree):

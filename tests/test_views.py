@@ -13,7 +13,7 @@ from tljax import config, evaluation, layers, train, views
 from tljax import job as jobs
 from tljax import model as models
 from tljax.config import ConfigError
-from tljax.data import decode
+from tljax.data import decode, image_inputs
 from tljax.evaluation import Evaluation
 from tljax.types import Examples, InputError, Preprocessing
 from tljax.views import Centre, FlipViews, TenCrop
@@ -121,7 +121,7 @@ def pictures():
 def test_predictions_are_the_mean_over_the_views(chosen, network):
     found = network.predict(pictures(), views=chosen)
     for row, image in zip(found, pictures(), strict=True):
-        canvas = network._canvas(image)
+        (canvas,) = image_inputs.canvases(image, network.preprocessing)
         shown = np.asarray(chosen(jnp.asarray(canvas[None]), 16)[0])
         each = jax.nn.softmax(network.logits(models.normalise(network.preprocessing, shown)))
         np.testing.assert_allclose(row, each.mean(0), atol=1e-6)

@@ -67,12 +67,15 @@ def _look(listed: dict[str, list[Listed]], least_px: int) -> list[Seen]:
     return seen
 
 
+NOTES_ABOVE = 'The files that are used are sound; what was assumed or passed over is listed above.'
+
+
 def report(
     seen: Sequence[Seen], class_names: Sequence[str], splits: Sequence[str], notes: Sequence[str]
 ) -> bool:
     """Prints what was found; returns whether nothing is wrong."""
     _print_counts(seen, class_names, splits)
-    _print_list('passed over', notes)
+    _print_list('assumed or passed over', notes)
     bad = [f'{one}: {one.problem}' for one in seen if one.problem]
     _print_list('that cannot be used', bad)
     named = [f'{one}: {one.suffix_note}' for one in seen if one.suffix_note]
@@ -90,7 +93,7 @@ def report(
     _print_list('several times in a split, byte for byte', repeats)
     fine = not (bad or leaks or near or conflicts)
     if fine:
-        print('\nNothing is wrong.')
+        print(f'\n{NOTES_ABOVE if notes else "Nothing is wrong."}')
     return fine
 
 

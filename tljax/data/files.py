@@ -10,13 +10,15 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from tljax.data import decode, depth, scan
+from tljax.data import class_order, decode, depth, scan
 from tljax.types import BadFiles, Examples, Findings, InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
 LEAST_PX = 2  # of each side; a line of pixels or a single one is no picture of anything
 SHOWN = 100  # bad files that one message names
 THREADS = 8
+NOT_PIXELS = {'BUFR', 'EPS', 'GRIB', 'HDF5', 'IPTC', 'MPEG', 'WMF'}  # Pillow only tells them
+NOT_A_FILE = 'a pipe, socket, device or folder, wanted a file'
 ENDS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82', 'GIF': b';'}
 
 Label = int | tuple[int, ...]  # where an image has several labels or none, all of them
@@ -37,7 +39,13 @@ class ImageFile:
         return printable(self.path)
 
     def read(self) -> bytes:
-        """The file's bytes."""
+        """The file's bytes.
+
+        Raises:
+            OSError: it is no regular file or cannot be read; a pipe would wait for ever.
+        """
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(NOT_A_FILE)
         return self.path.read_bytes()
 
     def stamp(self) -> str:
@@ -67,18 +75,24 @@ class Walk:
         self._passed: dict[str, dict[pathlib.Path, None]] = {}  # each path once, in order
 
     def folders(self, path: pathlib.Path) -> list[str]:
-        """The names of the folders in a folder, sorted; hidden ones are passed over."""
+        """The names of the folders in a folder, in natural order; hidden ones are passed over."""
         folders = []
         for entry in self._entries(path):
             if entry.is_dir():
                 folders.append(entry.name)
-            elif entry.suffix.lower() in SUFFIXES:
+            elif entry.is_file() and is_image(entry):
                 self._pass('image(s) in no folder of a class', entry)
-        return folders
+        return class_order.ordered(folders)
 
     def images(self, folder: pathlib.Path) -> list[pathlib.Path]:
-        """The files with an image's suffix, at any depth and through links, sorted."""
-        return sorted(self._images(folder, (_identity(folder),)))
+        """The image files at any depth and through links, sorted."""
+        above = (folder, *folder.absolute().parents)
+        return sorted(self._images(folder, tuple(map(_identity, above))))
+
+    def any_image(self, folder: pathlib.Path) -> bool:
+        """Whether there is an image file at any depth."""
+        above = (folder, *folder.absolute().parents)
+        return next(self._images(folder, tuple(map(_identity, above))), None) is not None
 
     def _images(
         self, folder: pathlib.Path, above: tuple[tuple[int, int], ...]
@@ -90,10 +104,12 @@ class Walk:
                     self._pass('link(s) to a folder that they lie in', entry)
                 else:
                     yield from self._images(entry, (*above, own))
-            elif entry.suffix.lower() in SUFFIXES:
+            elif entry.exists() and not entry.is_file():
+                self._pass('pipe(s), socket(s) or device(s)', entry)
+            elif is_image(entry):
                 yield entry
             else:
-                self._pass('file(s) without the suffix of an image', entry)
+                self._pass(f'file(s) {entry.suffix or "without suffix"} that are no images', entry)
 
     def _entries(self, folder: pathlib.Path) -> list[pathlib.Path]:
         shown = []
@@ -113,6 +129,25 @@ class Walk:
             f'{len(paths)} {kind} passed over, such as {printable(next(iter(paths)))}'
             for kind, paths in self._passed.items()
         ]
+
+
+def is_image(path: pathlib.Path) -> bool:
+    """Whether a file has an image's suffix, or the first bytes of a format that Pillow reads.
+
+    With an image's suffix it counts unread, so that a damaged image is reported.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    Image.init()
+    try:
+        with path.open('rb') as file:
+            start = file.read(16)
+        if not any(accept(start) for _, accept in Image.OPEN.values() if accept):
+            return False
+        with Image.open(path) as image:
+            return image.format not in NOT_PIXELS
+    except Exception:  # readers of other files raise nearly anything
+        return False
 
 
 def _identity(path: pathlib.Path) -> tuple[int, int]:
@@ -138,6 +173,8 @@ def look(path: pathlib.Path, least_px: int = LEAST_PX, deep: set[str] | None = N
         return 'its name is not UTF-8: rename it'
     if path.is_symlink() and not path.exists():
         return f'a link to {path.readlink()}, which is not there'
+    if path.exists() and not path.is_file():
+        return NOT_A_FILE
     try:
         with path.open('rb') as file, Image.open(file) as image:
             limit = Image.MAX_IMAGE_PIXELS or float('inf')

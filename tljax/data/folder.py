@@ -4,19 +4,21 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-from tljax.data import files, subsets
+from tljax.data import cells, files, split_folders, subsets
 from tljax.data.files import FolderError, Listed, Walk
+from tljax.data.split_folders import Layout
 from tljax.types import BadFiles, Examples, Findings
 
-SPLITS = ('train', 'val', 'test')
+SHOWN = 20  # files in two splits that one message names
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Folder:
     """Images in one folder per class, in one folder per split or without.
 
-    Classes are the folders under `train`, in alphabetical order. Without a folder `train`, `val`
-    or `test`, the folders of `path` are the classes. Where nothing is held out, there or with
+    Classes are the folders under `train`, in natural order. Other spellings of the splits count too
+    (`Training`, `validation`, `test_set`). Without splits the folders of `path` are the classes.
+    Where nothing is held out, there or with
     `train` alone, the test split is drawn, class by class; with `train` and `val` there is none.
     Files and folders whose names begin with a dot are passed over. Nothing is ever written there.
     """
@@ -107,12 +109,13 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
         found = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
         raise FolderError(f'{root}: wanted a folder of images; found {found}')
     walk = Walk()
-    folders = walk.folders(root)
-    if set(folders) & set(SPLITS):
-        listed, classes, problems = _split_listing(root, folders, walk)
+    layout = split_folders.find(root, walk)
+    if layout.splits:
+        listed, classes, problems = _split_listing(layout, walk)
+        problems += _in_two_splits(listed)
     else:
-        classes = folders
-        found, problems = _list_split(root, classes, walk, wanted_all=True)
+        classes = [cells.clean(name) for name in layout.classes]
+        found, problems = _list_split(layout.root, classes, walk, wanted_all=True)
         listed = {'': found}
         problems += _one_level(root, classes)
     problems += [
@@ -122,52 +125,91 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     ]
     if problems:
         raise FolderError(f'{root}:\n  ' + '\n  '.join(map(files.printable, problems)))
-    return listed, classes, walk.notes()
+    return listed, classes, [*layout.notes, *walk.notes()]
 
 
 def _split_listing(
-    root: pathlib.Path, folders: list[str], walk: Walk
+    layout: Layout, walk: Walk
 ) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     """The files of each split, the classes, and what is wrong with them."""
-    if 'train' not in folders:
+    if 'train' not in layout.splits:
         there = 'train/<class>/* and test/<class>/* in it'
-        raise FolderError(f"{root}: wanted {there}; missing ['train'], found {folders}")
-    classes = walk.folders(root / 'train')
+        found = walk.folders(layout.root)
+        raise FolderError(f"{layout.root}: wanted {there}; missing ['train'], found {found}")
+    classes = list(map(cells.clean, walk.folders(layout.splits['train'])))
     listed, problems = {}, []
-    for split in SPLITS:
-        if split in folders:
-            found = _list_split(root / split, classes, walk, wanted_all=split == 'train')
-            listed[split] = found[0]
-            problems += found[1]
+    for split, folder in layout.splits.items():
+        listed[split], said = _list_split(folder, classes, walk, wanted_all=split == 'train')
+        problems += said
     return listed, classes, problems
+
+
+def _in_two_splits(listed: dict[str, list[Listed]]) -> list[str]:
+    """Files that more than one split reaches, by links or under several names."""
+    seen: dict[tuple[int, int], tuple[str, pathlib.Path]] = {}
+    problems = []
+    for split, found in listed.items():
+        for path, _ in found:
+            if not path.exists():  # a broken link, which the look at all files reports
+                continue
+            state = path.stat()
+            other, first = seen.setdefault((state.st_dev, state.st_ino), (split, path))
+            if other != split:
+                problems.append(f'{path} ({split}) and {first} ({other}) are the same file')
+    shown, more = problems[:SHOWN], len(problems) - SHOWN
+    return shown if more <= 0 else [*shown, f'and {more} more files in two splits']
 
 
 def _list_split(
     folder: pathlib.Path, classes: list[str], walk: Walk, *, wanted_all: bool
 ) -> tuple[list[Listed], list[str]]:
     """The files of a split with their labels, and what is wrong with it."""
+    names = walk.folders(folder)
+    own = {cells.clean(name): name for name in names}  # macOS writes accents in another form
     problems = [
         f'{folder / name}: class {name!r} has no folder under train'
-        for name in walk.folders(folder)
-        if name not in classes
+        for clean, name in own.items()
+        if clean not in classes
     ]
-    if not classes:
-        problems.append(f'{folder}: no folder of a class in it, wanted {folder}/<class>/*')
+    if len(own) < len(names):
+        problems.append(f'{folder}: folders whose names are alike but for their Unicode form')
+    if not names:
+        what = 'folder of a class' if wanted_all else 'image'
+        problems.append(f'{folder}: no {what} in it{_loose(folder)}')
     listed: list[Listed] = []
     for label, name in enumerate(classes):
-        there = (folder / name).is_dir()
-        paths = walk.images(folder / name) if there else []
+        paths = walk.images(folder / own[name]) if name in own else []
         if not paths and wanted_all:
-            problems.append(f'{folder / name}: no image in it ({", ".join(files.SUFFIXES)})')
+            problems.append(f'{folder / name}: no image in it')
+        problems += _folders_in_a_class(folder / own.get(name, name), paths)
         listed += [(path, label) for path in paths]
-    if not listed and classes and not wanted_all:
-        problems.append(f'{folder}: no image in it')
+    if not listed and names and not wanted_all:
+        problems.append(f'{folder}: no image in it{_loose(folder)}')
     return listed, problems
+
+
+def _loose(folder: pathlib.Path) -> str:
+    """What a message adds on images that lie beside the folders of classes, and what is wanted."""
+    count = sum(path.is_file() and files.is_image(path) for path in folder.iterdir())
+    lie = f', {count} image(s) lie directly in it' if count else ''
+    return f'{lie}; wanted {folder}/<class>/*'
+
+
+def _folders_in_a_class(folder: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
+    """What is wrong with a class whose images all lie in several folders of their own."""
+    inside = {path.relative_to(folder).parts[:-1][:1] for path in paths}
+    if () in inside or len(inside) < 2:
+        return []
+    names = ', '.join(sorted(name for (name,) in inside)[:3])
+    return [
+        f'{folder}: the folder of a class, whose images lie in {len(inside)} folders ({names}, '
+        '...); wanted the images of one class, or train/<class>/* and test/<class>/* for splits'
+    ]
 
 
 def _one_level(root: pathlib.Path, classes: list[str]) -> list[str]:
     """What is wrong with a folder whose images have no class, or one."""
-    loose = [p.name for p in root.iterdir() if p.suffix.lower() in files.SUFFIXES and p.is_file()]
+    loose = [p.name for p in root.iterdir() if p.is_file() and files.is_image(p)]
     if loose and not classes:
         wanted = f'wanted {root}/<class>/*, or a Manifest'
         return [f'{root}: {len(loose)} image(s) lie in it, in no folder of a class; {wanted}']

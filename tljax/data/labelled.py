@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from tljax.data import arrays, class_order, files, folder, manifest
+from tljax.data import arrays, cells, class_order, files, manifest, split_folders
 from tljax.data.cells import Columns
 from tljax.data.files import FolderError, Listed, Walk
 from tljax.types import BadFiles, Examples, Findings
@@ -55,7 +55,7 @@ def read(
     where = pathlib.Path(path).expanduser()
     if where.suffix.lower() == '.npz' and not where.is_dir():
         content = arrays.read(where)
-        there = [name for name in folder.SPLITS if f'{name}_images' in content]
+        there = [name for name in split_folders.SPLITS if f'{name}_images' in content]
         split = _choose(there, split, where)
         examples, named = arrays.one_split(content, split, str(where))
         wide = examples.labels.shape[-1] if examples.multi_label else int(examples.labels.max()) + 1
@@ -96,17 +96,15 @@ def _folder(
     if not root.is_dir():
         raise FolderError(f'{root}: there is no such folder or file')
     walk = Walk()
-    folders = walk.folders(root)
-    split = _choose([name for name in folder.SPLITS if name in folders], split, root)
-    if split is not None:
-        root = root / split
-        folders = walk.folders(root)
-    found = [(name, walk.images(root / name)) for name in folders]
+    layout = split_folders.find(root, walk)
+    split = _choose(list(layout.splits), split, root)
+    root = layout.root if split is None else layout.splits[split]
+    found = [(cells.clean(name), walk.images(root / name)) for name in walk.folders(root)]
     empty = [name for name, paths in found if not paths]
     found = [(name, paths) for name, paths in found if paths]
     if not found:
         raise FolderError(f'{root}: no image of a class in it, wanted {root}/<class>/*')
-    notes = walk.notes() + ([f'no image of {", ".join(empty)}'] if empty else [])
+    notes = [*layout.notes, *walk.notes()] + ([f'no image of {", ".join(empty)}'] if empty else [])
     listed: list[Listed] = [
         (path, label) for label, (_, paths) in enumerate(found) for path in paths
     ]
@@ -119,7 +117,7 @@ def _list(
     """Likewise, of a list."""
     rows, notes = manifest.rows(source, columns)
     there = {name for *_, name in rows}
-    split = _choose([name for name in folder.SPLITS if name in there], split, source)
+    split = _choose([name for name in split_folders.SPLITS if name in there], split, source)
     chosen = [(path, labels) for path, labels, name in rows if name == (split or '')]
     if repeated := _repeated(path for path, _ in chosen):
         raise FolderError(f'{source}: listed several times: {", ".join(repeated[:20])}')

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.data import cells, class_order, files, folder
+from tljax.data import cells, class_order, files, folder, split_folders
 from tljax.data.cells import Columns
 from tljax.data.files import FolderError, Listed
 from tljax.types import BadFiles, Examples, Findings
@@ -150,8 +150,8 @@ def _row_problems(path: str, labels: tuple[str, ...], split: str) -> list[str]:
         found.append(f'path {path!r}, label {text!r}; wanted both{none}')
     elif '' in labels or len(set(labels)) < len(labels):
         found.append(f'label {text!r}, wanted names that are not empty, each once')
-    if split and split not in folder.SPLITS:
-        found.append(f'split is {split!r}, wanted one of {folder.SPLITS}')
+    if split and split not in split_folders.SPLITS:
+        found.append(f'split is {split!r}, wanted one of {split_folders.SPLITS}')
     return found
 
 
@@ -256,7 +256,7 @@ def _listed(
     classes = _classes(rows)
     numbers = {name: number for number, name in enumerate(classes)}
     listed: dict[str, list[Listed]] = {}
-    for name in ('', *folder.SPLITS):
+    for name in ('', *split_folders.SPLITS):
         for path, labels, _ in (row for row in rows if row[2] == name):
             own = tuple(numbers[label] for label in labels)
             listed.setdefault(name, []).append((on_disk(root, path), own if several else own[0]))

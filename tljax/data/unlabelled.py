@@ -30,7 +30,7 @@ def read(
     walk = Walk()
     named = dict.fromkeys(path for text in paths for path in _files(text, walk, path_column))
     if not named:
-        raise FolderError(f'no image in {", ".join(paths)} ({", ".join(files.SUFFIXES)})')
+        raise FolderError(f'no image in {", ".join(paths)}')
     bad = files.look_at_all(list(named))
     if bad and bad_files is BadFiles.ERROR:
         raise FolderError(files.bad_files_message(bad, '--bad_files=skip'))
