@@ -190,7 +190,7 @@ def test_a_class_without_an_image_is_named(tree):
 
 def test_a_split_without_an_image_is_named(tree):
     (tree.root / 'val').mkdir()
-    assert f'{tree.root}/val: no image' in tree.error()
+    assert f'{tree.root}/val: no folder of a class' in tree.error()
 
 
 @pytest.mark.parametrize('split', ['val', 'test'])
@@ -366,7 +366,7 @@ def test_a_pipe_named_like_an_image_is_passed_over(tree):
 def test_a_flat_split_is_told_what_is_wanted(tree):
     shutil.rmtree(tree.root / 'test')
     tree.add('test/1.png', 'test/2.png')
-    wanted = f'{tree.root}/test: no image in it, 2 image(s) lie directly in it; wanted '
+    wanted = f'{tree.root}/test: no folder of a class in it, 2 image(s) lie directly in it; wanted '
     assert wanted + f'{tree.root}/test/<class>/*' in tree.error()
 
 

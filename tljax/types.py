@@ -31,6 +31,10 @@ class InputError(ValueError):
     """What a user gave cannot be used; the message says what, where, found and wanted."""
 
 
+class MisfitError(InputError):
+    """Leaves of a family of networks in a form that it has not; the message says in which."""
+
+
 class Batch(TypedDict):
     """One step's input. Evaluation pads the last batch; `mask` says which rows are real."""
 
@@ -244,6 +248,8 @@ class Recognisable(Backbone, Protocol):
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> Any:
         """The member that leaves of these paths and shapes belong to; None if they cannot.
+
+        Raises a `MisfitError` where they are those of the family, in a form that it has not.
 
         `naming` is the table that named them: some libraries compute with other constants.
         """

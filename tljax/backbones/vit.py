@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax import layers, port, tree
-from tljax.types import InputError, Preprocessing
+from tljax.types import InputError, MisfitError, Preprocessing
 
 HEAD_WIDTHS = {1280: 80}  # by width, where a published size has another than 64
 # Two libraries divide by sqrt(variance + 1e-6); transformers' configuration has 1e-12.
@@ -131,8 +131,14 @@ class ViT:
             return None
         grid = math.isqrt(positions[1] - 1)
         head_width = HEAD_WIDTHS.get(patch[3], 64)
-        if grid**2 != positions[1] - 1 or patch[3] % head_width:
-            return None
+        if grid**2 != positions[1] - 1:
+            count = positions[1] - 1
+            raise MisfitError(f'it has {count} positions beside the class token, wanted a square')
+        if patch[3] % head_width:
+            raise MisfitError(
+                f'its width {patch[3]} is no multiple of {head_width}: name the backbone, as in '
+                f'ViT(width={patch[3]}, head_width=...)'
+            )
         return ViT(
             width=patch[3],
             depth=depth,

@@ -83,7 +83,8 @@ def _look(path: pathlib.Path, split: str, label: Label, least_px: int) -> Seen:
 
 
 def _suffix_note(path: pathlib.Path, data: bytes) -> str | None:
-    kinds = {'jpg': 'JPEG', 'jpeg': 'JPEG', 'tif': 'TIFF'}
+    kinds = {'jpg': 'JPEG', 'jpeg': 'JPEG', 'jfif': 'JPEG', 'tif': 'TIFF', 'jp2': 'JPEG2000'}
+    kinds |= dict.fromkeys(('pbm', 'pgm', 'pnm'), 'PPM')
     suffix = path.suffix.lower().removeprefix('.')
     named = kinds.get(suffix, suffix.upper())
     found = decode.format_of(data)

@@ -174,8 +174,7 @@ def _list_split(
     if len(own) < len(names):
         problems.append(f'{folder}: folders whose names are alike but for their Unicode form')
     if not names:
-        what = 'folder of a class' if wanted_all else 'image'
-        problems.append(f'{folder}: no {what} in it{_loose(folder)}')
+        problems.append(f'{folder}: no folder of a class in it{_loose(folder)}')
     listed: list[Listed] = []
     for label, name in enumerate(classes):
         paths = walk.images(folder / own[name]) if name in own else []

@@ -12,9 +12,10 @@ import numpy as np
 from tljax import backbones, port, tree
 from tljax import model as models
 from tljax.model import Model
-from tljax.types import Backbone, InputError
+from tljax.types import Backbone, InputError, MisfitError
 
 SAMPLED_NAMES = 32
+ODD = 6  # entries without a place that one message names
 HEAD_BIAS = f'params/{models.HEAD}/linear/bias'
 
 
@@ -159,7 +160,10 @@ def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> list[tupl
 def _fitted(
     variant: Any, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
 ) -> list[Recognised]:
-    member = variant.fitted(_Shapes(matched, entries), naming)
+    try:
+        member = variant.fitted(_Shapes(matched, entries), naming)
+    except MisfitError:  # `_nearest` says why, where no other network fits
+        return []
     if member is None:
         return []
     if naming != port.OWN and member != variant:  # where a name goes may depend on the size
@@ -214,7 +218,32 @@ def _unknown(entries: Mapping[str, np.ndarray]) -> str:
     names = ', '.join(list(entries)[:4]) + (', ...' if len(entries) > 4 else '')
     known = ', '.join(family.__name__ for family in families())
     return (
-        f'no network known here has these {len(entries)} entries ({names}); '
-        f'known are {known}. Name the backbone, or bring the names to those of a library '
-        'that it is ported from'
+        f'no network known here has these {len(entries)} entries ({names}); known are {known}.'
+        f'{_nearest(entries)} Name the backbone, or bring the names to those of a library that '
+        'it is ported from'
     )
+
+
+def _nearest(entries: Mapping[str, np.ndarray]) -> str:
+    """A sentence on the family that places most of the names, and what of them it cannot place."""
+    tables = [
+        (len(matched.problems), variant, naming, matched)
+        for family in families()
+        for variant in family.variants()
+        for naming, matched in _matches(variant, entries)
+    ]
+    if not tables:
+        return ''
+    odd, variant, naming, matched = min(tables, key=lambda table: table[0])
+    if odd * 2 > len(entries):
+        return ''
+    parts = [f' The nearest is {type(variant).__name__} under the names of {naming}']
+    if odd:
+        shown = [f'{name} {list(np.shape(entries[name]))}' for name in list(matched.problems)[:ODD]]
+        more = f' and {odd - ODD} more' if odd > ODD else ''
+        parts.append(f'it has no place for {", ".join(shown)}{more}')
+    try:
+        variant.fitted(_Shapes(matched, entries), naming)
+    except MisfitError as error:
+        parts.append(str(error))
+    return '; '.join(parts) + '.'
