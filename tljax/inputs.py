@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from tljax import augment
 from tljax import model as models
+from tljax.augment.compose import Operation
 from tljax.model import Model
 from tljax.types import Augmentation, Batch, InputError
 
@@ -56,12 +57,36 @@ def augmented(
     step: jax.Array,
     batch: Batch,
 ) -> Part:
-    """The batch as the network takes it; m times its rows with m copies."""
+    """The batch as the network takes it; m times its rows with m copies.
+
+    Rows that are masked out are mixed into no other: see `partners`.
+    """
     targets = targets_of(jnp.asarray(batch['label']), model.num_classes)
     images = jnp.asarray(batch['image'])
+    if not all(isinstance(one, Operation) for one in augmentations):
+        rows = partners(jnp.asarray(batch['mask']))
+        images, targets = images[rows], targets[rows]
     if augmentations:
         keys = augment.example_keys(key, step, jnp.asarray(batch['id']))
         images, targets = augment.apply(augmentations, keys, images, targets)
     views = len(images) // len(batch['image'])  # more than one under `augment.Copy`
     truth, mask = (augment.repeat(jnp.asarray(batch[n]), views) for n in ('label', 'mask'))
     return Part(models.normalise(model.preprocessing, images), targets, truth, mask)
+
+
+def partners(mask: jax.Array) -> jax.Array:
+    """The row whose image each row holds while rows are mixed, [B] int32.
+
+    A row with an image holds its own. One that is masked out holds that of a row with an image, so
+    that whatever mixes rows of a batch mixes images alone; it stays masked out. Row i is mixed with
+    row i + B // 2 (see `augment.mixing`): where that one is masked out, it holds an image other
+    than that of row i, if there are two.
+
+    Args:
+        mask: [B] bool.
+    """
+    rows, real = jnp.arange(len(mask), dtype=jnp.int32), mask.sum()
+    with_image = jnp.argsort(~mask, stable=True).astype(jnp.int32)  # those rows first, in order
+    place = jnp.roll(jnp.cumsum(mask) - 1, len(mask) // 2)  # among them, of the row it mixes into
+    other = with_image[(place + real // 2) % jnp.maximum(real, 1)]
+    return jnp.where(mask, rows, other)
