@@ -82,18 +82,19 @@ def augmented(policy: Sequence[Any], side: int) -> Callable[[], Any]:
 
 def train_step() -> Callable[[], Any]:
     """A call that trains ResNet-50 on a batch of 16 at 224 px and waits for it."""
-    from tljax import model as models
-    from tljax import optim, state, step
-    from tljax.backbones.resnet import ResNet
-    from tljax.losses import CrossEntropy
-    from tljax.strategies import FineTune
+    from tljax.metrics.losses import CrossEntropy
+    from tljax.models import stages
+    from tljax.models.backbones.resnet import ResNet
+    from tljax.strategies import optimizers, partition
+    from tljax.strategies.strategies import FineTune
+    from tljax.training import states, step
 
-    model = models.build(ResNet(depth=50), 10)
-    params, stats = models.init(model, jax.random.key(0))
-    rules = FineTune().phases(models.ordered(model, params))[0].rules
-    labels = optim.assign(params, rules)
-    optimizer = optim.make(optim.SGD(), rules, labels, lambda _: 0.01)
-    current = state.create(params, stats, optimizer, labels)
+    model = stages.build(ResNet(depth=50), 10)
+    params, stats = stages.init(model, jax.random.key(0))
+    rules = FineTune().phases(stages.ordered(model, params))[0].rules
+    labels = partition.assign(params, rules)
+    optimizer = partition.make(optimizers.SGD(), rules, labels, lambda _: 0.01)
+    current = states.create(params, stats, optimizer, labels)
     batch = {
         'image': images(SIDE),
         'label': jnp.arange(ROWS, dtype=jnp.int32) % 10,

@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import convolutions
-from tljax import model as models
-from tljax.backbones.convnext import ConvNeXt
-from tljax.backbones.resnet import ResNet
+from tljax.models import convolutions, stages
+from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.resnet import ResNet
 from tljax.types import Preprocessing
 
 NETWORKS = {  # and the side of their images
@@ -58,15 +57,15 @@ def main() -> None:
 def gradient_of(backbone: Any, size: int, batch: int) -> Callable[[], Any]:
     """A call that computes the gradient of all parameters in training mode; compiled."""
     shown = Preprocessing(size_px=size, resize_px=size)
-    model = models.build(backbone, 10, preprocessing=shown)
-    params, stats = models.init(model, jax.random.key(0))
+    model = stages.build(backbone, 10, preprocessing=shown)
+    params, stats = stages.init(model, jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (batch, size, size, 3))
     targets = jax.nn.one_hot(jnp.arange(batch) % 10, 10)
     head = jax.random.normal(jax.random.key(2), params['head']['linear']['kernel'].shape)
     params['head']['linear']['kernel'] = 0.01 * head  # from zeros no gradient flows below it
 
     def loss(params):
-        logits, _ = models.run(model, params, stats, x, live=model.names)
+        logits, _ = stages.run(model, params, stats, x, live=model.names)
         return -(targets * jax.nn.log_softmax(logits)).sum(-1).mean()
 
     compiled = jax.jit(jax.grad(loss)).lower(params).compile()

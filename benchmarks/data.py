@@ -32,7 +32,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from tljax.data import canvases, decode, files, pipeline
+from tljax.data import decode, decoded_images, files, pipeline
 from tljax.data.files import ImageFile
 from tljax.types import Examples, Preprocessing
 
@@ -118,7 +118,7 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
                 pass
 
         def batches() -> None:
-            split = canvases.wrap({'': examples_of(paths)}, CANVAS, 0)['']
+            split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 0)['']
             stream = pipeline.train_batches(
                 split, CANVAS, batch_size=25, steps=steps, seed=0, threads=2 * CORES
             )
@@ -145,20 +145,21 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
     """Training steps on batches from the cache against the same batch again and again."""
     import jax
 
-    from tljax import model as models
-    from tljax import optim, state, step
-    from tljax.backbones.resnet import ResNet
-    from tljax.losses import CrossEntropy
-    from tljax.strategies import FineTune
+    from tljax.metrics.losses import CrossEntropy
+    from tljax.models import stages
+    from tljax.models.backbones.resnet import ResNet
+    from tljax.strategies import optimizers, partition
+    from tljax.strategies.strategies import FineTune
+    from tljax.training import states, step
 
     small = Preprocessing(size_px=64)  # of canvases as large as ever
-    model = models.build(ResNet(depth=18), 10, preprocessing=small)
-    params, stats = models.init(model, jax.random.key(0))
-    rules = FineTune().phases(models.ordered(model, params))[0].rules
-    labels = optim.assign(params, rules)
-    optimizer = optim.make(optim.SGD(), rules, labels, lambda _: 0.01)
+    model = stages.build(ResNet(depth=18), 10, preprocessing=small)
+    params, stats = stages.init(model, jax.random.key(0))
+    rules = FineTune().phases(stages.ordered(model, params))[0].rules
+    labels = partition.assign(params, rules)
+    optimizer = partition.make(optimizers.SGD(), rules, labels, lambda _: 0.01)
     train = jax.jit(step.make_train_step(model, optimizer, labels, CrossEntropy()))
-    current = state.create(params, stats, optimizer, labels)
+    current = states.create(params, stats, optimizer, labels)
     rows, key = 16, jax.random.key(0)
 
     def run(batches) -> None:
@@ -168,10 +169,10 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
             current, sums = train(key, current, batch)
             jax.block_until_ready(sums)
 
-    split = canvases.wrap({'': examples_of(paths)}, CANVAS, 20)['']
+    split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 20)['']
     options: dict[str, Any] = {'batch_size': rows, 'steps': steps, 'seed': 0, 'threads': 4}
     first = list(pipeline.train_batches(split, CANVAS, **options))
-    plain = canvases.wrap({'': examples_of(paths)}, CANVAS, 0)['']
+    plain = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 0)['']
     for one, other in zip(first, pipeline.train_batches(plain, CANVAS, **options), strict=True):
         np.testing.assert_array_equal(one['image'], other['image'])
     resident = {name: jax.device_put(value) for name, value in first[0].items()}
@@ -190,7 +191,7 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
 
 def gather(paths: list[pathlib.Path], pairs: int) -> None:
     """Canvases out of the cache, copied as batching does."""
-    split = canvases.wrap({'': examples_of(paths)}, CANVAS, 20)['']
+    split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 20)['']
     out = np.empty((CANVAS.resize_px, CANVAS.resize_px, 3), np.uint8)
 
     def cached() -> None:
@@ -220,7 +221,7 @@ def scan(paths: list[pathlib.Path]) -> None:
 def memory(paths: list[pathlib.Path]) -> None:
     """Resident size after each of ten epochs, by the cache and by decoding."""
     for name, gigabytes in (('cache', 20), ('decoding', 0)):
-        split = canvases.wrap({'': examples_of(paths)}, CANVAS, gigabytes)['']
+        split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, gigabytes)['']
         per_epoch = len(paths) // 32
         options: dict[str, Any] = {
             'batch_size': 32,

@@ -20,9 +20,9 @@ import numpy as np
 import safetensors.numpy
 
 import tljax
-from tljax import model as models
-from tljax import port, tree
-from tljax.backbones.resnet import ResNet
+from tljax import tree
+from tljax.models import port, stages
+from tljax.models.backbones.resnet import ResNet
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
 
 def write(path: pathlib.Path) -> None:
     """A ResNet-50 under torchvision's names."""
-    params, stats = models.shapes(models.build(ResNet(), 1000))
+    params, stats = stages.shapes(stages.build(ResNet(), 1000))
     leaves = tree.flatten({'params': params, 'batch_stats': stats})
     rng = np.random.default_rng(0)
     values = {name: rng.random(leaf.shape, np.float32) for name, leaf in leaves.items()}
@@ -90,7 +90,7 @@ def _times(path: pathlib.Path, pairs: int) -> tuple[float, list[tuple[float, flo
 def _bytes_above_model(path: pathlib.Path) -> int:
     """The most that loading held, beside what there was before and the model itself."""
     _load('embedded:glyphs')  # what is imported and set up once
-    models.shapes(models.build(ResNet(), 1000))
+    stages.shapes(stages.build(ResNet(), 1000))
     before = _status_bytes('VmRSS')
     network = _load(path)
     model = tree.size_bytes((network.params, network.stats))

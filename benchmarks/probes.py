@@ -34,15 +34,17 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 
-from tljax import features, probes, weights
-from tljax import model as models
-from tljax.backbones.resnet import ResNet
-from tljax.data import canvases
+from tljax import features
+from tljax.data import decoded_images
 from tljax.data.folder import Folder
 from tljax.data.synthetic import Synthetic
-from tljax.optim import SGD
-from tljax.probes import Axes, grid
+from tljax.features import probes
+from tljax.features.probes import Axes, grid
+from tljax.models import stages
+from tljax.models.backbones.resnet import ResNet
+from tljax.strategies.optimizers import SGD
 from tljax.types import Examples
+from tljax.weights import loading
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'
 WEIGHTS = SHARED / 'weights/resnet18-ktb-small-f9db5f80.pth'
@@ -142,15 +144,17 @@ class Task:
 def task() -> Task:
     """The real one, or what stands in for it."""
     if not WEIGHTS.is_file():
-        model = models.build(ResNet(depth=18), 10)
-        params, stats = models.init(model, jax.random.key(0))
+        model = stages.build(ResNet(depth=18), 10)
+        params, stats = stages.init(model, jax.random.key(0))
         source = Synthetic(num_classes=10, train_per_class=60, size_px=256).splits()
         return Task((model, params, stats), {**source, 'val': source['test']}, None)
-    loaded = weights.load(str(WEIGHTS), ResNet(depth=18))
-    model = models.build(ResNet(depth=18), 10, preprocessing=loaded.preprocessing)
-    params, stats = models.start(model, _trunk(loaded.params), _trunk(loaded.stats), KEY)
-    splits = canvases.wrap(Folder(path=str(SHARED / 'clothing10')).splits(), model.preprocessing, 1)
-    from tljax import torch_file
+    loaded = loading.load(str(WEIGHTS), ResNet(depth=18))
+    model = stages.build(ResNet(depth=18), 10, preprocessing=loaded.preprocessing)
+    params, stats = stages.start(model, _trunk(loaded.params), _trunk(loaded.stats), KEY)
+    splits = decoded_images.wrap(
+        Folder(path=str(SHARED / 'clothing10')).splits(), model.preprocessing, 1
+    )
+    from tljax.weights import torch_file
 
     return Task((model, params, stats), splits, torch_file.read(WEIGHTS))
 
@@ -159,7 +163,7 @@ KEY = jax.random.key(0)
 
 
 def _trunk(part: dict[str, Any]) -> dict[str, Any]:
-    return {name: leaves for name, leaves in part.items() if name != models.HEAD}
+    return {name: leaves for name, leaves in part.items() if name != stages.HEAD}
 
 
 def heads(train: tuple[Any, Any], val: tuple[Any, Any]) -> Callable[[], np.ndarray]:

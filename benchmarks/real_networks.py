@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 
-from tljax import model as models
-from tljax import weights
-from tljax.backbones.resnet import ResNet
-from tljax.backbones.resnet_small import ResNetSmall
 from tljax.data import decode
+from tljax.models import stages
+from tljax.models.backbones.resnet import ResNet
+from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.types import Backbone, Params, Preprocessing, Stats
+from tljax.weights import loading
 
 BATCH_SIZE = 125
 
@@ -74,15 +74,15 @@ def batches(
 
 def measure(case: Case, data: pathlib.Path) -> tuple[float, float, int]:
     """The difference of logits from torch's, the accuracy in percent, and the number of images."""
-    loaded = weights.load(str(data / 'weights' / case.file), case.backbone)
+    loaded = loading.load(str(data / 'weights' / case.file), case.backbone)
     golden = np.load(data / 'golden' / f'{pathlib.Path(case.file).stem}.npz')
-    model = models.build(
+    model = stages.build(
         case.backbone, golden['logits'].shape[1], preprocessing=loaded.preprocessing
     )
 
     @jax.jit
     def run(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-        return models.run(model, params, stats, models.normalise(model.preprocessing, images))[0]
+        return stages.run(model, params, stats, stages.normalise(model.preprocessing, images))[0]
 
     def logits(images: np.ndarray) -> np.ndarray:
         return np.asarray(run(loaded.params, loaded.stats, images))

@@ -35,7 +35,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.regret_table import CASES, PER_CLASS, Bank, of, outcomes, table
-from tljax import weights as pretrained
 from tljax.advise import advice, candidates, evidence, folds, networks, price, rules, tasks
 from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Answers, joined, merits
@@ -44,16 +43,17 @@ from tljax.advise.halving import Cost, Entry, Search
 from tljax.advise.price import Price
 from tljax.advise.trials import Runner, Trial
 from tljax.augment import Affine, HorizontalFlip, RandomCrop
-from tljax.backbones.resnet import ResNet
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.config import Experiment
+from tljax.config.experiment import Experiment
 from tljax.data.digits import Digits
 from tljax.data.folder import Folder
 from tljax.data.subsets import Subset
-from tljax.optim import SGD
-from tljax.schedule import Cosine
-from tljax.strategies import LinearProbe
+from tljax.models.backbones.resnet import ResNet
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.schedules import Cosine
+from tljax.strategies.strategies import LinearProbe
 from tljax.types import Examples, Source
+from tljax.weights import loading
 
 SEEDS = (0, 1)
 SHARE = 1 / 3  # of the exhaustive search's steps, that advising may take
@@ -114,7 +114,7 @@ def experiment_of(case: str, data: pathlib.Path, per_class: int, seed: int) -> E
     batch, steps = (16, 50) if large else (20, 100)
     backbone: Any = ResNet(depth=18) if large else ResNetSmall(depth=56 if '56' in weights else 20)
     backbone.weights = GLYPHS if weights == 'glyphs' else str(data / WEIGHTS[weights])
-    shown = pretrained.load(backbone.weights, backbone).preprocessing
+    shown = loading.load(backbone.weights, backbone).preprocessing
     size, margin = (48, 6) if large else (32, 4)
     if name == 'digits':
         size, margin = (16 if weights == 'glyphs' else 32), 0

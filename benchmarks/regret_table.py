@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tljax import report
 from tljax.advise import candidates
+from tljax.records import writers
 
 PER_CLASS = (5, 20, 100)
 # The tasks whose test accuracies were looked at, with seed 0, while the rules were made.
@@ -51,7 +51,7 @@ class Bank:
         """Keeps one more."""
         self.rows.append(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        report.write_json(self.path, self.rows)
+        writers.write_json(self.path, self.rows)
         print(json.dumps({k: v for k, v in row.items() if k not in BULKY}), flush=True)
 
 

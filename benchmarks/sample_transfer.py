@@ -31,24 +31,24 @@ import jax
 import numpy as np
 import scipy.stats
 
-from tljax import costs, phase_step, report, sharding
-from tljax import job as jobs
-from tljax import state as states
+from tljax import devices
 from tljax.augment import Affine, HorizontalFlip
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.batches import train_batches
-from tljax.config import Experiment
+from tljax.config.experiment import Experiment
 from tljax.data import subsets
 from tljax.data.digits import Digits
 from tljax.data.folder import Folder
 from tljax.data.glyphs import Glyphs
-from tljax.evaluation import Evaluation
-from tljax.fitting import FittingStep
-from tljax.job import Job
-from tljax.optim import SGD
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.records import writers
 from tljax.sample_transfer import Guard, LabelledSource
-from tljax.schedule import Cosine
-from tljax.sourcing import guard
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.schedules import Cosine
+from tljax.training import compiled_step, jobs, states, step_cost
+from tljax.training.batches import train_batches
+from tljax.training.evaluation import Evaluation
+from tljax.training.jobs import Job
+from tljax.training.memory_fallback import FittingStep
+from tljax.training.source_guard import guard
 from tljax.types import Examples, Phase, Preprocessing, Rule, Source
 
 ROWS = 32
@@ -167,7 +167,7 @@ def experiment(fields: dict[str, Any], labels: int, seed: int) -> Experiment:
 @contextlib.contextmanager
 def programs() -> Iterator[None]:
     """One compiled step for all seeds and numbers of labels, which change arrays alone."""
-    compile_train_step, held = phase_step.compile_train_step, {}
+    compile_train_step, held = compiled_step.compile_train_step, {}
 
     def once(job: Job, phase: Any, *options: Any) -> jax.stages.Compiled:
         source = job.source and (len(job.source.examples), bool(job.source.head), job.source.rows)
@@ -180,11 +180,11 @@ def programs() -> Iterator[None]:
             held[name] = compile_train_step(job, phase, *options)
         return held[name]
 
-    phase_step.compile_train_step = once
+    compiled_step.compile_train_step = once
     try:
         yield
     finally:
-        phase_step.compile_train_step = compile_train_step
+        compiled_step.compile_train_step = compile_train_step
 
 
 def accuracy(job: Job) -> float:
@@ -192,7 +192,7 @@ def accuracy(job: Job) -> float:
     (phase,) = job.phases
     train_step, state = FittingStep(job, phase, 1), jobs.first_state(job)
     for batch in train_batches(job, phase.length):
-        state, _ = train_step(state, sharding.put_batch(job.mesh, batch))
+        state, _ = train_step(state, devices.put_batch(job.mesh, batch))
     found = evaluator(job)(states.evaluated(state), state.stats, job.splits['test'])
     return found['accuracy']
 
@@ -248,7 +248,7 @@ def measure(
                 found |= {'taken': plain.per_class, 'with': accuracy(job), 'without': without}
                 found |= {'trial': verdict.record(), 'seconds': time.perf_counter() - began}
                 rows.append(found)
-                report.write_json(out, rows)
+                writers.write_json(out, rows)
                 print(json.dumps(found), flush=True)
 
 
@@ -301,14 +301,14 @@ def cost(repeats: int) -> None:
     steps = []
     for job in map(jobs.setup, experiments.values()):
         (phase,) = job.phases
-        compiled = phase_step.compile_train_step(job, phase, with_source=job.source is not None)
+        compiled = compiled_step.compile_train_step(job, phase, with_source=job.source is not None)
         steps.append(
             (
                 job,
                 compiled,
                 jobs.train_key(job),
                 jobs.first_state(job),
-                costs.of(job, phase, compiled),
+                step_cost.of(job, phase, compiled),
             )
         )
     taken = in_turns(steps, repeats)
@@ -329,7 +329,7 @@ def in_turns(steps: list[tuple[Any, ...]], repeats: int) -> list[list[float]]:
     batches = [list(train_batches(job, repeats + 1)) for job, *_ in steps]
     for turn in range(repeats + 1):
         for index, (job, compiled, key, _, _) in enumerate(steps):
-            batch = jax.block_until_ready(sharding.put_batch(job.mesh, batches[index][turn]))
+            batch = jax.block_until_ready(devices.put_batch(job.mesh, batches[index][turn]))
             began = time.perf_counter()
             states_of[index], _ = jax.block_until_ready(compiled(key, states_of[index], batch))
             if turn:

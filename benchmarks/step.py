@@ -29,13 +29,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import model as models
-from tljax import optim, port, state, step, tree
-from tljax.backbones.resnet import ResNet
-from tljax.backbones.vgg import VGG
-from tljax.cut import Compute
-from tljax.losses import CrossEntropy
-from tljax.strategies import FineTune, FreezeBelow
+from tljax import tree
+from tljax.metrics.losses import CrossEntropy
+from tljax.models import port, stages
+from tljax.models.backbones.resnet import ResNet
+from tljax.models.backbones.vgg import VGG
+from tljax.strategies import optimizers, partition
+from tljax.strategies.cut import Compute
+from tljax.strategies.strategies import FineTune, FreezeBelow
+from tljax.training import states, step
 from tljax.types import Preprocessing, Strategy
 
 NETWORKS = {'resnet50': ResNet(depth=50), 'vgg16': VGG(depth=16, dropout=0.0)}
@@ -66,10 +68,10 @@ class Ours:
 
     def __init__(self, name: str, rows: int, size: int):
         small = Preprocessing(size_px=size, resize_px=size)
-        self.model = models.build(NETWORKS[name], 1000, preprocessing=small)
+        self.model = stages.build(NETWORKS[name], 1000, preprocessing=small)
         rng = np.random.default_rng(0)
-        params, stats = models.init(self.model, jax.random.key(0))
-        self.params, self.stats = models.ordered(self.model, params), stats
+        params, stats = stages.init(self.model, jax.random.key(0))
+        self.params, self.stats = stages.ordered(self.model, params), stats
         head = self.params['head']['linear']  # ours starts from zeros
         head['kernel'] = jnp.asarray(rng.normal(0, 0.01, head['kernel'].shape), jnp.float32)
         self.batch = {
@@ -78,7 +80,7 @@ class Ours:
             'id': jnp.arange(rows, dtype=jnp.uint32),
             'mask': jnp.ones(rows, bool),
         }
-        self.images = models.normalise(self.model.preprocessing, self.batch['image'])
+        self.images = stages.normalise(self.model.preprocessing, self.batch['image'])
         self.cuts = {case: cut[0] for case, cut in CUTS[name].items()}
 
     def foreign(self, name: str) -> dict[str, np.ndarray]:
@@ -89,14 +91,14 @@ class Ours:
 
     def forward(self) -> tuple[Callable[[], Any], np.ndarray]:
         """Logits in evaluation."""
-        run = jax.jit(lambda p, s, x: models.run(self.model, p, s, x)[0])
+        run = jax.jit(lambda p, s, x: stages.run(self.model, p, s, x)[0])
         call = functools.partial(run, self.params, self.stats, self.images)
         return lambda: jax.block_until_ready(call()), np.asarray(call())
 
     def kept(self, case: str) -> tuple[Callable[[], Any], float]:
         """The frozen stages once, then steps on what they gave."""
         cut = self.cuts[case]
-        run = jax.jit(lambda p, s, x: models.run(self.model, p, s, x, stop=cut)[0])
+        run = jax.jit(lambda p, s, x: stages.run(self.model, p, s, x, stop=cut)[0])
 
         def features() -> jax.Array:
             return jax.block_until_ready(run(self.params, self.stats, self.images))
@@ -119,9 +121,9 @@ class Ours:
         compute = Compute(cached=features is not None)
         strategy: Strategy = FreezeBelow(stage=cut) if cut else FineTune()
         rules = strategy.phases(self.params)[0].rules
-        labels = optim.assign(self.params, rules)
-        optimizer = optim.make(optim.SGD(momentum=0.9), rules, labels, lambda _: RATE)
-        current = state.create(self.params, self.stats, optimizer, labels)
+        labels = partition.assign(self.params, rules)
+        optimizer = partition.make(optimizers.SGD(momentum=0.9), rules, labels, lambda _: RATE)
+        current = states.create(self.params, self.stats, optimizer, labels)
         function = step.make_train_step(
             self.model, optimizer, labels, CrossEntropy(), compute=compute
         )

@@ -32,25 +32,25 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import tljax
-from tljax import model as models
-from tljax import transferability as scores
 from tljax.data import decode
 from tljax.data.folder import Folder
+from tljax.features import transferability
+from tljax.models import stages
 from tljax.types import Examples, Params, Stats
 
 MOVED = 1e-3
 ROWS = 50  # images that a network sees at a time
 RESNET = 'weights/resnet18-ktb-small-f9db5f80.pth'
 OF_FEATURES: dict[str, Callable[..., float]] = {
-    'LogME': scores.logme,
-    'N-LEEP': scores.nleep,
-    'H-score': scores.h_score,
-    'H-score, shrunk': scores.shrunk_h_score,
-    'TransRate': scores.transrate,
-    'GBC': scores.gbc,
-    'SFDA': scores.sfda,
-    'k-NN': scores.knn_accuracy,
-    'linear probe': scores.linear_probe_accuracy,
+    'LogME': transferability.logme,
+    'N-LEEP': transferability.nleep,
+    'H-score': transferability.h_score,
+    'H-score, shrunk': transferability.shrunk_h_score,
+    'TransRate': transferability.transrate,
+    'GBC': transferability.gbc,
+    'SFDA': transferability.sfda,
+    'k-NN': transferability.knn_accuracy,
+    'linear probe': transferability.linear_probe_accuracy,
 }
 
 
@@ -127,7 +127,7 @@ def seconds_of(call: Callable[[], object]) -> tuple[float, float]:
 
 def logme(pairs: int, x: np.ndarray, labels: np.ndarray) -> None:
     """Ours against the plain forms."""
-    forms = {'ours': scores.logme, 'plain, 2021': logme_2021, 'plain, 2022': logme_2022}
+    forms = {'ours': transferability.logme, 'plain, 2021': logme_2021, 'plain, 2022': logme_2022}
     values = {name: form(x, labels) for name, form in forms.items()}
     for name, value in values.items():
         print(f'LogME, {name}: {value:.9f}')
@@ -159,8 +159,8 @@ def others(x: np.ndarray, labels: np.ndarray) -> None:
     calls: dict[str, Callable[[], float]] = {
         name: lambda score=score: score(x, labels) for name, score in OF_FEATURES.items()
     }
-    calls['Frechet distance'] = lambda: scores.frechet_distance(x, x[::-1] + 1)
-    calls['proxy A-distance'] = lambda: scores.proxy_a_distance(x[::2], x[1::2])
+    calls['Frechet distance'] = lambda: transferability.frechet_distance(x, x[::-1] + 1)
+    calls['proxy A-distance'] = lambda: transferability.proxy_a_distance(x[::2], x[1::2])
     print('\n| score | seconds | of the processor |\n| --- | --- | --- |')
     for name, call in calls.items():
         if name != 'N-LEEP':  # minutes: its mixture has five Gaussians a class
@@ -170,13 +170,13 @@ def others(x: np.ndarray, labels: np.ndarray) -> None:
 
 def outputs(network: tljax.Network, examples: Examples) -> dict[str, np.ndarray]:
     """Pooled features [N, F] of every stage but the head, in one pass."""
-    shown, stages = network.preprocessing, network.model.names[:-1]
+    shown, names = network.preprocessing, network.model.names[:-1]
 
     @jax.jit
     def run(params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
-        x, found = models.normalise(shown, images), {}
-        for stage, following in zip(stages, network.model.names[1:], strict=True):
-            x, _ = models.run(network.model, params, stats, x, start=stage, stop=following)
+        x, found = stages.normalise(shown, images), {}
+        for stage, following in zip(names, network.model.names[1:], strict=True):
+            x, _ = stages.run(network.model, params, stats, x, start=stage, stop=following)
             found[stage] = x.mean((1, 2)) if x.ndim == 4 else x
         return found
 
@@ -185,7 +185,7 @@ def outputs(network: tljax.Network, examples: Examples) -> dict[str, np.ndarray]
         rows = range(start, min(start + ROWS, len(examples)))
         images = np.stack([decode.to_canvas(examples.load(i), shown) for i in rows])
         parts.append(jax.device_get(run(network.params, network.stats, images)))
-    return {stage: np.concatenate([part[stage] for part in parts]) for stage in stages}
+    return {stage: np.concatenate([part[stage] for part in parts]) for stage in names}
 
 
 def candidates(data: pathlib.Path) -> dict[str, tuple[tljax.Network, list[str]]]:
@@ -200,7 +200,7 @@ def candidates(data: pathlib.Path) -> dict[str, tuple[tljax.Network, list[str]]]
 
 def random_like(network: tljax.Network) -> tljax.Network:
     """The same architecture with values drawn anew."""
-    params, stats = models.init(network.model, jax.random.key(0))
+    params, stats = stages.init(network.model, jax.random.key(0))
     return dataclasses.replace(network, params=params, stats=stats)
 
 
@@ -209,9 +209,9 @@ def real(data: pathlib.Path) -> None:
     splits = Folder(path=str(data / 'clothing10')).splits()
     train, test = splits['train'], splits['test']
     rows: dict[str, dict[str, float]] = {}
-    for name, (network, stages) in candidates(data).items():
+    for name, (network, names) in candidates(data).items():
         seen, held_out = outputs(network, train), outputs(network, test)
-        for stage in stages:
+        for stage in names:
             x, labels = seen[stage].astype(np.float64), train.labels
             probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000))
             accuracy = probe.fit(x, labels).score(held_out[stage], test.labels)

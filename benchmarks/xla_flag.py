@@ -21,18 +21,19 @@ def measure() -> dict[str, float]:
     import jax
     import numpy as np
 
-    from tljax import model as models
-    from tljax import optim, state, step
-    from tljax.backbones.resnet import ResNet
-    from tljax.losses import CrossEntropy
-    from tljax.strategies import FineTune
+    from tljax.metrics.losses import CrossEntropy
+    from tljax.models import stages
+    from tljax.models.backbones.resnet import ResNet
+    from tljax.strategies import optimizers, partition
+    from tljax.strategies.strategies import FineTune
+    from tljax.training import states, step
 
-    model = models.build(ResNet(depth=50), 10)
-    params, stats = models.init(model, jax.random.key(0))
-    rules = FineTune().phases(models.ordered(model, params))[0].rules
-    labels = optim.assign(params, rules)
-    optimizer = optim.make(optim.SGD(), rules, labels, lambda _: 0.01)
-    current = state.create(params, stats, optimizer, labels)
+    model = stages.build(ResNet(depth=50), 10)
+    params, stats = stages.init(model, jax.random.key(0))
+    rules = FineTune().phases(stages.ordered(model, params))[0].rules
+    labels = partition.assign(params, rules)
+    optimizer = partition.make(optimizers.SGD(), rules, labels, lambda _: 0.01)
+    current = states.create(params, stats, optimizer, labels)
     rows = 16
     batch = {
         'image': np.random.default_rng(0).integers(0, 256, (rows, 224, 224, 3), np.uint8),

@@ -14,9 +14,9 @@ No result is stated: no set of photographs with several labels could be had wher
 import dataclasses
 
 from configs import resnet50_finetune
-from tljax.config import Experiment
+from tljax.config.experiment import Experiment
 from tljax.data.manifest import Manifest
-from tljax.losses import BinaryCrossEntropy
+from tljax.metrics.losses import BinaryCrossEntropy
 
 
 def get_config() -> Experiment:

@@ -9,12 +9,12 @@ README.md.
 """
 
 from tljax.augment import Affine
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.config import Experiment
+from tljax.config.experiment import Experiment
 from tljax.data.digits import Digits
-from tljax.optim import SGD
-from tljax.schedule import Cosine
-from tljax.strategies import FreezeBelow, FromScratch, LinearProbe
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.schedules import Cosine
+from tljax.strategies.strategies import FreezeBelow, FromScratch, LinearProbe
 
 
 def get_config() -> Experiment:

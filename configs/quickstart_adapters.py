@@ -11,9 +11,9 @@ that stay, no baselines. Test accuracy with seed 0: 97.5, 97.0 and 97.4 %; docs/
 import dataclasses
 
 from configs import quickstart
-from tljax.adapters import LoRA, ResidualAdapter, ScaleShift
-from tljax.config import Experiment
-from tljax.strategies import AdaptersOnly
+from tljax.config.experiment import Experiment
+from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift
+from tljax.strategies.strategies import AdaptersOnly
 from tljax.types import InputError, Norm
 
 ADAPTERS = {'lora': LoRA(), 'scale_shift': ScaleShift(), 'residual': ResidualAdapter()}

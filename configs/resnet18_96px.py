@@ -14,9 +14,9 @@ import dataclasses
 
 from configs import resnet50_finetune
 from tljax.augment import HorizontalFlip, RandomCrop
-from tljax.backbones.resnet import ResNet
-from tljax.config import Experiment
-from tljax.schedule import Cosine
+from tljax.config.experiment import Experiment
+from tljax.models.backbones.resnet import ResNet
+from tljax.strategies.schedules import Cosine
 from tljax.types import Preprocessing
 
 

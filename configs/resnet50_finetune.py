@@ -15,10 +15,10 @@ Measured with ResNet-18 on real photographs: docs/results.md.
 import dataclasses
 
 from configs import vgg16_finetune
-from tljax.backbones.resnet import ResNet
-from tljax.config import Experiment
-from tljax.optim import SGD
-from tljax.strategies import FreezeBelow
+from tljax.config.experiment import Experiment
+from tljax.models.backbones.resnet import ResNet
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.strategies import FreezeBelow
 
 
 def get_config() -> Experiment:

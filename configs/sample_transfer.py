@@ -8,14 +8,14 @@ otherwise trained: docs/sample_transfer.md.
 """
 
 from tljax.augment import Affine
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.config import Experiment
+from tljax.config.experiment import Experiment
 from tljax.data.digits import Digits
 from tljax.data.glyphs import Glyphs
-from tljax.optim import SGD
+from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.sample_transfer import LabelledSource, WithoutSource
-from tljax.schedule import Cosine
-from tljax.strategies import FromScratch
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.schedules import Cosine
+from tljax.strategies.strategies import FromScratch
 from tljax.types import Preprocessing
 
 SMALL = Preprocessing(

@@ -13,12 +13,12 @@ No result is stated: VGG-16's ImageNet weights could not be had where this was w
 """
 
 from tljax.augment import HorizontalFlip, RandomCrop
-from tljax.backbones.vgg import VGG
-from tljax.config import Experiment
+from tljax.config.experiment import Experiment
 from tljax.data.folder import Folder
-from tljax.optim import SGD
-from tljax.schedule import Step
-from tljax.strategies import FineTune
+from tljax.models.backbones.vgg import VGG
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.schedules import Step
+from tljax.strategies.strategies import FineTune
 
 
 def get_config() -> Experiment:

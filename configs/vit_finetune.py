@@ -15,11 +15,11 @@ No result is stated: ViT's ImageNet weights could not be had where this was writ
 import dataclasses
 
 from configs import resnet50_finetune
-from tljax.backbones.vit import ViT
-from tljax.config import Experiment
-from tljax.optim import AdamW
-from tljax.schedule import Cosine
-from tljax.strategies import FineTune
+from tljax.config.experiment import Experiment
+from tljax.models.backbones.vit import ViT
+from tljax.strategies.optimizers import AdamW
+from tljax.strategies.schedules import Cosine
+from tljax.strategies.strategies import FineTune
 
 
 def get_config() -> Experiment:

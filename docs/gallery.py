@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.datasets import load_sample_images
 
 from tljax import augment
-from tljax.backbones.resnet import ResNet
-from tljax.config import Experiment
-from tljax.optim import SGD
-from tljax.strategies import FromScratch
+from tljax.config.experiment import Experiment
+from tljax.models.backbones.resnet import ResNet
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.strategies import FromScratch
 from tljax.types import Examples
 
 

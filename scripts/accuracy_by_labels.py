@@ -22,9 +22,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from configs import quickstart
-from tljax import strategies, train
 from tljax.sample_transfer import WithoutSource
-from tljax.schedule import Cosine
+from tljax.strategies import strategies
+from tljax.strategies.schedules import Cosine
+from tljax.training.run import train
 from tljax.types import Strategy
 
 Found = dict[str, dict[str, dict[str, float]]]  # strategy, labels per class, seed: accuracy
@@ -54,7 +55,7 @@ def accuracy(strategy: Strategy, per_class: int, seed: int) -> float:
         schedule=Cosine(warmup_epochs=epochs / 12),
     )
     with tempfile.TemporaryDirectory() as folder:
-        result = train.run(experiment, pathlib.Path(folder), show_model=False)
+        result = train(experiment, pathlib.Path(folder), show_model=False)
     return result['test']['accuracy']
 
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from configs import quickstart
 from scripts.accuracy_by_labels import interval
-from tljax import train
-from tljax.strategies import (
+from tljax.strategies.strategies import (
     LPFT,
     AutoRGN,
     BiasOnly,
@@ -33,6 +32,7 @@ from tljax.strategies import (
     NormOnly,
     Surgical,
 )
+from tljax.training.run import train
 from tljax.types import Norm
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -68,7 +68,7 @@ def accuracy(changes: dict[str, Any], seed: int) -> float:
     base = dataclasses.replace(quickstart.get_config(), baselines=(), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         one = dataclasses.replace(base, **changes)
-        return train.run(one, pathlib.Path(folder), show_model=False)['test']['accuracy']
+        return train(one, pathlib.Path(folder), show_model=False)['test']['accuracy']
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from typing import Any
 
 from configs import resnet18_96px
 from scripts.accuracy_by_labels import interval
-from tljax import train
 from tljax.augment import HorizontalFlip, RandomCrop
-from tljax.backbones.resnet import ResNet
 from tljax.data.folder import Folder
-from tljax.optim import SGD
-from tljax.strategies import FineTune, LinearProbe
+from tljax.models.backbones.resnet import ResNet
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.strategies import FineTune, LinearProbe
+from tljax.training.run import train
 from tljax.types import Norm, Preprocessing, Strategy
 
 STRATEGIES: dict[str, Strategy] = {
@@ -48,7 +48,7 @@ def accuracy(arguments: argparse.Namespace, changes: dict[str, Any]) -> float:
         **changes,
     )
     with tempfile.TemporaryDirectory() as folder:
-        result = train.run(experiment, pathlib.Path(folder), show_model=False)
+        result = train(experiment, pathlib.Path(folder), show_model=False)
     return result['test']['accuracy']
 
 

@@ -17,8 +17,7 @@ import numpy as np
 
 from configs import quickstart
 from scripts.accuracy_by_labels import interval
-from tljax import train
-from tljax.penalties import (
+from tljax.strategies.penalties import (
     BSS,
     DELTA,
     L2SP,
@@ -27,6 +26,7 @@ from tljax.penalties import (
     L2SPFisher,
     LogitDistillation,
 )
+from tljax.training.run import train
 from tljax.types import Penalty
 
 PENALTIES: dict[str, tuple[Penalty, ...]] = {
@@ -54,7 +54,7 @@ def measure(penalties: tuple[Penalty, ...], seed: int) -> tuple[float, float]:
     )
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        result = train.run(experiment, pathlib.Path(folder), show_model=False)
+        result = train(experiment, pathlib.Path(folder), show_model=False)
     return 100 * result['test']['accuracy'], time.perf_counter() - begun
 
 

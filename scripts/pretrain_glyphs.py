@@ -23,13 +23,15 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from tljax import model as models
-from tljax import optim, preprocessing, schedule, state, step, weights
 from tljax.augment import Affine
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.losses import CrossEntropy
-from tljax.strategies import FromScratch
+from tljax.metrics.losses import CrossEntropy
+from tljax.models import preprocessing, stages
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.strategies import optimizers, partition, schedules
+from tljax.strategies.strategies import FromScratch
+from tljax.training import states, step
 from tljax.types import Preprocessing
+from tljax.weights import loading
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyzαβγδεζηθικλμνξοπρστυφχψωΓΔΘΛΞΠΣΦΨΩ'
 LATIN_ONLY = ('cmb10', 'cmr10', 'cmss10', 'cmtt10')
@@ -124,16 +126,18 @@ def stroke_width(key: jax.Array, images: jax.Array) -> jax.Array:
     return low + jnp.clip(share - 1, 0, 1) * (thicker - thick)
 
 
-def train(seed: int, steps: int, batch_size: int) -> tuple[state.TrainState, models.Model]:
+def train(seed: int, steps: int, batch_size: int) -> tuple[states.TrainState, stages.Model]:
     """Trains on the fonts that are not held out; prints its progress."""
-    model = models.build(ResNetSmall(depth=20), len(LETTERS), preprocessing=PREPROCESSING)
-    params, stats = models.init(model, jax.random.key(seed))
-    rules = FromScratch().phases(models.ordered(model, params))[0].rules
-    labels = optim.assign(params, rules)
-    rate = schedule.Cosine(warmup_epochs=0.05).multiplier(steps, steps)  # an epoch is the whole run
-    sgd = optim.SGD(learning_rate=0.2, momentum=0.9, nesterov=True, weight_decay=3e-4)
-    optimizer = optim.make(sgd, rules, labels, lambda n: 0.2 * rate(n), clip_norm=1.0)
-    current = state.create(params, stats, optimizer, labels)
+    model = stages.build(ResNetSmall(depth=20), len(LETTERS), preprocessing=PREPROCESSING)
+    params, stats = stages.init(model, jax.random.key(seed))
+    rules = FromScratch().phases(stages.ordered(model, params))[0].rules
+    labels = partition.assign(params, rules)
+    rate = schedules.Cosine(warmup_epochs=0.05).multiplier(
+        steps, steps
+    )  # an epoch is the whole run
+    sgd = optimizers.SGD(learning_rate=0.2, momentum=0.9, nesterov=True, weight_decay=3e-4)
+    optimizer = partition.make(sgd, rules, labels, lambda n: 0.2 * rate(n), clip_norm=1.0)
+    current = states.create(params, stats, optimizer, labels)
     loss = CrossEntropy(label_smoothing=0.1)
     train_step = jax.jit(step.make_train_step(model, optimizer, labels, loss), donate_argnums=1)
     letters, letter_labels = map(jnp.asarray, render_all()['train'])
@@ -158,7 +162,9 @@ def as_batch(images: jax.Array, labels: jax.Array):
     }
 
 
-def held_out_accuracy(current: state.TrainState, model: models.Model, count: int = 10_000) -> float:
+def held_out_accuracy(
+    current: states.TrainState, model: stages.Model, count: int = 10_000
+) -> float:
     """The accuracy on warped letters of fonts that training never showed."""
     evaluate = jax.jit(step.make_eval_step(model, CrossEntropy()))
     letters, labels = map(jnp.asarray, render_all()['test'])
@@ -189,7 +195,7 @@ def main() -> None:
         'origin': 'scripts/pretrain_glyphs.py',
         'held_out_accuracy': f'{accuracy:.4f}',
     }
-    weights.save(
+    loading.save(
         arguments.out,
         jax.tree.map(half, current.params),
         jax.tree.map(half, current.stats),

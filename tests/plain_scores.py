@@ -1,4 +1,4 @@
-"""The scores of `tljax.transferability` once more, as their papers write them: plain and slow."""
+"""The scores of `features.transferability`, as their papers write them: plain and slow."""
 
 import numpy as np
 import scipy.linalg

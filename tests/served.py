@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from tests.small_runs import experiment
-from tljax import train
 from tljax.data.folder import Folder
+from tljax.training.run import train
 from tljax.types import Preprocessing
 
 COLORS = {'blue': 2, 'green': 1, 'red': 0}
@@ -31,5 +31,5 @@ def make(root: pathlib.Path, **changes) -> pathlib.Path:
             for i in range(count):
                 draw(root / 'data' / split / color / f'{i}.png', color, rng)
     usual = {'data': Folder(path=str(root / 'data')), 'epochs': 4.0, 'preprocessing': SHOWN}
-    train.run(experiment(**{**usual, **changes}), root / 'run', show_model=False)
+    train(experiment(**{**usual, **changes}), root / 'run', show_model=False)
     return root / 'run'

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from tljax import checkpoint, layers, phase_step, report, train
-from tljax import job as jobs
 from tljax.augment import HorizontalFlip
-from tljax.config import Experiment
-from tljax.optim import AdamW
-from tljax.strategies import FineTune
+from tljax.config.experiment import Experiment
+from tljax.models import layers
+from tljax.records import checkpoint, writers
+from tljax.strategies.optimizers import AdamW
+from tljax.strategies.strategies import FineTune
+from tljax.training import compiled_step, jobs
+from tljax.training.run import train
 from tljax.types import Examples, Phase, Preprocessing, Rule
 
 TIMING = ('images_per_second', 'waiting_share', 'seconds_left')
@@ -135,7 +137,7 @@ class Crash(Exception):  # noqa: N818
 @contextlib.contextmanager
 def before_step(number, action):
     """Calls `action` instead of starting the step after step `number`."""
-    compiled = phase_step.compile_train_step
+    compiled = compiled_step.compile_train_step
 
     def compile_train_step(*args):
         step = compiled(*args)
@@ -148,7 +150,7 @@ def before_step(number, action):
         return run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phase_step, 'compile_train_step', compile_train_step)
+        patch.setattr(compiled_step, 'compile_train_step', compile_train_step)
         yield
 
 
@@ -160,7 +162,7 @@ def crash():
 def crash_after(number, what, workdir):
     """Runs `what` and raises once step `number` is done."""
     with before_step(number, crash), pytest.raises(Crash):
-        train.run(what, workdir)
+        train(what, workdir)
 
 
 def last_checkpoint(what, workdir):
@@ -188,7 +190,7 @@ def assert_identical(found, wanted):
 
 def records(workdir):
     """What metrics.jsonl says, but for the speed."""
-    found = report.read_metrics(workdir / 'metrics.jsonl')
+    found = writers.read_metrics(workdir / 'metrics.jsonl')
     return [{k: v for k, v in record.items() if k not in TIMING} for record in found]
 
 

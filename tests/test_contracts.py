@@ -16,29 +16,16 @@ import pytest
 from PIL import Image
 
 from tests import prepared
-from tljax import (
-    adapters,
-    augment,
-    backbones,
-    config,
-    data,
-    heads,
-    losses,
-    optim,
-    penalties,
-    port,
-    sample_transfer,
-    schedule,
-    strategies,
-    tree,
-    types,
-)
-from tljax import model as models
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.config import Experiment
+from tljax import augment, data, sample_transfer, tree, types
+from tljax.config import config_json
+from tljax.config.experiment import Experiment
 from tljax.data import arrays
 from tljax.data.digits import Digits
 from tljax.data.subsets import Subset
+from tljax.metrics import losses
+from tljax.models import adapters, backbones, heads, port, stages
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.strategies import optimizers, partition, penalties, schedules, strategies
 from tljax.types import (
     Domains,
     PenaltyInputs,
@@ -80,8 +67,8 @@ MODULES = {
     'source': data,
     'strategy': strategies,
     'augmentation': augment,
-    'schedule': schedule,
-    'optimizer': optim,
+    'schedule': schedules,
+    'optimizer': partition,
     'loss': losses,
     'penalty': penalties,
     'adapter': adapters,
@@ -175,10 +162,10 @@ def test_a_config_object_survives_json(one):
         backbone=ResNetSmall(),
         data=Digits(),
         strategy=strategies.LinearProbe(),
-        optimizer=optim.SGD(),
+        optimizer=optimizers.SGD(),
         baselines=(one,),  # JSON does not look at what a field is for
     )
-    assert config.from_json(config.to_json(experiment)) == experiment
+    assert config_json.from_json(config_json.to_json(experiment)) == experiment
 
 
 @every(*MODULES)
@@ -190,7 +177,7 @@ def test_a_config_object_finds_nothing_wrong_with_itself(one):
 def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
     names = list(one.stages())
     assert names
-    assert models.HEAD not in names
+    assert stages.HEAD not in names
     assert all(name.isidentifier() for name in names)
     assert list(one.stages()) == names
 
@@ -199,12 +186,12 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
 @pytest.mark.parametrize('trains', [False, True])
 def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     small = Preprocessing(size_px=64, resize_px=64)
-    model = models.build(one, CLASSES, preprocessing=small)
-    params, stats = models.shapes(model)
+    model = stages.build(one, CLASSES, preprocessing=small)
+    params, stats = stages.shapes(model)
 
     def forward(params, stats, images):
         live, key = (model.names, jax.random.key(0)) if trains else ((), None)
-        return models.run(model, params, stats, images, live=live, dropout_key=key)
+        return stages.run(model, params, stats, images, live=live, dropout_key=key)
 
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     logits, after = jax.eval_shape(forward, params, stats, images)
@@ -214,7 +201,7 @@ def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
 
 def leaves_of(backbone):
     """`{path: shape holder}` of a backbone and its head."""
-    params, stats = models.shapes(models.build(backbone, CLASSES))
+    params, stats = stages.shapes(stages.build(backbone, CLASSES))
     return tree.flatten({'params': params, 'batch_stats': stats})
 
 
@@ -279,8 +266,8 @@ def small(one):
 
     With adapters for the strategy that trains nothing else.
     """
-    model = models.build(ResNetSmall(), CLASSES)
-    params = models.ordered(model, models.shapes(model)[0])
+    model = stages.build(ResNetSmall(), CLASSES)
+    params = stages.ordered(model, stages.shapes(model)[0])
     added = tuple(map(made, found('adapter'))) if type(one) is strategies.AdaptersOnly else ()
     return adapters.extended(added, params, jax.random.key(0))
 
@@ -291,15 +278,15 @@ def test_the_rules_of_a_strategy_cover_the_model_and_train_something_in_every_ph
     assert phases
     for phase in phases:
         assert not phase.problems()
-        labels = optim.assign(small, phase.rules)
+        labels = partition.assign(small, phase.rules)
         assert tree.flatten(labels).keys() == tree.flatten(small).keys()
-        assert any(jax.tree.leaves(optim.trained(labels)))
+        assert any(jax.tree.leaves(partition.trained(labels)))
 
 
 @every('strategy')
 def test_the_head_trains_in_some_phase_of_a_strategy(one, small):
-    trained = [optim.trained(optim.assign(small, p.rules)) for p in one.phases(small)]
-    assert any(all(jax.tree.leaves(phase[models.HEAD])) for phase in trained)
+    trained = [partition.trained(partition.assign(small, p.rules)) for p in one.phases(small)]
+    assert any(all(jax.tree.leaves(phase[stages.HEAD])) for phase in trained)
 
 
 @every('strategy')
@@ -309,7 +296,7 @@ def test_a_strategy_says_whether_it_starts_from_pretrained_weights(one):
 
 @every('adapter')
 def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
-    params, _ = models.shapes(models.build(ResNetSmall(), CLASSES))
+    params, _ = stages.shapes(stages.build(ResNetSmall(), CLASSES))
     added, own = one.add(params, jax.random.key(0)), tree.flatten(params)
     assert added
     for path, leaf in added.items():
@@ -322,7 +309,7 @@ def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
 @pytest.mark.parametrize('backbone', [made(b) for b in found('backbone')], ids=lambda b: str(b)[:7])
 @every('adapter')
 def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one, backbone):
-    params, _ = models.shapes(models.build(backbone, CLASSES))
+    params, _ = stages.shapes(stages.build(backbone, CLASSES))
     try:
         whole = adapters.extended((one,), params, jax.random.key(0))
     except types.InputError as error:
@@ -336,8 +323,8 @@ def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one
 
 @every('adapter')
 def test_an_adapter_starts_so_that_the_layers_are_as_they_were_and_leaves_others_alone(one):
-    model = models.build(ResNetSmall(), CLASSES, cut_after='stage1')
-    params, _ = models.init(model, jax.random.key(0))
+    model = stages.build(ResNetSmall(), CLASSES, cut_after='stage1')
+    params, _ = stages.init(model, jax.random.key(0))
     merged = one.merged(adapters.extended((one,), params, jax.random.key(1)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), merged, params)
     assert one.merged(params) is params

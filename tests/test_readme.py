@@ -12,16 +12,20 @@ from absl import flags
 from PIL import Image
 
 import tljax
-from tljax import cli, config, evaluate, merge, optim, predict, tree, weights
-from tljax import model as models
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.backbones.vit import ViT
+from tljax import tree
+from tljax.commands import command_line, evaluate, merge, predict
+from tljax.config import validation
+from tljax.models import stages
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.models.backbones.vit import ViT
+from tljax.strategies import partition
+from tljax.weights import loading
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARSERS = {
-    'tljax.evaluate': evaluate.parser,
-    'tljax.merge': merge.parser,
-    'tljax.predict': predict.parser,
+    'tljax.commands.evaluate': evaluate.parser,
+    'tljax.commands.merge': merge.parser,
+    'tljax.commands.predict': predict.parser,
 }
 TEXTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
@@ -47,16 +51,16 @@ def test_every_command_names_a_module_and_flags_that_exist(command, monkeypatch)
     module = words[words.index('-m') + 1]
     assert importlib.util.find_spec(module), module
     if module == 'tljax.main':
-        values = cli.new_flags()
+        values = command_line.new_flags()
         flags.DEFINE_string('workdir', None, '', flag_values=values)
         flags.DEFINE_bool('dry_run', False, '', flag_values=values)
-        config.validate(cli.parse(values, words[2:]))
+        validation.validate(command_line.parse(values, words[2:]))
     if module in PARSERS:
         PARSERS[module]().parse_args(words[words.index('-m') + 2 :])
-    if module in ('tljax.lr_find', 'tljax.frontier', 'tljax.advise'):
+    if module in ('tljax.commands.lr_find', 'tljax.commands.frontier', 'tljax.advise'):
         home = f'{module}.__main__' if module == 'tljax.advise' else module
         values = importlib.import_module(home).own_flags()
-        config.validate(cli.parse(values, words[2:]))
+        validation.validate(command_line.parse(values, words[2:]))
 
 
 @pytest.mark.parametrize('path', TEXTS, ids=lambda path: path.name)
@@ -87,10 +91,10 @@ def test_the_two_commands_stand_first():
 def test_what_is_shown_in_python_runs(path, monkeypatch, tmp_path):
     """With a small network in the place of every one that is named."""
     backbone = ViT(width=64, depth=6, size_px=32)
-    params, stats = models.init(models.build(backbone, 10), jax.random.key(0))
+    params, stats = stages.init(stages.build(backbone, 10), jax.random.key(0))
     small = tree.flatten({'params': jax.tree.map(np.asarray, params), 'batch_stats': stats})
-    real = weights.load
-    monkeypatch.setattr(weights, 'load', lambda source, backbone, **_: real(small, backbone))
+    real = loading.load
+    monkeypatch.setattr(loading, 'load', lambda source, backbone, **_: real(small, backbone))
     x = np.zeros((2, 32, 32, 3), np.float32)
     scope = {'tljax': tljax, 'images': [np.zeros((40, 50, 3), np.uint8)], 'x': x}
     shown = [block for block in blocks(path, 'python') if 'tljax.load' in block]
@@ -106,13 +110,13 @@ def test_the_strategy_it_shows_trains_what_it_says():
     (source,) = (block for block in blocks(ROOT / 'README.md', 'python') if 'class ' in block)
     scope: dict = {}
     exec('import dataclasses\nfrom tljax.types import Phase, Rule\n' + source, scope)
-    model = models.build(ResNetSmall(), 10)
-    params = models.ordered(model, models.shapes(model)[0])
+    model = stages.build(ResNetSmall(), 10)
+    params = stages.ordered(model, stages.shapes(model)[0])
     first, second = (
-        optim.assign(params, phase.rules) for phase in scope['HeadThenBiases']().phases(params)
+        partition.assign(params, phase.rules) for phase in scope['HeadThenBiases']().phases(params)
     )
     for labels in (first, second):
-        assert labels['head']['linear']['kernel'] == optim.TRAINED
-        assert labels['stage1']['block1']['bn1']['scale'] == optim.FROZEN
-    assert first['stage1']['block1']['bn1']['bias'] == optim.FROZEN
+        assert labels['head']['linear']['kernel'] == partition.TRAINED
+        assert labels['stage1']['block1']['bn1']['scale'] == partition.FROZEN
+    assert first['stage1']['block1']['bn1']['bias'] == partition.FROZEN
     assert second['stage1']['block1']['bn1']['bias'] == 'learning rate × 0.1'

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks import real_networks
-from tljax import model as models
-from tljax import torch_file, weights
-from tljax.backbones.resnet import ResNet
-from tljax.backbones.resnet_small import ResNetSmall
-from tljax.backbones.vgg import VGG
+from tljax.models import stages
+from tljax.models.backbones.resnet import ResNet
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.models.backbones.vgg import VGG
 from tljax.types import InputError
+from tljax.weights import loading, torch_file
 
 
 @pytest.mark.parametrize(
@@ -36,16 +36,16 @@ IMAGES = 2
 @functools.cache
 def _outputs(file: str, data: pathlib.Path):
     """Every stage's output for the first of torch's images, and torch's figures."""
-    loaded = weights.load(str(data / 'weights' / file), NETWORKS[file])
+    loaded = loading.load(str(data / 'weights' / file), NETWORKS[file])
     golden = np.load(data / 'golden' / f'{pathlib.Path(file).stem}.npz')
-    model = models.build(NETWORKS[file], golden['logits'].shape[1])
+    model = stages.build(NETWORKS[file], golden['logits'].shape[1])
 
     # It runs once; unoptimised, it compiles in half the time.
     @functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
     def run(params, stats, images):
-        x, outputs = models.normalise(loaded.preprocessing, images), {}
+        x, outputs = stages.normalise(loaded.preprocessing, images), {}
         for name, following in zip(model.names, [*model.names[1:], None], strict=True):
-            x, _ = models.run(model, params, stats, x, start=name, stop=following)
+            x, _ = stages.run(model, params, stats, x, start=name, stop=following)
             outputs[name] = x
         return outputs
 
@@ -62,7 +62,7 @@ def _assert_close(ours, theirs, what):
 def test_every_stage_of_a_real_network_gives_what_torchs_gives(file, real_data):
     outputs, golden, _ = _outputs(file, real_data)
     for stage, output in outputs.items():
-        if stage == models.HEAD:
+        if stage == stages.HEAD:
             continue
         name = stage.replace('stage', 'layer')
         _assert_close(output.mean((1, 2)), golden[f'{name}_mean_hw'][:IMAGES], stage)
@@ -81,7 +81,7 @@ VGG_PREFIX = 'vgg16-prefix-conv1_1-conv3_3.pth'
 
 def test_a_part_of_a_real_network_is_refused_with_what_is_missing(real_data):
     with pytest.raises(InputError) as caught:
-        weights.load(str(real_data / 'weights' / VGG_PREFIX), VGG(depth=16))
+        loading.load(str(real_data / 'weights' / VGG_PREFIX), VGG(depth=16))
     text = str(caught.value)
     assert '- params/stage4/conv1/kernel [3, 3, 256, 512]' in text
     assert '- params/fc6/linear/kernel [25088, 4096]' in text

@@ -18,16 +18,16 @@ import sys
 
 from absl import flags
 
-from tljax import cli
+from tljax.commands import command_line
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    values = cli.new_flags()
+    values = command_line.new_flags()
     flags.DEFINE_string('workdir', None, 'Folder of the run.', flag_values=values)
     flags.DEFINE_bool('dry_run', False, 'Trains nothing.', flag_values=values)
     flags.DEFINE_bool('distributed', False, 'One process of several.', flag_values=values)
-    experiment, name = cli.command_line(__doc__, values, argv)
+    experiment, name = command_line.command_line(__doc__, values, argv)
     workdir = pathlib.Path(values['workdir'].value or f'runs/{name}')
     if values['distributed'].value:
         import jax
@@ -39,12 +39,14 @@ def main(argv: list[str]) -> int:
 def _run(experiment, workdir: pathlib.Path, *, dry_run: bool) -> int:
     import jax
 
-    from tljax import commands, compare, report
+    from tljax.commands import exit
+    from tljax.records import console
+    from tljax.training import baselines
 
-    report.console.quiet = jax.process_index() > 0
+    console.console.quiet = jax.process_index() > 0
     if dry_run:
-        return commands.ended(lambda: compare.dry_run(experiment))
-    return commands.ended(lambda: compare.run(experiment, workdir))
+        return exit.ended(lambda: baselines.dry_run(experiment))
+    return exit.ended(lambda: baselines.train_all(experiment, workdir))
 
 
 if __name__ == '__main__':

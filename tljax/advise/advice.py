@@ -5,9 +5,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from tljax import config, report
-from tljax.advise import candidates as families
-from tljax.advise import evidence, networks, price, rules, tasks, written
+from tljax.advise import candidates, config_source, evidence, networks, price, rules, tasks
 from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Answers, Choice, choose
 from tljax.advise.evidence import Look
@@ -16,7 +14,9 @@ from tljax.advise.price import Price
 from tljax.advise.rules import Dropped
 from tljax.advise.tasks import Task
 from tljax.advise.trials import Runner
-from tljax.config import Experiment
+from tljax.config import validation
+from tljax.config.experiment import Experiment
+from tljax.records import console
 from tljax.types import CachePrefix, InputError
 
 RESERVE_SECONDS = 4.0  # of the budget, for what comes after the last trial
@@ -71,16 +71,16 @@ def find(
         InputError: the experiment cannot run, or no advice can be given.
     """
     started = time.monotonic()
-    config.validate(experiment)
-    written.check(experiment)
+    validation.validate(experiment)
+    config_source.check(experiment)
     task = tasks.read(experiment)
-    report.console.print(
+    console.console.print(
         f'{len(task.labels)} labelled images of {task.num_classes} classes, '
         + ('validated on their own split.' if task.own_validation else f'{task.count} folds.')
     )
     looks = [_look(task, network) for network in networks.of(experiment, more_weights)]
     deadline = started + budget_seconds - RESERVE_SECONDS
-    found = decide(task, looks, deadline=deadline, folder=folder, proposed=families.FAMILIES)
+    found = decide(task, looks, deadline=deadline, folder=folder, proposed=candidates.FAMILIES)
     return dataclasses.replace(found, seconds=time.monotonic() - started)
 
 
@@ -88,7 +88,7 @@ def decide(
     task: Task,
     looks: Sequence[Look],
     *,
-    proposed: Sequence[families.Family],
+    proposed: Sequence[candidates.Family],
     deadline: float,
     folder: pathlib.Path | None = None,
 ) -> Advice:
@@ -131,7 +131,7 @@ def decide(
 
 
 def consider(
-    looks: Sequence[Look], task: Task, proposed: Sequence[families.Family]
+    looks: Sequence[Look], task: Task, proposed: Sequence[candidates.Family]
 ) -> tuple[list[Candidate], list[Dropped]]:
     """The candidates of networks in the order in which they are tried, and those left out.
 
@@ -141,7 +141,7 @@ def consider(
     good: list[Candidate] = []
     bad: list[Dropped] = []
     for look in looks:
-        for candidate in families.propose(look, proposed):
+        for candidate in candidates.propose(look, proposed):
             if len(looks) > 1:
                 name = f'{candidate.name}, {networks.short(look.source)}'
                 candidate = dataclasses.replace(candidate, name=name)
@@ -169,7 +169,7 @@ def conclude(search: Search, task: Task) -> tuple[dict[str, Answers], Choice]:
 def _look(task: Task, network: networks.Network) -> Look:
     found = evidence.look(task, network.experiment, network.pretrained)
     depths = ', '.join(f'{d.stage} {100 * d.accuracy:.0f}' for d in found.depths)
-    report.console.print(
+    console.console.print(
         f'{network.label}, frozen: a linear layer on {depths} % right ({found.seconds:.0f} s).'
     )
     return found

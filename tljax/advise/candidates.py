@@ -10,17 +10,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tljax import job as jobs
-from tljax import strategies
-from tljax.adapters import LoRA
 from tljax.advise.choice import Answers
 from tljax.advise.evidence import Look
-from tljax.config import Experiment
-from tljax.cut import find_cut
-from tljax.model import HEAD
-from tljax.penalties import L2SP
-from tljax.solver import LBFGS
-from tljax.strategies import (
+from tljax.config.experiment import Experiment
+from tljax.models.adapters import LoRA
+from tljax.models.stages import HEAD
+from tljax.strategies import strategies
+from tljax.strategies.cut import find_cut
+from tljax.strategies.penalties import L2SP
+from tljax.strategies.solvers import LBFGS
+from tljax.strategies.strategies import (
     LPFT,
     AdaptersOnly,
     FineTune,
@@ -28,6 +27,7 @@ from tljax.strategies import (
     FromScratch,
     SolvedProbe,
 )
+from tljax.training import jobs
 from tljax.types import Norm
 
 HIGH, LOW = 1.0, 0.2

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tljax.metrics import wilson_interval
+from tljax.metrics.totals import wilson_interval
 from tljax.types import InputError
 
 TEMPERATURES = np.geomspace(1 / 20, 20.0, 49)

@@ -8,21 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import features, transferability
-from tljax import job as jobs
-from tljax import model as models
+from tljax import features
 from tljax.advise import folds
 from tljax.advise.choice import Answers
-from tljax.advise.readout import TRAIN_LIMIT, Fitted, cross_validated, scores
+from tljax.advise.linear_probes import TRAIN_LIMIT, Fitted, cross_validated, scores
 from tljax.advise.tasks import Task
-from tljax.config import Experiment
-from tljax.data import canvases
-from tljax.job import Job
-from tljax.penalised import find_upstream
-from tljax.probes import Linear
-from tljax.strategies import FineTune
+from tljax.config.experiment import Experiment
+from tljax.data import decoded_images
+from tljax.features import transferability
+from tljax.features.probes import Linear
+from tljax.models import stages
+from tljax.strategies.strategies import FineTune
+from tljax.training import jobs
+from tljax.training.jobs import Job
+from tljax.training.penalty_terms import find_upstream
 from tljax.types import InputError
-from tljax.weights import Pretrained
+from tljax.weights.loading import Pretrained
 
 FEW_LABELS, REPEATS = 250, 2  # below so many images, so many partitions into folds
 
@@ -153,7 +154,9 @@ def _features(job: Job, task: Task, rows: np.ndarray, cuts: Sequence[str] = ()) 
         if not len(own):
             continue
         gigabytes = job.experiment.cache_gigabytes
-        wrapped = canvases.wrap({'all': examples.take(own)}, job.model.preprocessing, gigabytes)
+        wrapped = decoded_images.wrap(
+            {'all': examples.take(own)}, job.model.preprocessing, gigabytes
+        )
         extracted = features.extract_all(
             job.model,
             job.params,
@@ -240,11 +243,11 @@ def _random_answers(
     width: int,
 ) -> Answers:
     """Of the last stage of the network with random weights: what its form alone knows."""
-    params, stats = models.init(job.model, jobs.keys(job.experiment.seed)[0])
+    params, stats = stages.init(job.model, jobs.keys(job.experiment.seed)[0])
     drawn = dataclasses.replace(
-        job, params=models.ordered(job.model, params), stats=models.ordered(job.model, stats)
+        job, params=stages.ordered(job.model, params), stats=stages.ordered(job.model, stats)
     )
-    (x,) = _features(drawn, task, rows, [models.HEAD]).values()
+    (x,) = _features(drawn, task, rows, [stages.HEAD]).values()
     shown = _shown(task, rows)
     found = cross_validated(_widened(x, width), labels, place, shown, task.num_classes)
     return _best(_answers(found, task.ids[rows], labels))
@@ -266,10 +269,10 @@ def _leep(
 ) -> float | None:
     """What the weights' own head says without training: the zero-shot evidence."""
     upstream = find_upstream(job.model, pretrained) if pretrained is not None else None
-    if upstream is None or upstream.first != models.HEAD:
+    if upstream is None or upstream.first != stages.HEAD:
         return None
-    logits, _ = models.run(
-        upstream.model, upstream.params, upstream.stats, jnp.asarray(x), start=models.HEAD
+    logits, _ = stages.run(
+        upstream.model, upstream.params, upstream.stats, jnp.asarray(x), start=stages.HEAD
     )
     known = np.searchsorted(np.unique(labels), labels)
     probabilities = np.asarray(jax.nn.softmax(logits.astype(jnp.float32)), np.float64)

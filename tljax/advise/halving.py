@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tljax import report
 from tljax.advise import rules
 from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Answers, joined, ranked
 from tljax.advise.trials import OutOfTime, Trial
+from tljax.records import console
 from tljax.types import InputError
 
 FACTOR = 3  # by which a rung is longer, and its candidates fewer
@@ -176,7 +176,7 @@ class Search:
         for rung in self.rungs:
             alive = self._best(alive, rung.count)
             length = 'the whole' if rung.stride == 1 else f'1/{rung.stride} of the'
-            report.console.print(f'{len(alive)} candidates, {length} training:')
+            console.console.print(f'{len(alive)} candidates, {length} training:')
             tried = [entry for entry in alive if self._try(entry, rung.stride, 0)]
             done = tried or done
             alive = tried
@@ -213,11 +213,11 @@ class Search:
             return False
         except InputError as error:
             entry.failed = str(error)
-            report.console.print(f'  {name}: cannot be run: {error}')
+            console.console.print(f'  {name}: cannot be run: {error}')
             return False
         self._learn(expected, trial)
         entry.trials.setdefault(stride, {})[fold] = trial
-        report.console.print(
+        console.console.print(
             f'  {name}: {100 * trial.answers.accuracy:.1f} % of fold {fold + 1}, '
             f'{trial.seconds:.0f} s'
         )

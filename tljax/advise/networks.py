@@ -5,10 +5,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from tljax import weights
-from tljax.config import Experiment
+from tljax.config.experiment import Experiment
 from tljax.types import InputError
-from tljax.weights import Pretrained
+from tljax.weights import loading
+from tljax.weights.loading import Pretrained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ def of(experiment: Experiment, more: Sequence[str] = ()) -> list[Network]:
         raise InputError(f'--weights: {sorted(twice)} are named twice, or are those of the config')
     own = None
     if experiment.backbone.weights is not None:
-        own = weights.load(experiment.backbone.weights, experiment.backbone)
+        own = loading.load(experiment.backbone.weights, experiment.backbone)
     return [Network(experiment=experiment, pretrained=own), *(_other(experiment, s) for s in more)]
 
 
 def _other(experiment: Experiment, source: str) -> Network:
-    pretrained = weights.load(source)
+    pretrained = loading.load(source)
     backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=source)  # type: ignore[type-var]
     shown = None
     if type(backbone) is type(experiment.backbone) and experiment.preprocessing is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from tljax.advise import networks, words
+from tljax.advise import networks, sentences
 from tljax.advise.advice import Advice
 from tljax.advise.halving import Entry
 from tljax.advise.pictures import CHOSEN, FAR, NEAR, Curve, Point, costs, depths, seconds_text
@@ -49,11 +49,11 @@ def render(advice: Advice, title: str, command: str) -> str:
     parts = [
         f'<h1>Advice for {escape(title)}</h1>',
         f'<p class="verdict">{escape(_capital(advice.candidate.name))}</p>',
-        f'<p class="accuracy">{escape(words.accuracy(answers))} of {len(answers)} held-out images '
-        'right (95 % interval). No test image was looked at.</p>',
+        f'<p class="accuracy">{escape(sentences.accuracy(answers))} of {len(answers)} held-out '
+        'images right (95 % interval). No test image was looked at.</p>',
         f'<pre>{escape(command)}</pre>',
         '<h2>Why</h2>',
-        _list(words.why(advice)),
+        _list(sentences.why(advice)),
         '<h2>Accuracy against cost</h2>',
         costs(_points(advice)),
         _caption(
@@ -72,9 +72,9 @@ def render(advice: Advice, title: str, command: str) -> str:
         ),
         _scores(advice),
         '<h2>What would change it</h2>',
-        _list(words.changes(advice)),
+        _list(sentences.changes(advice)),
         '<h2>The images</h2>',
-        _list(words.data(advice)),
+        _list(sentences.data(advice)),
         _left_out(advice),
         _footer(advice),
     ]
@@ -151,11 +151,11 @@ def _row(advice: Advice, entry: Entry) -> tuple[str, list[str]]:
     kind = '' if name in advice.choice.within else 'far'
     cells = [
         name,
-        words.accuracy(answers),
-        f'{words.merit(answers):.1f}',
-        words.gain(advice, name),
+        sentences.accuracy(answers),
+        f'{sentences.merit(answers):.1f}',
+        sentences.gain(advice, name),
         str(len(answers)),
-        'solved' if entry.solved else f'{words.steps(entry):,}',
+        'solved' if entry.solved else f'{sentences.steps(entry):,}',
         seconds_text(seconds(advice, entry)),
         '' if name in advice.answers else (entry.dropped or ''),
     ]
@@ -165,7 +165,7 @@ def _row(advice: Advice, entry: Entry) -> tuple[str, list[str]]:
 def _tried(advice: Advice) -> str:
     entries = [entry for entry in advice.search.entries if entry.answers() is not None]
     order = sorted(
-        entries, key=lambda e: (e.candidate.name not in advice.answers, -words.rank(advice, e))
+        entries, key=lambda e: (e.candidate.name not in advice.answers, -sentences.rank(advice, e))
     )
     rows = [_row(advice, entry) for entry in order]
     columns = [

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tljax import inputs, tree
-from tljax import model as models
+from tljax import tree
 from tljax.data import pipeline
-from tljax.job import Job
-from tljax.probes import Linear
+from tljax.features.probes import Linear
+from tljax.models import stages
+from tljax.training import batch_inputs
+from tljax.training.jobs import Job
 from tljax.types import Params
 
 BACKWARD = 2.0  # times the forward pass: one product for the input's gradient, one for the weights'
@@ -74,9 +75,9 @@ def measure(job: Job, head: Linear | None, batches: int = 2) -> Price:
     seen = pipeline.train_batches(examples, shown, batch_size=rows, steps=batches, seed=0)
 
     def loss(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
-        x = models.normalise(shown, images)
-        logits, _ = models.run(job.model, params, job.stats, x)
-        targets = inputs.targets_of(labels, job.model.num_classes)
+        x = stages.normalise(shown, images)
+        logits, _ = stages.run(job.model, params, job.stats, x)
+        targets = batch_inputs.targets_of(labels, job.model.num_classes)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
     shown_batches = [
@@ -104,9 +105,9 @@ def _with_head(params: Params, head: Linear | None) -> tuple[Params, bool]:
     """The parameters with the head put in its place, where the head is a linear layer alone."""
     if head is None:
         return params, False
-    given = {models.HEAD: head.params()}
-    ours = {path: leaf.shape for path, leaf in tree.flatten(params[models.HEAD]).items()}
-    theirs = {path: leaf.shape for path, leaf in tree.flatten(given[models.HEAD]).items()}
+    given = {stages.HEAD: head.params()}
+    ours = {path: leaf.shape for path, leaf in tree.flatten(params[stages.HEAD]).items()}
+    theirs = {path: leaf.shape for path, leaf in tree.flatten(given[stages.HEAD]).items()}
     return ({**params, **given}, True) if ours == theirs else (params, False)
 
 
@@ -114,7 +115,7 @@ def _ratios(params: Params, grads: Params) -> dict[str, float]:
     found = {
         name: float(optax.tree.norm(grads[name]) / (optax.tree.norm(params[name]) + 1e-12))
         for name in params
-        if name != models.HEAD
+        if name != stages.HEAD
     }
     largest = max(found.values(), default=0.0) or 1.0
     return {name: value / largest for name, value in found.items()}
@@ -129,7 +130,7 @@ def _shares(job: Job) -> dict[str, float]:
     for name, following in zip(names, [*names[1:], None], strict=True):
 
         def run(params, stats, x, name=name, following=following):
-            return models.run(job.model, params, stats, x, start=name, stop=following)[0]
+            return stages.run(job.model, params, stats, x, start=name, stop=following)[0]
 
         lowered = jax.jit(run).lower(job.params, job.stats, x)
         flops.append(max(float((lowered.cost_analysis() or {}).get('flops', 0.0)), 1.0))

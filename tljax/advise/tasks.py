@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tljax import agreement
 from tljax.advise import folds
 from tljax.advise.folds import Fold
-from tljax.config import Experiment
+from tljax.config import data_checks
+from tljax.config.experiment import Experiment
 from tljax.types import Examples, InputError
 
 # One fold is often all that there is time for, and is to tell a few points apart: a third of the
@@ -96,7 +96,7 @@ def read(experiment: Experiment) -> Task:
         InputError: the data cannot be read, has several labels an image, or is too small.
     """
     source = experiment.data.splits()
-    agreement.check(experiment, source)
+    data_checks.check(experiment, source)
     if source['train'].multi_label:
         raise InputError(
             'config.data: images have several labels; what is advised is for one label an image'

@@ -14,22 +14,24 @@ import jax
 import numpy as np
 import optax
 
-from tljax import ahead, config, phase_step, report, sharding, solved_head, sourcing
-from tljax import job as jobs
-from tljax import model as models
-from tljax import state as states
+from tljax import devices
 from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Answers
 from tljax.advise.tasks import Task
-from tljax.ahead import Ahead
-from tljax.batches import train_batches
-from tljax.config import Experiment
-from tljax.evaluation import Evaluation
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.state import TrainState
+from tljax.config import config_json, validation
+from tljax.config.experiment import Experiment
+from tljax.config.phases import PhasePlan
+from tljax.models import stages
+from tljax.models.views import Centre
+from tljax.records import console
+from tljax.training import compiled_step, jobs, prefix_cache, solved_head, states
+from tljax.training.batches import train_batches
+from tljax.training.evaluation import Evaluation
+from tljax.training.jobs import Job
+from tljax.training.prefix_cache import Ahead
+from tljax.training.source_guard import preparation
+from tljax.training.states import TrainState
 from tljax.types import InputError
-from tljax.views import Centre
 
 ANSWERS = ('ids', 'labels', 'logits')
 
@@ -112,8 +114,8 @@ class Runner:
             InputError: the candidate cannot be run.
         """
         experiment = experiment_of(candidate, self._task, fold)
-        config.validate(experiment)
-        text = config.to_json(experiment)
+        validation.validate(experiment)
+        text = config_json.to_json(experiment)
         path = None
         if self._folder is not None:
             path = self._folder / _file_name(candidate.name, fold, stride)
@@ -182,7 +184,7 @@ class Runner:
         """The state after the steps of a phase, its frozen stages run ahead where that pays."""
         started = time.perf_counter()
         length = -(-phase.length // stride)
-        prefix = ahead.prepare(job, phase, state, done.steps, done.steps + length)
+        prefix = prefix_cache.prepare(job, phase, state, done.steps, done.steps + length)
         batches: Any = iter(train_batches(job, job.steps, prefix.train if prefix else None))
         if done.place is not None:
             batches.set_state(done.place)
@@ -195,7 +197,7 @@ class Runner:
                 batch.pop('source', None)
             step = self._step(name, job, phase, prefix, beside=beside)
             compiled += time.perf_counter() - begun
-            state, sums = step(key, state, sharding.put_batch(job.mesh, batch), *job.given)
+            state, sums = step(key, state, devices.put_batch(job.mesh, batch), *job.given)
             jax.block_until_ready(sums)
             state = _strided(state, stride)
             done.steps += 1
@@ -211,7 +213,7 @@ class Runner:
         place = name, phase.index, beside
         if place not in self._compiled:
             given = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
-            self._compiled[place] = phase_step.compile_train_step(
+            self._compiled[place] = compiled_step.compile_train_step(
                 job, phase, in_place=given, with_source=beside
             )
         return self._compiled[place]
@@ -223,7 +225,7 @@ class Runner:
             plain = dataclasses.replace(job.model, adapters=())
             made = Evaluation.of(job.experiment, plain, job.mesh, Centre())
             self._evaluations[place] = made
-        params = models.plain(job.model.adapters, states.evaluated(state))
+        params = stages.plain(job.model.adapters, states.evaluated(state))
         ids, labels, logits = [], [], []
         evaluation = self._evaluations[place]
         for batch, _, found in evaluation.batches(params, state.stats, job.splits['val']):
@@ -239,18 +241,18 @@ class Runner:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """A context in which what a run prints is not."""
-    before, report.console.quiet = report.console.quiet, True
+    before, console.console.quiet = console.console.quiet, True
     try:
         yield
     finally:
-        report.console.quiet = before
+        console.console.quiet = before
 
 
 def _weighed(job: Job) -> Job:
     """The job with its source weighed; the trial itself tells whether it helps."""
     if job.source is None:
         return job
-    weights, _ = sourcing.measure(job, job.source)
+    weights, _ = preparation.measure(job, job.source)
     return dataclasses.replace(job, source=dataclasses.replace(job.source, weights=weights))
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import rich.box
 import rich.table
 
-from tljax import checkpoint, config, report, strategies
-from tljax.advise import advice as advising
-from tljax.advise import evidence, networks, page, tasks, words, written
+from tljax.advise import advice, config_source, evidence, networks, page, sentences, tasks
 from tljax.advise.advice import Advice
-from tljax.config import Experiment
+from tljax.config import json_form
+from tljax.config.experiment import Experiment
+from tljax.records import checkpoint, console, writers
+from tljax.strategies import strategies
 
 CONFIG, PAGE, NUMBERS, TRIALS = 'advised.py', 'report.html', 'advice.json', 'trials'
 
@@ -37,7 +38,7 @@ def advise(
         InputError: see `advice.find`; another process works in the folder.
     """
     with checkpoint.lock(workdir):
-        found = advising.find(
+        found = advice.find(
             experiment,
             budget_seconds=budget_seconds,
             more_weights=more_weights,
@@ -52,8 +53,8 @@ def write(found: Advice, workdir: pathlib.Path) -> None:
     """The three files."""
     command = f'python -m tljax.main --config={shlex.quote(str(workdir / CONFIG))}'
     title = f'{type(found.experiment.data).__name__}, {_network(found)}'
-    _whole(workdir / CONFIG, written.source(found.experiment, _docstring(found, command)))
-    report.write_json(workdir / NUMBERS, numbers(found))
+    _whole(workdir / CONFIG, config_source.source(found.experiment, _docstring(found, command)))
+    writers.write_json(workdir / NUMBERS, numbers(found))
     _whole(workdir / PAGE, page.render(found, title, command))
 
 
@@ -74,8 +75,8 @@ def _docstring(found: Advice, command: str) -> str:
         '',
         command,
         '',
-        f'{words.accuracy(answers)} of {len(answers)} held-out images right, before the training',
-        f'on all labelled images. Why, and what else was tried: {PAGE}.',
+        f'{sentences.accuracy(answers)} of {len(answers)} held-out images right, before the',
+        f'training on all labelled images. Why, and what else was tried: {PAGE}.',
     ]
     return '\n'.join(lines)
 
@@ -87,7 +88,7 @@ def numbers(found: Advice) -> dict[str, Any]:
         'family': found.candidate.family,
         'strategy': strategies.name_of(found.experiment.strategy),
         'weights': found.experiment.backbone.weights,
-        'experiment': config.encode(found.experiment),
+        'experiment': json_form.encode(found.experiment),
         'reference': found.choice.reference,
         'within': list(found.choice.within),
         'gains': {name: dataclasses.asdict(gain) for name, gain in found.choice.gains.items()},
@@ -111,7 +112,7 @@ def _entry_numbers(found: Advice, entry: Any) -> dict[str, Any]:
         'family': entry.candidate.family,
         'accuracy': None if answers is None else answers.accuracy,
         'interval': None if answers is None else list(answers.interval),
-        'merit': None if answers is None else words.merit(answers) / 100,
+        'merit': None if answers is None else sentences.merit(answers) / 100,
         'images': 0 if answers is None else len(answers),
         'stride': entry.stride,
         'trials': len(made),
@@ -130,16 +131,16 @@ def tell(found: Advice, workdir: pathlib.Path) -> None:
     columns = 'held-out accuracy (95 % interval)', 'images', 'expected gain', 'whole training'
     for column in columns:
         table.add_column(column, justify='right')
-    for entry in sorted(found.search.entries, key=lambda e: -words.rank(found, e)):
+    for entry in sorted(found.search.entries, key=lambda e: -sentences.rank(found, e)):
         answers, name = entry.answers(), entry.candidate.name
         if answers is None or name not in found.answers:
             continue
         style = 'bold' if name == found.choice.name else None
-        cells = [name, words.accuracy(answers), str(len(answers)), words.gain(found, name)]
+        cells = [name, sentences.accuracy(answers), str(len(answers)), sentences.gain(found, name)]
         table.add_row(*cells, f'{page.seconds_text(page.seconds(found, entry))}', style=style)
-    print_ = report.console.print
+    print_ = console.console.print
     print_(table)
-    for sentence in words.why(found)[:2]:
+    for sentence in sentences.why(found)[:2]:
         print_(sentence)
     print_(f'\nAdvised: [bold]{found.candidate.name}[/bold]. {found.seconds:.0f} s. To run it:')
     print_(f'  python -m tljax.main --config={workdir / CONFIG}')

@@ -21,12 +21,12 @@ import sys
 
 from absl import flags
 
-from tljax import cli
+from tljax.commands import command_line
 
 
 def own_flags() -> flags.FlagValues:
     """The command's flags, but for the config's."""
-    values = cli.new_flags()
+    values = command_line.new_flags()
     flags.DEFINE_string('workdir', None, 'Folder.', flag_values=values)
     flags.DEFINE_float('budget_minutes', 2.5, 'Minutes.', flag_values=values)
     flags.DEFINE_list('weights', [], 'Further weights.', flag_values=values)
@@ -36,17 +36,17 @@ def own_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     values = own_flags()
-    experiment, name = cli.command_line(__doc__, values, argv)
+    experiment, name = command_line.command_line(__doc__, values, argv)
     minutes = float(values['budget_minutes'].value or 0.0)
     if not 0 < minutes < float('inf'):
-        cli.fail(f'--budget_minutes={minutes}: wanted more than 0')
+        command_line.fail(f'--budget_minutes={minutes}: wanted more than 0')
     workdir = pathlib.Path(values['workdir'].value or f'advice/{name}')
     more = tuple(values['weights'].value or ())
 
-    from tljax import commands
     from tljax.advise import writing
+    from tljax.commands import exit
 
-    return commands.ended(
+    return exit.ended(
         lambda: writing.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=more)
     )
 

@@ -20,7 +20,7 @@ import textwrap
 
 from absl import flags
 
-from tljax import cli
+from tljax.commands import command_line
 
 CELL_PX, GAP_PX, LINE_PX, FONT_PX = 160, 8, 14, 12
 LETTERS, BAND = 25, 7  # in a line below a cell; cells side by side
@@ -28,12 +28,12 @@ LETTERS, BAND = 25, 7  # in a line below a cell; cells side by side
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    values = cli.new_flags()
+    values = command_line.new_flags()
     flags.DEFINE_string('out', 'augment.png', 'The picture.', flag_values=values)
     flags.DEFINE_integer('rows', 4, 'Images.', lower_bound=1, flag_values=values)
     flags.DEFINE_integer('columns', 6, 'Views of each.', lower_bound=1, flag_values=values)
     flags.DEFINE_bool('each', False, 'Operations one by one.', flag_values=values)
-    experiment, _ = cli.command_line(__doc__, values, argv)
+    experiment, _ = command_line.command_line(__doc__, values, argv)
     from tljax.types import InputError
 
     out, each = pathlib.Path(str(values['out'].value)), bool(values['each'].value)
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         draw(table).save(out)
     except (InputError, OSError, ValueError) as error:  # Pillow: an unknown suffix
-        cli.fail(str(error))
+        command_line.fail(str(error))
     print(out)
     return 0
 
@@ -52,11 +52,11 @@ def _table(experiment, rows: int, columns: int, *, each: bool):
     """Per image, its cells: pixels [H, W, 3] uint8 and the lines below them."""
     import numpy as np
 
-    from tljax import config
+    from tljax.config import validation
     from tljax.data import decode
     from tljax.types import InputError
 
-    config.validate(experiment)
+    validation.validate(experiment)
     if not experiment.augmentations:
         raise InputError('config.augmentations is (): there is nothing to draw')
     examples = experiment.data.splits()['train']

@@ -16,7 +16,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tljax import cli
+from tljax.commands import command_line
 from tljax.data import check, files, folder, manifest
 from tljax.data.check import Seen
 from tljax.data.files import FolderError, Listed
@@ -27,7 +27,7 @@ TOTAL = 'total'
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    parser = cli.parser('tljax.data', __doc__)
+    parser = command_line.parser('tljax.data', __doc__)
     parser.add_argument('path', metavar='DIR')
     parser.add_argument('--sheet', help='where the contact sheet goes; default NAME_sheet.png')
     parser.add_argument('--least_px', type=int, default=files.LEAST_PX)

@@ -32,32 +32,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tljax import (
-    classes,
-    cli,
-    comparison,
-    config,
-    confusion,
-    metrics,
-    network,
-    preprocessing,
-    report,
-    runs,
-    sharding,
-)
-from tljax import job as jobs
-from tljax.config import Experiment
-from tljax.data import canvases, labelled
+from tljax import devices
+from tljax.commands import command_line
+from tljax.config import json_form
+from tljax.config.experiment import Experiment
+from tljax.data import decoded_images, labelled
 from tljax.data.cells import Columns
-from tljax.evaluation import Evaluation
-from tljax.losses import BinaryCrossEntropy, CrossEntropy
-from tljax.network import Network
-from tljax.runs import EvaluationSettings
+from tljax.metrics import class_names, confusion, totals
+from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
+from tljax.models import preprocessing
+from tljax.models.views import NAMED, Centre, check
+from tljax.records import console, runs, tables, writers
+from tljax.records.runs import EvaluationSettings
+from tljax.training import jobs
+from tljax.training.evaluation import Evaluation
 from tljax.types import BadFiles, Examples, InputError, Views
-from tljax.views import NAMED, Centre, check
-from tljax.weights import published
+from tljax.weights import network, published
+from tljax.weights.network import Network
 
-print_ = report.console.print
+print_ = console.console.print
 PAIRS_SHOWN = 10
 
 
@@ -79,7 +72,7 @@ class Data:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = cli.parser('tljax.evaluate', __doc__)
+    found = command_line.parser('tljax.commands.evaluate', __doc__)
     found.add_argument('network', metavar='NETWORK')
     found.add_argument('path', metavar='DATA', nargs='?')
     found.add_argument('--data', choices=('config',))
@@ -190,11 +183,11 @@ def _write(
 ) -> None:
     if given.out:
         about = {'network': given.network, 'data': data.name, 'split': data.split}
-        about |= {'views': config.encode(views), 'notes': data.notes, 'bad_files': data.bad}
+        about |= {'views': json_form.encode(views), 'notes': data.notes, 'bad_files': data.bad}
         about |= {**found, 'class_names': data.class_names}
         if not data.examples.multi_label:
             about |= _record(found, counts, data.class_names)
-        report.write_json(given.out, {**about, **report.environment()})
+        writers.write_json(given.out, {**about, **writers.environment()})
     if given.picture:
         there = [place for place, value in enumerate(found['class_accuracy']) if value is not None]
         names = [data.class_names[place] for place in there]
@@ -272,15 +265,15 @@ def _matched(
     aliases, total = {}, loaded.model.num_classes
     if loaded.class_names == published.imagenet_classes():
         aliases = {key: place for place, key in enumerate(published.imagenet_ids())}
-    match = classes.match(loaded.class_names, names, count, total, aliases)
+    match = class_names.match(loaded.class_names, names, count, total, aliases)
     labels = match.placed(data.examples.labels, total, several=loaded.multi_label)
     if names is not None and len(names) < total:
         names = None  # some of the outputs, found by their numbers
     examples = dataclasses.replace(data.examples, labels=labels)
     return dataclasses.replace(
         data,
-        examples=canvases.wrap({'': examples}, loaded.preprocessing, gigabytes)[''],
-        class_names=classes.labels(loaded.class_names or names, total),
+        examples=decoded_images.wrap({'': examples}, loaded.preprocessing, gigabytes)[''],
+        class_names=class_names.labels(loaded.class_names or names, total),
         notes=(match.note, *data.notes),
     )
 
@@ -310,20 +303,20 @@ def evaluate(
     evaluation = Evaluation(
         model=loaded.model,
         loss=(settings.loss if settings else None) or usual,
-        mesh=sharding.make_mesh(),
+        mesh=devices.make_mesh(),
         batch_size=batch_size or (settings.batch_size if settings else network.BATCH_SIZE),
         views=views,
     )
-    params, stats = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
+    params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     if loaded.multi_label:
         found = evaluation(params, stats, examples)
-        return report.with_interval(found), collections.Counter()
+        return console.with_interval(found), collections.Counter()
     total, counts = evaluation.zeros(), collections.Counter()
     for batch, sums, logits in evaluation.batches(params, stats, examples):
         total = evaluation.add(total, sums)
         real = np.asarray(batch['mask'])
         counts += confusion.count(np.asarray(logits)[real], np.asarray(batch['label'])[real])
-    return report.with_interval(metrics.summary(total)), counts
+    return console.with_interval(totals.summary(total)), counts
 
 
 def _mean_class_accuracy(found: dict[str, Any]) -> float | None:
@@ -347,7 +340,7 @@ def _record(
 
 def _print_sets(found: dict[str, Any], data: Data) -> None:
     """The figures of images with several labels."""
-    for name, text in comparison.measures(found).items():
+    for name, text in tables.measures(found).items():
         print_(f'  {name:<28}{text}')
     columns = {'average precision': 'class_average_precision', 'F1': 'class_f1'}
     shares = {column: found[name] for column, name in columns.items()}
@@ -356,7 +349,7 @@ def _print_sets(found: dict[str, Any], data: Data) -> None:
 
 
 def _print(found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]) -> None:
-    lines = {'accuracy': f'{report.accuracy_text(found)}, 95 % interval'}
+    lines = {'accuracy': f'{console.accuracy_text(found)}, 95 % interval'}
     if len(names) > 5:
         lines['top-5 accuracy'] = f'{100 * found["top5_accuracy"]:.1f} %'
     lines['mean over classes'] = f'{100 * (_mean_class_accuracy(found) or 0):.1f} %'

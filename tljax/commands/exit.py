@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable
 
-from tljax import cli, finite, fitting, signals
+from tljax.commands import command_line
+from tljax.training import memory_fallback, nonfinite, signals
 from tljax.types import InputError
 
 
@@ -15,11 +16,11 @@ def ended(command: Callable[[], object]) -> int:
     try:
         command()
     except (InputError, OSError) as error:
-        cli.fail(str(error))
+        command_line.fail(str(error))
     except signals.Interrupted as stop:
         print(f'{stop}; the same command resumes there.', file=sys.stderr)
         return 128 + stop.signal_number
-    except (finite.NotFiniteError, fitting.OutOfMemoryError) as error:
+    except (nonfinite.NotFiniteError, memory_fallback.OutOfMemoryError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

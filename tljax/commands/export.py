@@ -29,11 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from tljax import cli, model_card, port, runs, tree, weights
-from tljax import model as models
+from tljax import tree
+from tljax.commands import command_line
+from tljax.models import port, stages
+from tljax.records import runs
 from tljax.types import InputError, Params, Preprocessing, Stats
-from tljax.weights import Pretrained
-from tljax.weights import delta as deltas
+from tljax.weights import delta, loading, model_card
+from tljax.weights.loading import Pretrained
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -44,7 +46,7 @@ class ExportError(InputError):
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    parser = cli.parser('tljax.export', __doc__)
+    parser = command_line.parser('tljax.commands.export', __doc__)
     parser.add_argument('workdir')
     parser.add_argument('out', type=pathlib.Path)
     parser.add_argument('--names')
@@ -97,8 +99,8 @@ def export(
     """
     if out.exists() and not overwrite:
         raise ExportError(f'{out} is there already; --overwrite replaces it')
-    opened = weights.open_(workdir)
-    pretrained = weights.translate(opened, weights.recognised(opened))
+    opened = loading.open_(workdir)
+    pretrained = loading.translate(opened, loading.recognised(opened))
     card = model_card.place_for(out)
     if delta:
         if names or format != 'safetensors':
@@ -109,9 +111,9 @@ def export(
     else:
         tables = pretrained.architecture.backbone.port_tables()
         naming = names or next(iter(tables), port.OWN)
-        texts = weights.metadata(pretrained)
+        texts = loading.metadata(pretrained)
         if naming == port.OWN:
-            texts['architecture'] = weights.architecture_text(pretrained.architecture)
+            texts['architecture'] = loading.architecture_text(pretrained.architecture)
         content = safetensors.numpy.save(state_dict(pretrained, naming), texts)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + '.part')
@@ -125,11 +127,11 @@ def _delta(workdir: str, pretrained: Pretrained) -> bytes:
     if pretrained.origin.format != 'run':
         raise ExportError(f'{workdir} is no run: a delta is what a run changed')
     run = runs.read(pathlib.Path(workdir))
-    base = deltas.base_of_run(run)
-    began = weights.load(base.source, run.backbone)
-    changed, named = deltas.of_run(run, began, pretrained.architecture)
-    texts = weights.metadata(pretrained) | named
-    texts['architecture'] = weights.architecture_text(pretrained.architecture)
+    base = delta.base_of_run(run)
+    began = loading.load(base.source, run.backbone)
+    changed, named = delta.of_run(run, began, pretrained.architecture)
+    texts = loading.metadata(pretrained) | named
+    texts['architecture'] = loading.architecture_text(pretrained.architecture)
     return safetensors.numpy.save(changed, texts)
 
 
@@ -157,11 +159,11 @@ def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
 
 def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) -> None:
     """A cut network, or one with a head of several layers, is no network of the other library."""
-    plain = weights.Architecture(backbone=pretrained.architecture.backbone)
+    plain = loading.Architecture(backbone=pretrained.architecture.backbone)
     whole = plain.build(pretrained.num_classes or 1, pretrained.preprocessing)
-    params, stats = models.shapes(whole)
+    params, stats = stages.shapes(whole)
     if pretrained.num_classes is None:
-        params.pop(models.HEAD)
+        params.pop(stages.HEAD)
     wanted = tree.flatten({'params': params, 'batch_stats': stats})
     problems = tree.difference(leaves, wanted)
     if problems:
@@ -194,9 +196,9 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
     @jax.jit
     def predict(images: jax.Array) -> jax.Array:
         canvases = resize(images.astype(jnp.float32), shown)
-        x = models.normalise(shown, canvases)
-        logits, _ = models.run(model, params, stats, x)
-        return models.probabilities(logits, multi_label=pretrained.origin.multi_label)
+        x = stages.normalise(shown, canvases)
+        logits, _ = stages.run(model, params, stats, x)
+        return stages.probabilities(logits, multi_label=pretrained.origin.multi_label)
 
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)
     stats: Stats = jax.tree.map(jnp.asarray, pretrained.stats)

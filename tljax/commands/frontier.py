@@ -30,27 +30,20 @@ import rich.box
 import rich.table
 from absl import flags
 
-from tljax import (
-    charts,
-    cli,
-    commands,
-    comparison,
-    config,
-    costs,
-    metrics,
-    phase_step,
-    report,
-    train,
-)
-from tljax import job as jobs
-from tljax.config import Experiment
-from tljax.strategies import FreezeBelow
+from tljax.commands import command_line, exit
+from tljax.config import validation
+from tljax.config.experiment import Experiment
+from tljax.metrics import totals
+from tljax.records import console, plots, tables, writers
+from tljax.strategies.strategies import FreezeBelow
+from tljax.training import compiled_step, jobs, step_cost
+from tljax.training.run import train
 from tljax.types import InputError
 
 
 def own_flags() -> flags.FlagValues:
     """The command's flags, but for the config's."""
-    values = cli.new_flags()
+    values = command_line.new_flags()
     flags.DEFINE_string('out', None, 'Folder.', flag_values=values)
     flags.DEFINE_bool('train', False, 'Trains each cut.', flag_values=values)
     flags.DEFINE_list('rates', [], 'Learning rates.', flag_values=values)
@@ -61,13 +54,13 @@ def own_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     values = own_flags()
-    experiment, name = cli.command_line(__doc__, values, argv)
+    experiment, name = command_line.command_line(__doc__, values, argv)
     out = pathlib.Path(values['out'].value or f'frontier/{name}')
     repeats = int(values['repeats'].value or 1)
     try:
         rates = tuple(float(text) for text in values['rates'].value or ())
     except ValueError as error:
-        cli.fail(f'--rates: {error}')
+        command_line.fail(f'--rates: {error}')
 
     def command() -> None:
         found = measure(experiment, repeats=repeats)
@@ -75,7 +68,7 @@ def main(argv: list[str]) -> int:
             found = trained(experiment, found, out, rates)
         _tell(found, out)
 
-    return commands.ended(command)
+    return exit.ended(command)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +76,7 @@ class Point:
     """A cut: what a step costs when a stage and all above it train, and what that gives."""
 
     lowest: str  # the first stage that trains
-    cost: costs.Cost
+    cost: step_cost.Cost
     seconds: tuple[float, ...]  # of each timed step
     test: dict[str, Any] | None = None  # metrics with interval, of val where there is no test split
     learning_rate: float | None = None  # that it was trained with
@@ -126,7 +119,7 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     Raises:
         InputError: the experiment cannot run.
     """
-    config.validate(experiment)
+    validation.validate(experiment)
     stages = [*experiment.backbone.stages(), 'head']
     if experiment.cut_after in stages:
         stages = [*stages[: stages.index(experiment.cut_after) + 1], 'head']
@@ -134,10 +127,10 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[Point]:
     for stage, one in cuts(experiment, stages).items():
         job = jobs.setup(one)
         (phase,) = job.phases
-        compiled = phase_step.compile_train_step(job, phase)
+        compiled = compiled_step.compile_train_step(job, phase)
         steps.append((job, phase, compiled))
-        found.append((stage, costs.of(job, phase, compiled)))
-    seconds = costs.step_seconds(steps, repeats)
+        found.append((stage, step_cost.of(job, phase, compiled)))
+    seconds = step_cost.step_seconds(steps, repeats)
     return [
         Point(lowest=stage, cost=cost, seconds=tuple(taken.tolist()))
         for (stage, cost), taken in zip(found, seconds, strict=True)
@@ -170,11 +163,11 @@ def trained(
             optimizer: Any = dataclasses.replace(experiment.optimizer, learning_rate=rate)  # type: ignore[type-var]
             one = dataclasses.replace(experiments[point.lowest], optimizer=optimizer)
             folder = out / (point.lowest if len(rates) == 1 else f'{point.lowest}-{rate:g}')
-            results[rate] = train.run(one, folder, show_model=False)
+            results[rate] = train(one, folder, show_model=False)
         best = max(rates, key=lambda rate: _validated(results[rate], len(rates)))
         points.append(dataclasses.replace(point, test=results[best][split], learning_rate=best))
     if split != 'test':
-        report.console.print('There is no test split: the accuracies are of validation images.')
+        console.console.print('There is no test split: the accuracies are of validation images.')
     return points
 
 
@@ -199,7 +192,7 @@ def _validated(result: dict[str, Any], count: int) -> tuple[float, float]:
         return 0.0, 0.0
     if result['val'] is None:
         raise InputError('there are no validation images to choose one of --rates by')
-    return metrics.rank(result['val'])
+    return totals.rank(result['val'])
 
 
 def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
@@ -246,13 +239,10 @@ def rows(found: Sequence[Point]) -> list[list[str]]:
             f'{point.cost.trained_parameters:,}',
             beside(point.cost.flops, full.cost.flops, f'{point.cost.flops / 1e9:.3g}'),
             beside(point.median_seconds, full.median_seconds, _milliseconds(point.median_seconds)),
-            report.bytes_text(point.cost.temporary_bytes),
-            report.bytes_text(point.cost.optimizer_bytes),
+            console.bytes_text(point.cost.temporary_bytes),
+            console.bytes_text(point.cost.optimizer_bytes),
             f'{point.learning_rate:g}' if point.learning_rate else '–',
-            (
-                comparison.headline_text(point.test).removeprefix('accuracy ')
-                + ' *' * (index in front)
-            )
+            (tables.headline_text(point.test).removeprefix('accuracy ') + ' *' * (index in front))
             if point.test
             else '–',
         ]
@@ -266,7 +256,7 @@ def _milliseconds(seconds: float) -> str:
 
 def _costs_and_gains(found: Sequence[Point]) -> tuple[list[float], list[float]]:
     """The time of a step, and the test accuracy."""
-    return [p.median_seconds for p in found], [metrics.rank(p.test)[0] for p in found if p.test]
+    return [p.median_seconds for p in found], [totals.rank(p.test)[0] for p in found if p.test]
 
 
 def _tell(found: Sequence[Point], out: pathlib.Path) -> None:
@@ -277,21 +267,21 @@ def _tell(found: Sequence[Point], out: pathlib.Path) -> None:
     cells = rows(found)
     for row in cells:
         table.add_row(*row)
-    report.console.print(table)
-    report.console.print(
+    console.console.print(table)
+    console.console.print(
         'In brackets: beside training everything. *: nothing is faster and better.'
     )
     out.mkdir(parents=True, exist_ok=True)
-    report.write_json(out / 'frontier.json', [dataclasses.asdict(point) for point in found])
+    writers.write_json(out / 'frontier.json', [dataclasses.asdict(point) for point in found])
     lines = [COLUMNS, ('---',) * len(COLUMNS), *cells]
     text = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
     (out / 'frontier.md').write_text(text)
     if all(point.test for point in found):
         try:
             draw(found, out / 'frontier.png')
-        except charts.NoPictureError as error:
-            report.console.print(str(error))
-    report.console.print(f'Records are in {out}.')
+        except plots.NoPictureError as error:
+            console.console.print(str(error))
+    console.console.print(f'Records are in {out}.')
 
 
 def draw(found: Sequence[Point], path: pathlib.Path) -> None:
@@ -305,7 +295,7 @@ def draw(found: Sequence[Point], path: pathlib.Path) -> None:
         'GFLOP a step': [point.cost.flops / 1e9 for point in found],
         'seconds a step (median)': seconds,
     }
-    charts.frontier(
+    plots.frontier(
         path,
         names=[point.lowest for point in found],
         panels=panels,

@@ -28,9 +28,11 @@ import numpy as np
 import optax
 from absl import flags
 
-from tljax import charts, cli, config, phase_step, report, trial
-from tljax import job as jobs
-from tljax.config import Experiment
+from tljax.commands import command_line
+from tljax.config import validation
+from tljax.config.experiment import Experiment
+from tljax.records import plots, writers
+from tljax.training import compiled_step, jobs, trial_steps
 from tljax.types import InputError, Params, Phase, Strategy
 
 SMOOTHING = 0.9
@@ -39,7 +41,7 @@ DIVERGED = 4.0  # times the smallest smoothed loss, as in fastai's `LRFinder`
 
 def own_flags() -> flags.FlagValues:
     """The command's flags, but for the config's."""
-    values = cli.new_flags()
+    values = command_line.new_flags()
     flags.DEFINE_string('out', 'lr_find.png', 'The picture.', flag_values=values)
     flags.DEFINE_integer('steps', 100, 'Steps.', lower_bound=10, flag_values=values)
     flags.DEFINE_float('lowest', 1e-6, 'First learning rate.', flag_values=values)
@@ -51,13 +53,13 @@ def own_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     values = own_flags()
-    experiment, _ = cli.command_line(__doc__, values, argv)
+    experiment, _ = command_line.command_line(__doc__, values, argv)
     given: dict[str, Any] = {name: values[name].value for name in ('steps', 'lowest', 'highest')}
     try:
         curve = find(experiment, **given)
         _tell(curve, pathlib.Path(str(values['out'].value)), str(values['rule'].value))
     except (InputError, OSError, ValueError) as error:  # matplotlib: an unknown suffix
-        cli.fail(str(error))
+        command_line.fail(str(error))
     return 0
 
 
@@ -135,7 +137,7 @@ def find(
     Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3;
     geometric, smoothed and with that end: Howard & Gugger 2020, "fastai".
     """
-    config.validate(experiment)
+    validation.validate(experiment)
     if not 0 < lowest < highest < math.inf or steps < 2:
         raise InputError(
             f'{steps} steps from lowest={lowest} to highest={highest}, wanted 0 < lowest < highest'
@@ -143,11 +145,11 @@ def find(
     rising = _Rising(lowest=lowest, highest=highest, divisor=experiment.optimizer.learning_rate)
     strategy = _UpToRise(strategy=experiment.strategy, schedule=rising, steps=steps)
     job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, source=None, baselines=()))
-    state, phase = trial.first_state(job)
-    step, key = phase_step.compile_train_step(job, phase), jobs.train_key(job)
+    state, phase = trial_steps.first_state(job)
+    step, key = compiled_step.compile_train_step(job, phase), jobs.train_key(job)
     losses: list[float] = []
     diverged = False
-    for batch in trial.batches(job, steps):
+    for batch in trial_steps.batches(job, steps):
         state, sums = step(key, state, batch, *job.given)
         losses.append(float(sums['loss']) / max(int(sums['count']), 1))
         if diverged := _diverges(losses):
@@ -234,12 +236,12 @@ def _tell(curve: Curve, out: pathlib.Path, chosen: str) -> None:
     points = {'learning_rates': rates, 'losses': losses, 'smoothed': smoothed}
     out.parent.mkdir(parents=True, exist_ok=True)
     content = {**points, 'diverged': curve.diverged, 'suggestions': found}
-    report.write_json(out.with_suffix('.json'), content)
+    writers.write_json(out.with_suffix('.json'), content)
     print(out.with_suffix('.json'))
     try:
-        charts.learning_rates(out, rates, losses, smoothed, found)
+        plots.learning_rates(out, rates, losses, smoothed, found)
         print(out)
-    except charts.NoPictureError as error:
+    except plots.NoPictureError as error:
         print(error)
     end = 'where it diverged' if curve.diverged else 'without diverging'
     print(f'{len(rates)} steps, up to a learning rate of {rates[-1]:.2g}, {end}')

@@ -33,25 +33,19 @@ import numpy as np
 import rich.box
 import rich.table
 
-from tljax import (
-    cli,
-    comparison,
-    evaluation,
-    merging,
-    metrics,
-    reestimate,
-    report,
-    sharding,
-    step,
-    weights,
-)
-from tljax import ingredients as parts
-from tljax.batches import eval_batches
-from tljax.ingredients import Ingredient, MergeError
-from tljax.job import Job
-from tljax.merging import Values
+from tljax import devices
+from tljax.commands import command_line
+from tljax.metrics import totals
+from tljax.models import averaging, batch_norm_statistics
+from tljax.models.averaging import Values
+from tljax.records import console, tables
+from tljax.training import evaluation, runs_to_merge, step
+from tljax.training.batches import eval_batches
+from tljax.training.jobs import Job
+from tljax.training.runs_to_merge import Ingredient, MergeError
 from tljax.types import InputError
-from tljax.weights import Pretrained
+from tljax.weights import loading
+from tljax.weights.loading import Pretrained
 
 METHODS = ('wise_ft', 'uniform', 'greedy')
 ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
@@ -60,7 +54,7 @@ Scores = dict[str, dict[str, Any]]  # {split: metrics with interval}, of the spl
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    parser = cli.parser('tljax.merge', __doc__)
+    parser = command_line.parser('tljax.commands.merge', __doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', type=pathlib.Path)
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument('--method', choices=METHODS, default='wise_ft')
@@ -97,22 +91,22 @@ class Judge:
 
     def scores(self, values: Values) -> Scores:
         """What a network scores on the shared splits."""
-        params, stats = sharding.put_replicated(self.job.mesh, values)
-        return {s: report.with_interval(self.evaluate(params, stats, s)) for s in self.shared}
+        params, stats = devices.put_replicated(self.job.mesh, values)
+        return {s: console.with_interval(self.evaluate(params, stats, s)) for s in self.shared}
 
     def validated(self, values: Values) -> tuple[float, float]:
         """Accuracy, then minus the loss, on the validation images."""
-        params, stats = sharding.put_replicated(self.job.mesh, values)
+        params, stats = devices.put_replicated(self.job.mesh, values)
         found = self.evaluate(params, stats, 'val')
-        return metrics.rank(found)
+        return totals.rank(found)
 
     def finished(self, values: Values) -> Values:
         """A merge, with its statistics taken anew in the stages where the networks differ."""
-        stages = parts.differing(self.networks)
+        stages = runs_to_merge.differing(self.networks)
         if not (self.anew and stages):
             return values
-        return reestimate.reestimated(
-            self.job.model, values, lambda: eval_batches(self.job, 'train'), stages=stages
+        return batch_norm_statistics.reestimated(
+            self.job.model, values, lambda: eval_batches(self.job, 'train'), names=stages
         )
 
 
@@ -144,8 +138,8 @@ def merge(
     if out.exists() and not overwrite:
         raise MergeError(f'{out} is there already; --overwrite replaces it')
     _check_method(len(folders), method, alphas)
-    found = [parts.read(folder) for folder in folders]
-    parts.check(found)
+    found = [runs_to_merge.read(folder) for folder in folders]
+    runs_to_merge.check(found)
     judge, named = _judge(found, anew=statistics == 'anew')
     table = {name: judge.scores(values) for name, values in named.items()}
     if method == 'wise_ft':
@@ -153,14 +147,14 @@ def merge(
     elif method == 'greedy':
         values, title = _greedy(judge, list(named))
     else:
-        values = judge.finished(merging.average(judge.networks))
+        values = judge.finished(averaging.average(judge.networks))
         title = f'uniform soup of {", ".join(named)}'
     table[title] = judge.scores(values)
-    report.console.print(_table(table))
-    for split in set(parts.SPLITS) - set(judge.shared):
-        report.console.print(f'The runs have no {split} images in common, or none at all.')
+    console.console.print(_table(table))
+    for split in set(runs_to_merge.SPLITS) - set(judge.shared):
+        console.console.print(f'The runs have no {split} images in common, or none at all.')
     _write(out, found[-1].pretrained, values, title, table[title])
-    report.console.print(f'Wrote {out}: {title}', soft_wrap=True, markup=False)
+    console.console.print(f'Wrote {out}: {title}', soft_wrap=True, markup=False)
     return table
 
 
@@ -175,16 +169,16 @@ def _check_method(count: int, method: str, alphas: Sequence[float] | None) -> No
 
 def _judge(found: Sequence[Ingredient], *, anew: bool) -> tuple[Judge, dict[str, Values]]:
     """What merges of these runs are judged with, and their networks by name."""
-    job = parts.setup(found[-1], from_start=len(found) == 1)
+    job = runs_to_merge.setup(found[-1], from_start=len(found) == 1)
     named = {one.name: one.values for one in found}
     if len(named) < len(found):
         raise MergeError('a run is named twice')
     if len(found) == 1:
-        named = {'the start': parts.start(job, found[0]), **named}
+        named = {'the start': runs_to_merge.start(job, found[0]), **named}
     judge = Judge(
         job=job,
         evaluate=evaluation.make_evaluate(job),
-        shared=parts.shared(job, found),
+        shared=runs_to_merge.shared(job, found),
         networks=tuple(named.values()),
         anew=anew,
     )
@@ -203,10 +197,10 @@ def _wise_ft(
         table[f'alpha {alpha:g}'] = {split: found[split][index] for split in found}
     chosen = 0
     if len(alphas) > 1:
-        ranks = [metrics.rank(one) for one in found['val']]
+        ranks = [totals.rank(one) for one in found['val']]
         chosen = ranks.index(max(ranks))
     alpha = alphas[chosen]
-    mixed = jax.jit(merging.interpolate)(start, end, alpha)
+    mixed = jax.jit(averaging.interpolate)(start, end, alpha)
     values = Values(*(jax.tree.map(np.asarray, part) for part in mixed))
     values = values if alpha in (0, 1) else judge.finished(values)
     names = list(table)[:2]
@@ -233,24 +227,24 @@ def curve(
     if job.splits[split].multi_label:
         return _curve_one_by_one(job, start, end, alphas, split)
     evaluate = step.make_eval_step(job.model, job.experiment.loss)
-    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
+    whole, rows = devices.replicated(job.mesh), devices.split(job.mesh)
 
     @functools.partial(jax.jit, in_shardings=(whole,) * 3 + (rows,), out_shardings=whole)
-    def along(start: Values, end: Values, alphas: Any, batch: Any) -> metrics.Sums:
-        return merging.curve(lambda v: evaluate(v.params, v.stats, batch)[0], start, end, alphas)
+    def along(start: Values, end: Values, alphas: Any, batch: Any) -> totals.Sums:
+        return averaging.curve(lambda v: evaluate(v.params, v.stats, batch)[0], start, end, alphas)
 
     # On CPU several networks at once took 2.4 to 3.8 times as long as one by one (ResNet-18).
     size = 1 if jax.default_backend() == 'cpu' else len(alphas)
     groups = [np.array(alphas[i : i + size]) for i in range(0, len(alphas), size)]
-    start, end = sharding.put_replicated(job.mesh, (start, end))
+    start, end = devices.put_replicated(job.mesh, (start, end))
     each_batch = []
     for batch in eval_batches(job, split):
-        placed = sharding.put_batch(job.mesh, batch)
+        placed = devices.put_batch(job.mesh, batch)
         found = [jax.device_get(along(start, end, group, placed)) for group in groups]
         each_batch.append(jax.tree.map(lambda *sums: np.concatenate(sums), *found))
-    total = functools.reduce(metrics.add, each_batch)
+    total = functools.reduce(totals.add, each_batch)
     each = [{name: sums[i] for name, sums in total.items()} for i in range(len(alphas))]
-    return [report.with_interval(metrics.summary(sums)) for sums in each]
+    return [console.with_interval(totals.summary(sums)) for sums in each]
 
 
 def _curve_one_by_one(
@@ -259,9 +253,9 @@ def _curve_one_by_one(
     """The same of several labels, whose mean average precision is no mean over images."""
     evaluate, found = evaluation.make_evaluate(job), []
     for alpha in alphas:
-        mixed = jax.jit(merging.interpolate)(start, end, alpha)
-        params, stats = sharding.put_replicated(job.mesh, mixed)
-        found.append(report.with_interval(evaluate(params, stats, split)))
+        mixed = jax.jit(averaging.interpolate)(start, end, alpha)
+        params, stats = devices.put_replicated(job.mesh, mixed)
+        found.append(console.with_interval(evaluate(params, stats, split)))
     return found
 
 
@@ -271,7 +265,9 @@ def _greedy(judge: Judge, names: Sequence[str]) -> tuple[Values, str]:
             'greedy picks by validation images, and the runs have none in common: another seed '
             'takes other ones out of the training images; give the data a split of its own'
         )
-    soup = merging.greedy(judge.networks, judge.validated, lambda values, _: judge.finished(values))
+    soup = averaging.greedy(
+        judge.networks, judge.validated, lambda values, _: judge.finished(values)
+    )
     return soup.values, f'greedy soup of {", ".join(names[i] for i in soup.members)}'
 
 
@@ -280,22 +276,24 @@ def _write(
 ) -> None:
     """The merge under our own paths, with all that travels with a run's network."""
     origin = dataclasses.replace(pretrained.origin, source=title)
-    texts = weights.metadata(dataclasses.replace(pretrained, origin=origin))
-    texts['architecture'] = weights.architecture_text(pretrained.architecture)
+    texts = loading.metadata(dataclasses.replace(pretrained, origin=origin))
+    texts['architecture'] = loading.architecture_text(pretrained.architecture)
     texts['scores'] = json.dumps(scores)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + '.part')
-    weights.save(part, *values, texts)
+    loading.save(part, *values, texts)
     part.replace(out)
 
 
 def _table(found: dict[str, Scores]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     table.add_column('network')
-    for split in parts.SPLITS:
+    for split in runs_to_merge.SPLITS:
         table.add_column(split, justify='right')
     for name, scores in found.items():
-        cells = [comparison.headline_text(scores[s]) if s in scores else '–' for s in parts.SPLITS]
+        cells = [
+            tables.headline_text(scores[s]) if s in scores else '–' for s in runs_to_merge.SPLITS
+        ]
         table.add_row(name, *cells)
     return table
 

@@ -30,13 +30,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tljax import classes, cli, network, preprocessing, sharding
-from tljax.data import canvases, unlabelled
-from tljax.evaluation import Evaluation
-from tljax.losses import BinaryCrossEntropy, CrossEntropy
-from tljax.network import Network
+from tljax import devices
+from tljax.commands import command_line
+from tljax.data import decoded_images, unlabelled
+from tljax.metrics import class_names
+from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
+from tljax.models import preprocessing
+from tljax.models.views import NAMED, check
+from tljax.training.evaluation import Evaluation
 from tljax.types import BadFiles, Examples, InputError, Views
-from tljax.views import NAMED, check
+from tljax.weights import network
+from tljax.weights.network import Network
 
 SHOWN = 100  # images that are printed where a file has all
 SUFFIXES = ('.csv', '.jsonl')
@@ -48,7 +52,7 @@ Write = Callable[[str, str, np.ndarray], None]
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = cli.parser('tljax.predict', __doc__)
+    found = command_line.parser('tljax.commands.predict', __doc__)
     found.add_argument('network', metavar='NETWORK')
     found.add_argument('paths', metavar='PATH', nargs='+')
     found.add_argument('--top', type=int, default=3)
@@ -107,7 +111,7 @@ def _report_bad(bad: dict[str, str], known) -> None:
 
 def _write(given: argparse.Namespace, loaded: Network, examples: Examples) -> int:
     """Prints and writes the predictions of all images as they come; returns how many."""
-    names = classes.labels(loaded.class_names, loaded.model.num_classes)
+    names = class_names.labels(loaded.class_names, loaded.model.num_classes)
     longest = max(len(str(image)) for image in examples.encoded or ())
     line = _Line(names, min(longest, PATH_LETTERS), given.top)
     done = 0
@@ -136,18 +140,18 @@ def predictions(
     """
     check(views, loaded.preprocessing)
     assert examples.encoded is not None
-    shown = canvases.wrap({'': examples}, loaded.preprocessing, 0)['']
+    shown = decoded_images.wrap({'': examples}, loaded.preprocessing, 0)['']
     if loaded.multi_label:  # views are averaged by the kind of the labels
         none = np.zeros((len(shown), loaded.model.num_classes), np.uint8)
         shown = dataclasses.replace(shown, labels=none)
     evaluation = Evaluation(
         model=loaded.model,
         loss=BinaryCrossEntropy() if loaded.multi_label else CrossEntropy(),
-        mesh=sharding.make_mesh(),
+        mesh=devices.make_mesh(),
         batch_size=batch_size,
         views=views,
     )
-    params, stats = sharding.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
+    params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     place = 0
     for batch, _, logits in evaluation.batches(params, stats, shown):
         rows = np.asarray(loaded.probabilities(logits))

@@ -16,17 +16,20 @@ from typing import Any
 import rich.box
 import rich.table
 
-from tljax import cli, port, report, tree, weights
+from tljax import tree
+from tljax.commands import command_line
+from tljax.models import port
+from tljax.records import console
 from tljax.types import InputError
-from tljax.weights import files, verify
+from tljax.weights import files, loading, verify
 from tljax.weights.recognise import Recognised
 
-print_ = report.console.print
+print_ = console.console.print
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    parser = cli.parser('tljax.weights', __doc__)
+    parser = command_line.parser('tljax.weights', __doc__)
     parser.add_argument('spec', metavar='FILE|SPEC')
     parser.add_argument('--verify', action='store_true', help='runs images through it')
     arguments = parser.parse_args(argv)
@@ -38,16 +41,16 @@ def main(argv: list[str]) -> int:
 
 
 def _show(spec: str, *, with_activations: bool) -> int:
-    opened = weights.open_(spec)
+    opened = loading.open_(spec)
     _print_fields(
         source=spec,
         file=str(opened.origin.path.absolute() if opened.origin.path else 'none'),
         format=f'{opened.origin.format}, {len(opened.entries):,} entries, '
-        f'{report.bytes_text(files.size_bytes(opened.entries))}',
+        f'{console.bytes_text(files.size_bytes(opened.entries))}',
         sha256=opened.origin.sha256 or 'that of every file of the checkpoint was checked',
     )
-    found = weights.recognised(opened)
-    pretrained = weights.translate(opened, found, allow_nonfinite=True)
+    found = loading.recognised(opened)
+    pretrained = loading.translate(opened, found, allow_nonfinite=True)
     _print_network(pretrained, found)
     for note in pretrained.assumed:
         print_(note, markup=False)
@@ -73,7 +76,7 @@ def _print_fields(**fields: str) -> None:
         print_(f'  {name:<15}{value}', soft_wrap=True, markup=False)
 
 
-def _print_network(pretrained: weights.Pretrained, found: Recognised) -> None:
+def _print_network(pretrained: loading.Pretrained, found: Recognised) -> None:
     origin, shown = pretrained.origin, pretrained.preprocessing
     head = f'{found.num_classes} classes' if found.num_classes else 'none'
     if origin.class_names:
@@ -91,7 +94,7 @@ def _print_network(pretrained: weights.Pretrained, found: Recognised) -> None:
     )
 
 
-def _print_placements(opened: weights.Opened, found: Recognised) -> None:
+def _print_placements(opened: loading.Opened, found: Recognised) -> None:
     """Where every entry goes, a line each, never cut short: it is there to be searched."""
     rows = [('name', 'shape', 'leaf', 'shape here', 'layout')]
     for path, (rule, names) in found.matched.leaves.items():

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from tljax.config import ConfigError, Experiment
-from tljax.losses import BinaryCrossEntropy
+from tljax.config.experiment import ConfigError, Experiment
+from tljax.metrics.losses import BinaryCrossEntropy
 from tljax.types import Balance, Examples
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import jax
 import optax
 
-from tljax import adapters, optim, schedule
-from tljax import model as models
-from tljax.config import ConfigError, Experiment
-from tljax.cut import find_cut
-from tljax.model import Model
+from tljax.config.experiment import ConfigError, Experiment
+from tljax.models import adapters, stages
+from tljax.models.stages import Model
+from tljax.strategies import partition, schedules
+from tljax.strategies.cut import find_cut
 from tljax.types import Examples, Params, Phase
 
 
@@ -58,10 +58,10 @@ def make(
         before = plans[-1] if plans else None
         start = before.stop if before else 0
         length = _length(phase, experiment, examples)
-        labels = optim.assign(params, phase.rules, experiment.norm)
-        labels = optim.since(labels, before.labels if before else None, index)
+        labels = partition.assign(params, phase.rules, experiment.norm)
+        labels = partition.since(labels, before.labels if before else None, index)
         cut = find_cut(model, labels, experiment.norm)  # something has to train
-        if phase.solver and cut.live != {models.HEAD}:
+        if phase.solver and cut.live != {stages.HEAD}:
             raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
         learning_rate = _learning_rate(
             experiment, phase, examples / experiment.batch_size, max(length, 1)
@@ -74,7 +74,7 @@ def make(
                 phase=phase,
                 labels=labels,
                 averaged=_averaged(experiment, labels, before),
-                optimizer=optim.make(
+                optimizer=partition.make(
                     experiment.optimizer,
                     phase.rules,
                     labels,
@@ -85,7 +85,7 @@ def make(
                 learning_rate=learning_rate,
             )
         )
-    adapters.check_trained([optim.trained(plan.labels) for plan in plans])
+    adapters.check_trained([partition.trained(plan.labels) for plan in plans])
     return tuple(plans)
 
 
@@ -109,13 +109,13 @@ def _length(phase: Phase, experiment: Experiment, examples: int) -> int:
     if phase.steps is not None:
         return phase.steps
     epochs = experiment.epochs if phase.epochs is None else phase.epochs
-    return schedule.steps(epochs, examples, experiment.batch_size)
+    return schedules.steps(epochs, examples, experiment.batch_size)
 
 
 def _averaged(experiment: Experiment, labels: Params, before: PhasePlan | None) -> Params | None:
     if experiment.ema_decay is None:
         return None
-    trained = optim.trained(labels)
+    trained = partition.trained(labels)
     if before is None:
         return trained
     return jax.tree.map(lambda now, earlier: now or earlier, trained, before.averaged)

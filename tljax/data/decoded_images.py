@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tljax import runtime, store
-from tljax.data import decode
+from tljax import environment
+from tljax.data import array_store, decode
 from tljax.types import Encoded, Examples, Preprocessing
 
 
@@ -28,7 +28,7 @@ def wrap(
         preprocessing: the canvas.
         gigabytes: what all canvases of the user may take on disk; 0 decodes each time.
     """
-    limit_bytes = int(gigabytes * store.GIGABYTE)
+    limit_bytes = int(gigabytes * array_store.GIGABYTE)
     kept = Store(preprocessing, limit_bytes) if gigabytes else None
     return {name: _wrapped(split, preprocessing, kept) for name, split in splits.items()}
 
@@ -71,11 +71,11 @@ class Store:
         limit_bytes: int,
         root: pathlib.Path | None = None,
     ):
-        self.root = root or runtime.cache_dir() / 'canvases'
+        self.root = root or environment.cache_dir() / 'canvases'
         self.decoded = 0  # images that this process had to decode
         self._lock = threading.Lock()
         self._preprocessing = preprocessing
-        self._canvases = store.Store(
+        self._canvases = array_store.Store(
             self.root / settings(preprocessing),
             (preprocessing.resize_px, preprocessing.resize_px, 3),
             np.uint8,
@@ -94,7 +94,7 @@ class Store:
         if canvas is not None:
             return canvas
         data = decode.read_bytes(image)
-        content = store.digest(data)
+        content = array_store.digest(data)
         canvas = self._canvases.find(content, stamp)
         if canvas is None:
             canvas = decode.canvas_of(data, image, self._preprocessing)
@@ -111,7 +111,7 @@ def stamp_digest(image: Encoded) -> bytes:
         ImageError: it is gone.
     """
     try:
-        return store.digest(image.stamp().encode('utf-8', 'surrogateescape'))
+        return array_store.digest(image.stamp().encode('utf-8', 'surrogateescape'))
     except OSError as error:
         raise decode.unreadable(image, error) from error
 

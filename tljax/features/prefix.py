@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from tljax import augment, fold, layers, tree
-from tljax import model as models
+from tljax import augment, tree
 from tljax.augment.compose import Operation
-from tljax.data import canvases
-from tljax.layers import Pooling
-from tljax.model import Model
+from tljax.data import decoded_images
+from tljax.models import batch_norm_folding, layers, stages
+from tljax.models.layers import Pooling
+from tljax.models.stages import Model
 from tljax.types import Augmentation, Dtype, InputError, Params, Stats
 
 DTYPES = ('float32', 'float16', 'bfloat16')
@@ -98,10 +98,10 @@ class Prefix:
             keys = jax.vmap(functools.partial(_key, key))(steps, ids)
             targets = jnp.zeros((len(x), 1))
             x, _ = augment.apply(self.views.augmentations, keys, x, targets)
-        x = models.normalise(self.model.preprocessing, x)
+        x = stages.normalise(self.model.preprocessing, x)
         if self.folded:
-            params, stats = fold.folded(self.model, params, stats, self._below())
-        run = functools.partial(models.run, self.model, params, stats, dtype=self.compute)
+            params, stats = batch_norm_folding.folded(self.model, params, stats, self._below())
+        run = functools.partial(stages.run, self.model, params, stats, dtype=self.compute)
         found, start = {}, None
         for cut in sorted(self.cuts, key=self.model.names.index):
             if cut != (start or self.model.names[0]):
@@ -159,7 +159,7 @@ class Prefix:
         alone = dataclasses.replace(self, cuts=(cut,))
         closed = jax.make_jaxpr(alone.apply)(*alone._one(params, stats))
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-        canvas = canvases.settings(self.model.preprocessing)
+        canvas = decoded_images.settings(self.model.preprocessing)
         about = (canvas, jax.default_backend(), jax.__version__, precision)
         sum_ = hashlib.blake2b(repr(about).encode(), digest_size=16)
         # Addresses in the names of functions differ between processes.

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import jax
 
-from tljax import model as models
-from tljax.model import HEAD, Model
+from tljax.models import stages
+from tljax.models.stages import HEAD, Model
 from tljax.types import InputError, Params, Stats
 
 
@@ -37,11 +37,11 @@ def suffix(
     statistics = {name: stats[name] for name in kept if name in stats}
 
     def apply(own: Params, features: jax.Array) -> jax.Array:
-        return models.run(model, own, statistics, features, start=cut)[0]
+        return stages.run(model, own, statistics, features, start=cut)[0]
 
     def init(seed: int) -> Params:
         key, _ = jax.random.split(jax.random.key(seed))  # as a run of that seed draws it
-        drawn, _ = models.init(model, key, given=model.names[:-1])
+        drawn, _ = stages.init(model, key, given=model.names[:-1])
         return {name: params[name] for name in kept} | drawn
 
     return apply, init

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import multi_label
+from tljax.metrics import multi_label
 
 Sums = dict[str, jax.Array]
 PENALTY = 'penalty_'  # begins the name of the sum of a penalty's value times the images

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax import tree
-from tljax.model import HEAD
+from tljax.models.stages import HEAD
 from tljax.types import ADAPTER, Adapter, Array, InputError, Params
 
 Leaves = Mapping[str, Any]  # of one layer, or of what one adapter added to it, by name

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from tljax import convolutions, tree
-from tljax import model as models
-from tljax.layers import BatchNorm
-from tljax.model import Model
+from tljax import tree
+from tljax.models import convolutions, stages
+from tljax.models.layers import BatchNorm
+from tljax.models.stages import Model
 from tljax.types import Params, Stats
 
 Leaves = tuple[dict[str, Any], dict[str, Any]]  # a stage's parameters and statistics, by path
@@ -29,7 +29,7 @@ class _Norm(NamedTuple):
 
 
 def folded(
-    model: Model, params: Params, stats: Stats, stages: Collection[str]
+    model: Model, params: Params, stats: Stats, chosen: Collection[str]
 ) -> tuple[Params, Stats]:
     """Parameters and statistics of an equal network, in evaluation, with less to compute.
 
@@ -42,13 +42,13 @@ def folded(
         model: the network.
         params: its parameters.
         stats: its running statistics.
-        stages: the stages to fold; of the others, adapters alone are merged.
+        chosen: the stages to fold; of the others, adapters alone are merged.
 
     Returns:
         `params` and `stats` of all stages.
     """
-    params, stats = dict(models.plain(model.adapters, params)), dict(stats)
-    for stage, norms in _pairs(model, params, stats, stages).items():
+    params, stats = dict(stages.plain(model.adapters, params)), dict(stats)
+    for stage, norms in _pairs(model, params, stats, chosen).items():
         leaves, moments = tree.flatten(params[stage]), tree.flatten(stats[stage])
         for norm in norms:
             _fold(norm, leaves, moments)
@@ -68,25 +68,25 @@ def _fold(norm: _Norm, leaves: dict[str, Any], moments: dict[str, Any]) -> None:
 
 
 def _pairs(
-    model: Model, params: Params, stats: Stats, stages: Collection[str]
+    model: Model, params: Params, stats: Stats, chosen: Collection[str]
 ) -> dict[str, list[_Norm]]:
     """Per stage, each BatchNorm that can be folded, and the layer that takes it up."""
     found: dict[str, list[_Norm]] = {}
     size, channels = model.preprocessing.size_px, len(model.preprocessing.mean)
     x: Any = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-    last = max(map(model.names.index, stages), default=-1)  # of the others nothing need be known
+    last = max(map(model.names.index, chosen), default=-1)  # of the others nothing need be known
     following_names = [*model.names[1:], None]
     for stage, following in list(zip(model.names, following_names, strict=True))[: last + 1]:
 
         def run(leaves: Leaves, x: jax.Array, start=stage, stop=following) -> jax.Array:
             p, s = ({start: tree.unflatten(own)} for own in leaves)
-            return models.run(model, p, s, x, start=start, stop=stop)[0]
+            return stages.run(model, p, s, x, start=start, stop=stop)[0]
 
         leaves = tree.flatten(params[stage]), tree.flatten(stats.get(stage, {}))
         marked: dict[str, Any] = {}
         with nn.intercept_methods(functools.partial(_marking, marked)):
             traced, x = jax.make_jaxpr(run, return_shape=True)(leaves, x)
-        if stage in stages:
+        if stage in chosen:
             found[stage] = _foldable(traced.jaxpr, leaves, marked)
     return {name: norms for name, norms in found.items() if norms}
 

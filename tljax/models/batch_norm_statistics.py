@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from tljax import layers, sharding, tree
-from tljax import model as models
-from tljax.merging import Values
-from tljax.model import Model
+from tljax import devices, tree
+from tljax.models import layers, stages
+from tljax.models.averaging import Values
+from tljax.models.stages import Model
 from tljax.types import Batch, InputError, Params, Stats
 
 
@@ -24,7 +24,7 @@ def reestimated(
     values: Values,
     batches: Callable[[], Iterable[Batch]],
     *,
-    stages: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     tolerance: float = 1e-3,
 ) -> Values:
     """The network with BatchNorm statistics that are its own on the given images.
@@ -40,7 +40,7 @@ def reestimated(
         model: the stages.
         values: the network.
         batches: gives the images anew at each call; rows that are masked count nowhere.
-        stages: whose statistics are taken; None for all.
+        names: of the stages whose statistics are taken; None for all.
         tolerance: the largest change, in standard deviations and in shares of the variance, at
             which it ends; 0 for exactness.
 
@@ -50,12 +50,12 @@ def reestimated(
     Source: the idea, with running means or means over batches: Izmailov et al. 2018, "Averaging
     weights leads to wider optima"; Wu & Johnson 2021, "Rethinking batch in BatchNorm".
     """
-    chosen = [name for name in (stages or model.names) if name in values.stats]
+    chosen = [name for name in (names or model.names) if name in values.stats]
     if not chosen:
         return values
-    mesh = sharding.make_mesh()
+    mesh = devices.make_mesh()
     first, next_ = (_compiled_moments(model, chosen, mesh, by_batch=b) for b in (True, False))
-    params = sharding.put_replicated(mesh, values.params)  # once, not for every batch
+    params = devices.put_replicated(mesh, values.params)  # once, not for every batch
     before = tree.flatten(values.stats)
     count = sum(path.split('/')[0] in chosen for path in before) // 2  # of layers
     for index in range(count + 2):
@@ -66,22 +66,22 @@ def reestimated(
         before = {**before, **found}
         if index and change <= tolerance:
             break
-    return Values(values.params, models.ordered(model, tree.unflatten(before)))
+    return Values(values.params, stages.ordered(model, tree.unflatten(before)))
 
 
 Moments = dict[str, tuple[jax.Array, jax.Array, jax.Array]]  # count [], mean [C], squares [C]
 
 
 def _compiled_moments(
-    model: Model, stages: Sequence[str], mesh: Mesh, *, by_batch: bool
+    model: Model, names: Sequence[str], mesh: Mesh, *, by_batch: bool
 ) -> Callable[[Params, Stats, Batch], Moments]:
-    whole, rows = sharding.replicated(mesh), sharding.split(mesh)
+    whole, rows = devices.replicated(mesh), devices.split(mesh)
 
     def function(params: Params, stats: Stats, batch: Batch) -> Moments:
-        return batch_moments(model, params, stats, batch, stages, by_batch=by_batch)
+        return batch_moments(model, params, stats, batch, names, by_batch=by_batch)
 
     compiled = jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)
-    return lambda params, stats, batch: compiled(params, stats, sharding.put_batch(mesh, batch))
+    return lambda params, stats, batch: compiled(params, stats, devices.put_batch(mesh, batch))
 
 
 def batch_moments(
@@ -89,7 +89,7 @@ def batch_moments(
     params: Params,
     stats: Stats,
     batch: Batch,
-    stages: Sequence[str],
+    names: Sequence[str],
     *,
     by_batch: bool = False,
 ) -> Moments:
@@ -100,7 +100,7 @@ def batch_moments(
         params: of all of them.
         stats: by which the layers normalise.
         batch: of images; rows that are masked count nowhere.
-        stages: of the layers.
+        names: of the stages of the layers.
         by_batch: whether these layers normalise by the batch's own moments instead.
 
     Returns:
@@ -116,7 +116,7 @@ def batch_moments(
             layer = context.module
             norm = isinstance(layer, layers.BatchNorm) and context.method_name == '__call__'
             path = '/'.join((stage, *layer.path))
-            if not norm or stage not in stages or path in twins:
+            if not norm or stage not in names or path in twins:
                 return call(*args, **kwargs)
             count, mean, squares = _moments(args[0], mask)
             found[path] = count, mean, squares
@@ -132,9 +132,9 @@ def batch_moments(
                 twins.remove(stage)
 
         with nn.intercept_methods(note):
-            return models.run(model, params, stats, x, start=stage, stop=following)[0]
+            return stages.run(model, params, stats, x, start=stage, stop=following)[0]
 
-    x = models.normalise(model.preprocessing, jnp.asarray(batch['image']))
+    x = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
     for stage, following in zip(model.names, [*model.names[1:], None], strict=True):
         x = run(stage, following, x)
     return found

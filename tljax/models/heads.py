@@ -4,8 +4,8 @@ import dataclasses
 
 import flax.linen as nn
 
-from tljax import layers
-from tljax.layers import Pooling
+from tljax.models import layers
+from tljax.models.layers import Pooling
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import convolutions
+from tljax.models import convolutions
 
 # He et al. 2015, "Delving deep into rectifiers"; fan-out as torchvision's ResNet and VGG have it.
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')

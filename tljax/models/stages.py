@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax import ordering, tree, views
-from tljax.stochastic_norm import STREAM, StochNorm
+from tljax import tree
+from tljax.models import data_dependence, views
+from tljax.models.stochastic_norm import STREAM, StochNorm
 from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
@@ -164,7 +165,7 @@ def run(
         if stochastic_norm and STREAM in rngs:
             apply = stochastic_norm.around(apply)
         if name in remat:
-            apply = ordering.recomputed(apply)
+            apply = data_dependence.recomputed(apply)
         with jax.named_scope(name):  # so that a profile says where the time goes
             own = plain(model.adapters, {name: params[name]})[name]
             x, updated = apply(*_cast(own, stats.get(name, {}), x, dtype))

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax import layers
+from tljax.models import layers
 
 STREAM = 'stochastic_norm'  # the name of its random stream in Flax's `rngs`
 

@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax import checkpoint, config, preprocessing
-from tljax import model as models
-from tljax.config import Experiment
+from tljax.config import config_json
+from tljax.config.experiment import ConfigError, Experiment
+from tljax.models import preprocessing, stages
+from tljax.models.views import Centre
+from tljax.records import checkpoint
 from tljax.types import (
     Adapter,
     Backbone,
@@ -22,7 +24,6 @@ from tljax.types import (
     Stats,
     Views,
 )
-from tljax.views import Centre
 
 CONFIG_FILE = 'config.json'
 CLASSES_FILE = 'classes.json'  # files that define the user's own classes, with their SHA-256
@@ -82,21 +83,21 @@ def read(workdir: pathlib.Path) -> Run:
         InputError: there is none, it saved no checkpoint yet, or that is damaged.
     """
     _check_files(workdir, CONFIG_FILE, NETWORK_FILE, SPLITS_FILE)
-    fields = config.fields_of((workdir / CONFIG_FILE).read_text())
-    adapters = config.field_from(fields, 'adapters')
+    fields = config_json.fields_of((workdir / CONFIG_FILE).read_text())
+    adapters = config_json.field_from(fields, 'adapters')
     result = _read_json(workdir / RESULT_FILE)
     step, params, stats = checkpoint.read_variables(
         workdir / CHECKPOINTS, result['step'] if result else None
     )
     network = _read_json(workdir / NETWORK_FILE)
     return Run(
-        backbone=config.field_from(fields, 'backbone'),
-        head=config.field_from(fields, 'head'),
-        cut_after=config.field_from(fields, 'cut_after'),
+        backbone=config_json.field_from(fields, 'backbone'),
+        head=config_json.field_from(fields, 'head'),
+        cut_after=config_json.field_from(fields, 'cut_after'),
         adapters=adapters,
         config=fields,
         step=step,
-        params=jax.tree.map(np.asarray, models.plain(adapters, params)),
+        params=jax.tree.map(np.asarray, stages.plain(adapters, params)),
         unmerged=params,
         stats=stats,
         preprocessing=preprocessing.from_fields(network['preprocessing']),
@@ -133,17 +134,17 @@ def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict
         InputError: the folder holds no run, or a damaged one.
     """
     _check_files(workdir, CONFIG_FILE, SPLITS_FILE)
-    fields = config.fields_of((workdir / CONFIG_FILE).read_text())
+    fields = config_json.fields_of((workdir / CONFIG_FILE).read_text())
     notes, found = [], {}
     for name, usual in (('loss', None), ('test_views', Centre())):
         try:
-            found[name] = config.field_from(fields, name)
-        except config.ConfigError as error:
+            found[name] = config_json.field_from(fields, name)
+        except ConfigError as error:
             found[name] = usual
             notes.append(f"The run's own {name} cannot be used, so the usual one is: {error}")
     settings = EvaluationSettings(
         **found,
-        batch_size=config.field_from(fields, 'batch_size'),
+        batch_size=config_json.field_from(fields, 'batch_size'),
         notes=tuple(notes),
         flips='Flip' in json.dumps(fields.get('augmentations', [])),
     )
@@ -157,7 +158,7 @@ def records(workdir: pathlib.Path) -> tuple[Experiment, dict[str, Any]]:
         InputError: the folder holds no run, or a damaged one.
     """
     _check_files(workdir, CONFIG_FILE, SPLITS_FILE)
-    experiment = config.from_json((workdir / CONFIG_FILE).read_text())
+    experiment = config_json.from_json((workdir / CONFIG_FILE).read_text())
     return experiment, _read_json(workdir / SPLITS_FILE)
 
 

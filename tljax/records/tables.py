@@ -6,7 +6,7 @@ from typing import Any
 import rich.box
 import rich.table
 
-from tljax import report
+from tljax.records import console
 
 SHOWN = 10  # classes at each end of a table
 
@@ -21,12 +21,12 @@ def measures(metrics: Mapping[str, Any], split: str = '') -> dict[str, str]:
     named = f'{split} '.lstrip()
     loss = f'{metrics["loss"]:.3f}'
     if 'accuracy' in metrics:
-        accuracy = report.accuracy_text(metrics)
+        accuracy = console.accuracy_text(metrics)
         return {f'{named}accuracy (95 % interval)': accuracy, f'{named}loss': loss}
     return {
         f'{named}mAP': _percent(metrics['mean_average_precision']),
         'micro F1': _percent(metrics['micro_f1']),
-        'all right (95 % interval)': report.accuracy_text(metrics, 'subset_accuracy'),
+        'all right (95 % interval)': console.accuracy_text(metrics, 'subset_accuracy'),
         'loss': loss,
     }
 

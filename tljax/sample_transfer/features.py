@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tljax.transferability import checks
+from tljax.features.transferability import checks
 from tljax.types import Array
 
 CONSTANT = 1e-6  # spread of a feature, relative to its size, that is rounding in float32

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from tljax.features.transferability import checks
 from tljax.sample_transfer import features
 from tljax.sample_transfer.size import normalised
-from tljax.transferability import checks
 from tljax.types import Array, InputError
 
 TARGET_ROWS = 256  # whose distances are held at a time

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from tljax import fold, optim, tree
-from tljax import model as models
-from tljax.model import Model
+from tljax import tree
+from tljax.models import batch_norm_folding, stages
+from tljax.models.stages import Model
+from tljax.strategies import partition
 from tljax.types import Dtype, InputError, Norm, Params, Stats
 
 
@@ -50,7 +51,7 @@ def find_cut(model: Model, labels: Params, norm: Norm = Norm.AUTO) -> Cut:
     Raises:
         InputError: nothing trains.
     """
-    wanted = optim.trained(labels)
+    wanted = partition.trained(labels)
     live = [name for name in model.names if any(jax.tree.leaves(wanted[name]))]
     if not live:
         raise InputError('every leaf is frozen: there is nothing to train')
@@ -89,8 +90,12 @@ def make_prefix(
         )
 
     def prefix(params: Params, stats: Stats, images: jax.Array) -> tuple[jax.Array, Stats]:
-        used = fold.folded(model, params, stats, below) if compute.fold_prefix else (params, stats)
-        x, after = models.run(
+        used = (
+            batch_norm_folding.folded(model, params, stats, below)
+            if compute.fold_prefix
+            else (params, stats)
+        )
+        x, after = stages.run(
             model, *used, images, stop=cut.first, moving=moving, dtype=compute.prefix_dtype
         )
         return x, after if moving else stats

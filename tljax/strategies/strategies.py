@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 
 from tljax import tree
-from tljax.solver import LBFGS
+from tljax.strategies.solvers import LBFGS
 from tljax.types import ADAPTER, InputError, Params, Phase, Rates, Rule, Solver, Strategy
 
 FREEZE = Rule(pattern='**', train=False)

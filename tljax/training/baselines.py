@@ -4,17 +4,20 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tljax import comparison, config, costs, phase_step, report, strategies, train
-from tljax import job as jobs
-from tljax.announcement import announce
-from tljax.config import Experiment
+from tljax.config import validation
+from tljax.config.experiment import Experiment
+from tljax.records import console, tables, writers
 from tljax.sample_transfer import WithoutSource
+from tljax.strategies import strategies
+from tljax.training import compiled_step, jobs, step_cost
+from tljax.training.run import train
+from tljax.training.summary import announce
 from tljax.types import Strategy
 
 GAIN_FILE = 'source_gain.json'  # by class, with a source and without
 
 
-def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
     """Runs an experiment, then its baselines, and prints their results side by side.
 
     Args:
@@ -26,8 +29,8 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, An
     Returns:
         The content of each one's result.json, `{name: result}`, the experiment's first.
     """
-    config.validate(experiment)
-    results = {strategies.name_of(experiment.strategy): train.run(experiment, workdir)}
+    validation.validate(experiment)
+    results = {strategies.name_of(experiment.strategy): train(experiment, workdir)}
     own = next(iter(results))
     gain = None
     for baseline in experiment.baselines:
@@ -38,15 +41,15 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, An
         while name in results:
             name += "'"
         folder = workdir / 'baselines' / name.replace(' ', '_').replace("'", '_again')
-        results[name] = train.run(other, folder, show_model=False)
+        results[name] = train(other, folder, show_model=False)
         if isinstance(baseline, WithoutSource):
-            gain = comparison.gain(results[own], results[name])
-    report.console.print(f'\n{comparison.headline(results)}')
-    report.console.print(comparison.table(results))
+            gain = tables.gain(results[own], results[name])
+    console.console.print(f'\n{tables.headline(results)}')
+    console.console.print(tables.table(results))
     if gain is not None:
-        report.write_json(workdir / GAIN_FILE, gain)
-        report.console.print(comparison.gain_table(gain))
-    report.console.print(f'Records are in {workdir}.')
+        writers.write_json(workdir / GAIN_FILE, gain)
+        console.console.print(tables.gain_table(gain))
+    console.console.print(f'Records are in {workdir}.')
     return results
 
 
@@ -62,9 +65,9 @@ def dry_run(experiment: Experiment) -> None:
     job = jobs.setup(experiment)
     announce(job)
     for phase in job.phases:
-        compiled = phase_step.compile_train_step(
+        compiled = compiled_step.compile_train_step(
             job, phase, with_source=jobs.source_ends(job, phase) > 0
         )
-        for name, value in costs.of(job, phase, compiled).lines().items():
-            report.console.print(f'  {name:<34}{value:>20}')
-    report.console.print('Nothing was trained.')
+        for name, value in step_cost.of(job, phase, compiled).lines().items():
+            console.console.print(f'  {name:<34}{value:>20}')
+    console.console.print('Nothing was trained.')

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from tljax import augment
-from tljax import model as models
 from tljax.augment.compose import Operation
-from tljax.model import Model
+from tljax.models import stages
+from tljax.models.stages import Model
 from tljax.types import Augmentation, Batch, InputError
 
 
@@ -71,7 +71,7 @@ def augmented(
         images, targets = augment.apply(augmentations, keys, images, targets)
     views = len(images) // len(batch['image'])  # more than one under `augment.Copy`
     truth, mask = (augment.repeat(jnp.asarray(batch[n]), views) for n in ('label', 'mask'))
-    return Part(models.normalise(model.preprocessing, images), targets, truth, mask)
+    return Part(stages.normalise(model.preprocessing, images), targets, truth, mask)
 
 
 def partners(mask: jax.Array) -> jax.Array:

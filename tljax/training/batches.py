@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from tljax.data import pipeline
-from tljax.data.beside import Beside
-from tljax.job import Job
+from tljax.data.paired import Beside
+from tljax.training.jobs import Job
 from tljax.types import Balance, Batch
 
 

@@ -2,13 +2,13 @@
 
 import jax
 
-from tljax import job as jobs
-from tljax import sharding, step
-from tljax.batches import batch_shape
-from tljax.cut import Compute, find_cut
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.sourced_step import BesideStep
+from tljax import devices
+from tljax.config.phases import PhasePlan
+from tljax.strategies.cut import Compute, find_cut
+from tljax.training import jobs, step
+from tljax.training.batches import batch_shape
+from tljax.training.jobs import Job
+from tljax.training.source_step import BesideStep
 
 
 def compile_train_step(
@@ -38,7 +38,7 @@ def compile_train_step(
         cached=in_place is not None,
     )
     beside = _beside(job, phase, compute) if with_source else None
-    whole, rows = sharding.replicated(job.mesh), sharding.split(job.mesh)
+    whole, rows = devices.replicated(job.mesh), devices.split(job.mesh)
     jitted = jax.jit(
         _function(job, phase, compute, beside),
         in_shardings=(whole, whole, rows, *(whole for _ in job.given)),

@@ -8,13 +8,15 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import Mesh
 
-from tljax import metrics, sharding, step
-from tljax.config import Experiment
+from tljax import devices
+from tljax.config.experiment import Experiment
 from tljax.data import pipeline
-from tljax.job import Job
-from tljax.model import Model
+from tljax.metrics import totals
+from tljax.models.stages import Model
+from tljax.models.views import Centre
+from tljax.training import step
+from tljax.training.jobs import Job
 from tljax.types import Batch, Examples, Loss, Params, Stats, Views
-from tljax.views import Centre
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ class Evaluation:
                 *values, mask = jax.device_get(kept)
                 rows.append(tuple(one[mask] for one in values))
             total = self.add(total, sums)
-        return metrics.summary(total, rows)
+        return totals.summary(total, rows)
 
     def batches(
         self,
@@ -76,7 +78,7 @@ class Evaluation:
         stats: Stats,
         examples: Examples,
         in_place: pipeline.InPlace | None = None,
-    ) -> Iterator[tuple[Batch, metrics.Sums, jax.Array]]:
+    ) -> Iterator[tuple[Batch, totals.Sums, jax.Array]]:
         """Every batch in order, as it is done: of this process, its sums and logits of all.
 
         Args:
@@ -94,7 +96,7 @@ class Evaluation:
             in_place=in_place,
         )
         for batch in batches:
-            sums, logits = self._step(params, stats, sharding.put_batch(self.mesh, batch))
+            sums, logits = self._step(params, stats, devices.put_batch(self.mesh, batch))
             yield batch, sums, logits
 
     @property
@@ -103,19 +105,19 @@ class Evaluation:
         devices = self.mesh.size
         return max(1, self.batch_size // self.views.count // devices) * devices
 
-    def zeros(self, *, several_labels: bool = False) -> metrics.Sums:
+    def zeros(self, *, several_labels: bool = False) -> totals.Sums:
         """The sums of no batch, on every device."""
-        none = metrics.zeros(self.model.num_classes, several_labels=several_labels)
-        return sharding.put_replicated(self.mesh, none)
+        none = totals.zeros(self.model.num_classes, several_labels=several_labels)
+        return devices.put_replicated(self.mesh, none)
 
     @functools.cached_property
     def add(self):
         """`metrics.add`, compiled."""
-        return jax.jit(metrics.add)
+        return jax.jit(totals.add)
 
     @functools.cached_property
     def _step(self):
-        whole, rows = sharding.replicated(self.mesh), sharding.split(self.mesh)
+        whole, rows = devices.replicated(self.mesh), devices.split(self.mesh)
         function = step.make_eval_step(self.model, self.loss, self.views, self.first)
         return jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)
 

@@ -8,33 +8,26 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from tljax import (
-    adapters,
-    agreement,
-    config,
-    metrics,
-    optim,
-    plan,
-    sharding,
-    sourced,
-    views,
-    weights,
-)
-from tljax import model as models
-from tljax import state as states
-from tljax.anchor import Anchor, Touched
-from tljax.config import ConfigError, Experiment
-from tljax.cut import find_cut
-from tljax.data import canvases, label_sets, subsets
-from tljax.losses import BinaryCrossEntropy, ClassWeighted
-from tljax.model import Model
-from tljax.penalised import Given, find_upstream, names_of
-from tljax.plan import PhasePlan
-from tljax.sourced import Sourced
-from tljax.state import TrainState
+from tljax import devices
+from tljax.config import data_checks, phases, validation
+from tljax.config.experiment import PRETRAINED, ConfigError, Experiment
+from tljax.config.phases import PhasePlan
+from tljax.data import decoded_images, label_sets, subsets
+from tljax.metrics import totals
+from tljax.metrics.losses import BinaryCrossEntropy, ClassWeighted
+from tljax.models import adapters, stages, views
+from tljax.models.stages import Model
+from tljax.strategies import partition
+from tljax.strategies.cut import find_cut
+from tljax.training import source_data, states
+from tljax.training.penalty_start import Anchor, Touched
+from tljax.training.penalty_terms import Given, find_upstream, names_of
+from tljax.training.source_data import Sourced
+from tljax.training.states import TrainState
 from tljax.types import Balance, Examples, Loss, Params, Preprocessing, Stats
-from tljax.weights import Pretrained
+from tljax.weights import loading
 from tljax.weights.adapt import Adapted, adapt
+from tljax.weights.loading import Pretrained
 
 ADDED = 2**31  # folded into the key of what adapters draw; stages have their small index
 
@@ -87,8 +80,8 @@ def setup(experiment: Experiment) -> Job:
     Raises:
         InputError: anything that would keep it from running.
     """
-    config.validate(experiment)
-    mesh = sharding.make_mesh()
+    validation.validate(experiment)
+    mesh = devices.make_mesh()
     if experiment.batch_size % mesh.size:
         raise ConfigError(
             f'config.batch_size is {experiment.batch_size}, wanted a multiple of the '
@@ -102,23 +95,25 @@ def setup(experiment: Experiment) -> Job:
     views.check(experiment.test_views, model.preprocessing)
     adapted = None
     if pretrained is not None:
-        adapted = adapt(pretrained, model, keep_head=experiment.head == config.PRETRAINED)
+        adapted = adapt(pretrained, model, keep_head=experiment.head == PRETRAINED)
     model, params, stats = _start(experiment, model, adapted)
-    splits = canvases.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
-    phases = plan.make(experiment, model, params, splits)
+    splits = decoded_images.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
+    planned = phases.make(experiment, model, params, splits)
     return Job(
         experiment=experiment,
         splits=splits,
         model=model,
         params=params,
         stats=stats,
-        phases=phases,
+        phases=planned,
         mesh=mesh,
         weights=pretrained.record() if pretrained else None,
         dropped=adapted.dropped if adapted else (),
         notes=adapted.notes if adapted else (),
-        anchor=_anchor(experiment, model, (params, stats), adapted, pretrained, phases),
-        source=sourced.make(experiment, model, splits, phases, keys(experiment.seed)[0], mesh.size),
+        anchor=_anchor(experiment, model, (params, stats), adapted, pretrained, planned),
+        source=source_data.make(
+            experiment, model, splits, planned, keys(experiment.seed)[0], mesh.size
+        ),
     )
 
 
@@ -128,7 +123,7 @@ def _start(
     """The model with its adapters, and the values of all leaves."""
     given = (adapted.params, adapted.stats) if adapted else ({}, {})
     key = keys(experiment.seed)[0]
-    params, stats = models.start(model, *given, key)
+    params, stats = stages.start(model, *given, key)
     model = dataclasses.replace(model, adapters=experiment.adapters)
     params = adapters.extended(model.adapters, params, jax.random.fold_in(key, ADDED))
     return model, params, stats
@@ -137,7 +132,7 @@ def _start(
 def read_splits(experiment: Experiment) -> dict[str, Examples]:
     """The examples that an experiment trains on, validates and tests with."""
     splits = experiment.data.splits()
-    agreement.check(experiment, splits)
+    data_checks.check(experiment, splits)
     return subsets.prepare(
         splits,
         experiment.per_class,
@@ -191,7 +186,7 @@ def _anchor(
         shared=frozenset(adapted.params if adapted else ()),
         upstream=find_upstream(model, pretrained) if pretrained else None,
         phases=tuple(
-            Touched(leaves=optim.trained(phase.labels), changed=cut.live | cut.moving)
+            Touched(leaves=partition.trained(phase.labels), changed=cut.live | cut.moving)
             for phase, cut in zip(phases, cuts, strict=True)
         ),
     )
@@ -202,9 +197,9 @@ def _anchor(
 def _network(experiment: Experiment, num_classes: int) -> tuple[Model, Pretrained | None]:
     """The model, and the weights it starts from; their preprocessing is used in any case."""
     backbone, head = experiment.backbone, experiment.head
-    pretrained = weights.load(backbone.weights, backbone) if backbone.weights else None
+    pretrained = loading.load(backbone.weights, backbone) if backbone.weights else None
     stated = pretrained.preprocessing if pretrained else None
-    model = models.build(
+    model = stages.build(
         backbone,
         num_classes,
         cut_after=experiment.cut_after,
@@ -222,7 +217,7 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 def train_key(job: Job) -> jax.Array:
     """The key of training, on every device."""
-    whole = sharding.replicated(job.mesh)
+    whole = devices.replicated(job.mesh)
     return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=whole)()
 
 
@@ -235,7 +230,7 @@ def source_ends(job: Job, phase: PhasePlan) -> int:
 def first_state(job: Job, phase: PhasePlan | None = None) -> TrainState:
     """The state at the start of training in a phase, the first one if none is named."""
     state = _start_of(job, phase or job.phases[0], job.params, job.stats)
-    return sharding.put_replicated(job.mesh, state)
+    return devices.put_replicated(job.mesh, state)
 
 
 def _start_of(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainState:
@@ -250,7 +245,7 @@ def next_state(job: Job, state: TrainState, phase: PhasePlan) -> TrainState:
     if job.source and fresh.source:
         source = job.source.next_phase(fresh.source, before, phase, job.experiment)
         fresh = dataclasses.replace(fresh, source=source)
-    return sharding.put_replicated(job.mesh, fresh)
+    return devices.put_replicated(job.mesh, fresh)
 
 
 def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
@@ -265,11 +260,11 @@ def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) ->
     return ClassWeighted(loss=loss, weights=weights)
 
 
-def zero_totals(job: Job) -> metrics.Sums:
+def zero_totals(job: Job) -> totals.Sums:
     """The sums of no step."""
     several = job.splits['train'].multi_label
-    names = names_of(job.experiment.penalties) + (metrics.SOURCE if job.source else ())
-    return metrics.zeros(job.model.num_classes, names, several_labels=several)
+    names = names_of(job.experiment.penalties) + (totals.SOURCE if job.source else ())
+    return totals.zeros(job.model.num_classes, names, several_labels=several)
 
 
 def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
@@ -282,5 +277,5 @@ def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
         job.params,
         job.stats,
     )
-    whole = sharding.replicated(job.mesh)
+    whole = devices.replicated(job.mesh)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)

@@ -6,31 +6,35 @@ from typing import Any
 
 import jax
 
-from tljax import ahead, finite, metrics, report, schedule, sharding
-from tljax import job as jobs
-from tljax.batches import train_batches
-from tljax.checkpoint import Checkpoints
-from tljax.evaluation import Evaluate
-from tljax.fitting import FittingStep
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.progress import SAVED, Progress, enter, go_back
-from tljax.recording import record_evaluation, record_training
-from tljax.signals import Interrupted, Signals
+from tljax import devices
+from tljax.config.phases import PhasePlan
+from tljax.metrics import totals
+from tljax.records import console, writers
+from tljax.records.checkpoint import Checkpoints
+from tljax.strategies import schedules
+from tljax.training import jobs, nonfinite, prefix_cache
+from tljax.training.batches import train_batches
+from tljax.training.clock import Clock
+from tljax.training.evaluation import Evaluate
+from tljax.training.jobs import Job
+from tljax.training.memory_fallback import FittingStep
+from tljax.training.progress import SAVED, Progress, enter, go_back
+from tljax.training.recording import record_evaluation, record_training
+from tljax.training.signals import Interrupted, Signals
 
 
 def run(
     job: Job,
     current: Progress,
     checkpoints: Checkpoints,
-    records: report.Records,
+    records: writers.Records,
     evaluate: Evaluate,
     started: float,
 ) -> None:
     """Every step that is left, in every phase."""
-    finite.check_start(current)
+    nonfinite.check_start(current)
     loop = _Loop(job, current, checkpoints, records, evaluate, started)
-    with report.progress(job.steps, current.step) as update, Signals() as signals:
+    with console.progress(job.steps, current.step) as update, Signals() as signals:
         while True:
             phase = job.phases[current.phase]
             if not current.over(phase):
@@ -49,7 +53,7 @@ class _Loop:
     job: Job
     current: Progress
     checkpoints: Checkpoints
-    records: report.Records
+    records: writers.Records
     evaluate: Evaluate
     started: float
     batches: Any = None  # of the present phase
@@ -57,14 +61,14 @@ class _Loop:
     def train(self, phase: PhasePlan, update: Any, signals: Signals) -> None:
         """The steps that are left of a phase."""
         job, current, experiment = self.job, self.current, self.job.experiment
-        due = schedule.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
+        due = schedules.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
         end = current.starts[-1] + phase.length
-        prefix = ahead.prepare(job, phase, current.state, current.step, end)
+        prefix = prefix_cache.prepare(job, phase, current.state, current.step, end)
         self.batches = _batches(job, current, prefix)
-        clock = report.Clock(experiment.batch_size)
+        clock = Clock(experiment.batch_size)
         train_step = FittingStep(job, phase, current.accumulate, prefix, current.step)
         evaluate = _evaluate_in(job, prefix, self.evaluate)
-        add = jax.jit(metrics.add)
+        add = jax.jit(totals.add)
         source_ends = jobs.source_ends(job, phase)
         clock.restart()
         while not current.over(phase):
@@ -72,7 +76,7 @@ class _Loop:
                 batch = next(self.batches)
                 if current.step >= source_ends:
                     batch.pop('source', None)
-                batch = sharding.put_batch(job.mesh, batch)
+                batch = devices.put_batch(job.mesh, batch)
             current.state, sums = train_step(current.state, batch)
             current.accumulate = train_step.accumulate
             current.totals = add(current.totals, sums)
@@ -97,7 +101,7 @@ class _Loop:
     def save(self, validation: dict[str, float] | None) -> None:
         """A checkpoint of the present step, ranked by its validation, if there was one."""
         current = self.current
-        finite.check(self.job, current)
+        nonfinite.check(self.job, current)
         record = {name: getattr(current, name) for name in SAVED}
         record['data'] = self.batches.get_state()
         record['seconds'] = current.seconds + time.perf_counter() - self.started
@@ -106,7 +110,7 @@ class _Loop:
         self.checkpoints.save(current.step, arrays, record, validation)
 
 
-def _batches(job: Job, current: Progress, prefix: ahead.Ahead | None) -> Any:
+def _batches(job: Job, current: Progress, prefix: prefix_cache.Ahead | None) -> Any:
     """The batches from the present step on."""
     batches: Any = iter(train_batches(job, job.steps, prefix.train if prefix else None))
     if current.data is not None:
@@ -114,8 +118,8 @@ def _batches(job: Job, current: Progress, prefix: ahead.Ahead | None) -> Any:
     return batches
 
 
-def _evaluate_in(job: Job, prefix: ahead.Ahead | None, usual: Evaluate) -> Evaluate:
+def _evaluate_in(job: Job, prefix: prefix_cache.Ahead | None, usual: Evaluate) -> Evaluate:
     """How splits are evaluated in a phase: by what its frozen stages gave, where that is there."""
     if prefix is None or not prefix.evaluated:
         return usual
-    return ahead.make_evaluate(job, prefix)
+    return prefix_cache.make_evaluate(job, prefix)

@@ -3,12 +3,14 @@
 import jax
 import numpy as np
 
-from tljax import job as jobs
-from tljax import metrics, phase_step, report, sharding
-from tljax.ahead import Ahead
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.state import TrainState
+from tljax import devices
+from tljax.config.phases import PhasePlan
+from tljax.metrics import totals
+from tljax.records import console
+from tljax.training import compiled_step, jobs
+from tljax.training.jobs import Job
+from tljax.training.prefix_cache import Ahead
+from tljax.training.states import TrainState
 from tljax.types import Batch
 
 
@@ -40,7 +42,7 @@ class FittingStep:
         self._with_and_without: dict[bool, jax.stages.Compiled] = {}
         self._compiled = self._compile()
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, totals.Sums]:
         """The state and the sums after a step; takes the arrays of `state`.
 
         Raises:
@@ -62,7 +64,7 @@ class FittingStep:
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)
                 self._compiled = self._compile()
-                state = sharding.put_replicated(self._job.mesh, before)
+                state = devices.put_replicated(self._job.mesh, before)
                 continue
             self._fits = True
             return result
@@ -70,7 +72,7 @@ class FittingStep:
     def _compile(self) -> jax.stages.Compiled:
         while True:
             try:
-                return phase_step.compile_train_step(
+                return compiled_step.compile_train_step(
                     self._job, self._phase, self.accumulate, self._in_place, self._with_source
                 )
             except jax.errors.JaxRuntimeError as error:
@@ -86,7 +88,7 @@ class FittingStep:
             raise OutOfMemoryError(
                 f'the device is out of memory with one image at a time: {error!s:.300}'
             ) from error
-        report.console.print(
+        console.console.print(
             f'Out of memory: batches are worked on in {smaller} parts from here on, as with '
             f'config.accumulate={smaller}; BatchNorm sees each part alone.'
         )

@@ -5,19 +5,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tljax import metrics, tree
-from tljax.job import Job
-from tljax.progress import Progress
+from tljax import tree
+from tljax.metrics import totals
+from tljax.training.jobs import Job
+from tljax.training.progress import Progress
 
 
 class NotFiniteError(RuntimeError):
     """The loss became infinite or not a number; the message names the step."""
 
 
-def check_loss(job: Job, totals: metrics.Sums) -> None:
+def check_loss(job: Job, sums: totals.Sums) -> None:
     """Raises: NotFiniteError: the loss of a step was not."""
-    first = int(totals['first_bad_step'])
-    if first != metrics.NO_STEP:
+    first = int(sums['first_bad_step'])
+    if first != totals.NO_STEP:
         raise _not_finite(job, 'the loss is', first)
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from tljax import model as models
-from tljax import sharding, tree
+from tljax import devices, tree
 from tljax.data import pipeline
-from tljax.model import Model
-from tljax.penalised import Given, Plan, Upstream, names_of
+from tljax.models import stages
+from tljax.models.stages import Model
+from tljax.training.penalty_terms import Given, Plan, Upstream, names_of
 from tljax.types import Batch, Examples, InputError, Params, Penalty, Setting, Start, Stats
 
 STREAM = 0x616E6368  # what penalties draw is not what any step draws
@@ -99,24 +99,24 @@ class Anchor:
         first, *others = (phase.leaves for phase in self.phases)
         trained = jax.tree.map(lambda *kept: any(kept), first, *others)
         changed = frozenset().union(*(phase.changed for phase in self.phases))
-        params, stats = sharding.put_replicated(mesh, (self.params, self.stats))
+        params, stats = devices.put_replicated(mesh, (self.params, self.stats))
         upstream = self.upstream
         above: tuple[Params, Stats] = ({}, {})
         if upstream is not None:
-            above = sharding.put_replicated(mesh, (upstream.params, upstream.stats))
+            above = devices.put_replicated(mesh, (upstream.params, upstream.stats))
         start = Start(
             setting=self._setting(self.phases),
             num_classes=self.model.num_classes,
             params=params,
             trained=trained,
-            run=lambda p, x, start, stop: models.run(
+            run=lambda p, x, start, stop: stages.run(
                 self.model, p, stats, x, start=start, stop=stop
             )[0],
             upstream=(lambda x: upstream.logits(*above, x)) if upstream else None,
             batches=functools.partial(
                 _batches, self.model, examples, mesh, seed, batch_size, threads
             ),
-            key=sharding.put_replicated(mesh, jax.random.key(seed ^ STREAM)),
+            key=devices.put_replicated(mesh, jax.random.key(seed ^ STREAM)),
         )
         prepared = tuple(one.prepare(start) for one in self.penalties)
         needs = [one.needs(start.setting) for one in self.penalties]
@@ -125,7 +125,7 @@ class Anchor:
             params=tree.select(params, trained) if of_start else {},
             stats={n: stats[n] for n in sorted(changed) if n in stats} if of_start else {},
             upstream=above if any(n.upstream for n in needs) else ({}, {}),
-            prepared=sharding.put_replicated(mesh, prepared),
+            prepared=devices.put_replicated(mesh, prepared),
         )
 
     def _setting(self, phases: Sequence[Touched]) -> Setting:
@@ -152,9 +152,9 @@ def _batches(
         order = np.random.default_rng([seed, STREAM]).permutation(len(examples))
         examples = examples.take(order[:limit])
 
-    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+    @functools.partial(jax.jit, out_shardings=devices.replicated(mesh))
     def shown(batch: Batch) -> tuple[jax.Array, ...]:
-        images = models.normalise(model.preprocessing, jnp.asarray(batch['image']))
+        images = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
         return images, jnp.asarray(batch['label']), jnp.asarray(batch['mask'])
 
     batches = pipeline.eval_batches(
@@ -165,4 +165,4 @@ def _batches(
         threads=threads,
     )
     for batch in batches:
-        yield shown(sharding.put_batch(mesh, batch))
+        yield shown(devices.put_batch(mesh, batch))

@@ -12,11 +12,11 @@ from typing import Any
 import flax.struct
 import jax
 
-from tljax import model as models
 from tljax import tree
-from tljax.model import Model
+from tljax.models import stages
+from tljax.models.stages import Model
 from tljax.types import Params, Penalty, PenaltyInputs, Setting, Stats
-from tljax.weights import Pretrained
+from tljax.weights.loading import Pretrained
 
 Run = Callable[..., tuple[jax.Array, Stats]]  # (params, stats, x, start=, stop=), as `models.run`
 
@@ -32,7 +32,7 @@ class Upstream:
 
     def logits(self, params: Params, stats: Stats, x: jax.Array, **how: Any) -> jax.Array:
         """[B, S] of the source task, from the output of the last shared stage."""
-        return models.run(self.model, params, stats, x, start=self.first, **how)[0]
+        return stages.run(self.model, params, stats, x, start=self.first, **how)[0]
 
 
 def find_upstream(model: Model, pretrained: Pretrained) -> Upstream | None:
@@ -122,7 +122,7 @@ class Plan:
             return {}
         x, start = (x, self.first) if self.shares_prefix else (images, None)
         begun = tree.fill(given.params, params), {**stats, **given.stats}
-        run = functools.partial(models.run, self.model, **how)
+        run = functools.partial(stages.run, self.model, **how)
         return self.through(run, *begun, x, start)[-1]
 
     def values(

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import features, report
-from tljax import job as jobs
+from tljax import features
 from tljax.augment.compose import Operation
-from tljax.config import ConfigError
-from tljax.cut import find_cut
+from tljax.config.experiment import ConfigError
+from tljax.config.phases import PhasePlan
 from tljax.data import pipeline
-from tljax.evaluation import Evaluate, Evaluation
 from tljax.features import Features, TrainingViews
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.state import TrainState
+from tljax.models.views import Centre
+from tljax.records import console
+from tljax.strategies.cut import find_cut
+from tljax.training import jobs
+from tljax.training.evaluation import Evaluate, Evaluation
+from tljax.training.jobs import Job
+from tljax.training.states import TrainState
 from tljax.types import Balance, CachePrefix, Dtype, Examples, Params, Stats
-from tljax.views import Centre
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +233,8 @@ def _announce(job: Job, first: str, found: Features) -> None:
     last = job.model.names[job.model.names.index(first) - 1]
     kept = len(found) - found.computed
     from_disk = f', {kept:,} of them found on the disk' if kept else ''
-    size = report.bytes_text(float(np.prod(found.values.shape)) * found.values.dtype.itemsize)
+    size = console.bytes_text(float(np.prod(found.values.shape)) * found.values.dtype.itemsize)
     what = 'views' if job.experiment.augmentations else 'images'
-    report.console.print(
+    console.console.print(
         f'Frozen stages up to {last} were run ahead: {len(found):,} {what}{from_disk}, {size}.'
     )

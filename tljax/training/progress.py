@@ -3,12 +3,14 @@
 import dataclasses
 from typing import Any
 
-from tljax import job as jobs
-from tljax import metrics, report, sharding, solved_head
-from tljax.checkpoint import Checkpoints
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.state import TrainState
+from tljax import devices
+from tljax.config.phases import PhasePlan
+from tljax.metrics import totals
+from tljax.records import console
+from tljax.records.checkpoint import Checkpoints
+from tljax.training import jobs, solved_head
+from tljax.training.jobs import Job
+from tljax.training.states import TrainState
 
 SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data')  # in a checkpoint's record
 
@@ -18,7 +20,7 @@ class Progress:
     """What the loop changes. Everything but the clock is in a checkpoint."""
 
     state: TrainState
-    totals: metrics.Sums  # of the steps since the last record
+    totals: totals.Sums  # of the steps since the last record
     accumulate: int  # parts of a batch; more than the experiment's after running out of memory
     step: int = 0
     starts: list[int] = dataclasses.field(default_factory=lambda: [0])  # of each phase so far
@@ -49,10 +51,10 @@ class Progress:
 
 def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     """Where the latest checkpoint that is whole left off, or the start of the first phase."""
-    totals = sharding.put_replicated(job.mesh, jobs.zero_totals(job))
+    totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
     latest = checkpoints.latest_intact()
     for step in checkpoints.set_aside:
-        report.console.print(
+        console.console.print(
             f'Warning: the checkpoint of step {step} is damaged or has no checksums; it is not '
             f'used, and kept as checkpoints/damaged-{step}.'
         )
@@ -62,7 +64,7 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
         return _solved(job, current, job.phases[0])
     record = checkpoints.record(latest)
     arrays, _ = checkpoints.restore(latest, jobs.checkpoint_shapes(job, phase_of(job, record)))
-    report.console.print(f'Resuming at step {latest} of {job.steps}.')
+    console.console.print(f'Resuming at step {latest} of {job.steps}.')
     fields = {name: record[name] for name in SAVED}
     return Progress(state=arrays['state'], totals=arrays['totals'], step=latest, **fields)
 
@@ -79,7 +81,7 @@ def go_back(job: Job, current: Progress, phase: PhasePlan, checkpoints: Checkpoi
     best = int(current.best[-1])
     arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
     current.state = dataclasses.replace(arrays['state'], step=current.state.step)
-    report.console.print(
+    console.console.print(
         f'Phase {phase.index + 1} ends at step {current.step}, with the values of step {best}.'
     )
 
@@ -96,7 +98,7 @@ def _solved(job: Job, current: Progress, phase: PhasePlan) -> Progress:
     """The run with the head solved, where the phase asks for it."""
     if phase.phase.solver is not None:
         current.state, found = solved_head.solve(job, current.state, phase)
-        report.console.print(
+        console.console.print(
             f'Head solved: loss {float(found.value):.4f} after {int(found.iterations)} iterations, '
             f'gradient norm {float(found.gradient_norm):.1e}.'
         )

@@ -4,21 +4,23 @@ from typing import Any
 
 import numpy as np
 
-from tljax import finite, metrics, report, sharding
-from tljax import job as jobs
-from tljax import state as states
-from tljax.evaluation import Evaluate
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.progress import Progress
+from tljax import devices
+from tljax.config.phases import PhasePlan
+from tljax.metrics import totals
+from tljax.records import console, writers
+from tljax.training import jobs, nonfinite, states
+from tljax.training.clock import Clock
+from tljax.training.evaluation import Evaluate
+from tljax.training.jobs import Job
+from tljax.training.progress import Progress
 
 
 def record_training(
-    job: Job, current: Progress, phase: PhasePlan, records: report.Records, clock: report.Clock
+    job: Job, current: Progress, phase: PhasePlan, records: writers.Records, clock: Clock
 ) -> None:
     """Reads the sums since the last record (the one wait for the device) and starts them anew."""
-    finite.check_loss(job, current.totals)
-    summary = metrics.scalars(metrics.summary(current.totals))
+    nonfinite.check_loss(job, current.totals)
+    summary = totals.scalars(totals.summary(current.totals))
     step_of_phase = current.step - 1 - current.starts[-1]
     record = {
         **_place(job, current, phase, 'train'),
@@ -29,13 +31,13 @@ def record_training(
         'seconds_left': clock.seconds_left(job.steps - current.step),
     }
     records.write(record)
-    report.print_record(record)
+    console.print_record(record)
     zeros = jobs.zero_totals(job)
-    current.totals = sharding.put_replicated(job.mesh, zeros)
+    current.totals = devices.put_replicated(job.mesh, zeros)
 
 
 def record_evaluation(
-    job: Job, current: Progress, phase: PhasePlan, records: report.Records, evaluate: Evaluate
+    job: Job, current: Progress, phase: PhasePlan, records: writers.Records, evaluate: Evaluate
 ) -> dict[str, float] | None:
     """Evaluates the splits that are asked for; what of it ranks the checkpoint."""
     ranking = None
@@ -43,11 +45,11 @@ def record_evaluation(
         if not len(job.splits.get(split, ())):
             continue
         found = evaluate(states.evaluated(current.state), current.state.stats, split)
-        record = {**_place(job, current, phase, split), **metrics.scalars(found)}
+        record = {**_place(job, current, phase, split), **totals.scalars(found)}
         records.write(record)
-        report.print_record(record)
+        console.print_record(record)
         if split == 'val':
-            ranking = metrics.ranking(found)
+            ranking = totals.ranking(found)
             current.rank(ranking)
     return ranking
 

@@ -5,20 +5,20 @@ import pathlib
 import time
 from typing import Any
 
-from tljax import ahead, checkpoint, loop, report, run_folder, sourcing
-from tljax import job as jobs
-from tljax import state as states
-from tljax.announcement import announce
-from tljax.checkpoint import CheckpointError, Checkpoints
-from tljax.config import Experiment
-from tljax.evaluation import Evaluate, make_evaluate
-from tljax.job import Job
-from tljax.progress import Progress, phase_of, resumed_or_started
-from tljax.runs import CHECKPOINTS, RESULT_FILE
-from tljax.signals import Interrupted
+from tljax.config.experiment import Experiment
+from tljax.records import checkpoint, console, writers
+from tljax.records.checkpoint import CheckpointError, Checkpoints
+from tljax.records.runs import CHECKPOINTS, RESULT_FILE
+from tljax.training import jobs, loop, prefix_cache, run_folder, states
+from tljax.training.evaluation import Evaluate, make_evaluate
+from tljax.training.jobs import Job
+from tljax.training.progress import Progress, phase_of, resumed_or_started
+from tljax.training.signals import Interrupted
+from tljax.training.source_guard import preparation
+from tljax.training.summary import announce
 
 
-def run(
+def train(
     experiment: Experiment, workdir: pathlib.Path, *, show_model: bool = True
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or what is left of it.
@@ -39,16 +39,16 @@ def run(
     started = time.perf_counter()
     with checkpoint.lock(workdir):
         if finished := run_folder.claim(experiment, workdir):
-            report.console.print(f'{workdir}: this run is finished; its result:')
+            console.console.print(f'{workdir}: this run is finished; its result:')
             return finished
         job = jobs.setup(experiment)
-        ahead.check(job)
+        prefix_cache.check(job)
         # Only now: what could not be set up must not keep its own correction out of the folder.
         run_folder.begin(job, workdir)
         announce(job, show_model=show_model)
-        job = sourcing.prepare(job, workdir)
+        job = preparation.prepare(job, workdir)
         result = _trained(job, workdir, started)
-        report.write_json(workdir / RESULT_FILE, result)
+        writers.write_json(workdir / RESULT_FILE, result)
         return result
 
 
@@ -56,12 +56,12 @@ def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
     """The result, after every step that is left; what it opens is closed in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     current = resumed_or_started(job, checkpoints)
-    records = report.Records(workdir, current.step)
+    records = writers.Records(workdir, current.step)
     evaluate = make_evaluate(job)
     try:
         loop.run(job, current, checkpoints, records, evaluate, started)
         result = _conclude(job, current, checkpoints, evaluate, started)
-        if source := sourcing.finish(job, current.state, workdir):
+        if source := preparation.finish(job, current.state, workdir):
             result['source'] = source
     except BaseException as error:
         with contextlib.suppress(Exception):  # it must not hide what went wrong before
@@ -89,7 +89,7 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
             raise CheckpointError(
                 f'{error}, but {lost}; the same command resumes at the last whole checkpoint'
             ) from error
-        report.console.print(f'Warning: {lost}')
+        console.console.print(f'Warning: {lost}')
 
 
 def _conclude(
@@ -104,13 +104,13 @@ def _conclude(
         state = arrays['state']
     params = states.evaluated(state)
     found = {
-        split: report.with_interval(evaluate(params, state.stats, split, final=True))
+        split: console.with_interval(evaluate(params, state.stats, split, final=True))
         if len(job.splits[split])
         else None
         for split in ('val', 'test')
         if split in job.splits
     }
-    trained, frozen = report.counts(job.params, job.phases[-1].labels)
+    trained, frozen = console.counts(job.params, job.phases[-1].labels)
     return {
         **found,
         'step': best if best is not None else current.step,
@@ -123,6 +123,6 @@ def _conclude(
         'multi_label': job.splits['train'].multi_label,
         'weights': job.weights,
         'seed': job.experiment.seed,
-        **report.environment(),
+        **writers.environment(),
         'wall_seconds': current.seconds + time.perf_counter() - started,
     }

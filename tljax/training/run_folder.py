@@ -4,10 +4,11 @@ import json
 import pathlib
 from typing import Any
 
-from tljax import config, json_form, preprocessing, report
-from tljax.config import ConfigError, Experiment
-from tljax.job import Job
-from tljax.runs import (
+from tljax.config import config_json, json_form
+from tljax.config.experiment import ConfigError, Experiment
+from tljax.models import preprocessing
+from tljax.records import console, writers
+from tljax.records.runs import (
     CLASSES_FILE,
     CONFIG_FILE,
     NETWORK_FILE,
@@ -15,6 +16,7 @@ from tljax.runs import (
     RESULT_FILE,
     SPLITS_FILE,
 )
+from tljax.training.jobs import Job
 
 
 def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -24,17 +26,17 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | Non
         ConfigError: the folder holds a run of another experiment.
     """
     path = workdir / CONFIG_FILE
-    text = config.to_json(experiment)
+    text = config_json.to_json(experiment)
     if not path.exists():
         return None
-    changed = config.difference(text, path.read_text())
+    changed = config_json.difference(text, path.read_text())
     if changed:
         raise ConfigError(
             f'{workdir} holds a run of another experiment; name another --workdir:\n  '
             + '\n  '.join(changed)
         )
     for line in _changed_files(workdir):
-        report.console.print(line, soft_wrap=True, markup=False)
+        console.console.print(line, soft_wrap=True, markup=False)
     result = workdir / RESULT_FILE
     return json.loads(result.read_text()) if result.exists() else None
 
@@ -47,14 +49,14 @@ def begin(job: Job, workdir: pathlib.Path) -> None:
     """
     if not (workdir / CONFIG_FILE).exists():
         _write_files_of_classes(job.experiment, workdir)
-        report.write_json(workdir / CONFIG_FILE, json.loads(config.to_json(job.experiment)))
+        writers.write_json(workdir / CONFIG_FILE, json.loads(config_json.to_json(job.experiment)))
     _write_splits(job, workdir)
     network = {
         'preprocessing': preprocessing.to_fields(job.model.preprocessing),
         'multi_label': job.splits['train'].multi_label,
         'weights': job.weights,
     }
-    report.write_json(workdir / NETWORK_FILE, network)
+    writers.write_json(workdir / NETWORK_FILE, network)
     write_findings(job, workdir)
 
 
@@ -64,7 +66,7 @@ def _write_files_of_classes(experiment: Experiment, workdir: pathlib.Path) -> No
     Raises:
         ConfigError: a class is defined in no file, so it could not be found again.
     """
-    modules = json_form.foreign_modules(config.encode(experiment))
+    modules = json_form.foreign_modules(json_form.encode(experiment))
     files = {module: json_form.module_file(module) for module in modules}
     if lost := [module for module, file in files.items() if file is None]:
         raise ConfigError(
@@ -72,7 +74,7 @@ def _write_files_of_classes(experiment: Experiment, workdir: pathlib.Path) -> No
             'not be read again; define them in a file and import it'
         )
     if files:
-        report.write_json(workdir / CLASSES_FILE, files)
+        writers.write_json(workdir / CLASSES_FILE, files)
 
 
 def _changed_files(workdir: pathlib.Path) -> list[str]:
@@ -106,7 +108,7 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
             content[name]['files'] = [str(image) for image in split.encoded]
     path = workdir / SPLITS_FILE
     if not path.exists():
-        report.write_json(path, content)
+        writers.write_json(path, content)
         return
     before = json.loads(path.read_text())
     changed = [name for name in content if before.get(name) != content[name]]
@@ -122,4 +124,4 @@ def write_findings(job: Job, workdir: pathlib.Path) -> None:
     findings = job.splits['train'].findings
     if findings is not None:
         content = {'notes': findings.notes, 'bad_files': dict(findings.bad)}
-        report.write_json(workdir / PASSED_OVER_FILE, content)
+        writers.write_json(workdir / PASSED_OVER_FILE, content)

@@ -8,14 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax import job as jobs
-from tljax import model as models
-from tljax import runs, tree, weights
-from tljax.config import PRETRAINED, Experiment
-from tljax.job import Job
-from tljax.merging import Values
+from tljax import tree
+from tljax.config.experiment import PRETRAINED, Experiment
+from tljax.models import stages
+from tljax.models.averaging import Values
+from tljax.records import runs
+from tljax.training import jobs
+from tljax.training.jobs import Job
 from tljax.types import InputError
-from tljax.weights import Pretrained
+from tljax.weights import loading
+from tljax.weights.loading import Pretrained
 
 SPLITS = ('val', 'test')
 
@@ -47,7 +49,7 @@ def read(folder: pathlib.Path) -> Ingredient:
     """
     experiment, splits = runs.records(folder)
     return Ingredient(
-        name=str(folder), experiment=experiment, pretrained=weights.load(folder), splits=splits
+        name=str(folder), experiment=experiment, pretrained=loading.load(folder), splits=splits
     )
 
 
@@ -105,7 +107,7 @@ def start(job: Job, ingredient: Ingredient) -> Values:
     """What a run began with, under its own head where that began with random values."""
     if job.weights is None:
         raise MergeError(f'{ingredient.name} began with random weights: name two runs for wise_ft')
-    params = models.plain(job.model.adapters, job.params)
+    params = stages.plain(job.model.adapters, job.params)
     values = Values(*jax.tree.map(np.asarray, (params, job.stats)))
     if ingredient.experiment.head == PRETRAINED:
         return values

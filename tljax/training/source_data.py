@@ -8,16 +8,17 @@ import grain
 import jax
 import numpy as np
 
-from tljax import model as models
-from tljax import optim, schedule, tree
-from tljax import state as states
-from tljax.config import ConfigError, Experiment
-from tljax.cut import find_cut
-from tljax.data import canvases, pipeline, subsets, unlabelled
-from tljax.model import HEAD, Model
-from tljax.plan import PhasePlan
+from tljax import tree
+from tljax.config.experiment import ConfigError, Experiment
+from tljax.config.phases import PhasePlan
+from tljax.data import decoded_images, pipeline, subsets, unlabelled
+from tljax.models import stages
+from tljax.models.stages import HEAD, Model
 from tljax.sample_transfer import Guard, LabelledSource, UnlabelledPool
-from tljax.state import SourceState
+from tljax.strategies import partition, schedules
+from tljax.strategies.cut import find_cut
+from tljax.training import states
+from tljax.training.states import SourceState
 from tljax.types import BadFiles, Examples, Params, Reweighing, Rule
 
 STREAM = 0x736F7572  # what is drawn for a source is not what is drawn for the target
@@ -81,8 +82,8 @@ class Sourced:
         rules = (r for r in phase.phase.rules if tree.matches(r.pattern, path))
         own = next(rules, Rule(pattern=HEAD))
         own = dataclasses.replace(own if own.train else Rule(pattern=HEAD), pattern=HEAD)
-        labels = optim.assign(self.head, (own,))
-        transform = optim.make(
+        labels = partition.assign(self.head, (own,))
+        transform = partition.make(
             experiment.optimizer, (own,), labels, phase.learning_rate, experiment.clip_norm
         )
         return transform, labels
@@ -108,7 +109,7 @@ class Sourced:
             return source
         fresh = states.init_optimizer(*self._on_head(phase, experiment))
         labels = [self.optimizer(one, experiment)[1] for one in (before, phase)]
-        return dataclasses.replace(source, opt=optim.carry(source.opt, fresh, *labels))
+        return dataclasses.replace(source, opt=partition.carry(source.opt, fresh, *labels))
 
     def _on_head(self, phase: PhasePlan, experiment: Experiment):
         transform, labels = self.optimizer(phase, experiment)
@@ -159,7 +160,7 @@ def make(
     target = splits['train']
     read = _labelled if isinstance(config, LabelledSource) else _pool
     examples = read(config, target, experiment)  # type: ignore[arg-type]
-    (examples,) = canvases.wrap(
+    (examples,) = decoded_images.wrap(
         {'': examples}, model.preprocessing, experiment.cache_gigabytes
     ).values()
     examples = dataclasses.replace(examples, ids=np.arange(len(examples)))
@@ -167,7 +168,7 @@ def make(
     source_model, head = _with_head(experiment, model, examples, key) if own_head else (model, {})
     until, steps = phases[-1].stop, phases[-1].stop
     if config.until_epochs is not None:
-        until = schedule.steps(config.until_epochs, len(target), experiment.batch_size)
+        until = schedules.steps(config.until_epochs, len(target), experiment.batch_size)
     ratio = config.fraction / (1 - config.fraction)
     sourced = Sourced(
         config=config,
@@ -228,7 +229,7 @@ def _with_head(
     own = dataclasses.replace(
         model, stages={**model.stages, HEAD: head}, num_classes=classes, adapters=()
     )
-    params, stats = models.init(own, jax.random.fold_in(key, STREAM), given=model.names[:-1])
+    params, stats = stages.init(own, jax.random.fold_in(key, STREAM), given=model.names[:-1])
     if stats:
         raise ConfigError(f'{FIELD}: the head has running statistics, wanted {FIELD}.share_head')
     own = dataclasses.replace(own, adapters=model.adapters)
@@ -249,8 +250,10 @@ def _check(
     if sourced.config.guard is not Guard.OFF and not len(splits['val']):
         found.append("guard is on and there are no validation images, wanted them, or guard 'off'")
     if sourced.reweighing and sourced.reweighing.needs_slope:
-        linear = set(models.shapes(sourced.model)[0][HEAD]) == {'linear'}
-        if not linear or optim.FROZEN in {p.labels[HEAD]['linear']['kernel'] for p in effective}:
+        linear = set(stages.shapes(sourced.model)[0][HEAD]) == {'linear'}
+        if not linear or partition.FROZEN in {
+            p.labels[HEAD]['linear']['kernel'] for p in effective
+        }:
             name = type(sourced.reweighing).__name__
             found.append(f'weights is {name}, wanted heads of one linear layer that train')
     if found:

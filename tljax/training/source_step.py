@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tljax import augment, inputs, layers, metrics, ordering, tree
-from tljax import model as models
-from tljax.cut import Compute, Cut, make_prefix, matching
-from tljax.model import HEAD
+from tljax import augment, tree
+from tljax.metrics import totals
+from tljax.models import data_dependence, layers, stages
+from tljax.models.stages import HEAD
+from tljax.models.stochastic_norm import StochNorm
 from tljax.sample_transfer import UnlabelledPool
-from tljax.sourced import STREAM, Sourced
-from tljax.state import SourceState, TrainState
-from tljax.stochastic_norm import StochNorm
+from tljax.strategies.cut import Compute, Cut, make_prefix, matching
+from tljax.training import batch_inputs
+from tljax.training.source_data import STREAM, Sourced
+from tljax.training.states import SourceState, TrainState
 from tljax.types import Augmentation, Batch, Loss, Params, Seen
 
 
@@ -68,7 +70,7 @@ class BesideStep:
 
     def __call__(
         self, key: jax.Array, state: TrainState, batch: Batch, trained: Params, grads: Params
-    ) -> tuple[Params, metrics.Sums, SourceState]:
+    ) -> tuple[Params, totals.Sums, SourceState]:
         """The gradient of both, the sums of the source's rows, and the source's state after."""
         assert state.source is not None
         assert 'source' in batch
@@ -81,8 +83,10 @@ class BesideStep:
         both, total, sums = (trained, source.head), (grads, None), None
         weights, memory = source.weights, source.memory
         count = self._parts(len(whole.mask))
-        for index, part in enumerate(inputs.parts(whole, count)):  # type: ignore[arg-type]
-            part = ordering.after(part, total[0])  # the target's rows are out of memory by then
+        for index, part in enumerate(batch_inputs.parts(whole, count)):  # type: ignore[arg-type]
+            part = data_dependence.after(
+                part, total[0]
+            )  # the target's rows are out of memory by then
             part_key = jax.random.fold_in(key, index)
             (_, (found, weights, memory)), slopes = gradient(
                 both, held, part, part_key, weights, memory, last=index + 1 == count
@@ -108,10 +112,10 @@ class BesideStep:
         if isinstance(pool, UnlabelledPool):
             weakly = self.augmentations if pool.weak is None else pool.weak
             strongly = (*weakly, *pool.strong)
-        part = inputs.augmented(model, strongly, key, at, batch)
+        part = batch_inputs.augmented(model, strongly, key, at, batch)
         weak = part.images
         if isinstance(pool, UnlabelledPool):
-            weak = inputs.augmented(model, weakly, key, at, batch).images
+            weak = batch_inputs.augmented(model, weakly, key, at, batch).images
         views = len(part.mask) // len(batch['id'])
         rows = augment.repeat(jnp.asarray(batch['id']), views)
         return Rows(part.images, weak, part.targets, part.truth, part.mask, rows)
@@ -136,7 +140,7 @@ class BesideStep:
         memory: Any,
         *,
         last: bool,
-    ) -> tuple[jax.Array, tuple[metrics.Sums, jax.Array, Any]]:
+    ) -> tuple[jax.Array, tuple[totals.Sums, jax.Array, Any]]:
         """A part's share of the weighted loss; its sums, and the weights and memory after it."""
         params = {**tree.fill(both[0], held.state.params), **both[1]}
         targets, truth, taken = part.targets, part.truth, None
@@ -151,7 +155,7 @@ class BesideStep:
         counted = weights[part.rows] if taken is None else taken.astype(jnp.float32)
         counted = jnp.where(part.mask, counted, 0.0)
         share = self.sourced.strength(held.state.step) * (counted * losses).sum() / held.real
-        plain = metrics.of_batch(logits, truth, losses, part.mask)
+        plain = totals.of_batch(logits, truth, losses, part.mask)
         sums = {
             'source_loss': plain['loss'],
             'source_right': plain['correct'].astype(jnp.float32),
@@ -168,7 +172,7 @@ class BesideStep:
         own = {HEAD} if self.sourced.head else set()
         x, _ = make_prefix(model, cut, self.compute)(state.params, state.stats, images)
         run = functools.partial(
-            models.run,
+            stages.run,
             model,
             params,
             state.stats,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tljax import optim, tree
+from tljax import tree
+from tljax.strategies import partition
 from tljax.types import Params, Stats
 
 
@@ -80,7 +81,7 @@ def next_phase(
     Optimizer state and running means of what goes on training are carried over.
     """
     fresh = init_optimizer(optimizer, state.params, labels)
-    opt = optim.carry(state.opt, fresh, labels_before, labels)
+    opt = partition.carry(state.opt, fresh, labels_before, labels)
     ema = None
     if averaged is not None:
         started = _copied(state.params, averaged)
@@ -104,4 +105,4 @@ def init_optimizer(
     optimizer: optax.GradientTransformation, params: Params, labels: Params
 ) -> optax.OptState:
     """The optimizer's state for the trained leaves."""
-    return jax.jit(optimizer.init)(tree.select(params, optim.trained(labels)))
+    return jax.jit(optimizer.init)(tree.select(params, partition.trained(labels)))

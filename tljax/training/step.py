@@ -9,23 +9,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tljax import inputs, metrics, optim, ordering, tree
-from tljax import model as models
-from tljax.cut import Compute, Cut, find_cut, make_prefix, matching
-from tljax.inputs import Part
-from tljax.model import Model
-from tljax.penalised import Given, Plan
-from tljax.state import SourceState, TrainState
-from tljax.stochastic_norm import StochNorm
+from tljax import tree
+from tljax.metrics import totals
+from tljax.models import data_dependence, stages
+from tljax.models.stages import Model
+from tljax.models.stochastic_norm import StochNorm
+from tljax.models.views import Centre
+from tljax.strategies import partition
+from tljax.strategies.cut import Compute, Cut, find_cut, make_prefix, matching
+from tljax.training import batch_inputs
+from tljax.training.batch_inputs import Part
+from tljax.training.penalty_terms import Given, Plan
+from tljax.training.states import SourceState, TrainState
 from tljax.types import Augmentation, Batch, Loss, Norm, Params, Stats, Views
-from tljax.views import Centre
 
-TrainStep = Callable[..., tuple[TrainState, metrics.Sums]]  # see `make_train_step`
-EvalStep = Callable[[Params, Stats, Batch], tuple[metrics.Sums, jax.Array]]
+TrainStep = Callable[..., tuple[TrainState, totals.Sums]]  # see `make_train_step`
+EvalStep = Callable[[Params, Stats, Batch], tuple[totals.Sums, jax.Array]]
 # Rows of a source: `(key, state, batch, trained, gradient)` to what replaces the last, sums, and
 # the source's state; see `sourced`.
 Beside = Callable[
-    [jax.Array, TrainState, Batch, Params, Params], tuple[Params, metrics.Sums, SourceState]
+    [jax.Array, TrainState, Batch, Params, Params], tuple[Params, totals.Sums, SourceState]
 ]
 
 
@@ -69,19 +72,19 @@ def make_train_step(
         beside: of the rows of a source, which batches then have; its gradient is added.
     """
     compute = compute or Compute()
-    keep = optim.trained(labels)
+    keep = partition.trained(labels)
     cut = find_cut(model, labels, norm)
     objective = _make_objective(model, cut, loss, compute, penalties, stochastic_norm)
     gradient = _in_parts(objective, compute.accumulate)
 
     def step(
         key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
-    ) -> tuple[TrainState, metrics.Sums]:
+    ) -> tuple[TrainState, totals.Sums]:
         assert (penalties is None) == (given is None), 'penalties and their arrays go together'
         if compute.cached:
-            whole = inputs.as_given(model, batch)
+            whole = batch_inputs.as_given(model, batch)
         else:
-            whole = inputs.augmented(model, augmentations, key, state.step, batch)
+            whole = batch_inputs.augmented(model, augmentations, key, state.step, batch)
         trained = tree.select(state.params, keep)
         step_key = jax.random.fold_in(key, state.step)
         (mean, (sums, stats)), grads = gradient(trained, state, whole, step_key, given)
@@ -91,9 +94,9 @@ def make_train_step(
             sums |= more
             mean += more['source_loss']
         elif source is not None:  # a step without its rows
-            sums |= {name: jnp.zeros(()) for name in metrics.SOURCE}
+            sums |= {name: jnp.zeros(()) for name in totals.SOURCE}
         after = _updated(optimizer, state, trained, grads, ema_decay)
-        bad = jnp.where(jnp.isfinite(mean), metrics.NO_STEP, state.step + 1)
+        bad = jnp.where(jnp.isfinite(mean), totals.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
         return dataclasses.replace(after, stats=stats, source=source), sums
 
@@ -107,7 +110,7 @@ def _make_objective(
     compute: Compute,
     penalties: Plan | None,
     stochastic_norm: StochNorm | None,
-) -> Callable[..., tuple[jax.Array, tuple[metrics.Sums, Stats]]]:
+) -> Callable[..., tuple[jax.Array, tuple[totals.Sums, Stats]]]:
     """What training makes small: a part's share of the mean loss of a batch, and penalties.
 
     Returns:
@@ -116,7 +119,7 @@ def _make_objective(
     """
     prefix = make_prefix(model, cut, compute)
     suffix = functools.partial(
-        models.run,
+        stages.run,
         model,
         live=cut.live,
         moving=cut.moving,
@@ -142,7 +145,7 @@ def _make_objective(
             x, start, stats, seen = penalties.through(run, whole, stats, x, start)
         logits, stats = run(whole, stats, x, start=start)
         losses = loss(logits, part.targets)
-        sums = metrics.of_batch(logits, part.truth, losses, part.mask)
+        sums = totals.of_batch(logits, part.truth, losses, part.mask)
         mean = jnp.where(part.mask, losses, 0.0).sum() / count
         if penalties and given is not None:
             begun = penalties.start_features(
@@ -171,9 +174,9 @@ def _in_parts(objective: Callable[..., Any], count: int) -> Callable[..., Any]:
     ):
         rows = jnp.maximum(whole.mask.sum(), 1)
         total, stats = None, state.stats
-        for index, part in enumerate(inputs.parts(whole, count)):
+        for index, part in enumerate(batch_inputs.parts(whole, count)):
             if total is not None:  # one after another, or all would be in memory at once
-                part = ordering.after(part, total)
+                part = data_dependence.after(part, total)
             part_key = jax.random.fold_in(key, index)
             (mean, (sums, stats)), grads = gradient(
                 trained, state.params, stats, part, part_key, rows, given
@@ -239,17 +242,17 @@ def make_eval_step(
     """
     views = views or Centre()
 
-    def step(params: Params, stats: Stats, batch: Batch) -> tuple[metrics.Sums, jax.Array]:
+    def step(params: Params, stats: Stats, batch: Batch) -> tuple[totals.Sums, jax.Array]:
         images, labels = jnp.asarray(batch['image']), jnp.asarray(batch['label'])
         multi_label = labels.ndim == 2
         if first is None:
             shown = views(images, model.preprocessing.size_px)
-            logits = models.classify(model, params, stats, shown, multi_label=multi_label)
+            logits = stages.classify(model, params, stats, shown, multi_label=multi_label)
         else:
-            logits, _ = models.run(model, params, stats, images, start=first)
-        losses = loss(logits, inputs.targets_of(labels, model.num_classes))
+            logits, _ = stages.run(model, params, stats, images, start=first)
+        losses = loss(logits, batch_inputs.targets_of(labels, model.num_classes))
         mask = jnp.asarray(batch['mask'])
-        sums = metrics.of_batch(logits, labels, losses, mask)
+        sums = totals.of_batch(logits, labels, losses, mask)
         rows = {'row_labels': labels, 'row_mask': mask} if multi_label else {}
         return sums | rows, logits
 

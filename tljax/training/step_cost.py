@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax import job as jobs
-from tljax import report, tree, trial
-from tljax.job import Job
-from tljax.plan import PhasePlan
+from tljax import tree
+from tljax.config.phases import PhasePlan
+from tljax.records import console
+from tljax.training import jobs, trial_steps
+from tljax.training.jobs import Job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,9 @@ class Cost:
         """What a dry run prints."""
         return {
             'floating-point operations a step': f'{self.flops:,.0f}',
-            'a step’s temporary memory': report.bytes_text(self.temporary_bytes),
-            'parameters and statistics': report.bytes_text(self.variable_bytes),
-            'optimizer state': report.bytes_text(self.optimizer_bytes),
+            'a step’s temporary memory': console.bytes_text(self.temporary_bytes),
+            'parameters and statistics': console.bytes_text(self.variable_bytes),
+            'optimizer state': console.bytes_text(self.optimizer_bytes),
         }
 
 
@@ -52,7 +53,7 @@ def of(job: Job, phase: PhasePlan, compiled: jax.stages.Compiled) -> Cost:
         temporary_bytes=memory.temp_size_in_bytes if memory else float('nan'),
         variable_bytes=tree.size_bytes((shapes.params, shapes.stats)),
         optimizer_bytes=tree.size_bytes(shapes.opt),
-        trained_parameters=report.counts(job.params, phase.labels)[0],
+        trained_parameters=console.counts(job.params, phase.labels)[0],
     )
 
 
@@ -72,7 +73,7 @@ def step_seconds(
     for job, phase, compiled in steps:
         running.append([compiled, jobs.train_key(job), jobs.first_state(job, phase), job.given])
     taken = np.zeros((len(steps), repeats + 1))
-    for turn, batch in enumerate(trial.batches(steps[0][0], repeats + 1)):
+    for turn, batch in enumerate(trial_steps.batches(steps[0][0], repeats + 1)):
         jax.block_until_ready(batch)
         for index, held in enumerate(running):
             compiled, key, state, given = held

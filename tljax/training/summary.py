@@ -2,15 +2,16 @@
 
 import jax
 
-from tljax import model as models
-from tljax import report, strategies
-from tljax.job import Job
-from tljax.runs import PASSED_OVER_FILE
+from tljax.models import stages
+from tljax.records import console
+from tljax.records.runs import PASSED_OVER_FILE
+from tljax.strategies import strategies
+from tljax.training.jobs import Job
 
 
 def announce(job: Job, *, show_model: bool = True) -> None:
     """Prints the model, what of it trains, and the data."""
-    print_ = report.console.print
+    print_ = console.console.print
     backbone = job.experiment.backbone
     origin = f'weights {job.weights["source"]}' if job.weights else 'random weights'
     name = strategies.name_of(job.experiment.strategy)
@@ -23,8 +24,8 @@ def announce(job: Job, *, show_model: bool = True) -> None:
         if len(job.phases) > 1:
             print_(f'Phase {phase.index + 1}, steps {phase.start} to {phase.stop}:')
         if show_model:
-            print_(report.model_table(models.describe(job.model, job.params), phase.labels))
-        trained, frozen = report.counts(job.params, phase.labels)
+            print_(console.model_table(stages.describe(job.model, job.params), phase.labels))
+        trained, frozen = console.counts(job.params, phase.labels)
         print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
     if show_model:
         _announce_data(job)
@@ -38,14 +39,14 @@ def announce(job: Job, *, show_model: bool = True) -> None:
 def _announce_data(job: Job) -> None:
     """Prints the sizes of the splits, and what their source passed over."""
     sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
-    report.console.print(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
+    console.console.print(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
     if 'test' not in job.splits:
-        report.console.print('There is no test split.')
+        console.console.print('There is no test split.')
     findings = job.splits['train'].findings
     for note in findings.notes if findings else ():
-        report.console.print(f'{note}.')
+        console.console.print(f'{note}.')
     if findings and findings.bad:
-        report.console.print(
+        console.console.print(
             f'{len(findings.bad)} bad file(s) left out: {PASSED_OVER_FILE} in the workdir.'
         )
 

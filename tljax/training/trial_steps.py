@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Iterator
 
-from tljax import job as jobs
-from tljax import sharding, solved_head
-from tljax.batches import train_batches
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.state import TrainState
+from tljax import devices
+from tljax.config.phases import PhasePlan
+from tljax.training import jobs, solved_head
+from tljax.training.batches import train_batches
+from tljax.training.jobs import Job
+from tljax.training.states import TrainState
 from tljax.types import Batch
 
 
@@ -30,4 +30,4 @@ def first_state(job: Job) -> tuple[TrainState, PhasePlan]:
 def batches(job: Job, steps: int) -> Iterator[Batch]:
     """The first batches of training, on the job's devices."""
     for batch in train_batches(job, steps):
-        yield sharding.put_batch(job.mesh, batch)
+        yield devices.put_batch(job.mesh, batch)

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import model as models
 from tljax import tree
-from tljax.model import HEAD, Model
+from tljax.models import stages
+from tljax.models.stages import HEAD, Model
 from tljax.types import InputError, Params, Stats
 from tljax.weights.pretrained import Pretrained
 
@@ -84,7 +84,7 @@ def _reads_other_images(pretrained: Pretrained, model: Model) -> bool:
 
 def _fitted(params: Params, model: Model) -> tuple[Params, list[str]]:
     """Every leaf in the shape that the model has, and what was done for it."""
-    shapes = tree.flatten(models.shapes(model)[0])
+    shapes = tree.flatten(stages.shapes(model)[0])
     first, leaves, notes, problems = model.names[0], {}, [], []
     for path, leaf in tree.flatten(params).items():
         wanted = shapes[path].shape

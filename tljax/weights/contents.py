@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax import port
+from tljax.models import port
 from tljax.types import InputError
 from tljax.weights import recognise
 

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax import adapters, config, tree
-from tljax import model as models
-from tljax.model import HEAD, Model
-from tljax.runs import Run
+from tljax import tree
+from tljax.config import json_form
+from tljax.models import adapters, stages
+from tljax.models.stages import HEAD, Model
+from tljax.records.runs import Run
 from tljax.types import Adapter, InputError
 from tljax.weights.adapt import adapt
 from tljax.weights.pretrained import (
@@ -112,7 +113,7 @@ def of_run(
         for path, leaf in after.items()
         if path not in before or not np.array_equal(leaf, before[path])
     }
-    encoded = config.encode(run.adapters)
+    encoded = json_form.encode(run.adapters)
     _decoded(encoded)
     return changed, {BASE: json.dumps(dataclasses.asdict(named)), ADAPTERS: json.dumps(encoded)}
 
@@ -131,7 +132,7 @@ def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened
     model = network_of(delta).build(len(delta.entries[HEAD_BIAS]), delta.preprocessing)
     added = _decoded(json.loads(texts.get(ADAPTERS, '[]')))
     leaves = {**_fitted(base, model), **delta.entries}
-    params, stats = models.shapes(model)
+    params, stats = stages.shapes(model)
     params = adapters.extended(added, params, jax.random.key(0))
     problems = tree.difference(leaves, tree.flatten({'params': params, 'batch_stats': stats}))
     if problems:
@@ -140,7 +141,7 @@ def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened
             + '\n  '.join(problems)
         )
     whole = tree.unflatten(leaves)
-    whole['params'] = jax.tree.map(np.asarray, models.plain(added, whole['params']))
+    whole['params'] = jax.tree.map(np.asarray, stages.plain(added, whole['params']))
     return dataclasses.replace(delta, entries=tree.flatten(whole))
 
 
@@ -164,6 +165,6 @@ def _fitted(base: Pretrained, model: Model) -> dict[str, Any]:
 def _decoded(encoded: Any) -> tuple[Adapter, ...]:
     """Adapters from a file, which may be anybody's: no class but tljax's own is imported."""
     try:
-        return config.decode(encoded, 'tljax.')
+        return json_form.decode(encoded, 'tljax.')
     except (AttributeError, ImportError, TypeError) as error:
         raise DeltaError(f'a delta holds adapters of tljax alone: {error}') from error

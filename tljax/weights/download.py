@@ -24,7 +24,7 @@ from typing import BinaryIO, Self
 import rich.console
 import rich.progress
 
-from tljax import runtime
+from tljax import environment
 from tljax.weights import transfer
 from tljax.weights.transfer import Address, DownloadError
 
@@ -75,7 +75,7 @@ def download(url: str) -> pathlib.Path:
 
 def folder() -> pathlib.Path:
     """Where downloaded files are kept."""
-    return runtime.cache_dir() / 'weights'
+    return environment.cache_dir() / 'weights'
 
 
 def offline() -> bool:

@@ -13,9 +13,8 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from tljax import torch_file
 from tljax.types import InputError
-from tljax.weights import contents, download
+from tljax.weights import contents, download, torch_file
 
 
 class FileError(InputError):

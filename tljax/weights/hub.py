@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tljax import runtime
+from tljax import environment
 from tljax.weights import download
 from tljax.weights.hub_config import HubError, class_names_of, licence_of, preprocessing_of
 
@@ -150,7 +150,7 @@ class _Repository:
         self._revision = spec.revision or 'main'
         self._local = download.offline()
         self._endpoint = os.environ.get('HF_ENDPOINT', '').rstrip('/') or None
-        own = runtime.cache_dir() / 'hub' if os.environ.get('TLJAX_CACHE') else None
+        own = environment.cache_dir() / 'hub' if os.environ.get('TLJAX_CACHE') else None
         self._cache = own or pathlib.Path(self._library.constants.HF_HUB_CACHE)
 
     def get(self, file: str) -> pathlib.Path:

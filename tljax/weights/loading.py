@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from tljax import model as models
-from tljax import port, preprocessing, runs, tree
+from tljax import tree
+from tljax.models import port, preprocessing, stages
+from tljax.records import runs
 from tljax.types import Backbone, InputError
 from tljax.weights import contents, delta, download, files, hub, published, recognise, stated
 from tljax.weights.pretrained import (
@@ -104,7 +105,7 @@ def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
     own = stated.apply(found.backbone, _facts(opened))
     if own == found.backbone:
         return found
-    return dataclasses.replace(found, backbone=own, model=models.build(own, found.num_classes or 1))
+    return dataclasses.replace(found, backbone=own, model=stages.build(own, found.num_classes or 1))
 
 
 def _facts(opened: Opened) -> dict[str, Any]:

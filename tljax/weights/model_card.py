@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tljax import comparison, port, runs, tree
-from tljax.runs import Run
-from tljax.weights import Pretrained
+from tljax import tree
+from tljax.models import port
+from tljax.records import runs, tables
+from tljax.records.runs import Run
+from tljax.weights.loading import Pretrained
 
-MARK = '<!-- written by tljax.export -->'
+MARK = '<!-- written by tljax.commands.export -->'
 SPDX = (
     'apache-2.0',
     'mit',
@@ -166,7 +168,7 @@ def _metrics(run: Run) -> str:
     rows = ['## Metrics', '']
     for split in ('val', 'test'):
         if found := run.result.get(split):
-            shown = comparison.measures(found)
+            shown = tables.measures(found)
             if len(rows) == 2:
                 rows.append(f'| split | images | {" | ".join(shown)} |')
                 rows.append('| --- ' * (len(shown) + 2) + '|')

@@ -10,17 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from tljax import model as models
-from tljax import preprocessing as preprocessings
-from tljax import report
-from tljax import weights as pretrained_weights
-from tljax.config import PRETRAINED
+from tljax.config.experiment import PRETRAINED
 from tljax.data import image_inputs
-from tljax.model import Model
+from tljax.models import preprocessing, stages
+from tljax.models.stages import Model
+from tljax.models.views import Centre, check
+from tljax.records import console
 from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
-from tljax.views import Centre, check
-from tljax.weights import Origin, Weights
+from tljax.weights import loading
 from tljax.weights.adapt import adapt
+from tljax.weights.loading import Origin, Weights
 
 FAR = 10  # times the largest value of a normalised image: these are pixels as they were
 BATCH_SIZE = 32  # images, or views of them, that `predict` has on the device at a time
@@ -57,7 +56,7 @@ class Network:
 
     def probabilities(self, logits: jax.Array) -> jax.Array:
         """What logits [B, K] say of each class."""
-        return models.probabilities(logits, multi_label=self.multi_label)
+        return stages.probabilities(logits, multi_label=self.multi_label)
 
     def __repr__(self) -> str:
         """One line: family, stages, parameters, classes, input and origin."""
@@ -86,7 +85,7 @@ class Network:
         if not canvases:
             shape = (0, *(self.preprocessing.size_px,) * 2, len(self.preprocessing.mean))
             return jnp.zeros(shape, jnp.float32)
-        return models.normalise(self.preprocessing, jnp.asarray(image_inputs.batch(canvases)))
+        return stages.normalise(self.preprocessing, jnp.asarray(image_inputs.batch(canvases)))
 
     def logits(self, x: Any) -> jax.Array:
         """Logits of normalised images.
@@ -170,7 +169,7 @@ class Network:
     def _run(self):
         @functools.partial(jax.jit, static_argnums=3)
         def run(params: Params, stats: Stats, x: jax.Array, stop: str | None) -> jax.Array:
-            return models.run(self.model, params, stats, x, stop=stop)[0]
+            return stages.run(self.model, params, stats, x, stop=stop)[0]
 
         return run
 
@@ -178,7 +177,7 @@ class Network:
     def _predict(self):
         @jax.jit
         def predict(params: Params, stats: Stats, shown: jax.Array) -> jax.Array:
-            logits = models.classify(self.model, params, stats, shown, multi_label=self.multi_label)
+            logits = stages.classify(self.model, params, stats, shown, multi_label=self.multi_label)
             return self.probabilities(logits)
 
         return predict
@@ -224,7 +223,7 @@ def load(
     Raises:
         InputError: the weights cannot be had, recognised, or fitted.
     """
-    pretrained = pretrained_weights.load(weights, backbone, allow_nonfinite=allow_nonfinite)
+    pretrained = loading.load(weights, backbone, allow_nonfinite=allow_nonfinite)
     classes = pretrained.num_classes
     if isinstance(head, str) and head != PRETRAINED:
         raise InputError(f'head is {head!r}, wanted {PRETRAINED!r}, None or an object of heads')
@@ -240,15 +239,15 @@ def load(
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     for note in notes:
-        report.console.print(note)
-    values = models.start(model, adapted.params, adapted.stats, jax.random.key(seed))
+        console.console.print(note)
+    values = stages.start(model, adapted.params, adapted.stats, jax.random.key(seed))
     # Stage by stage, so that not all of a mapped file is held twice at once.
     params, stats = (
         {
             name: jax.block_until_ready(jax.device_put(jax.tree.map(_owned, stage)))
-            for name, stage in stages.items()
+            for name, stage in part.items()
         }
-        for stages in values
+        for part in values
     )
     return Network(
         model=model,
@@ -273,9 +272,9 @@ def _owned(leaf: Any) -> Any:
 
 
 def _preprocessing(
-    pretrained: pretrained_weights.Pretrained, channels: int | None, size_px: int | None
+    pretrained: loading.Pretrained, channels: int | None, size_px: int | None
 ) -> Preprocessing:
     found = pretrained.preprocessing
     if size_px is not None:
-        found = preprocessings.with_size(found, size_px)
-    return found if channels is None else preprocessings.with_channels(found, channels)
+        found = preprocessing.with_size(found, size_px)
+    return found if channels is None else preprocessing.with_channels(found, channels)

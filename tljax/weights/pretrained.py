@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from tljax import config, preprocessing, tree, version
-from tljax import model as models
-from tljax.model import Model
+from tljax import tree, version
+from tljax.config import json_form
+from tljax.models import preprocessing, stages
+from tljax.models.stages import Model
 from tljax.types import Backbone, Head, Params, Preprocessing, Stats
 from tljax.weights import download
 
@@ -64,7 +65,7 @@ class Architecture:
 
     def build(self, num_classes: int, shown: Preprocessing | None = None) -> Model:
         """Its model."""
-        return models.build(
+        return stages.build(
             self.backbone,
             num_classes,
             cut_after=self.cut_after,
@@ -90,7 +91,7 @@ class Pretrained:
     @property
     def num_classes(self) -> int | None:
         """K of the head; None where there is none."""
-        head = self.params.get(models.HEAD)
+        head = self.params.get(stages.HEAD)
         return None if head is None else len(head['linear']['bias'])
 
     def record(self) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def architecture_from(fields: Mapping[str, Any]) -> Architecture | None:
     classes = re.findall(r'"class": "([\w.]*)', json.dumps(fields))
     if not all(module.startswith('tljax.') for module in classes):
         return None
-    return Architecture(**{name: config.decode(v, 'tljax.') for name, v in fields.items()})
+    return Architecture(**{name: json_form.decode(v, 'tljax.') for name, v in fields.items()})
 
 
 def metadata(pretrained: Pretrained) -> dict[str, str]:
@@ -147,7 +148,7 @@ def metadata(pretrained: Pretrained) -> dict[str, str]:
 def architecture_text(architecture: Architecture) -> str:
     """The entry of the metadata that a file under our own paths has besides."""
     fields = dataclasses.asdict(architecture) | {
-        name: config.encode(getattr(architecture, name)) for name in ('backbone', 'head')
+        name: json_form.encode(getattr(architecture, name)) for name in ('backbone', 'head')
     }
     return json.dumps(fields)
 

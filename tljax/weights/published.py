@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tljax import report
+from tljax.records import console
 from tljax.types import InputError, Interpolation, Preprocessing
 
 URL = 'https://download.pytorch.org/models/{name}.pth'
@@ -83,7 +83,7 @@ def full_name(name: str) -> str:
         return name
     found = [known for known in names() if known.rpartition('-')[0] == name]
     if found:
-        report.console.print(f'torchvision:{name} is torchvision:{found[-1]}', markup=False)
+        console.console.print(f'torchvision:{name} is torchvision:{found[-1]}', markup=False)
         return found[-1]
     near = difflib.get_close_matches(name, names(), n=4, cutoff=0.4)
     raise InputError(

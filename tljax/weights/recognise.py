@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from tljax import backbones, port, tree
-from tljax import model as models
-from tljax.model import Model
+from tljax import tree
+from tljax.models import backbones, port, stages
+from tljax.models.stages import Model
 from tljax.types import Backbone, InputError, MisfitError
 
 SAMPLED_NAMES = 32
 ODD = 6  # entries without a place that one message names
-HEAD_BIAS = f'params/{models.HEAD}/linear/bias'
+HEAD_BIAS = f'params/{stages.HEAD}/linear/bias'
 
 
 class UnknownNetworkError(InputError):
@@ -46,7 +46,7 @@ class Recognised:
         leaves = _leaves(_ByText(self.model))
         if self.num_classes is not None:
             return leaves
-        return {path: leaf for path, leaf in leaves.items() if path.split('/')[1] != models.HEAD}
+        return {path: leaf for path, leaf in leaves.items() if path.split('/')[1] != stages.HEAD}
 
 
 def families() -> tuple[type, ...]:
@@ -107,13 +107,13 @@ def without_own_head(found: Recognised) -> tuple[Recognised, tuple[str, ...]]:
     heads = {
         name.split('.')[0]
         for rule in found.backbone.port_tables().get(found.naming, ())
-        if rule.ours is not None and rule.ours.startswith(f'params/{models.HEAD}/')
+        if rule.ours is not None and rule.ours.startswith(f'params/{stages.HEAD}/')
         for name in rule.names
     }
     odd = [name for name in found.matched.problems if name.split('.')[0] in heads]
     if not odd or HEAD_BIAS in found.matched.leaves:
         return found, ()
-    head = f'params/{models.HEAD}/'
+    head = f'params/{stages.HEAD}/'
     leaves = {p: leaf for p, leaf in found.matched.leaves.items() if not p.startswith(head)}
     problems = {n: why for n, why in found.matched.problems.items() if n not in odd}
     matched = port.Match(leaves, (*found.matched.dropped, *odd), problems)
@@ -177,7 +177,7 @@ def _recognised(
     backbone: Backbone, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
 ) -> Recognised:
     num_classes = None
-    if any(path.split('/')[1:2] == [models.HEAD] for path in matched.leaves):
+    if any(path.split('/')[1:2] == [stages.HEAD] for path in matched.leaves):
         has_bias = HEAD_BIAS in matched.leaves
         num_classes = int(np.size(matched.leaf(HEAD_BIAS, entries))) if has_bias else 1
     return Recognised(
@@ -185,7 +185,7 @@ def _recognised(
         naming=naming,
         matched=matched,
         num_classes=num_classes,
-        model=models.build(backbone, num_classes or 1),
+        model=stages.build(backbone, num_classes or 1),
     )
 
 
@@ -205,7 +205,7 @@ class _ByText:
 @functools.lru_cache(maxsize=16)
 def _leaves(what: _ByText) -> dict[str, Any]:
     """`{path: shape holder}`; tracing a network takes longer than reading its file."""
-    params, stats = models.shapes(what.model)
+    params, stats = stages.shapes(what.model)
     return tree.flatten({'params': params, 'batch_stats': stats})
 
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import model as models
 from tljax import tree
-from tljax.model import Model
+from tljax.models import stages
+from tljax.models.stages import Model
 from tljax.types import Params, Stats
 from tljax.weights.pretrained import Pretrained
 
@@ -57,10 +57,10 @@ def activations(pretrained: Pretrained, model: Model, seed: int = 0) -> list[Act
 
     @jax.jit
     def outputs(params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
-        x, result = models.normalise(model.preprocessing, images), {}
+        x, result = stages.normalise(model.preprocessing, images), {}
         for name in names:
             following = [*model.names[1:], None][model.names.index(name)]
-            x, _ = models.run(model, params, stats, x, start=name, stop=following)
+            x, _ = stages.run(model, params, stats, x, start=name, stop=following)
             result[name] = x
         return result
 

@@ -4,16 +4,16 @@ All are pure functions of features [N, F] and labels [N], in float32 on the defa
 that are linear give `Linear`, the last layer of a head.
 """
 
-from tljax.probes import grid
-from tljax.probes.choice import DECAYS, Probe, by_stage, choose
-from tljax.probes.grid import Axes
-from tljax.probes.lbfgs import Fit, logistic
-from tljax.probes.least_squares import ridge, ridge_classifier
-from tljax.probes.linear import Linear, Scaling, accuracy, cross_entropy, scaling
-from tljax.probes.means import Distance, discriminant, nearest_mean
-from tljax.probes.neighbours import neighbour_votes
-from tljax.probes.selection import Selected, head2toe, relevance
-from tljax.probes.spectrum import Basis, basis
+from tljax.features.probes import grid
+from tljax.features.probes.choice import DECAYS, Probe, by_stage, choose
+from tljax.features.probes.grid import Axes
+from tljax.features.probes.lbfgs import Fit, logistic
+from tljax.features.probes.least_squares import ridge, ridge_classifier
+from tljax.features.probes.linear import Linear, Scaling, accuracy, cross_entropy, scaling
+from tljax.features.probes.means import Distance, discriminant, nearest_mean
+from tljax.features.probes.neighbours import neighbour_votes
+from tljax.features.probes.selection import Selected, head2toe, relevance
+from tljax.features.probes.spectrum import Basis, basis
 
 __all__ = [
     'DECAYS',

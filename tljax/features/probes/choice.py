@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax.probes.lbfgs import Fit, logistic
-from tljax.probes.linear import Linear, Scaling, accuracy, checked, scaling
+from tljax.features.probes.lbfgs import Fit, logistic
+from tljax.features.probes.linear import Linear, Scaling, accuracy, checked, scaling
 from tljax.types import Array, InputError
 
 DECAYS = tuple(np.logspace(-5, 1, 13).tolist())

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tljax import schedule as schedules
-from tljax.losses import CrossEntropy
-from tljax.probes import linear, streams
-from tljax.probes.streams import Tables
+from tljax.features.probes import linear, streams
+from tljax.features.probes.streams import Tables
+from tljax.metrics.losses import CrossEntropy
+from tljax.strategies import schedules
 from tljax.types import Array, InputError, Loss, Optimizer, Params, Schedule
 
 Apply = Callable[[Params, jax.Array], jax.Array]

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tljax.probes.linear import Linear, checked, checked_strengths
-from tljax.probes.spectrum import Basis, basis
+from tljax.features.probes.linear import Linear, checked, checked_strengths
+from tljax.features.probes.spectrum import Basis, basis
 from tljax.types import Array
 
 HISTORY = 20  # pairs that L-BFGS keeps

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tljax.probes.linear import Linear, checked, checked_strengths
-from tljax.probes.spectrum import Basis, basis
+from tljax.features.probes.linear import Linear, checked, checked_strengths
+from tljax.features.probes.spectrum import Basis, basis
 from tljax.types import Array, InputError
 
 REFINEMENTS = 3  # each takes the error by some digits, down to those of float32

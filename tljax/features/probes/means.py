@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax.probes.linear import Linear, checked
+from tljax.features.probes.linear import Linear, checked
 from tljax.types import Array, InputError
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from tljax.probes.linear import checked
-from tljax.probes.means import Distance, normalised
+from tljax.features.probes.linear import checked
+from tljax.features.probes.means import Distance, normalised
 from tljax.types import Array, InputError
 
 CHUNK_VALUES = 2**24  # distances that are held at a time

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax.probes.choice import Probe, choose, same_stages
-from tljax.probes.linear import Linear, checked, scaling
+from tljax.features.probes.choice import Probe, choose, same_stages
+from tljax.features.probes.linear import Linear, checked, scaling
 from tljax.types import Array, InputError
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tljax.probes.linear import Linear
+from tljax.features.probes.linear import Linear
 
 
 class Basis(NamedTuple):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import schedule as schedules
 from tljax.data import subsets
+from tljax.strategies import schedules
 from tljax.types import Schedule
 
 

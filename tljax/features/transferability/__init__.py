@@ -5,31 +5,17 @@ Labels are integers 0 to K - 1, each of which has an example. A larger score is 
 two distances between source and target.
 """
 
-from tljax.transferability.accuracy import (
-    knn_accuracy,
-    linear_probe_accuracy,
-)
-from tljax.transferability.domains import (
+from tljax.features.transferability.accuracy import knn_accuracy, linear_probe_accuracy
+from tljax.features.transferability.domains import (
     Moments,
     frechet_distance,
     moments,
     proxy_a_distance,
 )
-from tljax.transferability.evidence import logme
-from tljax.transferability.fisher import (
-    h_score,
-    sfda,
-    shrunk_h_score,
-)
-from tljax.transferability.information import (
-    leep,
-    nce,
-    nleep,
-)
-from tljax.transferability.separation import (
-    gbc,
-    transrate,
-)
+from tljax.features.transferability.evidence import logme
+from tljax.features.transferability.fisher import h_score, sfda, shrunk_h_score
+from tljax.features.transferability.information import leep, nce, nleep
+from tljax.features.transferability.separation import gbc, transrate
 
 __all__ = [
     'Moments',

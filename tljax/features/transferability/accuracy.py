@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tljax.transferability import checks, spectra
+from tljax.features.transferability import checks, spectra
 from tljax.types import Array, InputError
 
 ROWS = 1024  # of distances at a time

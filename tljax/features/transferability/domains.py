@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import scipy.linalg
 
-from tljax.transferability import checks, spectra
-from tljax.transferability.accuracy import STRENGTHS, leave_one_out
+from tljax.features.transferability import checks, spectra
+from tljax.features.transferability.accuracy import STRENGTHS, leave_one_out
 from tljax.types import Array, InputError
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import scipy.linalg
 
-from tljax.transferability import checks, spectra
-from tljax.transferability.checks import Classes
+from tljax.features.transferability import checks, spectra
+from tljax.features.transferability.checks import Classes
 from tljax.types import Array
 
 CONSTANT = 1e-12  # spread of a channel, relative to its size, that is rounding

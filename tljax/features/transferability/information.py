@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from tljax.transferability import checks, spectra
-from tljax.transferability.checks import Classes
+from tljax.features.transferability import checks, spectra
+from tljax.features.transferability.checks import Classes
 from tljax.types import Array, InputError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.linalg
 
-from tljax.transferability import checks, spectra
+from tljax.features.transferability import checks, spectra
 from tljax.types import Array, InputError
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import flax.linen as nn
 import jax
 
-from tljax import layers, port, tree
+from tljax import tree
+from tljax.models import layers, port
 from tljax.types import Preprocessing
 
 EPSILON = 1e-6

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax import layers, port
+from tljax.models import layers, port
 from tljax.types import Preprocessing
 
 BLOCKS = {

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax import layers, port, tree
+from tljax import tree
+from tljax.models import layers, port
 from tljax.types import Preprocessing
 
 DEPTHS = (20, 32, 44, 56, 110)

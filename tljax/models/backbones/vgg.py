@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import flax.linen as nn
 import jax
 
-from tljax import layers, port, tree
+from tljax import tree
+from tljax.models import layers, port
 from tljax.types import Preprocessing
 
 # Convolutions per stage: columns A, B, D and E of the paper's table 1.

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import layers, port, tree
+from tljax import tree
+from tljax.models import layers, port
 from tljax.types import InputError, MisfitError, Preprocessing
 
 HEAD_WIDTHS = {1280: 80}  # by width, where a published size has another than 64

@@ -4,11 +4,11 @@ Each is a pure function of parameters, features and where both started, a mean o
 of a batch where it reads features. What they compute, and when they help: docs/penalties.md.
 """
 
-from tljax.penalties.anchors import L2SP, L2SPFisher, fisher
-from tljax.penalties.cotuning import CoTuning, calibration_temperature
-from tljax.penalties.delta import DELTA
-from tljax.penalties.distillation import FeatureDistillation, LogitDistillation
-from tljax.penalties.spectral import BSS
+from tljax.strategies.penalties.anchors import L2SP, L2SPFisher, fisher
+from tljax.strategies.penalties.cotuning import CoTuning, calibration_temperature
+from tljax.strategies.penalties.delta import DELTA
+from tljax.strategies.penalties.distillation import FeatureDistillation, LogitDistillation
+from tljax.strategies.penalties.spectral import BSS
 
 __all__ = [
     'BSS',

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tljax import tree
-from tljax.penalties import rows
+from tljax.strategies.penalties import rows
 from tljax.types import Needs, Params, PenaltyInputs, Setting, Start
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax.penalties import rows
+from tljax.strategies.penalties import rows
 from tljax.types import Needs, PenaltyInputs, Setting, Start
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tljax import layers
-from tljax.penalties import rows
-from tljax.solver import LBFGS
+from tljax.models import layers
+from tljax.strategies.penalties import rows
+from tljax.strategies.solvers import LBFGS
 from tljax.types import Needs, Params, PenaltyInputs, Setting, Start
 
 

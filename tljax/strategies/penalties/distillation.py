@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tljax import layers
-from tljax.penalties import rows
+from tljax.models import layers
+from tljax.strategies.penalties import rows
 from tljax.types import Needs, PenaltyInputs, Setting, Start
 
 

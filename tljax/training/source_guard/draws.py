@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from tljax.data import canvases, subsets
-from tljax.job import Job
+from tljax.data import decoded_images, subsets
+from tljax.training.jobs import Job
 from tljax.types import Examples
 
 ORDER = 0x64726177  # folded into the seed, so that batches are drawn anew
@@ -45,7 +45,7 @@ def _labelled(job: Job) -> Examples | None:
         return None
     limits = (experiment.per_class, 0.0, experiment.seed, experiment.subset)
     found = subsets.prepare({'train': splits['train']}, *limits)
-    kept = canvases.wrap(found, job.model.preprocessing, experiment.cache_gigabytes)
+    kept = decoded_images.wrap(found, job.model.preprocessing, experiment.cache_gigabytes)
     return kept['train']
 
 

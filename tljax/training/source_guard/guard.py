@@ -8,20 +8,19 @@ import jax
 import numpy as np
 import optax
 
-from tljax import inputs, sharding, solved_head
-from tljax import job as jobs
-from tljax import state as states
-from tljax.batches import train_batches
-from tljax.evaluation import Evaluation
-from tljax.fitting import FittingStep
-from tljax.job import Job
-from tljax.plan import PhasePlan
-from tljax.sourced import Sourced
-from tljax.sourcing import draws
-from tljax.sourcing.verdict import Losses, Verdict, verdict
-from tljax.state import TrainState
+from tljax import devices
+from tljax.config.phases import PhasePlan
+from tljax.models.views import Centre
+from tljax.training import batch_inputs, jobs, solved_head, states
+from tljax.training.batches import train_batches
+from tljax.training.evaluation import Evaluation
+from tljax.training.jobs import Job
+from tljax.training.memory_fallback import FittingStep
+from tljax.training.source_data import Sourced
+from tljax.training.source_guard import draws
+from tljax.training.source_guard.verdict import Losses, Verdict, verdict
+from tljax.training.states import TrainState
 from tljax.types import Examples, Params, Stats
-from tljax.views import Centre
 
 
 def compare(job: Job, source: Sourced) -> Verdict:
@@ -70,7 +69,7 @@ def _trained(job: Job, phase: PhasePlan, steps: int, train_step: FittingStep) ->
         if phase.start + at >= source_ends:
             batch.pop('source', None)
         state = _moved(job, state, phase, at)
-        state, _ = train_step(state, sharding.put_batch(job.mesh, batch))
+        state, _ = train_step(state, devices.put_batch(job.mesh, batch))
     return state
 
 
@@ -81,7 +80,7 @@ def _moved(job: Job, state: TrainState, phase: PhasePlan, at: int) -> TrainState
         return optax.ScaleByScheduleState(count=count(at)) if _is_schedule(leaf) else leaf
 
     def count(value: int) -> jax.Array:  # each its own, as steps take the arrays of a state
-        return sharding.put_replicated(job.mesh, np.int32(value))
+        return devices.put_replicated(job.mesh, np.int32(value))
 
     opts = (state.opt, state.source and state.source.opt)
     opt, of_source = jax.tree.map(moved, opts, is_leaf=_is_schedule)
@@ -98,11 +97,11 @@ class Reader:
 
     def __init__(self, job: Job):
         self._evaluation = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
-        whole = sharding.replicated(job.mesh)
+        whole = devices.replicated(job.mesh)
 
         @functools.partial(jax.jit, out_shardings=whole)
         def losses(logits: jax.Array, rows: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-            targets = inputs.targets_of(rows['label'], job.model.num_classes)
+            targets = batch_inputs.targets_of(rows['label'], job.model.num_classes)
             return rows['id'], job.experiment.loss(logits, targets), rows['mask']
 
         self._losses = losses
@@ -112,6 +111,6 @@ class Reader:
         parts = []
         for batch, _, logits in self._evaluation.batches(params, stats, examples):
             rows: Any = {name: batch[name] for name in ('id', 'label', 'mask')}
-            *values, mask = self._losses(logits, sharding.put_batch(self._evaluation.mesh, rows))
+            *values, mask = self._losses(logits, devices.put_batch(self._evaluation.mesh, rows))
             parts.append([np.asarray(one)[np.asarray(mask)] for one in values])
         return Losses(*map(np.concatenate, zip(*parts, strict=True)))

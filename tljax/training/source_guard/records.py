@@ -10,11 +10,11 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tljax import charts
 from tljax.data import decode
+from tljax.records import plots
 from tljax.sample_transfer import UnlabelledPool
-from tljax.sourced import Sourced
-from tljax.state import SourceState
+from tljax.training.source_data import Sourced
+from tljax.training.states import SourceState
 from tljax.types import InputError
 
 FILE = 'source.json'
@@ -85,10 +85,8 @@ def draw(workdir: pathlib.Path, source: Sourced, weights: np.ndarray) -> None:
     order = np.argsort(-weights, kind='stable')
     ends = {'highest': order[:LISTED], 'lowest': order[::-1][:LISTED][::-1]}
     sheet(source, weights, ends).save(workdir / SHEET)
-    with contextlib.suppress(charts.NoPictureError):
-        charts.histogram(
-            workdir / HISTOGRAM, weights.tolist(), 'weight of a source image', 'images'
-        )
+    with contextlib.suppress(plots.NoPictureError):
+        plots.histogram(workdir / HISTOGRAM, weights.tolist(), 'weight of a source image', 'images')
 
 
 def sheet(source: Sourced, weights: np.ndarray, rows: Mapping[str, Any]) -> Image.Image:

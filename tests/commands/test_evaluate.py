@@ -1,0 +1,212 @@
+"""`python -m tljax.evaluate`: a network on labelled images."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tljax
+from tests import served
+from tljax.commands import evaluate
+from tljax.models.views import FlipViews
+from tljax.records import console
+from tljax.types import BadFiles
+from tljax.weights import published
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    """A run whose test images were seen by two views each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield served.make(tmp_path_factory.mktemp('served'), test_views=FlipViews())
+
+
+@pytest.fixture
+def run(workdir, tmp_path, capsys, monkeypatch):
+    """Runs the command on that run; the exit code, what it printed, and the content of --out."""
+    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setattr(console.console, 'width', 200)
+
+    def run(*words, network=workdir):
+        out = tmp_path / 'out.json'
+        capsys.readouterr()
+        code = evaluate.main([str(network), *map(str, words), f'--out={out}'])
+        printed = capsys.readouterr()
+        return code, printed, json.loads(out.read_text()) if out.exists() else None
+
+    return run
+
+
+@pytest.fixture
+def data(workdir, tmp_path):
+    """A copy of the data that can be changed."""
+    return shutil.copytree(workdir.parent / 'data', tmp_path / 'data')
+
+
+def result(workdir):
+    return json.loads((workdir / 'result.json').read_text())
+
+
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_a_runs_own_data_gives_exactly_its_result(split, run, workdir):
+    code, printed, written = run('--data=config', f'--split={split}')
+    assert code == 0, printed.err
+    wanted = result(workdir)[split]
+    assert {name: written[name] for name in wanted} == wanted
+    assert 0.4 < wanted['accuracy'] < 1
+
+
+def test_the_same_images_by_their_folder_give_it_too(run, workdir):
+    _, _, written = run(workdir.parent / 'data')
+    wanted = result(workdir)['test']
+    assert {name: written[name] for name in wanted} == wanted
+
+
+def test_other_views_are_a_flag(run):
+    _, _, flipped = run('--data=config')
+    _, printed, tenfold = run('--data=config', '--views=ten_crop')
+    assert 'views: TenCrop' in printed.out
+    assert tenfold['loss'] != flipped['loss']
+    assert tenfold['count'] == flipped['count'] == 21
+
+
+def test_the_size_of_batches_changes_no_figure(run):
+    _, _, usual = run('--data=config')
+    _, _, other = run('--data=config', '--batch_size=21')
+    assert other['class_accuracy'] == usual['class_accuracy']
+    assert other['loss'] == pytest.approx(usual['loss'], rel=1e-6)
+
+
+def test_classes_in_another_order_are_found_by_their_names(run, workdir, tmp_path):
+    rows = [f'{c}/{i}.png,{c}' for c in ('red', 'green', 'blue') for i in range(7)]
+    names = np.array(['red', 'green', 'blue'])
+    folder = workdir.parent / 'data/test'
+    images = np.stack([np.asarray(Image.open(folder / row.split(',')[0])) for row in rows])
+    labels = np.repeat(np.arange(3), 7)
+    np.savez(tmp_path / 'data.npz', images=images, labels=labels, class_names=names)
+    code, printed, written = run(tmp_path / 'data.npz')
+    assert code == 0, printed.err
+    assert 'in another order' in printed.out
+    assert written['class_names'] == ['blue', 'green', 'red']
+    assert written['class_accuracy'] == result(workdir)['test']['class_accuracy']
+
+
+def test_a_class_that_the_data_has_not_is_said_and_left_out(run, data, workdir):
+    shutil.rmtree(data / 'test/green')
+    code, printed, written = run(data)
+    assert code == 0, printed.err
+    assert 'has 2 of the 3 classes' in printed.out
+    wanted = result(workdir)['test']['class_accuracy']
+    assert written['class_accuracy'] == [wanted[0], None, wanted[2]]
+    assert written['mean_class_accuracy'] == pytest.approx((wanted[0] + wanted[2]) / 2)
+    assert written['class_count'] == [7, 0, 7]
+
+
+def test_a_class_that_the_network_has_not_is_an_error_with_both_sides(run, data):
+    (data / 'test/green').rename(data / 'test/grean')
+    code, printed, written = run(data)
+    assert (code, written) == (2, None)
+    assert printed.err.splitlines()[1:] == ['  + grean', '  - green']
+
+
+def test_a_bad_file_among_good_ones_is_named_and_can_be_left_out(run, data):
+    (data / 'test/red/3.png').write_bytes(b'<html>')
+    code, printed, _ = run(data)
+    assert code == 2
+    assert f'{data}/test/red/3.png: it is HTML' in printed.err
+    code, printed, written = run(data, '--bad_files=skip')
+    assert code == 0
+    assert f'left out: {data}/test/red/3.png' in printed.err
+    assert (written['count'], written['class_count']) == (20, [7, 7, 6])
+    assert list(written['bad_files']) == [f'{data}/test/red/3.png']
+
+
+def test_a_file_that_is_damaged_in_its_middle_counts_nowhere(run, data):
+    path = data / 'test/red/3.png'
+    content = bytearray(path.read_bytes())
+    content[200:260] = bytes(60)
+    path.write_bytes(content)
+    code, printed, written = run(data, '--bad_files=skip')
+    assert code == 0
+    assert f'left out: {path}' in printed.err
+    assert (written['count'], sum(written['class_count'])) == (20, 20)
+
+
+def test_images_that_a_run_was_trained_on_are_noticed(run, workdir):
+    _, printed, _ = run(workdir.parent / 'data', '--split=train')
+    assert '36 of these images are files that the network was trained on' in printed.out
+    _, printed, _ = run(workdir.parent / 'data', '--split=test')
+    assert 'trained on' not in printed.out
+
+
+def test_data_that_changed_since_the_run_is_noticed(run, workdir):
+    extra = workdir.parent / 'data/test/red/extra.png'
+    shutil.copy(workdir.parent / 'data/test/red/0.png', extra)
+    try:
+        _, printed, _ = run('--data=config')
+    finally:
+        extra.unlink()
+    assert 'not the images that the run had: 21 then, 22 now' in printed.out
+
+
+def test_what_is_confused_adds_up(run):
+    _, printed, written = run('--data=config')
+    wrong = sum(row['count'] for row in written['confused'])
+    assert wrong == round((1 - written['accuracy']) * written['count']) > 0
+    assert all(row['true'] != row['predicted'] for row in written['confused'])
+    assert 'taken for' in printed.out
+
+
+def test_the_picture_of_the_confusion_is_drawn(run, tmp_path):
+    run('--data=config', f'--picture={tmp_path / "confusion.png"}')
+    with Image.open(tmp_path / 'confusion.png') as picture:
+        assert picture.height == 3 * 24 + 1
+
+
+def test_a_network_without_names_is_shown_with_those_of_the_data(data, workdir):
+    nameless = dataclasses.replace(tljax.load(workdir), class_names=None)
+    found = evaluate.given_data(nameless, str(data), None, BadFiles.ERROR, {})
+    assert 'could not be checked' in found.notes[0]
+    assert found.class_names == ('blue', 'green', 'red')
+    np.testing.assert_array_equal(found.examples.labels, np.repeat([0, 1, 2], 7))
+
+
+def test_folders_of_imagenet_are_known_by_their_ids(workdir, tmp_path):
+    names = published.imagenet_classes()
+    network = tljax.load(workdir)
+    model = dataclasses.replace(network.model, num_classes=1000)
+    network = dataclasses.replace(network, model=model, class_names=names)
+    for name in ('n02102040', 'n01440764'):  # springer, tench
+        served.draw(tmp_path / name / '0.png', 'red', np.random.default_rng(0))
+    found = evaluate.given_data(network, str(tmp_path), None, BadFiles.ERROR, {})
+    shown = [found.class_names[label] for label in found.examples.labels]
+    assert shown == ['tench', names[217]]
+    assert 'springer' in names[217]
+
+
+@pytest.mark.parametrize(
+    ('words', 'reason'),
+    [
+        ([], 'one of DATA and --data=config'),
+        (['there', '--data=config'], 'one of DATA and --data=config'),
+        (['nowhere'], 'no such folder or file'),
+        (['--data=config', '--batch_size=0'], '--batch_size is 0'),
+        (['--data=config', '--picture=nowhere/a.png'], 'no folder nowhere'),
+        (['--data=config', '--picture=a.xyz'], '--picture=a.xyz'),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(words, reason, run):
+    code, printed, _ = run(*words)
+    assert code == 2
+    assert reason in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_only_a_run_has_data_of_its_own(run):
+    code, printed, _ = run('--data=config', network='embedded:glyphs')
+    assert code == 2
+    assert 'embedded:glyphs is no run' in printed.err

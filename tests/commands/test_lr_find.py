@@ -1,0 +1,187 @@
+"""The learning-rate finder: what it computes, what it suggests, and that it leaves nothing."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from tests.small_runs import (
+    HeadThenAll,
+    assert_identical,
+    assert_same_run,
+    experiment,
+    records,
+    short,
+)
+from tljax.commands import lr_find
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.schedules import Cosine
+from tljax.strategies.strategies import LPFT, FineTune
+from tljax.training import jobs, solved_head, trial_steps
+from tljax.training.run import train
+from tljax.types import InputError
+
+
+@pytest.fixture(scope='module')
+def curve():
+    """Of a network under SGD, up to where it diverges."""
+    what = experiment(optimizer=SGD(), schedule=Cosine(warmup_epochs=1), clip_norm=None)
+    return lr_find.find(what, steps=60, lowest=1e-5, highest=1e6)
+
+
+def test_the_rates_rise_geometrically_from_the_lowest(curve):
+    rates = curve.learning_rates
+    np.testing.assert_allclose(rates[0], 1e-5)
+    np.testing.assert_allclose(rates[1:] / rates[:-1], 1e11 ** (1 / 59))
+
+
+def test_it_ends_where_the_loss_diverges(curve):
+    assert curve.diverged
+    assert 20 < len(curve.losses) < 60
+    assert np.isfinite(curve.losses).all()
+    assert (curve.smoothed[:-1] <= 4 * np.minimum.accumulate(curve.smoothed)[:-1]).all()
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Nothing:
+    """An augmentation that changes nothing, and counts how often it is traced."""
+
+    def __call__(self, key, images, targets):
+        """See `types.Augmentation`."""
+        TRACED.append(1)
+        return images, targets
+
+
+TRACED = []
+
+
+@pytest.fixture(scope='module')
+def level():
+    """The curve of a rate that hardly rises."""
+    TRACED.clear()
+    what = experiment(optimizer=SGD(learning_rate=0.3), augmentations=(Nothing(),))
+    return lr_find.find(what, steps=4, lowest=0.05, highest=0.05 * (1 + 1e-6))
+
+
+def test_it_goes_to_the_highest_rate_where_nothing_diverges(level):
+    assert not level.diverged
+    assert len(level.losses) == 4
+
+
+def test_the_step_is_traced_once_for_all_rates(level):
+    assert len(TRACED) == 1
+
+
+def test_the_losses_are_those_of_training_at_these_rates(level, tmp_path):
+    """The first steps of a run whose rate stays where the finder's does."""
+    what = experiment(
+        optimizer=SGD(learning_rate=0.05),
+        augmentations=(Nothing(),),
+        log_every_steps=1,
+        checkpoint_every_steps=None,
+    )
+    train(what, tmp_path)
+    losses = [record['loss'] for record in records(tmp_path) if record['split'] == 'train'][:4]
+    np.testing.assert_allclose(level.losses, losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize(('strategy', 'count'), [(FineTune(), 1), (HeadThenAll(), 1), (LPFT(), 2)])
+def test_the_first_phase_with_steps_is_tried(strategy, count):
+    params = {'low': {}, 'high': {}, 'head': {}}
+    rising = lr_find._Rising(lowest=1e-3, highest=1.0, divisor=0.1)
+    found = lr_find._UpToRise(strategy=strategy, schedule=rising, steps=7).phases(params)
+    first = strategy.phases(params)[count - 1]
+    assert len(found) == count
+    assert (found[-1].steps, found[-1].epochs, found[-1].rules) == (7, None, first.rules)
+    assert found[-1].schedule == rising
+
+
+def test_a_solved_head_is_solved_before():
+    job = jobs.setup(experiment(strategy=LPFT()))
+    state, phase = trial_steps.first_state(job)
+    assert phase.index == 1
+    fresh, _ = trial_steps.first_state(jobs.setup(experiment()))
+    solved, _ = solved_head.solve(job, fresh, job.phases[0])
+    assert_identical(state.params, solved.params)
+    assert not np.array_equal(state.params['head']['linear']['bias'], np.zeros(3))
+
+
+def test_a_run_after_it_is_the_run_without_it(tmp_path):
+    result = train(short(), tmp_path / 'without')
+    what = short()
+    lr_find.find(what, steps=12)
+    assert what == short()
+    train(what, tmp_path / 'after')
+    assert_same_run(what, tmp_path / 'after', (tmp_path / 'without', result))
+
+
+@pytest.mark.parametrize(
+    'rates', [{'lowest': 0.0}, {'lowest': 1.0, 'highest': 0.1}, {'highest': float('inf')}]
+)
+def test_rates_that_do_not_rise_are_refused(rates):
+    with pytest.raises(InputError, match='wanted 0 < lowest < highest'):
+        lr_find.find(experiment(), **rates)
+
+
+RATES = 10.0 ** np.arange(-6, 1)
+
+
+def test_the_steepest_fall_is_found():
+    losses = np.array([2.0, 2.0, 1.9, 1.0, 0.2, 0.1, 3.0])
+    assert lr_find.steepest(RATES, losses) == pytest.approx(1e-3)
+
+
+def test_a_tenth_of_the_rate_at_the_minimum_is_found():
+    losses = np.array([2.0, 1.9, 1.5, 1.0, 0.9, 0.1, 5.0])
+    assert lr_find.minimum(RATES, losses) == pytest.approx(1e-2)
+
+
+def test_the_middle_of_the_longest_fall_is_found_across_a_point_above_it():
+    losses = np.array([1.0, 3.0, 2.5, 2.9, 2.0, 1.5, 9.0])
+    assert lr_find.valley(RATES, losses) == pytest.approx((1e-5 * 1e-1) ** 0.5)
+
+
+def test_running_means_are_freed_of_their_start():
+    np.testing.assert_allclose(lr_find.smooth([3.0, 3.0, 3.0]), 3.0)
+    np.testing.assert_allclose(lr_find.smooth([1.0, 2.0]), [1.0, (0.09 + 0.2) / 0.19])
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """`main` on the small experiment, in an empty folder."""
+    (tmp_path / 'small.py').write_text('from small_runs import experiment as get_config\n')
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: lr_find.main(['lr_find', '--config=small.py', '--steps=12', *words])
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # ml_collections
+def test_the_command_writes_points_and_picture_and_prints_the_flag(command, tmp_path, capsys):
+    assert command('--out=new/rates.png', '--rule=minimum') == 0
+    points = json.loads((tmp_path / 'new' / 'rates.json').read_text())
+    assert len(points['learning_rates']) == len(points['losses']) == len(points['smoothed'])
+    assert (tmp_path / 'new' / 'rates.png').read_bytes().startswith(b'\x89PNG')
+    rate = points['suggestions']['minimum']
+    flag = capsys.readouterr().out.splitlines()[-1]
+    assert flag == f'--config.optimizer.learning_rate={rate:.2g}'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['new', 'small.py']
+
+
+def test_without_matplotlib_everything_but_the_picture_is_there(
+    level, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    lr_find._tell(level, tmp_path / 'rates.png', 'valley')
+    printed = capsys.readouterr().out
+    assert "pip install 'tljax[plot]'" in printed
+    assert '--config.optimizer.learning_rate=' in printed
+    assert [path.name for path in tmp_path.iterdir()] == ['rates.json']
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # ml_collections
+def test_what_is_wrong_is_said_in_a_line(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command('--lowest=2', '--highest=1')
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

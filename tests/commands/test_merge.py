@@ -1,0 +1,275 @@
+"""`python -m tljax.merge`: from runs to a file of weights, with what it scores."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors
+
+import tljax
+from tests.small_runs import Tiny, assert_identical, experiment
+from tljax.commands import merge
+from tljax.models import averaging, heads
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.records import console
+from tljax.strategies.optimizers import SGD
+from tljax.training import evaluation, runs_to_merge
+from tljax.training.run import train
+from tljax.types import InputError, Preprocessing
+from tljax.weights import loading
+
+
+def short(rate, **changes):
+    """One epoch at a learning rate; only that differs, so that all share their images."""
+    fields = {'epochs': 1.0, 'optimizer': SGD(learning_rate=rate), 'checkpoint_every_steps': None}
+    return experiment(**{**fields, **changes})
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    """Three runs of a small network."""
+    folder = tmp_path_factory.mktemp('merge')
+    for name, rate in (('a', 0.02), ('b', 0.3), ('c', 0.1)):
+        train(short(rate), folder / name, show_model=False)
+    return [folder / name for name in 'abc']
+
+
+def read(path):
+    """The values of a file of the small network."""
+    found = loading.load(path, Tiny())
+    return found.params, found.stats
+
+
+def values(folder):
+    """The values of a run."""
+    return tuple(runs_to_merge.read(folder).values)
+
+
+@pytest.mark.parametrize(('alpha', 'which'), [('0', 0), ('1', 1)])
+def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path):
+    out = tmp_path / 'out.safetensors'
+    assert merge.main([*map(str, folders[:2]), f'--out={out}', f'--alpha={alpha}']) == 0
+    assert_identical(read(out), values(folders[which]))
+
+
+@pytest.fixture(scope='module')
+def wise(folders, tmp_path_factory):
+    """The file of a curve, and its table."""
+    out = tmp_path_factory.mktemp('wise') / 'out.safetensors'
+    return out, merge.merge(folders[:2], out, alphas=(0.0, 0.4, 0.7, 1.0))
+
+
+def test_a_curve_scores_what_its_ends_score(wise, folders):
+    _, table = wise
+    for folder, alpha in ((folders[0], 'alpha 0'), (folders[1], 'alpha 1')):
+        for split in ('val', 'test'):
+            one, other = table[str(folder)][split], table[alpha][split]
+            assert one['accuracy'] == other['accuracy']
+            assert one['loss'] == pytest.approx(other['loss'], rel=1e-5)
+
+
+def test_of_a_curve_the_best_on_validation_is_taken_and_test_never_asked(wise):
+    _, table = wise
+    points = {name: scores for name, scores in table.items() if name.startswith('alpha')}
+    best = max(points, key=lambda n: (points[n]['val']['accuracy'], -points[n]['val']['loss']))
+    assert list(table)[-1].endswith(best)
+
+
+def test_the_file_says_what_it_is_and_what_it_scores(wise):
+    out, table = wise
+    with safetensors.safe_open(out, 'np') as file:
+        texts = file.metadata()
+    title = list(table)[-1]
+    assert texts['source'] == title
+    assert json.loads(texts['scores']) == table[title]
+    assert json.loads(texts['class_names']) == ['a', 'b', 'c']
+
+
+def test_a_uniform_soup_is_the_mean_of_the_runs(folders, tmp_path):
+    out = tmp_path / 'soup.safetensors'
+    merge.merge(folders, out, method='uniform', statistics='averaged')
+    assert_identical(read(out), averaging.average([values(folder) for folder in folders]))
+
+
+def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
+    """Its statistics too: there is nothing to take anew where nothing differs."""
+    same = tmp_path / 'same'
+    shutil.copytree(folders[0], same)
+    merge.merge([folders[0], same], tmp_path / 'soup.safetensors', method='uniform')
+    assert_identical(read(tmp_path / 'soup.safetensors'), values(folders[0]))
+
+
+@pytest.fixture(scope='module')
+def greedy(folders, tmp_path_factory):
+    """The file of a greedy soup, and its table."""
+    out = tmp_path_factory.mktemp('greedy') / 'out.safetensors'
+    return out, merge.merge(folders, out, method='greedy')
+
+
+def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_ingredient(greedy):
+    _, table = greedy
+    *single, soup = [scores['val']['accuracy'] for scores in table.values()]
+    assert len(single) == 3
+    assert soup >= max(single)
+
+
+def test_a_greedy_soup_does_not_depend_on_the_test_split(greedy, folders, tmp_path, monkeypatch):
+    evaluate = evaluation.make_evaluate
+
+    def wrong_on_test(job):
+        real = evaluate(job)
+        return lambda p, s, split: {
+            **real(p, s, split),
+            **({'accuracy': 0.5} if split == 'test' else {}),
+        }
+
+    monkeypatch.setattr(evaluation, 'make_evaluate', wrong_on_test)
+    merge.merge(folders, tmp_path / 'out.safetensors', method='greedy')
+    assert_identical(read(tmp_path / 'out.safetensors'), read(greedy[0]))
+
+
+def test_statistics_of_a_merge_are_taken_from_the_training_images(folders, tmp_path):
+    out = tmp_path / 'soup.safetensors'
+    merge.merge(folders[:2], out, method='uniform')
+    _, stats = read(out)
+    mean = averaging.average([values(folder)[1] for folder in folders[:2]])
+    assert not np.allclose(stats['high']['norm']['mean'], mean['high']['norm']['mean'], rtol=1e-2)
+
+
+def spoiled(folder, target, change):
+    """A copy of a run with another splits.json."""
+    shutil.copytree(folder, target)
+    path = target / 'splits.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return target
+
+
+def test_a_greedy_soup_of_runs_without_validation_images_in_common_is_refused(folders, tmp_path):
+    other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
+    with pytest.raises(InputError, match='have none in common'):
+        merge.merge([folders[0], other], tmp_path / 'out.safetensors', method='greedy')
+
+
+def test_other_classes_are_refused_by_name(folders, tmp_path, capsys):
+    def rename(content):
+        content['class_names'][1] = 'z'
+
+    other = spoiled(folders[1], tmp_path / 'other', rename)
+    code = merge.main([str(folders[0]), str(other), f'--out={tmp_path / "out.safetensors"}'])
+    assert code == 2
+    printed = capsys.readouterr().err
+    assert '- class b' in printed
+    assert '+ class z' in printed
+    assert str(other) in printed
+
+
+def ingredient(folder, **architecture):
+    """An ingredient of another architecture."""
+    found = runs_to_merge.read(folder)
+    other = dataclasses.replace(found.pretrained.architecture, **architecture)
+    return dataclasses.replace(
+        found, pretrained=dataclasses.replace(found.pretrained, architecture=other)
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'line'),
+    [
+        ({'backbone': ResNetSmall()}, '+ Architecture(backbone=ResNetSmall'),
+        ({'head': heads.LinearHead(dropout=0.5)}, 'dropout=0.5'),
+    ],
+)
+def test_another_architecture_is_refused_by_name(changes, line, folders):
+    with pytest.raises(InputError) as caught:
+        runs_to_merge.check([runs_to_merge.read(folders[0]), ingredient(folders[1], **changes)])
+    assert line in str(caught.value)
+
+
+def test_the_weights_that_a_backbone_began_with_are_no_other_architecture(folders):
+    other = ingredient(folders[1], backbone=Tiny(weights='elsewhere.pth'))
+    runs_to_merge.check([runs_to_merge.read(folders[0]), other])
+
+
+def test_leaves_that_differ_are_listed(folders):
+    found = runs_to_merge.read(folders[1])
+    params = {**found.pretrained.params, 'head': {'linear': {'kernel': np.zeros((8, 4))}}}
+    other = dataclasses.replace(
+        found, pretrained=dataclasses.replace(found.pretrained, params=params)
+    )
+    with pytest.raises(InputError) as caught:
+        runs_to_merge.check([runs_to_merge.read(folders[0]), other])
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert lines[2:] == [
+        '- head/linear/bias [3]',
+        '- head/linear/kernel [8, 3]',
+        '+ head/linear/kernel [8, 4]',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('count', 'options', 'reason'),
+    [
+        (1, {}, 'began with random weights'),
+        (3, {}, 'between two networks; there are 3 runs'),
+        (1, {'method': 'greedy'}, 'wants two runs or more'),
+        (2, {'method': 'uniform', 'alphas': (0.5,)}, '--alpha is of wise_ft'),
+    ],
+)
+def test_a_method_that_does_not_fit_the_runs_is_refused(count, options, reason, folders, tmp_path):
+    with pytest.raises(InputError, match=reason):
+        merge.merge(folders[:count], tmp_path / 'out.safetensors', **options)
+
+
+def test_a_run_that_is_named_twice_is_refused(folders, tmp_path):
+    with pytest.raises(InputError, match='named twice'):
+        merge.merge([folders[0]] * 2, tmp_path / 'out.safetensors', method='uniform')
+
+
+def test_a_curve_without_validation_images_in_common_is_refused(folders, tmp_path):
+    other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
+    with pytest.raises(InputError, match='give one --alpha'):
+        merge.merge([folders[0], other], tmp_path / 'out.safetensors')
+
+
+def test_a_file_that_is_there_is_kept(folders, tmp_path):
+    (tmp_path / 'out.safetensors').write_text('mine')
+    with pytest.raises(InputError, match='--overwrite'):
+        merge.merge(folders[:2], tmp_path / 'out.safetensors')
+    assert (tmp_path / 'out.safetensors').read_text() == 'mine'
+
+
+@pytest.fixture(scope='module')
+def transferred(tmp_path_factory):
+    """A run from pretrained weights, and its folder."""
+    folder = tmp_path_factory.mktemp('transferred') / 'run'
+    backbone = ResNetSmall(weights='embedded:glyphs')
+    shown = Preprocessing(size_px=8, resize_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    train(short(0.1, backbone=backbone, preprocessing=shown), folder, show_model=False)
+    return folder
+
+
+def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(transferred, tmp_path, capsys):
+    out = tmp_path / 'merged.safetensors'
+    table = merge.merge([transferred], out, alphas=(0.5,))
+    assert 'the start' in table
+    network = tljax.load(out)
+    assert network.class_names == ('a', 'b', 'c')
+    assert network.preprocessing.size_px == 8
+    end = runs_to_merge.read(transferred).values
+    np.testing.assert_array_equal(  # the start had no head of its own
+        network.params['head']['linear']['kernel'], end.params['head']['linear']['kernel']
+    )
+    start = loading.load('embedded:glyphs').params['stage2']
+    between = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start, end.params['stage2'])
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
+        network.params['stage2'],
+        between,
+    )
+    accuracy = console.accuracy_text(table[list(table)[-1]]['test'])
+    assert accuracy.split()[0] in capsys.readouterr().out

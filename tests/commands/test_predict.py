@@ -1,0 +1,227 @@
+"""`python -m tljax.predict`: what a network says of images."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tljax
+from tests import served
+from tljax.commands import predict
+from tljax.data import decode, unlabelled
+from tljax.models.views import NAMED
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield served.make(tmp_path_factory.mktemp('served'))
+
+
+@pytest.fixture(scope='module')
+def network(workdir):
+    return tljax.load(workdir)
+
+
+@pytest.fixture
+def images(workdir, tmp_path):
+    """A copy of the test images, in folders of their classes."""
+    return shutil.copytree(workdir.parent / 'data/test', tmp_path / 'images')
+
+
+@pytest.fixture
+def run(workdir, capsys):
+    def run(*words):
+        code = predict.main([str(workdir), *map(str, words)])
+        return code, capsys.readouterr()
+
+    return run
+
+
+def probabilities(network, paths, views='centre'):
+    return network.predict([decode.read_image(path) for path in paths], views=NAMED[views])
+
+
+def read_csv(path):
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize('views', NAMED)
+def test_a_folder_is_predicted_as_in_python(views, run, images, tmp_path, network):
+    out = tmp_path / 'out.csv'
+    code, printed = run(images, f'--out={out}', f'--views={views}')
+    assert code == 0, printed.err
+    rows = read_csv(out)
+    paths = sorted(images.rglob('*.png'))
+    assert [row['path'] for row in rows] == list(map(str, paths))
+    found = [[float(row[f'p_{name}']) for name in network.class_names] for row in rows]
+    wanted = probabilities(network, paths, views)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    likeliest = [network.class_names[i] for i in wanted.argmax(1)]
+    assert [row['predicted'] for row in rows] == likeliest
+
+
+def test_json_lines_have_the_probabilities_by_class(run, images, tmp_path, network):
+    out = tmp_path / 'out.jsonl'
+    run(images / 'red', f'--out={out}')
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    wanted = probabilities(network, sorted((images / 'red').iterdir()))
+    for row, one in zip(rows, wanted, strict=True):
+        assert row['probabilities'] == pytest.approx(
+            dict(zip(network.class_names, one.tolist(), strict=True)), abs=1e-6
+        )
+
+
+def test_the_likeliest_classes_are_printed_of_each_image(run, images, network):
+    code, printed = run(images / 'red/0.png', images / 'blue/0.png', '--top=2')
+    assert code == 0
+    wanted = probabilities(network, [images / 'red/0.png', images / 'blue/0.png'])
+    for line, row in zip(printed.out.splitlines(), wanted, strict=True):
+        best = np.argsort(-row)[:2]
+        cells = [text for i in best for text in (network.class_names[i], f'{row[i]:.1%}')]
+        assert line.split()[1:] == cells
+
+
+def test_bad_files_are_reported_and_the_others_predicted(run, images, tmp_path):
+    (images / 'green/2.png').write_bytes(b'')
+    middle = images / 'green/4.png'
+    content = bytearray(middle.read_bytes())
+    content[200:260] = bytes(60)
+    middle.write_bytes(content)
+    out = tmp_path / 'out.csv'
+    code, printed = run(images, images / 'nowhere.png', f'--out={out}')
+    assert code == 1
+    reported = [line.split(': ')[1] for line in printed.err.splitlines()]
+    bad = [images / 'green/2.png', images / 'nowhere.png', middle]
+    assert sorted(reported) == sorted(map(str, bad))
+    good = [path for path in sorted(images.rglob('*.png')) if path not in bad]
+    assert [row['path'] for row in read_csv(out)] == list(map(str, good))
+
+
+def test_rows_after_a_bad_file_are_those_of_their_images(run, images, tmp_path, network):
+    """A row that is left out must not move the others."""
+    path = images / 'blue/1.png'
+    content = bytearray(path.read_bytes())
+    content[200:260] = bytes(60)
+    path.write_bytes(content)
+    out = tmp_path / 'out.csv'
+    run(images, f'--out={out}', '--batch_size=4')
+    last = read_csv(out)[-1]
+    wanted = probabilities(network, [images / 'red/6.png'])[0]
+    assert last['path'] == str(images / 'red/6.png')
+    assert float(last['p_red']) == pytest.approx(wanted[2], abs=1e-6)
+
+
+def test_bad_files_can_be_an_error(run, images, tmp_path):
+    (images / 'green/2.png').write_bytes(b'')
+    out = tmp_path / 'out.csv'
+    code, printed = run(images, '--bad_files=error', f'--out={out}')
+    assert code == 2
+    assert f'{images}/green/2.png: it is empty' in printed.err
+    assert not out.exists()
+
+
+def test_a_file_that_ends_it_leaves_no_half_of_an_output(run, images, tmp_path):
+    path = images / 'green/4.png'
+    content = bytearray(path.read_bytes())
+    content[200:260] = bytes(60)
+    path.write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    code, _ = run(images, '--bad_files=error', f'--out={tmp_path / "out.csv"}')
+    assert code == 2
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_nothing_but_bad_files_is_an_error(run, tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'')
+    code, printed = run(tmp_path / 'a.png')
+    assert code == 2
+    assert 'error: none of the 1 images can be read' in printed.err
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('list.csv', 'path,label\nred/1.png,red\nblue/0.png,blue\n'),
+        ('list.jsonl', '{"path": "red/1.png"}\n\n{"path": "blue/0.png", "label": 1}\n'),
+        ('list.txt', 'red/1.png\n\nblue/0.png\n'),
+    ],
+)
+def test_a_list_names_images_relative_to_itself(name, text, images):
+    (images / name).write_text(text)
+    found = unlabelled.read([str(images / name)])
+    assert list(map(str, found.encoded)) == [f'{images}/red/1.png', f'{images}/blue/0.png']
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [('list.csv', 'file\na.png\n'), ('list.jsonl', 'a.png\n'), ('list.jsonl', '["a.png"]\n')],
+)
+def test_a_list_that_cannot_be_read_is_an_error_of_a_line(name, text, run, tmp_path):
+    (tmp_path / name).write_text(text)
+    code, printed = run(tmp_path / name)
+    assert code == 2
+    assert f'{tmp_path / name}: ' in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_an_image_that_is_named_twice_is_predicted_once(images):
+    found = unlabelled.read([str(images / 'red'), str(images / 'red/0.png')])
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ('words', 'reason'),
+    [
+        (['--top=0'], '--top is 0, wanted 1 or more'),
+        (['--out=a.xlsx'], '--out is a.xlsx, wanted one of .csv, .jsonl'),
+        (['--out=nowhere/a.csv'], 'nowhere/a.csv'),
+    ],
+)
+def test_a_flag_that_cannot_be_used_is_said_in_a_line(words, reason, run, images):
+    code, printed = run(images, *words)
+    assert code == 2
+    assert reason in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_a_folder_without_images_is_an_error(run, tmp_path):
+    code, printed = run(tmp_path)
+    assert code == 2
+    assert f'no image in {tmp_path}' in printed.err
+
+
+def test_no_more_images_are_decoded_than_are_read_ahead(images, network, monkeypatch):
+    decoded = []
+    real = decode.canvas_of
+    monkeypatch.setattr(decode, 'canvas_of', lambda *a: decoded.append(a[1]) or real(*a))
+    many = unlabelled.read([str(images)]).take(np.tile(np.arange(21), 10))
+    rows = predict.predictions(network, many, NAMED['centre'], 4)
+    next(rows)
+    assert len(decoded) <= 4 * (1 + 2 * 4)  # a batch, and two for each thread that reads ahead
+    assert sum(1 for _ in rows) == 209
+
+
+def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, 'SHOWN', 2)
+    out = tmp_path / 'out.jsonl'
+    _, printed = run(images, f'--out={out}')
+    assert printed.out.splitlines()[2:] == [f'{out}: 21 images']
+    _, printed = run(images)
+    assert len(printed.out.splitlines()) == 21
+
+
+def test_the_module_can_be_run(workdir, images):
+    # The run's backbone is a class of the tests, which the command itself would not import.
+    code = 'import runpy, tests.small_runs; '
+    code += 'runpy.run_module("tljax.commands.predict", run_name="__main__")'
+    command = [sys.executable, '-c', code, str(workdir), str(images / 'red/0.png')]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(images / 'red/0.png'))

@@ -1,0 +1,141 @@
+"""The plan of the package: its entries, who may import whom, and the names that are not used."""
+
+import ast
+import functools
+import graphlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1] / 'tljax'
+FLOORS = (
+    {'types', 'version'},
+    {'tree', 'devices', 'environment'},
+    {'models', 'data', 'metrics'},
+    {'augment', 'strategies'},
+    {'features'},
+    {'sample_transfer'},
+    {'config'},
+    {'records'},
+    {'weights'},
+    {'training'},
+    {'advise', 'sweep'},
+    {'commands'},
+    {'__init__', '__main__', 'main'},
+)
+DATA = {'embedded', 'py.typed', '__pycache__'}
+# Words that only their authors understood, once names of modules.
+NOT_OURS = {
+    'ahead',
+    'anchor',
+    'beside',
+    'canvas',
+    'canvases',
+    'found',
+    'given',
+    'ingredients',
+    'live',
+    'moving',
+    'ordering',
+    'penalised',
+    'readout',
+    'sourced',
+    'touched',
+    'whole',
+    'words',
+    'written',
+    'utils',
+    'helpers',
+    'misc',
+}
+FILES = sorted(ROOT.rglob('*.py'))
+
+
+def entry_of(path):
+    """`models` of `tljax/models/backbones/resnet.py`, `tree` of `tljax/tree.py`."""
+    return path.relative_to(ROOT).with_suffix('').parts[0]
+
+
+def floor_of(entry):
+    """The index of the floor that holds an entry; above all others for none."""
+    return next((index for index, names in enumerate(FLOORS) if entry in names), len(FLOORS))
+
+
+def module_of(path):
+    """`tljax.models` of `tljax/models/__init__.py`."""
+    parts = ('tljax', *path.relative_to(ROOT).with_suffix('').parts)
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+@functools.cache
+def imports(path, anywhere=True):
+    """The dotted names that a file imports, `from a import b` as `a.b`; at its top or anywhere."""
+    parsed = ast.parse(path.read_text())
+    names = set()
+    for node in ast.walk(parsed) if anywhere else parsed.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: relative import'
+            names |= {f'{node.module}.{alias.name}' for alias in node.names}
+    return names
+
+
+def modules_used(path, anywhere=True):
+    """The files of the package that a file imports."""
+    known = {module_of(one) for one in FILES} - {'tljax'}
+    names = imports(path, anywhere)
+    return {n if n in known else n.rpartition('.')[0] for n in names} & known
+
+
+def file_test(function):
+    """Runs a test on every file of the package."""
+    return pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))(function)
+
+
+def test_the_package_has_the_planned_entries_and_no_others():
+    entries = {path.stem if path.suffix == '.py' else path.name for path in ROOT.iterdir()}
+    assert entries - DATA <= set.union(*FLOORS)
+
+
+@file_test
+def test_a_file_imports_only_its_own_folder_and_lower_floors(path):
+    own = entry_of(path)
+    used = {name.split('.')[1] for name in modules_used(path)} - {own}
+    assert not {name for name in used if floor_of(name) >= floor_of(own)}
+
+
+def test_files_of_a_folder_import_each_other_without_circles():
+    graph = {module_of(path): modules_used(path, anywhere=False) for path in FILES}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises on a circle
+
+
+@file_test
+def test_nothing_outside_the_package_is_imported(path):
+    roots = {name.split('.')[0] for name in imports(path)}
+    assert not roots & {'configs', 'scripts', 'tests', 'benchmarks', 'tensorflow', 'torch'}
+
+
+@file_test
+def test_a_package_file_defines_nothing(path):
+    if path.name != '__init__.py' or path.parent == ROOT:
+        return
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.For, ast.If, ast.With, ast.Try)
+    assert not [node for node in ast.parse(path.read_text()).body if isinstance(node, kinds)]
+
+
+@file_test
+def test_the_name_of_a_module_is_a_word_of_the_field(path):
+    assert not set(path.stem.split('_')) & NOT_OURS
+
+
+def test_the_command_line_imports_nothing_of_the_package():
+    path = ROOT / 'commands/command_line.py'
+    assert not {name for name in imports(path) if name.startswith('tljax')}
+
+
+def test_jax_is_not_imported_before_the_environment_is_set():
+    code = "import tljax, tljax.commands.command_line, sys; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT.parent).returncode == 0

@@ -1,0 +1,123 @@
+"""What an experiment starts from: the stages of its weights, what is new, what is adapted."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests import golden_small
+from tljax import tree
+from tljax.config.experiment import Experiment
+from tljax.data.digits import Digits
+from tljax.models import heads, port, stages
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.models.backbones.vit import ViT
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.strategies import FromScratch, LinearProbe
+from tljax.training import baselines, jobs
+from tljax.types import InputError, Preprocessing
+
+VIT = ViT(width=64, depth=2, size_px=32)
+GRAY = Preprocessing(size_px=32, resize_px=32, mean=(0.5,), std=(0.2,))
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """`{family: file}` of networks for ten classes, under the names of their libraries."""
+    folder = tmp_path_factory.mktemp('files')
+    for backbone in (ResNetSmall(), VIT):
+        params, stats = stages.shapes(stages.build(backbone, 10))
+        leaves = tree.flatten({'params': params, 'batch_stats': stats})
+        values = {path: golden_small.tensor(path, leaf.shape) for path, leaf in leaves.items()}
+        table = next(iter(backbone.port_tables().values()))
+        foreign = port.to_foreign(values, table)
+        arrays = {name: np.asarray(array, order='C') for name, array in foreign.items()}
+        path = folder / f'{type(backbone).__name__}.safetensors'
+        safetensors.numpy.save_file(arrays, path)
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+def setup(backbone, files, **changes):
+    """A job on the digits from a network's file."""
+    experiment = Experiment(
+        backbone=dataclasses.replace(backbone, weights=files[type(backbone).__name__]),
+        data=Digits(),
+        strategy=LinearProbe(),
+        optimizer=SGD(learning_rate=0.1),
+        per_class=4,
+        batch_size=8,
+        epochs=1,
+    )
+    return jobs.setup(dataclasses.replace(experiment, **changes))
+
+
+def value(path):
+    """What the files hold for a leaf of the parameters; `shape` is that of ours."""
+    return lambda shape: golden_small.tensor(f'params/{path}', shape)
+
+
+def test_every_stage_but_the_head_starts_from_the_weights(files):
+    job = setup(ResNetSmall(), files)
+    kernel = job.params['stage3']['block1']['conv1']['kernel']
+    wanted = value('stage3/block1/conv1/kernel')(kernel.shape)
+    np.testing.assert_array_equal(kernel, wanted)
+    assert not np.any(job.params['head']['linear']['kernel'])
+    assert job.notes == ('The head is new: 10 classes in the place of 10.',)
+
+
+def test_the_head_that_came_with_the_weights_is_kept_when_told(files):
+    job = setup(ResNetSmall(), files, head='pretrained')
+    kernel = job.params['head']['linear']['kernel']
+    np.testing.assert_array_equal(kernel, value('head/linear/kernel')(kernel.shape))
+    assert job.notes == ()
+
+
+def test_a_head_for_other_classes_cannot_be_kept(files):
+    with pytest.raises(InputError, match='is for 86 classes, wanted 10'):
+        setup(ResNetSmall(), {'ResNetSmall': 'embedded:glyphs'}, head='pretrained')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'head': 'pretraind'}, "config.head is 'pretraind', wanted 'pretrained'"),
+        ({'head': 'pretrained', 'cut_after': 'stage2'}, 'wanted cut_after None with it'),
+        ({'head': heads.MLPHead(hidden=())}, r'config\.head\.hidden is \(\)'),
+        ({'head': heads.LinearHead(dropout=1.0)}, r'config\.head\.dropout is 1\.0'),
+    ],
+)
+def test_a_head_that_cannot_be_is_named(changes, reason, files):
+    with pytest.raises(InputError, match=reason):
+        setup(ResNetSmall(), files, **changes)
+
+
+def test_a_head_of_ones_own_follows_what_was_kept(files):
+    job = setup(ResNetSmall(), files, cut_after='stage2', head=heads.MLPHead(hidden=(12,)))
+    assert job.params['head']['hidden1']['kernel'].shape == (32, 12)
+    assert job.dropped == ('stage3',)
+
+
+def test_a_gray_network_is_adapted_and_trains_on_images_in_color(files, capsys):
+    job = setup(ResNetSmall(), files, preprocessing=GRAY)
+    assert job.params['stem']['conv1']['kernel'].shape == (3, 3, 1, 16)
+    assert 'stem/conv1/kernel reads 1 channels in the place of 3.' in job.notes
+    baselines.dry_run(job.experiment)
+    assert 'reads 1 channels' in capsys.readouterr().out
+
+
+def test_a_vit_reads_images_of_the_size_that_the_experiment_says(files):
+    shown = Preprocessing(size_px=48, resize_px=48)
+    job = setup(VIT, files, preprocessing=shown)
+    assert job.params['embed']['position_embedding'].shape == (1, 1 + 9, 64)
+    assert any('resized from 4 patches to 9' in note for note in job.notes)
+
+
+def test_from_scratch_nothing_of_the_weights_is_used_but_their_preprocessing(files):
+    job = setup(ResNetSmall(), {'ResNetSmall': 'embedded:glyphs'}, strategy=FromScratch())
+    assert job.model.preprocessing.size_px == 16
+    assert job.weights is None
+    init_key, _ = jobs.keys(job.experiment.seed)
+    params, _ = stages.init(job.model, init_key)
+    jax.tree.map(np.testing.assert_array_equal, job.params, params)

@@ -1,0 +1,86 @@
+"""Data that holds out validation and no test: it trains, validation ranks, and records say so."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.small_runs import experiment
+from tljax.commands import evaluate, export, frontier, merge
+from tljax.data import arrays
+from tljax.records import console, tables
+from tljax.training import baselines
+from tljax.types import InputError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (18, 8, 8, 3), np.uint8)
+LABELS = np.arange(18) % 3
+
+
+def source():
+    return arrays.keep(train=(IMAGES[:12], LABELS[:12]), val=(IMAGES[12:], LABELS[12:]))
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A run's folder, the results by strategy, and what was printed."""
+    workdir = tmp_path_factory.mktemp('untested') / 'run'
+    with console.console.capture() as captured:
+        what = experiment(data=source(), epochs=1.0, evaluate=('val', 'test'))
+        results = baselines.train_all(what, workdir)
+    return workdir, results, captured.get()
+
+
+def test_the_result_has_no_test(run):
+    (result,) = run[1].values()
+    assert 'test' not in result
+    assert result['val']['count'] == 6
+    assert set(json.loads((run[0] / 'splits.json').read_text())) == {'class_names', 'train', 'val'}
+
+
+def test_runs_are_compared_on_validation_and_this_is_said(run):
+    assert 'There is no test split.' in run[2]
+    assert 'no test split; on 6 validation images, which picked the checkpoint' in run[2]
+    assert 'val accuracy (95 % interval)' in run[2]
+    assert 'test accuracy' not in run[2]
+
+
+def test_the_card_of_an_export_is_of_validation(run):
+    _, card = export.export(str(run[0]), run[0] / 'net.safetensors', names='tljax')
+    assert '| val | 6 |' in card.read_text()
+    assert '| test |' not in card.read_text()
+
+
+def test_a_comparison_with_nothing_held_out_has_the_costs_alone():
+    results = {'probe': {'val': None, 'trained_parameters': 7, 'wall_seconds': 3.0}}
+    table = tables.table(results)
+    assert [column.header for column in table.columns] == [
+        'strategy',
+        'trained parameters',
+        'seconds',
+    ]
+    assert tables.headline(results) == 'There is neither a test nor a validation split:'
+
+
+def test_a_merge_is_judged_on_validation(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / 'copy')
+    folders = [run[0], tmp_path / 'copy']
+    found = merge.merge(folders, tmp_path / 'm.safetensors', alphas=(0.5,))
+    assert all(set(scores) == {'val'} for scores in found.values())
+
+
+def test_evaluate_takes_validation_for_the_data_of_the_config(run, tmp_path):
+    out = tmp_path / 'o.json'
+    assert evaluate.main([str(run[0]), '--data=config', f'--out={out}']) == 0
+    assert json.loads(out.read_text())['split'] == 'val'
+
+
+def test_the_frontier_is_judged_on_validation_which_is_known_before_training():
+    assert frontier._judged_split(experiment(data=source()), 2) == 'val'
+
+
+def test_a_frontier_without_images_to_judge_by_is_refused_before_training():
+    data = arrays.keep(train=(IMAGES, LABELS))
+    what = experiment(data=data, validation_fraction=0.0)
+    with pytest.raises(InputError, match='neither test nor validation'):
+        frontier._judged_split(what, 1)

@@ -1,0 +1,179 @@
+"""The guard: what short runs hold out, what they say of a source, and how surely."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from tests.small_runs import Blobs, experiment
+from tests.training.test_source_data import beside, sourced
+from tljax.config.experiment import ConfigError
+from tljax.data.subsets import Subset
+from tljax.data.synthetic import Synthetic
+from tljax.sample_transfer import Guard
+from tljax.training import compiled_step, jobs
+from tljax.training.batches import train_batches
+from tljax.training.source_guard import draws, guard
+from tljax.training.source_guard.verdict import Losses, verdict
+
+HALF = np.array([0.9, 0.7, 0.8, 1.1, 0.6, 1.0])
+NOISE = np.array([0.5, -0.4, 0.5, -0.5, 0.3, -0.2])
+
+
+def said(difference, of=HALF, ids=None):
+    """The verdict of one pair of runs, whose losses differ by so much."""
+    ids = np.arange(len(of)) if ids is None else ids
+    return verdict([Losses(ids, of + difference)], [Losses(ids, of)], 5, 9)
+
+
+def test_a_verdict_is_the_interval_of_the_mean_difference_with_95_percent_below_each_end():
+    assert said(0.1).difference == pytest.approx(0.1)
+    assert said(0.1).hurts
+    assert not said(0.1).helps
+    assert said(NOISE).says == 'unclear'
+    assert said(-0.1).says == 'helps'
+    assert said(2.0, np.array([1.0])).says == 'unclear'  # one image
+    wanted = scipy.stats.t.interval(0.9, 5, NOISE.mean(), scipy.stats.sem(NOISE))
+    np.testing.assert_allclose(said(NOISE).interval, wanted)
+
+
+def test_a_source_that_does_nothing_is_said_to_hurt_in_one_of_twenty_verdicts():
+    rng = np.random.default_rng(0)
+    differences = rng.standard_t(4, (4000, 20))  # heavy tails, as those of losses
+    found = np.mean([said(one, np.zeros(20)).hurts for one in differences])
+    assert 0.035 < found < 0.055
+
+
+def test_an_image_that_several_pairs_held_out_counts_once_by_its_mean():
+    ids = [np.array([3, 5]), np.array([5, 9])]
+    one = [Losses(ids[0], np.array([1.0, 4.0])), Losses(ids[1], np.array([2.0, 2.0]))]
+    other = [Losses(rows, np.ones(2)) for rows in ids]
+    found = verdict(one, other, 5, 9)
+    assert found.count == 3
+    assert found.pairs == (1.5, 1.0)
+    np.testing.assert_allclose(found.interval, said(np.array([0.0, 2.0, 1.0]), np.ones(3)).interval)
+
+
+def of_classes(examples):
+    """How many images of each class."""
+    return np.bincount(examples.labels, minlength=3).tolist()
+
+
+def test_pairs_hold_out_other_labelled_images_until_all_have_had_their_turn():
+    job = jobs.setup(sourced())
+    found = draws.make(job, 4)
+    assert found[0] is job
+    held_out = [one.splits['val'].ids.tolist() for one in found]
+    assert len(set(np.concatenate(held_out).tolist())) == 36  # all of them, 9 at a time
+    for one in found:
+        train, val = one.splits['train'], one.splits['val']
+        assert (of_classes(train), of_classes(val)) == ([9, 9, 9], [3, 3, 3])
+        assert set(train.ids.tolist()) | set(val.ids.tolist()) == set(range(36))
+        assert one.splits['test'] is job.splits['test']
+        index = int(np.flatnonzero(train.ids == train.ids[4])[0])
+        blob = Blobs().splits()['train'].load(int(train.ids[4]))
+        np.testing.assert_array_equal(train.load(index), blob)
+    assert [one.splits['val'].ids.tolist() for one in draws.make(job, 4)] == held_out
+    again = draws.make(job, 6)[5].splits['val'].ids.tolist()  # from the first on, once more
+    assert again == held_out[1]
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class WithValidation:
+    """The blobs, some of which are their validation split."""
+
+    def splits(self):
+        """See `types.Source`."""
+        found = Blobs().splits()
+        return {
+            'train': found['train'].take(np.arange(27)),
+            'val': found['train'].take(np.arange(27, 36)),
+            'test': found['test'],
+        }
+
+
+@pytest.mark.parametrize(
+    'changes', [{'data': WithValidation()}, {'subset': Subset(label_noise=0.3)}]
+)
+def test_validation_images_of_their_own_judge_all_pairs_and_batches_are_drawn_anew(changes):
+    job = jobs.setup(experiment(source=beside(), **changes))
+    found = draws.make(job, 3)
+    assert all(one.splits is job.splits for one in found)
+    orders = []
+    for one in found:
+        batches = list(train_batches(one, 3))
+        orders += [[b['id'] for b in batches], [b['source']['id'] for b in batches]]
+    assert len({tuple(np.concatenate(order).tolist()) for order in orders}) == 6
+
+
+def test_two_programs_train_all_pairs_and_a_third_what_a_source_leaves_when_it_ends(monkeypatch):
+    compiled, asked = compiled_step.compile_train_step, []
+    monkeypatch.setattr(
+        compiled_step, 'compile_train_step', lambda *a, **k: asked.append(a) or compiled(*a, **k)
+    )
+    for until, programs in ((None, 2), (2.0, 3)):
+        asked.clear()
+        job = jobs.setup(sourced(guard=Guard.DROP, until_epochs=until))
+        found = guard.compare(job, job.source)
+        assert len(asked) == programs
+        assert (found.steps, found.whole, found.count, len(found.pairs)) == (11, 11, 27, 3)
+
+
+def test_the_first_pair_is_that_of_a_guard_with_one_and_none_knows_of_the_others():
+    jobs_of = {n: jobs.setup(sourced(guard=Guard.DROP, trial_pairs=n)) for n in (1, 2, 3)}
+    one, two, three = (guard.compare(job, job.source).pairs for job in jobs_of.values())
+    assert one == three[:1]
+    assert two == three[:2]
+    assert len(set(three)) == 3
+
+
+def test_no_pair_of_short_runs_is_refused():
+    with pytest.raises(ConfigError, match=r'config.source.trial_pairs is 0, wanted 1 or more'):
+        jobs.setup(sourced(trial_pairs=0))
+
+
+def test_the_short_runs_find_out_what_hurts_and_what_helps():
+    """The target's own classes, told wrongly, against told rightly, with one head for both."""
+
+    @dataclasses.dataclass(slots=True, kw_only=True)
+    class Right:
+        def splits(self):
+            return {'train': Synthetic(**SMALL).splits()['train']}
+
+    target = Synthetic(**SMALL, seed=1)
+    said = {}
+    for name, source in {'right': Right(), 'wrong': Turned()}.items():
+        what = experiment(
+            data=target, per_class=20, validation_fraction=0.5, epochs=3.0, augmentations=(),
+            source=beside(data=source, share_head=True, guard=Guard.DROP, trial_steps=100),
+        )  # fmt: skip
+        job = jobs.setup(what)
+        said[name] = guard.compare(job, job.source)
+    assert said['wrong'].hurts
+    assert not said['right'].hurts
+    assert said['right'].steps == 12  # no more than the run's own
+    assert said['wrong'].without == said['right'].without  # the same target batches
+
+
+SMALL = {
+    'num_classes': 3, 'train_per_class': 40, 'test_per_class': 2, 'size_px': 8, 'noise_levels': 10.0
+}  # fmt: skip
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Turned:
+    """Waves whose labels are those of the next class."""
+
+    def splits(self):
+        """See `types.Source`."""
+        found = Synthetic(**SMALL).splits()['train']
+        return {'train': dataclasses.replace(found, labels=(found.labels + 1) % 3)}
+
+
+def test_a_phase_that_starts_when_the_source_has_ended_does_not_see_it():
+    job = jobs.setup(sourced(until_epochs=1.0))
+    phase = job.phases[0]
+    late = dataclasses.replace(phase, start=job.source.until, stop=job.source.until + 5)
+    assert job.source.seen(phase, job.experiment)
+    assert not job.source.seen(late, job.experiment)

@@ -1,0 +1,420 @@
+"""A training step touches what trains and nothing else; an evaluation step counts what is real."""
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType
+
+from tljax import devices, tree
+from tljax.augment import Copy, HorizontalFlip
+from tljax.metrics import totals
+from tljax.metrics.losses import CrossEntropy
+from tljax.models import layers, stages
+from tljax.models.backbones.resnet import ResNet
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.strategies import partition
+from tljax.strategies.cut import Compute
+from tljax.strategies.optimizers import SGD, AdamW
+from tljax.strategies.strategies import FreezeBelow
+from tljax.training import states
+from tljax.training.step import TrainStep, make_eval_step, make_train_step
+from tljax.types import InputError, Norm, Preprocessing, Rule
+
+STAGES = ('low', 'mid', 'top', 'head')
+EVERYTHING = (Rule(pattern='**'),)
+SMALL = Preprocessing(size_px=8, resize_px=8)
+
+
+class Part(nn.Module):
+    """A convolution with stride 2, BatchNorm, ReLU and dropout."""
+
+    width: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, *, deterministic, use_running_average):
+        """[B, H, W, C] to [B, H / 2, W / 2, width]."""
+        x = layers.conv(self.width, 3, stride=2, name='conv')(x)
+        x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
+        return nn.Dropout(self.dropout)(x, deterministic=deterministic)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Training:
+    """A step, not jitted, and where it starts."""
+
+    step: TrainStep
+    start: states.TrainState
+    labels: dict
+
+
+# These tests compile far longer than they compute.
+jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True
+    },
+)  # fmt: skip
+
+
+def network(low_dropout=0.0):
+    """Three stages of 4, 6 and 8 channels, the head, and values that are nowhere zero."""
+    parts: dict[str, nn.Module] = {
+        'low': Part(4, low_dropout),
+        'mid': Part(6, 0.0),
+        'top': Part(8, 0.0),
+        'head': layers.Head(3),
+    }
+    model = stages.Model(stages=parts, preprocessing=SMALL, num_classes=3)
+    rng = np.random.default_rng(0)
+    params, stats = jax.tree.map(
+        lambda leaf: rng.uniform(0.1, 1.0, leaf.shape).astype(np.float32), stages.shapes(model)
+    )
+    return model, params, stats
+
+
+def training(
+    rules,
+    *,
+    optimizer=None,
+    clip_norm=None,
+    low_dropout=0.0,
+    augmentations=(),
+    norm=Norm.AUTO,
+    ema_decay=None,
+    stochastic_norm=None,
+    **compute,
+):
+    """A step of the small network under some rules."""
+    model, params, stats = network(low_dropout)
+    labels = partition.assign(params, rules, norm)
+    optimizer = optimizer or SGD()
+    transform = partition.make(
+        optimizer, rules, labels, lambda _: optimizer.learning_rate, clip_norm=clip_norm
+    )
+    step = make_train_step(
+        model,
+        transform,
+        labels,
+        CrossEntropy(),
+        augmentations,
+        norm=norm,
+        compute=Compute(**compute),
+        ema_decay=ema_decay,
+        stochastic_norm=stochastic_norm,
+    )
+    averaged = None if ema_decay is None else partition.trained(labels)
+    start = states.create(params, stats, transform, labels, averaged)
+    return Training(step=step, start=start, labels=labels)
+
+
+def make_batch(seed=0) -> Any:
+    """8 images of noise."""
+    rng = np.random.default_rng(seed)
+    return {
+        'image': rng.integers(0, 256, (8, 8, 8, 3), np.uint8),
+        'label': rng.integers(0, 3, 8, np.int32),
+        'id': np.arange(8, dtype=np.uint32) + 40,
+        'mask': np.ones(8, bool),
+    }
+
+
+def trained_for(count, one, key=0):
+    """The state after some steps, and the last one's sums."""
+    step, current, sums = jit(one.step), one.start, {}
+    for number in range(count):
+        current, sums = step(jax.random.key(key), current, make_batch(number))
+    return current, sums
+
+
+def equal(one, other):
+    """Whether two trees are the same, bit by bit."""
+    return jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+
+def assert_close(one, other, **tolerance):
+    """Two trees are the same but for rounding."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
+
+
+def below(stage):
+    """The rules that freeze what is below a stage."""
+    return FreezeBelow(stage=stage).phases({name: {} for name in STAGES})[0].rules
+
+
+decaying = AdamW(learning_rate=0.01, weight_decay=0.1)
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_what_is_frozen_stays_bit_identical_under_decay_and_clipping(stage):
+    one = training(below(stage), optimizer=decaying, clip_norm=0.1)
+    end, _ = trained_for(3, one)
+    for index, name in enumerate(STAGES):
+        frozen = index < STAGES.index(stage)
+        assert equal(end.params[name], one.start.params[name]) == frozen
+        if name in end.stats:
+            assert equal(end.stats[name], one.start.stats[name]) == frozen
+
+
+def test_every_leaf_of_what_trains_moves():
+    one = training(below('mid'))
+    end, _ = trained_for(1, one)
+    for name in STAGES[1:]:
+        before, after = (tree.flatten(s.params[name]) for s in (one.start, end))
+        assert not [path for path in before if np.array_equal(before[path], after[path])]
+        if name in end.stats:
+            before, after = (tree.flatten(s.stats[name]) for s in (one.start, end))
+            assert not [path for path in before if np.array_equal(before[path], after[path])]
+
+
+def test_a_stage_frozen_between_trained_ones_keeps_its_values_and_statistics():
+    rules = (Rule(pattern='mid', train=False), *EVERYTHING)
+    one = training(rules, optimizer=decaying, clip_norm=0.1)
+    end, _ = trained_for(3, one)
+    assert equal(end.params['mid'], one.start.params['mid'])
+    assert equal(end.stats['mid'], one.start.stats['mid'])
+    for name in ('low', 'top'):
+        assert not equal(end.params[name], one.start.params[name])
+        assert not equal(end.stats[name], one.start.stats[name])
+
+
+def test_of_a_stage_that_trains_in_part_the_rest_stays_bit_identical():
+    rules = (Rule(pattern='**/bias'), Rule(pattern='**', train=False))
+    one = training(rules, optimizer=decaying, clip_norm=0.1)
+    end, _ = trained_for(3, one)
+    before, after = tree.flatten(one.start.params), tree.flatten(end.params)
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert moved == {path for path in before if path.endswith('/bias')}
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(InputError, match='nothing to train'):
+        training((Rule(pattern='**', train=False),))
+
+
+@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize(('optimizer', 'copies'), [(AdamW(), 2), (SGD(), 1), (SGD(momentum=0), 0)])
+def test_the_optimizer_has_state_for_trained_leaves_only(optimizer, copies, stage):
+    one = training(below(stage), optimizer=optimizer, clip_norm=1.0)
+    trained = [one.start.params[name] for name in STAGES[STAGES.index(stage) :]]
+    wanted = sorted(leaf.shape for leaf in jax.tree.leaves(trained)) * copies
+    found = [leaf.shape for leaf in jax.tree.leaves(one.start.opt) if leaf.ndim]
+    assert sorted(found) == sorted(wanted)
+
+
+def cost(model, function, *arguments):
+    """The floating-point operations of a compiled function."""
+    compiled = jit(function).lower(*arguments).compile()
+    return (compiled.cost_analysis() or {})['flops']
+
+
+def step_cost(backbone, size_px, stage):
+    """The operations of a step on 4 images in which everything from a stage on trains."""
+    small = Preprocessing(size_px=size_px, resize_px=size_px)
+    model = stages.build(backbone, 10, preprocessing=small)
+    params, stats = stages.shapes(model)
+    rules = FreezeBelow(stage=stage).phases(stages.ordered(model, params))[0].rules
+    labels = partition.assign(params, rules)
+    transform = partition.make(SGD(), rules, labels, lambda _: 0.1)
+    start = jax.eval_shape(lambda p, s: states.create(p, s, transform, labels), params, stats)
+    batch = {
+        'image': jax.ShapeDtypeStruct((4, size_px, size_px, 3), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((4,), jnp.int32),
+        'id': jax.ShapeDtypeStruct((4,), jnp.uint32),
+        'mask': jax.ShapeDtypeStruct((4,), jnp.bool_),
+    }
+    step = make_train_step(model, transform, labels, CrossEntropy())
+    train = cost(model, step, jax.eval_shape(lambda: jax.random.key(0)), start, batch)
+    evaluate = make_eval_step(model, CrossEntropy())
+    return train, lambda: cost(model, evaluate, params, stats, batch)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'size_px', 'cuts'),
+    [
+        (ResNetSmall(depth=20), 16, ('stem', 'stage1', 'stage2', 'stage3', 'head')),
+        (ResNet(depth=18), 64, ('stem', 'stage3', 'head')),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_operations_of_a_step_fall_with_the_cut(backbone, size_px, cuts):
+    costs = [step_cost(backbone, size_px, stage)[0] for stage in cuts]
+    assert all(lower < higher for higher, lower in itertools.pairwise(costs))
+    assert costs[-1] < costs[0] / 2.5  # forward alone, of forward and twice as much backward
+
+
+def test_training_the_head_alone_costs_hardly_more_than_evaluating():
+    train, evaluate = step_cost(ResNetSmall(depth=20), 16, 'head')
+    assert train < 1.02 * evaluate()
+
+
+def plain_loss(params, stats, batch, live):
+    """The mean loss of the small network in training, written out; `live` stages train."""
+    x = (batch['image'] / 255.0 - np.array(SMALL.mean)) / np.array(SMALL.std)
+    x = x.astype(np.float32)
+    for name in STAGES[:-1]:
+        layer = params[name]
+        x = jax.lax.conv_general_dilated(
+            x, layer['conv']['kernel'], (2, 2), ((1, 1), (1, 1)),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        )  # fmt: skip
+        mean, var = stats[name]['norm']['mean'], stats[name]['norm']['var']
+        if name in live:
+            mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        x = (x - mean) / jnp.sqrt(var + 1e-5)
+        x = jax.nn.relu(x * layer['norm']['scale'] + layer['norm']['bias'])
+    head = params['head']['linear']
+    logits = x.mean((1, 2)) @ head['kernel'] + head['bias']
+    own = jnp.take_along_axis(jax.nn.log_softmax(logits), batch['label'][:, None], 1)
+    return -(own[:, 0] * batch['mask']).sum() / batch['mask'].sum()
+
+
+@pytest.mark.parametrize(('frozen', 'masked'), [((), 0), ((), 3), (('low',), 0), (('mid',), 0)])
+def test_a_step_follows_the_gradient_of_the_mean_loss(frozen, masked):
+    rules = (*(Rule(pattern=name, train=False) for name in frozen), *EVERYTHING)
+    one = training(rules, optimizer=SGD(learning_rate=1.0, momentum=0))
+    batch, live = make_batch(), set(STAGES) - set(frozen)
+    batch['mask'][8 - masked :] = False
+    end, sums = jit(one.step)(jax.random.key(0), one.start, batch)
+    with jax.numpy_rank_promotion('allow'):
+        gradient = jit(jax.value_and_grad(functools.partial(plain_loss, live=live)))
+        loss, grads = gradient(one.start.params, one.start.stats, batch)
+    np.testing.assert_allclose(sums['loss'] / sums['count'], loss, rtol=1e-5)
+    for name in live:
+        before, after = one.start.params[name], end.params[name]
+        moved = jax.tree.map(lambda a, b: a - b, before, after)
+        assert_close(moved, grads[name], rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize('rules', [below('top'), (Rule(pattern='mid', train=False), *EVERYTHING)])
+def test_frozen_gradients_do_not_shrink_live_ones(rules):
+    limit = 1e-3
+    one = training(rules, optimizer=SGD(learning_rate=1.0, momentum=0), clip_norm=limit)
+    end, _ = trained_for(1, one)
+    moved = jax.tree.map(lambda before, after: before - after, one.start.params, end.params)
+    np.testing.assert_allclose(optax.tree.norm(moved), limit, rtol=1e-3)
+
+
+def test_the_same_step_twice_gives_the_same_bits():
+    one = training(EVERYTHING, low_dropout=0.5, augmentations=(HorizontalFlip(),))
+    assert equal(trained_for(2, one), trained_for(2, one))
+
+
+def test_dropout_follows_the_key_where_its_stage_trains():
+    one = training(EVERYTHING, low_dropout=0.5)
+    assert not equal(trained_for(1, one, key=0)[0].params, trained_for(1, one, key=1)[0].params)
+
+
+def test_dropout_is_off_where_its_stage_is_frozen():
+    one = training(below('mid'), low_dropout=0.5)
+    without = training(below('mid'), low_dropout=0.0)
+    end, _ = trained_for(2, one, key=0)
+    assert equal(end.params, trained_for(2, one, key=1)[0].params)
+    assert equal(end.params, trained_for(2, without)[0].params)
+
+
+def test_dropout_is_another_at_every_step():
+    one = training(EVERYTHING, low_dropout=0.5)
+    later = dataclasses.replace(one.start, step=one.start.step + 1)
+    step = jit(one.step)
+    ends = [step(jax.random.key(0), start, make_batch())[0] for start in (one.start, later)]
+    assert not equal(ends[0].params, ends[1].params)
+
+
+def test_augmentation_follows_the_example_and_not_its_place():
+    one = training(EVERYTHING, augmentations=(HorizontalFlip(),))
+    batch, step = make_batch(), jit(one.step)
+    turned = {name: np.roll(rows, 3, 0) for name, rows in batch.items()}
+    renamed = {**batch, 'id': batch['id'] + 1}
+    end, placed, other = (
+        step(jax.random.key(0), one.start, b)[0].params for b in (batch, turned, renamed)
+    )
+    assert_close(end, placed, rtol=1e-4, atol=1e-6)
+    assert not equal(end, other)
+
+
+def test_copies_of_a_batch_train_as_the_batch_and_are_counted_each():
+    """The same views again change no mean, not of gradients and not of BatchNorm."""
+    (plain, sums), (copied, twice) = (
+        trained_for(1, training(EVERYTHING, optimizer=SGD(), augmentations=list_))
+        for list_ in ((), (Copy(views=2),))
+    )
+    assert_close(copied.params, plain.params, rtol=1e-4, atol=1e-6)
+    assert (int(twice['count']), int(sums['count'])) == (16, 8)
+
+
+def sharded(one, count):
+    """The state after 3 steps with batches split over some count."""
+    mesh = jax.make_mesh(
+        (count,), (devices.DATA_AXIS,), axis_types=(AxisType.Auto,),
+        devices=jax.devices()[:count],
+    )  # fmt: skip
+    whole, rows = devices.replicated(mesh), devices.split(mesh)
+    step = jit(one.step, in_shardings=(whole, whole, rows), out_shardings=(whole, whole))
+    current = devices.put_replicated(mesh, one.start)
+    for number in range(3):
+        batch = devices.put_batch(mesh, make_batch(number))
+        current, _ = step(jax.random.key(0), current, batch)
+    return current
+
+
+def test_four_devices_train_as_one_does():
+    one = training(EVERYTHING, optimizer=SGD(), low_dropout=0.5, augmentations=(HorizontalFlip(),))
+    single, four = sharded(one, 1), sharded(one, 4)
+    for found, wanted in ((four.params, single.params), (four.stats, single.stats)):
+        assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(four))
+
+
+def test_the_first_step_whose_loss_is_not_finite_is_named():
+    one = training(EVERYTHING)
+    broken = jax.tree.map(lambda x: x, one.start.params)
+    broken['head']['linear']['bias'] = jnp.full(3, jnp.nan)
+    current = dataclasses.replace(one.start, params=broken, step=jnp.int32(5))
+    step, named = jit(one.step), []
+    for number in range(2):
+        current, sums = step(jax.random.key(0), current, make_batch(number))
+        named.append(int(sums['first_bad_step']))
+    assert named == [6, 7]
+
+
+def test_no_step_is_named_while_losses_are_finite():
+    _, sums = trained_for(2, training(EVERYTHING))
+    assert sums['first_bad_step'] == totals.NO_STEP
+
+
+def test_steps_are_counted_from_the_start():
+    end, _ = trained_for(3, training(EVERYTHING))
+    assert end.step == 3
+
+
+def evaluation(batch):
+    """The sums of an evaluation step of the small network."""
+    model, params, stats = network()
+    return jit(make_eval_step(model, CrossEntropy()))(params, stats, batch)[0]
+
+
+def test_padding_influences_nothing_in_evaluation():
+    batch = make_batch()
+    batch['mask'][5:] = False
+    other = {**make_batch(1), 'mask': batch['mask']}
+    padded = {name: np.concatenate([batch[name][:5], other[name][5:]]) for name in batch}
+    assert equal(evaluation(batch), evaluation(padded))
+
+
+def test_the_rows_of_a_padded_batch_count_as_they_do_alone():
+    batch = make_batch()
+    short = {name: rows[:5] for name, rows in batch.items()}
+    batch['mask'][5:] = False
+    found, wanted = evaluation(batch), evaluation(short)
+    np.testing.assert_allclose(found.pop('loss'), wanted.pop('loss'), rtol=1e-6)
+    assert equal(found, wanted)
+    assert found['count'] == 5

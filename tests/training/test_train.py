@@ -1,0 +1,299 @@
+"""The loop: what is recorded, how a run ends, and that a resumed run is the uninterrupted one."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.small_runs import (
+    Blobs,
+    Crash,
+    HeadThenAll,
+    Tiny,
+    assert_identical,
+    assert_same_run,
+    before_step,
+    crash,
+    crash_after,
+    experiment,
+    last_checkpoint,
+    records,
+    short,
+)
+from tljax import main
+from tljax.config import config_json
+from tljax.config.experiment import ConfigError
+from tljax.records import checkpoint, writers
+from tljax.strategies.optimizers import AdamW
+from tljax.training import run
+from tljax.training.run import train
+from tljax.training.signals import Interrupted
+from tljax.types import InputError
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+    """The folder and the result of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp('reference')
+    return workdir, train(experiment(), workdir)
+
+
+def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(reference, tmp_path):
+    for number in (1, 3, 4, 5, 8):
+        crash_after(number, experiment(), tmp_path)
+    train(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, tmp_path):
+    save = checkpoint.Checkpoints.save
+
+    def save_or_crash(self, step, *rest):
+        if step == 7:
+            raise Crash  # the records of step 7 are written, its checkpoint is not
+        save(self, step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, 'save', save_or_crash)
+        with pytest.raises(Crash):
+            train(experiment(), tmp_path)
+    assert records(tmp_path)[-1]['step'] == 7
+    train(experiment(), tmp_path)
+    assert records(tmp_path) == records(reference[0])
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The command line of `experiment()` in a folder, and what it needs of the environment."""
+    path = tmp_path / 'config.py'
+    path.write_text('from tests.small_runs import experiment as get_config\n')
+    argv = [f'--config={path}', f'--workdir={tmp_path / "run"}']
+    folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'BLOBS_SECONDS': '0.05'}
+    return argv, environment
+
+
+def signalled(command, number, ready):
+    """The exit code and the error output of a process that got a signal when `ready()`."""
+    argv, environment = command
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'tljax.main', *argv],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while not ready() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+def test_a_killed_process_resumes_as_if_it_had_not_been(command, reference, tmp_path):
+    workdir = tmp_path / 'run'
+    steps = workdir / 'checkpoints' / 'steps'
+    code, _ = signalled(
+        command, signal.SIGKILL, lambda: any(path.name.isdecimal() for path in steps.glob('*'))
+    )
+    assert code == -signal.SIGKILL
+    assert not (workdir / 'result.json').exists()
+    train(experiment(), workdir)
+    assert_same_run(experiment(), workdir, reference)
+
+
+def test_a_terminated_process_saves_its_step_and_resumes_there(
+    command, reference, tmp_path, capsys
+):
+    workdir = tmp_path / 'run'
+    path = workdir / 'metrics.jsonl'
+    code, errors = signalled(command, signal.SIGTERM, lambda: path.exists() and path.read_text())
+    assert code == 143
+    stopped = re.search(r'stopped at step (\d+) by SIGTERM; the same command resumes', errors)
+    assert stopped, errors
+    assert last_checkpoint(experiment(), workdir)[1] == int(stopped[1]) < 11
+    train(experiment(), workdir)
+    assert f'Resuming at step {stopped[1]} of 11' in capsys.readouterr().out
+    assert_same_run(experiment(), workdir, reference)
+
+
+def test_a_first_ctrl_c_saves_the_step_and_stops(tmp_path):
+    interrupt = before_step(4, lambda: signal.raise_signal(signal.SIGINT))
+    with interrupt, pytest.raises(Interrupted) as caught:
+        train(experiment(), tmp_path)
+    assert caught.value.step == last_checkpoint(experiment(), tmp_path)[1] == 5
+
+
+def test_a_damaged_latest_checkpoint_costs_only_the_steps_since_the_one_before(reference, tmp_path):
+    crash_after(8, experiment(), tmp_path)
+    folders = sorted((tmp_path / 'checkpoints' / 'steps').iterdir(), key=lambda p: int(p.name))
+    assert len(folders) == 2
+    file = max((p for p in folders[-1].rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    train(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+def test_the_number_of_threads_changes_nothing(reference, tmp_path):
+    what = experiment(data_threads=0, checkpoint_every_steps=None)
+    train(what, tmp_path)
+    assert_same_run(what, tmp_path, reference)
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # ml_collections
+def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, tmp_path, capsys):
+    workdir = tmp_path / 'run'
+    shutil.copytree(reference[0], workdir)
+    path = tmp_path / 'config.py'
+    path.write_text('from tests.small_runs import experiment as get_config\n')
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
+    argv = ['main', f'--config={path}', f'--workdir={workdir}']
+    assert main.main(argv) == 0
+    assert 'this run is finished' in capsys.readouterr().out
+    after = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ('changed', 'field'),
+    [
+        (experiment(epochs=4.0), 'config.epochs: 4.0 was 3.0'),
+        (experiment(optimizer=AdamW(learning_rate=0.02)), 'config.optimizer.learning_rate'),
+        (experiment(strategy=HeadThenAll()), 'config.strategy'),
+    ],
+)
+def test_the_folder_of_another_experiment_is_refused_naming_the_field(changed, field, reference):
+    with pytest.raises(ConfigError, match=re.escape(field)):
+        train(changed, reference[0])
+
+
+def test_a_config_json_cut_short_by_a_kill_does_not_break_the_next_run(tmp_path):
+    (tmp_path / 'config.json').write_text(config_json.to_json(experiment())[:100])
+    with contextlib.suppress(InputError):
+        train(experiment(epochs=0.1), tmp_path)
+
+
+def test_what_could_not_be_set_up_does_not_keep_its_correction_out_of_the_folder(tmp_path):
+    with pytest.raises(InputError, match='nowhere'):
+        train(experiment(backbone=Tiny(weights='nowhere.pth')), tmp_path)
+    assert train(short(), tmp_path)['step']
+
+
+def full(*_, **__):
+    """What a full disk does."""
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+def close_badly(self, close=writers.Records.close):
+    """Closes the records and fails on the way."""
+    close(self)
+    full()
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # ml_collections
+@pytest.mark.parametrize(
+    ('owner', 'name', 'broken'),
+    [
+        (writers.Records, 'write', full),
+        (writers.Records, 'close', close_badly),
+        (writers, 'write_json', full),
+    ],
+    ids=['records', 'end of records', 'result'],
+)
+def test_a_full_disk_is_said_in_a_line(owner, name, broken, tmp_path, monkeypatch, capsys):
+    path = tmp_path / 'config.py'
+    path.write_text('from test_train import short as get_config\n')
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(SystemExit) as caught:
+        main.main(['main', f'--config={path}', f'--workdir={tmp_path / "run"}'])
+    assert caught.value.code == 2
+    assert re.search(r'^error: .*No space left on device', capsys.readouterr().err, re.MULTILINE)
+
+
+def test_what_stopped_a_run_is_not_hidden_by_what_went_wrong_after(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers.Records, 'close', close_badly)
+    with before_step(2, crash), pytest.raises(Crash):
+        train(short(), tmp_path)
+
+
+def test_without_a_validation_split_the_last_step_is_the_result(tmp_path):
+    result = train(short(), tmp_path)
+    assert result['val'] is None
+    assert result['step'] == result['steps'] == 4
+    assert result['test']['count'] == 21
+
+
+def test_the_result_is_that_of_the_best_validated_step(reference):
+    workdir, result = reference
+    validated = [record for record in records(workdir) if record['split'] == 'val']
+    best = max(validated, key=lambda r: (r['accuracy'], -r['loss'], r['step']))
+    assert best['step'] < result['steps']  # or the test would show nothing
+    assert result['step'] == best['step']
+    assert (result['val']['accuracy'], result['val']['loss']) == (best['accuracy'], best['loss'])
+
+
+def test_the_test_split_never_influences_what_is_chosen(reference, tmp_path):
+    what = experiment(data=Blobs(test_labels_shift=1), evaluate=('val', 'test'))
+    result = train(what, tmp_path)
+    assert (result['step'], result['val']) == (reference[1]['step'], reference[1]['val'])
+    found, wanted = (last_checkpoint(what, folder)[0] for folder in (tmp_path, reference[0]))
+    assert_identical(found, wanted)
+
+
+def test_config_json_reads_back_as_the_experiment(reference):
+    assert config_json.from_json((reference[0] / 'config.json').read_text()) == experiment()
+
+
+def test_result_json_has_what_a_reader_needs_to_compare_and_repeat_the_run(reference):
+    result = json.loads((reference[0] / 'result.json').read_text())
+    for split, count in (('val', 9), ('test', 21)):
+        found = result[split]
+        assert found['count'] == count
+        low, high = found['accuracy_interval']
+        assert 0 <= low <= found['accuracy'] <= high <= 1
+        assert found['accuracy'] <= found['top5_accuracy'] == 1
+        assert found['loss'] > 0
+    assert {'jax', 'flax', 'optax', 'numpy', 'tljax'} <= result['versions'].keys()
+    assert {'seed', 'device', 'device_count', 'git_revision'} <= result.keys()
+    assert result['wall_seconds'] > 0
+
+
+def test_every_record_says_step_epoch_phase_and_split(reference):
+    found = records(reference[0])
+    assert {(r['step'], r['split']) for r in found} == {
+        *((step, 'train') for step in (4, 5, 7, 10, 11)),
+        *((step, 'val') for step in (4, 7, 11)),
+    }
+    for record in found:
+        assert record['phase'] == 0
+        assert record['epoch'] == pytest.approx(record['step'] * 8 / 27)
+        assert {'loss', 'accuracy', 'top5_accuracy', 'count'} <= record.keys()
+
+
+def test_training_records_count_every_image_since_the_record_before(reference):
+    found = [r['count'] for r in records(reference[0]) if r['split'] == 'train']
+    assert found == [32, 8, 16, 24, 8]
+
+
+def test_a_stop_whose_last_checkpoint_is_lost_is_said_not_to_resume_there():
+    class Lost:
+        def close(self):
+            raise checkpoint.CheckpointError('the last checkpoint was not written: disk full')
+
+    with pytest.raises(checkpoint.CheckpointError, match='step 7 by SIGTERM.*disk full'):
+        run._close_after(Interrupted(signal.SIGTERM, 7), Lost())

@@ -1,0 +1,98 @@
+"""The files of a run: metrics.jsonl with TensorBoard events, JSON files, and the environment."""
+
+import contextlib
+import json
+import pathlib
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from tljax.records.output import Events
+
+PACKAGES = ('tljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+
+
+class Records:
+    """The metrics of one run: a JSON object a line, and the same as TensorBoard events."""
+
+    def __init__(self, workdir: pathlib.Path, resumed_at: int):
+        """Opens the files, and drops what an earlier attempt wrote after step `resumed_at`.
+
+        Of several processes the first writes.
+        """
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
+        path = workdir / 'metrics.jsonl'
+        kept = [r for r in read_metrics(path) if r['step'] <= resumed_at]
+        part = path.with_suffix('.part')
+        part.write_text(''.join(json.dumps(record) + '\n' for record in kept))
+        part.replace(path)
+        self._file = path.open('a')
+        self._events = Events(workdir, purge_step=resumed_at + 1)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """One record: `step`, `epoch`, `phase`, `split`, and metrics by their plain names."""
+        if not self._writes:
+            return
+        self._file.write(json.dumps(record) + '\n')
+        self._file.flush()
+        for name, value in record.items():
+            if isinstance(value, float) and name != 'epoch':
+                self._events.add(f'{record["split"]}/{name}', value, record['step'])
+
+    def close(self) -> None:
+        """Closes the files."""
+        if not self._writes:
+            return
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the git revision, for result.json."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    device = jax.devices()[0]
+    return {
+        'versions': versions,
+        'device': {'kind': device.device_kind, 'platform': device.platform},
+        'device_count': jax.device_count(),
+        'process_count': jax.process_count(),
+        'git_revision': _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the checkout this package lies in; None outside of one."""
+    folder = pathlib.Path(__file__).parent
+    command = ['git', '-C', str(folder), 'describe', '--always', '--dirty', '--abbrev=40']
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+    return None
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes a JSON file whole or not at all; of several processes the first does."""
+    if jax.process_index() > 0:
+        return
+    part = path.with_suffix('.part')
+    part.write_text(json.dumps(content, indent=2) + '\n')
+    part.replace(path)
