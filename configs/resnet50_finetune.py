@@ -2,9 +2,9 @@
 
 tljax train --config=resnet50_finetune --config.data.path=DIR
 
-DIR contains {train,test}/<class>/*.jpg. Differences from configs/vgg16_finetune.py: the network. Its
-lower stages are frozen (2.25 times fewer operations than full fine-tuning: docs/strategies.md), and
-BatchNorm keeps its running statistics there.
+DIR contains {train,test}/<class>/*.jpg. Differences from configs/vgg16_finetune.py: the network.
+Its lower stages are frozen (2.25 times fewer operations than full fine-tuning: docs/strategies.md),
+and BatchNorm keeps its running statistics there.
 
     --config.strategy.stage=stage3               trains one more stage
     --config.strategy.stage=stem                 trains everything
