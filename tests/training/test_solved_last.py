@@ -13,7 +13,7 @@ import pytest
 from tests.small_runs import Crash, assert_identical, assert_same_run, experiment, last_checkpoint
 from tljax.records import checkpoint, replacement, writers
 from tljax.strategies.strategies import LPFT
-from tljax.training import jobs, solved_head
+from tljax.training import jobs, run, solved_head
 from tljax.training.evaluation import make_evaluate
 from tljax.training.run import train
 from tljax.types import Phase, Rule
