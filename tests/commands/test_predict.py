@@ -67,6 +67,13 @@ def test_a_folder_is_predicted_as_in_python(views, run, images, tmp_path, networ
     assert [row['predicted'] for row in rows] == likeliest
 
 
+def test_views_that_training_did_not_show_are_warned_of(run, images):
+    _, printed = run(images / 'red/0.png', '--views=ten_crop')
+    assert 'Warning: training cut no crops' in printed.err
+    _, printed = run(images / 'red/0.png', '--views=flip')
+    assert not printed.err
+
+
 def test_json_lines_have_the_probabilities_by_class(run, images, tmp_path, network):
     out = tmp_path / 'out.jsonl'
     run(images / 'red', f'--out={out}')

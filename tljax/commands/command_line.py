@@ -4,6 +4,7 @@ Imports neither JAX nor the rest of the package, so that `--help` answers at onc
 """
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import enum
@@ -14,7 +15,7 @@ import sys
 import traceback
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -36,6 +37,25 @@ def parser(module: str, text: str | None) -> argparse.ArgumentParser:
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_classes_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config=FILE`, which imports the user's file while the line is parsed."""
+    parser.add_argument(
+        '--config',
+        action=_ImportFile,
+        dest=argparse.SUPPRESS,
+        metavar='FILE',
+        help=argparse.SUPPRESS,
+    )
+
+
+class _ImportFile(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            import_file(str(values).partition(':')[0])
+        except UsageError as error:
+            fail(str(error))
 
 
 def escape_unprintable() -> None:
@@ -124,27 +144,46 @@ def _split(argv: Sequence[str]) -> tuple[str, list[str]]:
 def _load(path: str) -> Any:
     """What `get_config()` returns; whatever is wrong with the file is said in a line."""
     name, _, argument = path.partition(':')
+    module = import_file(name)
+    with _told(pathlib.Path(name)):
+        config = module.get_config(*([argument] if argument else []))
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise UsageError(f'{name}: get_config() returned {config!r:.60}, wanted an Experiment')
+    return config
+
+
+def import_file(name: str) -> types.ModuleType:
+    """Runs a config file of the user's, as the module `config_file`.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be run.
+    """
     file = pathlib.Path(name)
     if not file.is_file():
-        folder = next(f for f in (file, file.parent, pathlib.Path('configs')) if f.is_dir())
+        folders = (file, file.parent, pathlib.Path('configs'))
+        folder = next((f for f in folders if f.is_dir()), pathlib.Path())
         known = [str(p) for p in sorted(folder.glob('*.py'))]
         known = known or [str(p) for p in sorted(pathlib.Path('configs').glob('*.py'))]
         near = difflib.get_close_matches(str(file), known, n=3) or known
-        raise UsageError(f'--config={path}: there is no such file; there is {", ".join(near)}')
-    try:
+        raise UsageError(f'--config={name}: there is no such file; there is {", ".join(near)}')
+    with _told(file):
         spec = importlib.util.spec_from_file_location('config_file', file)
         assert spec
         assert spec.loader
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses that it defines look themselves up there
         spec.loader.exec_module(module)
-        config = module.get_config(*([argument] if argument else []))
-    except Exception as error:  # the file is a program of the user's and may raise anything
+        return module
+
+
+@contextlib.contextmanager
+def _told(file: pathlib.Path) -> Iterator[None]:
+    """Whatever the file raises, which is a program of the user's, in a line."""
+    try:
+        yield
+    except Exception as error:
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise UsageError(f'{_place(file, error)}: {reason}') from error
-    if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise UsageError(f'{file}: get_config() returned {config!r:.60}, wanted an Experiment')
-    return config
 
 
 def _place(file: pathlib.Path, error: Exception) -> str:

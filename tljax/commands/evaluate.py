@@ -7,7 +7,10 @@ NETWORK                     whatever tljax.load takes: a run's folder, a file, e
 torchvision:<name>, hf:<repo>, an https address
 DATA                        DIR/<class>/*, DIR/{train,val,test}/<class>/*, a list
 (path,label[,split] in CSV or JSON lines), or an .npz file
---data=config               instead: the data of the run, as its own config splits it
+--data=config               instead: the data of the run, as its own config splits it; classes of
+your own in it need --config=FILE too
+--config=FILE               the config file of a run whose backbone or head is a class of your own;
+nothing else imports that class
 --split=NAME                train, val or test; default test, else val
 --views=NAME                centre, flip or ten_crop; probabilities are averaged over them.
 Default the run's own test_views (the centre on its val and train), the centre for others
@@ -41,7 +44,7 @@ from tljax.data.cells import Columns
 from tljax.metrics import class_names, confusion, totals
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
-from tljax.models.views import NAMED, Centre, check
+from tljax.models.views import NAMED, Centre, check, unseen
 from tljax.records import console, runs, tables, writers
 from tljax.records.runs import EvaluationSettings
 from tljax.training import jobs
@@ -73,6 +76,7 @@ class Data:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = command_line.parser('tljax.commands.evaluate', __doc__)
+    command_line.add_classes_flag(found)
     found.add_argument('network', metavar='NETWORK')
     found.add_argument('path', metavar='DATA', nargs='?')
     found.add_argument('--data', choices=('config',))
@@ -97,6 +101,9 @@ def main(argv: list[str]) -> int:
         views = _views(given, settings, data)
         of = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
         size = f'{len(data.examples):,} images, views: {views}'
+        if settings:
+            notes = (*data.notes, *unseen(views, settings.augmentations))
+            data = dataclasses.replace(data, notes=notes)
         for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
             print_(line, soft_wrap=True, markup=False)
         found, counts = evaluate(loaded, data.examples, settings, views, given.batch_size)
@@ -156,12 +163,6 @@ def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None
     else:
         raise InputError(f'--data=config: {given.network} is no run, whose config has data')
     notes = settings.notes if settings else ()
-    if settings and given.views in ('flip', 'ten_crop') and not settings.flips:
-        notes = (
-            *notes,
-            'Warning: the run was trained without HorizontalFlip, so its mirrored views '
-            'may lower the accuracy.',
-        )
     return loaded, settings, dataclasses.replace(data, notes=(*data.notes, *notes))
 
 

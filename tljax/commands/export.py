@@ -5,6 +5,8 @@ python -m tljax.export WORKDIR OUT.stablehlo --format=stablehlo
 python -m tljax.export WORKDIR OUT.safetensors --delta
 
 WORKDIR                     a run's folder, or anything a backbone's `weights` takes
+--config=FILE               the config file of a run whose backbone or head is a class of your own;
+nothing else imports that class
 --names=LIBRARY             whose names: torchvision, timm, transformers, ... as the family has
 them, or tljax for our own paths; default the family's first
 --format=stablehlo          a program (jax.export) with the preprocessing inside: uint8 images
@@ -47,6 +49,7 @@ class ExportError(InputError):
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     parser = command_line.parser('tljax.commands.export', __doc__)
+    command_line.add_classes_flag(parser)
     parser.add_argument('workdir')
     parser.add_argument('out', type=pathlib.Path)
     parser.add_argument('--names')

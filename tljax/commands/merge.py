@@ -4,6 +4,8 @@ python -m tljax.merge runs/tuned --out=merged.safetensors --method=wise_ft
 python -m tljax.merge runs/a runs/b runs/c --out=soup.safetensors --method=greedy
 
 RUN ...                     folders of runs on the same data, with the same network
+--config=FILE               the config file of a run whose backbone or head is a class of your own;
+nothing else imports that class
 --out=FILE                  a file that `tljax.load` and a backbone's `weights` read
 --method=wise_ft            between a start and an end (the default): of two runs, or of one and the
 pretrained weights it began with, under the run's own head where that was new
@@ -55,6 +57,7 @@ Scores = dict[str, dict[str, Any]]  # {split: metrics with interval}, of the spl
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
     parser = command_line.parser('tljax.commands.merge', __doc__)
+    command_line.add_classes_flag(parser)
     parser.add_argument('runs', nargs='+', metavar='RUN', type=pathlib.Path)
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument('--method', choices=METHODS, default='wise_ft')

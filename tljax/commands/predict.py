@@ -6,6 +6,8 @@ NETWORK                     whatever tljax.load takes: a run's folder, a file, e
 torchvision:<name>, hf:<repo>, an https address
 PATH                        an image, a folder of images, or a list of them: CSV or JSON lines with
 a path in each row, or .txt with a path a line, relative to the list
+--config=FILE               the config file of a run whose backbone or head is a class of your own;
+nothing else imports that class
 --top=N                     classes that are printed of each image; default 3
 --views=NAME                centre (the default), flip or ten_crop; probabilities are averaged
 --path_column=NAME          of lists in CSV or JSON lines; default path
@@ -36,7 +38,8 @@ from tljax.data import decoded_images, unlabelled
 from tljax.metrics import class_names
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
-from tljax.models.views import NAMED, check
+from tljax.models.views import NAMED, check, unseen
+from tljax.records import runs
 from tljax.training.evaluation import Evaluation
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.weights import network
@@ -53,6 +56,7 @@ Write = Callable[[str, str, np.ndarray], None]
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = command_line.parser('tljax.commands.predict', __doc__)
+    command_line.add_classes_flag(found)
     found.add_argument('network', metavar='NETWORK')
     found.add_argument('paths', metavar='PATH', nargs='+')
     found.add_argument('--top', type=int, default=3)
@@ -91,6 +95,10 @@ def _run(given: argparse.Namespace) -> int:
         raise InputError(f'none of the {len(bad)} images can be read')
     known = set(bad)
     loaded = network.load(given.network)
+    if loaded.origin.format == 'run':
+        settings, _ = runs.evaluation_settings(pathlib.Path(given.network).expanduser())
+        for note in unseen(NAMED[given.views], settings.augmentations):
+            print(note, file=sys.stderr)
     if given.gray_range:
         shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
         loaded = dataclasses.replace(

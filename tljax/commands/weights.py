@@ -5,7 +5,9 @@ python -m tljax.weights FILE|SPEC [--verify]
 SPEC is what a backbone's `weights` takes: a path, a run's folder, torchvision:<name>, hf:<repo>,
 an https address or embedded:<name>. Printed are the format, the network that its entries belong
 to, the table from its names to ours, what was dropped, the checks that were done and the SHA-256.
---verify runs a few images through the network and shows what every stage gives.
+--config=FILE imports the config file of a run whose backbone or head is a class of your own;
+nothing else imports that class. --verify runs a few images through the network and shows what every
+stage gives.
 
 The exit code is 2 where the file cannot be used, 1 where --verify finds a flaw.
 """
@@ -30,6 +32,7 @@ print_ = console.console.print
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     parser = command_line.parser('tljax.weights', __doc__)
+    command_line.add_classes_flag(parser)
     parser.add_argument('spec', metavar='FILE|SPEC')
     parser.add_argument('--verify', action='store_true', help='runs images through it')
     arguments = parser.parse_args(argv)

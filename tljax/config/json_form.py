@@ -55,8 +55,8 @@ def _resolve(name: Any, within: str) -> Any:
         found = sys.modules.get(module)
     if found is None:
         raise TypeError(
-            f"{name} is no class of {package}; a class of the user's own is taken only where its "
-            'module was imported before'
+            f'{name} is no class of {package}; a class of your own is known once its file is '
+            'imported: --config=FILE on the command line, import in Python'
         )
     for part in qualname.split('.'):
         found = vars(found).get(part)
