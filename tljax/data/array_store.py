@@ -50,11 +50,11 @@ class _Shard:
             data = file.read()
         data = data[: len(data) // RECORD.size * RECORD.size]
         self._offset += len(data)
-        found = []
+        entries = []
         for first, second, checksum in RECORD.iter_unpack(data):
-            found.append((len(self._sums), first, second))
+            entries.append((len(self._sums), first, second))
             self._sums.append(checksum)
-        return found
+        return entries
 
     def read(self, slot: int) -> np.ndarray | None:
         """The bytes of an array, [slot_bytes] uint8; None where they are damaged."""
@@ -179,14 +179,14 @@ class Store:
     def _make_room(self) -> bool:
         """Drops what was not used for longest, of any store, but nothing that this run uses."""
         own = {shard.path for shard in self._shards.values() if shard.used}
-        found = []
+        entries = []
         for path in self.root.glob('*/*.values'):
             try:
-                found.append((path.stat().st_mtime_ns, path, path.stat().st_blocks * 512))
+                entries.append((path.stat().st_mtime_ns, path, path.stat().st_blocks * 512))
             except FileNotFoundError:
                 continue
-        total = sum(size for _, _, size in found) + self._slots * self._slot_bytes
-        for _, path, size in sorted(found):
+        total = sum(size for _, _, size in entries) + self._slots * self._slot_bytes
+        for _, path, size in sorted(entries):
             if total > self._limit_bytes and path not in own:
                 path.unlink(missing_ok=True)
                 path.with_suffix('.records').unlink(missing_ok=True)
