@@ -239,7 +239,7 @@ WRITER = """
 import pathlib, sys, time
 import numpy as np
 from tljax.data import decode
-from tljax.data.canvases import Store
+from tljax.data.decoded_images import Store
 from tljax.data.files import ImageFile
 from tljax.types import Preprocessing
 

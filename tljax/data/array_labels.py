@@ -80,11 +80,11 @@ def _placed(texts: Mapping[str, np.ndarray], given: Any, where: str) -> dict[str
                 f'{where}: {name} has {len(unknown)} of other classes, the first at '
                 f'{unknown[0][0]}: {unknown[0][1]!r}; wanted one of {names[:SHOWN]}'
             )
-    found: dict[str, Any] = {'class_names': np.asarray(names, str)}
+    arrays_by_name: dict[str, Any] = {'class_names': np.asarray(names, str)}
     for name, values in texts.items():
         placed = [numbers[one] for one in values.ravel().tolist()]
-        found[name] = np.asarray(placed, np.int64).reshape(values.shape)
-    return found
+        arrays_by_name[name] = np.asarray(placed, np.int64).reshape(values.shape)
+    return arrays_by_name
 
 
 def problems(values: np.ndarray, name: str, count: int) -> list[str]:
@@ -104,5 +104,5 @@ def problems(values: np.ndarray, name: str, count: int) -> list[str]:
     if not negative.size:
         return []
     first = int(negative[0])
-    found = f'{negative.size} below 0, the first at {first}: {values[first]}'
-    return [f'{name} has {found}; wanted 0 or more: leave images without a label out']
+    problem = f'{negative.size} below 0, the first at {first}: {values[first]}'
+    return [f'{name} has {problem}; wanted 0 or more: leave images without a label out']

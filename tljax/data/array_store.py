@@ -29,7 +29,7 @@ GIGABYTE = 10**9
 
 
 def digest(data: bytes | memoryview) -> bytes:
-    """Of 16 bytes."""
+    """The 16-byte BLAKE2b digest of data."""
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
@@ -44,17 +44,17 @@ class _Shard:
         self._values: np.ndarray | None = None
 
     def new_records(self) -> list[tuple[int, bytes, bytes]]:
-        """Slot and digests of what was added since the last call."""
+        """Slot and two digests of each record added since the last call."""
         with self.path.with_suffix('.records').open('rb') as file:
             file.seek(self._offset)
             data = file.read()
         data = data[: len(data) // RECORD.size * RECORD.size]
         self._offset += len(data)
-        found = []
+        entries = []
         for first, second, checksum in RECORD.iter_unpack(data):
-            found.append((len(self._sums), first, second))
+            entries.append((len(self._sums), first, second))
             self._sums.append(checksum)
-        return found
+        return entries
 
     def read(self, slot: int) -> np.ndarray | None:
         """The bytes of an array, [slot_bytes] uint8; None where they are damaged."""
@@ -72,19 +72,19 @@ class _Shard:
             self._checked.add(slot)
         if not self.used:
             self.used = True
-            os.utime(self.path)  # what is not used for longest is dropped first
+            os.utime(self.path)  # the least recently used file is deleted first
         return values
 
 
 class Store:
-    """Arrays of one shape and dtype, found by digests of what they were made of.
+    """Arrays of one shape and dtype, with digests of their inputs as keys.
 
     Args:
-        folder: of this store; the bound holds for all stores beside it.
+        folder: folder of this store; all stores in its parent folder share the limit.
         shape: of each array.
-        dtype: likewise.
-        limit_bytes: what all stores may take on the disk.
-        otherwise: what becomes of arrays that cannot be kept, for a warning.
+        dtype: dtype of each array.
+        limit_bytes: disk limit of all stores together.
+        otherwise: consequence when arrays cannot be stored, for the warning.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Store:
         self._full = False
 
     def find(self, key: bytes, also: bytes | None = None) -> np.ndarray | None:
-        """The array of that digest, a view of a file; found by another one too from now on."""
+        """The array with digest `key`, as a view of a file; `also` becomes a second key of it."""
         place = self._places.get(key)
         if place is None:
             self._refresh()
@@ -127,9 +127,9 @@ class Store:
         return values.view(self._dtype).reshape(self._shape)
 
     def add(self, keys: Sequence[tuple[bytes, bytes]], arrays: np.ndarray) -> None:
-        """Appends arrays [n, *shape], each with the two digests it is found by.
+        """Appends arrays [n, *shape], each with its two digests as keys.
 
-        Where that is not possible, it says so once and goes on without.
+        If that fails, it warns once and stores nothing more.
         """
         data = np.ascontiguousarray(arrays, self._dtype).view(np.uint8)
         rows = data.reshape(len(keys), self._slot_bytes)
@@ -147,10 +147,10 @@ class Store:
                     warnings.warn(f'{self.folder}: {self._otherwise}: {error}', stacklevel=2)
 
     def _refresh(self) -> None:
-        """Takes in what other processes have written, the latest last."""
+        """Reads the records that other processes have written, the newest last."""
         if time.monotonic() - self._refreshed < REFRESH_SECONDS:
             return
-        with self._lock:  # the other threads wait rather than make what is about to be found
+        with self._lock:  # other threads wait, so they do not recompute stored arrays
             if time.monotonic() - self._refreshed < REFRESH_SECONDS:
                 return
             for path in sorted(self.folder.glob('*.values')):
@@ -177,16 +177,16 @@ class Store:
         self._writer.shard.used = True
 
     def _make_room(self) -> bool:
-        """Drops what was not used for longest, of any store, but nothing that this run uses."""
+        """Deletes the least recently used files of all stores, except those that this run uses."""
         own = {shard.path for shard in self._shards.values() if shard.used}
-        found = []
+        entries = []
         for path in self.root.glob('*/*.values'):
             try:
-                found.append((path.stat().st_mtime_ns, path, path.stat().st_blocks * 512))
+                entries.append((path.stat().st_mtime_ns, path, path.stat().st_blocks * 512))
             except FileNotFoundError:
                 continue
-        total = sum(size for _, _, size in found) + self._slots * self._slot_bytes
-        for _, path, size in sorted(found):
+        total = sum(size for _, _, size in entries) + self._slots * self._slot_bytes
+        for _, path, size in sorted(entries):
             if total > self._limit_bytes and path not in own:
                 path.unlink(missing_ok=True)
                 path.with_suffix('.records').unlink(missing_ok=True)

@@ -35,10 +35,10 @@ class Arrays:
     def problems(self) -> list[str]:
         """What `validate` reports."""
         fine = 0 < self.test_fraction < 1
-        found = [] if fine else [f'test_fraction is {self.test_fraction}, wanted 0 < x < 1']
+        problems = [] if fine else [f'test_fraction is {self.test_fraction}, wanted 0 < x < 1']
         if self.split_seed < 0:
-            found.append(f'split_seed is {self.split_seed}, wanted at least 0')
-        return found
+            problems.append(f'split_seed is {self.split_seed}, wanted at least 0')
+        return problems
 
     def splits(self) -> Mapping[str, Examples]:
         """`train`, and `val` and `test` where the file has them or they are drawn.
@@ -202,25 +202,25 @@ def _class_problems(content: Mapping[str, Any], there: Sequence[str]) -> list[st
     several = train.ndim == 2
     own = np.flatnonzero(train.any(0)) if several else train
     absent = sorted(set(range(top + 1)) - set(own.tolist()))
-    found = [f'train_labels has no example of the classes {absent[:20]}'] if absent else []
+    problems = [f'train_labels has no example of the classes {absent[:20]}'] if absent else []
     if len(names) <= top or (several and len(names) > top + 1):
-        found.append(f'class_names has {len(names)} names, labels go up to {top}')
-    return found
+        problems.append(f'class_names has {len(names)} names, labels go up to {top}')
+    return problems
 
 
 def _problems(content: Mapping[str, Any], name: str) -> list[str]:
     images, labels = content[f'{name}_images'], content.get(f'{name}_labels')
     if labels is None:
         return [f'{name}_labels is missing']
-    found = []
+    problems = []
     if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or not images.size:
-        found.append(f'{name}_images is {images.shape}, wanted [N, h, w] or [N, h, w, 1 or 3]')
+        problems.append(f'{name}_images is {images.shape}, wanted [N, h, w] or [N, h, w, 1 or 3]')
     if images.dtype.kind not in 'fiub':
-        found.append(f'{name}_images is {images.dtype}, wanted numbers')
+        problems.append(f'{name}_images is {images.dtype}, wanted numbers')
     elif images.dtype.kind == 'f' and images.size and not np.isfinite(images).any():
-        found.append(f'{name}_images has no finite value')
-    found += array_labels.problems(labels, f'{name}_labels', len(images))
-    return found
+        problems.append(f'{name}_images has no finite value')
+    problems += array_labels.problems(labels, f'{name}_labels', len(images))
+    return problems
 
 
 def _findings(images: Sequence[np.ndarray], where: str, *, alone: bool = False) -> Findings | None:
@@ -230,13 +230,13 @@ def _findings(images: Sequence[np.ndarray], where: str, *, alone: bool = False) 
 
     @functools.cache
     def gray_range() -> Range:
-        found = depth.find(iter(images[0]), len(images[0]), where)
-        if alone and found not in depth.CONVENTIONS:
+        ends = depth.find(iter(images[0]), len(images[0]), where)
+        if alone and ends not in depth.CONVENTIONS:
             raise depth.RangeError(
-                f'{where}: images are {images[0].dtype} from {found[0]:g} to {found[1]:g}, and the '
+                f'{where}: images are {images[0].dtype} from {ends[0]:g} to {ends[1]:g}, and the '
                 'network names no range: give --gray_range=LOW,HIGH'
             )
-        return found
+        return ends
 
     return Findings(deep={where}, gray_range=gray_range)
 

@@ -87,9 +87,9 @@ def _suffix_note(path: pathlib.Path, data: bytes) -> str | None:
     kinds |= dict.fromkeys(('pbm', 'pgm', 'pnm'), 'PPM')
     suffix = path.suffix.lower().removeprefix('.')
     named = kinds.get(suffix, suffix.upper())
-    found = decode.format_of(data)
-    found = 'JPEG' if found == 'MPO' else found
-    return None if found == named else f'named {path.suffix} but a {found}'
+    actual = decode.format_of(data)
+    actual = 'JPEG' if actual == 'MPO' else actual
+    return None if actual == named else f'named {path.suffix} but a {actual}'
 
 
 def perceptual_hash(gray: np.ndarray) -> int | None:
@@ -134,8 +134,8 @@ def near_duplicates(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
         keys = (hashes >> np.uint64(8 * band)) & np.uint64(255)
         for key in np.unique(keys):
             pairs.update(_close(np.flatnonzero(keys == key), hashes, splits))
-    found = [(known[i], known[j]) for i, j in sorted(pairs)]
-    return [(a, b) for a, b in found if a.sha256 != b.sha256 and _look_alike(a, b)]
+    candidates = [(known[i], known[j]) for i, j in sorted(pairs)]
+    return [(a, b) for a, b in candidates if a.sha256 != b.sha256 and _look_alike(a, b)]
 
 
 def _close(

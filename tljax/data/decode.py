@@ -111,11 +111,11 @@ def _deep(data: bytes, image: Image.Image, gray_range: GrayRange) -> np.ndarray:
         return np.asarray(to_rgb(orientation.upright(image), gray_range))
     alpha = words.shape[-1] in (2, 4) and image.mode in ('LA', 'RGBA')
     colours = words[..., :-1] if alpha else words[..., :3]
-    found = depth.scaled(colours, depth.resolved(gray_range or depth.FULL, colours))
-    found = np.broadcast_to(found, (*found.shape[:2], 3))
+    rgb = depth.scaled(colours, depth.resolved(gray_range or depth.FULL, colours))
+    rgb = np.broadcast_to(rgb, (*rgb.shape[:2], 3))
     if alpha:
-        found = np.dstack([found, words[..., -1] >> 8]).astype(np.uint8)
-    laid = np.asarray(to_rgb(Image.fromarray(np.ascontiguousarray(found))))
+        rgb = np.dstack([rgb, words[..., -1] >> 8]).astype(np.uint8)
+    laid = np.asarray(to_rgb(Image.fromarray(np.ascontiguousarray(rgb))))
     return orientation.turned(laid, orientation.of(image))
 
 

@@ -1,7 +1,7 @@
-"""Decode once: canvases as uint8 in a store on the disk, shared by all runs of a user.
+"""A cache of decoded, resized images (uint8) on disk, shared by all runs of a user.
 
-A folder holds the canvases of one way of making them. A canvas is found by what tells of its image
-without reading it, else by the image's bytes.
+Each folder holds the images of one decoding setting. The key of an image is its file stamp (path,
+size, times), which needs no reading, or else the digest of its bytes.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from tljax.types import Encoded, Examples, Preprocessing
 def wrap(
     splits: Mapping[str, Examples], preprocessing: Preprocessing, gigabytes: float
 ) -> dict[str, Examples]:
-    """Splits whose images are their canvases, of which each is decoded once.
+    """Returns the splits with loaders that decode each image once and cache the result.
 
-    Images that are in memory anyway are left as they are.
+    Images that are already in memory are not cached.
 
     Args:
-        splits: of a source.
-        preprocessing: the canvas.
-        gigabytes: what all canvases of the user may take on disk; 0 decodes each time.
+        splits: the splits of a data source.
+        preprocessing: size, interpolation and gray range of the decoded images.
+        gigabytes: disk limit of all decoded images of the user; 0 turns the cache off.
     """
     limit_bytes = int(gigabytes * array_store.GIGABYTE)
     kept = Store(preprocessing, limit_bytes) if gigabytes else None
@@ -45,7 +45,7 @@ def _wrapped(examples: Examples, preprocessing: Preprocessing, kept: 'Store | No
 
 
 def _by_range(examples: Examples, preprocessing: Preprocessing) -> Examples:
-    """Images in memory, by the network's range of gray values, if they are deeper than 8 bits."""
+    """Sets the network's gray range on images in memory that are deeper than 8 bits."""
     ends, findings = preprocessing.gray_range, examples.findings
     if ends is not None and findings is not None and findings.deep:
         findings.gray_range = lambda: (ends[0], ends[1])
@@ -53,7 +53,7 @@ def _by_range(examples: Examples, preprocessing: Preprocessing) -> Examples:
 
 
 class _Reader:
-    """Loads canvas i of a sequence of images by way of a store."""
+    """Loads decoded image i of a sequence through the cache."""
 
     def __init__(self, encoded: Sequence[Encoded], kept: 'Store'):
         self._encoded, self._kept = encoded, kept
@@ -63,7 +63,7 @@ class _Reader:
 
 
 class Store:
-    """The canvases of one way of making them."""
+    """The cached decoded images of one decoding setting."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Store:
         self.decoded = 0  # images that this process had to decode
         self._lock = threading.Lock()
         self._preprocessing = preprocessing
-        self._canvases = array_store.Store(
+        self._arrays = array_store.Store(
             self.root / settings(preprocessing),
             (preprocessing.resize_px, preprocessing.resize_px, 3),
             np.uint8,
@@ -84,31 +84,31 @@ class Store:
         )
 
     def load(self, image: Encoded) -> np.ndarray:
-        """The canvas of an image, [resize_px, resize_px, 3] uint8; decoded if it is not there.
+        """The decoded image, [resize_px, resize_px, 3] uint8; decodes it if it is not cached.
 
         Raises:
             ImageError: the image cannot be read.
         """
         stamp = stamp_digest(image)
-        canvas = self._canvases.find(stamp)
-        if canvas is not None:
-            return canvas
+        decoded = self._arrays.find(stamp)
+        if decoded is not None:
+            return decoded
         data = decode.read_bytes(image)
         content = array_store.digest(data)
-        canvas = self._canvases.find(content, stamp)
-        if canvas is None:
-            canvas = decode.canvas_of(data, image, self._preprocessing)
+        decoded = self._arrays.find(content, stamp)
+        if decoded is None:
+            decoded = decode.canvas_of(data, image, self._preprocessing)
             with self._lock:
                 self.decoded += 1
-            self._canvases.add([(stamp, content)], canvas[None])
-        return canvas
+            self._arrays.add([(stamp, content)], decoded[None])
+        return decoded
 
 
 def stamp_digest(image: Encoded) -> bytes:
-    """Of what tells of an image without reading it.
+    """Digest of the file stamp (path, size, times), which needs no reading of the image.
 
     Raises:
-        ImageError: it is gone.
+        ImageError: the file is gone.
     """
     try:
         return array_store.digest(image.stamp().encode('utf-8', 'surrogateescape'))
@@ -117,7 +117,7 @@ def stamp_digest(image: Encoded) -> bytes:
 
 
 def settings(preprocessing: Preprocessing) -> str:
-    """A name for all that a canvas depends on besides its image."""
+    """Folder name of a decoding setting: everything that changes a decoded image."""
     scaled = 'scaled' if preprocessing.scaled_decoding else 'exact'
     kind = preprocessing.interpolation.value
     ends = preprocessing.gray_range

@@ -106,9 +106,9 @@ def resolved(gray_range: GrayRange, values: np.ndarray) -> Range:
 
 def values_of(data: bytes) -> np.ndarray:
     """The values of an encoded image deeper than 8 bits, without transparency."""
-    found = words(data)
-    if found is not None:
-        return found[..., : 1 if found.shape[-1] == 2 else 3]
+    samples = words(data)
+    if samples is not None:
+        return samples[..., : 1 if samples.shape[-1] == 2 else 3]
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
 

@@ -50,8 +50,8 @@ class ImageFile:
 
     def stamp(self) -> str:
         """Path, size and both times: that of a change of content cannot be set back."""
-        found = self.path.stat()
-        return f'{self.path.absolute()} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}'
+        status = self.path.stat()
+        return f'{self.path.absolute()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}'
 
 
 def printable(path: pathlib.Path | str) -> str:
@@ -151,8 +151,8 @@ def is_image(path: pathlib.Path) -> bool:
 
 
 def _identity(path: pathlib.Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def look(path: pathlib.Path, least_px: int = LEAST_PX, deep: set[str] | None = None) -> str | None:

@@ -53,14 +53,14 @@ class Folder:
 
 def problems_of(test_fraction: float, split_seed: int, least_px: int) -> list[str]:
     """What `validate` reports of a source of files."""
-    found = []
+    problems = []
     if not 0 < test_fraction < 1:
-        found.append(f'test_fraction is {test_fraction}, wanted 0 < x < 1')
+        problems.append(f'test_fraction is {test_fraction}, wanted 0 < x < 1')
     if split_seed < 0:
-        found.append(f'split_seed is {split_seed}, wanted at least 0')
+        problems.append(f'split_seed is {split_seed}, wanted at least 0')
     if least_px < 1:
-        found.append(f'least_px is {least_px}, wanted more than 0')
-    return found
+        problems.append(f'least_px is {least_px}, wanted more than 0')
+    return problems
 
 
 def held_out(
@@ -106,8 +106,8 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     """
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
-        found = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
-        raise FolderError(f'{root}: wanted a folder of images; found {found}')
+        actual = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
+        raise FolderError(f'{root}: wanted a folder of images; found {actual}')
     walk = Walk()
     layout = split_folders.find(root, walk)
     if layout.splits:
@@ -115,8 +115,8 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
         problems += _in_two_splits(listed)
     else:
         classes = [cells.clean(name) for name in layout.classes]
-        found, problems = _list_split(layout.root, classes, walk, wanted_all=True)
-        listed = {'': found}
+        labelled_files, problems = _list_split(layout.root, classes, walk, wanted_all=True)
+        listed = {'': labelled_files}
         problems += _one_level(root, classes)
     problems += [
         f'{root}: the name of the class {name} is not UTF-8: rename the folder'
@@ -134,8 +134,8 @@ def _split_listing(
     """The files of each split, the classes, and what is wrong with them."""
     if 'train' not in layout.splits:
         there = 'train/<class>/* and test/<class>/* in it'
-        found = walk.folders(layout.root)
-        raise FolderError(f"{layout.root}: wanted {there}; missing ['train'], found {found}")
+        names = walk.folders(layout.root)
+        raise FolderError(f"{layout.root}: wanted {there}; missing ['train'], found {names}")
     classes = list(map(cells.clean, walk.folders(layout.splits['train'])))
     listed, problems = {}, []
     for split, folder in layout.splits.items():
@@ -148,8 +148,8 @@ def _in_two_splits(listed: dict[str, list[Listed]]) -> list[str]:
     """Files that more than one split reaches, by links or under several names."""
     seen: dict[tuple[int, int], tuple[str, pathlib.Path]] = {}
     problems = []
-    for split, found in listed.items():
-        for path, _ in found:
+    for split, split_files in listed.items():
+        for path, _ in split_files:
             if not path.exists():  # a broken link, which the look at all files reports
                 continue
             state = path.stat()

@@ -35,24 +35,24 @@ class Glyphs:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = []
+        problems = []
         unknown = set(self.characters) - set(KNOWN) if self.font is None else set()
         if unknown or len(set(self.characters)) < max(2, len(self.characters)):
-            found.append(
+            problems.append(
                 f'characters is {self.characters!r}, wanted two or more '
                 f'{"characters" if self.font else "digits and Latin letters"}, each once'
             )
         if self.font is not None and not pathlib.Path(self.font).is_file():
-            found.append(f'font is {self.font}, wanted a TrueType file')
+            problems.append(f'font is {self.font}, wanted a TrueType file')
         for name in ('train_per_class', 'test_per_class'):
             if getattr(self, name) < 1:
-                found.append(f'{name} is {getattr(self, name)}, wanted at least 1')
+                problems.append(f'{name} is {getattr(self, name)}, wanted at least 1')
         if self.size_px < 1 or CANVAS_PX % self.size_px:
-            found.append(f'size_px is {self.size_px}, wanted a divisor of {CANVAS_PX}')
+            problems.append(f'size_px is {self.size_px}, wanted a divisor of {CANVAS_PX}')
         for name in ('bend', 'noise_levels', 'seed'):
             if not 0 <= getattr(self, name) < float('inf'):
-                found.append(f'{name} is {getattr(self, name)}, wanted 0 or more')
-        return found
+                problems.append(f'{name} is {getattr(self, name)}, wanted 0 or more')
+        return problems
 
     def splits(self) -> Mapping[str, Examples]:
         """`train` and `test`."""

@@ -148,7 +148,7 @@ def _parted(
     for i in coins:
         for label in sets[i]:
             holders.setdefault(label, []).append(i)
-    left = {label: len(found) for label, found in holders.items()}
+    left = {label: len(members) for label, members in holders.items()}
     wanted = [{label: part * n for label, n in left.items()} for part in (1 - share, share)]
     room = [part * len(members) for part in (1 - share, share)]
     parts: tuple[list[int], list[int]] = ([], [])

@@ -99,16 +99,16 @@ def _folder(
     layout = split_folders.find(root, walk)
     split = _choose(list(layout.splits), split, root)
     root = layout.root if split is None else layout.splits[split]
-    found = [(cells.clean(name), walk.images(root / name)) for name in walk.folders(root)]
-    empty = [name for name, paths in found if not paths]
-    found = [(name, paths) for name, paths in found if paths]
-    if not found:
+    class_files = [(cells.clean(name), walk.images(root / name)) for name in walk.folders(root)]
+    empty = [name for name, paths in class_files if not paths]
+    class_files = [(name, paths) for name, paths in class_files if paths]
+    if not class_files:
         raise FolderError(f'{root}: no image of a class in it, wanted {root}/<class>/*')
     notes = [*layout.notes, *walk.notes()] + ([f'no image of {", ".join(empty)}'] if empty else [])
     listed: list[Listed] = [
-        (path, label) for label, (_, paths) in enumerate(found) for path in paths
+        (path, label) for label, (_, paths) in enumerate(class_files) for path in paths
     ]
-    return listed, [name for name, _ in found], split, notes
+    return listed, [name for name, _ in class_files], split, notes
 
 
 def _list(

@@ -104,14 +104,14 @@ def rows(
         raise FolderError(f'{source}: not a readable list: {error}') from error
     read = _json_lines if source.suffix.lower() in ('.jsonl', '.ndjson') else _csv
     raw, problems = read(text, columns)
-    found = {number: _cleaned(row) for number, row in raw.items()}
-    for number, (path, labels, split) in found.items():
+    rows = {number: _cleaned(row) for number, row in raw.items()}
+    for number, (path, labels, split) in rows.items():
         problems += [f'line {number}: {problem}' for problem in _row_problems(path, labels, split)]
     _refuse(source, problems)
-    if not found:
+    if not rows:
         raise FolderError(f'{source}: no row in it, wanted path,label[,split] in each')
-    _refuse_unlabelled(source, found)
-    return list(found.values()), _notes(list(raw.values()), list(found.values()))
+    _refuse_unlabelled(source, rows)
+    return list(rows.values()), _notes(list(raw.values()), list(rows.values()))
 
 
 def _cleaned(row: Row) -> Row:
@@ -119,9 +119,9 @@ def _cleaned(row: Row) -> Row:
     return cells.stripped(path), tuple(map(cells.clean, labels)), cells.clean(split)
 
 
-def _notes(raw: Sequence[Row], found: Sequence[Row]) -> list[str]:
+def _notes(raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
     """How many labels and paths were changed by cleaning, and one of each."""
-    pairs = list(zip(raw, found, strict=True))
+    pairs = list(zip(raw, cleaned, strict=True))
     labels = [(a, b) for old, new in pairs for a, b in zip(old[1], new[1], strict=True) if a != b]
     paths = [(old[0], new[0]) for old, new in pairs if old[0] != new[0]]
     how = 'spaces at the ends and invisible characters taken away, Unicode composed (NFC)'
@@ -132,8 +132,8 @@ def _notes(raw: Sequence[Row], found: Sequence[Row]) -> list[str]:
     ]
 
 
-def _refuse_unlabelled(source: pathlib.Path, found: Mapping[int, Row]) -> None:
-    pairs = [(number, label) for number, (_, labels, _) in found.items() for label in labels]
+def _refuse_unlabelled(source: pathlib.Path, rows: Mapping[int, Row]) -> None:
+    pairs = [(number, label) for number, (_, labels, _) in rows.items() for label in labels]
     places = cells.unlabelled([label for _, label in pairs])
     if places:
         first = f'the first in line {pairs[places[0]][0]}'
@@ -144,15 +144,15 @@ def _refuse_unlabelled(source: pathlib.Path, found: Mapping[int, Row]) -> None:
 
 
 def _row_problems(path: str, labels: tuple[str, ...], split: str) -> list[str]:
-    found, text = [], SEPARATOR.join(labels)
+    problems, text = [], SEPARATOR.join(labels)
     if not path or labels == ('',):
         none = f'; the label of an image that has none is {SEPARATOR!r}' if path else ''
-        found.append(f'path {path!r}, label {text!r}; wanted both{none}')
+        problems.append(f'path {path!r}, label {text!r}; wanted both{none}')
     elif '' in labels or len(set(labels)) < len(labels):
-        found.append(f'label {text!r}, wanted names that are not empty, each once')
+        problems.append(f'label {text!r}, wanted names that are not empty, each once')
     if split and split not in split_folders.SPLITS:
-        found.append(f'split is {split!r}, wanted one of {split_folders.SPLITS}')
-    return found
+        problems.append(f'split is {split!r}, wanted one of {split_folders.SPLITS}')
+    return problems
 
 
 def _refuse(source: pathlib.Path, problems: list[str]) -> None:

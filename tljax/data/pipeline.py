@@ -10,8 +10,8 @@ import numpy as np
 from tljax.data import decode
 from tljax.types import BadFiles, Batch, Examples, Preprocessing
 
-# What stands in the place of an image, and whether it counts: of the example with an index, at a
-# position of the stream (in evaluation the index again).
+# (example index, stream position) -> (the row that replaces the image, whether it counts). In
+# evaluation the position equals the index.
 InPlace = Callable[[int, int], tuple[np.ndarray, bool]]
 
 
@@ -27,37 +27,37 @@ def train_batches(
     balanced: bool = False,
     in_place: InPlace | None = None,
 ) -> grain.IterDataset:
-    """Shuffled epochs end to end, cut into full batches.
+    """Full batches of shuffled epochs, one epoch after the other.
 
-    The order of an epoch depends on the seed and its number. Batches run on across the ends of
+    The order of an epoch depends on the seed and its number. A batch may span two
     epochs. The stream is the same for any number of threads and of processes; a process reads
     its own rows of each global batch.
 
     Args:
         examples: the training split.
-        preprocessing: the canvas.
-        batch_size: of the global batch.
+        preprocessing: size, interpolation and gray range of the decoded images.
+        batch_size: examples in the global batch.
         steps: the length of the stream.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         process: this process's index and their number.
-        threads: that read ahead; 0 reads when asked.
-        balanced: shows every class as often; an epoch is as long as before.
-        in_place: what the batches have instead of images, if anything.
+        threads: threads that read ahead; 0 reads on demand.
+        balanced: draws every class equally often; the epoch length does not change.
+        in_place: replaces the images of the batches, for example by cached features.
 
     Returns:
         A grain data set whose iterator has `get_state` and `set_state`.
     """
     index, number = process
-    own = batch_size // number
-    shown = stream(examples.labels, seed, balanced=balanced)
+    local_size = batch_size // number
+    example_at = stream(examples.labels, seed, balanced=balanced)
 
     def load(position: int) -> dict[str, Any]:
-        step, row = divmod(position, own)
-        place = step * batch_size + index * own + row
-        return _example(examples, preprocessing, shown(place), place, in_place)
+        step, row = divmod(position, local_size)
+        place = step * batch_size + index * local_size + row
+        return _example(examples, preprocessing, example_at(place), place, in_place)
 
-    positions = grain.MapDataset.range(steps * own)
-    batches = positions.map(load).batch(own)
+    positions = grain.MapDataset.range(steps * local_size)
+    batches = positions.map(load).batch(local_size)
     options = _read_options(threads)
     return batches.to_iter_dataset(options)
 
@@ -67,7 +67,7 @@ def stream(labels: np.ndarray, seed: int, *, balanced: bool = False) -> Callable
 
     Args:
         labels: [N], or [N, K] where an image has several.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         balanced: see `train_batches`.
     """
     count = len(labels)
@@ -78,18 +78,18 @@ def stream(labels: np.ndarray, seed: int, *, balanced: bool = False) -> Callable
         rng = np.random.default_rng([seed, epoch])
         return balanced_order(labels, rng) if balanced else rng.permutation(count)
 
-    def shown(position: int) -> int:
+    def example_at(position: int) -> int:
         epoch, place = divmod(position, count)
         return int(order(epoch)[place])
 
-    return shown
+    return example_at
 
 
 def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As many indices as there are labels, every class as often as the others, in random order.
 
-    Of a rare class every example is shown before any of them is again; of a frequent one some are
-    left out. Where the classes do not divide the examples, some classes have one more.
+    Every example of a rare class is drawn before any repeats; some of a frequent class are left
+    out. Where the classes do not divide the examples, some classes have one more.
     """
     present = rng.permutation(np.unique(labels))
     chosen = []
@@ -115,18 +115,18 @@ def eval_batches(
     All processes give the same number of batches. Arguments as for `train_batches`.
     """
     index, number = process
-    own = batch_size // number
+    local_size = batch_size // number
     count = -(-len(examples) // batch_size)
 
     def load(position: int) -> dict[str, Any]:
-        step, row = divmod(position, own)
-        example = step * batch_size + index * own + row
+        step, row = divmod(position, local_size)
+        example = step * batch_size + index * local_size + row
         real = example < len(examples)
-        shown = example if real else 0
-        loaded = _example(examples, preprocessing, shown, shown, in_place)
+        example_index = example if real else 0
+        loaded = _example(examples, preprocessing, example_index, example_index, in_place)
         return {**loaded, 'mask': loaded['mask'] & real}
 
-    batches = grain.MapDataset.range(count * own).map(load).batch(own)
+    batches = grain.MapDataset.range(count * local_size).map(load).batch(local_size)
     options = _read_options(threads)
     return iter(batches.to_iter_dataset(options))
 
@@ -143,11 +143,11 @@ def _example(
     position: int,
     in_place: InPlace | None,
 ) -> dict[str, Any]:
-    """One row of a batch; masked, if its image turns out bad and such are to be left out."""
+    """One row of a batch; masked, if its image is unreadable and the policy skips those."""
     if in_place is not None:
         image, good = in_place(index, position)
     else:
-        image, good = _canvas(examples, preprocessing, index)
+        image, good = _decoded_image(examples, preprocessing, index)
     return {
         'image': image,
         'label': examples.labels[index].astype(np.uint8 if examples.multi_label else np.int32),
@@ -156,10 +156,10 @@ def _example(
     }
 
 
-def _canvas(
+def _decoded_image(
     examples: Examples, preprocessing: Preprocessing, index: int
 ) -> tuple[np.ndarray, bool]:
-    """A canvas, and whether it is the image's; black where the image turned out bad."""
+    """The decoded image and True, or a black image and False if the image is unreadable."""
     side = preprocessing.resize_px
     try:
         return decode.to_canvas(examples.load(index), preprocessing), True

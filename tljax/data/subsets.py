@@ -27,16 +27,16 @@ class Subset:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = []
+        problems = []
         if len(set(self.classes)) < len(self.classes) or len(self.classes) == 1:
-            found.append(f'classes is {self.classes}, wanted two or more, each once')
+            problems.append(f'classes is {self.classes}, wanted two or more, each once')
         if not 0 < self.fraction <= 1:
-            found.append(f'fraction is {self.fraction}, wanted 0 < x <= 1')
+            problems.append(f'fraction is {self.fraction}, wanted 0 < x <= 1')
         if not 1 <= self.imbalance < float('inf'):
-            found.append(f'imbalance is {self.imbalance}, wanted 1 or more')
+            problems.append(f'imbalance is {self.imbalance}, wanted 1 or more')
         if not 0 <= self.label_noise <= 1:
-            found.append(f'label_noise is {self.label_noise}, wanted 0 <= x <= 1')
-        return found
+            problems.append(f'label_noise is {self.label_noise}, wanted 0 <= x <= 1')
+        return problems
 
 
 def per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -213,14 +213,14 @@ def _limited(train: Examples, count: int | None, subset: Subset, seed: int) -> E
         return train.take(label_sets.limited(labels, count, subset.fraction, seed))
     if count is not None:
         per_class(labels, count, seed)  # has every class as many?
-    found, sizes = (x.tolist() for x in np.unique(labels, return_counts=True))
+    present, sizes = (x.tolist() for x in np.unique(labels, return_counts=True))
     limits = {
         label: max(1, round(subset.fraction * (size if count is None else count)))
-        for label, size in zip(found, sizes, strict=True)
+        for label, size in zip(present, sizes, strict=True)
     }
     if subset.imbalance > 1:
         limits = long_tailed(limits, subset.imbalance)
-    if limits == dict(zip(found, sizes, strict=True)):
+    if limits == dict(zip(present, sizes, strict=True)):
         return train
     return train.take(first_of_each(labels, limits, seed))
 

@@ -68,10 +68,10 @@ class TFDS:
                 f"  pip install 'tljax[tfds-build]'\n"
                 f'  tfds build {self.name} --data_dir={where} --file_format={FORMAT}'
             ) from error
-        found = getattr(builder.info.file_format, 'value', None)
-        if found != FORMAT:
+        stored = getattr(builder.info.file_format, 'value', None)
+        if stored != FORMAT:
             raise TFDSError(
-                f'{self.name} is prepared in {builder.data_path} as {found}, wanted {FORMAT}. '
+                f'{self.name} is prepared in {builder.data_path} as {stored}, wanted {FORMAT}. '
                 "To convert it:\n  pip install 'tljax[tfds-build]'\n"
                 f'  tfds convert_format --dataset_version_dir={builder.data_path} '
                 f'--out_file_format={FORMAT}'
