@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pkgutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.small_runs import Blobs, Tiny, short
+from tljax import commands
 from tljax.commands import predict
 from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError
@@ -20,6 +22,19 @@ HOSTILE = (
     'payload:X',
     'tljaxevil:X',
     'tljax.nothing.there:X',
+    'tljax:environment',
+    'tljax:load',
+    'tljax:augment',
+    'tljax:augment.Affine',
+    'tljax:augment.compose.Operation',
+    'tljax:InputError',
+    'tljax:Backbone',
+    'tljax:__class__',
+    'tljax:lazy_loader',
+    'tljax:',
+    'tljax',
+    'tljax.training.states:TrainState',
+    'tljax.config.experiment:Experiment.__init__',
     'tljax.config.experiment:json.JSONDecoder',
     'tljax.config.experiment:dataclasses.Field',
     'tljax.data:os.PathLike',
@@ -92,7 +107,7 @@ def test_a_field_is_read_though_others_are_of_unknown_classes():
 
 
 def test_modules_of_tljax_import_without_running_a_command():
-    names = ['main', 'evaluate', 'predict', 'merge', 'frontier', 'lr_find', 'export']
+    names = ['main', *(f'commands.{m.name}' for m in pkgutil.iter_modules(commands.__path__))]
     code = ';'.join(f'import tljax.{name}' for name in names)
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, check=True)
     assert done.stdout == done.stderr == b''
