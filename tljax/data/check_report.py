@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tljax.data import check, folder, manifest
-from tljax.data.check import Seen
+from tljax.data.check import CheckedImage
 from tljax.data.files import FolderError, Listed
 
 SHOWN = 100  # lines of one kind
@@ -44,7 +44,7 @@ def _listing(path: pathlib.Path) -> tuple[dict[str, list[Listed]], list[str], li
     return manifest.listing(str(path))
 
 
-def _look(listed: dict[str, list[Listed]], least_px: int) -> list[Seen]:
+def _look(listed: dict[str, list[Listed]], least_px: int) -> list[CheckedImage]:
     total = sum(map(len, listed.values()))
     seen = []
     for one in check.look_closely(listed, least_px):
@@ -60,7 +60,10 @@ NOTES_ABOVE = 'The files that are used are sound; what was assumed or passed ove
 
 
 def report(
-    seen: Sequence[Seen], class_names: Sequence[str], splits: Sequence[str], notes: Sequence[str]
+    seen: Sequence[CheckedImage],
+    class_names: Sequence[str],
+    splits: Sequence[str],
+    notes: Sequence[str],
 ) -> bool:
     """Prints what was found; returns whether nothing is wrong."""
     _print_counts(seen, class_names, splits)
@@ -86,11 +89,13 @@ def report(
     return fine
 
 
-def _group(group: Sequence[Seen]) -> str:
+def _group(group: Sequence[CheckedImage]) -> str:
     return ' = '.join(map(str, group))
 
 
-def _print_counts(seen: Sequence[Seen], class_names: Sequence[str], splits: Sequence[str]) -> None:
+def _print_counts(
+    seen: Sequence[CheckedImage], class_names: Sequence[str], splits: Sequence[str]
+) -> None:
     good = [one for one in seen if not one.problem]
     several = any(isinstance(one.label, tuple) for one in good)
     rows: dict[int | str, str] = dict(enumerate(class_names))
