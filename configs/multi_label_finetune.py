@@ -11,18 +11,21 @@ precision selects the checkpoint.
 No result is stated, because no photographs with several labels were available.
 """
 
-import dataclasses
-
-from configs import resnet50_finetune
-from tljax.config.experiment import Experiment
-from tljax.data.manifest import Manifest
-from tljax.metrics.losses import BinaryCrossEntropy
+import tljax
 
 
-def get_config() -> Experiment:
+def get_config() -> tljax.Experiment:
     """The experiment."""
-    return dataclasses.replace(
-        resnet50_finetune.get_config(),
-        data=Manifest(path='LIST'),
-        loss=BinaryCrossEntropy(),
+    return tljax.Experiment(
+        backbone=tljax.ResNet(depth=50, weights='torchvision:resnet50-0676ba61'),
+        data=tljax.Manifest(path='LIST'),
+        strategy=tljax.FreezeBelow(stage='stage4'),
+        optimizer=tljax.SGD(learning_rate=1e-2, momentum=0.9, weight_decay=5e-4),
+        schedule=tljax.Step(every_epochs=2, factor=0.1),
+        loss=tljax.BinaryCrossEntropy(),
+        augmentations=(tljax.RandomCrop(size_px=224), tljax.HorizontalFlip()),
+        epochs=6,
+        batch_size=32,
+        evaluate=('val', 'test'),
+        baselines=(tljax.SolvedProbe(),),
     )

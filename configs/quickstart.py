@@ -7,31 +7,25 @@ and 91.6 % with another rounding order), with a linear probe 96.4 %. All three r
 shared CPU cores, compilation included. Results over 5 seeds: docs/results.md.
 """
 
-from tljax.augment import Affine
-from tljax.config.experiment import Experiment
-from tljax.data.digits import Digits
-from tljax.models.backbones.resnet_small import ResNetSmall
-from tljax.strategies.optimizers import SGD
-from tljax.strategies.schedules import Cosine
-from tljax.strategies.strategies import FreezeBelow, FromScratch, LinearProbe
+import tljax
 
 
-def get_config() -> Experiment:
+def get_config() -> tljax.Experiment:
     """The quickstart."""
-    return Experiment(
-        backbone=ResNetSmall(depth=20, weights='embedded:glyphs'),
-        data=Digits(),
+    return tljax.Experiment(
+        backbone=tljax.ResNetSmall(depth=20, weights='embedded:glyphs'),
+        data=tljax.Digits(),
         per_class=10,
         validation_fraction=0.2,
-        strategy=FreezeBelow(stage='stage2'),
-        optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=Cosine(warmup_epochs=5),
+        strategy=tljax.FreezeBelow(stage='stage2'),
+        optimizer=tljax.SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=tljax.Cosine(warmup_epochs=5),
         augmentations=(
-            Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
+            tljax.Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
         ),
         epochs=60,
         batch_size=40,
         evaluate_every_epochs=20,
         log_every_steps=20,
-        baselines=(FromScratch(), LinearProbe()),
+        baselines=(tljax.FromScratch(), tljax.LinearProbe()),
     )

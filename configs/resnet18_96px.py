@@ -11,26 +11,22 @@ evaluation at the end.
 Measured on real photographs: docs/results.md.
 """
 
-import dataclasses
-
-from configs import resnet50_finetune
-from tljax.augment import HorizontalFlip, RandomCrop
-from tljax.config.experiment import Experiment
-from tljax.models.backbones.resnet import ResNet
-from tljax.strategies.schedules import Cosine
-from tljax.types import Preprocessing
+import tljax
 
 
-def get_config() -> Experiment:
+def get_config() -> tljax.Experiment:
     """The experiment."""
-    return dataclasses.replace(
-        resnet50_finetune.get_config(),
-        backbone=ResNet(depth=18, weights='torchvision:resnet18-f37072fd'),
-        preprocessing=Preprocessing(size_px=96, resize_px=110),
-        augmentations=(RandomCrop(size_px=96), HorizontalFlip()),
-        schedule=Cosine(warmup_epochs=0.25),
+    return tljax.Experiment(
+        backbone=tljax.ResNet(depth=18, weights='torchvision:resnet18-f37072fd'),
+        preprocessing=tljax.Preprocessing(size_px=96, resize_px=110),
+        data=tljax.Folder(path='DIR'),
+        strategy=tljax.FreezeBelow(stage='stage4'),
+        optimizer=tljax.SGD(learning_rate=1e-2, momentum=0.9, weight_decay=5e-4),
+        schedule=tljax.Cosine(warmup_epochs=0.25),
+        augmentations=(tljax.RandomCrop(size_px=96), tljax.HorizontalFlip()),
         epochs=2,
         batch_size=20,
         evaluate=('val',),
         evaluate_every_epochs=2,
+        baselines=(tljax.SolvedProbe(), tljax.FromScratch()),
     )

@@ -13,21 +13,20 @@ and BatchNorm keeps its running statistics there.
 Measured with ResNet-18 on real photographs: docs/results.md.
 """
 
-import dataclasses
-
-from configs import vgg16_finetune
-from tljax.config.experiment import Experiment
-from tljax.models.backbones.resnet import ResNet
-from tljax.strategies.optimizers import SGD
-from tljax.strategies.strategies import FreezeBelow
+import tljax
 
 
-def get_config() -> Experiment:
+def get_config() -> tljax.Experiment:
     """The experiment."""
-    return dataclasses.replace(
-        vgg16_finetune.get_config(),
-        backbone=ResNet(depth=50, weights='torchvision:resnet50-0676ba61'),
-        cut_after=None,
-        strategy=FreezeBelow(stage='stage4'),
-        optimizer=SGD(learning_rate=1e-2, momentum=0.9, weight_decay=5e-4),
+    return tljax.Experiment(
+        backbone=tljax.ResNet(depth=50, weights='torchvision:resnet50-0676ba61'),
+        data=tljax.Folder(path='DIR'),
+        strategy=tljax.FreezeBelow(stage='stage4'),
+        optimizer=tljax.SGD(learning_rate=1e-2, momentum=0.9, weight_decay=5e-4),
+        schedule=tljax.Step(every_epochs=2, factor=0.1),
+        augmentations=(tljax.RandomCrop(size_px=224), tljax.HorizontalFlip()),
+        epochs=6,
+        batch_size=32,
+        evaluate=('val', 'test'),
+        baselines=(tljax.SolvedProbe(),),
     )

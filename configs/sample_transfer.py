@@ -8,30 +8,21 @@ digits. Both runs start from random weights. They take 52 s on 2 cores, compilat
 docs/sample_transfer.md.
 """
 
-from tljax.augment import Affine
-from tljax.config.experiment import Experiment
-from tljax.data.digits import Digits
-from tljax.data.glyphs import Glyphs
-from tljax.models.backbones.resnet_small import ResNetSmall
-from tljax.sample_transfer import LabelledSource, WithoutSource
-from tljax.strategies.optimizers import SGD
-from tljax.strategies.schedules import Cosine
-from tljax.strategies.strategies import FromScratch
-from tljax.types import Preprocessing
+import tljax
 
-SMALL = Preprocessing(
+SMALL = tljax.Preprocessing(
     size_px=16, resize_px=16, mean=(0.3, 0.3, 0.3), std=(0.35, 0.35, 0.35)
 )  # of the letters on which the quickstart's network was pretrained
 
 
-def get_config() -> Experiment:
+def get_config() -> tljax.Experiment:
     """Handwritten and printed digits, which share one head."""
-    return Experiment(
-        backbone=ResNetSmall(depth=20),
+    return tljax.Experiment(
+        backbone=tljax.ResNetSmall(depth=20),
         preprocessing=SMALL,
-        data=Digits(),
-        source=LabelledSource(
-            data=Glyphs(train_per_class=100),
+        data=tljax.Digits(),
+        source=tljax.LabelledSource(
+            data=tljax.Glyphs(train_per_class=100),
             share_head=True,
             fraction=0.5,
             until_epochs=80,
@@ -39,15 +30,15 @@ def get_config() -> Experiment:
         ),
         per_class=5,
         validation_fraction=0.4,
-        strategy=FromScratch(),
-        optimizer=SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=Cosine(warmup_epochs=10),
+        strategy=tljax.FromScratch(),
+        optimizer=tljax.SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=tljax.Cosine(warmup_epochs=10),
         augmentations=(
-            Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
+            tljax.Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06),
         ),
         epochs=80,
         batch_size=30,
         evaluate_every_epochs=40,
         log_every_steps=40,
-        baselines=(WithoutSource(),),
+        baselines=(tljax.WithoutSource(),),
     )

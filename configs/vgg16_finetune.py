@@ -13,26 +13,21 @@ accuracy (validation is 10 % of `train`).
 No result is stated, because VGG-16's ImageNet weights were not available.
 """
 
-from tljax.augment import HorizontalFlip, RandomCrop
-from tljax.config.experiment import Experiment
-from tljax.data.folder import Folder
-from tljax.models.backbones.vgg import VGG
-from tljax.strategies.optimizers import SGD
-from tljax.strategies.schedules import Step
-from tljax.strategies.strategies import FineTune
+import tljax
 
 
-def get_config() -> Experiment:
+def get_config() -> tljax.Experiment:
     """The experiment."""
-    return Experiment(
-        backbone=VGG(depth=16, weights='torchvision:vgg16-397923af'),
+    return tljax.Experiment(
+        backbone=tljax.VGG(depth=16, weights='torchvision:vgg16-397923af'),
         cut_after='fc7',
-        data=Folder(path='DIR'),
-        strategy=FineTune(),
-        optimizer=SGD(learning_rate=1e-3, momentum=0.9, weight_decay=5e-4),
-        schedule=Step(every_epochs=2, factor=0.1),
-        augmentations=(RandomCrop(size_px=224), HorizontalFlip()),
+        data=tljax.Folder(path='DIR'),
+        strategy=tljax.FineTune(),
+        optimizer=tljax.SGD(learning_rate=1e-3, momentum=0.9, weight_decay=5e-4),
+        schedule=tljax.Step(every_epochs=2, factor=0.1),
+        augmentations=(tljax.RandomCrop(size_px=224), tljax.HorizontalFlip()),
         epochs=6,
         batch_size=32,
         evaluate=('val', 'test'),
+        baselines=(tljax.SolvedProbe(),),
     )

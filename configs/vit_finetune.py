@@ -12,22 +12,20 @@ AdamW; a cosine schedule with warm-up.
 No result is stated, because ViT's ImageNet weights were not available.
 """
 
-import dataclasses
-
-from configs import resnet50_finetune
-from tljax.config.experiment import Experiment
-from tljax.models.backbones.vit import ViT
-from tljax.strategies.optimizers import AdamW
-from tljax.strategies.schedules import Cosine
-from tljax.strategies.strategies import FineTune
+import tljax
 
 
-def get_config() -> Experiment:
+def get_config() -> tljax.Experiment:
     """The experiment."""
-    return dataclasses.replace(
-        resnet50_finetune.get_config(),
-        backbone=ViT(width=384, weights='hf:timm/vit_small_patch16_224.augreg_in21k_ft_in1k'),
-        strategy=FineTune(backbone_scale=0.1),
-        optimizer=AdamW(learning_rate=1e-3, weight_decay=0.05),
-        schedule=Cosine(warmup_epochs=1),
+    return tljax.Experiment(
+        backbone=tljax.ViT(width=384, weights='hf:timm/vit_small_patch16_224.augreg_in21k_ft_in1k'),
+        data=tljax.Folder(path='DIR'),
+        strategy=tljax.FineTune(backbone_scale=0.1),
+        optimizer=tljax.AdamW(learning_rate=1e-3, weight_decay=0.05),
+        schedule=tljax.Cosine(warmup_epochs=1),
+        augmentations=(tljax.RandomCrop(size_px=224), tljax.HorizontalFlip()),
+        epochs=6,
+        batch_size=32,
+        evaluate=('val', 'test'),
+        baselines=(tljax.SolvedProbe(),),
     )

@@ -49,7 +49,7 @@ class Tiny:
 
     def head(self, num_classes):
         """See `types.Backbone`."""
-        return layers.Head(num_classes)
+        return layers.ClassifierHead(num_classes)
 
     def port_tables(self):
         """See `types.Backbone`."""

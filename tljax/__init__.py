@@ -1,22 +1,13 @@
-"""tljax: transfer learning in JAX."""
+"""tljax: transfer learning in JAX.
 
-from typing import TYPE_CHECKING, Any
+`__init__.pyi` lists the public names. Each is loaded when first used, so that `import tljax`
+imports neither JAX nor any other module of the package.
+"""
+
+import lazy_loader
 
 from tljax import environment
-from tljax.version import __version__
 
-if TYPE_CHECKING:
-    from tljax.weights.network import Network, load
+environment.prepare()  # before a public name imports JAX
 
-__all__ = ['Network', '__version__', 'load']
-
-environment.prepare()  # before anything below imports JAX
-
-
-def __getattr__(name: str) -> Any:
-    """`load` and `Network`, which import JAX, when they are asked for."""
-    if name not in ('Network', 'load'):
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from tljax.weights import network
-
-    return getattr(network, name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -226,7 +226,7 @@ class Backbone(Protocol):
         ...
 
     def port_tables(self) -> Mapping[str, Sequence[Any]]:
-        """Tables (of `port.Rule`) from foreign names to ours, by the library that has the names.
+        """Tables (of `port.PortRule`) from foreign names to ours, by the library that has them.
 
         Where two libraries name alike, the table stands under both.
         """

@@ -34,13 +34,12 @@ pytestmark = pytest.mark.filterwarnings(
 )
 FEW = (candidates.probes, candidates.fine_tuning)
 CONFIG = """
+import tljax
 from tests.small_runs import Tiny, experiment
-from tljax.optim import SGD
-from tljax.sample_transfer import Guard, LabelledSource
 
 def get_config():
     return experiment(
-        backbone=Tiny(weights={weights!r}), epochs=4.0, optimizer=SGD(learning_rate=0.05),
+        backbone=Tiny(weights={weights!r}), epochs=4.0, optimizer=tljax.SGD(learning_rate=0.05),
         augmentations=(), clip_norm=None,
     )
 """
@@ -167,8 +166,12 @@ def test_the_page_needs_nothing_else(advised):
 def test_a_config_that_is_written_gives_the_same_experiment():
     what = experiment(strategy=FineTune(backbone_scale=0.1), baselines=(FineTune(),))
     scope: dict = {}
-    exec(config_source.source(what, 'Says "what".'), scope)
+    text = config_source.source(what, 'Says "what".')
+    exec(text, scope)
     assert scope['get_config']() == what
+    imports = [line for line in text.splitlines() if line.startswith(('import', 'from'))]
+    own = [f'from tests.small_runs import {name}' for name in ('Blobs', 'Tiny')]
+    assert imports == ['import tljax', *own]
 
 
 def test_a_class_of_the_config_file_itself_is_refused(monkeypatch):

@@ -219,8 +219,8 @@ def test_no_near_duplicate_is_missed_by_comparing_candidates_only():
         ('test', [int(h) ^ f for h, f in zip(base, flips, strict=True)]),
     )
     seen = [
-        check.Seen(path=pathlib.Path(f'{split}{i}'), split=split, label=0, sha256=f'{split}{i}',
-                   hash=value, gray=gray)
+        check.CheckedImage(path=pathlib.Path(f'{split}{i}'), split=split, label=0,
+                           sha256=f'{split}{i}', hash=value, gray=gray)
         for split, values in sides
         for i, value in enumerate(values)
     ]  # fmt: skip

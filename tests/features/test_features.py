@@ -43,7 +43,7 @@ class Part(nn.Module):
         return nn.relu(x) + 0.1 * x
 
 
-STAGES = {'low': Part(3), 'mid': Part(5), 'head': layers.Head(4)}
+STAGES = {'low': Part(3), 'mid': Part(5), 'head': layers.ClassifierHead(4)}
 
 
 @pytest.fixture(autouse=True)
@@ -226,7 +226,7 @@ def test_what_another_network_made_is_not_used(name, network):
 
 def test_a_change_above_the_cut_computes_nothing(network):
     features.extract(*network, pictures(), cut='mid')
-    for other in (changed_weights(network), with_stages(network, head=layers.Head(9))):
+    for other in (changed_weights(network), with_stages(network, head=layers.ClassifierHead(9))):
         assert features.extract(*other, pictures(), cut='mid').computed == 0
 
 

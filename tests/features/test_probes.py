@@ -212,7 +212,7 @@ def test_an_example_left_out_has_no_vote_on_itself():
 def test_a_probe_is_a_head():
     x, labels = blobs()
     found = probes.nearest_mean(x, labels)
-    head = layers.Head(CLASSES)
+    head = layers.ClassifierHead(CLASSES)
     logits = head.apply({'params': found.params()}, x, deterministic=True, use_running_average=True)
     np.testing.assert_allclose(logits, found.logits(x), rtol=1e-5, atol=1e-5)
 

@@ -377,7 +377,7 @@ class Odd(nn.Module):
 
 
 def test_a_layer_that_no_adapter_knows_is_left_alone():
-    parts = {'odd': Odd(), 'head': layers.Head(2)}
+    parts = {'odd': Odd(), 'head': layers.ClassifierHead(2)}
     model = stages.Model(stages=parts, preprocessing=SMALL, num_classes=2)
     params, _ = stages.shapes(model)
     added = LoRA().add(params, jax.random.key(0))

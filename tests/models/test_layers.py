@@ -219,7 +219,7 @@ def test_convolutions_start_from_he_normal_of_the_fan_out():
 
 def _head(x, kernel, bias) -> Any:
     variables = {'params': {'linear': {'kernel': kernel, 'bias': bias}}}
-    head = layers.Head(kernel.shape[1])
+    head = layers.ClassifierHead(kernel.shape[1])
     return head.apply(variables, x, deterministic=True, use_running_average=True)
 
 
@@ -236,7 +236,7 @@ def test_linear_head_takes_features_as_they_are():
 
 
 def test_linear_head_starts_with_equal_logits():
-    logits, _ = layers.Head(5).init_with_output(
+    logits, _ = layers.ClassifierHead(5).init_with_output(
         jax.random.key(0), _normal(2, 4), deterministic=True, use_running_average=True
     )
     np.testing.assert_array_equal(logits, np.zeros((2, 5)))

@@ -93,11 +93,11 @@ def _problems(state_dict, rules, wanted):
 
 def test_every_misfit_is_named_in_one_error():
     rules = (
-        port.Rule('a.weight', 'a/kernel', port.LINEAR),
-        port.Rule('b.weight', 'b/kernel', port.CONV),
-        port.Rule('c{i}.weight', 'c{i}/kernel'),
-        port.Rule('c1.{name}', 'c{name}/kernel'),
-        port.Rule('c1.weight', 'd/kernel'),
+        port.PortRule('a.weight', 'a/kernel', port.LINEAR),
+        port.PortRule('b.weight', 'b/kernel', port.CONV),
+        port.PortRule('c{i}.weight', 'c{i}/kernel'),
+        port.PortRule('c1.{name}', 'c{name}/kernel'),
+        port.PortRule('c1.weight', 'd/kernel'),
     )
     wanted = {'a/kernel': np.zeros((2, 3)), 'b/kernel': np.zeros((1, 1, 2, 2)), 'e': np.zeros(1)}
     state_dict = {
@@ -121,7 +121,7 @@ def test_every_misfit_is_named_in_one_error():
 
 
 def test_a_leaf_filled_by_two_names_is_an_error():
-    rules = (port.Rule('old{i}', 'x{i}'), port.Rule('new{i}', 'x{i}'))
+    rules = (port.PortRule('old{i}', 'x{i}'), port.PortRule('new{i}', 'x{i}'))
     state_dict = {'old1': np.zeros(1), 'new1': np.zeros(1)}
     text = _problems(state_dict, rules, {'x1': np.zeros(1)})
     assert '+ new1 [1]   (fills x1, as old1 does)' in text
@@ -151,7 +151,7 @@ def test_our_own_leaves_are_held_to_the_same_strictness():
     ],
 )
 def test_integer_fields_are_carried_over_with_their_offsets(foreign, ours, name, path):
-    rules = (port.Rule(foreign, ours),)
+    rules = (port.PortRule(foreign, ours),)
     array = np.zeros(1)
     assert list(port.to_ours({name: array}, rules, {path: array})) == [path]
     assert list(port.to_foreign({path: array}, rules)) == [name]
@@ -159,17 +159,17 @@ def test_integer_fields_are_carried_over_with_their_offsets(foreign, ours, name,
 
 @pytest.mark.parametrize('name', ['layer1.x', 'layer.1', 'layer1.0.more', 'mylayer1.0', 'layer1_0'])
 def test_a_rule_matches_whole_names_only(name):
-    rules = (port.Rule('layer{s}.{b}', 'stage{s}/block{b}'),)
+    rules = (port.PortRule('layer{s}.{b}', 'stage{s}/block{b}'),)
     assert '(0 rules match)' in _problems({name: np.zeros(1)}, rules, {})
 
 
 def test_leaves_without_one_foreign_name_are_all_named():
-    rules = (port.Rule('a{i}', 'x{i}'), port.Rule('b{i}', 'x{i}'))
+    rules = (port.PortRule('a{i}', 'x{i}'), port.PortRule('b{i}', 'x{i}'))
     with pytest.raises(port.PortError, match=r'(?s)x1   \(2 rules match\).*y   \(0 rules match\)'):
         port.to_foreign({'x1': np.zeros(1), 'y': np.zeros(1)}, rules)
 
 
-JOINED = (port.Rule(('q', 'k', 'v'), 'qkv', port.LINEAR),)
+JOINED = (port.PortRule(('q', 'k', 'v'), 'qkv', port.LINEAR),)
 
 
 def test_entries_that_are_one_leaf_here_are_joined_and_parted_again():
@@ -186,13 +186,13 @@ def test_a_part_that_is_missing_is_named():
 
 
 def test_an_older_name_is_read_and_never_written():
-    rules = (port.Rule('new{i}', 'x{i}'), port.Rule('old{i}', 'x{i}', alias=True))
+    rules = (port.PortRule('new{i}', 'x{i}'), port.PortRule('old{i}', 'x{i}', alias=True))
     leaves = port.to_ours({'old1': np.ones(1)}, rules, {'x1': np.zeros(1)})
     assert list(port.to_foreign(leaves, rules)) == ['new1']
 
 
 def test_names_without_their_prefix_are_aliases():
-    rules = (port.Rule('net.a{i}', 'x{i}'), port.Rule('head', 'y'))
+    rules = (port.PortRule('net.a{i}', 'x{i}'), port.PortRule('head', 'y'))
     more = (*rules, *port.without_prefix(rules, 'net.'))
     assert list(port.to_ours({'a2': np.ones(1)}, more, {'x2': np.zeros(1)})) == ['x2']
     assert list(port.to_foreign({'x2': np.ones(1)}, more)) == ['net.a2']

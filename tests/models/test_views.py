@@ -192,7 +192,7 @@ class Random(Tiny):
 
     def head(self, num_classes):
         """See `types.Backbone`."""
-        return layers.Head(num_classes, kernel_std=1.0)
+        return layers.ClassifierHead(num_classes, kernel_std=1.0)
 
 
 def test_the_test_images_are_seen_by_the_views_of_the_experiment():

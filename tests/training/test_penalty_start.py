@@ -75,7 +75,7 @@ class Step:
         model, params, stats = steps_tests.network()
         rng = np.random.default_rng(1)
         head = {'linear': {'kernel': rng.normal(size=(8, S)), 'bias': rng.normal(size=S)}}
-        whole = {**model.stages, 'head': steps_tests.layers.Head(S)}
+        whole = {**model.stages, 'head': steps_tests.layers.ClassifierHead(S)}
         upstream = Upstream(
             model=dataclasses.replace(model, stages=whole, num_classes=S),
             params={'head': jax.tree.map(np.float32, head)},

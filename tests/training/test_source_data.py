@@ -204,7 +204,7 @@ class Still:
         """See `types.Backbone`."""
         from tljax.models import layers
 
-        return layers.Head(num_classes, kernel_std=0.5)
+        return layers.ClassifierHead(num_classes, kernel_std=0.5)
 
     def port_tables(self):
         """See `types.Backbone`."""

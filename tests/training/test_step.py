@@ -71,7 +71,7 @@ def network(low_dropout=0.0):
         'low': Part(4, low_dropout),
         'mid': Part(6, 0.0),
         'top': Part(8, 0.0),
-        'head': layers.Head(3),
+        'head': layers.ClassifierHead(3),
     }
     model = stages.Model(stages=parts, preprocessing=SMALL, num_classes=3)
     rng = np.random.default_rng(0)

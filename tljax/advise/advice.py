@@ -166,7 +166,7 @@ def conclude(search: Search, task: Task) -> tuple[dict[str, Answers], Choice]:
     return answers, choose(answers, rules.priors([e.candidate for e in finalists], task))
 
 
-def _look(task: Task, network: networks.Network) -> Look:
+def _look(task: Task, network: networks.CandidateNetwork) -> Look:
     found = evidence.look(task, network.experiment, network.pretrained)
     depths = ', '.join(f'{d.stage} {100 * d.accuracy:.0f}' for d in found.depths)
     console.console.print(

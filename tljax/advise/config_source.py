@@ -5,6 +5,7 @@ import enum
 import importlib
 from typing import Any
 
+from tljax.config import json_form
 from tljax.config.experiment import ConfigError, Experiment
 
 WIDTH = 100
@@ -24,15 +25,15 @@ def source(experiment: Experiment, text: str) -> str:
         ConfigError: a class of the experiment cannot be imported by its name.
     """
     check(experiment)
-    names = sorted({(type(v).__module__, type(v).__qualname__) for v in _objects(experiment)})
-    by_module: dict[str, list[str]] = {}
-    for module, name in names:
-        by_module.setdefault(module, []).append(name)
-    imports = [f'from {module} import {", ".join(found)}' for module, found in by_module.items()]
+    kinds = {type(value) for value in _objects(experiment)}
+    own = sorted((k.__module__, k.__qualname__) for k in kinds if not json_form.is_public(k))
+    imports = ['import tljax', *(f'from {module} import {name}' for module, name in own)]
     body = f'{INDENT}return {_code(experiment, 1, len("return "))}'
     quoted = text.replace('\\', '\\\\').replace('"""', "'''")
     return (
-        f'"""{quoted}\n"""\n\n' + '\n'.join(imports) + '\n\n\ndef get_config() -> Experiment:\n'
+        f'"""{quoted}\n"""\n\n'
+        + '\n'.join(imports)
+        + '\n\n\ndef get_config() -> tljax.Experiment:\n'
         f'{INDENT}"""The experiment."""\n{body}\n'
     )
 
@@ -42,6 +43,8 @@ def check(experiment: Experiment) -> None:
     found = []
     for value in _objects(experiment):
         kind = type(value)
+        if json_form.is_public(kind):
+            continue
         try:
             there = getattr(importlib.import_module(kind.__module__), kind.__qualname__, None)
         except ImportError:
@@ -83,13 +86,13 @@ def _stated(value: Any) -> list[tuple[str, Any]]:
 def _code(value: Any, depth: int, used: int = 0) -> str:
     """Python code of a value; over several lines where one is too short."""
     if isinstance(value, enum.Enum):
-        return f'{type(value).__qualname__}.{value.name}'
+        return f'{_name(type(value))}.{value.name}'
     if isinstance(value, tuple):
         items = [(None, item) for item in value]
         opening, closing = '(', ')'
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         items = _stated(value)
-        opening, closing = f'{type(value).__qualname__}(', ')'
+        opening, closing = f'{_name(type(value))}(', ')'
     else:
         return repr(value)
     parts = [_item(name, item, depth + 1) for name, item in items]
@@ -99,6 +102,12 @@ def _code(value: Any, depth: int, used: int = 0) -> str:
         return flat
     inside = ''.join(f'{INDENT * (depth + 1)}{part},\n' for part in parts)
     return f'{opening}\n{inside}{INDENT * depth}{closing}'
+
+
+def _name(kind: type) -> str:
+    """A class as the file names it: through tljax, or as imported from the user's module."""
+    name = kind.__qualname__
+    return f'tljax.{name}' if json_form.is_public(kind) else name
 
 
 def _item(name: str | None, value: Any, depth: int) -> str:

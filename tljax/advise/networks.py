@@ -12,7 +12,7 @@ from tljax.weights.loading import Pretrained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
+class CandidateNetwork:
     """An experiment with certain weights, and these weights; None for random ones."""
 
     experiment: Experiment
@@ -31,7 +31,7 @@ def short(source: str | None) -> str:
     return source if ':' in source else pathlib.PurePath(source).stem
 
 
-def of(experiment: Experiment, more: Sequence[str] = ()) -> list[Network]:
+def of(experiment: Experiment, more: Sequence[str] = ()) -> list[CandidateNetwork]:
     """The experiment's own network, and one for each further source of weights.
 
     A further one is recognised by its entries. What the experiment says of a network's stages
@@ -48,10 +48,13 @@ def of(experiment: Experiment, more: Sequence[str] = ()) -> list[Network]:
     own = None
     if experiment.backbone.weights is not None:
         own = loading.load(experiment.backbone.weights, experiment.backbone)
-    return [Network(experiment=experiment, pretrained=own), *(_other(experiment, s) for s in more)]
+    return [
+        CandidateNetwork(experiment=experiment, pretrained=own),
+        *(_other(experiment, s) for s in more),
+    ]
 
 
-def _other(experiment: Experiment, source: str) -> Network:
+def _other(experiment: Experiment, source: str) -> CandidateNetwork:
     pretrained = loading.load(source)
     backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=source)  # type: ignore[type-var]
     shown = None
@@ -68,7 +71,7 @@ def _other(experiment: Experiment, source: str) -> Network:
         head=None if isinstance(experiment.head, str) else experiment.head,
         augmentations=tuple(_resized(one, before, after) for one in experiment.augmentations),
     )
-    return Network(experiment=changed, pretrained=pretrained)
+    return CandidateNetwork(experiment=changed, pretrained=pretrained)
 
 
 def _resized(augmentation: Any, before: int, after: int) -> Any:

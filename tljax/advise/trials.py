@@ -16,7 +16,7 @@ import numpy as np
 from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Answers
 from tljax.advise.tasks import Task
-from tljax.config import config_json, validation
+from tljax.config import config_json, json_form, validation
 from tljax.config.experiment import Experiment
 from tljax.config.phases import PhasePlan
 from tljax.models import stages
@@ -275,7 +275,7 @@ def _read(path: pathlib.Path, text: str) -> Trial | None:
     """A kept trial of the same experiment; None where there is none that can be read."""
     try:
         with path.open('rb') as opened, np.load(opened) as file:
-            same = json.loads(str(file['config'])) == json.loads(text)
+            same = json_form.current(json.loads(str(file['config']))) == json.loads(text)
             if int(file['version']) != VERSION or not same:
                 return None
             answers = Answers(**{name: file[name] for name in ANSWERS})

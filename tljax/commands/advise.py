@@ -1,55 +1,55 @@
-"""Which transfer for these data? Looks, tries a few candidates for real, and says what to run.
+"""Chooses a strategy for a data set: looks, tries a few for real, and says what to run.
 
-python -m tljax.advise --config=configs/quickstart.py
-python -m tljax.main --config=advice/quickstart/advised.py
+tljax advise --config=quickstart
+tljax train --config=advice/quickstart/advised.py
 
-Frozen features of every stage tell what the weights know of the task; what they do not rule out
-is trained by successive halving on folds of the labelled images, within the budget. No test image
-is looked at. Writes advised.py, a config that can be run as it is, report.html and advice.json;
-the same command again begins with the trials that are there. docs/advise.md says how it decides.
+Frozen features of every stage tell what the weights know of the task; the candidates that they do
+not rule out are trained by successive halving on folds of the labelled images, within the budget.
+No test image is looked at. Writes advised.py, a config that can be run as it is, report.html and
+advice.json; the same command again begins with the trials that are there. docs/advise.md says how
+it decides.
 
---config=FILE[:ARGUMENT]    as for tljax.main, with --config.FIELD=VALUE; its strategy is one of
-the candidates
+--config=NAME_OR_FILE[:ARGUMENT]   as for tljax train, with --config.FIELD=VALUE;
+                            its strategy is one of the candidates
 --workdir=DIR               default advice/<config name>
 --budget_minutes=M          of the whole; default 2.5
 --weights=A[,B...]          further candidate weights: whatever backbone.weights takes
---help                      this text
+
+Exit codes: 0 success, 1 training failed, 2 the input cannot be used, 75 stopped by a signal: run
+the same command again.
 """
 
+import argparse
 import pathlib
-import sys
+from collections.abc import Sequence
 
-from absl import flags
-
-from tljax.commands import command_line
+from tljax.commands import command_line, config_files, exit
 
 
-def own_flags() -> flags.FlagValues:
-    """The command's flags, but for the config's."""
-    values = command_line.new_flags()
-    flags.DEFINE_string('workdir', None, 'Folder.', flag_values=values)
-    flags.DEFINE_float('budget_minutes', 2.5, 'Minutes.', flag_values=values)
-    flags.DEFINE_list('weights', [], 'Further weights.', flag_values=values)
-    return values
+def parser() -> command_line.Parser:
+    """Of the words of the command."""
+    line = command_line.Parser('advise', __doc__, fields=True)
+    line.add_argument('--workdir')
+    line.add_argument('--budget_minutes', type=float, default=2.5)
+    line.add_argument('--weights', type=_names, default=())
+    return line
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command line; returns the exit code."""
-    values = own_flags()
-    experiment, name = command_line.command_line(__doc__, values, argv)
-    minutes = float(values['budget_minutes'].value or 0.0)
+def main(words: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return exit.ended(parser(), _run, words)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(','))
+
+
+def _run(given: argparse.Namespace) -> None:
+    minutes = given.budget_minutes
     if not 0 < minutes < float('inf'):
-        command_line.fail(f'--budget_minutes={minutes}: wanted more than 0')
-    workdir = pathlib.Path(values['workdir'].value or f'advice/{name}')
-    more = tuple(values['weights'].value or ())
-
+        raise command_line.UsageError(f'--budget_minutes={minutes}: wanted more than 0')
+    experiment, name = config_files.experiment(given.config)
     from tljax.advise import writing
-    from tljax.commands import exit
 
-    return exit.ended(
-        lambda: writing.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=more)
-    )
-
-
-if __name__ == '__main__':
-    sys.exit(main(sys.argv))
+    workdir = pathlib.Path(given.workdir or f'advice/{name}')
+    writing.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=given.weights)

@@ -1,131 +1,44 @@
 """Checks every image of a data set: damage, counts, duplicates, and what they look like.
 
-python -m tljax.data DIR [--sheet=FILE] [--least_px=2]
+tljax data DIR [--out=SHEET.png] [--least_px=2]
 
-DIR is a folder of images or a list of them, as `Folder` and `Manifest` take it. It is read only.
-Says how many images each class has in each split, which files cannot be used and why (also JPEGs
-that are damaged in the middle, which decode without an error), and which images are in several
-splits, exactly or nearly. Draws a contact sheet. The exit code is 0 where nothing is wrong.
+DIR                         a folder of images or a list of them, as tljax.Folder and
+                            tljax.Manifest take it; it is only read
+--out=FILE                  the contact sheet; default NAME_sheet.png in the current folder
+--least_px=N                images with a shorter side cannot be used; default 2
 
-JPEG has no checksum. Of 200 photographs with 4 kB of zeros in the middle 98 % are found, with 40
-bytes of them 40 %, with one bit flipped 16 %; of these Pillow alone notices 0, 0 and 1 %.
+It prints how many images each class has in each split, which files cannot be used and why (also
+JPEGs that are damaged in the middle, which decode without an error), and which images are in
+several splits, exactly or nearly. JPEG has no checksum: of 200 photographs with 4 kB of zeros in
+the middle 98 % are found, with 40 bytes of them 40 %, with one bit flipped 16 %; of these Pillow
+alone notices 0, 0 and 1 %.
+
+Exit codes: 0 nothing is wrong, 1 something is, 2 the input cannot be used.
 """
 
-import collections
+import argparse
 import pathlib
-import sys
 from collections.abc import Sequence
 
-from tljax.commands import command_line
-from tljax.data import check, files, folder, manifest
-from tljax.data.check import Seen
-from tljax.data.files import FolderError, Listed
-
-SHOWN = 100  # lines of one kind
-TOTAL = 'total'
+from tljax.commands import command_line, exit
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = command_line.parser('tljax.data', __doc__)
-    parser.add_argument('path', metavar='DIR')
-    parser.add_argument('--sheet', help='where the contact sheet goes; default NAME_sheet.png')
-    parser.add_argument('--least_px', type=int, default=files.LEAST_PX)
-    given = parser.parse_args(arguments)
-    path = pathlib.Path(given.path).expanduser()
-    sheet = pathlib.Path(given.sheet or f'{path.resolve().stem}_sheet.png')
-    inside = path.is_dir() and sheet.resolve().is_relative_to(path.resolve())
-    if inside:
-        parser.error(f'{sheet} would be written into {path}: name another place with --sheet')
-    try:
-        listed, class_names, notes = _listing(path)
-    except FolderError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    seen = _look(listed, given.least_px)
-    fine = report(seen, class_names, list(listed), notes)
-    check.contact_sheet(seen, class_names).save(sheet)
-    print(f'\nContact sheet: {sheet}')
-    return 0 if fine else 1
+def parser() -> command_line.Parser:
+    """Of the words of the command."""
+    line = command_line.Parser('data', __doc__)
+    line.add_argument('path', metavar='DIR', type=pathlib.Path)
+    line.add_argument('--out', '--sheet', type=pathlib.Path, dest='sheet')
+    line.add_argument('--least_px', type=command_line.number(int, 1), default=2)
+    return line
 
 
-def _listing(path: pathlib.Path) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
-    if path.is_dir() or not path.exists():
-        return folder.listing(str(path))
-    return manifest.listing(str(path))
+def main(words: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return exit.ended(parser(), _run, words)
 
 
-def _look(listed: dict[str, list[Listed]], least_px: int) -> list[Seen]:
-    total = sum(map(len, listed.values()))
-    seen = []
-    for one in check.look_closely(listed, least_px):
-        seen.append(one)
-        if sys.stderr.isatty():
-            print(f'\r{len(seen)} of {total} files', end='', file=sys.stderr)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    return seen
+def _run(given: argparse.Namespace) -> int:
+    from tljax.data import check_report
 
-
-NOTES_ABOVE = 'The files that are used are sound; what was assumed or passed over is listed above.'
-
-
-def report(
-    seen: Sequence[Seen], class_names: Sequence[str], splits: Sequence[str], notes: Sequence[str]
-) -> bool:
-    """Prints what was found; returns whether nothing is wrong."""
-    _print_counts(seen, class_names, splits)
-    _print_list('assumed or passed over', notes)
-    bad = [f'{one}: {one.problem}' for one in seen if one.problem]
-    _print_list('that cannot be used', bad)
-    named = [f'{one}: {one.suffix_note}' for one in seen if one.suffix_note]
-    _print_list('with another suffix than their format (harmless)', named)
-    groups = check.exact_duplicates(seen)
-    leaks = [_group(g) for g in groups if len({one.split for one in g}) > 1]
-    conflicts = [_group(g) for g in groups if len({one.label for one in g}) > 1]
-    repeats = [_group(g) for g in groups if len({(one.split, one.label) for one in g}) == 1]
-    near = [f'{a} = {b}' for a, b in check.near_duplicates(seen)]
-    _print_list('in several splits, byte for byte (leakage)', leaks)
-    _print_list('in several splits, nearly the same (leakage)', near)
-    several = any(isinstance(one.label, tuple) for one in seen)
-    what = 'with other labels' if several else 'in several classes'
-    _print_list(f'{what}, byte for byte', conflicts)
-    _print_list('several times in a split, byte for byte', repeats)
-    fine = not (bad or leaks or near or conflicts)
-    if fine:
-        print(f'\n{NOTES_ABOVE if notes else "Nothing is wrong."}')
-    return fine
-
-
-def _group(group: Sequence[Seen]) -> str:
-    return ' = '.join(map(str, group))
-
-
-def _print_counts(seen: Sequence[Seen], class_names: Sequence[str], splits: Sequence[str]) -> None:
-    good = [one for one in seen if not one.problem]
-    several = any(isinstance(one.label, tuple) for one in good)
-    rows: dict[int | str, str] = dict(enumerate(class_names))
-    rows |= {name: name for name in ([check.NO_LABEL, TOTAL] if several else [TOTAL])}
-    counts = collections.Counter(
-        (row, one.split) for one in good for row in (*(one.labels() or [check.NO_LABEL]), TOTAL)
-    )
-    width = max(len(name) for name in (*rows.values(), 'class'))
-    print('  '.join([f'{"class":<{width}}', *(f'{split or "all":>8}' for split in splits)]))
-    for row, name in rows.items():
-        print('  '.join([f'{name:<{width}}', *(f'{counts[row, split]:>8,}' for split in splits)]))
-    if several:
-        each = sum(len(one.labels()) for one in good) / max(1, len(good))
-        print(f'An image has {each:.2g} labels in the mean, and counts in the row of each.')
-
-
-def _print_list(what: str, lines: Sequence[str]) -> None:
-    if lines:
-        print(f'\n{len(lines)} {what}:')
-        for line in lines[:SHOWN]:
-            print(f'  {line}')
-        if len(lines) > SHOWN:
-            print(f'  and {len(lines) - SHOWN} more')
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+    fine = check_report.run(given.path.expanduser(), given.sheet, given.least_px)
+    return 0 if fine else exit.FAILED

@@ -1,370 +1,62 @@
 """Evaluates a network on labelled images.
 
-python -m tljax.evaluate NETWORK DATA [--split=test] [--views=flip] [--out=FILE.json]
-python -m tljax.evaluate runs/quickstart --data=config
+tljax evaluate NETWORK DATA [--split=test] [--views=flip] [--out=FILE.json]
+tljax evaluate runs/quickstart --data=config
 
 NETWORK                     whatever tljax.load takes: a run's folder, a file, embedded:<name>,
-torchvision:<name>, hf:<repo>, an https address
+                            torchvision:<name>, hf:<repo>, an https address
 DATA                        DIR/<class>/*, DIR/{train,val,test}/<class>/*, a list
-(path,label[,split] in CSV or JSON lines), or an .npz file
---data=config               instead: the data of the run, as its own config splits it; classes of
-your own in it need --config=FILE too
---config=FILE               the config file of a run whose backbone or head is a class of your own;
-nothing else imports that class
+                            (path,label[,split] in CSV or JSON lines), or an .npz file
+--data=config               instead: the data of the run, as its own config splits it
+--config=NAME_OR_FILE       the config of a run whose backbone or head is a class of your own;
+                            nothing else imports that class
 --split=NAME                train, val or test; default test, else val
---views=NAME                centre, flip or ten_crop; probabilities are averaged over them.
-Default the run's own test_views (the centre on its val and train), the centre for others
+--views=NAME                centre, flip or ten_crop; probabilities are averaged over them. Default
+                            the run's own test_views (the centre on its val and train), the centre
+                            for other networks
 --path_column=NAME          of a list, where that is not path; likewise --label_column and
---split_column
+                            --split_column
 --gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
 --bad_files=skip            leaves out files that cannot be read; by default they are an error
 --batch_size=N              images on the devices at a time; default the run's own, else 32
 --out=FILE.json             all figures, and every pair of classes that was confused
 --picture=FILE.png          the confusion matrix, of one label an image
 
-Classes are found by their names. The exit code is 2 where something cannot be used.
+Classes are found by their names. Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
-import collections
-import dataclasses
 import pathlib
-import sys
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image
-
-from tljax import devices
-from tljax.commands import command_line
-from tljax.config import json_form
-from tljax.config.experiment import Experiment
-from tljax.data import decoded_images, labelled
-from tljax.data.cells import Columns
-from tljax.metrics import class_names, confusion, totals
-from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
-from tljax.models import preprocessing
-from tljax.models.views import NAMED, Centre, check, unseen
-from tljax.records import console, runs, tables, writers
-from tljax.records.runs import EvaluationSettings
-from tljax.training import jobs
-from tljax.training.evaluation import Evaluation
-from tljax.types import BadFiles, Examples, InputError, Views
-from tljax.weights import network, published
-from tljax.weights.network import Network
-
-print_ = console.console.print
-PAIRS_SHOWN = 10
+from tljax.commands import command_line, config_files, exit
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-    """What is evaluated on: labels are places among the network's logits."""
-
-    name: str
-    split: str | None
-    examples: Examples
-    notes: tuple[str, ...]
-    class_names: tuple[str, ...] = ()  # of the logits, no two alike
-
-    @property
-    def bad(self) -> dict[str, str]:
-        """The files that are left out, and why; more may turn out so when they are decoded."""
-        return dict(self.examples.findings.bad) if self.examples.findings else {}
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    found = command_line.parser('tljax.commands.evaluate', __doc__)
-    command_line.add_classes_flag(found)
-    found.add_argument('network', metavar='NETWORK')
-    found.add_argument('path', metavar='DATA', nargs='?')
-    found.add_argument('--data', choices=('config',))
-    found.add_argument('--split', choices=('train', 'val', 'test'))
-    found.add_argument('--views', choices=NAMED)
+def parser() -> command_line.Parser:
+    """Of the words of the command."""
+    line = command_line.Parser('evaluate', __doc__, config=True)
+    line.add_argument('network', metavar='NETWORK')
+    line.add_argument('path', metavar='DATA', nargs='?')
+    line.add_argument('--data', choices=('config',))
+    line.add_argument('--split', choices=('train', 'val', 'test'))
+    line.add_argument('--views', choices=('centre', 'flip', 'ten_crop'))
     for name in ('path', 'label', 'split'):
-        found.add_argument(f'--{name}_column', default=name)
-    found.add_argument('--gray_range')
-    found.add_argument('--bad_files', choices=('error', 'skip'), default='error')
-    found.add_argument('--batch_size', type=int)
-    found.add_argument('--out', type=pathlib.Path)
-    found.add_argument('--picture', type=pathlib.Path)
-    return found
+        line.add_argument(f'--{name}_column', default=name)
+    line.add_argument('--gray_range')
+    line.add_argument('--bad_files', choices=('error', 'skip'), default='error')
+    line.add_argument('--batch_size', type=command_line.number(int, 1))
+    line.add_argument('--out', type=pathlib.Path)
+    line.add_argument('--picture', type=pathlib.Path)
+    return line
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command line; returns the exit code."""
-    given = parser().parse_args(argv)
-    try:
-        _check(given)
-        loaded, settings, data = _load(given)
-        views = _views(given, settings, data)
-        of = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
-        size = f'{len(data.examples):,} images, views: {views}'
-        if settings:
-            notes = (*data.notes, *unseen(views, settings.augmentations))
-            data = dataclasses.replace(data, notes=notes)
-        for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
-            print_(line, soft_wrap=True, markup=False)
-        found, counts = evaluate(loaded, data.examples, settings, views, given.batch_size)
-        for path, reason in data.bad.items():
-            print(f'left out: {path}: {reason}', file=sys.stderr)
-        if not found['count']:
-            raise InputError('no image could be read')
-        if loaded.multi_label:
-            _print_sets(found, data)
-        else:
-            _print(found, counts, data.class_names)
-        _write(given, data, views, found, counts)
-    except (InputError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return 0
+def main(words: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return exit.ended(parser(), _run, words)
 
 
-def _check(given: argparse.Namespace) -> None:
-    """What can be known to be wrong before anything is loaded."""
-    if (given.path is None) == (given.data is None):
-        raise InputError('one of DATA and --data=config is wanted')
-    if given.batch_size is not None and given.batch_size < 1:
-        raise InputError(f'--batch_size is {given.batch_size}, wanted 1 or more')
-    for path in (given.out, given.picture):
-        if path and not path.absolute().parent.is_dir():
-            raise InputError(f'{path}: there is no folder {path.parent} to write it into')
-    if given.picture and given.picture.suffix.lower() not in Image.registered_extensions():
-        raise InputError(f'--picture={given.picture}: no picture has the suffix of that name')
+def _run(given: argparse.Namespace) -> None:
+    config_files.import_classes(given.config)
+    from tljax.training import labelled_evaluation
 
-
-def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None, Data]:
-    """The network, how it evaluates if it is a run's, and the data in its order."""
-    loaded = network.load(given.network)
-    if given.gray_range:
-        shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
-        loaded = dataclasses.replace(
-            loaded, model=dataclasses.replace(loaded.model, preprocessing=shown)
-        )
-    if loaded.multi_label and given.picture:
-        raise InputError(
-            f'--picture: {given.network} tells several labels of an image, and what is taken for '
-            'what can be said of one'
-        )
-    folder, settings, recorded = None, None, {}
-    if loaded.origin.format == 'run':
-        folder = pathlib.Path(given.network).expanduser()
-        settings, recorded = runs.evaluation_settings(folder)
-    if given.path is not None:
-        policy = BadFiles(given.bad_files)
-        names = (given.path_column, given.label_column, given.split_column)
-        columns = Columns(**dict(zip(('path', 'label', 'split'), names, strict=True)))
-        data = given_data(loaded, given.path, given.split, policy, recorded, columns)
-    elif folder is not None:
-        experiment, _ = runs.records(folder)
-        data = own_data(loaded, experiment, recorded, given.split)
-    else:
-        raise InputError(f'--data=config: {given.network} is no run, whose config has data')
-    notes = settings.notes if settings else ()
-    return loaded, settings, dataclasses.replace(data, notes=(*data.notes, *notes))
-
-
-def _views(given: argparse.Namespace, settings: EvaluationSettings | None, data: Data) -> Views:
-    """Those that are asked for, else those by which the run saw such images."""
-    if given.views:
-        return NAMED[given.views]
-    if settings is None or (given.path is None and data.split != 'test'):
-        return Centre()
-    return settings.test_views
-
-
-def _write(
-    given: argparse.Namespace,
-    data: Data,
-    views: Views,
-    found: dict[str, Any],
-    counts: confusion.Counts,
-) -> None:
-    if given.out:
-        about = {'network': given.network, 'data': data.name, 'split': data.split}
-        about |= {'views': json_form.encode(views), 'notes': data.notes, 'bad_files': data.bad}
-        about |= {**found, 'class_names': data.class_names}
-        if not data.examples.multi_label:
-            about |= _record(found, counts, data.class_names)
-        writers.write_json(given.out, {**about, **writers.environment()})
-    if given.picture:
-        there = [place for place, value in enumerate(found['class_accuracy']) if value is not None]
-        names = [data.class_names[place] for place in there]
-        confusion.picture(confusion.matrix(counts, there), names).save(given.picture)
-
-
-def given_data(
-    loaded: Network,
-    path: str,
-    split: str | None,
-    bad_files: BadFiles,
-    recorded: dict[str, Any],
-    columns: Columns = Columns(),  # noqa: B008  frozen
-) -> Data:
-    """Images of a folder, a list or a file, with labels as the network has its classes.
-
-    Args:
-        loaded: the network.
-        path: see `labelled.read`.
-        split: likewise.
-        bad_files: likewise.
-        recorded: what a run says of its splits, to notice images that it was trained on.
-        columns: see `labelled.read`.
-
-    Raises:
-        InputError: there are no such images, or their classes are not the network's.
-    """
-    found = labelled.read(path, split, bad_files, columns)
-    examples, findings = found.examples, found.examples.findings
-    names = examples.class_names if found.named else None
-    notes = [f'{note}.' for note in (findings.notes if findings else ())]
-    seen = _paths(recorded.get('train', {}).get('files', ()))
-    if known := sum(name in seen for name in _paths(map(str, examples.encoded or ()))):
-        notes.append(f'{known} of these images are files that the network was trained on.')
-    name = path if found.split is None else f'{path} ({found.split})'
-    data = Data(name=name, split=found.split, examples=examples, notes=tuple(notes))
-    return _matched(loaded, data, names, found.count, 0)
-
-
-def _paths(names) -> set[pathlib.Path]:
-    return {pathlib.Path(name).absolute() for name in names}
-
-
-def own_data(
-    loaded: Network, experiment: Experiment, recorded: dict[str, Any], split: str | None
-) -> Data:
-    """A split of a run's data as its config makes it, held against what the run recorded.
-
-    Without a `split` it is the test split, or the validation split where there is no test split.
-
-    Raises:
-        InputError: there is no such data any more, or its classes are not the network's.
-    """
-    splits = jobs.read_splits(experiment)
-    if split is None:
-        split = 'test' if len(splits.get('test', ())) else 'val'
-    examples = splits.get(split)
-    if examples is None or not len(examples):
-        raise InputError(f'--split={split}: there are no such images in the data of this run')
-    notes = ()
-    before = recorded.get(split, {'ids': [], 'labels': []})
-    now = {'ids': examples.ids.tolist(), 'labels': examples.label_lists()}
-    if any(before[name] != now[name] for name in now):
-        counts = f'{len(before["ids"])} then, {len(now["ids"])} now'
-        notes = (f'These are not the images that the run had: {counts}, ids or labels differ.',)
-    data = Data(name=f'its own {split} split', split=split, examples=examples, notes=notes)
-    names = examples.class_names
-    return _matched(loaded, data, names, len(names), experiment.cache_gigabytes)
-
-
-def _matched(
-    loaded: Network, data: Data, names: tuple[str, ...] | None, count: int, gigabytes: float
-) -> Data:
-    """Data with the network's labels and canvases; classes of ImageNet go by their ids too."""
-    aliases, total = {}, loaded.model.num_classes
-    if loaded.class_names == published.imagenet_classes():
-        aliases = {key: place for place, key in enumerate(published.imagenet_ids())}
-    match = class_names.match(loaded.class_names, names, count, total, aliases)
-    labels = match.placed(data.examples.labels, total, several=loaded.multi_label)
-    if names is not None and len(names) < total:
-        names = None  # some of the outputs, found by their numbers
-    examples = dataclasses.replace(data.examples, labels=labels)
-    return dataclasses.replace(
-        data,
-        examples=decoded_images.wrap({'': examples}, loaded.preprocessing, gigabytes)[''],
-        class_names=class_names.labels(loaded.class_names or names, total),
-        notes=(match.note, *data.notes),
-    )
-
-
-def evaluate(
-    loaded: Network,
-    examples: Examples,
-    settings: EvaluationSettings | Experiment | None,
-    views: Views,
-    batch_size: int | None = None,
-) -> tuple[dict[str, Any], confusion.Counts]:
-    """Metrics as in a run's result.json, and what was taken for what, of one label an image.
-
-    Args:
-        loaded: the network.
-        examples: canvases, with labels in its order.
-        settings: the run's, whose loss and batch size are used; None for cross-entropy, binary
-            where an image has several labels.
-        views: of each image.
-        batch_size: of images or views, over all devices; None for the run's, or 32.
-
-    Raises:
-        InputError: the views do not fit the network, or an image cannot be read.
-    """
-    check(views, loaded.preprocessing)
-    usual = BinaryCrossEntropy() if loaded.multi_label else CrossEntropy()
-    evaluation = Evaluation(
-        model=loaded.model,
-        loss=(settings.loss if settings else None) or usual,
-        mesh=devices.make_mesh(),
-        batch_size=batch_size or (settings.batch_size if settings else network.BATCH_SIZE),
-        views=views,
-    )
-    params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
-    if loaded.multi_label:
-        found = evaluation(params, stats, examples)
-        return console.with_interval(found), collections.Counter()
-    total, counts = evaluation.zeros(), collections.Counter()
-    for batch, sums, logits in evaluation.batches(params, stats, examples):
-        total = evaluation.add(total, sums)
-        real = np.asarray(batch['mask'])
-        counts += confusion.count(np.asarray(logits)[real], np.asarray(batch['label'])[real])
-    return console.with_interval(totals.summary(total)), counts
-
-
-def _mean_class_accuracy(found: dict[str, Any]) -> float | None:
-    there = [value for value in found['class_accuracy'] if value is not None]
-    return sum(there) / len(there) if there else None
-
-
-def _record(
-    found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]
-) -> dict[str, Any]:
-    """What --out has of one label an image besides."""
-    return {
-        'mean_class_accuracy': _mean_class_accuracy(found),
-        'class_count': confusion.class_counts(counts, len(names)),
-        'confused': [
-            {'true': names[true], 'predicted': names[taken], 'count': n}
-            for true, taken, n in confusion.confused(counts)
-        ],
-    }
-
-
-def _print_sets(found: dict[str, Any], data: Data) -> None:
-    """The figures of images with several labels."""
-    for name, text in tables.measures(found).items():
-        print_(f'  {name:<28}{text}')
-    columns = {'average precision': 'class_average_precision', 'F1': 'class_f1'}
-    shares = {column: found[name] for column, name in columns.items()}
-    numbers = data.examples.labels.sum(0).tolist()
-    print_(confusion.class_table(shares, numbers, data.class_names))
-
-
-def _print(found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]) -> None:
-    lines = {'accuracy': f'{console.accuracy_text(found)}, 95 % interval'}
-    if len(names) > 5:
-        lines['top-5 accuracy'] = f'{100 * found["top5_accuracy"]:.1f} %'
-    lines['mean over classes'] = f'{100 * (_mean_class_accuracy(found) or 0):.1f} %'
-    lines['loss'] = f'{found["loss"]:.4f}'
-    for name, text in lines.items():
-        print_(f'  {name:<20}{text}')
-    numbers = confusion.class_counts(counts, len(names))
-    print_(confusion.class_table({'accuracy': found['class_accuracy']}, numbers, names))
-    wrong = confusion.confused(counts)
-    if wrong:
-        print_(confusion.pair_table(wrong[:PAIRS_SHOWN], numbers, names))
-    if len(wrong) > PAIRS_SHOWN:
-        print_(f'{len(wrong) - PAIRS_SHOWN} more pairs were confused; --out has all.')
-
-
-if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    labelled_evaluation.run(given)

@@ -1,71 +1,50 @@
-"""Writes a trained network for others: weights under another library's names, or a program.
+"""Writes a trained network for other libraries: weights under their names, or a program.
 
-python -m tljax.export WORKDIR OUT.safetensors --names=torchvision
-python -m tljax.export WORKDIR OUT.stablehlo --format=stablehlo
-python -m tljax.export WORKDIR OUT.safetensors --delta
+tljax export RUN --out=OUT.safetensors --names=torchvision
+tljax export RUN --out=OUT.stablehlo --format=stablehlo
+tljax export RUN --out=OUT.safetensors --delta
 
-WORKDIR                     a run's folder, or anything a backbone's `weights` takes
---config=FILE               the config file of a run whose backbone or head is a class of your own;
-nothing else imports that class
+RUN                         a run's folder, or anything a backbone's `weights` takes
+--out=FILE                  what is written; a model card is written beside it as README.md (as
+                            FILE's name with .md, where that is somebody else's)
+--config=NAME_OR_FILE       the config of a run whose backbone or head is a class of your own;
+                            nothing else imports that class
 --names=LIBRARY             whose names: torchvision, timm, transformers, ... as the family has
-them, or tljax for our own paths; default the family's first
+                            them, or tljax for our own paths; default the family's first
 --format=stablehlo          a program (jax.export) with the preprocessing inside: uint8 images
-[b, h, w, C] to probabilities [b, K], on CPU, CUDA and TPU
+                            [b, h, w, C] to probabilities [b, K], on CPU, CUDA and TPU
 --delta                     what the run changed of the weights it began with, and their SHA-256,
-alone: adapters, head, statistics; tljax.load puts it on them
---image_size=HxW            of that program's images; default the canvas that the network was
-trained on, whose centre it reads; others are resized in the program
+                            alone: adapters, head, statistics; tljax.load puts it on them
+--image_size=HxW            of that program's images; default the size that the network was trained
+                            on; others are resized in the program
 --overwrite                 replaces files that are there
 
-A model card is written beside OUT as README.md (as OUT's name with .md, where that is somebody
-else's).
+Exit codes: 0 success, 2 the input cannot be used.
 """
 
+import argparse
 import pathlib
-import sys
-from typing import Any
+from collections.abc import Sequence
 
-import jax
-import jax.export
-import jax.numpy as jnp
-import numpy as np
-import safetensors.numpy
-
-from tljax import tree
-from tljax.commands import command_line
-from tljax.models import port, stages
-from tljax.records import runs
-from tljax.types import InputError, Params, Preprocessing, Stats
-from tljax.weights import delta, loading, model_card
-from tljax.weights.loading import Pretrained
-
-PLATFORMS = ('cpu', 'cuda', 'tpu')
+from tljax.commands import command_line, config_files, exit
 
 
-class ExportError(InputError):
-    """A network that cannot be written as asked."""
+def parser() -> command_line.Parser:
+    """Of the words of the command."""
+    line = command_line.Parser('export', __doc__, config=True)
+    line.add_argument('workdir', metavar='RUN')
+    line.add_argument('--out', type=pathlib.Path, required=True)
+    line.add_argument('--names')
+    line.add_argument('--format', choices=('safetensors', 'stablehlo'), default='safetensors')
+    line.add_argument('--image_size', type=_size, metavar='HxW')
+    line.switch('--delta')
+    line.switch('--overwrite')
+    return line
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = command_line.parser('tljax.commands.export', __doc__)
-    command_line.add_classes_flag(parser)
-    parser.add_argument('workdir')
-    parser.add_argument('out', type=pathlib.Path)
-    parser.add_argument('--names')
-    parser.add_argument('--format', choices=('safetensors', 'stablehlo'), default='safetensors')
-    parser.add_argument('--image_size', type=_size, metavar='HxW')
-    parser.add_argument('--delta', action='store_true')
-    parser.add_argument('--overwrite', action='store_true')
-    arguments = parser.parse_args(argv)
-    try:
-        written = export(**vars(arguments))
-    except (InputError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    for path in written:
-        print(f'Wrote {path}')
-    return 0
+def main(words: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return exit.ended(parser(), _run, words)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -73,164 +52,10 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def export(
-    workdir: str,
-    out: pathlib.Path,
-    *,
-    names: str | None = None,
-    format: str = 'safetensors',
-    image_size: tuple[int, int] | None = None,
-    delta: bool = False,
-    overwrite: bool = False,
-) -> tuple[pathlib.Path, pathlib.Path]:
-    """Writes a network and its model card.
+def _run(given: argparse.Namespace) -> None:
+    words = vars(given)
+    config_files.import_classes(words.pop('config'))
+    from tljax.weights import export
 
-    Args:
-        workdir: a run's folder, or another source of weights.
-        out: the file to write.
-        names: a key of the backbone's `port_tables()`, `port.OWN`, or None for the first.
-        format: `safetensors` or `stablehlo`.
-        image_size: height and width of the program's images; None for the canvas.
-        delta: writes what a run changed of the weights it began with, and nothing else.
-        overwrite: whether files that are there are replaced.
-
-    Returns:
-        The file and the card.
-
-    Raises:
-        InputError: there is no such network, it has no such names, or a file is there.
-    """
-    if out.exists() and not overwrite:
-        raise ExportError(f'{out} is there already; --overwrite replaces it')
-    opened = loading.open_(workdir)
-    pretrained = loading.translate(opened, loading.recognised(opened))
-    card = model_card.place_for(out)
-    if delta:
-        if names or format != 'safetensors':
-            raise ExportError('--delta writes safetensors under our own paths, wanted no other')
-        naming, content = port.OWN, _delta(workdir, pretrained)
-    elif format == 'stablehlo':
-        naming, content = '', program(pretrained, image_size)
-    else:
-        tables = pretrained.architecture.backbone.port_tables()
-        naming = names or next(iter(tables), port.OWN)
-        texts = loading.metadata(pretrained)
-        if naming == port.OWN:
-            texts['architecture'] = loading.architecture_text(pretrained.architecture)
-        content = safetensors.numpy.save(state_dict(pretrained, naming), texts)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + '.part')
-    part.write_bytes(content)
-    part.replace(out)
-    card.write_text(model_card.text(pretrained, workdir, out.name, naming))
-    return out, card
-
-
-def _delta(workdir: str, pretrained: Pretrained) -> bytes:
-    if pretrained.origin.format != 'run':
-        raise ExportError(f'{workdir} is no run: a delta is what a run changed')
-    run = runs.read(pathlib.Path(workdir))
-    base = delta.base_of_run(run)
-    began = loading.load(base.source, run.backbone)
-    changed, named = delta.of_run(run, began, pretrained.architecture)
-    texts = loading.metadata(pretrained) | named
-    texts['architecture'] = loading.architecture_text(pretrained.architecture)
-    return safetensors.numpy.save(changed, texts)
-
-
-def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
-    """The entries that another library loads strictly.
-
-    Raises:
-        ExportError: the family has no such names, or the network is not all of the family's.
-    """
-    leaves = tree.flatten({'params': pretrained.params, 'batch_stats': pretrained.stats})
-    if naming == port.OWN:
-        foreign = leaves
-    else:
-        tables = pretrained.architecture.backbone.port_tables()
-        if naming not in tables:
-            raise ExportError(
-                f'names {naming!r}: {type(pretrained.architecture.backbone).__name__} has those of '
-                f'{", ".join([*tables, port.OWN])}'
-            )
-        _check_whole(pretrained, leaves, naming)
-        foreign = port.to_foreign(leaves, tables[naming])
-    # Not ascontiguousarray, which gives a count of batches, [], an axis.
-    return {name: np.asarray(array, order='C') for name, array in foreign.items()}
-
-
-def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) -> None:
-    """A cut network, or one with a head of several layers, is no network of the other library."""
-    plain = loading.Architecture(backbone=pretrained.architecture.backbone)
-    whole = plain.build(pretrained.num_classes or 1, pretrained.preprocessing)
-    params, stats = stages.shapes(whole)
-    if pretrained.num_classes is None:
-        params.pop(stages.HEAD)
-    wanted = tree.flatten({'params': params, 'batch_stats': stats})
-    problems = tree.difference(leaves, wanted)
-    if problems:
-        raise ExportError(
-            f'{naming} has no such network; --names={port.OWN} writes it under our own paths '
-            '(- theirs, + ours):\n  ' + '\n  '.join(problems)
-        )
-
-
-def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -> bytes:
-    """A serialised `jax.export` program from uint8 images to probabilities.
-
-    It holds the weights and the preprocessing. Its batch size is free. What it was written with
-    and later releases of JAX can run it for the time that jax.export promises (six months).
-
-    Args:
-        pretrained: the network.
-        image_size: height and width of the images, which are resized (antialiased, as Pillow
-            does, within two grey levels) and cut where they are no canvas; None for the canvas.
-
-    Raises:
-        ExportError: there is no head.
-    """
-    shown = pretrained.preprocessing
-    if pretrained.num_classes is None:
-        raise ExportError(f'{pretrained.origin.source} has no head, and a program needs one')
-    model = pretrained.architecture.build(pretrained.num_classes, shown)
-    height, width = image_size or (shown.resize_px, shown.resize_px)
-
-    @jax.jit
-    def predict(images: jax.Array) -> jax.Array:
-        canvases = resize(images.astype(jnp.float32), shown)
-        x = stages.normalise(shown, canvases)
-        logits, _ = stages.run(model, params, stats, x)
-        return stages.probabilities(logits, multi_label=pretrained.origin.multi_label)
-
-    params: Params = jax.tree.map(jnp.asarray, pretrained.params)
-    stats: Stats = jax.tree.map(jnp.asarray, pretrained.stats)
-    (batch,) = jax.export.symbolic_shape('b')
-    shape = jax.ShapeDtypeStruct((batch, height, width, len(shown.mean)), jnp.uint8)
-    return bytes(jax.export.export(predict, platforms=PLATFORMS)(shape).serialize())
-
-
-def resize(images: jax.Array, shown: Preprocessing) -> jax.Array:
-    """The canvas of images, as `decode.to_canvas` makes it, on the device.
-
-    Args:
-        images: [B, h, w, C] in [0, 255].
-        shown: `resize_px` and the interpolation.
-
-    Returns:
-        [B, resize_px, resize_px, C].
-    """
-    target = shown.resize_px
-    height, width = images.shape[1:3]
-    short, long = min(height, width), int(target * max(height, width) / min(height, width))
-    if short != target:
-        size = (long, target) if width <= height else (target, long)
-        method = {'bilinear': 'linear', 'bicubic': 'cubic'}[shown.interpolation.value]
-        shape = (images.shape[0], *size, images.shape[3])
-        images = jnp.clip(jnp.round(jax.image.resize(images, shape, method)), 0, 255)
-    top, left = (round((n - target) / 2) for n in images.shape[1:3])
-    return images[:, top : top + target, left : left + target]
-
-
-if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    for path in export.export(**words):
+        print(f'Wrote {path}')

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from tljax.config.experiment import ABSENT, HARMLESS, ConfigError, Experiment
-from tljax.config.json_form import decode, encode
+from tljax.config.json_form import current, decode, encode
 
 
 def to_json(experiment: Experiment) -> str:
@@ -69,9 +69,9 @@ def difference(ours: str, theirs: str) -> list[str]:
     Raises:
         ConfigError: `theirs`, from a file, is not whole.
     """
-    one = json.loads(ours)
+    one = current(json.loads(ours))
     try:
-        two = json.loads(theirs)
+        two = current(json.loads(theirs))
     except ValueError as error:
         raise ConfigError(f'the config.json of that run is damaged: {error}') from error
     return [

@@ -3,11 +3,13 @@
 import dataclasses
 import enum
 import hashlib
-import importlib
 import pathlib
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
+
+import tljax
 
 PACKAGE = 'tljax'
 
@@ -16,73 +18,115 @@ def encode(value: Any) -> Any:
     """Dataclasses, enums and tuples as what JSON can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {'class': f'{type(value).__module__}:{type(value).__qualname__}', **fields}
+        return {'class': name_of(type(value)), **fields}
     if isinstance(value, enum.Enum):
-        kind = type(value)
-        return {'enum': f'{kind.__module__}:{kind.__qualname__}', 'value': value.value}
+        return {'enum': name_of(type(value)), 'value': value.value}
     return [encode(item) for item in value] if isinstance(value, tuple) else value
 
 
-def decode(value: Any, within: str = '') -> Any:
+def name_of(kind: type) -> str:
+    """`tljax:FreezeBelow` of a public class of tljax, `module:name` of any other."""
+    name = kind.__qualname__
+    return f'{PACKAGE if is_public(kind) else kind.__module__}:{name}'
+
+
+def is_public(kind: type) -> bool:
+    """Whether a class is the one that tljax has under its name."""
+    return getattr(tljax, kind.__qualname__, None) is kind
+
+
+def decode(value: Any, *, ours_only: bool = False) -> Any:
     """The inverse of `encode`. It never imports a module from outside this package.
 
     Args:
         value: the JSON form; it may be somebody else's.
-        within: the package whose classes alone are taken. Empty for those of tljax and of modules
-            that the program has imported already, as `--config` imports the user's config file.
+        ours_only: whether only classes of tljax are taken. Otherwise those of modules that the
+            program has already imported are taken too, as `--config` imports the user's file.
 
     Raises:
         TypeError: a class is not one of those.
     """
     if isinstance(value, list):
-        return tuple(decode(item, within) for item in value)
+        return tuple(decode(item, ours_only=ours_only) for item in value)
     if isinstance(value, dict) and 'class' in value:
-        fields = {name: decode(item, within) for name, item in value.items() if name != 'class'}
-        return _resolve(value['class'], within)(**fields)
+        fields = {
+            name: decode(item, ours_only=ours_only)
+            for name, item in value.items()
+            if name != 'class'
+        }
+        return _resolve(value['class'], ours_only)(**fields)
     if isinstance(value, dict) and 'enum' in value:
-        return _resolve(value['enum'], within)(value['value'])
+        return _resolve(value['enum'], ours_only)(value['value'])
     return value
 
 
-def _resolve(name: Any, within: str) -> Any:
-    """The dataclass or enum of that name, defined in the module that the name says."""
+def current(encoded: Any) -> Any:
+    """A JSON form with every class of tljax under its public name.
+
+    Before there were public names, classes were written with the modules that defined them, as
+    `tljax.strategies:FreezeBelow`. Files have moved since, so these modules mean nothing any more.
+    """
+    if isinstance(encoded, list):
+        return [current(item) for item in encoded]
+    if not isinstance(encoded, dict):
+        return encoded
+    return {
+        key: _current_name(item) if key in ('class', 'enum') else current(item)
+        for key, item in encoded.items()
+    }
+
+
+def _current_name(name: Any) -> Any:
     module, _, qualname = str(name).partition(':')
-    package = within.rstrip('.') or PACKAGE
-    found: Any = None
-    if _is_inside(module, package):
-        found = importlib.import_module(module)
-    elif not within and module.partition('.')[0] not in sys.stdlib_module_names:
-        found = sys.modules.get(module)
-    if found is None:
+    return f'{PACKAGE}:{qualname}' if _is_ours(module) else name
+
+
+def _resolve(name: Any, ours_only: bool) -> Any:
+    """The dataclass or enum of that name: a public one of tljax, or one of an imported module."""
+    module, _, qualname = str(name).partition(':')
+    if _is_ours(module):
+        found = getattr(tljax, qualname) if qualname in dir(tljax) else None
+    elif ours_only or _is_standard(module) or module not in sys.modules:
         raise TypeError(
-            f'{name} is no class of {package}; a class of your own is known once its file is '
+            f'{name} is no class of {PACKAGE}; a class of your own is known once its file is '
             'imported: --config=FILE on the command line, import in Python'
         )
-    for part in qualname.split('.'):
-        found = vars(found).get(part)
-        if not isinstance(found, type):
-            raise TypeError(f'{name} is no class of a config')
-    own = _is_inside(found.__module__, package) or found.__module__ == module
-    if not own or not (dataclasses.is_dataclass(found) or issubclass(found, enum.Enum)):
+    else:
+        found = _inside(sys.modules[module], qualname)
+    known = isinstance(found, type)
+    if not known or not (dataclasses.is_dataclass(found) or issubclass(found, enum.Enum)):
         raise TypeError(f'{name} is no class of a config')
     return found
 
 
-def _is_inside(module: str, package: str) -> bool:
-    """Whether whole segments of the name say so; a package's command is no part of it."""
-    segments = module.split('.')
-    return segments[0] == package and '__main__' not in segments
+def _inside(module: types.ModuleType, qualname: str) -> type | None:
+    """The class of that name, nested ones included, if the module itself defines it."""
+    found: Any = module
+    for part in qualname.split('.'):
+        found = vars(found).get(part)
+        if not isinstance(found, type):
+            return None
+    return found if found.__module__ == module.__name__ else None
+
+
+def _is_standard(module: str) -> bool:
+    return module.partition('.')[0] in sys.stdlib_module_names
+
+
+def _is_ours(module: str) -> bool:
+    """Whether it is the name of tljax or of a module of it, by whole segments."""
+    return module.partition('.')[0] == PACKAGE
 
 
 def foreign_modules(encoded: Any) -> list[str]:
     """The modules outside tljax that a JSON form has classes of."""
     modules = {name.partition(':')[0] for name in _class_names(encoded)}
-    return sorted(module for module in modules if not _is_inside(module, PACKAGE))
+    return sorted(module for module in modules if not _is_ours(module))
 
 
 def _class_names(encoded: Any) -> Iterator[str]:
     if isinstance(encoded, dict):
-        yield from (encoded[key] for key in ('class', 'enum') if key in encoded)
+        yield from (str(encoded[key]) for key in ('class', 'enum') if key in encoded)
     if isinstance(encoded, dict | list):
         for item in encoded.values() if isinstance(encoded, dict) else encoded:
             yield from _class_names(item)

@@ -25,7 +25,7 @@ CAPTION_PX, SHEET_COLUMNS, SHEET_ROWS = 16, 10, 40
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Seen:
+class CheckedImage:
     """What is kept of a file that was looked at."""
 
     path: pathlib.Path
@@ -45,7 +45,7 @@ class Seen:
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
 
-def look_closely(listed: Mapping[str, Sequence[Listed]], least_px: int) -> Iterator[Seen]:
+def look_closely(listed: Mapping[str, Sequence[Listed]], least_px: int) -> Iterator[CheckedImage]:
     """Reads and decodes every file whole, in order.
 
     Args:
@@ -57,8 +57,8 @@ def look_closely(listed: Mapping[str, Sequence[Listed]], least_px: int) -> Itera
         yield from threads.map(lambda job: _look(job[0], job[1], job[2], least_px), jobs)
 
 
-def _look(path: pathlib.Path, split: str, label: Label, least_px: int) -> Seen:
-    seen = Seen(path=path, split=split, label=label)
+def _look(path: pathlib.Path, split: str, label: Label, least_px: int) -> CheckedImage:
+    seen = CheckedImage(path=path, split=split, label=label)
     problem = files.look(path, least_px)
     if problem is not None:
         return dataclasses.replace(seen, problem=problem)
@@ -111,16 +111,16 @@ def perceptual_hash(gray: np.ndarray) -> int | None:
     return int.from_bytes(np.packbits(bits).tobytes(), 'big')
 
 
-def exact_duplicates(seen: Sequence[Seen]) -> list[list[Seen]]:
+def exact_duplicates(seen: Sequence[CheckedImage]) -> list[list[CheckedImage]]:
     """Groups of files of the same bytes."""
-    groups: dict[str, list[Seen]] = {}
+    groups: dict[str, list[CheckedImage]] = {}
     for one in seen:
         if one.sha256:
             groups.setdefault(one.sha256, []).append(one)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near_duplicates(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+def near_duplicates(seen: Sequence[CheckedImage]) -> list[tuple[CheckedImage, CheckedImage]]:
     """Pairs of files in different splits that look alike and are not of the same bytes.
 
     Candidates agree in one of eight bytes of their hashes at least, so that not all pairs need
@@ -149,14 +149,14 @@ def _close(
         yield from ((int(i), int(j)) for j in others[near])
 
 
-def _look_alike(a: Seen, b: Seen) -> bool:
+def _look_alike(a: CheckedImage, b: CheckedImage) -> bool:
     """Whether two small gray images agree, but for brightness."""
     grays = [np.asarray(x.gray, np.float32) for x in (a, b)]
     one, other = (gray - gray.mean() for gray in grays)
     return float(np.abs(one - other).mean()) < NEAR_LEVELS
 
 
-def contact_sheet(seen: Sequence[Seen], class_names: Sequence[str]) -> Image.Image:
+def contact_sheet(seen: Sequence[CheckedImage], class_names: Sequence[str]) -> Image.Image:
     """A picture with a row of samples for each class, spread evenly over its files.
 
     Images without a label have a row of their own, the last.

@@ -4,6 +4,7 @@ They are kept on the disk, one store (see `store`) for every way of making them,
 image: another subset, another run or another order of the same images computes nothing.
 """
 
+from tljax.features import probes, transferability
 from tljax.features.collected import Features
 from tljax.features.extraction import extract, extract_all, fits
 from tljax.features.prefix import Prefix, TrainingViews
@@ -20,5 +21,7 @@ __all__ = [
     'extract',
     'extract_all',
     'fits',
+    'probes',
     'suffix',
+    'transferability',
 ]

@@ -25,7 +25,7 @@ class LinearHead:
 
     def module(self, num_classes: int) -> nn.Module:
         """See `types.Head`."""
-        return layers.Head(
+        return layers.ClassifierHead(
             num_classes, pooling=self.pooling, dropout=self.dropout, kernel_std=self.kernel_std
         )
 
@@ -52,7 +52,7 @@ class MLPHead:
 
     def module(self, num_classes: int) -> nn.Module:
         """See `types.Head`."""
-        return layers.Head(
+        return layers.ClassifierHead(
             num_classes,
             pooling=self.pooling,
             hidden=self.hidden,

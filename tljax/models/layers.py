@@ -168,7 +168,7 @@ def pool(x: jax.Array, pooling: Pooling = Pooling.AVERAGE) -> jax.Array:
     return first if pooling is Pooling.AVERAGE else jnp.concatenate([first, second], -1)
 
 
-class Head(nn.Module):
+class ClassifierHead(nn.Module):
     """Pooling, hidden layers with ReLU, dropout before each layer, and a last linear layer.
 
     With `kernel_std` 0 the last layer starts from zeros: the first loss is log K whatever the

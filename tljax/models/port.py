@@ -3,7 +3,7 @@
 A table is a sequence of rules, from a foreign name to one of our paths. Both sides may hold
 integer fields, `{stage}`, with an offset on our side where counting starts elsewhere:
 
-    Rule('layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', CONV)
+    PortRule('layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', CONV)
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def linear_as_conv(height: int, width: int) -> Transform:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class PortRule:
     """One line of a table.
 
     Attributes:
@@ -95,33 +95,33 @@ class Rule:
         return (self.foreign,) if isinstance(self.foreign, str) else self.foreign
 
 
-def layer(foreign: str, ours: str, transform: Transform) -> tuple[Rule, ...]:
+def layer(foreign: str, ours: str, transform: Transform) -> tuple[PortRule, ...]:
     """The table of a convolution or linear layer with a bias; `transform` is its kernel's."""
     return (
-        Rule(f'{foreign}.weight', f'params/{ours}/kernel', transform),
-        Rule(f'{foreign}.bias', f'params/{ours}/bias'),
+        PortRule(f'{foreign}.weight', f'params/{ours}/kernel', transform),
+        PortRule(f'{foreign}.bias', f'params/{ours}/bias'),
     )
 
 
-def layer_norm(foreign: str, ours: str) -> tuple[Rule, ...]:
+def layer_norm(foreign: str, ours: str) -> tuple[PortRule, ...]:
     """The table of one torch LayerNorm."""
     return (
-        Rule(f'{foreign}.weight', f'params/{ours}/scale'),
-        Rule(f'{foreign}.bias', f'params/{ours}/bias'),
+        PortRule(f'{foreign}.weight', f'params/{ours}/scale'),
+        PortRule(f'{foreign}.bias', f'params/{ours}/bias'),
     )
 
 
-def batch_norm(foreign: str, ours: str) -> tuple[Rule, ...]:
+def batch_norm(foreign: str, ours: str) -> tuple[PortRule, ...]:
     """The table of one torch BatchNorm; its count of batches has no counterpart."""
     return (
         *layer_norm(foreign, ours),
-        Rule(f'{foreign}.running_mean', f'batch_stats/{ours}/mean'),
-        Rule(f'{foreign}.running_var', f'batch_stats/{ours}/var'),
-        Rule(f'{foreign}.num_batches_tracked', None, beside=f'batch_stats/{ours}/mean'),
+        PortRule(f'{foreign}.running_mean', f'batch_stats/{ours}/mean'),
+        PortRule(f'{foreign}.running_var', f'batch_stats/{ours}/var'),
+        PortRule(f'{foreign}.num_batches_tracked', None, beside=f'batch_stats/{ours}/mean'),
     )
 
 
-def head(foreign: str) -> tuple[Rule, ...]:
+def head(foreign: str) -> tuple[PortRule, ...]:
     """The table of the last linear layer."""
     return layer(foreign, 'head/linear', LINEAR)
 
@@ -140,7 +140,7 @@ class Match:
         problems: names that cannot be placed, with the reason.
     """
 
-    leaves: dict[str, tuple[Rule, tuple[str, ...]]]
+    leaves: dict[str, tuple[PortRule, tuple[str, ...]]]
     dropped: tuple[str, ...]
     problems: dict[str, str]
 
@@ -154,9 +154,9 @@ class Match:
             return parts[0]
 
 
-def match(names: Sequence[str], rules: Sequence[Rule]) -> Match:
+def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
     """Places foreign names by a table; nothing is read yet."""
-    found: dict[str, tuple[Rule, dict[int, str]]] = {}
+    found: dict[str, tuple[PortRule, dict[int, str]]] = {}
     dropped, problems, lines = [], {}, _lines(tuple(rules))
     for name in names:
         likely = [*lines.get(name[:1], ()), *lines.get('', ())]
@@ -184,7 +184,7 @@ def match(names: Sequence[str], rules: Sequence[Rule]) -> Match:
     return Match(leaves, tuple(dropped), problems)
 
 
-def without_prefix(rules: Sequence[Rule], prefix: str) -> tuple[Rule, ...]:
+def without_prefix(rules: Sequence[PortRule], prefix: str) -> tuple[PortRule, ...]:
     """The rules of a table whose names begin with `prefix`, as aliases without it.
 
     A library's bare networks leave out the name under which its classifiers hold them.
@@ -200,11 +200,11 @@ def without_prefix(rules: Sequence[Rule], prefix: str) -> tuple[Rule, ...]:
 
 def own(names: Sequence[str]) -> Match:
     """Names that are our own paths already."""
-    return Match({name: (Rule(name, name), (name,)) for name in names}, (), {})
+    return Match({name: (PortRule(name, name), (name,)) for name in names}, (), {})
 
 
 def to_ours(
-    state_dict: Mapping[str, np.ndarray], rules: Sequence[Rule], wanted: Mapping[str, Any]
+    state_dict: Mapping[str, np.ndarray], rules: Sequence[PortRule], wanted: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Translates a foreign state dict.
 
@@ -241,7 +241,9 @@ def placed(
     return {path: found[path] for path in wanted}
 
 
-def to_foreign(leaves: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, np.ndarray]:
+def to_foreign(
+    leaves: Mapping[str, np.ndarray], rules: Sequence[PortRule]
+) -> dict[str, np.ndarray]:
     """Translates our leaves back; the inverse of `to_ours`, with zeros for counts it dropped.
 
     Args:
@@ -289,11 +291,11 @@ def _translate(name: str, source: str, target: str) -> str | None:
     return _FIELD.sub(lambda field: str(values[field[1]] + int(field[2] or 0)), target)
 
 
-_Line = tuple[str, Rule, int]  # what a foreign name begins with, its rule, which of its names
+_Line = tuple[str, PortRule, int]  # what a foreign name begins with, its rule, which of its names
 
 
 @functools.lru_cache(maxsize=256)
-def _lines(rules: tuple[Rule, ...]) -> Mapping[str, Sequence[_Line]]:
+def _lines(rules: tuple[PortRule, ...]) -> Mapping[str, Sequence[_Line]]:
     """A table's foreign names by their first letter; under '' those that begin with a field."""
     found: dict[str, list[_Line]] = {}
     for rule in rules:
@@ -303,7 +305,7 @@ def _lines(rules: tuple[Rule, ...]) -> Mapping[str, Sequence[_Line]]:
     return found
 
 
-def _hit(line: _Line, name: str) -> tuple[Rule, int, str | None] | None:
+def _hit(line: _Line, name: str) -> tuple[PortRule, int, str | None] | None:
     """The rule, the part of it that `name` is, and the path that it goes to."""
     beginning, rule, part = line
     if not name.startswith(beginning):  # most are told apart so, long before a pattern is tried
@@ -315,7 +317,7 @@ def _hit(line: _Line, name: str) -> tuple[Rule, int, str | None] | None:
     return None if path is None else (rule, part, path)
 
 
-def _names(rule: Rule, path: str) -> tuple[str, ...]:
+def _names(rule: PortRule, path: str) -> tuple[str, ...]:
     """The names under which a rule writes the leaf at `path`; none where it does not."""
     if rule.ours is None or rule.alias:
         return ()
@@ -323,7 +325,7 @@ def _names(rule: Rule, path: str) -> tuple[str, ...]:
     return tuple(name for name in names if name is not None)
 
 
-def _beside(rule: Rule, path: str) -> tuple[str, ...]:
+def _beside(rule: PortRule, path: str) -> tuple[str, ...]:
     """The names of counts that a table writes beside the leaf at `path`."""
     if rule.beside is None or rule.alias:
         return ()

@@ -114,7 +114,7 @@ def _kinds(encoded: Any) -> Iterator[tuple[str, bool]]:
     for item in encoded if isinstance(encoded, list) else ():
         if isinstance(item, dict) and item.get('probability') != 0:
             module, _, name = str(item.get('class')).partition(':')
-            yield name, module.startswith('tljax.')
+            yield name, module.partition('.')[0] == 'tljax'
 
 
 def centre(images: jax.Array, size_px: int) -> jax.Array:

@@ -165,6 +165,6 @@ def _fitted(base: Pretrained, model: Model) -> dict[str, Any]:
 def _decoded(encoded: Any) -> tuple[Adapter, ...]:
     """Adapters from a file, which may be anybody's: no class but tljax's own is imported."""
     try:
-        return json_form.decode(encoded, 'tljax.')
+        return json_form.decode(encoded, ours_only=True)
     except (AttributeError, ImportError, TypeError) as error:
         raise DeltaError(f'a delta holds adapters of tljax alone: {error}') from error

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -123,10 +122,10 @@ def architecture_from(fields: Mapping[str, Any]) -> Architecture | None:
 
     A file may come from anybody, so nothing else is imported for it.
     """
-    classes = re.findall(r'"class": "([\w.]*)', json.dumps(fields))
-    if not all(module.startswith('tljax.') for module in classes):
+    if json_form.foreign_modules(fields):
         return None
-    return Architecture(**{name: json_form.decode(v, 'tljax.') for name, v in fields.items()})
+    decoded = {name: json_form.decode(value, ours_only=True) for name, value in fields.items()}
+    return Architecture(**decoded)
 
 
 def metadata(pretrained: Pretrained) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Axes:
 def linear_head(
     features: int, num_classes: int, kernel_std: float = 0.0
 ) -> tuple[Apply, Callable[[int], Params]]:
-    """A linear layer for `train`, as the parameters of `layers.Head`.
+    """A linear layer for `train`, as the parameters of `layers.ClassifierHead`.
 
     Args:
         features: F.

@@ -31,7 +31,7 @@ class Linear(NamedTuple):
         return Linear(self.kernel[index], self.bias[index])
 
     def params(self) -> dict[str, dict[str, jax.Array]]:
-        """As the parameters of the stage `head` of `layers.Head`."""
+        """As the parameters of the stage `head` of `layers.ClassifierHead`."""
         return {'linear': {'kernel': self.kernel, 'bias': self.bias}}
 
 

@@ -54,7 +54,7 @@ class ConvNeXt:
 
     def head(self, num_classes: int) -> nn.Module:
         """A linear layer."""
-        return layers.Head(num_classes)
+        return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """ImageNet's mean and standard deviation; 224 px out of 236, as torchvision's T has it.
@@ -63,7 +63,7 @@ class ConvNeXt:
         """
         return Preprocessing(resize_px=RESIZE_PX.get((self.depths[2], self.widths[0]), 236))
 
-    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
         """The names of torchvision, timm, transformers and the authors' own files."""
         return TABLES
 
@@ -100,7 +100,7 @@ CHANNELS = port.Transform(
 )
 
 
-def _ends(conv: str, norm: str, pool: str, head: str) -> tuple[port.Rule, ...]:
+def _ends(conv: str, norm: str, pool: str, head: str) -> tuple[port.PortRule, ...]:
     """Stem, last norm and classifier."""
     return (
         *port.layer(conv, 'stem/conv', port.CONV),
@@ -110,7 +110,7 @@ def _ends(conv: str, norm: str, pool: str, head: str) -> tuple[port.Rule, ...]:
     )
 
 
-def _downsample(foreign: str, ours: str) -> tuple[port.Rule, ...]:
+def _downsample(foreign: str, ours: str) -> tuple[port.PortRule, ...]:
     return (
         *port.layer_norm(f'{foreign}.0', f'{ours}/downsample_norm'),
         *port.layer(f'{foreign}.1', f'{ours}/downsample_conv', port.CONV),
@@ -119,7 +119,7 @@ def _downsample(foreign: str, ours: str) -> tuple[port.Rule, ...]:
 
 def _block(
     foreign: str, ours: str, parts: Sequence[str], transform: port.Transform = port.SAME
-) -> tuple[port.Rule, ...]:
+) -> tuple[port.PortRule, ...]:
     """`parts` are the names of the depthwise convolution, norm, two linear layers and scale."""
     depthwise, norm, fc1, fc2, scale = (f'{foreign}.{part}' for part in parts)
     return (
@@ -127,11 +127,11 @@ def _block(
         *port.layer_norm(norm, f'{ours}/norm'),
         *port.layer(fc1, f'{ours}/fc1', port.LINEAR),
         *port.layer(fc2, f'{ours}/fc2', port.LINEAR),
-        port.Rule(scale, f'params/{ours}/scale', transform),
+        port.PortRule(scale, f'params/{ours}/scale', transform),
     )
 
 
-def _torchvision() -> tuple[port.Rule, ...]:
+def _torchvision() -> tuple[port.PortRule, ...]:
     """`features` counts stem, stage, downsampling, stage, ...: stage s stands at 2 s - 1."""
     parts = ('block.0', 'block.2', 'block.3', 'block.5', 'layer_scale')
     rules = _ends('features.0.0', 'features.0.1', 'classifier.0', 'classifier.2')
@@ -143,7 +143,7 @@ def _torchvision() -> tuple[port.Rule, ...]:
     return rules
 
 
-def _timm() -> tuple[port.Rule, ...]:
+def _timm() -> tuple[port.PortRule, ...]:
     parts = ('conv_dw', 'norm', 'mlp.fc1', 'mlp.fc2', 'gamma')
     return (
         *_ends('stem.0', 'stem.1', 'head.norm', 'head.fc'),
@@ -152,7 +152,7 @@ def _timm() -> tuple[port.Rule, ...]:
     )
 
 
-def _transformers() -> tuple[port.Rule, ...]:
+def _transformers() -> tuple[port.PortRule, ...]:
     parts = ('dwconv', 'layernorm', 'pwconv1', 'pwconv2', 'layer_scale_parameter')
     embeddings, stage = 'convnext.embeddings', 'convnext.encoder.stages.{s}'
     rules = (
@@ -168,7 +168,7 @@ def _transformers() -> tuple[port.Rule, ...]:
     return (*rules, *port.without_prefix(rules, 'convnext.'))
 
 
-def _authors() -> tuple[port.Rule, ...]:
+def _authors() -> tuple[port.PortRule, ...]:
     """github.com/facebookresearch/ConvNeXt."""
     parts = ('dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma')
     rules = _ends('downsample_layers.0.0', 'downsample_layers.0.1', 'norm', 'head')

@@ -71,13 +71,13 @@ class ResNet:
 
     def head(self, num_classes: int) -> nn.Module:
         """Global average pooling and a linear layer."""
-        return layers.Head(num_classes)
+        return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """torchvision's: 256, centre 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
-    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
         """The names of torchvision, which are timm's too, and of transformers."""
         return {
             'torchvision': TORCHVISION,
@@ -110,14 +110,14 @@ class ResNet:
 FIRST = 'params/stem/conv1/kernel'
 
 
-def _torchvision() -> tuple[port.Rule, ...]:
+def _torchvision() -> tuple[port.PortRule, ...]:
     theirs, ours = 'layer{s}.{b}', 'stage{s}/block{b+1}'
     return (
-        port.Rule('conv1.weight', FIRST, port.CONV),
+        port.PortRule('conv1.weight', FIRST, port.CONV),
         *port.batch_norm('bn1', 'stem/bn1'),
-        port.Rule(f'{theirs}.conv{{c}}.weight', f'params/{ours}/conv{{c}}/kernel', port.CONV),
+        port.PortRule(f'{theirs}.conv{{c}}.weight', f'params/{ours}/conv{{c}}/kernel', port.CONV),
         *port.batch_norm(f'{theirs}.bn{{c}}', f'{ours}/bn{{c}}'),
-        port.Rule(
+        port.PortRule(
             f'{theirs}.downsample.0.weight', f'params/{ours}/downsample_conv/kernel', port.CONV
         ),
         *port.batch_norm(f'{theirs}.downsample.1', f'{ours}/downsample_bn'),
@@ -125,15 +125,17 @@ def _torchvision() -> tuple[port.Rule, ...]:
     )
 
 
-def _transformers() -> tuple[port.Rule, ...]:
+def _transformers() -> tuple[port.PortRule, ...]:
     theirs, ours = 'resnet.encoder.stages.{s}.layers.{b}', 'stage{s+1}/block{b+1}'
     layer, stem = f'{theirs}.layer.{{c}}', 'resnet.embedder.embedder'
     rules = (
-        port.Rule(f'{stem}.convolution.weight', FIRST, port.CONV),
+        port.PortRule(f'{stem}.convolution.weight', FIRST, port.CONV),
         *port.batch_norm(f'{stem}.normalization', 'stem/bn1'),
-        port.Rule(f'{layer}.convolution.weight', f'params/{ours}/conv{{c+1}}/kernel', port.CONV),
+        port.PortRule(
+            f'{layer}.convolution.weight', f'params/{ours}/conv{{c+1}}/kernel', port.CONV
+        ),
         *port.batch_norm(f'{layer}.normalization', f'{ours}/bn{{c+1}}'),
-        port.Rule(
+        port.PortRule(
             f'{theirs}.shortcut.convolution.weight',
             f'params/{ours}/downsample_conv/kernel',
             port.CONV,

@@ -40,7 +40,7 @@ class ResNetSmall:
 
     def head(self, num_classes: int) -> nn.Module:
         """Global average pooling and a linear layer."""
-        return layers.Head(num_classes)
+        return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """CIFAR-10's 32 px images whole, ImageNet's mean and standard deviation.
@@ -49,7 +49,7 @@ class ResNetSmall:
         """
         return Preprocessing(size_px=32, resize_px=32)
 
-    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
         """The names of pytorch_resnet_cifar10."""
         return {'akamaster': AKAMASTER}
 
@@ -67,9 +67,9 @@ class ResNetSmall:
 
 
 AKAMASTER = (
-    port.Rule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
+    port.PortRule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
     *port.batch_norm('bn1', 'stem/bn1'),
-    port.Rule(
+    port.PortRule(
         'layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', port.CONV
     ),
     *port.batch_norm('layer{s}.{b}.bn{c}', 'stage{s}/block{b+1}/bn{c}'),

@@ -59,13 +59,13 @@ class VGG:
 
     def head(self, num_classes: int) -> nn.Module:
         """A linear layer."""
-        return layers.Head(num_classes)
+        return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """torchvision's: 256, centre 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
-    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
         """The names of torchvision and of timm, which keeps the linear layers as convolutions."""
         after_flatten = port.linear_after_flatten(WIDTHS[-1], POOLED_PX, POOLED_PX)
         return {
@@ -85,7 +85,7 @@ class VGG:
             ),
         }
 
-    def _features(self) -> list[port.Rule]:
+    def _features(self) -> list[port.PortRule]:
         """The convolutions: `features.N` counts every module, ReLU and pooling too."""
         rules, index = [], 0
         for stage, convolutions in enumerate(CONVOLUTIONS[self.depth], 1):

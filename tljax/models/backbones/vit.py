@@ -93,7 +93,7 @@ class ViT:
 
     def head(self, num_classes: int) -> nn.Module:
         """A linear layer on the class token."""
-        return layers.Head(num_classes)
+        return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
         """ImageNet's mean and standard deviation; 224 px out of 256, other sizes whole.
@@ -104,7 +104,7 @@ class ViT:
         resize_px = 256 if self.size_px == 224 else self.size_px
         return Preprocessing(size_px=self.size_px, resize_px=resize_px)
 
-    def port_tables(self) -> Mapping[str, Sequence[port.Rule]]:
+    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
         """The names of torchvision, timm, and transformers since its release 5 and before,
         and of Google's `.npz` files.
         """
@@ -151,7 +151,7 @@ class ViT:
         )
 
 
-def _torchvision(last: str) -> tuple[port.Rule, ...]:
+def _torchvision(last: str) -> tuple[port.PortRule, ...]:
     theirs, ours = 'encoder.layers.encoder_layer_{b}', 'block{b+1}'
     mlp = [
         *port.layer(f'{theirs}.mlp.0', f'{ours}/fc1', port.LINEAR),
@@ -163,12 +163,12 @@ def _torchvision(last: str) -> tuple[port.Rule, ...]:
     ]
     attention = f'{theirs}.self_attention'
     return (
-        port.Rule('class_token', 'params/embed/class_token'),
-        port.Rule('encoder.pos_embedding', 'params/embed/position_embedding'),
+        port.PortRule('class_token', 'params/embed/class_token'),
+        port.PortRule('encoder.pos_embedding', 'params/embed/position_embedding'),
         *port.layer('conv_proj', 'embed/patch', port.CONV),
         *port.layer_norm(f'{theirs}.ln_1', f'{ours}/norm1'),
-        port.Rule(f'{attention}.in_proj_weight', f'params/{ours}/qkv/kernel', port.LINEAR),
-        port.Rule(f'{attention}.in_proj_bias', f'params/{ours}/qkv/bias'),
+        port.PortRule(f'{attention}.in_proj_weight', f'params/{ours}/qkv/kernel', port.LINEAR),
+        port.PortRule(f'{attention}.in_proj_bias', f'params/{ours}/qkv/bias'),
         *port.layer(f'{attention}.out_proj', f'{ours}/out', port.LINEAR),
         *port.layer_norm(f'{theirs}.ln_2', f'{ours}/norm2'),
         *mlp,
@@ -178,11 +178,11 @@ def _torchvision(last: str) -> tuple[port.Rule, ...]:
     )
 
 
-def _timm(last: str) -> tuple[port.Rule, ...]:
+def _timm(last: str) -> tuple[port.PortRule, ...]:
     theirs, ours = 'blocks.{b}', 'block{b+1}'
     return (
-        port.Rule('cls_token', 'params/embed/class_token'),
-        port.Rule('pos_embed', 'params/embed/position_embedding'),
+        port.PortRule('cls_token', 'params/embed/class_token'),
+        port.PortRule('pos_embed', 'params/embed/position_embedding'),
         *port.layer('patch_embed.proj', 'embed/patch', port.CONV),
         *port.layer_norm(f'{theirs}.norm1', f'{ours}/norm1'),
         *port.layer(f'{theirs}.attn.qkv', f'{ours}/qkv', port.LINEAR),
@@ -217,7 +217,7 @@ def _per_head(head_width: int) -> tuple[port.Transform, port.Transform, port.Tra
     )
 
 
-def _google(last: str, head_width: int) -> tuple[port.Rule, ...]:
+def _google(last: str, head_width: int) -> tuple[port.PortRule, ...]:
     theirs, ours = 'Transformer/encoderblock_{b}', 'block{b+1}'
     attention = f'{theirs}/MultiHeadDotProductAttention_1'
     qkv, bias, out = _per_head(head_width)
@@ -238,14 +238,14 @@ def _google(last: str, head_width: int) -> tuple[port.Rule, ...]:
     }
     position = 'params/embed/position_embedding'
     rules = (
-        port.Rule('cls', 'params/embed/class_token'),
-        port.Rule('Transformer/posembed_input/pos_embedding', position),
-        port.Rule(kernels, f'params/{ours}/qkv/kernel', qkv),
-        port.Rule(biases, f'params/{ours}/qkv/bias', bias),
-        port.Rule(f'{attention}/out/kernel', f'params/{ours}/out/kernel', out),
-        port.Rule(f'{attention}/out/bias', f'params/{ours}/out/bias'),
+        port.PortRule('cls', 'params/embed/class_token'),
+        port.PortRule('Transformer/posembed_input/pos_embedding', position),
+        port.PortRule(kernels, f'params/{ours}/qkv/kernel', qkv),
+        port.PortRule(biases, f'params/{ours}/qkv/bias', bias),
+        port.PortRule(f'{attention}/out/kernel', f'params/{ours}/out/kernel', out),
+        port.PortRule(f'{attention}/out/bias', f'params/{ours}/out/bias'),
         *(
-            port.Rule(f'{a}/{kind}', f'params/{b}/{kind}')
+            port.PortRule(f'{a}/{kind}', f'params/{b}/{kind}')
             for pairs, kinds in ((alike, ('kernel', 'bias')), (norms, ('scale', 'bias')))
             for a, b in pairs.items()
             for kind in kinds
@@ -263,7 +263,7 @@ BIG_VISION = {
 }
 
 
-def _of_big_vision(rule: port.Rule) -> port.Rule:
+def _of_big_vision(rule: port.PortRule) -> port.PortRule:
     """The same under the names of github.com/google-research/big_vision, models/vit.py."""
     names = rule.names
     for theirs, other in BIG_VISION.items():
@@ -301,27 +301,27 @@ V4 = _Transformers(
 )
 
 
-def _transformers(last: str, names: _Transformers) -> tuple[port.Rule, ...]:
+def _transformers(last: str, names: _Transformers) -> tuple[port.PortRule, ...]:
     theirs, ours = names.block, 'block{b+1}'
     weights, biases = (
         tuple(f'{theirs}.{names.qkv}.{part}.{kind}' for part in names.parts)
         for kind in ('weight', 'bias')
     )
     rules = (
-        port.Rule('vit.embeddings.cls_token', 'params/embed/class_token'),
-        port.Rule('vit.embeddings.position_embeddings', 'params/embed/position_embedding'),
+        port.PortRule('vit.embeddings.cls_token', 'params/embed/class_token'),
+        port.PortRule('vit.embeddings.position_embeddings', 'params/embed/position_embedding'),
         *port.layer('vit.embeddings.patch_embeddings.projection', 'embed/patch', port.CONV),
         *port.layer_norm(f'{theirs}.layernorm_before', f'{ours}/norm1'),
-        port.Rule(weights, f'params/{ours}/qkv/kernel', port.LINEAR),
-        port.Rule(biases, f'params/{ours}/qkv/bias'),
+        port.PortRule(weights, f'params/{ours}/qkv/kernel', port.LINEAR),
+        port.PortRule(biases, f'params/{ours}/qkv/bias'),
         *port.layer(f'{theirs}.{names.out}', f'{ours}/out', port.LINEAR),
         *port.layer_norm(f'{theirs}.layernorm_after', f'{ours}/norm2'),
         *port.layer(f'{theirs}.{names.fc1}', f'{ours}/fc1', port.LINEAR),
         *port.layer(f'{theirs}.{names.fc2}', f'{ours}/fc2', port.LINEAR),
         *port.layer_norm('vit.layernorm', last),
         # The pooler is a layer of BERT's that no image classifier reads.
-        port.Rule('vit.pooler.dense.weight', None),
-        port.Rule('vit.pooler.dense.bias', None),
+        port.PortRule('vit.pooler.dense.weight', None),
+        port.PortRule('vit.pooler.dense.bias', None),
     )
     return (*rules, *port.without_prefix(rules, 'vit.'), *port.head('classifier'))
 

@@ -1,0 +1,8 @@
+"""Installs `configs/` as `tljax/_configs`, so that shipped configs are found by name."""
+
+import setuptools
+
+setuptools.setup(
+    packages=[*setuptools.find_packages(include=['tljax', 'tljax.*']), 'tljax._configs'],
+    package_dir={'tljax._configs': 'configs'},
+)

@@ -1,0 +1,125 @@
+"""`import tljax`: every class of a config has one public name, loaded when first used."""
+
+import collections
+import dataclasses
+import enum
+import importlib
+import inspect
+import json
+import pathlib
+import pkgutil
+import subprocess
+import sys
+import typing
+
+import flax.linen as nn
+import pytest
+
+import tljax
+from tljax import types
+from tljax.config import json_form
+from tljax.config.experiment import Experiment
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE_FILES = [
+    module.name
+    for module in pkgutil.walk_packages(tljax.__path__, 'tljax.')
+    if not module.name.endswith('__main__')
+]
+
+
+def classes():
+    """Every class that a file of the package defines, but for private ones."""
+    for name in PACKAGE_FILES:
+        for value in vars(importlib.import_module(name)).values():
+            own = isinstance(value, type) and value.__module__ == name
+            if own and not value.__name__.startswith('_'):
+                yield value
+
+
+def parts(hint):
+    """The classes in a type: `A` and `B` of `tuple[A, ...] | B | None`."""
+    if arguments := typing.get_args(hint):
+        return {part for argument in arguments for part in parts(argument)}
+    return {hint} if isinstance(hint, type) and hint.__module__.startswith('tljax') else set()
+
+
+def fulfils(kind, protocol):
+    """Whether a class has the methods of a protocol of its own."""
+    functions = {name for name, value in vars(protocol).items() if inspect.isfunction(value)}
+    wanted = {name for name in functions if name == '__call__' or not name.startswith('_')}
+    return bool(wanted) and wanted <= set(dir(kind))
+
+
+def of_configs():
+    """The dataclasses and enums that can stand in a config, by their fields' types."""
+    # The command line sets fields of a config's objects, so none of their classes is frozen.
+    known = [k for k in classes() if '__dataclass_fields__' in vars(k)]
+    known = [k for k in known if not (k.__dataclass_params__.frozen or issubclass(k, nn.Module))]
+    found = {k for k in known if hasattr(k, 'problems')}
+    todo = [Experiment, *found]
+    while todo:
+        kind = todo.pop()
+        if getattr(kind, '_is_protocol', False):
+            reached = {k for k in known if fulfils(k, kind)}
+        elif dataclasses.is_dataclass(kind):
+            reached = set().union(*map(parts, typing.get_type_hints(kind).values()))
+        else:
+            continue
+        todo += reached - found
+        found |= reached
+    return {k for k in found if dataclasses.is_dataclass(k) or issubclass(k, enum.Enum)}
+
+
+CONFIG_CLASSES = sorted(of_configs(), key=lambda kind: kind.__name__)
+
+
+def test_the_classes_of_configs_are_found():
+    names = {kind.__name__ for kind in CONFIG_CLASSES}
+    assert {'FreezeBelow', 'SGD', 'LBFGS', 'Folder', 'Norm', 'Pooling', 'TenCrop', 'Guard'} <= names
+
+
+@pytest.mark.parametrize('kind', CONFIG_CLASSES, ids=lambda kind: kind.__name__)
+def test_a_class_of_a_config_is_public_under_its_own_name(kind):
+    assert getattr(tljax, kind.__name__, None) is kind
+    assert kind.__name__ in dir(tljax)
+
+
+def test_the_contracts_that_users_implement_are_public():
+    contracts = [v for v in vars(types).values() if getattr(v, '_is_protocol', False)]
+    contracts.remove(typing.Protocol)
+    assert [c.__name__ for c in contracts if getattr(tljax, c.__name__, None) is not c] == []
+
+
+def test_no_other_class_has_a_public_name():
+    public = {n: getattr(tljax, n) for n in dir(tljax) if isinstance(getattr(tljax, n), type)}
+    named = collections.Counter(k.__name__ for k in classes() if k.__name__ in public)
+    assert [name for name, count in named.items() if count > 1] == []
+
+
+@pytest.mark.parametrize('name', dir(tljax))
+def test_a_public_name_resolves(name):
+    assert getattr(tljax, name) is not None
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match='NoSuch'):
+        tljax.NoSuch  # noqa: B018
+
+
+def test_importing_tljax_imports_nothing_of_it_and_takes_less_than_a_tenth_of_a_second():
+    code = (
+        'import time; begun = time.process_time(); import tljax\n'
+        'seconds = time.process_time() - begun; import sys, json\n'
+        'print(json.dumps([seconds, sorted(m for m in sys.modules if "jax" in m)]))'
+    )
+    command = [sys.executable, '-c', code]
+    runs = [subprocess.run(command, cwd=ROOT, capture_output=True, check=True) for _ in range(2)]
+    seconds, modules = zip(*(json.loads(run.stdout) for run in runs), strict=True)
+    assert modules[0] == ['tljax', 'tljax.environment']
+    assert min(seconds) < 0.1  # of the processor, the quicker of two
+
+
+@pytest.mark.parametrize('kind', CONFIG_CLASSES, ids=lambda kind: kind.__name__)
+def test_config_json_has_the_public_name_of_a_class(kind):
+    assert json_form.name_of(kind) == f'tljax:{kind.__name__}'

@@ -1,0 +1,73 @@
+"""Prints the resolved experiment: every field, its value, what set it, and its default.
+
+tljax config --config=quickstart --config.seed=1
+tljax config --config=runs/quickstart/config.json --json
+
+--config=NAME_OR_FILE[:ARGUMENT]   as for tljax train, with --config.FIELD=VALUE
+--json                      prints JSON in the place of a table
+
+A field is set by the command line, by the config, or by its default (also where the config states
+the default). Exit codes: 0 success, 2 the input cannot be used.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from tljax.commands import command_line, config_files, exit, objects, overrides
+
+WIDTH = 100
+
+
+def parser() -> command_line.Parser:
+    """Of the words of the command."""
+    line = command_line.Parser('config', __doc__, fields=True)
+    line.switch('--json')
+    return line
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return exit.ended(parser(), _run, words)
+
+
+def _run(given: argparse.Namespace) -> None:
+    experiment, name = config_files.load(given.config)
+    overrides.apply(experiment, given.config.overrides)
+    from tljax.config import resolved, validation
+
+    validation.validate(experiment)
+    rows = resolved.rows(experiment, [one.field for one in given.config.overrides])
+    if given.json:
+        print(json.dumps({'name': name, 'fields': [row.record() for row in rows]}, indent=2))
+    else:
+        _print(rows)
+
+
+def _print(rows) -> None:
+    """A table of at most `WIDTH` columns."""
+    import rich.box
+    import rich.table
+
+    from tljax.records import console
+
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for title, ratio in (('field', 27), ('value', 20), ('set by', 8), ('default', 13)):
+        table.add_column(title, ratio=ratio, overflow='fold')
+    table.add_column('what it does', ratio=28)
+    for row in rows:
+        style = 'dim' if row.set_by == 'default' else None
+        default = '' if row.set_by == 'default' else _short(row.default)
+        table.add_row(row.path, _short(row.value), row.set_by, default, row.text, style=style)
+    console.console.print(table, width=min(WIDTH, console.console.width), markup=False)
+
+
+def _short(value) -> str:
+    """A value in the grammar of the command line; of objects, whose fields follow, the class."""
+    import dataclasses
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value).__name__
+    if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+        return f'({", ".join(map(_short, value))})'
+    return objects.shown_value(value)
