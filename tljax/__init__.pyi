@@ -113,9 +113,12 @@ from .strategies.strategies import LinearProbe as LinearProbe
 from .strategies.strategies import NormOnly as NormOnly
 from .strategies.strategies import SolvedProbe as SolvedProbe
 from .strategies.strategies import Surgical as Surgical
+from .training.fine_tuning import fine_tune as fine_tune
+from .training.fine_tuning import train as train
 from .training.memory_fallback import OutOfMemoryError as OutOfMemoryError
 from .training.nonfinite import NotFiniteError as NotFiniteError
 from .training.signals import Interrupted as Interrupted
+from .training.trained_run import TrainedRun as TrainedRun
 from .types import Adapter as Adapter
 from .types import Augmentation as Augmentation
 from .types import Backbone as Backbone

@@ -710,7 +710,7 @@ def test_small_files_say_nothing(server, capfd):
 
 
 def test_large_files_say_when_they_begin_and_end(server, capfd, monkeypatch):
-    monkeypatch.setattr(download, 'TOLD_BYTES', 1000)
+    monkeypatch.setattr(downloads, 'TOLD_BYTES', 1000)
     download(f'{server.url}/net.pth')
     out, err = capfd.readouterr()
     assert out == ''

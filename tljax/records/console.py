@@ -12,6 +12,7 @@ import rich.table
 
 from tljax import tree
 from tljax.metrics.totals import wilson_interval
+from tljax.records import progress_bars
 from tljax.records.output import StandardOutput
 from tljax.strategies.partition import FROZEN
 from tljax.types import Params
@@ -54,9 +55,9 @@ def counts(params: Params, labels: Params) -> tuple[int, int]:
 def progress(total_steps: int, done: int) -> Iterator[Any]:
     """A progress bar; `update(step, images_per_second, waiting)` moves it.
 
-    Where the output is no terminal nothing is drawn: records are printed as lines instead.
+    Where the output can draw none, records are printed as lines alone.
     """
-    if not console.is_terminal:
+    if not progress_bars.can_draw(console):
         yield lambda *_: None
         return
     columns = (

@@ -25,6 +25,7 @@ import rich.console
 import rich.progress
 
 from tljax import environment
+from tljax.records import progress_bars
 from tljax.weights import transfer
 from tljax.weights.transfer import Address, DownloadError
 
@@ -232,7 +233,7 @@ class _Progress:
             rich.progress.TransferSpeedColumn(),
             rich.progress.TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not progress_bars.can_draw(self._console),
         )
         self._task = self._bar.add_task(name, total=None)
 
@@ -253,5 +254,5 @@ class _Progress:
             self._log(f'downloaded {self._name} in {time.monotonic() - self._started:.0f} s')
 
     def _log(self, line: str) -> None:
-        if not self._console.is_terminal:
+        if not progress_bars.can_draw(self._console):
             self._console.print(line)

@@ -1,0 +1,145 @@
+"""Training in Python: `tljax.train` and `tljax.fine_tune`."""
+
+import dataclasses
+import difflib
+import pathlib
+import re
+from typing import Any
+
+from tljax.augment import HorizontalFlip, RandomCrop
+from tljax.config.experiment import ConfigError, Experiment
+from tljax.data.arrays import Arrays
+from tljax.data.folder import Folder
+from tljax.data.manifest import Manifest
+from tljax.models.backbones.resnet import ResNet
+from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.models.backbones.vgg import VGG
+from tljax.strategies import strategies
+from tljax.strategies.optimizers import SGD, AdamW
+from tljax.strategies.schedules import Cosine, Step
+from tljax.strategies.strategies import FineTune, FreezeBelow
+from tljax.training import baselines
+from tljax.training.trained_run import TrainedRun
+from tljax.types import Backbone, Source, Strategy
+from tljax.weights import loading
+
+
+def train(experiment: Experiment, workdir: str | pathlib.Path | None = None) -> TrainedRun:
+    """Runs an experiment and its baselines, as `tljax train` does.
+
+    The same call again reads a finished run, or resumes one that was stopped.
+
+    Args:
+        experiment: what to do.
+        workdir: the folder of its records; None for `runs/<network>_<data>_<strategy>`.
+
+    Returns:
+        The run, read from its folder.
+
+    Raises:
+        InputError: the experiment cannot run, or the folder holds another one.
+    """
+    folder = pathlib.Path(workdir or pathlib.Path('runs') / _name(experiment)).expanduser()
+    baselines.train_all(experiment, folder)
+    return TrainedRun(folder)
+
+
+def fine_tune(
+    data: str | pathlib.Path | Source,
+    weights: str,
+    strategy: Strategy | None = None,
+    *,
+    epochs: float = 6,
+    workdir: str | pathlib.Path | None = None,
+    **fields: Any,
+) -> TrainedRun:
+    """Fine-tunes a pretrained network on labelled images and evaluates it.
+
+    The network is recognised by its weights. Defaults are those of the shipped configs: images
+    cropped at random and mirrored, batches of 32, validation every epoch, and by family
+
+        ResNet     FreezeBelow its last stage, SGD at 0.01, divided by 10 every 2 epochs
+        VGG        FineTune, SGD at 0.001, divided by 10 every 2 epochs
+        others     FineTune(backbone_scale=0.1), AdamW at 0.001, Cosine with an epoch of warm-up
+
+    SGD has momentum 0.9 and weight decay 5e-4, AdamW weight decay 0.05. There are no baselines.
+
+    Args:
+        data: the path of a folder `{train,test}/<class>/*.jpg`, of a list (`.csv`, `.jsonl`) or of
+            an `.npz` file of arrays; or a data source.
+        weights: `torchvision:<name>`, `hf:<repo>`, a file, a run's folder; see `load`.
+        strategy: what is trained, and when; None for the family's.
+        epochs: passes over the training images.
+        workdir: the folder of the run; None for `runs/<network>_<data>_<strategy>`.
+        **fields: other fields of `Experiment`.
+
+    Returns:
+        The run, read from its folder.
+
+    Raises:
+        InputError: the weights cannot be had, the data cannot be read, or a field is unknown.
+    """
+    _check_names(fields)
+    pretrained = loading.load(str(weights))
+    backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=str(weights))  # type: ignore[type-var]
+    usual = defaults(backbone, pretrained.preprocessing.size_px)
+    usual['cut_after'] = pretrained.architecture.cut_after
+    if strategy is not None:
+        usual['strategy'] = strategy
+    given = {'backbone': backbone, 'data': _source(data), 'epochs': epochs}
+    return train(Experiment(**{**usual, **given, **fields}), workdir)
+
+
+def defaults(backbone: Backbone, size_px: int) -> dict[str, Any]:
+    """The fields that `fine_tune` sets by the family of a network and its image size."""
+    if isinstance(backbone, ResNet | ResNetSmall):
+        last = list(backbone.stages())[-1]
+        by_family = {
+            'strategy': FreezeBelow(stage=last),
+            'optimizer': SGD(learning_rate=1e-2, momentum=0.9, weight_decay=5e-4),
+            'schedule': Step(every_epochs=2, factor=0.1),
+        }
+    elif isinstance(backbone, VGG):
+        by_family = {
+            'strategy': FineTune(),
+            'optimizer': SGD(learning_rate=1e-3, momentum=0.9, weight_decay=5e-4),
+            'schedule': Step(every_epochs=2, factor=0.1),
+        }
+    else:
+        by_family = {
+            'strategy': FineTune(backbone_scale=0.1),
+            'optimizer': AdamW(learning_rate=1e-3, weight_decay=0.05),
+            'schedule': Cosine(warmup_epochs=1),
+        }
+    return {**by_family, 'augmentations': (RandomCrop(size_px=size_px), HorizontalFlip())}
+
+
+def _check_names(fields: dict[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(Experiment)]
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f'; did you mean {near[0]}?' if near else ''
+            raise ConfigError(f'an Experiment has no field {name}{hint}')
+
+
+def _source(data: str | pathlib.Path | Source) -> Source:
+    """The data source of a path; any other object as it is."""
+    if not isinstance(data, str | pathlib.Path):
+        return data
+    path = pathlib.Path(data).expanduser()
+    if path.is_file():
+        kind = Arrays if path.suffix.lower() == '.npz' else Manifest
+        return kind(path=str(path))
+    return Folder(path=str(path))
+
+
+def _name(experiment: Experiment) -> str:
+    """`resnet_photos_freeze_below_stage4`."""
+    place = getattr(experiment.data, 'path', None) or type(experiment.data).__name__
+    parts = (
+        type(experiment.backbone).__name__,
+        pathlib.Path(str(place)).stem,
+        strategies.name_of(experiment.strategy),
+    )
+    return re.sub(r'[^a-z0-9.]+', '_', '_'.join(parts).lower()).strip('_.') or 'run'
