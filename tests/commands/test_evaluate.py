@@ -10,7 +10,7 @@ from PIL import Image
 
 import tljax
 from tests import served
-from tljax.commands import evaluate
+from tljax.commands import evaluate as command
 from tljax.models.views import FlipViews
 from tljax.records import console
 from tljax.types import BadFiles
@@ -34,7 +34,7 @@ def run(workdir, tmp_path, capsys, monkeypatch):
     def run(*words, network=workdir):
         out = tmp_path / 'out.json'
         capsys.readouterr()
-        code = evaluate.main([str(network), *map(str, words), f'--out={out}'])
+        code = command.main([str(network), *map(str, words), f'--out={out}'])
         printed = capsys.readouterr()
         return code, printed, json.loads(out.read_text()) if out.exists() else None
 

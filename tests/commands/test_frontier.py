@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.small_runs import experiment, short
-from tljax.commands import frontier
-from tljax.commands.frontier import Point
+from tljax.commands import frontier as command
+from tljax.training.frontier import Point
 from tljax.records import plots
 from tljax.strategies.strategies import FineTune, FreezeBelow
 from tljax.training import jobs, step_cost, trial_steps
@@ -25,7 +25,7 @@ def small(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr(frontier.console.console, 'print', lambda *parts: printed.append(parts))
-        assert frontier.main(['frontier', *words]) == 0
+        assert command.main(words) == 0
     return folder / 'out', json.loads((folder / 'out' / 'frontier.json').read_text()), printed
 
 

@@ -11,7 +11,7 @@ import safetensors
 
 import tljax
 from tests.small_runs import Tiny, assert_identical, experiment
-from tljax.commands import merge
+from tljax.commands import merge as command
 from tljax.models import averaging, heads
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.records import console
@@ -51,7 +51,7 @@ def values(folder):
 @pytest.mark.parametrize(('alpha', 'which'), [('0', 0), ('1', 1)])
 def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path):
     out = tmp_path / 'out.safetensors'
-    assert merge.main([*map(str, folders[:2]), f'--out={out}', f'--alpha={alpha}']) == 0
+    assert command.main([*map(str, folders[:2]), f'--out={out}', f'--alpha={alpha}']) == 0
     assert_identical(read(out), values(folders[which]))
 
 
@@ -160,7 +160,7 @@ def test_other_classes_are_refused_by_name(folders, tmp_path, capsys):
         content['class_names'][1] = 'z'
 
     other = spoiled(folders[1], tmp_path / 'other', rename)
-    code = merge.main([str(folders[0]), str(other), f'--out={tmp_path / "out.safetensors"}'])
+    code = command.main([str(folders[0]), str(other), f'--out={tmp_path / "out.safetensors"}'])
     assert code == 2
     printed = capsys.readouterr().err
     assert '- class b' in printed

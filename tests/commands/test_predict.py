@@ -11,7 +11,7 @@ import pytest
 
 import tljax
 from tests import served
-from tljax.commands import predict
+from tljax.commands import predict as command
 from tljax.data import decode, unlabelled
 from tljax.models.views import NAMED
 
@@ -37,7 +37,7 @@ def images(workdir, tmp_path):
 @pytest.fixture
 def run(workdir, capsys):
     def run(*words):
-        code = predict.main([str(workdir), *map(str, words)])
+        code = command.main([str(workdir), *map(str, words)])
         return code, capsys.readouterr()
 
     return run

@@ -215,8 +215,7 @@ def _scalar(node: Text, kind: Any) -> Any:
     """A word as a value of a plain type; ValueError where it is none."""
     text = node.text
     if kind is str or kind is Any:
-        fits = public_class(text) if not node.quoted and kind is Any else None
-        return fits() if fits else text
+        return text
     if kind is bool and text.lower() in SWITCH:
         return SWITCH[text.lower()]
     if kind in (int, float):
@@ -291,11 +290,9 @@ def shown_value(value: Any) -> str:
             if not _is_default(f, getattr(value, f.name))
         ]
         return type(value).__name__ + (f'({", ".join(fields)})' if fields else '')
-    return (
-        {None: 'none', True: 'true', False: 'false'}.get(value, str(value))
-        if (value is None or isinstance(value, bool))
-        else str(value)
-    )
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def _is_default(field: dataclasses.Field, value: Any) -> bool:
@@ -321,7 +318,7 @@ def public_classes() -> dict[str, type]:
     """All classes of tljax that a config may construct, and the config file's own, by name."""
     import tljax
 
-    names = [*tljax.__all__, *vars(sys.modules.get(CONFIG_MODULE, types))]
+    names = [*dir(tljax), *vars(sys.modules.get(CONFIG_MODULE, types))]
     found = {name: public_class(name) for name in names}
     return {name: kind for name, kind in found.items() if kind is not None}
 
