@@ -27,7 +27,7 @@ from tljax.strategies.optimizers import SGD
 from tljax.strategies.strategies import LinearProbe
 from tljax.training.run import train
 from tljax.types import InputError, Interpolation, Preprocessing
-from tljax.weights import loading, model_card
+from tljax.weights import export, loading, model_card
 
 FAMILIES = [
     ResNet(depth=18),

@@ -1,4 +1,4 @@
-"""`python -m tljax.frontier`: what each cut costs, and gives."""
+"""`tljax frontier`: what each cut costs, and gives."""
 
 import dataclasses
 import json
@@ -8,10 +8,10 @@ import pytest
 
 from tests.small_runs import experiment, short
 from tljax.commands import frontier as command
-from tljax.training.frontier import Point
 from tljax.records import plots
 from tljax.strategies.strategies import FineTune, FreezeBelow
-from tljax.training import jobs, step_cost, trial_steps
+from tljax.training import frontier, jobs, step_cost, trial_steps
+from tljax.training.frontier import Point
 from tljax.training.step_cost import Cost
 from tljax.types import InputError
 

@@ -19,7 +19,7 @@ from tljax.commands import lr_find as lr_find_command
 from tljax.strategies.optimizers import SGD
 from tljax.strategies.schedules import Cosine
 from tljax.strategies.strategies import LPFT, FineTune
-from tljax.training import jobs, solved_head, trial_steps
+from tljax.training import jobs, lr_find, solved_head, trial_steps
 from tljax.training.run import train
 from tljax.types import InputError
 

@@ -1,4 +1,4 @@
-"""`python -m tljax.predict`: what a network says of images."""
+"""`tljax predict`: what a network says of images."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ from tests import served
 from tljax.commands import predict as command
 from tljax.data import decode, unlabelled
 from tljax.models.views import NAMED
+from tljax.training import prediction
 
 
 @pytest.fixture(scope='module')
@@ -202,7 +203,7 @@ def test_no_more_images_are_decoded_than_are_read_ahead(images, network, monkeyp
     real = decode.canvas_of
     monkeypatch.setattr(decode, 'canvas_of', lambda *a: decoded.append(a[1]) or real(*a))
     many = unlabelled.read([str(images)]).take(np.tile(np.arange(21), 10))
-    rows = predict.predictions(network, many, NAMED['centre'], 4)
+    rows = prediction.predictions(network, many, NAMED['centre'], 4)
     next(rows)
     assert len(decoded) <= 4 * (1 + 2 * 4)  # a batch, and two for each thread that reads ahead
     assert sum(1 for _ in rows) == 209

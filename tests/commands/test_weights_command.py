@@ -1,4 +1,4 @@
-"""What `python -m tljax.weights` shows of a file."""
+"""What `tljax weights` shows of a file."""
 
 import runpy
 import sys

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from tests.small_runs import Blobs, Tiny, short
-from tljax.commands import predict
 from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError
 from tljax.records import runs
-from tljax.training import run_folder
+from tljax.training import prediction, run_folder
 from tljax.weights import model_card
 
 HOSTILE = (
@@ -101,7 +100,7 @@ def test_modules_of_tljax_import_without_running_a_command():
 @pytest.mark.parametrize('start', ['=', '+', '-', '@', '\t', '\r', ' ='])
 def test_a_spreadsheet_shows_a_name_that_looks_like_a_formula(start, tmp_path):
     path, name = tmp_path / 'p.csv', f'{start}HYPERLINK("x")'
-    with predict.writer(path, [name, 'b']) as write:
+    with prediction.writer(path, [name, 'b']) as write:
         write(f'{start}cmd|calc.jpg', name, np.ones(2))
     with path.open(newline='') as file:
         _, row = csv.reader(file)
