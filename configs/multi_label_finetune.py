@@ -1,14 +1,14 @@
 """ResNet-50 on a list of images with several labels each, or none.
 
-python -m tljax.main --config=configs/multi_label_finetune.py --config.data.path=LIST
+tljax train --config=multi_label_finetune --config.data.path=LIST
 
-LIST is CSV, `path,label[,split]` with labels separated by `;`, or JSON lines: docs/data.md. Delta
-to configs/resnet50_finetune.py: the source and the loss; the mean average precision picks the
-checkpoint.
+LIST is CSV, `path,label[,split]` with labels separated by `;`, or JSON lines: docs/data.md.
+Differences from configs/resnet50_finetune.py: the data source and the loss. The mean average
+precision selects the checkpoint.
 
-    --config.balance=weigh                       what is there weighs as much as what is not
+    --config.balance=weigh                       gives present and absent labels equal weight
 
-No result is stated: no set of photographs with several labels could be had where this was written.
+No result is stated, because no photographs with several labels were available.
 """
 
 import dataclasses

@@ -1,11 +1,12 @@
-"""The quickstart with few leaves added to a frozen network: LoRA, scale and shift, or residual.
+"""The quickstart with adapters on a frozen network: LoRA, scale and shift, or residual.
 
-python -m tljax.main --config=configs/quickstart_adapters.py:lora
-python -m tljax.main --config=configs/quickstart_adapters.py:scale_shift
-python -m tljax.main --config=configs/quickstart_adapters.py:residual
+tljax train --config=quickstart_adapters:lora
+tljax train --config=quickstart_adapters:scale_shift
+tljax train --config=quickstart_adapters:residual
 
-Delta to configs/quickstart.py: adapters, which train beside the head alone, running statistics
-that stay, no baselines. Test accuracy with seed 0: 97.5, 97.0 and 97.4 %; docs/adapters.md.
+Differences from configs/quickstart.py: only the adapters and the head are trained, the running
+statistics are fixed, and there are no baselines. Test accuracy with seed 0: 97.5, 97.0 and 97.4 %;
+docs/adapters.md.
 """
 
 import dataclasses

@@ -1,11 +1,12 @@
-"""ResNet-18 on a folder of images at 96 px: the small experiment, to compare strategies with.
+"""ResNet-18 on a folder of images at 96 px: a small experiment for comparing strategies.
 
-python -m tljax.frontier --config=configs/resnet18_96px.py --config.data.path=DIR --train
+tljax frontier --config=resnet18_96px --config.data.path=DIR --train
 
-DIR holds {train,test}/<class>/*.jpg. Delta to configs/resnet50_finetune.py: 18 layers, images of
-96 px (a fifth of the cost), a cosine over 2 epochs in smaller batches, one evaluation at the end.
+DIR contains {train,test}/<class>/*.jpg. Differences from configs/resnet50_finetune.py: 18 layers,
+images of 96 px (a fifth of the cost), a cosine schedule over 2 epochs, smaller batches, and one
+evaluation at the end.
 
-    --config.backbone.weights=FILE               a file of your own instead of torchvision's
+    --config.backbone.weights=FILE               your own file instead of torchvision's
 
 Measured on real photographs: docs/results.md.
 """

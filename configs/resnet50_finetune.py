@@ -1,11 +1,12 @@
-"""ResNet-50 on a folder of images: frozen below its last stage, new head.
+"""ResNet-50 on a folder of images: frozen below its last stage, with a new head.
 
-python -m tljax.main --config=configs/resnet50_finetune.py --config.data.path=DIR
+tljax train --config=resnet50_finetune --config.data.path=DIR
 
-DIR holds {train,test}/<class>/*.jpg. Delta to configs/vgg16_finetune.py: the network, its frozen
-lower stages (a third of the training cost), batch normalisation that keeps its statistics there.
+DIR contains {train,test}/<class>/*.jpg. Differences from configs/vgg16_finetune.py: the network.
+Its lower stages are frozen (2.25 times fewer operations than full fine-tuning: docs/strategies.md),
+and BatchNorm keeps its running statistics there.
 
-    --config.strategy.stage=stage3               trains one stage more
+    --config.strategy.stage=stage3               trains one more stage
     --config.strategy.stage=stem                 trains everything
     --config.backbone.depth=18 --config.backbone.weights=FILE
 

@@ -1,15 +1,16 @@
-"""VGG-16 fine-tuned on a folder of images, as the introductory articles have it.
+"""VGG-16 fine-tuned on a folder of images, as in introductory articles.
 
-python -m tljax.main --config=configs/vgg16_finetune.py --config.data.path=DIR
+tljax train --config=vgg16_finetune --config.data.path=DIR
 
-DIR holds {train,test}/<class>/*.jpg. The last layer is replaced and everything trains:
-cross-entropy, SGD with momentum and weight decay, learning rate ÷10 every two epochs, trained and
-tested every epoch; the checkpoint that is best on validation (a tenth of `train`) gives the result.
+DIR contains {train,test}/<class>/*.jpg. The last layer is replaced and all parameters are trained:
+cross-entropy, SGD with momentum and weight decay, learning rate ÷10 every two epochs, evaluated on
+validation and test every epoch. The result is that of the checkpoint with the best validation
+accuracy (validation is 10 % of `train`).
 
-    --config.cut_after=stage5                    drops both 4096-wide layers too
-    --config.backbone.weights=FILE               a file of your own instead of torchvision's
+    --config.cut_after=stage5                    also removes both 4096-wide layers
+    --config.backbone.weights=FILE               your own file instead of torchvision's
 
-No result is stated: VGG-16's ImageNet weights could not be had where this was written.
+No result is stated, because VGG-16's ImageNet weights were not available.
 """
 
 from tljax.augment import HorizontalFlip, RandomCrop

@@ -1,15 +1,15 @@
-"""ViT-S/16 on a folder of images: everything trains, the head ten times faster than the rest.
+"""ViT-S/16 on a folder of images: all trained, the head at ten times the backbone's learning rate.
 
-python -m tljax.main --config=configs/vit_finetune.py --config.data.path=DIR
+tljax train --config=vit_finetune --config.data.path=DIR
 
-DIR holds {train,test}/<class>/*.jpg. Delta to configs/resnet50_finetune.py: the network, with
-weights of the Hugging Face hub (pip install 'tljax[hub]'), all of it training, AdamW, and a cosine
-with warm-up.
+DIR contains {train,test}/<class>/*.jpg. Differences from configs/resnet50_finetune.py: the network,
+with weights from the Hugging Face hub (pip install 'tljax[hub]'); all parameters are trained;
+AdamW; a cosine schedule with warm-up.
 
-    --config.backbone.weights=FILE               a file of your own, under any library's names
+    --config.backbone.weights=FILE               your own file, in any library's names
     --config.head=pretrained                     keeps the head of weights for the same classes
 
-No result is stated: ViT's ImageNet weights could not be had where this was written.
+No result is stated, because ViT's ImageNet weights were not available.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
-"""Every operation that moves pixels or changes values, once, on two photographs.
+"""Every augmentation once, on two photographs.
 
-python -m tljax.augment --config=docs/gallery.py --each --rows=2 --out=docs/augment_operations.png
+tljax augment --config=docs/gallery.py --each --rows=2 --out=docs/augment_operations.png
 
 The photographs are those of scikit-learn (its `datasets/images/README.txt` has their licences).
 """
@@ -20,10 +20,10 @@ from tljax.types import Examples
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Photographs:
-    """scikit-learn's two."""
+    """The two sample photographs of scikit-learn."""
 
     def splits(self) -> dict[str, Examples]:
-        """The same for training and testing."""
+        """The same images for training and testing."""
         examples = Examples(
             load=load_sample_images().images.__getitem__,
             labels=np.arange(2, dtype=np.int32),
@@ -34,7 +34,7 @@ class Photographs:
 
 
 def get_config(which: str = 'places') -> Experiment:
-    """The gallery: `places`, `values`, `batch`, or `policy`, a usual one."""
+    """The gallery: `places`, `values`, `batch`, or `policy`, a common combination."""
     return Experiment(
         backbone=ResNet(depth=50),
         data=Photographs(),

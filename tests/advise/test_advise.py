@@ -13,8 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from tests.small_runs import Blobs, HeadThenAll, Tiny, experiment
+from tests.small_runs import Blobs, HeadThenAll, Tiny, assert_identical, experiment
 from tljax.advise import candidates, config_source, tasks, trials
+from tljax.advise.choice import Answers
 from tljax.advise.trials import Runner
 from tljax.commands import advise as command
 from tljax.commands import command_line, config_files
@@ -24,7 +25,7 @@ from tljax.records import console, writers
 from tljax.sample_transfer import Guard, LabelledSource
 from tljax.strategies.optimizers import SGD
 from tljax.strategies.strategies import FineTune
-from tljax.training import jobs, states
+from tljax.training import compiled_step, jobs, walk
 from tljax.training.run import train
 from tljax.types import InputError
 
@@ -306,13 +307,62 @@ def test_a_trial_is_the_run_of_its_experiment(source, tmp_path, monkeypatch):
     assert trial.answers.losses_at(1.0).mean() == pytest.approx(last[-1]['loss'], rel=1e-5)
 
 
-def test_strides_move_schedules_on_and_nothing_else():
-    job = jobs.setup(experiment())
-    phase = job.phases[0]
-    state = states.create(job.params, job.stats, phase.optimizer, phase.labels, phase.averaged)
-    found = trials._strided(state, 3)
+def test_a_state_is_moved_with_its_schedules_and_those_of_the_source_and_nothing_else():
+    source = LabelledSource(data=Blobs(), guard=Guard.OFF)
+    job = jobs.setup(experiment(source=source))
+    before = jobs.first_state(job)
+    found = walk.moved(job.mesh, before, 7, 3)
+    assert int(found.step) == 7
     kinds = optax.ScaleByScheduleState, optax.ScaleByAdamState
-    leaves = jax.tree.leaves(found.opt, is_leaf=lambda leaf: isinstance(leaf, kinds))
-    counts = {type(leaf): int(leaf.count) for leaf in leaves if isinstance(leaf, kinds)}
-    assert counts == {optax.ScaleByScheduleState: 2, optax.ScaleByAdamState: 0}
-    assert trials._strided(state, 1) is state
+    for opt in (found.opt, found.source.opt):
+        leaves = jax.tree.leaves(opt, is_leaf=lambda leaf: isinstance(leaf, kinds))
+        counts = {type(leaf): int(leaf.count) for leaf in leaves if isinstance(leaf, kinds)}
+        assert counts == {optax.ScaleByScheduleState: 3, optax.ScaleByAdamState: 0}
+    assert_identical(found.params, before.params)
+
+
+@pytest.fixture
+def steps_taken(monkeypatch):
+    """Of every step of a trial: the step, its place in the schedules, and if it had a source."""
+    found, compiled = [], compiled_step.compile_train_step
+
+    def compile_train_step(*args, **kwargs):
+        step = compiled(*args, **kwargs)
+
+        def run(key, state, batch, *given):
+            opts = state.opt, state.source and state.source.opt
+            leaves = jax.tree.leaves(opts, is_leaf=walk._is_schedule)
+            counts = {int(leaf.count) for leaf in leaves if walk._is_schedule(leaf)}
+            found.append((int(state.step), counts, 'source' in batch))
+            return step(key, state, batch, *given)
+
+        return run
+
+    monkeypatch.setattr(compiled_step, 'compile_train_step', compile_train_step)
+    return found
+
+
+def test_a_strided_trial_takes_step_schedule_and_source_from_the_same_place(steps_taken):
+    """Phases of 4 and 7 steps, the source in the first 7: its head trains in the second alone."""
+    source = LabelledSource(data=Blobs(), guard=Guard.OFF, until_epochs=2.0)
+    what = experiment(strategy=HeadThenAll(), augmentations=(), source=source)
+    trial = Runner(None).train('x', what, stride=2)
+    assert trial.steps == 6
+    assert [(step, with_source) for step, _, with_source in steps_taken] == [
+        (0, False), (2, False), (4, True), (6, True), (8, False), (10, False)
+    ]  # fmt: skip
+    assert [counts for *_, counts, _ in steps_taken] == [{0}, {2}, {0}, {2}, {4}, {6}]
+
+
+def test_a_trial_kept_by_other_rules_is_not_taken(tmp_path, monkeypatch):
+    answers = Answers(ids=np.arange(2), labels=np.arange(2), logits=np.eye(2))
+    made = trials.Trial(
+        answers=answers, steps=1, compile_seconds=1.0, step_seconds=1.0, seconds=1.0
+    )
+    trials._write(tmp_path / 'kept.npz', '{}', made)
+    assert trials._read(tmp_path / 'kept.npz', '{}').steps == 1
+    monkeypatch.setattr(trials, 'VERSION', trials.VERSION + 1)
+    assert trials._read(tmp_path / 'kept.npz', '{}') is None
+    with np.load(tmp_path / 'kept.npz') as file:
+        np.savez(tmp_path / 'old.npz', **{n: file[n] for n in file.files if n != 'version'})
+    assert trials._read(tmp_path / 'old.npz', '{}') is None

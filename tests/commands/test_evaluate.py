@@ -75,6 +75,14 @@ def test_other_views_are_a_flag(run):
     assert tenfold['count'] == flipped['count'] == 21
 
 
+def test_views_that_training_did_not_show_are_warned_of(run):
+    _, printed, written = run('--data=config', '--views=ten_crop')
+    assert 'Warning: training cut no crops' in printed.out
+    assert any('Warning' in note for note in written['notes'])
+    _, printed, _ = run('--data=config')
+    assert 'Warning' not in printed.out
+
+
 def test_the_size_of_batches_changes_no_figure(run):
     _, _, usual = run('--data=config')
     _, _, other = run('--data=config', '--batch_size=21')

@@ -10,7 +10,7 @@ from tests.small_runs import experiment, short
 from tljax.commands import frontier as command
 from tljax.records import plots
 from tljax.strategies.strategies import FineTune, FreezeBelow
-from tljax.training import frontier, jobs, step_cost, trial_steps
+from tljax.training import frontier, jobs, step_cost
 from tljax.training.frontier import Point
 from tljax.training.step_cost import Cost
 from tljax.types import InputError
@@ -86,7 +86,7 @@ def test_cuts_differ_from_the_experiment_in_their_strategy_only():
 def test_steps_are_timed_in_turns(monkeypatch):
     order = []
     job = jobs.setup(short())
-    monkeypatch.setattr(trial_steps, 'batches', lambda job, steps: iter(range(steps)))
+    monkeypatch.setattr(step_cost.Feed, 'take', lambda feed, step: step)
 
     def step(name):
         def run(key, state, batch):

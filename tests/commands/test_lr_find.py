@@ -19,7 +19,7 @@ from tljax.commands import lr_find as lr_find_command
 from tljax.strategies.optimizers import SGD
 from tljax.strategies.schedules import Cosine
 from tljax.strategies.strategies import LPFT, FineTune
-from tljax.training import jobs, lr_find, solved_head, trial_steps
+from tljax.training import jobs, lr_find, solved_head, walk
 from tljax.training.run import train
 from tljax.types import InputError
 
@@ -100,10 +100,8 @@ def test_the_first_phase_with_steps_is_tried(strategy, count):
 
 def test_a_solved_head_is_solved_before():
     job = jobs.setup(experiment(strategy=LPFT()))
-    state, phase = trial_steps.first_state(job)
-    assert phase.index == 1
-    fresh, _ = trial_steps.first_state(jobs.setup(experiment()))
-    solved, _ = solved_head.solve(job, fresh, job.phases[0])
+    state = walk.start_of(job, job.phases[1])
+    solved, _ = solved_head.solve(job, jobs.first_state(job), job.phases[0])
     assert_identical(state.params, solved.params)
     assert not np.array_equal(state.params['head']['linear']['bias'], np.zeros(3))
 

@@ -68,6 +68,13 @@ def test_a_folder_is_predicted_as_in_python(views, run, images, tmp_path, networ
     assert [row['predicted'] for row in rows] == likeliest
 
 
+def test_views_that_training_did_not_show_are_warned_of(run, images):
+    _, printed = run(images / 'red/0.png', '--views=ten_crop')
+    assert 'Warning: training cut no crops' in printed.err
+    _, printed = run(images / 'red/0.png', '--views=flip')
+    assert not printed.err
+
+
 def test_json_lines_have_the_probabilities_by_class(run, images, tmp_path, network):
     out = tmp_path / 'out.jsonl'
     run(images / 'red', f'--out={out}')
@@ -210,7 +217,7 @@ def test_no_more_images_are_decoded_than_are_read_ahead(images, network, monkeyp
 
 
 def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, 'SHOWN', 2)
+    monkeypatch.setattr(prediction, 'SHOWN', 2)
     out = tmp_path / 'out.jsonl'
     _, printed = run(images, f'--out={out}')
     assert printed.out.splitlines()[2:] == [f'{out}: 21 images']

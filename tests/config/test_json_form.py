@@ -66,12 +66,12 @@ def test_the_files_of_own_classes_are_recorded_and_a_change_is_told(tmp_path, ca
     path = tmp_path / runs.CLASSES_FILE
     recorded = json.loads(path.read_text())
     assert recorded == {'tests.small_runs': json_form.module_file(Tiny.__module__)}
-    assert run_folder._changed_files(tmp_path) == []
+    assert runs.changed_files(tmp_path) == []
     recorded['tests.small_runs']['sha256'] = '0' * 64
     path.write_text(json.dumps(recorded))
-    (line,) = run_folder._changed_files(tmp_path)
-    assert 'small_runs.py' in line
-    assert 'changed' in line
+    (file,) = runs.changed_files(tmp_path)
+    assert file.endswith('small_runs.py')
+    assert runs.changed_files(tmp_path, ['config_file']) == []
 
 
 def test_a_class_that_no_file_defines_is_refused_in_training(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_the_code_of_the_page_runs(monkeypatch, tmp_path):
     for block in re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL):
         block = block.replace("'stage4'", "'stage1'").replace('224', '32')
         exec(compile(block, 'docs/features.md', 'exec'), scope)
-    assert scope['found'].values.shape == (60, 1, 64)
+    assert scope['pooled'].values.shape == (60, 1, 64)
     assert scope['several'].values.shape == (60, 3, 64)
     assert scope['votes'].shape == (3, 30, 10)
     assert scope['accuracy'].shape == (4, 3, 2, 2)

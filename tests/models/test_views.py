@@ -9,7 +9,8 @@ import pytest
 
 import tljax
 from tests.small_runs import Blobs, Tiny, experiment
-from tljax.config import config_json, validation
+from tljax.augment import HorizontalFlip, QuarterTurn, RandomCrop, VerticalFlip
+from tljax.config import config_json, json_form, validation
 from tljax.config.experiment import ConfigError
 from tljax.data import decode, image_inputs
 from tljax.models import layers, stages, views
@@ -34,6 +35,27 @@ def crop(image, top, left):
 def five(image):
     """Upper left, upper right, lower left, lower right, centre: 1.5 px are rounded to 2."""
     return [crop(image, *place) for place in ((0, 0), (0, 3), (3, 0), (3, 3), (2, 2))]
+
+
+@pytest.mark.parametrize(
+    ('chosen', 'trained', 'words'),
+    [
+        (Centre(), (), []),
+        (FlipViews(), (), ['HorizontalFlip']),
+        (FlipViews(), (HorizontalFlip(probability=0.0),), ['HorizontalFlip']),
+        (FlipViews(), (HorizontalFlip(),), []),
+        (FlipViews(), (VerticalFlip(),), ['HorizontalFlip']),
+        (FlipViews(), (VerticalFlip(), QuarterTurn()), []),
+        (FlipViews(), (Blobs(),), []),
+        (TenCrop(), (HorizontalFlip(),), ['corners']),
+        (TenCrop(), (HorizontalFlip(), RandomCrop(size_px=8)), []),
+        (TenCrop(vertical_flip=True), (HorizontalFlip(),), ['VerticalFlip', 'corners']),
+    ],
+)
+def test_views_that_training_did_not_show_are_warned_of(chosen, trained, words):
+    found = views.unseen(chosen, json_form.encode(trained))
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True))
 
 
 @pytest.mark.parametrize('vertical', [False, True])

@@ -37,8 +37,8 @@ def test_the_code_of_the_page_makes_sources_that_find_nothing_wrong_with_themsel
     blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     assert blocks
     for block in blocks:
-        lines = [line for line in block.splitlines() if line and not line.startswith('from ')]
+        lines = [line for line in block.splitlines() if line and not line.startswith('import ')]
         scope = {}
-        exec('\n'.join(line for line in block.splitlines() if line.startswith('from ')), scope)
+        exec('\n'.join(line for line in block.splitlines() if line.startswith('import ')), scope)
         for line in lines:
             assert eval(line, scope).problems() == []

@@ -454,6 +454,23 @@ def test_a_round_of_tradaboost_ends_with_its_epoch_and_averages_what_was_shown()
     assert not memory['shown'].any()
 
 
+def test_a_round_of_tradaboost_ends_where_steps_are_skipped():
+    """As in short runs and in trials, whose steps are spread over a phase: rounds of 3 steps."""
+    scheme = TrAdaBoost(round_epochs=3.0)
+    weights, memory = jnp.ones(2), jax.tree.map(jnp.asarray, scheme.begin(2, 1.0, 9))
+    fell = []
+    for at in (0, 2, 4, 6, 8):
+        seen = Seen(
+            step=jnp.int32(at), last=True, rows=jnp.arange(2), mask=jnp.array([True, False]),
+            wrong=jnp.array([1.0, 0.0]), features=None, errors=None, slope=None, offset=None,
+        )  # fmt: skip
+        before = float(weights[0])
+        weights, memory = scheme.update(weights, memory, seen)
+        if float(weights[0]) != before:
+            fell.append(at)
+    assert fell == [2, 6, 8]
+
+
 @pytest.mark.parametrize(
     ('what', 'words'),
     [

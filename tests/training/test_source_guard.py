@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tests.small_runs import Blobs, experiment
+from tests.small_runs import Blobs, HeadThenAll, experiment
+from tests.training.test_phases import Impatient
 from tests.training.test_source_data import beside, sourced
 from tljax.config.experiment import ConfigError
 from tljax.data.subsets import Subset
 from tljax.data.synthetic import Synthetic
 from tljax.sample_transfer import Guard
 from tljax.training import compiled_step, jobs
-from tljax.training.batches import train_batches
+from tljax.training.batches import Feed, train_batches
 from tljax.training.source_guard import draws, guard
 from tljax.training.source_guard.verdict import Losses, verdict
+from tljax.types import Phase, Rule
 
 HALF = np.array([0.9, 0.7, 0.8, 1.1, 0.6, 1.0])
 NOISE = np.array([0.5, -0.4, 0.5, -0.5, 0.3, -0.2])
@@ -171,9 +173,104 @@ class Turned:
         return {'train': dataclasses.replace(found, labels=(found.labels + 1) % 3)}
 
 
-def test_a_phase_that_starts_when_the_source_has_ended_does_not_see_it():
+def test_a_phase_that_starts_when_the_source_has_ended_has_no_step_with_it():
     job = jobs.setup(sourced(until_epochs=1.0))
-    phase = job.phases[0]
-    late = dataclasses.replace(phase, start=job.source.until, stop=job.source.until + 5)
-    assert job.source.seen(phase, job.experiment)
-    assert not job.source.seen(late, job.experiment)
+    phase, until = job.phases[0], job.source.until
+    late = dataclasses.replace(phase, start=until, stop=until + 5, earliest=until)
+    assert job.source.steps_of(phase, job.experiment) == until == 4
+    assert job.source.steps_of(late, job.experiment) == 0
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TwoOfAll:
+    """Everything in two phases of 6 steps, the first of which may run out of patience."""
+
+    patience: int | None = None
+
+    @property
+    def pretrained(self):
+        """See `types.Strategy`."""
+        return True
+
+    def phases(self, params):
+        """See `types.Strategy`."""
+        rules = (Rule(pattern='**'),)
+        return Phase(rules=rules, steps=6, patience=self.patience), Phase(rules=rules, steps=6)
+
+
+@pytest.fixture
+def source_steps(monkeypatch):
+    """The steps at which short runs are given rows of a source; they train nothing."""
+    found = []
+
+    def compile_train_step(*args):
+        def run(key, state, batch, *given):
+            if 'source' in batch:
+                found.append(int(state.step))
+            return state, None
+
+        return run
+
+    monkeypatch.setattr(compiled_step, 'compile_train_step', compile_train_step)
+    monkeypatch.setattr(guard, 'Reader', lambda job: lambda *args: Losses(np.arange(6), HALF))
+    return found
+
+
+def test_a_short_run_has_the_source_at_the_steps_at_which_training_has_it(source_steps):
+    """The source ends with step 4, in the first of two phases of 6 steps."""
+    job = jobs.setup(sourced(strategy=TwoOfAll(), until_epochs=1.0, trial_pairs=1))
+    guard.compare(job, job.source)
+    position, of_training = None, []
+    for phase in job.phases:
+        feed = Feed(job, phase, position=position)
+        steps = range(phase.start, phase.stop)
+        of_training += [step for step in steps if 'source' in feed.take(step)]
+        position = feed.position
+    assert source_steps == of_training == [0, 1, 2, 3]
+
+
+def test_a_short_run_of_a_later_phase_has_the_source_until_it_ends(source_steps):
+    """Only the second phase, of steps 4 to 10, shares anything with a source that ends at 7."""
+    job = jobs.setup(sourced(strategy=HeadThenAll(), until_epochs=2.0, trial_pairs=1))
+    found = guard.compare(job, job.source)
+    assert (found.steps, found.whole) == (7, 7)
+    assert source_steps == [4, 5, 6]
+
+
+def test_a_short_run_is_of_the_phase_with_the_most_steps_of_the_source(monkeypatch):
+    """The second phase is longer, and the source ends at its second step."""
+    job = jobs.setup(sourced(strategy=HeadThenAll(), share_head=True, data=Blobs()))
+    source = dataclasses.replace(job.source, until=6)
+    assert [source.steps_of(phase, job.experiment) for phase in job.phases] == [4, 2]
+    asked = []
+    monkeypatch.setattr(guard, '_losses', lambda *args: asked.append(args[3].index) or ANY)
+    guard.compare(job, source)
+    assert asked == [0, 0]
+
+
+ANY = [Losses(np.arange(6), HALF)]
+
+
+def test_a_phase_starts_as_soon_as_the_one_before_can_run_out_of_patience():
+    """The first evaluation is the best so far; one or two more may be no better."""
+    starts = {}
+    for patience in (None, 1, 2):
+        what = experiment(strategy=TwoOfAll(patience=patience), evaluate_every_epochs=0.5)
+        starts[patience] = jobs.setup(what).phases[1].earliest
+    assert starts == {None: 6, 1: 4, 2: 6}  # evaluated at 2, 4 and 6
+
+
+def test_a_source_that_ends_before_the_planned_start_counts_where_patience_may_end_sooner(
+    source_steps,
+):
+    """The head alone for up to 9 steps, that may be 7, then everything: the source ends at 8."""
+    what = sourced(strategy=Impatient(), until_epochs=2.2, trial_pairs=1)
+    job = jobs.setup(what)
+    assert (job.source.until, job.phases[1].start, job.phases[1].earliest) == (8, 9, 7)
+    guard.compare(job, job.source)
+    assert source_steps == [7]
+
+
+def test_a_source_that_ends_before_any_start_of_what_it_shares_is_refused():
+    with pytest.raises(ConfigError, match='in no phase does anything train that it shares'):
+        jobs.setup(sourced(strategy=Impatient(), until_epochs=2.0))

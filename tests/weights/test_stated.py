@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import tljax
 from tljax import tree
 from tljax.models import port, stages
+from tljax.models.backbones import vit
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.vit import ViT
 from tljax.types import InputError
@@ -95,6 +97,38 @@ def test_attention_kernels_of_google_are_joined_query_first():
 def test_a_short_name_is_the_current_default():
     assert published.full_name('resnet50') == 'resnet50-11ad3fa6'
     assert published.full_name('resnet18') == 'resnet18-f37072fd'
+
+
+def test_a_short_name_is_recorded_in_full(leaves, tmp_path, monkeypatch):
+    path = _write(tmp_path, leaves, None)
+    monkeypatch.setattr(loading.download, 'download', lambda url: path)
+    opened = loading.open_('torchvision:resnet18')
+    assert opened.origin.source == 'torchvision:resnet18-f37072fd'
+
+
+def test_googles_names_give_the_activations_of_timms(leaves, tmp_path):
+    np.savez(tmp_path / 'g.npz', **port.to_foreign(leaves, BACKBONE.port_tables()['google']))
+    images = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype('f')
+    one, other = (tljax.load(p) for p in (_write(tmp_path, leaves, None), tmp_path / 'g.npz'))
+    np.testing.assert_allclose(one.logits(images), other.logits(images), rtol=1e-6)
+    np.testing.assert_allclose(one.features(images), other.features(images), rtol=1e-6)
+
+
+def test_big_vision_names_give_the_same_leaves(leaves, tmp_path):
+    entries = port.to_foreign(leaves, BACKBONE.port_tables()['google'])
+    for theirs, other in vit.BIG_VISION.items():
+        entries = {name.replace(theirs, other): array for name, array in entries.items()}
+    np.savez(tmp_path / 'b.npz', **entries)
+    got = tree.flatten({'params': loading.load(tmp_path / 'b.npz').params})
+    assert all(np.array_equal(got[path], leaf) for path, leaf in leaves.items())
+
+
+@pytest.mark.parametrize(
+    ('activation', 'at_minus_one'),
+    [('gelu', -0.158655), ('gelu_tanh', -0.158808), ('quick_gelu', -0.154203), ('relu', 0.0)],
+)
+def test_the_values_of_activations(activation, at_minus_one):
+    assert float(vit.ACTIVATIONS[activation](-1.0)) == pytest.approx(at_minus_one, abs=2e-6)
 
 
 def test_an_unknown_short_name_lists_near_ones():

@@ -12,9 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from tljax import devices
 from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Answers
 from tljax.advise.tasks import Task
@@ -24,16 +22,17 @@ from tljax.config.phases import PhasePlan
 from tljax.models import stages
 from tljax.models.views import Centre
 from tljax.records import console
-from tljax.training import compiled_step, jobs, prefix_cache, solved_head, states
-from tljax.training.batches import train_batches
+from tljax.training import compiled_step, jobs, prefix_cache, states, walk
+from tljax.training.batches import Feed
 from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
 from tljax.training.prefix_cache import Ahead
 from tljax.training.source_guard import preparation
 from tljax.training.states import TrainState
-from tljax.types import InputError
+from tljax.types import InputError, Solution
 
 ANSWERS = ('ids', 'labels', 'logits')
+VERSION = 2  # of kept trials; those of another one were trained by other rules
 
 
 class OutOfTime(Exception):  # noqa: N818  (it is no error)
@@ -61,12 +60,12 @@ class Trial:
 
 @dataclasses.dataclass
 class _Done:
-    """Of a trial under way: its steps, the seconds they took, and the place in the data."""
+    """Of a trial under way: its steps, the seconds they took, and the position in the data."""
 
     steps: int = 0
     compiling: float = 0.0
     stepping: float = 0.0
-    place: Any = None
+    position: dict[str, Any] | None = None
 
 
 def experiment_of(candidate: Candidate, task: Task, fold: int) -> Experiment:
@@ -81,7 +80,8 @@ class Runner:
     """Runs trials; what was compiled for a candidate serves all its lengths and folds.
 
     A trial at a third of the length goes through the schedule in strides of three: the step's
-    program, whose schedule is that of the whole length, stays the same.
+    program, whose schedule is that of the whole length, stays the same. Its count of steps and what
+    depends on it, the source among them, move with the schedule; batches follow one another.
 
     Args:
         task: whose folds.
@@ -153,16 +153,18 @@ class Runner:
         """
         begun = time.perf_counter()
         job = _weighed(jobs.setup(experiment))
-        state, done = jobs.first_state(job), _Done()
-        for phase in job.phases:
-            if phase.index:
-                state = jobs.next_state(job, state, phase)
-            if phase.phase.solver is not None:
-                started = time.perf_counter()
-                state, _ = solved_head.solve(job, state, phase)
-                done.compiling += time.perf_counter() - started
-            else:
+        done, left = _Done(), time.perf_counter()
+
+        def visit(phase: PhasePlan, state: TrainState, solution: Solution | None) -> TrainState:
+            nonlocal left
+            if solution is not None:
+                done.compiling += time.perf_counter() - left
+            if phase.length:
                 state = self._phase(name, job, phase, state, stride, deadline, done)
+            left = time.perf_counter()
+            return state
+
+        state = walk.walk(job, job.phases, visit)
         return Trial(
             answers=self._answers(job, state),
             steps=done.steps,
@@ -185,38 +187,36 @@ class Runner:
         started = time.perf_counter()
         length = -(-phase.length // stride)
         prefix = prefix_cache.prepare(job, phase, state, done.steps, done.steps + length)
-        batches: Any = iter(train_batches(job, job.steps, prefix.train if prefix else None))
-        if done.place is not None:
-            batches.set_state(done.place)
+        in_place = prefix.train if prefix else None
+        feed = Feed(job, phase, in_place=in_place, position=done.position)
         key, compiled = jobs.train_key(job), 0.0
-        for _ in range(length):
+        for of_phase in range(0, phase.length, stride):
             if time.monotonic() > deadline:
                 raise OutOfTime
-            batch, begun = next(batches), time.perf_counter()
-            if not (beside := done.steps < jobs.source_ends(job, phase)):
-                batch.pop('source', None)
-            step = self._step(name, job, phase, prefix, beside=beside)
+            batch, begun = feed.take(phase.start + of_phase), time.perf_counter()
+            step = self._step(name, job, phase, prefix, with_source='source' in batch)
             compiled += time.perf_counter() - begun
-            state, sums = step(key, state, devices.put_batch(job.mesh, batch), *job.given)
+            if stride > 1:
+                state = walk.moved(job.mesh, state, phase.start + of_phase, of_phase)
+            state, sums = step(key, state, batch, *job.given)
             jax.block_until_ready(sums)
-            state = _strided(state, stride)
-            done.steps += 1
+        done.steps += length
         done.compiling += compiled
         done.stepping += time.perf_counter() - started - compiled
-        done.place = batches.get_state()
+        done.position = feed.position
         return state
 
     def _step(
-        self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None, *, beside: bool
+        self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None, *, with_source: bool
     ) -> Any:
-        """The compiled step of a phase, with rows of a source beside the target's or without."""
-        place = name, phase.index, beside
-        if place not in self._compiled:
+        """The compiled step of a phase, with rows of a source or without."""
+        program = name, phase.index, with_source
+        if program not in self._compiled:
             given = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
-            self._compiled[place] = compiled_step.compile_train_step(
-                job, phase, in_place=given, with_source=beside
+            self._compiled[program] = compiled_step.compile_train_step(
+                job, phase, in_place=given, with_source=with_source
             )
-        return self._compiled[place]
+        return self._compiled[program]
 
     def _answers(self, job: Job, state: TrainState) -> Answers:
         """What the trained network says of the validation split, adapters merged."""
@@ -256,22 +256,6 @@ def _weighed(job: Job) -> Job:
     return dataclasses.replace(job, source=dataclasses.replace(job.source, weights=weights))
 
 
-def _strided(state: TrainState, stride: int) -> TrainState:
-    """The state after a step whose schedules are `stride` steps further."""
-    if stride == 1:
-        return state
-
-    def further(leaf: Any) -> Any:
-        if isinstance(leaf, optax.ScaleByScheduleState):
-            return leaf._replace(count=leaf.count + (stride - 1))
-        return leaf
-
-    opt = jax.tree.map(
-        further, state.opt, is_leaf=lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)
-    )
-    return dataclasses.replace(state, opt=opt)
-
-
 def _file_name(name: str, fold: int, stride: int) -> str:
     return f'{re.sub("[^a-z0-9.]+", "-", name.lower())}-fold{fold}-stride{stride}.npz'
 
@@ -283,7 +267,7 @@ def _write(path: pathlib.Path, text: str, trial: Trial) -> None:
     times = [trial.steps, trial.compile_seconds, trial.step_seconds, trial.seconds]
     arrays = {name: getattr(trial.answers, name) for name in ANSWERS}
     with part.open('wb') as file:
-        np.savez(file, config=np.array(text), times=np.array(times), **arrays)
+        np.savez(file, version=VERSION, config=np.array(text), times=np.array(times), **arrays)
     part.replace(path)
 
 
@@ -291,7 +275,8 @@ def _read(path: pathlib.Path, text: str) -> Trial | None:
     """A kept trial of the same experiment; None where there is none that can be read."""
     try:
         with path.open('rb') as opened, np.load(opened) as file:
-            if json_form.current(json.loads(str(file['config']))) != json.loads(text):
+            same = json_form.current(json.loads(str(file['config']))) == json.loads(text)
+            if int(file['version']) != VERSION or not same:
                 return None
             answers = Answers(**{name: file[name] for name in ANSWERS})
             steps, compiling, stepping, whole = file['times'].tolist()

@@ -88,8 +88,8 @@ def _resolve(name: Any, ours_only: bool) -> Any:
         found = getattr(tljax, qualname) if qualname in dir(tljax) else None
     elif ours_only or _is_standard(module) or module not in sys.modules:
         raise TypeError(
-            f"{name} is no class of {PACKAGE}; a class of the user's own is taken only where its "
-            'module was imported before'
+            f'{name} is no class of {PACKAGE}; a class of your own is known once its file is '
+            'imported: --config=FILE on the command line, import in Python'
         )
     else:
         found = _inside(sys.modules[module], qualname)

@@ -1,7 +1,7 @@
 """The phases of an experiment, in steps: what trains in each, by which rule, at which rate."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import optax
@@ -18,12 +18,13 @@ from tljax.types import Examples, Params, Phase
 class PhasePlan:
     """A phase in steps of the experiment: from `start` up to, not including, `stop`.
 
-    An earlier phase that stops early moves both.
+    An earlier phase that runs out of patience moves both, to no sooner than `earliest`.
     """
 
     index: int
     start: int
     stop: int
+    earliest: int  # the first step that it can start at
     phase: Phase
     labels: Params
     averaged: Params | None  # a bool per leaf: has trained by then, so that it has a running mean
@@ -54,23 +55,24 @@ def make(
     examples = len(splits['train'])
     phases = experiment.strategy.phases(params)
     _check_phases(phases, experiment, splits)
-    for index, phase in enumerate(phases):
+    lengths = [_length(phase, experiment, examples) for phase in phases]
+    steps_per_epoch = examples / experiment.batch_size
+    marks = schedules.marks(experiment.evaluate_every_epochs, steps_per_epoch, sum(lengths))
+    for index, (phase, length) in enumerate(zip(phases, lengths, strict=True)):
         before = plans[-1] if plans else None
         start = before.stop if before else 0
-        length = _length(phase, experiment, examples)
         labels = partition.assign(params, phase.rules, experiment.norm)
         labels = partition.since(labels, before.labels if before else None, index)
         cut = find_cut(model, labels, experiment.norm)  # something has to train
         if phase.solver and cut.live != {stages.HEAD}:
             raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
-        learning_rate = _learning_rate(
-            experiment, phase, examples / experiment.batch_size, max(length, 1)
-        )
+        learning_rate = _learning_rate(experiment, phase, steps_per_epoch, max(length, 1))
         plans.append(
             PhasePlan(
                 index=index,
                 start=start,
                 stop=start + length,
+                earliest=_earliest_stop(before, marks) if before else 0,
                 phase=phase,
                 labels=labels,
                 averaged=_averaged(experiment, labels, before),
@@ -110,6 +112,18 @@ def _length(phase: Phase, experiment: Experiment, examples: int) -> int:
         return phase.steps
     epochs = experiment.epochs if phase.epochs is None else phase.epochs
     return schedules.steps(epochs, examples, experiment.batch_size)
+
+
+def _earliest_stop(phase: PhasePlan, marks: Collection[int]) -> int:
+    """The first step at which a phase can be over: its end, or that of its patience.
+
+    Its first evaluation is the best so far, and each further one may be no better.
+    """
+    full = phase.earliest + phase.length
+    if phase.phase.patience is None:
+        return full
+    later = sorted(mark for mark in marks if mark > phase.earliest)
+    return min([full, *later[phase.phase.patience :][:1]])
 
 
 def _averaged(experiment: Experiment, labels: Params, before: PhasePlan | None) -> Params | None:

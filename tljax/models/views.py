@@ -5,6 +5,8 @@ of an oblong image lies beyond it is in none of them.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +74,47 @@ class TenCrop:
 
 
 NAMED = {'centre': Centre(), 'flip': FlipViews(), 'ten_crop': TenCrop()}  # on command lines
+
+
+MIRRORS = {'HorizontalFlip': 'left and right', 'VerticalFlip': 'top and bottom'}
+SHIFTS = ('RandomCrop', 'RandomResizedCrop', 'Affine', 'Translate', 'RandAugment', 'TrivialAugment')
+
+
+def unseen(views: Views, augmentations: Any) -> tuple[str, ...]:
+    """A warning for each kind of view that no training image looked like.
+
+    Views of the user's own and augmentations of the user's own are not judged.
+
+    Args:
+        views: those of the test images.
+        augmentations: the JSON form of `config.augmentations`.
+    """
+    kinds = set(_kinds(augmentations))
+    if not isinstance(views, FlipViews | TenCrop) or not all(own for _, own in kinds):
+        return ()
+    names, found = {name for name, _ in kinds}, []
+    mirror = 'VerticalFlip' if getattr(views, 'vertical_flip', False) else 'HorizontalFlip'
+    # The other flip and a half turn, or two quarter turns, give the same images.
+    turned = 'QuarterTurn' in names and not names.isdisjoint(MIRRORS)
+    if mirror not in names and not turned:
+        found.append(
+            f'Warning: training did not mirror {MIRRORS[mirror]} ({mirror}), so the mirrored views '
+            'may lower the accuracy.'
+        )
+    if isinstance(views, TenCrop) and names.isdisjoint(SHIFTS):
+        found.append(
+            'Warning: training cut no crops but the central one (RandomCrop, RandomResizedCrop), '
+            'so the views of the corners may lower the accuracy.'
+        )
+    return tuple(found)
+
+
+def _kinds(encoded: Any) -> Iterator[tuple[str, bool]]:
+    """The name of each augmentation that is ever applied, and whether it is one of tljax."""
+    for item in encoded if isinstance(encoded, list) else ():
+        if isinstance(item, dict) and item.get('probability') != 0:
+            module, _, name = str(item.get('class')).partition(':')
+            yield name, module.startswith('tljax.')
 
 
 def centre(images: jax.Array, size_px: int) -> jax.Array:

@@ -5,9 +5,7 @@ import contextlib
 import copy
 import dataclasses
 import fcntl
-import hashlib
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +15,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from tljax import tree
-from tljax.types import InputError
-
-VALIDATION_FILE = 'validation.json'  # {step: [score, -loss]}
-SUMS_FOLDER = 'sha256'
-
-
-class CheckpointError(InputError):
-    """Checkpoints that cannot be written, trusted or shared."""
+from tljax.records import checksums
+from tljax.records.checksums import CheckpointError, verify
+from tljax.records.replacement import VALIDATION_FILE, Replacement
 
 
 @contextlib.contextmanager
@@ -61,8 +55,12 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder.absolute()
-        self._sums = self._folder / SUMS_FOLDER
+        self._sums = self._folder / checksums.FOLDER
         self._sums.mkdir(parents=True, exist_ok=True)
+        self._replacement = Replacement(self._folder)
+        if jax.process_index() == 0:
+            self._replacement.recover()
+        _wait_for_all('recovered')
         self._saving: int | None = None
         self.set_aside: list[int] = []  # steps that `latest_intact` could not trust
         self._validated = _read_validated(self._folder)
@@ -72,14 +70,7 @@ class Checkpoints:
             cleanup_tmp_directories=jax.process_count() == 1,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
         )
-        self._manager = ocp.CheckpointManager(
-            self._folder / 'steps',
-            options=options,
-            item_handlers={
-                'arrays': ocp.StandardCheckpointHandler(),
-                'record': ocp.JsonCheckpointHandler(),
-            },
-        )
+        self._manager = _manager(self._folder / 'steps', options)
 
     def steps(self) -> list[int]:
         """The steps that are there, ascending."""
@@ -118,15 +109,38 @@ class Checkpoints:
             self._seal()
             self._note_validation(step, metrics)
             self._saving = step
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    arrays=ocp.args.StandardSave(arrays),
-                    # It is written in the background, while its owner goes on changing it.
-                    record=ocp.args.JsonSave(copy.deepcopy(dict(record))),
-                ),
-                force=True,
-            )
+            self._manager.save(step, args=_contents(arrays, record), force=True)
+
+    def replace(
+        self,
+        step: int,
+        arrays: Any,
+        record: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Puts a checkpoint in the place of that of the same step, and waits until it is there.
+
+        A process that is killed meanwhile leaves the one or the other, whole; arguments and errors
+        are those of `save`.
+        """
+        if step not in self.steps():
+            self.save(step, arrays, record, metrics)
+            return
+        with self._failures(step):
+            self._manager.wait_until_finished()
+            self._seal()
+            manager = _manager(self._replacement.folder, ocp.CheckpointManagerOptions())
+            with contextlib.closing(manager):
+                manager.save(step, args=_contents(arrays, record), force=True)
+                manager.wait_until_finished()
+            if self.best() == step:  # others were deleted for it, or would have been before a kill
+                self._validated.clear()
+            self._validated.pop(step, None)
+            self._validated |= _ranks(step, metrics)
+            if jax.process_index() == 0:
+                self._replacement.commit(step, self._validated)
+            _wait_for_all('replaced')
+            self._manager.reload()
 
     def record(self, step: int) -> dict[str, Any]:
         """The record of a checkpoint, without its arrays.
@@ -214,7 +228,8 @@ class Checkpoints:
         gets its name, so that no committed checkpoint is without sums.
         """
         (home,) = (self._folder / 'steps').glob(f'{self._saving}.*')  # its temporary name
-        _write_json(self._sums / f'{self._saving}.json', _digests(home, '*/**/*'))
+        sums = checksums.digests(home, '*/**/*')
+        checksums.write_json(self._sums / f'{self._saving}.json', sums)
 
     def _seal(self) -> None:
         """Adds the sums of what the commit itself wrote, and forgets those of deleted steps.
@@ -225,8 +240,8 @@ class Checkpoints:
             return
         steps, path = self.steps(), self._sums / f'{self._saving}.json'
         if self._saving in steps and path.exists():
-            notes = _digests(self._folder / 'steps' / str(self._saving), '*')
-            _write_json(path, notes | json.loads(path.read_text()))
+            notes = checksums.digests(self._folder / 'steps' / str(self._saving), '*')
+            checksums.write_json(path, notes | json.loads(path.read_text()))
         self._saving = None
         for path in self._sums.glob('*.json'):
             if int(path.stem) not in steps:
@@ -243,9 +258,9 @@ class Checkpoints:
         """Orbax's own metrics would have to come with every checkpoint, or it warns."""
         if metrics is None:
             return
-        self._validated[step] = [metrics['score'], -metrics['loss']]
+        self._validated |= _ranks(step, metrics)
         if jax.process_index() == 0:
-            _write_json(self._folder / VALIDATION_FILE, self._validated)
+            checksums.write_json(self._folder / VALIDATION_FILE, self._validated)
 
     @contextlib.contextmanager
     def _failures(self, step: int | None) -> Iterator[None]:
@@ -302,34 +317,6 @@ def read_variables(folder: pathlib.Path, step: int | None = None) -> tuple[int, 
     return step, tree.unflatten({**params, **means}), found['stats']
 
 
-def verify(folder: pathlib.Path, step: int) -> None:
-    """Compares a checkpoint's files with what was written; see `Checkpoints.verify`."""
-    path = folder / SUMS_FOLDER / f'{step}.json'
-    if not path.exists():
-        raise CheckpointError(
-            f'{folder}: the checkpoint of step {step} has no checksums, so it cannot be trusted'
-        )
-    try:
-        sums = json.loads(path.read_text())
-        found = _digests(folder / 'steps' / str(step))
-        # A run that was killed after the commit left no sums of Orbax's own notes, beside the data.
-        intact = sums == {name: sum_ for name, sum_ in found.items() if '/' in name or name in sums}
-    except (TypeError, ValueError):
-        intact = False
-    if not intact:
-        raise CheckpointError(f'{folder}: the checkpoint of step {step} is damaged')
-
-
-def _digests(home: pathlib.Path, pattern: str = '**/*') -> dict[str, str]:
-    """The SHA-256 of every file of a checkpoint's folder that matches."""
-    result = {}
-    for path in sorted(p for p in home.glob(pattern) if p.is_file()):
-        with path.open('rb') as file:
-            digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        result[str(path.relative_to(home))] = digest
-    return result
-
-
 def _read_validated(folder: pathlib.Path) -> dict[int, list[float]]:
     """`{step: [score, -loss]}` of the steps that were validated."""
     path = folder / VALIDATION_FILE
@@ -368,10 +355,25 @@ def _kinds(arrays: Any) -> collections.Counter[str]:
     return collections.Counter(f'{np.dtype(leaf.dtype)} {list(leaf.shape)}' for leaf in leaves)
 
 
-def _write_json(path: pathlib.Path, content: Any) -> None:
-    part = path.with_suffix('.part')
-    with part.open('w') as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+def _manager(folder: pathlib.Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    handlers = {'arrays': ocp.StandardCheckpointHandler(), 'record': ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+
+
+def _contents(arrays: Any, record: Mapping[str, Any]) -> ocp.args.Composite:
+    """What a checkpoint holds; its owner goes on changing the record while it is written."""
+    return ocp.args.Composite(
+        arrays=ocp.args.StandardSave(arrays),
+        record=ocp.args.JsonSave(copy.deepcopy(dict(record))),
+    )
+
+
+def _ranks(step: int, metrics: Mapping[str, float] | None) -> dict[int, list[float]]:
+    """`{step: [score, -loss]}`; empty where the step was not validated."""
+    return {} if metrics is None else {step: [metrics['score'], -metrics['loss']]}
+
+
+def _wait_for_all(name: str) -> None:
+    """Waits for the other processes of the run."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import numpy as np
 
-from tljax.config import config_json
+from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.models import preprocessing, stages
 from tljax.models.views import Centre
@@ -58,6 +59,7 @@ class Run:
         multi_label: whether an image has a set of them.
         weights: what was recorded of the weights it started from; None for random ones.
         result: the content of result.json; None while it is not finished.
+        notes: the user's own files that have changed since, a sentence each.
     """
 
     backbone: Backbone
@@ -74,6 +76,7 @@ class Run:
     multi_label: bool
     weights: dict[str, Any] | None
     result: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
 
 def read(workdir: pathlib.Path) -> Run:
@@ -105,6 +108,7 @@ def read(workdir: pathlib.Path) -> Run:
         multi_label=network.get('multi_label', False),
         weights=network['weights'],
         result=result,
+        notes=_notes(workdir, fields),
     )
 
 
@@ -117,14 +121,14 @@ class EvaluationSettings:
         batch_size: over all devices.
         test_views: of a test image; the centre where they are of a class that is not known here.
         notes: what is not known, a sentence each.
-        flips: whether training had an augmentation of that name.
+        augmentations: of training, their JSON form.
     """
 
     loss: Loss | None
     batch_size: int
     test_views: Views
     notes: tuple[str, ...]
-    flips: bool = True
+    augmentations: Any
 
 
 def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict[str, Any]]:
@@ -146,7 +150,7 @@ def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict
         **found,
         batch_size=config_json.field_from(fields, 'batch_size'),
         notes=tuple(notes),
-        flips='Flip' in json.dumps(fields.get('augmentations', [])),
+        augmentations=fields.get('augmentations', []),
     )
     return settings, _read_json(workdir / SPLITS_FILE)
 
@@ -160,6 +164,37 @@ def records(workdir: pathlib.Path) -> tuple[Experiment, dict[str, Any]]:
     _check_files(workdir, CONFIG_FILE, SPLITS_FILE)
     experiment = config_json.from_json((workdir / CONFIG_FILE).read_text())
     return experiment, _read_json(workdir / SPLITS_FILE)
+
+
+def changed_files(workdir: pathlib.Path, modules: Collection[str] | None = None) -> list[str]:
+    """The files of the user's own classes that are not what they were when the run began.
+
+    Args:
+        workdir: the run's folder.
+        modules: those whose files are compared; None for all that the run recorded.
+
+    Raises:
+        RunError: the record is damaged.
+    """
+    before = _read_json(workdir / CLASSES_FILE) or {}
+    try:
+        return [
+            file['path']
+            for module, file in before.items()
+            if (modules is None or module in modules)
+            and (json_form.module_file(module) or {}).get('sha256') != file['sha256']
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RunError(f'{workdir / CLASSES_FILE} is damaged: {error!r}') from error
+
+
+def _notes(workdir: pathlib.Path, fields: dict[str, Any]) -> tuple[str, ...]:
+    """A sentence on each file whose classes make the network and that has changed."""
+    own = json_form.foreign_modules([fields.get(name) for name in ('backbone', 'head', 'adapters')])
+    return tuple(
+        f'Warning: the run was trained with another version of {file}, which defines its network.'
+        for file in changed_files(workdir, own)
+    )
 
 
 def _check_files(workdir: pathlib.Path, *names: str) -> None:

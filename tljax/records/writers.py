@@ -18,16 +18,18 @@ PACKAGES = ('tljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grai
 class Records:
     """The metrics of one run: a JSON object a line, and the same as TensorBoard events."""
 
-    def __init__(self, workdir: pathlib.Path, resumed_at: int):
+    def __init__(self, workdir: pathlib.Path, resumed_at: int, phase: int):
         """Opens the files, and drops what an earlier attempt wrote after step `resumed_at`.
 
-        Of several processes the first writes.
+        A later phase may have written at that step too, if it solved the head; `phase` is the index
+        of the one that is resumed. Of several processes the first writes.
         """
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
         path = workdir / 'metrics.jsonl'
-        kept = [r for r in read_metrics(path) if r['step'] <= resumed_at]
+        read = read_metrics(path)
+        kept = [r for r in read if r['step'] <= resumed_at and r['phase'] <= phase]
         part = path.with_suffix('.part')
         part.write_text(''.join(json.dumps(record) + '\n' for record in kept))
         part.replace(path)

@@ -170,6 +170,7 @@ class TrAdaBoost:
             'shown': np.zeros(count, np.float32),
             'round_steps': np.int32(length),
             'rounds': np.float32(max(1, total_steps // length)),
+            'last_step': np.int32(-1),  # that showed rows; a short run skips some
         }
 
     def update(
@@ -181,10 +182,12 @@ class TrAdaBoost:
         shown = memory['shown'].at[seen.rows].add(real)
         mean = wrong.sum() / jnp.maximum(shown.sum(), 1)
         losses = jnp.where(shown > 0, wrong / jnp.maximum(shown, 1), mean)
-        ends = ((seen.step + 1) % memory['round_steps'] == 0) & seen.last
+        last = jnp.where(memory['last_step'] < 0, seen.step - 1, memory['last_step'])
+        done, before = ((step + 1) // memory['round_steps'] for step in (seen.step, last))
+        ends = (done > before) & seen.last
         weights = jnp.where(ends, faded(weights, losses, memory['rounds']), weights)
         kept = {'wrong': jnp.where(ends, 0, wrong), 'shown': jnp.where(ends, 0, shown)}
-        return weights, memory | kept
+        return weights, memory | kept | {'last_step': jnp.where(seen.last, seen.step, last)}
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

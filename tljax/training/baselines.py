@@ -65,9 +65,8 @@ def dry_run(experiment: Experiment) -> None:
     job = jobs.setup(experiment)
     announce(job)
     for phase in job.phases:
-        compiled = compiled_step.compile_train_step(
-            job, phase, with_source=jobs.source_ends(job, phase) > 0
-        )
+        with_source = bool(job.source and job.source.steps_of(phase, experiment))
+        compiled = compiled_step.compile_train_step(job, phase, with_source=with_source)
         for name, value in step_cost.of(job, phase, compiled).lines().items():
             console.console.print(f'  {name:<34}{value:>20}')
     console.console.print('Nothing was trained.')

@@ -1,12 +1,16 @@
 """An experiment's batches, in training and in evaluation, and the shape of one."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from tljax import devices
+from tljax.config.phases import PhasePlan
 from tljax.data import pipeline
 from tljax.data.paired import Beside
+from tljax.training import jobs
 from tljax.training.jobs import Job
 from tljax.types import Balance, Batch
 
@@ -34,6 +38,45 @@ def train_batches(
         return target
     beside = job.source.batches(steps, seed=job.experiment.seed, process=process, threads=threads)
     return Beside(target, beside, job.source.until)
+
+
+class Feed:
+    """The batches of a phase on the devices, with a source's rows at the steps that train on them.
+
+    Args:
+        job: the experiment.
+        phase: one of its phases.
+        steps: the number of batches in the whole stream; that of the experiment if None.
+        in_place: what stands in the place of images.
+        position: where another feed of the stream stood; its beginning if None.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        phase: PhasePlan,
+        *,
+        steps: int | None = None,
+        in_place: pipeline.InPlace | None = None,
+        position: dict[str, Any] | None = None,
+    ):
+        self._mesh, self._source_ends = job.mesh, jobs.source_ends(job, phase)
+        stream = train_batches(job, job.steps if steps is None else steps, in_place)
+        self._batches: Any = iter(stream)
+        if position is not None:
+            self._batches.set_state(position)
+
+    def take(self, step: int) -> Batch:
+        """The next batch, for a step of the experiment, counted from 0."""
+        batch = next(self._batches)
+        if step >= self._source_ends:
+            batch.pop('source', None)
+        return devices.put_batch(self._mesh, batch)
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where the stream stands, for a checkpoint."""
+        return self._batches.get_state()
 
 
 def eval_batches(job: Job, split: str) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ from tljax.data.cells import Columns
 from tljax.metrics import class_names, confusion, totals
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
-from tljax.models.views import NAMED, Centre, check
+from tljax.models.views import NAMED, Centre, check, unseen
 from tljax.records import console, runs, tables, writers
 from tljax.records.runs import EvaluationSettings
 from tljax.training import jobs
@@ -61,6 +61,9 @@ def run(given: argparse.Namespace) -> None:
     views = _views(given, settings, data)
     of = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
     size = f'{len(data.examples):,} images, views: {views}'
+    if settings:
+        notes = (*data.notes, *unseen(views, settings.augmentations))
+        data = dataclasses.replace(data, notes=notes)
     for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
     found, counts = evaluate(loaded, data.examples, settings, views, given.batch_size)
@@ -114,12 +117,6 @@ def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None
     else:
         raise InputError(f'--data=config: {given.network} is no run, whose config has data')
     notes = settings.notes if settings else ()
-    if settings and given.views in ('flip', 'ten_crop') and not settings.flips:
-        notes = (
-            *notes,
-            'Warning: the run was trained without HorizontalFlip, so its mirrored views '
-            'may lower the accuracy.',
-        )
     return loaded, settings, dataclasses.replace(data, notes=(*data.notes, *notes))
 
 

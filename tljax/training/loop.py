@@ -6,21 +6,22 @@ from typing import Any
 
 import jax
 
-from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
 from tljax.records import console, writers
 from tljax.records.checkpoint import Checkpoints
 from tljax.strategies import schedules
-from tljax.training import jobs, nonfinite, prefix_cache
-from tljax.training.batches import train_batches
+from tljax.training import nonfinite, prefix_cache, walk
+from tljax.training.batches import Feed
 from tljax.training.clock import Clock
 from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
 from tljax.training.memory_fallback import FittingStep
-from tljax.training.progress import SAVED, Progress, enter, go_back
+from tljax.training.progress import SAVED, Progress, announce_solution, go_back
 from tljax.training.recording import record_evaluation, record_training
 from tljax.training.signals import Interrupted, Signals
+from tljax.training.states import TrainState
+from tljax.types import Solution
 
 
 def run(
@@ -33,17 +34,10 @@ def run(
 ) -> None:
     """Every step that is left, in every phase."""
     nonfinite.check_start(current)
-    loop = _Loop(job, current, checkpoints, records, evaluate, started)
     with console.progress(job.steps, current.step) as update, Signals() as signals:
-        while True:
-            phase = job.phases[current.phase]
-            if not current.over(phase):
-                loop.train(phase, update, signals)
-            if phase.phase.patience is not None:
-                go_back(job, current, phase, checkpoints)
-            if current.phase + 1 == len(job.phases):
-                return
-            enter(job, current, job.phases[current.phase + 1])
+        loop = _Loop(job, current, checkpoints, records, evaluate, started, update, signals)
+        present = job.phases[current.phase]
+        walk.walk(job, job.phases[present.index + 1 :], loop.visit, loop.finish(present))
 
 
 @dataclasses.dataclass
@@ -56,33 +50,46 @@ class _Loop:
     records: writers.Records
     evaluate: Evaluate
     started: float
-    batches: Any = None  # of the present phase
+    update: Any  # of the progress bar
+    signals: Signals
 
-    def train(self, phase: PhasePlan, update: Any, signals: Signals) -> None:
+    def visit(self, phase: PhasePlan, state: TrainState, solution: Solution | None) -> TrainState:
+        """A phase from its start to its end; see `walk.Visit`."""
+        self.current.begin_phase(state)
+        announce_solution(solution)
+        if solution is not None and phase is self.job.phases[-1]:
+            self._keep_solved(phase)
+        return self.finish(phase)
+
+    def finish(self, phase: PhasePlan) -> TrainState:
+        """The rest of the present phase; returns the state at its end."""
+        if not self.current.over(phase):
+            self._train(phase)
+        if phase.phase.patience is not None:
+            go_back(self.job, self.current, phase, self.checkpoints)
+        return self.current.state
+
+    def _train(self, phase: PhasePlan) -> None:
         """The steps that are left of a phase."""
         job, current, experiment = self.job, self.current, self.job.experiment
         due = schedules.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
         end = current.starts[-1] + phase.length
         prefix = prefix_cache.prepare(job, phase, current.state, current.step, end)
-        self.batches = _batches(job, current, prefix)
+        feed = Feed(job, phase, in_place=prefix.train if prefix else None, position=current.data)
         clock = Clock(experiment.batch_size)
         train_step = FittingStep(job, phase, current.accumulate, prefix, current.step)
         evaluate = _evaluate_in(job, prefix, self.evaluate)
         add = jax.jit(totals.add)
-        source_ends = jobs.source_ends(job, phase)
         clock.restart()
         while not current.over(phase):
             with clock.waiting():
-                batch = next(self.batches)
-                if current.step >= source_ends:
-                    batch.pop('source', None)
-                batch = devices.put_batch(job.mesh, batch)
+                batch = feed.take(current.step)
             current.state, sums = train_step(current.state, batch)
             current.accumulate = train_step.accumulate
             current.totals = add(current.totals, sums)
             current.step += 1
             clock.tick(sums['count'])
-            update(current.step, clock.images_per_second, clock.waiting_share)
+            self.update(current.step, clock.images_per_second, clock.waiting_share)
             at_mark = current.step in due or current.step == end
             if at_mark or current.step % experiment.log_every_steps == 0:
                 record_training(job, current, phase, self.records, clock)
@@ -91,31 +98,27 @@ class _Loop:
                 validation = record_evaluation(job, current, phase, self.records, evaluate)
                 clock.restart()
             every = experiment.checkpoint_every_steps
-            stop = signals.received(current.step)
+            stop = self.signals.received(current.step)
             if at_mark or stop or (every and current.step % every == 0):
-                self.save(validation)
+                current.data = feed.position
+                self.checkpoints.save(*self._checkpoint(), validation)
             if stop:
                 raise Interrupted(stop, current.step)
-        current.data = self.batches.get_state()
+        current.data = feed.position
 
-    def save(self, validation: dict[str, float] | None) -> None:
-        """A checkpoint of the present step, ranked by its validation, if there was one."""
+    def _keep_solved(self, phase: PhasePlan) -> None:
+        """Evaluates a head that the last phase solved, and keeps it for the head before."""
+        validation = record_evaluation(self.job, self.current, phase, self.records, self.evaluate)
+        self.checkpoints.replace(*self._checkpoint(), validation)
+
+    def _checkpoint(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
+        """The present step, its arrays and its record, found fit to be saved."""
         current = self.current
         nonfinite.check(self.job, current)
         record = {name: getattr(current, name) for name in SAVED}
-        record['data'] = self.batches.get_state()
         record['seconds'] = current.seconds + time.perf_counter() - self.started
         self.checkpoints.keep(int(current.best[-1]) if current.best else None)
-        arrays = {'state': current.state, 'totals': current.totals}
-        self.checkpoints.save(current.step, arrays, record, validation)
-
-
-def _batches(job: Job, current: Progress, prefix: prefix_cache.Ahead | None) -> Any:
-    """The batches from the present step on."""
-    batches: Any = iter(train_batches(job, job.steps, prefix.train if prefix else None))
-    if current.data is not None:
-        batches.set_state(current.data)
-    return batches
+        return current.step, {'state': current.state, 'totals': current.totals}, record
 
 
 def _evaluate_in(job: Job, prefix: prefix_cache.Ahead | None, usual: Evaluate) -> Evaluate:

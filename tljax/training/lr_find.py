@@ -12,7 +12,8 @@ import optax
 from tljax.config import validation
 from tljax.config.experiment import Experiment
 from tljax.records import plots, writers
-from tljax.training import compiled_step, jobs, trial_steps
+from tljax.training import compiled_step, jobs, walk
+from tljax.training.batches import Feed
 from tljax.types import InputError, Params, Phase, Strategy
 
 SMOOTHING = 0.9
@@ -120,12 +121,13 @@ def find(
     rising = _Rising(lowest=lowest, highest=highest, divisor=experiment.optimizer.learning_rate)
     strategy = _UpToRise(strategy=experiment.strategy, schedule=rising, steps=steps)
     job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, source=None, baselines=()))
-    state, phase = trial_steps.first_state(job)
+    phase = job.phases[-1]  # the only one with steps
+    state, feed = walk.start_of(job, phase), Feed(job, phase, steps=steps)
     step, key = compiled_step.compile_train_step(job, phase), jobs.train_key(job)
     losses: list[float] = []
     diverged = False
-    for batch in trial_steps.batches(job, steps):
-        state, sums = step(key, state, batch, *job.given)
+    for number in range(steps):
+        state, sums = step(key, state, feed.take(number), *job.given)
         losses.append(float(sums['loss']) / max(int(sums['count']), 1))
         if diverged := _diverges(losses):
             break

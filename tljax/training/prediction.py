@@ -16,7 +16,8 @@ from tljax.data import decoded_images, unlabelled
 from tljax.metrics import class_names
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
-from tljax.models.views import NAMED, check
+from tljax.models.views import NAMED, check, unseen
+from tljax.records import runs
 from tljax.training.evaluation import Evaluation
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.weights import network
@@ -54,6 +55,10 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f'none of the {len(bad)} images can be read')
     known = set(bad)
     loaded = network.load(given.network)
+    if loaded.origin.format == 'run':
+        settings, _ = runs.evaluation_settings(pathlib.Path(given.network).expanduser())
+        for note in unseen(NAMED[given.views], settings.augmentations):
+            print(note, file=sys.stderr)
     if given.gray_range:
         shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
         loaded = dataclasses.replace(

@@ -8,9 +8,10 @@ from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
 from tljax.records import console
 from tljax.records.checkpoint import Checkpoints
-from tljax.training import jobs, solved_head
+from tljax.training import jobs, walk
 from tljax.training.jobs import Job
 from tljax.training.states import TrainState
+from tljax.types import Solution
 
 SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data')  # in a checkpoint's record
 
@@ -40,6 +41,12 @@ class Progress:
         finished = self.step - self.starts[-1] >= phase.length
         return finished or (patience is not None and self.stale >= patience)
 
+    def begin_phase(self, state: TrainState) -> None:
+        """Goes on to the next phase, which starts from a state at the present step."""
+        self.state = state
+        self.starts.append(self.step)
+        self.best, self.stale = None, 0
+
     def rank(self, ranking: dict[str, float]) -> None:
         """Holds an evaluation against the best one of its phase."""
         rank = [ranking['score'], -ranking['loss']]
@@ -59,9 +66,9 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
             f'used, and kept as checkpoints/damaged-{step}.'
         )
     if latest is None:
-        accumulate = job.experiment.accumulate
-        current = Progress(state=jobs.first_state(job), totals=totals, accumulate=accumulate)
-        return _solved(job, current, job.phases[0])
+        state, solution = walk.enter(job, job.phases[0], None)
+        announce_solution(solution)
+        return Progress(state=state, totals=totals, accumulate=job.experiment.accumulate)
     record = checkpoints.record(latest)
     arrays, _ = checkpoints.restore(latest, jobs.checkpoint_shapes(job, phase_of(job, record)))
     console.console.print(f'Resuming at step {latest} of {job.steps}.')
@@ -86,20 +93,10 @@ def go_back(job: Job, current: Progress, phase: PhasePlan, checkpoints: Checkpoi
     )
 
 
-def enter(job: Job, current: Progress, phase: PhasePlan) -> None:
-    """On to a phase, from the end of the one before."""
-    current.state = jobs.next_state(job, current.state, phase)
-    current.starts.append(current.step)
-    current.best, current.stale = None, 0
-    _solved(job, current, phase)
-
-
-def _solved(job: Job, current: Progress, phase: PhasePlan) -> Progress:
-    """The run with the head solved, where the phase asks for it."""
-    if phase.phase.solver is not None:
-        current.state, found = solved_head.solve(job, current.state, phase)
+def announce_solution(solution: Solution | None) -> None:
+    """Prints how well a solver did, where a phase had one."""
+    if solution is not None:
         console.console.print(
-            f'Head solved: loss {float(found.value):.4f} after {int(found.iterations)} iterations, '
-            f'gradient norm {float(found.gradient_norm):.1e}.'
+            f'Head solved: loss {float(solution.value):.4f} after {int(solution.iterations)} '
+            f'iterations, gradient norm {float(solution.gradient_norm):.1e}.'
         )
-    return current

@@ -56,7 +56,7 @@ def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
     """The result, after every step that is left; what it opens is closed in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     current = resumed_or_started(job, checkpoints)
-    records = writers.Records(workdir, current.step)
+    records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
     try:
         loop.run(job, current, checkpoints, records, evaluate, started)

@@ -7,7 +7,7 @@ from typing import Any
 from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.models import preprocessing
-from tljax.records import console, writers
+from tljax.records import console, runs, writers
 from tljax.records.runs import (
     CLASSES_FILE,
     CONFIG_FILE,
@@ -35,7 +35,11 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | Non
             f'{workdir} holds a run of another experiment; name another --workdir:\n  '
             + '\n  '.join(changed)
         )
-    for line in _changed_files(workdir):
+    for file in runs.changed_files(workdir):
+        line = (
+            f'Warning: {file} defines classes of this run and has changed since the run began; '
+            'what is trained from here on may be other.'
+        )
         console.console.print(line, soft_wrap=True, markup=False)
     result = workdir / RESULT_FILE
     return json.loads(result.read_text()) if result.exists() else None
@@ -75,21 +79,6 @@ def _write_files_of_classes(experiment: Experiment, workdir: pathlib.Path) -> No
         )
     if files:
         writers.write_json(workdir / CLASSES_FILE, files)
-
-
-def _changed_files(workdir: pathlib.Path) -> list[str]:
-    """A sentence for each file of the user's own classes that is not what it was."""
-    path = workdir / CLASSES_FILE
-    before = json.loads(path.read_text()) if path.exists() else {}
-    found = []
-    for module, file in before.items():
-        now = json_form.module_file(module)
-        if now is None or now['sha256'] != file['sha256']:
-            found.append(
-                f'Warning: {file["path"]} defines classes of this run and has changed since the '
-                'run began; what is trained from here on may be other.'
-            )
-    return found
 
 
 def _write_splits(job: Job, workdir: pathlib.Path) -> None:

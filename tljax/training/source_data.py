@@ -72,9 +72,13 @@ class Sourced:
         live = find_cut(self.model, phase.labels, experiment.norm).live
         return bool(live if not self.head else live - {HEAD})
 
-    def seen(self, phase: PhasePlan, experiment: Experiment) -> bool:
-        """Whether a phase has steps with the source's rows that change the network."""
-        return bool(phase.length) and phase.start < self.until and self.counts(phase, experiment)
+    def steps_of(self, phase: PhasePlan, experiment: Experiment) -> int:
+        """The most steps of a phase that train on the source's rows.
+
+        It has more of them where an earlier phase runs out of patience, and it begins sooner.
+        """
+        left = min(phase.length, self.until - phase.earliest)
+        return max(left, 0) if self.counts(phase, experiment) else 0
 
     def optimizer(self, phase: PhasePlan, experiment: Experiment):
         """Of the source's own head, by the rule of the target's, and the labels of its leaves."""
@@ -244,7 +248,7 @@ def _check(
 ) -> None:
     """Raises: ConfigError: the source could change nothing, or be judged by nothing."""
     found = []
-    effective = [phase for phase in phases if sourced.seen(phase, experiment)]
+    effective = [phase for phase in phases if sourced.steps_of(phase, experiment)]
     if not effective:
         found.append('it has no effect: in no phase does anything train that it shares')
     if sourced.config.guard is not Guard.OFF and not len(splits['val']):

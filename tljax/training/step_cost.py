@@ -11,7 +11,8 @@ import numpy as np
 from tljax import tree
 from tljax.config.phases import PhasePlan
 from tljax.records import console
-from tljax.training import jobs, trial_steps
+from tljax.training import jobs
+from tljax.training.batches import Feed
 from tljax.training.jobs import Job
 
 
@@ -73,8 +74,9 @@ def step_seconds(
     for job, phase, compiled in steps:
         running.append([compiled, jobs.train_key(job), jobs.first_state(job, phase), job.given])
     taken = np.zeros((len(steps), repeats + 1))
-    for turn, batch in enumerate(trial_steps.batches(steps[0][0], repeats + 1)):
-        jax.block_until_ready(batch)
+    feed = Feed(*steps[0][:2], steps=repeats + 1)
+    for turn in range(repeats + 1):
+        batch = jax.block_until_ready(feed.take(turn))
         for index, held in enumerate(running):
             compiled, key, state, given = held
             begun = time.perf_counter()

@@ -1,6 +1,7 @@
 """Which of the networks in a file is meant, and under which prefix its entries lie."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -146,9 +147,9 @@ def _prefix(entries: Mapping[str, Any], key: str) -> str:
     cut = ''
     while more := next((p for p in PREFIXES if all(n.startswith(cut + p) for n in names)), ''):
         cut += more
-    if _placed([name.removeprefix(cut) for name in names]) == len(names):
+    if _placed(tuple(name.removeprefix(cut) for name in names)) == len(names):
         return cut
-    found = {prefix: _placed(list(_below(entries, prefix))) for prefix in _prefixes(names, cut)}
+    found = {prefix: _placed(tuple(_below(entries, prefix))) for prefix in _prefixes(names, cut)}
     most = max(found.values(), default=0)
     best = [prefix for prefix, placed in found.items() if placed == most]
     least = min(map(_evaluated, best), default=0)
@@ -173,7 +174,8 @@ def _prefixes(names: list[str], cut: str) -> list[str]:
     return sorted((p for p, n in counts.items() if 10 * n >= len(names)), key=len)
 
 
-def _placed(names: list[str]) -> int:
+@functools.lru_cache(maxsize=64)  # every load of the same names asks again
+def _placed(names: tuple[str, ...]) -> int:
     """How many names the table that fits best places; 0 if it is not half of them."""
     best, seen = 0, []
     if any(name.startswith(('params/', 'batch_stats/')) for name in names):
@@ -188,6 +190,8 @@ def _placed(names: list[str]) -> int:
                 sample = names[::step]
                 if 2 * len(port.match(sample, table).problems) <= len(sample):
                     best = max(best, len(names) - len(port.match(names, table).problems))
+                if best == len(names):
+                    return best
     return best if 2 * best >= len(names) else 0
 
 

@@ -30,7 +30,17 @@ from tljax import tree
 from tljax.models import port, preprocessing, stages
 from tljax.records import runs
 from tljax.types import Backbone, InputError
-from tljax.weights import contents, delta, download, files, hub, published, recognise, stated
+from tljax.weights import (
+    contents,
+    delta,
+    download,
+    files,
+    hub,
+    published,
+    recognise,
+    stated,
+    statements,
+)
 from tljax.weights.pretrained import (
     Architecture,
     Opened,
@@ -100,16 +110,20 @@ def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
     if opened.architecture is not None:
         return _recognised_own(opened, opened.architecture, backbone)
     if backbone is not None:
-        return recognise.under(backbone, opened.entries)
+        found = recognise.under(backbone, opened.entries)
+        stated.check(backbone, _facts(opened), found.naming)
+        return found
     found = recognise.recognise(opened.entries)
-    own = stated.apply(found.backbone, _facts(opened))
+    own = stated.apply(found.backbone, _facts(opened), found.naming)
     if own == found.backbone:
         return found
     return dataclasses.replace(found, backbone=own, model=stages.build(own, found.num_classes or 1))
 
 
 def _facts(opened: Opened) -> dict[str, Any]:
-    return {**opened.config, **stated.in_entries(opened.entries)}
+    """What stands beside the entries; a config.json before what the file itself says."""
+    beside = statements.beside(opened.config)
+    return {**opened.stated, **beside, **statements.in_entries(opened.entries)}
 
 
 def _recognised_own(
@@ -172,16 +186,23 @@ def translate(opened: Opened, found: Recognised, *, allow_nonfinite: bool = Fals
             f'weights {source!r} hold NaN or infinite values, in {", ".join(bad[:5])}{more} '
             '(allow_nonfinite=True of tljax.load loads them all the same)'
         )
-    variables = tree.unflatten(values)
+    variables, facts = tree.unflatten(values), _facts(opened)
+    usual = found.backbone.preprocessing()
+    images = None if opened.architecture else stated.images(opened.preprocessing or usual, facts)
+    shown = opened.preprocessing or images
+    assumed = stated.assumed(found.backbone, facts)
     return Pretrained(
         architecture=opened.architecture or Architecture(backbone=found.backbone),
         params=variables['params'],
         stats=variables.get('batch_stats', {}),
-        preprocessing=opened.preprocessing or found.backbone.preprocessing(),
+        preprocessing=shown or usual,
         origin=dataclasses.replace(
-            opened.origin, naming=found.naming, notes=(*opened.origin.notes, *notes)
+            opened.origin,
+            naming=found.naming,
+            notes=(*opened.origin.notes, *notes),
+            preprocessing_is_stated=shown is not None,
         ),
-        assumed=() if opened.architecture else stated.assumed(found.backbone, _facts(opened)),
+        assumed=() if opened.architecture else assumed,
     )
 
 
@@ -199,9 +220,12 @@ def open_(weights: Weights) -> Opened:
         chosen = contents.choose(weights)
         entries = {n: files.as_array(value) for n, value in chosen.entries.items()}
         origin = Origin(source='memory', format='memory', naming='', notes=chosen.notes)
-        return Opened(entries=entries, origin=origin)
+        return Opened(entries=entries, origin=origin, stated=statements.beside(weights))
     spec = os.fspath(weights)
     place, part = split_part(spec)
+    if place.startswith('torchvision:'):  # a run records which file a short name meant
+        whole = f'torchvision:{published.full_name(place.removeprefix("torchvision:"))}'
+        place, spec = whole, whole + spec.removeprefix(place)
     path, card = locate(place)
     if path.is_dir():
         if part is not None:
@@ -288,19 +312,36 @@ def locate(spec: str) -> tuple[pathlib.Path, published.Card]:
     if path.is_dir() and not (path / runs.NETWORK_FILE).exists() and any(path.glob(HUB_FILES)):
         found = hub.in_folder(path)
         return found.path, _hub_card(found)
-    return path, dataclasses.replace(published.card(path.stem), config=_config_beside(path))
+    return path, _card_beside(path)
 
 
-def _config_beside(path: pathlib.Path) -> Mapping[str, Any]:
-    """The config.json in a file's folder; empty where there is none."""
-    beside = path.parent / 'config.json'
-    if path.is_dir() or not beside.is_file():
+def _card_beside(path: pathlib.Path) -> published.Card:
+    """What is known of a file by its name, and by a configuration in its folder before that."""
+    known = published.card(path.stem)
+    if path.is_dir():
+        return known
+    config, preprocessor = (
+        _json_beside(path, name) for name in ('config.json', 'preprocessor_config.json')
+    )
+    return dataclasses.replace(
+        known,
+        config={**preprocessor, **config},
+        preprocessing=hub.preprocessing_of(config, preprocessor) or known.preprocessing,
+        class_names=hub.class_names_of(config) or known.class_names,
+    )
+
+
+def _json_beside(path: pathlib.Path, name: str) -> Mapping[str, Any]:
+    """A configuration in a file's folder; empty where there is none, or that of a run of ours."""
+    beside = path.parent / name
+    if not beside.is_file():
         return {}
     try:
         config = json.loads(beside.read_text())
     except ValueError as error:
         raise WeightsError(f'{beside}: it cannot be read: {error}') from error
-    return config if isinstance(config, dict) else {}
+    ours = isinstance(config, dict) and {'backbone', 'strategy', 'data'} <= config.keys()
+    return config if isinstance(config, dict) and not ours else {}
 
 
 def _hub_card(fetched: hub.HubFile) -> published.Card:
@@ -308,7 +349,7 @@ def _hub_card(fetched: hub.HubFile) -> published.Card:
         preprocessing=hub.preprocessing_of(fetched.config, fetched.preprocessor),
         licence=hub.licence_of(fetched.config, fetched.card),
         class_names=hub.class_names_of(fetched.config),
-        config=fetched.config,
+        config={**fetched.preprocessor, **fetched.config},
     )
 
 
@@ -324,6 +365,7 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
             multi_label=run.multi_label,
             licence=(run.weights or {}).get('licence'),
             preprocessing_is_stated=True,
+            notes=run.notes,
         ),
         preprocessing=run.preprocessing,
         architecture=Architecture(
@@ -368,4 +410,5 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
         preprocessing=shown,
         architecture=architecture,
         config=card.config,
+        stated=file.stated if architecture is None else {},
     )

@@ -17,7 +17,7 @@ from tljax.models.stages import Model
 from tljax.models.views import Centre, check
 from tljax.records import console
 from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
-from tljax.weights import loading
+from tljax.weights import loading, stated
 from tljax.weights.adapt import adapt
 from tljax.weights.loading import Origin, Weights
 
@@ -238,8 +238,10 @@ def load(
     model = architecture.build(num_classes, shown)
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
+    if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
+        notes = (*notes, stated.assumed_images(pretrained.preprocessing))
     for note in notes:
-        console.console.print(note)
+        console.console.print(note, markup=False)
     values = stages.start(model, adapted.params, adapted.stats, jax.random.key(seed))
     # Stage by stage, so that not all of a mapped file is held twice at once.
     params, stats = (

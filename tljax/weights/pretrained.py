@@ -113,7 +113,8 @@ class Opened:
     origin: Origin  # its naming is still empty
     preprocessing: Preprocessing | None = None
     architecture: Architecture | None = None
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `stated`
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of config.json
+    stated: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in the file, `statements`
 
 
 def architecture_from(fields: Mapping[str, Any]) -> Architecture | None:

@@ -86,15 +86,19 @@ class _Tensor:
 class StandIn:
     """Takes the place of an object whose class is unknown here.
 
-    It has no content and ignores every call that a pickle can make on it. Each class that a file
-    names gets a subclass, whose `name` says what it stands for.
+    Of what a pickle gives it, it keeps the plain fields, as those of an `argparse.Namespace` or of
+    a kind of dictionary, and ignores all else. Each class that a file names gets a subclass, whose
+    `name` says what it stands for.
     """
 
-    __slots__ = ()
+    __slots__ = ('fields',)
     name = ''
+    fields: dict[str, Any]
 
     def __new__(cls, *_arguments, **_named):
-        return super().__new__(cls)
+        found = super().__new__(cls)
+        found.fields = {}
+        return found
 
     def __init__(self, *_arguments, **_named):
         pass
@@ -102,8 +106,18 @@ class StandIn:
     def _ignore(*_arguments, **_named) -> None:
         return None
 
-    # What the opcodes REDUCE, BUILD, APPEND(S), ADDITEMS and SETITEM(S) call.
-    __call__ = __setstate__ = append = extend = add = __setitem__ = _ignore
+    # BUILD and SETITEM(S) may call these on the class as well, with other arguments.
+    def __setstate__(*arguments) -> None:
+        for state in arguments[1:]:
+            if isinstance(arguments[0], StandIn) and type(state) is dict:
+                arguments[0].fields.update((k, v) for k, v in state.items() if isinstance(k, str))
+
+    def __setitem__(*arguments) -> None:
+        if len(arguments) == 3 and isinstance(arguments[0], StandIn):
+            StandIn.__setstate__(arguments[0], dict([arguments[1:]]))
+
+    # What the opcodes REDUCE, APPEND(S) and ADDITEMS call.
+    __call__ = append = extend = add = _ignore
 
     def __repr__(self) -> str:
         return f'<{self.name}>'

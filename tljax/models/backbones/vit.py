@@ -237,7 +237,7 @@ def _google(last: str, head_width: int) -> tuple[port.PortRule, ...]:
         'Transformer/encoder_norm': last,
     }
     position = 'params/embed/position_embedding'
-    return (
+    rules = (
         port.PortRule('cls', 'params/embed/class_token'),
         port.PortRule('Transformer/posembed_input/pos_embedding', position),
         port.PortRule(kernels, f'params/{ours}/qkv/kernel', qkv),
@@ -251,6 +251,24 @@ def _google(last: str, head_width: int) -> tuple[port.PortRule, ...]:
             for kind in kinds
         ),
     )
+    others = zip(rules, map(_of_big_vision, rules), strict=True)
+    return (*rules, *(other for rule, other in others if other.names != rule.names))
+
+
+BIG_VISION = {
+    'MultiHeadDotProductAttention_1': 'MultiHeadDotProductAttention_0',
+    'MlpBlock_3': 'MlpBlock_0',
+    'LayerNorm_2': 'LayerNorm_1',
+    'Transformer/posembed_input/pos_embedding': 'pos_embedding',
+}
+
+
+def _of_big_vision(rule: port.PortRule) -> port.PortRule:
+    """The same under the names of github.com/google-research/big_vision, models/vit.py."""
+    names = rule.names
+    for theirs, other in BIG_VISION.items():
+        names = tuple(name.replace(theirs, other) for name in names)
+    return dataclasses.replace(rule, foreign=names, alias=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.models.views import Centre
-from tljax.training import batch_inputs, jobs, solved_head, states
-from tljax.training.batches import train_batches
+from tljax.training import batch_inputs, states, walk
+from tljax.training.batches import Feed
 from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
 from tljax.training.memory_fallback import FittingStep
@@ -26,16 +25,17 @@ from tljax.types import Examples, Params, Stats
 def compare(job: Job, source: Sourced) -> Verdict:
     """Trains for some steps with a source and without it, on the same batches of the target.
 
-    The phase is the longest in which the source counts, from where it begins but that no earlier
-    one has trained. Its steps are spread over it: rates, and how much the source counts, run
-    through all that they do in the whole of it. Every pair of runs holds out other images.
+    The phase is the one that trains on the source for the most steps; no earlier phase is trained
+    before it. The steps of a short run are spread over the phase, so that learning rates, and the
+    weight of the source, take the values that they have in the whole of it. Where an earlier phase
+    may run out of patience, the phase begins at its earliest step, which has the most of the
+    source. Every pair of runs holds out other images.
 
     Args:
         job: the experiment.
         source: weighed.
     """
-    counting = [p for p in job.phases if source.seen(p, job.experiment)]
-    phase = max(counting, key=lambda one: one.length)
+    phase = max(job.phases, key=lambda one: source.steps_of(one, job.experiment))
     steps = min(source.config.trial_steps, phase.length)
     pairs, read = draws.make(job, source.config.trial_pairs), Reader(job)
     with_source, without = (_losses(job, pairs, one, phase, steps, read) for one in (source, None))
@@ -47,7 +47,7 @@ def _losses(
 ) -> list[Losses]:
     """Of what each pair holds out, after the run with the source, or that without; one program."""
     whole = dataclasses.replace(job, source=source)
-    train_step = FittingStep(whole, phase, job.experiment.accumulate)
+    train_step = FittingStep(whole, phase, job.experiment.accumulate, at=phase.earliest)
     found = []
     for pair in pairs:
         trial = dataclasses.replace(pair, source=source)
@@ -57,39 +57,14 @@ def _losses(
 
 
 def _trained(job: Job, phase: PhasePlan, steps: int, train_step: FittingStep) -> TrainState:
-    """The state after so many steps of a phase."""
-    state = jobs.first_state(job)
-    for before, following in zip(job.phases[: phase.index], job.phases[1:], strict=False):
-        if before.phase.solver is not None:
-            state, _ = solved_head.solve(job, state, before)
-        state = jobs.next_state(job, state, following)
-    source_ends = jobs.source_ends(job, phase)
-    for number, batch in enumerate(train_batches(job, steps)):
-        at = number * phase.length // steps
-        if phase.start + at >= source_ends:
-            batch.pop('source', None)
-        state = _moved(job, state, phase, at)
-        state, _ = train_step(state, devices.put_batch(job.mesh, batch))
+    """The state after so many steps, spread over a phase."""
+    state, feed = walk.start_of(job, phase), Feed(job, phase, steps=steps)
+    for number in range(steps):
+        of_phase = number * phase.length // steps
+        step = phase.earliest + of_phase
+        state = walk.moved(job.mesh, state, step, of_phase)
+        state, _ = train_step(state, feed.take(step))
     return state
-
-
-def _moved(job: Job, state: TrainState, phase: PhasePlan, at: int) -> TrainState:
-    """The state as at another step of its phase: what follows the step does, nothing else."""
-
-    def moved(leaf: Any) -> Any:
-        return optax.ScaleByScheduleState(count=count(at)) if _is_schedule(leaf) else leaf
-
-    def count(value: int) -> jax.Array:  # each its own, as steps take the arrays of a state
-        return devices.put_replicated(job.mesh, np.int32(value))
-
-    opts = (state.opt, state.source and state.source.opt)
-    opt, of_source = jax.tree.map(moved, opts, is_leaf=_is_schedule)
-    source = state.source and dataclasses.replace(state.source, opt=of_source)
-    return dataclasses.replace(state, step=count(phase.start + at), opt=opt, source=source)
-
-
-def _is_schedule(leaf: Any) -> bool:
-    return isinstance(leaf, optax.ScaleByScheduleState)
 
 
 class Reader:

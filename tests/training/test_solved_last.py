@@ -1,0 +1,203 @@
+"""A head that the last phase solves: it is kept, evaluated and the result, whenever a run stops."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from tests.small_runs import Crash, assert_identical, assert_same_run, experiment, last_checkpoint
+from tljax.records import checkpoint, replacement, writers
+from tljax.strategies.strategies import LPFT
+from tljax.training import jobs, run, solved_head
+from tljax.training.evaluation import make_evaluate
+from tljax.training.run import train
+from tljax.types import Phase, Rule
+from tljax.weights import network
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SolvedLast:
+    """4 steps of everything, then the head solved."""
+
+    @property
+    def pretrained(self):
+        """See `types.Strategy`."""
+        return True
+
+    def phases(self, params):
+        """See `types.Strategy`."""
+        head = (Rule(pattern='head'), Rule(pattern='**', train=False))
+        return (
+            Phase(rules=(Rule(pattern='**'),), steps=4),
+            Phase(rules=head, solver=LPFT().solver),
+        )
+
+
+RUNS = {
+    'validated': lambda: experiment(strategy=SolvedLast(), ema_decay=0.5),
+    'not validated': lambda: experiment(strategy=SolvedLast(), validation_fraction=0.0),
+}
+
+
+@pytest.fixture(scope='module')
+def references(tmp_path_factory):
+    """`{name: (folder, result)}` of uninterrupted runs."""
+    folders = {name: tmp_path_factory.mktemp('solved') for name in RUNS}
+    return {name: (folders[name], train(make(), folders[name])) for name, make in RUNS.items()}
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_the_checkpoint_that_is_kept_is_the_solved_head(name, references):
+    folder, result = references[name]
+    assert (result['step'], result['phase_starts']) == (4, [0, 4])
+    kept, step = last_checkpoint(RUNS[name](), folder)
+    assert step == 4
+    job = jobs.setup(RUNS[name]())
+    again, _ = solved_head.solve(job, kept['state'], job.phases[1])  # finds nothing to gain
+    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), again.params, kept['state'].params)
+    assert max(jax.tree.leaves(moved)) < 0.05
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_result_validation_and_loaded_network_are_those_of_the_checkpoint(name, references):
+    folder, result = references[name]
+    step, params, stats = checkpoint.read_variables(folder / 'checkpoints')
+    assert step == result['step']
+    evaluate = make_evaluate(jobs.setup(RUNS[name]()))
+    assert evaluate(params, stats, 'test', final=True)['loss'] == result['test']['loss']
+    assert_identical(network.load(folder).params, params)
+    if result['val'] is not None:
+        validated = json.loads((folder / 'checkpoints/validation.json').read_text())
+        assert validated['4'] == [result['val']['accuracy'], -result['val']['loss']]
+        last = writers.read_metrics(folder / 'metrics.jsonl')[-1]
+        assert (last['phase'], last['loss']) == (1, result['val']['loss'])
+
+
+def crashing(*_, **__):
+    """Stands for a kill."""
+    raise Crash
+
+
+POINTS = {
+    'before it is kept': (checkpoint.Checkpoints, 'replace'),
+    'before it is in its place': (replacement.Replacement, 'commit'),
+    'with the journal written': (replacement.Replacement, '_take_place'),
+    'before the result': (run, '_conclude'),
+}
+
+
+@pytest.fixture(scope='module')
+def unsolved(tmp_path_factory):
+    """`{name: folder}` of runs that ended while the head was solved."""
+    folders = {name: tmp_path_factory.mktemp('unsolved') for name in RUNS}
+    for name, folder in folders.items():
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Crash):
+            patch.setattr(solved_head, 'solve', crashing)
+            train(RUNS[name](), folder)
+    return folders
+
+
+@pytest.mark.parametrize(
+    ('name', 'point'), [*(('validated', point) for point in POINTS), ('not validated', None)]
+)
+def test_a_run_crashed_around_the_solver_ends_as_if_it_had_not_been(
+    name, point, references, unsolved, tmp_path, monkeypatch
+):
+    folder = tmp_path / 'run'
+    shutil.copytree(unsolved[name], folder)
+    if point is not None:
+        with monkeypatch.context() as patch:
+            patch.setattr(*POINTS[point], crashing)
+            with pytest.raises(Crash):
+                train(RUNS[name](), folder)
+    assert not (folder / 'result.json').exists()
+    train(RUNS[name](), folder)
+    assert_same_run(RUNS[name](), folder, references[name])
+    assert not (folder / 'checkpoints/replacing').exists()
+
+
+def saved(folder, value, *, replaced=False, step=2):
+    """Saves one number, validated as so much."""
+    one = checkpoint.Checkpoints(folder)
+    save = one.replace if replaced else one.save
+    save(step, {'x': np.full(3, value)}, {'value': value}, {'score': value, 'loss': 1.0})
+    one.close()
+
+
+def read(folder, step=2):
+    """The number that is there, by the arrays, the record and the validation."""
+    one = checkpoint.Checkpoints(folder)
+    arrays, record = one.restore(step, {'x': np.zeros(3)})
+    one.close()
+    validated = json.loads((folder / 'validation.json').read_text())
+    return float(arrays['x'][0]), record['value'], validated[str(step)][0]
+
+
+@pytest.mark.parametrize('operation', range(7))
+def test_a_kill_at_any_operation_of_a_replacement_leaves_one_of_both_whole(
+    operation, tmp_path, monkeypatch
+):
+    saved(tmp_path, 0.75)
+    done = 0
+    real = {
+        (owner, name): getattr(owner, name)
+        for owner, name in [
+            (pathlib.Path, 'rename'),
+            (pathlib.Path, 'unlink'),
+            (replacement.checksums, 'write_json'),
+            (replacement.shutil, 'rmtree'),
+        ]
+    }
+    commit = replacement.Replacement.commit
+
+    def counted(key):
+        def run(*args, **kwargs):
+            nonlocal done
+            if done == operation:
+                raise Crash
+            done += 1
+            return real[key](*args, **kwargs)
+
+        return run
+
+    def killed(*args):
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in real:
+                patch.setattr(owner, name, counted((owner, name)))
+            commit(*args)
+
+    with monkeypatch.context() as patch, contextlib.suppress(Crash):
+        patch.setattr(replacement.Replacement, 'commit', killed)
+        saved(tmp_path, 0.25, replaced=True)
+    assert done == operation
+    wanted = 0.25 if operation else 0.75  # the first operation writes the journal
+    assert read(tmp_path) == (wanted,) * 3
+
+
+def test_a_replaced_best_is_the_best_whatever_was_deleted_for_it_before(tmp_path):
+    """A kill may come before or after the second best is deleted; the result is the same."""
+    saved(tmp_path, 0.5, step=1)
+    saved(tmp_path, 0.75, step=2)
+    saved(tmp_path, 0.25, step=2, replaced=True)
+    one = checkpoint.Checkpoints(tmp_path)
+    assert one.best() == 2
+    one.close()
+
+
+def test_a_step_that_is_not_there_is_saved(tmp_path):
+    saved(tmp_path, 0.25, replaced=True)
+    assert read(tmp_path) == (0.25,) * 3
+
+
+def test_records_of_a_solved_head_that_was_not_kept_are_dropped(tmp_path):
+    records = writers.Records(tmp_path, 0, 0)
+    for phase in (0, 1):
+        records.write({'step': 4, 'phase': phase, 'split': 'val'})
+    records.close()
+    writers.Records(tmp_path, 4, 0).close()
+    assert [r['phase'] for r in writers.read_metrics(tmp_path / 'metrics.jsonl')] == [0]
