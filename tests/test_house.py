@@ -25,7 +25,7 @@ FLOORS = (
     {'commands'},
     {'__init__', '__main__', 'main'},
 )
-DATA = {'embedded', 'py.typed', '__pycache__'}
+DATA = {'embedded', 'py.typed', '__init__.pyi', '__pycache__'}
 # Words that only their authors understood, once names of modules.
 NOT_OURS = {
     'ahead',

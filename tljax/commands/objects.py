@@ -307,18 +307,23 @@ def public_class(name: str) -> Any:
     """The class of that public name of tljax, or of the config file; None where there is none."""
     import tljax
 
-    own = vars(sys.modules[CONFIG_MODULE]).get(name) if CONFIG_MODULE in sys.modules else None
-    for found in (getattr(tljax, name, None) if not name.startswith('_') else None, own):
+    ours = getattr(tljax, name, None) if not name.startswith('_') else None
+    for found in (ours, _own().get(name)):
         if isinstance(found, type) and dataclasses.is_dataclass(found):
             return found
     return None
+
+
+def _own() -> dict[str, Any]:
+    """What the config file defines or imports, by name."""
+    return getattr(sys.modules.get(CONFIG_MODULE), '__dict__', {})
 
 
 def public_classes() -> dict[str, type]:
     """All classes of tljax that a config may construct, and the config file's own, by name."""
     import tljax
 
-    names = [*dir(tljax), *vars(sys.modules.get(CONFIG_MODULE, types))]
+    names = [*dir(tljax), *_own()]
     found = {name: public_class(name) for name in names}
     return {name: kind for name, kind in found.items() if kind is not None}
 
