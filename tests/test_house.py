@@ -136,6 +136,10 @@ def test_the_command_line_imports_nothing_of_the_package():
     assert not {name for name in imports(path) if name.startswith('tljax')}
 
 
-def test_jax_is_not_imported_before_the_environment_is_set():
-    code = "import tljax, tljax.commands.command_line, sys; sys.exit('jax' in sys.modules)"
+def test_no_command_imports_jax_before_its_words_are_read():
+    code = (
+        'import sys; from tljax.commands import names; '
+        '[names.module(name).parser() for name in names.COMMANDS]; '
+        "sys.exit(bool({'jax', 'flax', 'numpy', 'rich'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT.parent).returncode == 0

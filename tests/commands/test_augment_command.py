@@ -1,4 +1,4 @@
-"""`python -m tljax.augment`: a picture, and errors of a line."""
+"""`tljax augment`: a picture, and errors of a line."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tljax.augment import Copy, HorizontalFlip, MixUp, RandAugment, RandomErasing, Rotate
-from tljax.commands import augment
+from tljax.training import augmented_views
 
 POLICY = (Copy(views=2), Rotate(degrees=30), HorizontalFlip(), MixUp(), RandomErasing())
 
@@ -18,7 +18,7 @@ def images(count=3, side=24):
 
 
 def run(*words):
-    words = [sys.executable, '-m', 'tljax.augment', *words]
+    words = [sys.executable, '-m', 'tljax', 'augment', *words]
     return subprocess.run(words, capture_output=True, text=True)
 
 
@@ -34,7 +34,7 @@ def test_a_picture_is_written_where_it_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        ([], '--config=FILE is missing'),
+        ([], '--config=NAME_OR_FILE is missing'),
         (['--config=configs/quickstart.py', '--config.augmentations=()'], 'augmentations is ()'),
         (['--config=configs/quickstart.py', '--out=picture.xyz'], 'xyz'),
     ],
@@ -47,7 +47,7 @@ def test_what_cannot_be_drawn_is_said_in_a_line(words, message, tmp_path):
 
 
 def test_every_view_is_captioned_with_each_operation_and_what_it_drew():
-    rows = augment.views(POLICY, images(), np.arange(3), 0, 0)
+    rows = augmented_views.views(POLICY, images(), np.arange(3), 0, 0)
     assert [len(row) for row in rows] == [2, 2, 2]
     for row in rows:
         for number, (pixels, lines) in enumerate(row):
@@ -63,7 +63,7 @@ def test_every_view_is_captioned_with_each_operation_and_what_it_drew():
 def test_a_caption_tells_what_was_done():
     """Turning back by the angle in the caption gives the image, away from its border."""
     smooth = Image.fromarray(images(1, 9)[0]).resize((65, 65), Image.Resampling.BICUBIC)
-    ((pixels, [line]),) = augment.views(
+    ((pixels, [line]),) = augmented_views.views(
         (Rotate(degrees=45),), np.asarray(smooth)[None], np.arange(1), 0, 0
     )[0]
     degrees = float(line.split()[1])
@@ -73,7 +73,8 @@ def test_a_caption_tells_what_was_done():
 
 def test_views_of_a_policy_differ_between_steps_and_not_between_calls():
     one, again, other = (
-        augment.views((RandAugment(),), images(), np.arange(3), 0, step)[0][0] for step in (0, 0, 1)
+        augmented_views.views((RandAugment(),), images(), np.arange(3), 0, step)[0][0]
+        for step in (0, 0, 1)
     )
     np.testing.assert_array_equal(one[0], again[0])
     assert one[1] == again[1]

@@ -1,4 +1,4 @@
-"""`python -m tljax.evaluate`: a network on labelled images."""
+"""`tljax evaluate`: a network on labelled images."""
 
 import dataclasses
 import json
@@ -10,9 +10,10 @@ from PIL import Image
 
 import tljax
 from tests import served
-from tljax.commands import evaluate
+from tljax.commands import evaluate as command
 from tljax.models.views import FlipViews
 from tljax.records import console
+from tljax.training import labelled_evaluation
 from tljax.types import BadFiles
 from tljax.weights import published
 
@@ -34,7 +35,7 @@ def run(workdir, tmp_path, capsys, monkeypatch):
     def run(*words, network=workdir):
         out = tmp_path / 'out.json'
         capsys.readouterr()
-        code = evaluate.main([str(network), *map(str, words), f'--out={out}'])
+        code = command.main([str(network), *map(str, words), f'--out={out}'])
         printed = capsys.readouterr()
         return code, printed, json.loads(out.read_text()) if out.exists() else None
 
@@ -177,7 +178,7 @@ def test_the_picture_of_the_confusion_is_drawn(run, tmp_path):
 
 def test_a_network_without_names_is_shown_with_those_of_the_data(data, workdir):
     nameless = dataclasses.replace(tljax.load(workdir), class_names=None)
-    found = evaluate.given_data(nameless, str(data), None, BadFiles.ERROR, {})
+    found = labelled_evaluation.given_data(nameless, str(data), None, BadFiles.ERROR, {})
     assert 'could not be checked' in found.notes[0]
     assert found.class_names == ('blue', 'green', 'red')
     np.testing.assert_array_equal(found.examples.labels, np.repeat([0, 1, 2], 7))
@@ -190,7 +191,7 @@ def test_folders_of_imagenet_are_known_by_their_ids(workdir, tmp_path):
     network = dataclasses.replace(network, model=model, class_names=names)
     for name in ('n02102040', 'n01440764'):  # springer, tench
         served.draw(tmp_path / name / '0.png', 'red', np.random.default_rng(0))
-    found = evaluate.given_data(network, str(tmp_path), None, BadFiles.ERROR, {})
+    found = labelled_evaluation.given_data(network, str(tmp_path), None, BadFiles.ERROR, {})
     shown = [found.class_names[label] for label in found.examples.labels]
     assert shown == ['tench', names[217]]
     assert 'springer' in names[217]

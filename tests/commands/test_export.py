@@ -14,7 +14,7 @@ from PIL import Image
 import tljax
 from tests import golden_small
 from tljax import tree
-from tljax.commands import export
+from tljax.commands import export as command
 from tljax.config import experiment
 from tljax.data import decode
 from tljax.data.digits import Digits
@@ -27,7 +27,7 @@ from tljax.strategies.optimizers import SGD
 from tljax.strategies.strategies import LinearProbe
 from tljax.training.run import train
 from tljax.types import InputError, Interpolation, Preprocessing
-from tljax.weights import loading, model_card
+from tljax.weights import export, loading, model_card
 
 FAMILIES = [
     ResNet(depth=18),
@@ -263,13 +263,13 @@ def test_a_programs_resizing_is_pillows_within_two_grey_levels(interpolation, si
 
 
 def test_a_wrong_source_is_said_in_a_line(capsys, tmp_path):
-    assert export.main([str(tmp_path / 'nowhere'), str(tmp_path / 'out')]) == 2
+    assert command.main([str(tmp_path / 'nowhere'), f'--out={tmp_path / "out"}']) == 2
     assert capsys.readouterr().err.startswith('error: weights ')
 
 
 def test_the_command_says_what_it_wrote(run, tmp_path, capsys):
     out = tmp_path / 'net.safetensors'
-    assert export.main([str(run), str(out), '--names=akamaster']) == 0
+    assert command.main([str(run), f'--out={out}', '--names=akamaster']) == 0
     assert capsys.readouterr().out.splitlines() == [
         f'Wrote {out}',
         f'Wrote {tmp_path / "README.md"}',

@@ -1,4 +1,4 @@
-"""`python -m tljax.frontier`: what each cut costs, and gives."""
+"""`tljax frontier`: what each cut costs, and gives."""
 
 import dataclasses
 import json
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.small_runs import experiment, short
-from tljax.commands import frontier
-from tljax.commands.frontier import Point
+from tljax.commands import frontier as command
 from tljax.records import plots
 from tljax.strategies.strategies import FineTune, FreezeBelow
-from tljax.training import jobs, step_cost
+from tljax.training import frontier, jobs, step_cost
+from tljax.training.frontier import Point
 from tljax.training.step_cost import Cost
 from tljax.types import InputError
 
@@ -25,7 +25,7 @@ def small(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr(frontier.console.console, 'print', lambda *parts: printed.append(parts))
-        assert frontier.main(['frontier', *words]) == 0
+        assert command.main(words) == 0
     return folder / 'out', json.loads((folder / 'out' / 'frontier.json').read_text()), printed
 
 

@@ -1,4 +1,4 @@
-"""`python -m tljax.merge`: from runs to a file of weights, with what it scores."""
+"""`tljax merge`: from runs to a file of weights, with what it scores."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ import safetensors
 
 import tljax
 from tests.small_runs import Tiny, assert_identical, experiment
-from tljax.commands import merge
+from tljax.commands import merge as command
 from tljax.models import averaging, heads
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.records import console
 from tljax.strategies.optimizers import SGD
-from tljax.training import evaluation, runs_to_merge
+from tljax.training import evaluation, merging, runs_to_merge
 from tljax.training.run import train
 from tljax.types import InputError, Preprocessing
 from tljax.weights import loading
@@ -51,7 +51,7 @@ def values(folder):
 @pytest.mark.parametrize(('alpha', 'which'), [('0', 0), ('1', 1)])
 def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path):
     out = tmp_path / 'out.safetensors'
-    assert merge.main([*map(str, folders[:2]), f'--out={out}', f'--alpha={alpha}']) == 0
+    assert command.main([*map(str, folders[:2]), f'--out={out}', f'--alpha={alpha}']) == 0
     assert_identical(read(out), values(folders[which]))
 
 
@@ -59,7 +59,7 @@ def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path
 def wise(folders, tmp_path_factory):
     """The file of a curve, and its table."""
     out = tmp_path_factory.mktemp('wise') / 'out.safetensors'
-    return out, merge.merge(folders[:2], out, alphas=(0.0, 0.4, 0.7, 1.0))
+    return out, merging.merge(folders[:2], out, alphas=(0.0, 0.4, 0.7, 1.0))
 
 
 def test_a_curve_scores_what_its_ends_score(wise, folders):
@@ -90,7 +90,7 @@ def test_the_file_says_what_it_is_and_what_it_scores(wise):
 
 def test_a_uniform_soup_is_the_mean_of_the_runs(folders, tmp_path):
     out = tmp_path / 'soup.safetensors'
-    merge.merge(folders, out, method='uniform', statistics='averaged')
+    merging.merge(folders, out, method='uniform', statistics='averaged')
     assert_identical(read(out), averaging.average([values(folder) for folder in folders]))
 
 
@@ -98,7 +98,7 @@ def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
     """Its statistics too: there is nothing to take anew where nothing differs."""
     same = tmp_path / 'same'
     shutil.copytree(folders[0], same)
-    merge.merge([folders[0], same], tmp_path / 'soup.safetensors', method='uniform')
+    merging.merge([folders[0], same], tmp_path / 'soup.safetensors', method='uniform')
     assert_identical(read(tmp_path / 'soup.safetensors'), values(folders[0]))
 
 
@@ -106,7 +106,7 @@ def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
 def greedy(folders, tmp_path_factory):
     """The file of a greedy soup, and its table."""
     out = tmp_path_factory.mktemp('greedy') / 'out.safetensors'
-    return out, merge.merge(folders, out, method='greedy')
+    return out, merging.merge(folders, out, method='greedy')
 
 
 def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_ingredient(greedy):
@@ -127,13 +127,13 @@ def test_a_greedy_soup_does_not_depend_on_the_test_split(greedy, folders, tmp_pa
         }
 
     monkeypatch.setattr(evaluation, 'make_evaluate', wrong_on_test)
-    merge.merge(folders, tmp_path / 'out.safetensors', method='greedy')
+    merging.merge(folders, tmp_path / 'out.safetensors', method='greedy')
     assert_identical(read(tmp_path / 'out.safetensors'), read(greedy[0]))
 
 
 def test_statistics_of_a_merge_are_taken_from_the_training_images(folders, tmp_path):
     out = tmp_path / 'soup.safetensors'
-    merge.merge(folders[:2], out, method='uniform')
+    merging.merge(folders[:2], out, method='uniform')
     _, stats = read(out)
     mean = averaging.average([values(folder)[1] for folder in folders[:2]])
     assert not np.allclose(stats['high']['norm']['mean'], mean['high']['norm']['mean'], rtol=1e-2)
@@ -152,7 +152,7 @@ def spoiled(folder, target, change):
 def test_a_greedy_soup_of_runs_without_validation_images_in_common_is_refused(folders, tmp_path):
     other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
     with pytest.raises(InputError, match='have none in common'):
-        merge.merge([folders[0], other], tmp_path / 'out.safetensors', method='greedy')
+        merging.merge([folders[0], other], tmp_path / 'out.safetensors', method='greedy')
 
 
 def test_other_classes_are_refused_by_name(folders, tmp_path, capsys):
@@ -160,7 +160,7 @@ def test_other_classes_are_refused_by_name(folders, tmp_path, capsys):
         content['class_names'][1] = 'z'
 
     other = spoiled(folders[1], tmp_path / 'other', rename)
-    code = merge.main([str(folders[0]), str(other), f'--out={tmp_path / "out.safetensors"}'])
+    code = command.main([str(folders[0]), str(other), f'--out={tmp_path / "out.safetensors"}'])
     assert code == 2
     printed = capsys.readouterr().err
     assert '- class b' in printed
@@ -222,24 +222,24 @@ def test_leaves_that_differ_are_listed(folders):
 )
 def test_a_method_that_does_not_fit_the_runs_is_refused(count, options, reason, folders, tmp_path):
     with pytest.raises(InputError, match=reason):
-        merge.merge(folders[:count], tmp_path / 'out.safetensors', **options)
+        merging.merge(folders[:count], tmp_path / 'out.safetensors', **options)
 
 
 def test_a_run_that_is_named_twice_is_refused(folders, tmp_path):
     with pytest.raises(InputError, match='named twice'):
-        merge.merge([folders[0]] * 2, tmp_path / 'out.safetensors', method='uniform')
+        merging.merge([folders[0]] * 2, tmp_path / 'out.safetensors', method='uniform')
 
 
 def test_a_curve_without_validation_images_in_common_is_refused(folders, tmp_path):
     other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
     with pytest.raises(InputError, match='give one --alpha'):
-        merge.merge([folders[0], other], tmp_path / 'out.safetensors')
+        merging.merge([folders[0], other], tmp_path / 'out.safetensors')
 
 
 def test_a_file_that_is_there_is_kept(folders, tmp_path):
     (tmp_path / 'out.safetensors').write_text('mine')
     with pytest.raises(InputError, match='--overwrite'):
-        merge.merge(folders[:2], tmp_path / 'out.safetensors')
+        merging.merge(folders[:2], tmp_path / 'out.safetensors')
     assert (tmp_path / 'out.safetensors').read_text() == 'mine'
 
 
@@ -255,7 +255,7 @@ def transferred(tmp_path_factory):
 
 def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(transferred, tmp_path, capsys):
     out = tmp_path / 'merged.safetensors'
-    table = merge.merge([transferred], out, alphas=(0.5,))
+    table = merging.merge([transferred], out, alphas=(0.5,))
     assert 'the start' in table
     network = tljax.load(out)
     assert network.class_names == ('a', 'b', 'c')

@@ -1,4 +1,4 @@
-"""`python -m tljax.predict`: what a network says of images."""
+"""`tljax predict`: what a network says of images."""
 
 import csv
 import json
@@ -11,9 +11,10 @@ import pytest
 
 import tljax
 from tests import served
-from tljax.commands import predict
+from tljax.commands import predict as command
 from tljax.data import decode, unlabelled
 from tljax.models.views import NAMED
+from tljax.training import prediction
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +38,7 @@ def images(workdir, tmp_path):
 @pytest.fixture
 def run(workdir, capsys):
     def run(*words):
-        code = predict.main([str(workdir), *map(str, words)])
+        code = command.main([str(workdir), *map(str, words)])
         return code, capsys.readouterr()
 
     return run
@@ -209,14 +210,14 @@ def test_no_more_images_are_decoded_than_are_read_ahead(images, network, monkeyp
     real = decode.canvas_of
     monkeypatch.setattr(decode, 'canvas_of', lambda *a: decoded.append(a[1]) or real(*a))
     many = unlabelled.read([str(images)]).take(np.tile(np.arange(21), 10))
-    rows = predict.predictions(network, many, NAMED['centre'], 4)
+    rows = prediction.predictions(network, many, NAMED['centre'], 4)
     next(rows)
     assert len(decoded) <= 4 * (1 + 2 * 4)  # a batch, and two for each thread that reads ahead
     assert sum(1 for _ in rows) == 209
 
 
 def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, 'SHOWN', 2)
+    monkeypatch.setattr(prediction, 'SHOWN', 2)
     out = tmp_path / 'out.jsonl'
     _, printed = run(images, f'--out={out}')
     assert printed.out.splitlines()[2:] == [f'{out}: 21 images']

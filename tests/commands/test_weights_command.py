@@ -1,7 +1,4 @@
-"""What `python -m tljax.weights` shows of a file."""
-
-import runpy
-import sys
+"""What `tljax weights` shows of a file."""
 
 import numpy as np
 import pytest
@@ -13,7 +10,6 @@ from tljax.commands import weights
 from tljax.models import port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vit import ViT
-from tljax.records import console
 from tljax.weights import loading, verify
 
 
@@ -124,12 +120,3 @@ def test_a_stage_that_gives_no_numbers_is_not_finite(small):
 def test_what_cannot_be_found_is_an_error_of_one_line(spec, capsys):
     assert weights.main([spec]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_the_module_can_be_run(monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['weights', 'embedded:glyphs'])
-    monkeypatch.setattr(console.console, '_file', sys.stdout)  # setting `file` could not be undone
-    monkeypatch.delitem(sys.modules, 'tljax.commands.weights')
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module('tljax.weights', run_name='__main__')
-    assert ended.value.code == 0

@@ -1,4 +1,4 @@
-"""The thorough look at a data set: `python -m tljax.data`."""
+"""The thorough look at a data set: `tljax data`."""
 
 import io
 import pathlib
@@ -171,7 +171,7 @@ def test_what_is_passed_over_is_said(root, checked):
 
 
 def test_the_sheet_has_a_row_of_pictures_for_each_class(root, checked):
-    checked('--sheet=sheet.png')
+    checked('--out=sheet.png')
     sheet = Image.open('sheet.png').convert('RGB')
     row = check.THUMB_PX + check.CAPTION_PX + 4
     assert sheet.height == 2 * row
@@ -189,13 +189,12 @@ def test_nothing_is_written_into_the_data_set(root, checked):
 
 
 def test_a_sheet_inside_the_data_set_is_refused(root, checked):
-    with pytest.raises(SystemExit):
-        checked(f'--sheet={root}/sheet.png')
+    checked(f'--out={root}/sheet.png')
     assert not (root / 'sheet.png').exists()
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path, capsys):
-    assert main([str(tmp_path / 'nowhere')]) == 1
+    assert main([str(tmp_path / 'nowhere')]) == 2
     assert 'no such folder' in capsys.readouterr().err
 
 
@@ -247,7 +246,7 @@ def several(root, capsys):
     def run(*more):
         lines = ['path,label,split', *(','.join(row) for row in (*rows, *more))]
         (root / 'list.csv').write_text('\n'.join(lines))
-        code = main([str(root / 'list.csv'), '--sheet=sheet.png'])
+        code = main([str(root / 'list.csv'), '--out=sheet.png'])
         return code, capsys.readouterr().out
 
     return run

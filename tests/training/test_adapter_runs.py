@@ -20,18 +20,18 @@ from tests.small_runs import (
     last_checkpoint,
 )
 from tljax import tree
-from tljax.commands import export, frontier
+from tljax.commands import export as export_command
 from tljax.config import config_json, validation
 from tljax.models import stages
 from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift, split
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.records import runs
 from tljax.strategies.strategies import AdaptersOnly, LinearProbe
-from tljax.training import baselines, jobs, runs_to_merge
+from tljax.training import baselines, frontier, jobs, runs_to_merge
 from tljax.training.run import train
 from tljax.types import InputError, Norm
 from tljax.weights import delta as deltas
-from tljax.weights import loading
+from tljax.weights import export, loading
 
 EVERY = (LoRA(rank=2), ResidualAdapter(), ScaleShift())
 
@@ -166,7 +166,7 @@ def write_others(path):
 def delta(adapted_run):
     """The delta of that run."""
     out = adapted_run.parent / 'delta.safetensors'
-    assert export.main([str(adapted_run), str(out), '--delta']) == 0
+    assert export_command.main([str(adapted_run), f'--out={out}', '--delta']) == 0
     return out
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 import tljax
 from tests.small_runs import Tiny, experiment
-from tljax.commands import evaluate, export, predict
+from tljax.commands import evaluate
 from tljax.config import config_json
 from tljax.config.experiment import ConfigError
 from tljax.data import arrays, unlabelled
@@ -19,8 +19,9 @@ from tljax.models.views import FlipViews
 from tljax.records import console
 from tljax.strategies.penalties.delta import DELTA
 from tljax.strategies.strategies import LPFT
-from tljax.training import baselines, compiled_step, jobs, solved_head, states
+from tljax.training import baselines, compiled_step, jobs, prediction, solved_head, states
 from tljax.types import Balance, InputError
+from tljax.weights import export
 
 NAMES = ('blue', 'green', 'red')  # sorted, as the classes of a list are
 PLACES = {'red': (0, slice(0, 4)), 'green': (1, slice(4, 8)), 'blue': (2, slice(8, 12))}
@@ -190,7 +191,7 @@ def test_predictions_of_files_are_those_of_the_network_by_several_views_too(run)
     files = [str(run[0].parent / f'{number}.png') for number in (7, 8, 2)]
     images = [np.asarray(Image.open(file)) for file in files]
     examples = unlabelled.read(files)
-    found = dict(predict.predictions(network, examples, FlipViews(), 8))
+    found = dict(prediction.predictions(network, examples, FlipViews(), 8))
     both = (network.predict(images) + network.predict([image[:, ::-1] for image in images])) / 2
     np.testing.assert_allclose([found[file] for file in files], both, 1e-4)
     np.testing.assert_allclose(network.predict(images, FlipViews()), both, 1e-4)

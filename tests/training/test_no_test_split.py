@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.small_runs import experiment
-from tljax.commands import evaluate, export, frontier, merge
+from tljax.commands import evaluate
 from tljax.data import arrays
 from tljax.records import console, tables
-from tljax.training import baselines
+from tljax.training import baselines, frontier, merging
 from tljax.types import InputError
+from tljax.weights import export
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (18, 8, 8, 3), np.uint8)
 LABELS = np.arange(18) % 3
@@ -65,7 +66,7 @@ def test_a_comparison_with_nothing_held_out_has_the_costs_alone():
 def test_a_merge_is_judged_on_validation(run, tmp_path):
     shutil.copytree(run[0], tmp_path / 'copy')
     folders = [run[0], tmp_path / 'copy']
-    found = merge.merge(folders, tmp_path / 'm.safetensors', alphas=(0.5,))
+    found = merging.merge(folders, tmp_path / 'm.safetensors', alphas=(0.5,))
     assert all(set(scores) == {'val'} for scores in found.values())
 
 

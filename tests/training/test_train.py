@@ -121,7 +121,7 @@ def test_a_terminated_process_saves_its_step_and_resumes_there(
     workdir = tmp_path / 'run'
     path = workdir / 'metrics.jsonl'
     code, errors = signalled(command, signal.SIGTERM, lambda: path.exists() and path.read_text())
-    assert code == 143
+    assert code == 75
     stopped = re.search(r'stopped at step (\d+) by SIGTERM; the same command resumes', errors)
     assert stopped, errors
     assert last_checkpoint(experiment(), workdir)[1] == int(stopped[1]) < 11
@@ -155,7 +155,6 @@ def test_the_number_of_threads_changes_nothing(reference, tmp_path):
     assert_same_run(what, tmp_path, reference)
 
 
-@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # ml_collections
 def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, tmp_path, capsys):
     workdir = tmp_path / 'run'
     shutil.copytree(reference[0], workdir)
@@ -205,7 +204,6 @@ def close_badly(self, close=writers.Records.close):
     full()
 
 
-@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # ml_collections
 @pytest.mark.parametrize(
     ('owner', 'name', 'broken'),
     [
@@ -219,9 +217,7 @@ def test_a_full_disk_is_said_in_a_line(owner, name, broken, tmp_path, monkeypatc
     path = tmp_path / 'config.py'
     path.write_text('from test_train import short as get_config\n')
     monkeypatch.setattr(owner, name, broken)
-    with pytest.raises(SystemExit) as caught:
-        main.main(['main', f'--config={path}', f'--workdir={tmp_path / "run"}'])
-    assert caught.value.code == 2
+    assert main.main(['main', f'--config={path}', f'--workdir={tmp_path / "run"}']) == 1
     assert re.search(r'^error: .*No space left on device', capsys.readouterr().err, re.MULTILINE)
 
 

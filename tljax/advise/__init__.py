@@ -1,4 +1,4 @@
 """Which transfer for which data: evidence, short trainings, and a config that can be run.
 
-`python -m tljax.advise`; docs/advise.md says how it decides.
+`tljax advise`; docs/advise.md says how it decides.
 """

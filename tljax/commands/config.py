@@ -11,12 +11,14 @@ the default). Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit, objects, overrides
 
-WIDTH = 100
+# Of the columns; 100 with what stands between them.
+WIDTHS = {'field': 22, 'value': 16, 'set by': 12, 'default': 10, 'what it does': 26}
 
 
 def parser() -> command_line.Parser:
@@ -45,27 +47,36 @@ def _run(given: argparse.Namespace) -> None:
 
 
 def _print(rows) -> None:
-    """A table of at most `WIDTH` columns."""
+    """A table that fits 100 columns."""
     import rich.box
+    import rich.markup
     import rich.table
 
+    from tljax.config import resolved
     from tljax.records import console
 
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    for title, ratio in (('field', 27), ('value', 20), ('set by', 8), ('default', 13)):
-        table.add_column(title, ratio=ratio, overflow='fold')
-    table.add_column('what it does', ratio=28)
+    for title, width in WIDTHS.items():
+        table.add_column(title, width=width, overflow='fold')
     for row in rows:
-        style = 'dim' if row.set_by == 'default' else None
-        default = '' if row.set_by == 'default' else _short(row.default)
-        table.add_row(row.path, _short(row.value), row.set_by, default, row.text, style=style)
-    console.console.print(table, width=min(WIDTH, console.console.width), markup=False)
+        style = 'dim' if row.set_by == resolved.DEFAULT else None
+        default = '' if row.set_by == resolved.DEFAULT else _short(row.default)
+        cells = (_indented(row.path), _short(row.value), row.set_by, default, row.text)
+        table.add_row(*map(rich.markup.escape, cells), style=style)
+    console.console.print(table)
+
+
+def _indented(path: str) -> str:
+    """`  .stage` for `strategy.stage`, below the row of the strategy."""
+    depth = path.count('.')
+    start = path.rfind('.')
+    if depth and path[:start].endswith(']'):
+        start = path.rfind('[', 0, start)
+    return '  ' * depth + (path[start:] if depth else path)
 
 
 def _short(value) -> str:
     """A value in the grammar of the command line; of objects, whose fields follow, the class."""
-    import dataclasses
-
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return type(value).__name__
     if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):

@@ -215,8 +215,7 @@ def _scalar(node: Text, kind: Any) -> Any:
     """A word as a value of a plain type; ValueError where it is none."""
     text = node.text
     if kind is str or kind is Any:
-        fits = public_class(text) if not node.quoted and kind is Any else None
-        return fits() if fits else text
+        return text
     if kind is bool and text.lower() in SWITCH:
         return SWITCH[text.lower()]
     if kind in (int, float):
@@ -291,11 +290,9 @@ def shown_value(value: Any) -> str:
             if not _is_default(f, getattr(value, f.name))
         ]
         return type(value).__name__ + (f'({", ".join(fields)})' if fields else '')
-    return (
-        {None: 'none', True: 'true', False: 'false'}.get(value, str(value))
-        if (value is None or isinstance(value, bool))
-        else str(value)
-    )
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def _is_default(field: dataclasses.Field, value: Any) -> bool:
@@ -310,18 +307,23 @@ def public_class(name: str) -> Any:
     """The class of that public name of tljax, or of the config file; None where there is none."""
     import tljax
 
-    own = vars(sys.modules[CONFIG_MODULE]).get(name) if CONFIG_MODULE in sys.modules else None
-    for found in (getattr(tljax, name, None) if not name.startswith('_') else None, own):
+    ours = getattr(tljax, name, None) if not name.startswith('_') else None
+    for found in (ours, _own().get(name)):
         if isinstance(found, type) and dataclasses.is_dataclass(found):
             return found
     return None
+
+
+def _own() -> dict[str, Any]:
+    """What the config file defines or imports, by name."""
+    return getattr(sys.modules.get(CONFIG_MODULE), '__dict__', {})
 
 
 def public_classes() -> dict[str, type]:
     """All classes of tljax that a config may construct, and the config file's own, by name."""
     import tljax
 
-    names = [*tljax.__all__, *vars(sys.modules.get(CONFIG_MODULE, types))]
+    names = [*dir(tljax), *_own()]
     found = {name: public_class(name) for name in names}
     return {name: kind for name, kind in found.items() if kind is not None}
 

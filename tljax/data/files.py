@@ -159,7 +159,7 @@ def look(path: pathlib.Path, least_px: int = LEAST_PX, deep: set[str] | None = N
     """What is wrong with an image file, found by reading its beginning and its end.
 
     A file that does not end as its format does is decoded, to be sure. Damage in the middle is
-    not found: that takes `python -m tljax.data`.
+    not found: that takes `tljax data`.
 
     Args:
         path: the file.
@@ -296,7 +296,7 @@ def bad_files_message(bad: Mapping[str, str], flag: str = '--config.data.bad_fil
     """Every bad file and its reason, a line each, and the flag that leaves them out."""
     lines = [f'{path}: {reason}' for path, reason in bad.items()]
     if len(lines) > SHOWN:
-        more = f'and {len(lines) - SHOWN} more: python -m tljax.data DIR lists all'
+        more = f'and {len(lines) - SHOWN} more: tljax data DIR lists all'
         lines = [*lines[:SHOWN], more]
     return (
         f'{len(bad)} file(s) cannot be used; repair or remove them, or leave them out with '

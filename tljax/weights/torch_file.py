@@ -107,12 +107,12 @@ class StandIn:
         return None
 
     # BUILD and SETITEM(S) may call these on the class as well, with other arguments.
-    def __setstate__(*arguments) -> None:
+    def __setstate__(*arguments: Any) -> None:
         for state in arguments[1:]:
             if isinstance(arguments[0], StandIn) and type(state) is dict:
                 arguments[0].fields.update((k, v) for k, v in state.items() if isinstance(k, str))
 
-    def __setitem__(*arguments) -> None:
+    def __setitem__(*arguments: Any) -> None:
         if len(arguments) == 3 and isinstance(arguments[0], StandIn):
             StandIn.__setstate__(arguments[0], dict([arguments[1:]]))
 
