@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import importlib
 import inspect
 import math
@@ -68,7 +69,7 @@ MODULES = {
     'strategy': strategies,
     'augmentation': augment,
     'schedule': schedules,
-    'optimizer': partition,
+    'optimizer': optimizers,
     'loss': losses,
     'penalty': penalties,
     'adapter': adapters,
@@ -187,7 +188,7 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
 def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     small = Preprocessing(size_px=64, resize_px=64)
     model = stages.build(one, CLASSES, preprocessing=small)
-    params, stats = stages.shapes(model)
+    params, stats = shapes_of(one)
 
     def forward(params, stats, images):
         live, key = (model.names, jax.random.key(0)) if trains else ((), None)
@@ -199,9 +200,19 @@ def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     assert tree.flatten(after).keys() == tree.flatten(stats).keys()
 
 
+SHAPES = {}
+
+
+def shapes_of(backbone):
+    """The shapes of a backbone's parameters and statistics with its head, traced once."""
+    if repr(backbone) not in SHAPES:
+        SHAPES[repr(backbone)] = stages.shapes(stages.build(backbone, CLASSES))
+    return SHAPES[repr(backbone)]
+
+
 def leaves_of(backbone):
     """`{path: shape holder}` of a backbone and its head."""
-    params, stats = stages.shapes(stages.build(backbone, CLASSES))
+    params, stats = shapes_of(backbone)
     return tree.flatten({'params': params, 'batch_stats': stats})
 
 
@@ -267,7 +278,7 @@ def small(one):
     With adapters for the strategy that trains nothing else.
     """
     model = stages.build(ResNetSmall(), CLASSES)
-    params = stages.ordered(model, stages.shapes(model)[0])
+    params = stages.ordered(model, shapes_of(ResNetSmall())[0])
     added = tuple(map(made, found('adapter'))) if type(one) is strategies.AdaptersOnly else ()
     return adapters.extended(added, params, jax.random.key(0))
 
@@ -296,7 +307,7 @@ def test_a_strategy_says_whether_it_starts_from_pretrained_weights(one):
 
 @every('adapter')
 def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
-    params, _ = stages.shapes(stages.build(ResNetSmall(), CLASSES))
+    params, _ = shapes_of(ResNetSmall())
     added, own = one.add(params, jax.random.key(0)), tree.flatten(params)
     assert added
     for path, leaf in added.items():
@@ -309,7 +320,7 @@ def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
 @pytest.mark.parametrize('backbone', [made(b) for b in found('backbone')], ids=lambda b: str(b)[:7])
 @every('adapter')
 def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one, backbone):
-    params, _ = stages.shapes(stages.build(backbone, CLASSES))
+    params, _ = shapes_of(backbone)
     try:
         whole = adapters.extended((one,), params, jax.random.key(0))
     except types.InputError as error:
@@ -330,18 +341,26 @@ def test_an_adapter_starts_so_that_the_layers_are_as_they_were_and_leaves_others
     assert one.merged(params) is params
 
 
-def augmentation_input():
-    """Keys, images [4, 8, 8, 3] in [0, 255] and one-hot targets [4, K]."""
+@functools.cache
+def augmented(seed):
+    """`{class name: (images, targets)}` of every augmentation under the keys of a seed."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.uniform(0, 255, (4, 8, 8, 3)), jnp.float32)
-    return jax.random.split(jax.random.key(0), 4), images, jax.nn.one_hot(jnp.arange(4) % 3, 3)
+    targets = jax.nn.one_hot(jnp.arange(4) % 3, 3)
+    return all_augmentations()(jax.random.split(jax.random.key(seed), 4), images, targets)
+
+
+@functools.cache
+def all_augmentations():
+    """Every augmentation of the same images, in one program, which compiles fastest."""
+    each = {one.__name__: made(one) for one in found('augmentation')}
+    return jax.jit(lambda *batch: {name: one(*batch) for name, one in each.items()})
 
 
 @every('augmentation')
 def test_an_augmentation_keeps_shapes_types_and_ranges(one):
-    keys, images, targets = augmentation_input()
-    changed, soft = jax.jit(one.__call__)(keys, images, targets)
-    size, views = getattr(one, 'size_px', images.shape[1]), getattr(one, 'views', 1)
+    changed, soft = augmented(0)[type(one).__name__]
+    size, views = getattr(one, 'size_px', 8), getattr(one, 'views', 1)
     assert (changed.shape, changed.dtype) == ((4 * views, size, size, 3), jnp.float32)
     assert 0 <= changed.min() <= changed.max() <= 255 + 1e-3
     assert soft.shape == (4 * views, 3)
@@ -350,11 +369,13 @@ def test_an_augmentation_keeps_shapes_types_and_ranges(one):
 
 @every('augmentation')
 def test_an_augmentation_depends_on_its_keys_alone(one):
-    keys, images, targets = augmentation_input()
-    first, again = (jax.jit(one.__call__)(keys, images, targets)[0] for _ in range(2))
-    others = jax.jit(one.__call__)(jax.random.split(jax.random.key(7), 4), images, targets)[0]
+    name = type(one).__name__
+    first, again, others = (each[name][0] for each in (augmented(0), AGAIN(0), augmented(7)))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, others) or isinstance(one, augment.Copy)  # draws nothing
+
+
+AGAIN = functools.cache(augmented.__wrapped__)  # runs it anew, once
 
 
 @every('schedule')

@@ -171,44 +171,66 @@ PLANS = {
     'vit_b_32': Plan(ViT(patch_px=32), (224,), ('float32',)),
     'timm_of_vit_small_patch16_224': Plan(ViT(width=384), (224,), ('float32',), naming='timm'),
 }
-EVALUATED = [(name, size) for name, plan in PLANS.items() for size in plan.sizes]
-WITH_STAGES = [(n, px) for n, px in EVALUATED if n.startswith(('resnet', 'vgg'))]
-TRAINED = [(name, dtype) for name, plan in PLANS.items() for dtype in plan.dtypes]
+# One member of each family stands for it by default; the others are `slow`.
+ALWAYS = {
+    ('resnet18', 97), ('resnet18', 'float32'), ('vgg11', 97), ('convnext_tiny', 97),
+    ('convnext_tiny', 'float32'), ('vit_b_32', 224), ('vit_b_32', 'float32'),
+}  # fmt: skip
+
+
+def _cases(pairs):
+    return [pytest.param(*pair, marks=() if pair in ALWAYS else pytest.mark.slow) for pair in pairs]
+
+
+_SIZES = [(name, size) for name, plan in PLANS.items() for size in plan.sizes]
+EVALUATED = _cases(_SIZES)
+WITH_STAGES = _cases((n, px) for n, px in _SIZES if n.startswith(('resnet', 'vgg')))
+TRAINED = _cases((name, dtype) for name, plan in PLANS.items() for dtype in plan.dtypes)
 
 
 @pytest.fixture(scope='module')
 def reference(golden):
-    """`reference_weights.py` beside the figures; what VGGs share it draws once."""
+    """`reference_weights.py` beside the figures."""
     spec = importlib.util.spec_from_file_location('reference', golden / 'reference_weights.py')
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.tensor = functools.cache(module.tensor)
     return module
 
 
 @pytest.fixture(scope='module')
 def measured(reference):
-    """`measured(name)`: our outputs by size and our training by dtype, beside the reference's.
+    """`measured(name)` evaluates at a size and trains in a dtype, once each.
 
-    Everything planned for a network is run at once, so that its weights are made once.
+    The weights of the last network stay, and no others: VGG-16's alone take 0.5 GB.
     """
 
-    @functools.cache
+    @functools.lru_cache(1)
+    def network(name: str) -> Network:
+        return Network(PLANS[name].backbone, 1000, reference.tensor, PLANS[name].naming)
+
     def measure(name: str) -> types.SimpleNamespace:
-        plan, (_, figures) = PLANS[name], reference.golden(name)
-        network = Network(plan.backbone, 1000, reference.tensor, plan.naming)
+        _, figures = reference.golden(name)
         size, batch = figures['train']['size'], figures['train']['batch']
-        images, labels = _nhwc(reference.images(batch, size)), reference.labels(batch)
+
+        @functools.cache
+        def evaluated(px: int) -> dict[str, np.ndarray]:
+            return network(name).evaluate(_nhwc(reference.images(2, px)))
+
+        @functools.cache
+        def trained(dtype: str) -> Trained:
+            images, labels = _nhwc(reference.images(batch, size)), reference.labels(batch)
+            return network(name).train(images, labels, dtype)
+
         return types.SimpleNamespace(
-            outputs={px: network.evaluate(_nhwc(reference.images(2, px))) for px in plan.sizes},
-            training={dtype: network.train(images, labels, dtype) for dtype in plan.dtypes},
+            outputs=evaluated,
+            training=trained,
             evaluation_figures={entry['size']: entry for entry in figures['eval']},
             training_figures=figures['train'],
         )
 
-    return measure
+    return functools.cache(measure)
 
 
 def _nhwc(images):
@@ -227,7 +249,7 @@ def _torch_stages(name: str, features: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(('name', 'size'), EVALUATED)
 def test_logits_equal_the_references(measured, name, size):
-    ours = measured(name).outputs[size]['head']
+    ours = measured(name).outputs(size)['head']
     wanted = measured(name).evaluation_figures[size]
     np.testing.assert_allclose(np.linalg.norm(ours), wanted['logits_norm'], rtol=1e-4)
     atol = 1e-4 * np.abs(wanted['logits']).max()
@@ -236,7 +258,7 @@ def test_logits_equal_the_references(measured, name, size):
 
 @pytest.mark.parametrize(('name', 'size'), WITH_STAGES)
 def test_every_stages_output_equals_torchvisions(measured, name, size):
-    ours = measured(name).outputs[size]
+    ours = measured(name).outputs(size)
     stages = _torch_stages(name, measured(name).evaluation_figures[size]['features'])
     assert set(ours) - set(stages) <= {'fc6', 'head'}
     for stage, wanted in stages.items():
@@ -252,19 +274,19 @@ def test_every_stages_output_equals_torchvisions(measured, name, size):
 
 @pytest.mark.parametrize(('name', 'dtype'), TRAINED)
 def test_the_training_loss_equals_the_references(measured, name, dtype):
-    ours, wanted = measured(name).training[dtype], measured(name).training_figures
+    ours, wanted = measured(name).training(dtype), measured(name).training_figures
     np.testing.assert_allclose(ours.loss, wanted['loss'], rtol=1e-4)
 
 
 @pytest.mark.parametrize(('name', 'dtype'), TRAINED)
 def test_running_statistics_move_as_torchvisions(measured, name, dtype):
-    ours, wanted = measured(name).training[dtype], measured(name).training_figures
+    ours, wanted = measured(name).training(dtype), measured(name).training_figures
     _assert_norms_close(ours.running_norms, wanted['running_stat_norms'], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(('name', 'dtype'), TRAINED)
 def test_every_gradient_norm_equals_the_references(measured, name, dtype):
-    ours, wanted = measured(name).training[dtype], measured(name).training_figures
+    ours, wanted = measured(name).training(dtype), measured(name).training_figures
     _assert_norms_close(ours.gradient_norms, wanted['gradient_norms'], **GRADIENTS_WITHIN[dtype])
 
 

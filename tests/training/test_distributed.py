@@ -22,7 +22,12 @@ def probe():
 
 
 RUNS = {'two_phases': two_phases, 'probe': probe}
-EACH = [('two_phases', 2), ('probe', 2), ('two_phases', 1), ('probe', 1)]
+EACH = [
+    ('two_phases', 2),
+    ('probe', 1),
+    pytest.param('probe', 2, marks=pytest.mark.slow),
+    pytest.param('two_phases', 1, marks=pytest.mark.slow),
+]
 
 
 def environment(index, port, devices):
