@@ -193,7 +193,7 @@ def test_a_class_of_the_config_file_itself_is_refused(monkeypatch):
 )
 def test_bad_input_is_a_line_and_code_2(words, reason, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
-    (tmp_path / 'small.py').write_text('from small_runs import short as get_config\n')
+    (tmp_path / 'small.py').write_text('from tests.small_runs import short as get_config\n')
     words = [f'--config={tmp_path / "small.py"}', f'--workdir={tmp_path / "out"}', *words]
     assert command.main(words) == 2
     said = capsys.readouterr().err

@@ -20,7 +20,7 @@ from tljax.types import InputError
 def small(tmp_path_factory):
     """The folder, the points and the printed text of a small frontier that was trained."""
     folder = tmp_path_factory.mktemp('frontier')
-    (folder / 'small.py').write_text('from small_runs import short as get_config\n')
+    (folder / 'small.py').write_text('from tests.small_runs import short as get_config\n')
     words = [f'--config={folder / "small.py"}', '--train', '--repeats=3', f'--out={folder / "out"}']
     with pytest.MonkeyPatch.context() as patch:
         printed = []

@@ -149,7 +149,7 @@ def test_running_means_are_freed_of_their_start():
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """`main` on the small experiment, in an empty folder."""
-    (tmp_path / 'small.py').write_text('from small_runs import experiment as get_config\n')
+    (tmp_path / 'small.py').write_text('from tests.small_runs import experiment as get_config\n')
     monkeypatch.chdir(tmp_path)
     return lambda *words: lr_find_command.main(['--config=small.py', '--steps=12', *words])
 

@@ -215,7 +215,7 @@ def close_badly(self, close=writers.Records.close):
 )
 def test_a_full_disk_is_said_in_a_line(owner, name, broken, tmp_path, monkeypatch, capsys):
     path = tmp_path / 'config.py'
-    path.write_text('from test_train import short as get_config\n')
+    path.write_text('from tests.small_runs import short as get_config\n')
     monkeypatch.setattr(owner, name, broken)
     assert main.main(['main', f'--config={path}', f'--workdir={tmp_path / "run"}']) == 1
     assert re.search(r'^error: .*No space left on device', capsys.readouterr().err, re.MULTILINE)

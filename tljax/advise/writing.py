@@ -51,7 +51,7 @@ def advise(
 
 def write(found: Advice, workdir: pathlib.Path) -> None:
     """The three files."""
-    command = f'python -m tljax.main --config={shlex.quote(str(workdir / CONFIG))}'
+    command = f'tljax train --config={shlex.quote(str(workdir / CONFIG))}'
     title = f'{type(found.experiment.data).__name__}, {_network(found)}'
     _whole(workdir / CONFIG, config_source.source(found.experiment, _docstring(found, command)))
     writers.write_json(workdir / NUMBERS, numbers(found))
@@ -143,5 +143,5 @@ def tell(found: Advice, workdir: pathlib.Path) -> None:
     for sentence in sentences.why(found)[:2]:
         print_(sentence)
     print_(f'\nAdvised: [bold]{found.candidate.name}[/bold]. {found.seconds:.0f} s. To run it:')
-    print_(f'  python -m tljax.main --config={workdir / CONFIG}')
+    print_(f'  tljax train --config={workdir / CONFIG}')
     print_(f'The report is {workdir / PAGE}.')
