@@ -64,7 +64,7 @@ def advised(tmp_path_factory):
 
 def advise(folder, *, minutes):
     words = [f'--config={folder / "small.py"}', f'--workdir={folder / "out"}']
-    return command.main(['advise', *words, f'--budget_minutes={minutes}'])
+    return command.main([*words, f'--budget_minutes={minutes}'])
 
 
 def again(folder, patch):
@@ -139,7 +139,7 @@ def test_further_weights_are_looked_at_beside_the_configs_own(advised, monkeypat
     other = experiment(strategy=FineTune(), epochs=1.0, augmentations=(), seed=1)
     train(other, folder / 'other', show_model=False)
     words = [f'--config={folder / "small.py"}', f'--weights={folder / "other"}']
-    assert command.main(['advise', *words, f'--workdir={folder / "two"}']) == 0
+    assert command.main([*words, f'--workdir={folder / "two"}']) == 0
     found = json.loads((folder / 'two/advice.json').read_text())
     sources = [str(folder / name) for name in ('start', 'other')]
     assert [one['weights'] for one in found['networks']] == sources
