@@ -188,7 +188,7 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
 def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     small = Preprocessing(size_px=64, resize_px=64)
     model = stages.build(one, CLASSES, preprocessing=small)
-    params, stats = shapes_of(one)
+    params, stats = stages.shapes(model)
 
     def forward(params, stats, images):
         live, key = (model.names, jax.random.key(0)) if trains else ((), None)

@@ -203,7 +203,7 @@ def test_folders_of_imagenet_are_known_by_their_ids(workdir, tmp_path):
         ([], 'one of DATA and --data=config'),
         (['there', '--data=config'], 'one of DATA and --data=config'),
         (['nowhere'], 'no such folder or file'),
-        (['--data=config', '--batch_size=0'], '--batch_size is 0'),
+        (['--data=config', '--batch_size=0'], '--batch_size: 0: wanted 1 or more'),
         (['--data=config', '--picture=nowhere/a.png'], 'no folder nowhere'),
         (['--data=config', '--picture=a.xyz'], '--picture=a.xyz'),
     ],

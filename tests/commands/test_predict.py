@@ -187,7 +187,7 @@ def test_an_image_that_is_named_twice_is_predicted_once(images):
 @pytest.mark.parametrize(
     ('words', 'reason'),
     [
-        (['--top=0'], '--top is 0, wanted 1 or more'),
+        (['--top=0'], '--top: 0: wanted 1 or more'),
         (['--out=a.xlsx'], '--out is a.xlsx, wanted one of .csv, .jsonl'),
         (['--out=nowhere/a.csv'], 'nowhere/a.csv'),
     ],
@@ -227,9 +227,8 @@ def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, mon
 
 def test_the_module_can_be_run(workdir, images):
     # The run's backbone is a class of the tests, which the command itself would not import.
-    code = 'import runpy, tests.small_runs; '
-    code += 'runpy.run_module("tljax.commands.predict", run_name="__main__")'
-    command = [sys.executable, '-c', code, str(workdir), str(images / 'red/0.png')]
+    code = 'import runpy, tests.small_runs; runpy.run_module("tljax", run_name="__main__")'
+    command = [sys.executable, '-c', code, 'predict', str(workdir), str(images / 'red/0.png')]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(images / 'red/0.png'))

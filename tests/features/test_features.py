@@ -392,12 +392,12 @@ import os, pathlib, sys, time
 import jax, numpy as np
 from tests.features.test_features import CANVAS, STAGES, direct, pictures
 from tljax import features
-from tljax import model
+from tljax.models import stages
 
 root, number = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 os.environ['TLJAX_CACHE'] = str(root / 'cache')
-model = models.Model(stages=STAGES, preprocessing=CANVAS, num_classes=4)
-network = (model, *models.init(model, jax.random.key(3)))
+model = stages.Model(stages=STAGES, preprocessing=CANVAS, num_classes=4)
+network = (model, *stages.init(model, jax.random.key(3)))
 (root / f'ready{number}').touch()
 while not (root / f'ready{1 - number}').exists():
     time.sleep(0.01)

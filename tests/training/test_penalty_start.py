@@ -313,8 +313,8 @@ def test_without_penalties_nothing_of_them_is_in_the_program():
         for equation in traced.jaxpr.eqns
         for frame in equation.source_info.traceback.frames
     }
-    assert 'model.py' in files
-    assert 'penalised.py' not in files
+    assert 'stages.py' in files
+    assert 'penalty_terms.py' not in files
 
 
 @pytest.mark.parametrize('penalty', ALL, ids=lambda one: type(one).__name__)
