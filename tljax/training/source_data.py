@@ -69,8 +69,8 @@ class Sourced:
 
     def counts(self, phase: PhasePlan, experiment: Experiment) -> bool:
         """Whether the source changes anything of the network in a phase."""
-        live = find_cut(self.model, phase.labels, experiment.norm).live
-        return bool(live if not self.head else live - {HEAD})
+        trainable = find_cut(self.model, phase.labels, experiment.norm).trainable
+        return bool(trainable if not self.head else trainable - {HEAD})
 
     def seen(self, phase: PhasePlan, experiment: Experiment) -> bool:
         """Whether a phase has steps with the source's rows that change the network."""
