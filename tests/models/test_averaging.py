@@ -177,7 +177,7 @@ def test_what_they_were_before_does_not_count():
 def test_statistics_of_other_stages_stay():
     model, values = network(3)
     found = batch_norm_statistics.reestimated(
-        model, values, lambda: batches(IMAGES, 24), stages=['high'], tolerance=0.0
+        model, values, lambda: batches(IMAGES, 24), names=['high'], tolerance=0.0
     )
     assert_identical(found.stats['low'], values.stats['low'])
     assert not np.allclose(found.stats['high']['norm']['mean'], 0)
