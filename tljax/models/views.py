@@ -66,7 +66,7 @@ class TenCrop:
         """
         if size_px == min(canvases.shape[1:3]):
             raise InputError(
-                f'TenCrop crops {size_px} px from a canvas of {size_px} px, wanted a larger '
+                f'TenCrop crops {size_px} px from an image of {size_px} px, wanted a larger '
                 'resize_px; FlipViews gives the same views'
             )
         mirrored = canvases[:, ::-1] if self.vertical_flip else canvases[:, :, ::-1]
