@@ -107,17 +107,11 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         tljax.NoSuch  # noqa: B018
 
 
-def test_importing_tljax_imports_nothing_of_it_and_takes_less_than_a_tenth_of_a_second():
-    code = (
-        'import time; begun = time.process_time(); import tljax\n'
-        'seconds = time.process_time() - begun; import sys, json\n'
-        'print(json.dumps([seconds, sorted(m for m in sys.modules if "jax" in m)]))'
-    )
-    command = [sys.executable, '-c', code]
-    runs = [subprocess.run(command, cwd=ROOT, capture_output=True, check=True) for _ in range(2)]
-    seconds, modules = zip(*(json.loads(run.stdout) for run in runs), strict=True)
-    assert modules[0] == ['tljax', 'tljax.environment']
-    assert min(seconds) < 0.1  # of the processor, the quicker of two
+def test_importing_tljax_imports_neither_jax_nor_the_rest_of_the_package():
+    code = 'import tljax, sys, json; print(json.dumps(sorted(sys.modules)))'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=True)
+    roots = {name for name in json.loads(done.stdout) if name.split('.')[0] in ('jax', 'tljax')}
+    assert roots == {'tljax', 'tljax.environment'}
 
 
 @pytest.mark.parametrize('kind', CONFIG_CLASSES, ids=lambda kind: kind.__name__)
