@@ -22,7 +22,7 @@ the state saved: run the same command again.
 
 import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tljax.commands import command_line, config_files, exit
 
@@ -46,7 +46,7 @@ def _run(given: argparse.Namespace) -> None:
     import jax
 
     if given.distributed:
-        jax.distributed.initialize()
+        _join(jax.distributed.initialize)
     from tljax.records import console
     from tljax.training import baselines
 
@@ -55,3 +55,19 @@ def _run(given: argparse.Namespace) -> None:
         baselines.dry_run(experiment)
     else:
         baselines.train_all(experiment, pathlib.Path(given.workdir or f'runs/{name}'))
+
+
+def _join(initialize: Callable[[], None]) -> None:
+    """Joins the other processes.
+
+    Raises:
+        UsageError: nothing says how many there are, or they do not answer.
+    """
+    try:
+        initialize()
+    except (ValueError, RuntimeError) as error:
+        reason = ' '.join(str(error).split())
+        raise command_line.UsageError(
+            f'--distributed: {reason} It is read from SLURM, Open MPI, Kubernetes or a TPU pod; '
+            'elsewhere leave the flag out'
+        ) from error
