@@ -65,7 +65,7 @@ def gradient_of(backbone: Any, size: int, batch: int) -> Callable[[], Any]:
     params['head']['linear']['kernel'] = 0.01 * head  # from zeros no gradient flows below it
 
     def loss(params):
-        logits, _ = stages.run(model, params, stats, x, live=model.names)
+        logits, _ = stages.run(model, params, stats, x, trainable=model.names)
         return -(targets * jax.nn.log_softmax(logits)).sum(-1).mean()
 
     compiled = jax.jit(jax.grad(loss)).lower(params).compile()

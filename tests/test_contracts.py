@@ -191,8 +191,8 @@ def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     params, stats = stages.shapes(model)
 
     def forward(params, stats, images):
-        live, key = (model.names, jax.random.key(0)) if trains else ((), None)
-        return stages.run(model, params, stats, images, live=live, dropout_key=key)
+        trainable, key = (model.names, jax.random.key(0)) if trains else ((), None)
+        return stages.run(model, params, stats, images, trainable=trainable, dropout_key=key)
 
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     logits, after = jax.eval_shape(forward, params, stats, images)

@@ -1,4 +1,4 @@
-"""Which devices, what every one of them holds, and what is split among them."""
+"""The device mesh, and shardings: arrays replicated on every device or split along an axis."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ DATA_AXIS = 'data'
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes along one axis, over which batches are split."""
+    """A mesh of all devices of all processes along one axis, over which batches are split."""
     return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def local_mesh() -> Mesh:
-    """The devices of this process alone, for what each process does for itself."""
+    """A mesh of this process's devices, for work that each process does independently."""
     devices = jax.local_devices()
     return jax.make_mesh(
         (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
@@ -26,29 +26,29 @@ def local_mesh() -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device."""
+    """A sharding that puts the full array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """Split along the leading axis."""
+    """A sharding that splits the leading axis."""
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
 def put_replicated(mesh: Mesh, values: Any) -> Any:
-    """Host or device arrays, the same in every process, whole on every device.
+    """Puts arrays that are equal in every process on every device.
 
-    A device array of one process alone goes through the host where the mesh spans several: with
-    one device a process, JAX would keep its one local shard and lose the other processes' part.
+    On a mesh of several processes, a device array of one process goes through the host: with one
+    device a process, JAX would keep its local shard and lose the other processes' part.
     """
-    whole = replicated(mesh)
-    if not whole.is_fully_addressable:
+    sharding = replicated(mesh)
+    if not sharding.is_fully_addressable:
         values = jax.tree.map(_on_host, values)
-    return jax.device_put(values, whole)
+    return jax.device_put(values, sharding)
 
 
 def _on_host(value: Any) -> Any:
-    """An array that only this process holds, on the host; other values as they are."""
+    """Copies an array that only this process holds to the host; returns others unchanged."""
     if not isinstance(value, jax.Array) or not value.is_fully_addressable:
         return value
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -57,9 +57,9 @@ def _on_host(value: Any) -> Any:
 
 
 def put_batch(mesh: Mesh, batch: Batch) -> Batch:
-    """A process's part of a batch, on its devices, as its part of the global batch.
+    """Puts a process's part of a batch on its devices, as a part of the global batch.
 
-    Ids become 32 bits wide, as they are only folded into keys there.
+    Ids become 32 bits wide; they are only folded into keys there.
     """
     sharding = split(mesh)
 

@@ -1,4 +1,4 @@
-"""What must be settled before JAX is imported: XLA's flags and the compilation cache."""
+"""Settings that must be made before JAX is imported: XLA's flags and the compilation cache."""
 
 import os
 import pathlib
@@ -9,12 +9,12 @@ CPU_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convoluti
 
 
 def prepare() -> None:
-    """Sets the environment for JAX; what the user has set stays. Call it before importing jax."""
+    """Sets environment variables for JAX, except those that the user has set."""
     flags = os.environ.get('XLA_FLAGS', '')
     if CPU_CONVOLUTIONS.split('=')[0] not in flags:
         os.environ['XLA_FLAGS'] = f'{flags} {CPU_CONVOLUTIONS}'.strip()
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache_dir() / 'compiled'))
-    # JAX skips compilations under a second unless told; a small network has nothing else.
+    # By default JAX does not cache compilations under a second, which is all of a small network's.
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 

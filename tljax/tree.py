@@ -1,4 +1,4 @@
-"""Paths of leaves, whole-segment patterns, holes, and trees compared with a `+`/`-` report.
+"""Paths of leaves, whole-segment patterns, partial trees, and a `+`/`-` report of differences.
 
 A path is the `/`-joined keys of a leaf: `stage3/block2/conv1/kernel`.
 """
@@ -16,7 +16,7 @@ Tree = dict[str, Any]
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-    """`{path: leaf}` of a nested dict, in its own order."""
+    """`{path: leaf}` of a nested dict, in its order."""
     return flax.traverse_util.flatten_dict(tree, sep='/')
 
 
@@ -26,15 +26,15 @@ def unflatten(leaves: Mapping[str, Any]) -> Tree:
 
 
 def map_paths(function: Callable[[str, Any], Any], tree: Tree) -> Tree:
-    """`function(path, leaf)` in the place of every leaf."""
+    """Replaces every leaf by `function(path, leaf)`."""
     return unflatten({path: function(path, leaf) for path, leaf in flatten(tree).items()})
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether `pattern` covers `path`, or a subtree that holds it; segments match whole.
+    """Whether `pattern` matches `path` or a parent of it; segments must match as a whole.
 
     Args:
-        pattern: segments with `*` and `?` as wildcards within one, `**` for any number of them.
+        pattern: segments; `*` and `?` are wildcards within one, `**` is any number of segments.
         path: a leaf's path.
     """
     return _matches(pattern.split('/'), path.split('/'))
@@ -42,7 +42,7 @@ def matches(pattern: str, path: str) -> bool:
 
 def _matches(pattern: list[str], path: list[str]) -> bool:
     if not pattern:
-        return True  # whatever is left of the path lies below the match
+        return True  # the rest of the path lies below the match
     if pattern[0] == '**':
         return any(_matches(pattern[1:], path[i:]) for i in range(len(path) + 1))
     return (
@@ -51,12 +51,12 @@ def _matches(pattern: list[str], path: list[str]) -> bool:
 
 
 def select(tree: Tree, keep: Tree) -> Tree:
-    """`tree` with None, a hole without leaves, where `keep` [same structure, bool] is False."""
-    return jax.tree.map(lambda wanted, leaf: leaf if wanted else None, keep, tree)
+    """`tree` with None where `keep` [same structure, bool] is False."""
+    return jax.tree.map(lambda kept, leaf: leaf if kept else None, keep, tree)
 
 
 def fill(tree: Tree, others: Tree) -> Tree:
-    """`tree` with its holes (None) filled from `others` [same structure]."""
+    """`tree` with its Nones filled from `others` [same structure]."""
     return jax.tree.map(
         lambda leaf, other: other if leaf is None else leaf,
         tree,
@@ -71,22 +71,22 @@ def count(tree: Any) -> int:
 
 
 def size_bytes(tree: Any) -> int:
-    """The bytes of all leaves, which may be abstract."""
+    """The bytes of all leaves, which can be abstract."""
     return sum(
         int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree)
     )
 
 
 def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What keeps `found` from being `wanted`, a line each; empty when nothing does.
+    """The differences of `found` from `wanted`, a line each; empty if there are none.
 
     Args:
         found: `{path: array or shape holder}`.
-        wanted: the same, as it should be.
+        wanted: the expected paths and shapes, in the same form.
 
     Returns:
-        `- path shape` for what is missing (with the nearest name found), `+ path shape` for what
-        is too much, and both for a wrong shape.
+        `- path shape` for a missing leaf (with the most similar extra path), `+ path shape` for an
+        extra leaf, and both for a wrong shape.
     """
     lines = []
     extra = [path for path in found if path not in wanted]

@@ -1,12 +1,12 @@
-"""The whole system on one page: axis letters, what flows, and each extension point's contract.
+"""Axis letters, the types that every module shares, and the contract of each extension point.
 
 Axis letters, used in every docstring:
 
     B batch    H height    W width    C channel    F feature    K class    N examples
-    S class of the source task    Z class of a source of samples
+    S class of the upstream task    Z class of a source of samples
 
 An extension point is a small dataclass that a config constructs. Its fields are its
-hyperparameters and its methods are pure functions. Whatever has the methods below will do:
+hyperparameters and its methods are pure functions. Any class with the methods below will do:
 nothing inherits from these protocols and nothing is registered.
 """
 
@@ -24,36 +24,36 @@ import optax
 Array = jax.Array | np.ndarray
 Params = dict[str, Any]  # {stage: {...: array}}; the top-level keys are the model's stages
 Range = tuple[float, float]  # values that become 0 and 255, in images deeper than 8 bits
-Stats = dict[str, Any]  # likewise, running statistics; stages without any are absent
+Stats = dict[str, Any]  # the same for running statistics; stages without any are absent
 
 
 class InputError(ValueError):
-    """What a user gave cannot be used; the message says what, where, found and wanted."""
+    """Invalid user input; the message says what, where, what was found and what was wanted."""
 
 
 class MisfitError(InputError):
-    """Leaves of a family of networks in a form that it has not; the message says in which."""
+    """Leaves of a known family in a variant that it does not support; the message says which."""
 
 
 class Batch(TypedDict):
-    """One step's input. Evaluation pads the last batch; `mask` says which rows are real."""
+    """One step's input. Evaluation pads the last batch; `mask` marks the real rows."""
 
     image: Array  # [B, H, W, 3] uint8
-    label: Array  # [B] int32; where an image has several, [B, K] uint8, 1 where it has the label
-    id: Array  # [B] int64 on the host; names the example for ever, whatever the order
+    label: Array  # [B] int32; with several labels an image [B, K] uint8, 1 where it has the label
+    id: Array  # [B] int64 on the host; identifies the example in every order and subset
     mask: Array  # [B] bool
-    source: NotRequired['Batch']  # rows of a source of samples, beside the target's
+    source: NotRequired['Batch']  # rows of a source of samples, in addition to the target's
 
 
 class Interpolation(enum.Enum):
-    """How Pillow resamples, antialiased."""
+    """Resampling filter, antialiased as in Pillow."""
 
     BILINEAR = 'bilinear'
     BICUBIC = 'bicubic'
 
 
 def gray_range_problems(gray_range: Sequence[float]) -> list[str]:
-    """What is wrong with a range of gray values that somebody gave."""
+    """The problems of a range of gray values, one message each."""
     if len(gray_range) == 2 and math.isfinite(sum(gray_range)) and gray_range[0] < gray_range[1]:
         return []
     return [f'gray_range is {gray_range}, wanted two finite numbers, the lower one first']
@@ -61,11 +61,11 @@ def gray_range_problems(gray_range: Sequence[float]) -> list[str]:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Preprocessing:
-    """What a network's weights expect of an image; it travels with the weights.
+    """The preprocessing that a network's weights expect; it is stored with the weights.
 
     The short side is resized to `resize_px`, the central square of `size_px` is cut out, and
     channels (RGB, scaled to [0, 1]) become `(x - mean) / std`. `mean` and `std` have a value for
-    each channel that the network reads; with one, images in color are turned gray.
+    each channel that the network reads; with one value, color images are converted to gray.
     """
 
     size_px: int = 224
@@ -73,76 +73,86 @@ class Preprocessing:
     interpolation: Interpolation = Interpolation.BILINEAR
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    scaled_decoding: bool = False  # of large JPEGs: twice as fast, off by a few grey levels
-    gray_range: tuple[float, ...] | None = None  # black and white of images deeper than 8 bits
+    scaled_decoding: bool = False  # decodes large JPEGs smaller: twice as fast, slightly inexact
+    gray_range: tuple[float, ...] | None = None  # the black and white of images above 8 bits
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        found = []
+        """Messages for `config.validate`."""
+        problems = []
         if self.size_px < 1:
-            found.append(f'size_px is {self.size_px}, wanted more than 0')
+            problems.append(f'size_px is {self.size_px}, wanted more than 0')
         elif self.size_px > self.resize_px:
-            found.append(f'size_px is {self.size_px}, wanted at most resize_px, {self.resize_px}')
+            problems.append(
+                f'size_px is {self.size_px}, wanted at most resize_px, {self.resize_px}'
+            )
         if not self.mean:
-            found.append('mean is (), wanted a value for each channel')
+            problems.append('mean is (), wanted a value for each channel')
         if len(self.std) != len(self.mean) or min(self.std, default=0) <= 0:
-            found.append(f'std is {self.std}, wanted {len(self.mean)} values more than 0')
+            problems.append(f'std is {self.std}, wanted {len(self.mean)} values more than 0')
         if self.gray_range is not None:
-            found += gray_range_problems(self.gray_range)
-        return found
+            problems += gray_range_problems(self.gray_range)
+        return problems
 
 
 class Dtype(enum.Enum):
-    """What a network computes in; parameters, statistics and losses are float32 in any case."""
+    """The dtype that a network computes in; parameters, statistics and losses stay float32."""
 
     FLOAT32 = 'float32'
     BFLOAT16 = 'bfloat16'
 
 
 class Balance(enum.Enum):
-    """What is done about classes that are more frequent than others."""
+    """How class imbalance is handled."""
 
     NONE = 'none'
-    SAMPLE = 'sample'  # every class is shown as often, rare examples repeatedly; one label only
-    WEIGH = 'weigh'  # the loss of rare classes weighs more; of several labels, what is there
+    SAMPLE = 'sample'  # samples all classes equally often, repeating rare examples; one label only
+    WEIGH = 'weigh'  # weights the loss by inverse frequency; with several labels, the positives'
 
 
 class CachePrefix(enum.Enum):
-    """Whether the frozen stages of a phase are run ahead, once for each view that it is shown."""
+    """Whether the outputs of the frozen stages are computed once and cached."""
 
-    AUTO = 'auto'  # where it spares work: images are seen again, unchanged, and memory has room
-    ALWAYS = 'always'  # also of augmented views, for other runs with the same; else an error
+    AUTO = 'auto'  # if it saves work: images repeat without augmentation, and memory suffices
+    ALWAYS = 'always'  # also for augmented views, which other runs can share; an error if it cannot
     NEVER = 'never'
 
 
 class BadFiles(enum.Enum):
-    """What becomes of a file that cannot be read as an image."""
+    """What happens to a file that cannot be read as an image."""
 
-    ERROR = 'error'  # nothing starts; all of them are named
-    SKIP = 'skip'  # they are left out, counted and listed in the workdir
+    ERROR = 'error'  # the run does not start; the message names all of them
+    SKIP = 'skip'  # they are left out, counted, and listed in the workdir
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Findings:
-    """What a source passed over; said at the start of a run and kept in its folder."""
+    """Files that a source skipped, and notes; printed at the start of a run and kept in its folder.
+
+    Attributes:
+        policy: what happens to unreadable files.
+        notes: messages for the user.
+        bad: `{file: problem}`.
+        deep: files deeper than 8 bits.
+        gray_range: computes the black and white of the deep files from the training split.
+    """
 
     policy: BadFiles = BadFiles.ERROR
     notes: list[str] = dataclasses.field(default_factory=list)
-    bad: dict[str, str] = dataclasses.field(default_factory=dict)  # a file, and what is wrong
-    deep: set[str] = dataclasses.field(default_factory=set)  # files deeper than 8 bits
-    gray_range: Callable[[], Range] | None = None  # of these, by a scan of the training split
+    bad: dict[str, str] = dataclasses.field(default_factory=dict)
+    deep: set[str] = dataclasses.field(default_factory=set)
+    gray_range: Callable[[], Range] | None = None
 
 
 @runtime_checkable
 class Encoded(Protocol):
-    """An image as it is stored: a file, or a record of a larger one; `str()` names it."""
+    """An encoded image: a file, or a record of a larger one; `str()` names it."""
 
     def read(self) -> bytes:
-        """The encoded image."""
+        """The encoded bytes."""
         ...
 
     def stamp(self) -> str:
-        """Where it is and in which version, without reading it; changes when the bytes do."""
+        """Its location and version without reading it; changes when the bytes do."""
         ...
 
 
@@ -150,13 +160,13 @@ class Encoded(Protocol):
 class Examples:
     """One split of a data set, with random access.
 
-    `load(i)` returns image i as [h, w, 3] uint8, of any size. `ids` are stable across subsets
-    and orders, so that randomness can follow an example. `encoded` are the same images as they
-    are stored, where they are not in memory anyway.
+    `load(i)` returns image i as [h, w, 3] uint8, of any size. `ids` are the same in every subset
+    and order, so random draws can depend on the example. `encoded` holds the same images as
+    stored; None if they are in memory.
     """
 
     load: Callable[[int], np.ndarray]
-    labels: np.ndarray  # [N] int32; where an image has several, [N, K] uint8, multi-hot
+    labels: np.ndarray  # [N] int32; with several labels an image [N, K] uint8, multi-hot
     ids: np.ndarray  # [N] int64
     class_names: tuple[str, ...]
     encoded: Sequence[Encoded] | None = None  # N of them
@@ -167,11 +177,11 @@ class Examples:
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image has a set of labels, which may be empty, rather than one."""
+        """Whether an image has a set of labels (possibly empty) instead of one."""
         return self.labels.ndim == 2
 
     def label_lists(self) -> list:
-        """Each example's label, or the list of its labels, as JSON has them."""
+        """Each example's label, or its list of labels, for JSON."""
         if not self.multi_label:
             return self.labels.tolist()
         return [np.flatnonzero(row).tolist() for row in self.labels]
@@ -198,7 +208,7 @@ class Source(Protocol):
     """A data set."""
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, and `val` and `test` where the set has them."""
+        """`train`, and `val` and `test` if the data set has them."""
         ...
 
 
@@ -213,7 +223,7 @@ class Stage(Protocol):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """An architecture family: named stages, and how their weights are named elsewhere."""
+    """An architecture family: named stages, and their names in other libraries."""
 
     weights: str | None
 
@@ -222,43 +232,46 @@ class Backbone(Protocol):
         ...
 
     def head(self, num_classes: int) -> nn.Module:
-        """The family's own head: what follows the last stage in the published network."""
+        """The family's own head: the layers after the last stage of the published network."""
         ...
 
     def port_tables(self) -> Mapping[str, Sequence[Any]]:
-        """Tables (of `port.PortRule`) from foreign names to ours, by the library that has them.
+        """Tables (of `port.PortRule`) from foreign names to ours, by the name of the library.
 
-        Where two libraries name alike, the table stands under both.
+        Libraries with the same names have the same table.
         """
         ...
 
     def preprocessing(self) -> Preprocessing:
-        """What published weights of the family expect, unless the file says otherwise."""
+        """The preprocessing of the family's published weights, unless the file overrides it."""
         ...
 
 
 @runtime_checkable
 class Recognisable(Backbone, Protocol):
-    """A backbone that can be told from the entries of a state dict."""
+    """A backbone that can be recognised from the entries of a state dict."""
 
     @classmethod
     def variants(cls) -> Sequence[Any]:
-        """Members whose tables, between them, can name the entries of any member."""
+        """Members whose tables together can name the entries of any member."""
         ...
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> Any:
-        """The member that leaves of these paths and shapes belong to; None if they cannot.
+        """The member with leaves of these paths and shapes; None if there is none.
 
-        Raises a `MisfitError` where they are those of the family, in a form that it has not.
+        Args:
+            shapes: `{path: shape}`.
+            naming: the table that named them; some libraries use other constants.
 
-        `naming` is the table that named them: some libraries compute with other constants.
+        Raises:
+            MisfitError: the leaves are the family's, in a variant that it does not support.
         """
         ...
 
 
 @runtime_checkable
 class Head(Protocol):
-    """What follows the last stage of a backbone, in the place of the family's own head."""
+    """A replacement for the family's own head, applied after the last stage of a backbone."""
 
     def module(self, num_classes: int) -> nn.Module:
         """A stage from [B, H, W, C] maps, [B, T, F] tokens or [B, F] vectors to [B, K] logits.
@@ -270,7 +283,7 @@ class Head(Protocol):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Rule:
-    """What happens to the leaves under one path.
+    """What happens to the leaves under one path: frozen, or trained with scaled rates.
 
     `pattern` is matched segment by segment from the top: `*` within a segment is a wildcard,
     `**` is any number of segments, and everything below a match is included. `stage1` covers
@@ -285,7 +298,7 @@ class Rule:
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A learning rate over time, as a multiplier of the optimizer's."""
+    """A learning-rate schedule, as a multiplier of the optimizer's learning rate."""
 
     def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
         """A function of the step within the phase (0 is the first) to a factor >= 0."""
@@ -293,45 +306,44 @@ class Schedule(Protocol):
 
 
 class Rates(enum.Enum):
-    """What the rates of a phase follow besides its rules."""
+    """What scales a phase's learning rates in addition to its rules."""
 
     FIXED = 'fixed'
-    GRADIENT = 'gradient'  # each stage's norm of the gradient over that of its parameters
+    GRADIENT = 'gradient'  # each stage's gradient norm divided by its parameter norm
 
 
 @runtime_checkable
 class Solver(Protocol):
-    """Brings what trains to the minimum of an objective, instead of steps on batches."""
+    """Minimises an objective over the trainable parameters, without steps on batches."""
 
     def __call__(
         self, objective: Callable[[Params, Any], jax.Array], start: Params, data: Any
     ) -> 'Solution':
         """The parameters [a tree like `start`] that minimise `objective(params, data)`.
 
-        `data`, a tree of arrays, is an argument and no constant of what is compiled: it may be
-        as large as the features of all images.
+        `data` is a tree of arrays. It is passed as an argument and not compiled in as a constant,
+        because it can be as large as the features of all images.
         """
         ...
 
 
 class Solution(NamedTuple):
-    """Where a solver ended."""
+    """A solver's result."""
 
     params: Params
-    value: jax.Array  # [] the objective there, penalties of the solver included
+    value: jax.Array  # [] the objective at `params`, including the solver's own penalties
     gradient_norm: jax.Array  # []
     iterations: jax.Array  # [] int32
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Phase:
-    """A stretch of training with one table of rules; the first rule that matches a leaf decides.
+    """A part of training with one table of rules; the first rule that matches a leaf decides.
 
-    `epochs` and `schedule` left at None take the experiment's; `steps` may be given instead of
-    epochs. With `patience` the phase ends after so many evaluations on validation that were no
-    better than the best before them, and at its end the values of its best evaluation come back.
-    With a `solver` it has no steps: what trains, which has to be in the head, is fitted to the
-    training images as evaluation sees them.
+    `epochs` and `schedule` default to the experiment's; `steps` can replace `epochs`. With
+    `patience` the phase ends after that many evaluations on validation without a new best, and
+    restores the values of its best evaluation. With a `solver` the phase has no steps: the
+    trainable leaves, all in the head, are fitted to the unaugmented training images.
     """
 
     rules: tuple[Rule, ...]
@@ -343,47 +355,49 @@ class Phase:
     solver: Solver | None = None
 
     def problems(self) -> list[str]:
-        """What is wrong with the fields."""
-        found = []
+        """Messages about invalid fields."""
+        problems = []
         if self.epochs is not None and self.steps is not None:
-            found.append(f'epochs is {self.epochs} and steps is {self.steps}, wanted one of them')
+            problems.append(
+                f'epochs is {self.epochs} and steps is {self.steps}, wanted one of them'
+            )
         for name in ('epochs', 'steps', 'patience'):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                found.append(f'{name} is {value}, wanted more than 0')
-        return found
+                problems.append(f'{name} is {value}, wanted more than 0')
+        return problems
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """A way of fine-tuning: what trains, when."""
+    """A way of fine-tuning: which parameters train, and when."""
 
     @property
     def pretrained(self) -> bool:
-        """Whether training starts from the backbone's weights or from random ones."""
+        """Whether training starts from the backbone's weights instead of random ones."""
         ...
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
-        """The phases, given the parameters (or their shapes), the stages in forward order.
+        """The phases for these parameters (or their shapes), the stages in forward order.
 
-        JAX sorts the keys of what passes through it; `model.ordered` puts them back.
+        JAX sorts the keys of a dict that it returns; `stages.ordered` restores the order.
         """
         ...
 
 
 class Norm(enum.Enum):
-    """What becomes of the normalisation layers, beside what the strategy's rules say.
+    """How normalisation layers are treated, in addition to the strategy's rules.
 
-    Statistics are BatchNorm's running mean and variance; scale and bias are of every kind of
-    normalisation layer. No policy trains what the rules freeze.
+    Statistics are BatchNorm's running mean and variance. Scale and bias are those of every kind
+    of normalisation layer. No policy trains leaves that the rules freeze.
 
-        AUTO             statistics follow the batch in stages in which something trains, and stay
-                         as they are in the others; scale and bias as the rules say
-        FROZEN           statistics stay everywhere; scale and bias are frozen
-        AFFINE_ONLY      statistics stay everywhere; scale and bias as the rules say
-        STATISTICS_ONLY  statistics follow the batch everywhere; scale and bias are frozen
-        LIVE             statistics follow the batch everywhere, also in frozen stages; scale and
-                         bias as the rules say
+        AUTO             statistics are updated in stages with trainable leaves and fixed in the
+                         others; scale and bias follow the rules
+        FROZEN           statistics are fixed everywhere; scale and bias are frozen
+        AFFINE_ONLY      statistics are fixed everywhere; scale and bias follow the rules
+        STATISTICS_ONLY  statistics are updated everywhere; scale and bias are frozen
+        LIVE             statistics are updated everywhere, also in frozen stages; scale and bias
+                         follow the rules
     """
 
     AUTO = 'auto'
@@ -393,31 +407,31 @@ class Norm(enum.Enum):
     LIVE = 'live'
 
 
-ADAPTER = 'adapter'  # `LAYER/adapter/...` are the leaves that an adapter has added to a layer's
+ADAPTER = 'adapter'  # `LAYER/adapter/...` are the leaves that an adapter adds to a layer
 
 
 @runtime_checkable
 class Adapter(Protocol):
-    """A change of layers by leaves beside theirs, which merges into the layers' own leaves.
+    """Extra leaves for pretrained layers, which merge into the layers' own leaves.
 
-    The stages never see what was added: it is merged before they are applied, in a training step
-    as after training, so that every backbone can be adapted.
+    The leaves are merged before the stages are applied, in training steps too, so the stages need
+    no change and every backbone can be adapted.
     """
 
     def add(self, params: Params, key: jax.Array) -> dict[str, Array]:
-        """`{path: leaf}` to add, at `LAYER/adapter/...`, that changes nothing yet.
+        """`{path: leaf}` to add at `LAYER/adapter/...`; they do not change the output yet.
 
         Args:
             params: of all stages, or their shapes.
-            key: of what is drawn.
+            key: for random initial values.
 
         Raises:
-            InputError: there is nothing that it could adapt.
+            InputError: no layer fits.
         """
         ...
 
     def merged(self, params: Params) -> Params:
-        """The parameters of some stages with what it added merged and gone; the rest as it was."""
+        """The parameters of some stages with the added leaves merged and removed."""
         ...
 
 
@@ -438,29 +452,29 @@ class Optimizer(Protocol):
 class Loss(Protocol):
     """A loss per example.
 
-    One that wants targets which sum to 1, and so data with one label an image, has the class
-    attribute `one_label = True`, and is refused for other data.
+    A loss whose targets must sum to 1, so that it needs exactly one label per image, has the class
+    attribute `one_label = True`; it is rejected for other data.
     """
 
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and targets to [B] losses.
 
-        Targets are distributions [B, K]; where an image has several labels, each is in [0, 1].
+        Targets are distributions [B, K]; with several labels an image, each is in [0, 1].
         """
         ...
 
 
 @runtime_checkable
 class Views(Protocol):
-    """Several looks at each image, in evaluation; their probabilities are averaged."""
+    """Several views of each image in evaluation; their probabilities are averaged."""
 
     @property
     def count(self) -> int:
-        """V, how many of each image."""
+        """V, the number of views per image."""
         ...
 
     def __call__(self, canvases: jax.Array, size_px: int) -> jax.Array:
-        """[B, H, W, C] to [B, V, size_px, size_px, C] of the same values."""
+        """[B, H, W, C] to [B, V, size_px, size_px, C] with the same value range."""
         ...
 
 
@@ -468,10 +482,10 @@ class Views(Protocol):
 class Augmentation(Protocol):
     """A random change of a batch, on the device.
 
-    Source of the shape: pure `(key, images, targets) -> (images, targets)`; `key` is one key per
-    example, `images` [B, H, W, 3] float32 in [0, 255], `targets` [B, K] as for `Loss`. One that
-    makes m views of each example returns [B m, ...], those of an example side by side. What
-    changes each image for itself is an `augment.Operation`, and is composed with its neighbours.
+    Pure: `(key, images, targets) -> (images, targets)`; `key` is one key per example, `images`
+    [B, H, W, 3] float32 in [0, 255], `targets` [B, K] as for `Loss`. An augmentation that makes m
+    views of each example returns [B m, ...], the views of an example adjacent. An
+    `augment.Operation` changes each image independently and is composed with its neighbours.
     """
 
     def __call__(
@@ -481,37 +495,37 @@ class Augmentation(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a penalty finds: the stages, where they come from, and which of them train."""
+    """The stages of a network: which have pretrained weights and which train."""
 
     stages: tuple[str, ...]  # in forward order, the head last
-    shared: frozenset[str]  # whose starting values came with the weights; the others are new
-    trained: frozenset[str]  # of which a leaf trains
-    upstream_classes: int | None = None  # of the head that came with the weights, where one did
+    shared: frozenset[str]  # stages that start from the pretrained weights; the others are new
+    trained: frozenset[str]  # stages with a trainable leaf
+    upstream_classes: int | None = None  # S, of the pretrained head; None without one
 
     @property
-    def moving(self) -> tuple[str, ...]:
-        """The stages below the head whose output training changes: the first that trains, on."""
+    def changed(self) -> tuple[str, ...]:
+        """The stages below the head whose output changes: from the first trained stage on."""
         first = next((i for i, n in enumerate(self.stages) if n in self.trained), len(self.stages))
         return self.stages[first:-1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a penalty reads, so that nothing else is computed or kept."""
+    """The inputs that a penalty reads, so that no others are computed."""
 
-    features: tuple[str, ...] = ()  # stages, whose outputs it reads
-    start: bool = False  # starting parameters, and these outputs as the starting network gives them
-    upstream: bool = False  # the head that came with the weights
+    features: tuple[str, ...] = ()  # stages whose outputs it reads
+    start: bool = False  # the starting parameters, and the starting network's outputs of `features`
+    upstream: bool = False  # the pretrained head
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PenaltyInputs:
-    """One training step as penalties see it; gradients flow through `trained` and `features`.
+    """The inputs of penalties in one step; gradients flow through `trained` and `features`.
 
-    Trees of parameters have None where a leaf is frozen. The starting network sees the same
-    augmented images, by its running statistics. `upstream` gives the [B, S] logits of the source
-    task from the output of the last stage below the head, and trains nothing. There may be more
-    features than one penalty asked for: others ask too.
+    Parameter trees have None for frozen leaves. The starting network sees the same augmented
+    images and uses its running statistics. `upstream` maps the output of the last stage below the
+    head to the [B, S] logits of the pretrained head, which is frozen. `features` can hold more
+    stages than one penalty asked for, because all penalties share it.
     """
 
     setting: Setting
@@ -521,23 +535,23 @@ class PenaltyInputs:
     start_features: Mapping[str, jax.Array]
     upstream: Callable[[jax.Array], jax.Array] | None
     targets: jax.Array  # [B, K] distributions
-    mask: jax.Array  # [B] bool; rows that are padding must count nowhere
+    mask: jax.Array  # [B] bool; rows of padding must not count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    """The network where training starts, for what a penalty measures once, before training.
+    """The network before training, for values that a penalty computes once.
 
-    `run(params, x, start, stop)` evaluates stages, by running statistics. `batches(limit)` yields
-    `limit` examples of the training split, drawn at random, or all of it: normalised images
-    [B, ...], labels [B] and masks [B], whole on every device. `upstream` is as in
+    `run(params, x, start, stop)` evaluates stages with running statistics. `batches(limit)` yields
+    `limit` random examples of the training split, or with None all of them: normalised images
+    [B, ...], labels [B] and masks [B], replicated on every device. `upstream` is as in
     `PenaltyInputs`.
     """
 
     setting: Setting
     num_classes: int  # K
     params: Params
-    trained: Params  # a bool per leaf: it trains in some phase
+    trained: Params  # a bool per leaf: whether it trains in some phase
     run: Callable[[Params, jax.Array, str | None, str | None], jax.Array]
     upstream: Callable[[jax.Array], jax.Array] | None
     batches: Callable[[int | None], Iterable[tuple[jax.Array, jax.Array, jax.Array]]]
@@ -546,33 +560,33 @@ class Start:
 
 @runtime_checkable
 class Penalty(Protocol):
-    """A term that is added to the mean loss of a batch; several add up."""
+    """A term added to the mean loss of a batch; several penalties add up."""
 
     def obstacle(self, setting: Setting) -> str | None:
-        """Why it could change nothing, whatever the data; `trained` is over all phases."""
+        """Why it cannot have an effect, or None; `trained` covers all phases."""
         ...
 
     def needs(self, setting: Setting) -> Needs:
-        """What it reads in a phase; features that do not move there need not be named."""
+        """Its inputs in a phase; features that the phase does not change can be left out."""
         ...
 
     def prepare(self, start: Start) -> Any:
-        """Arrays in a tree, measured once; the same again when a run resumes."""
+        """A tree of arrays, computed once; the same when a run resumes."""
         ...
 
     def __call__(self, inputs: PenaltyInputs, prepared: Any) -> jax.Array:
-        """The penalty [] float32 of one batch, its strength included."""
+        """The penalty [] float32 of one batch, including its strength."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Domains:
-    """What weights of source examples are measured by before training.
+    """Inputs from which weights of source examples are computed before training.
 
-    `features()` gives what the head of the starting network reads of the N source and the M
-    target examples, [N, F] and [M, F] float32; `labels()` those of the source, [N] int32;
-    `predictions()` what a linear probe on the source says of the target, [M, Z] probabilities. The
-    network runs only if one of them is called; N is then without images that turn out bad.
+    `features()` returns the head's input in the starting network for the N source and the M target
+    examples, [N, F] and [M, F] float32; `labels()` the labels of the source, [N] int32;
+    `predictions()` the probabilities [M, Z] that a linear probe on the source gives the target. The
+    network runs only if one of them is called; N then excludes unreadable images.
     """
 
     count: int  # N
@@ -584,33 +598,33 @@ class Domains:
 
 @runtime_checkable
 class Weighing(Protocol):
-    """How much each example of a source counts."""
+    """Computes a weight for each example of a source."""
 
     def measure(self, domains: Domains) -> np.ndarray:
-        """Weights [N], 0 or more, of mean 1, as training starts; the same for the same input.
+        """Weights [N] >= 0 with mean 1 at the start of training; deterministic.
 
         Raises:
-            InputError: the domains cannot be weighed so.
+            InputError: the method does not apply to these domains.
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A training step's source rows as a `Reweighing` sees them; no gradient flows through it.
+    """The source rows of a training step, as input of a `Reweighing`; without gradients.
 
-    `slope` [F, C] and `offset` [C] are the gradient of the target's loss by the layer that both
-    domains go through, `features` [B, F] what it reads of the rows, and `errors` [B, C] the
-    gradient of each row's own loss by what it puts out: the logits of a head that is shared, or
-    else a layer that changes nothing, before both heads.
+    `slope` [F, C] and `offset` [C] are the gradient of the target's loss with respect to the layer
+    that both domains share, `features` [B, F] that layer's input for the source rows, and `errors`
+    [B, C] the gradient of each row's own loss with respect to the layer's output. The layer is the
+    head's last one if the head is shared, else an identity layer in front of both heads.
     """
 
     step: jax.Array  # [] int32
-    last: bool  # of the parts in which a step's rows are worked on
-    rows: jax.Array  # [B] which of the N examples each is
-    mask: jax.Array  # [B] bool; rows that are padding must count nowhere
+    last: bool  # whether this is the last part of an accumulated step
+    rows: jax.Array  # [B] indices into the N examples
+    mask: jax.Array  # [B] bool; rows of padding must not count
     wrong: jax.Array  # [B] one minus the probability of the label
-    features: jax.Array | None  # these and those below only where `needs_slope`
+    features: jax.Array | None  # this and the fields below are None unless `needs_slope`
     errors: jax.Array | None
     slope: jax.Array | None
     offset: jax.Array | None
@@ -618,23 +632,23 @@ class Seen:
 
 @runtime_checkable
 class Reweighing(Weighing, Protocol):
-    """A weighing that goes on in training; what it keeps is in the training state."""
+    """A weighing that is updated in training; its memory is part of the training state."""
 
     @property
     def needs_slope(self) -> bool:
-        """Whether it reads the features and gradients, so that the target's head has to train."""
+        """Whether it reads features and gradients, for which the target's head must train."""
         ...
 
     def begin(self, count: int, epoch_steps: float, total_steps: int) -> Any:
-        """What it keeps of N examples beside their weights, a tree of arrays.
+        """The initial memory for N examples, a tree of arrays.
 
         Args:
             count: N.
             epoch_steps: steps in an epoch of the target.
-            total_steps: in which there is a source.
+            total_steps: steps of training with a source.
         """
         ...
 
     def update(self, weights: jax.Array, memory: Any, seen: Seen) -> tuple[jax.Array, Any]:
-        """Weights [N] and what is kept, after some rows of a step, which uses these weights."""
+        """New weights [N] and memory, from some rows of a step that used `weights`."""
         ...

@@ -167,7 +167,7 @@ def test_what_is_confused_adds_up(run):
     wrong = sum(row['count'] for row in written['confused'])
     assert wrong == round((1 - written['accuracy']) * written['count']) > 0
     assert all(row['true'] != row['predicted'] for row in written['confused'])
-    assert 'taken for' in printed.out
+    assert 'predicted as' in printed.out
 
 
 def test_the_picture_of_the_confusion_is_drawn(run, tmp_path):

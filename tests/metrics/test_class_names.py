@@ -28,7 +28,7 @@ def test_classes_in_the_same_order_stay_as_they_are():
     [(('0', '1', '2'), [0, 1, 2]), (('2', '0'), [2, 0]), (('1', '2', '3'), [0, 1, 2]),
      (('1', '3'), [0, 2]), (('00', '02'), [0, 2])],
 )  # fmt: skip
-def test_numbers_are_the_places_of_a_network_without_names(data, wanted):
+def test_numbers_are_the_indices_of_a_network_without_names(data, wanted):
     found = match(data, network=None)
     np.testing.assert_array_equal(found.numbers, wanted)
     assert f'counted from {int("3" in data)}' in found.note
@@ -69,7 +69,7 @@ def test_of_many_classes_a_few_are_listed_and_the_others_counted():
 def test_without_names_of_the_network_the_order_is_said_to_be_unchecked():
     found = match(NETWORK, network=None)
     np.testing.assert_array_equal(found.numbers, [0, 1, 2])
-    assert 'network has no names' in found.note
+    assert 'network has no class names' in found.note
     assert 'could not be checked' in found.note
 
 
@@ -83,7 +83,7 @@ def test_without_names_of_the_network_the_classes_have_to_be_as_many(data):
 def test_labels_that_are_numbers_are_taken_as_the_networks(count):
     found = match(None, count=count)
     np.testing.assert_array_equal(found.numbers, np.arange(count))
-    assert 'data has no names' in found.note
+    assert 'data has no class names' in found.note
 
 
 def test_labels_beyond_the_network_are_an_error():

@@ -213,7 +213,7 @@ def test_batch_statistics_are_those_of_the_merged_network():
     model, params, stats, adapters = network('Tiny')
     model, whole = adapted(model, params, adapters, 0.05)
     merged = stages.plain(adapters, whole)
-    ours, wanted = (logits(model, p, stats, live=model.names) for p in (whole, merged))
+    ours, wanted = (logits(model, p, stats, trainable=model.names) for p in (whole, merged))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, wanted)
 
 
@@ -297,11 +297,11 @@ def test_the_stages_stay_in_forward_order():
 @pytest.mark.parametrize(
     ('adapters', 'name', 'words'),
     [
-        ((LoRA(layers=('**', 'stage9')),), 'ResNetSmall', r"\['stage9'\] cover no layer"),
+        ((LoRA(layers=('**', 'stage9')),), 'ResNetSmall', r"\['stage9'\] match no layer"),
         ((ResidualAdapter(),), 'ViT', 'window is square, of an odd side.*the model has none'),
-        ((ResidualAdapter(layers=('stem',)),), 'ConvNeXt', r"\['stem'\] cover no layer.*stage1"),
+        ((ResidualAdapter(layers=('stem',)),), 'ConvNeXt', r"\['stem'\] match no layer.*stage1"),
         ((ScaleShift(layers=('**/conv1',)),), 'ResNetSmall', 'a bias and a kernel or scale'),
-        ((LoRA(), LoRA(layers=('stage1',))), 'ResNetSmall', 'are there already'),
+        ((LoRA(), LoRA(layers=('stage1',))), 'ResNetSmall', 'exist already'),
     ],
 )  # fmt: skip
 def test_an_adapter_without_a_layer_of_its_own_is_refused(adapters, name, words):

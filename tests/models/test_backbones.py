@@ -68,7 +68,7 @@ class Network:
         one_hot = np.eye(self.model.num_classes, dtype=dtype)[labels]
 
         def loss(params, stats, x):
-            logits, stats = stages.run(self.model, params, stats, x, live=self.model.names)
+            logits, stats = stages.run(self.model, params, stats, x, trainable=self.model.names)
             return -(one_hot * jax.nn.log_softmax(logits)).sum(1).mean(), stats
 
         with jax.enable_x64(dtype == 'float64'), pytest.MonkeyPatch.context() as patch:
@@ -405,10 +405,12 @@ def _drawn(backbone) -> Any:
     return model, params, stats, np.stack([first, second]), np.stack([first, third])
 
 
-def _every_output(model, params, stats, x, live=()):
+def _every_output(model, params, stats, x, trainable=()):
     outputs = {}
     for name, following in _slices(model):
-        x, stats = stages.run(model, params, stats, x, start=name, stop=following, live=live)
+        x, stats = stages.run(
+            model, params, stats, x, start=name, stop=following, trainable=trainable
+        )
         outputs[name] = x
     return outputs, stats
 
@@ -448,7 +450,7 @@ def test_an_image_in_training_depends_on_the_others_of_its_batch():
 
 def test_live_stages_alone_update_their_running_statistics():
     model, params, stats, x, _ = _drawn(ResNetSmall())
-    _, updated = _every_output(model, params, stats, x, live=('stage2', 'head'))
+    _, updated = _every_output(model, params, stats, x, trainable=('stage2', 'head'))
     before, after = tree.flatten(stats), tree.flatten(updated)
     changed = {path for path in before if np.any(before[path] != after[path])}
     assert changed == {path for path in before if path.startswith('stage2/')}
@@ -465,8 +467,10 @@ def test_dropout_is_on_in_live_stages_given_a_key_and_nowhere_else():
         return np.mean(np.asarray(output) == 0)
 
     plain, key = zeros(), jax.random.key(0)
-    assert zeros(live=('fc7',)) == zeros(live=('fc6',), dropout_key=key) == plain
-    assert zeros(live=('fc7',), dropout_key=key) == pytest.approx(plain + (1 - plain) / 4, abs=0.02)
+    assert zeros(trainable=('fc7',)) == zeros(trainable=('fc6',), dropout_key=key) == plain
+    assert zeros(trainable=('fc7',), dropout_key=key) == pytest.approx(
+        plain + (1 - plain) / 4, abs=0.02
+    )
 
 
 @pytest.mark.parametrize(

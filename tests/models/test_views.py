@@ -106,7 +106,7 @@ def test_the_logits_of_a_single_view_stay_as_they_are():
 
 
 def test_ten_crops_of_a_canvas_that_is_no_larger_are_refused():
-    with pytest.raises(InputError, match='8 px out of a canvas of 8 px.*FlipViews'):
+    with pytest.raises(InputError, match='8 px from an image of 8 px.*FlipViews'):
         views.check(TenCrop(), Preprocessing(size_px=8, resize_px=8))
     views.check(FlipViews(), Preprocessing(size_px=8, resize_px=8))
 

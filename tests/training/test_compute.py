@@ -111,7 +111,7 @@ def test_activations_computed_again_give_the_same_step():
 
 
 def test_a_pattern_of_no_stage_is_refused():
-    with pytest.raises(InputError, match=r"\['stage9'\] covers none"):
+    with pytest.raises(InputError, match=r"\['stage9'\] matches none"):
         training(EVERYTHING, remat=('low', 'stage9'))
 
 

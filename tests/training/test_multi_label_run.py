@@ -138,7 +138,7 @@ def figures(run, *arguments):
 
 def test_the_evaluation_of_its_own_test_images_is_the_result(run):
     found = figures(run, '--data=config')
-    assert found['notes'] == ['The classes are those of the network, in the same order.']
+    assert found['notes'] == ['The data has the same classes as the network, in the same order.']
     for name, value in run[1]['test'].items():
         assert found[name] == (pytest.approx(value, rel=1e-6) if 'loss' in name else value), name
 

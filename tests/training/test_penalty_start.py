@@ -93,7 +93,7 @@ class Step:
             upstream=upstream,
             phases=tuple(
                 penalty_start.Touched(
-                    leaves=partition.trained(labels), changed=cut.live | cut.moving
+                    leaves=partition.trained(labels), changed=cut.trainable | cut.updates_statistics
                 )
                 for labels, cut in zip(phases, cuts, strict=True)
             ),

@@ -32,13 +32,13 @@ def test_a_whole_network_is_recognised():
 @pytest.mark.parametrize('positions', [4, 9])
 def test_positions_that_are_no_square_are_named(positions):
     said = error(entries(positions=positions))
-    assert f'it has {positions - 1} positions beside the class token, wanted a square' in said
+    assert f'it has {positions - 1} patch positions, wanted a square number' in said
 
 
 def test_a_width_of_unknown_heads_is_named():
     said = error(entries(width=96))
     assert 'The nearest is ViT under the names of timm' in said
-    assert 'its width 96 is no multiple of 64' in said
+    assert 'its width 96 is not a multiple of 64' in said
 
 
 def test_entries_without_a_place_are_named_and_counted():

@@ -1,7 +1,7 @@
-"""On-device augmentation: pure dataclasses, jitted into the train step.
+"""On-device augmentation: pure dataclasses, compiled into the training step.
 
-Each is called with one key per example, so that an example's change depends on the seed, the
-step and its id alone, whatever the number of hosts or threads.
+Each is called with one key per example, so an example's change depends only on the seed, the step
+and its id, for any number of hosts and threads.
 """
 
 from tljax.augment.compose import (

@@ -1,17 +1,17 @@
-"""Ranges of fields, for `problems()`."""
+"""Range checks of fields, for `problems()`."""
 
 import math
 from typing import Any
 
 
 def share(one: Any, *names: str) -> list[str]:
-    """Fields that are not within [0, 1]."""
+    """Messages for fields outside [0, 1]."""
     values = {name: getattr(one, name) for name in names}
     return [f'{n} is {x}, wanted 0 <= x <= 1' for n, x in values.items() if not 0 <= x <= 1]
 
 
 def at_least(least: float, one: Any, *names: str) -> list[str]:
-    """Fields that are less, or infinite."""
+    """Messages for fields below `least`, or infinite."""
     values = {name: getattr(one, name) for name in names}
     return [
         f'{name} is {x}, wanted {least} or more'
@@ -21,7 +21,7 @@ def at_least(least: float, one: Any, *names: str) -> list[str]:
 
 
 def more_than_0(one: Any, *names: str) -> list[str]:
-    """Fields that are 0 or less, or infinite."""
+    """Messages for fields that are 0 or less, or infinite."""
     values = {name: getattr(one, name) for name in names}
     return [
         f'{name} is {x}, wanted more than 0'

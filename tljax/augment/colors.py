@@ -1,8 +1,8 @@
-"""What color operations do to one image [H, W, 3] float32 in [0, 255].
+"""Color operations on one image [H, W, 3] float32 in [0, 255].
 
-On whole values they agree with Pillow's `ImageEnhance` and `ImageOps` to one grey level: what
-Pillow blends with is rounded as it rounds it, and its results are truncated where ours are not. A
-factor of 1 changes no bit.
+On whole numbers they agree with Pillow's `ImageEnhance` and `ImageOps` to one gray level: the image
+to blend with is rounded as in Pillow, but Pillow truncates its results. A factor of 1 changes no
+bit.
 """
 
 import functools
@@ -18,37 +18,37 @@ Scalar = jax.Array | float
 
 
 def gray(image: jax.Array) -> jax.Array:
-    """Brightness as the eye weighs it: [H, W, 1]. Source: ITU-R BT.601, in Pillow's 16 bits."""
+    """Luminance [H, W, 1]. Source: ITU-R BT.601, with Pillow's 16-bit weights."""
     weights = (19595 / 65536, 38470 / 65536, 7471 / 65536)
     return _total(weight * image[..., i : i + 1] for i, weight in enumerate(weights))
 
 
 def grayscale(image: jax.Array) -> jax.Array:
-    """No colors."""
+    """The image without colors."""
     image = once(image)
     return jnp.broadcast_to(jnp.round(gray(image)), image.shape)
 
 
 def brightness(image: jax.Array, factor: Scalar) -> jax.Array:
-    """Towards black (0) or away from it (more than 1)."""
+    """Blends with black: factor 0 is black, 1 the image, more is brighter."""
     return jnp.clip(image * factor, 0, 255)
 
 
 def contrast(image: jax.Array, factor: Scalar) -> jax.Array:
-    """Towards the mean gray (0) or away from it (more than 1)."""
+    """Blends with the mean gray: factor 0 is gray, 1 the image, more has stronger contrast."""
     image = once(image)
     mean = jnp.floor(once(jnp.round(gray(image))).mean() + 0.5)
-    return _away_from(image, mean, factor)
+    return _blend(mean, image, factor)
 
 
 def saturation(image: jax.Array, factor: Scalar) -> jax.Array:
-    """Towards gray (0) or away from it (more than 1)."""
+    """Blends with the gray image: factor 0 is gray, 1 the image, more has stronger colors."""
     image = once(image)
-    return _away_from(image, jnp.round(gray(image)), factor)
+    return _blend(jnp.round(gray(image)), image, factor)
 
 
 def sharpness(image: jax.Array, factor: Scalar) -> jax.Array:
-    """Towards a smoothed image (0) or away from it (more than 1); the border stays."""
+    """Blends with a smoothed image (factor 0); more than 1 sharpens; the border is unchanged."""
     image = once(image)
     height, width = image.shape[:2]
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode='edge')
@@ -56,27 +56,27 @@ def sharpness(image: jax.Array, factor: Scalar) -> jax.Array:
     smooth = jnp.round((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * image) / 13)
     row, column = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
     inside = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
-    return jnp.where(inside, _away_from(image, smooth, factor), image)
+    return jnp.where(inside, _blend(smooth, image, factor), image)
 
 
 def hue(image: jax.Array, degrees: Scalar) -> jax.Array:
-    """Turns the color wheel, with lightest and darkest channel as they were.
+    """Rotates the hue; the largest and the smallest channel value are kept.
 
-    Source: Smith 1978, "Color gamut transform pairs", written without cases.
+    Source: Smith 1978, "Color gamut transform pairs", written without branches.
     """
     image = once(image)
     red, green, blue = (image[..., i] for i in range(3))
-    most, least = image.max(-1), image.min(-1)
-    span = most - least
+    highest, lowest = image.max(-1), image.min(-1)
+    span = highest - lowest
     safe = jnp.where(span > 0, span, 1.0)
     sixth = jnp.where(
-        most == red,
+        highest == red,
         (green - blue) / safe,
-        jnp.where(most == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+        jnp.where(highest == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    turned = [sixth + jnp.asarray(degrees) / 60 + n for n in (5.0, 3.0, 1.0)]
-    shares = [jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in (jnp.mod(t, 6) for t in turned)]
-    return jnp.stack([most - span * one for one in shares], -1)
+    rotated = [sixth + jnp.asarray(degrees) / 60 + n for n in (5.0, 3.0, 1.0)]
+    shares = [jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in (jnp.mod(t, 6) for t in rotated)]
+    return jnp.stack([highest - span * share for share in shares], -1)
 
 
 def invert(image: jax.Array) -> jax.Array:
@@ -85,18 +85,18 @@ def invert(image: jax.Array) -> jax.Array:
 
 
 def solarize(image: jax.Array, threshold: Scalar) -> jax.Array:
-    """The negative of all values from the threshold on."""
+    """The negative of all values from the threshold up."""
     return jnp.where(image < threshold, image, 255 - image)
 
 
 def posterize(image: jax.Array, bits: Scalar) -> jax.Array:
-    """The upper bits of each value, of 8."""
+    """Keeps the upper `bits` of the 8 bits of each value."""
     step = jnp.exp2(8 - jnp.asarray(bits, jnp.float32))
     return jnp.floor(jnp.round(image) / step) * step
 
 
 def autocontrast(image: jax.Array) -> jax.Array:
-    """Each channel stretched to [0, 255]; a channel of one value stays."""
+    """Each channel stretched to [0, 255]; a constant channel is unchanged."""
     image = once(image)
     low, high = image.min((0, 1), keepdims=True), image.max((0, 1), keepdims=True)
     stretched = (image - low) / jnp.where(high > low, high - low, 1.0) * 255
@@ -104,7 +104,7 @@ def autocontrast(image: jax.Array) -> jax.Array:
 
 
 def equalize(image: jax.Array) -> jax.Array:
-    """Each channel's values spread so that all are about equally frequent; values become whole."""
+    """Histogram equalisation of each channel; values become whole numbers."""
     image = once(image)
     values = jnp.round(image).astype(jnp.int32)
     channel = jnp.arange(3)[None, None]
@@ -119,7 +119,7 @@ def equalize(image: jax.Array) -> jax.Array:
 
 
 def blur(image: jax.Array, sigma_px: Scalar, reach_px: int) -> jax.Array:
-    """Convolved with a Gaussian that is cut off `reach_px` from its middle; beyond is the edge."""
+    """Gaussian blur, with the kernel cut off at `reach_px` and the edge repeated."""
     sigma = jnp.maximum(sigma_px, 1e-3)
     offsets = jnp.arange(-reach_px, reach_px + 1, dtype=jnp.float32)
     kernel = jnp.exp(-0.5 * (offsets / sigma) ** 2)
@@ -140,19 +140,19 @@ def erase(
 
     Args:
         image: [H, W, 3].
-        middle: [2], row and column in shares of the sides.
-        sides: [2], height and width in shares of the sides.
-        value: what to write.
+        middle: [2], row and column as shares of the sides.
+        sides: [2], height and width as shares of the sides.
+        value: the value to write.
     """
     return jnp.where(box(image.shape[0], image.shape[1], middle, sides)[..., None], value, image)
 
 
 def box(height: int, width: int, middle: jax.Array, sides: jax.Array) -> jax.Array:
-    """[H, W] bool: the pixels whose centre is in a rectangle; arguments as for `erase`."""
+    """[H, W] bool: the pixels whose centre is inside a rectangle; arguments as for `erase`."""
     inside = []
     for size, centre, side in zip((height, width), middle, sides, strict=True):
-        place = (jnp.arange(size) + 0.5) / size
-        inside.append(jnp.abs(place - centre) < side / 2)
+        position = (jnp.arange(size) + 0.5) / size
+        inside.append(jnp.abs(position - centre) < side / 2)
     return inside[0][:, None] & inside[1][None]
 
 
@@ -160,6 +160,6 @@ def _total(parts: Iterator[jax.Array]) -> jax.Array:
     return functools.reduce(operator.add, parts)
 
 
-def _away_from(image: jax.Array, other: jax.Array, factor: Scalar) -> jax.Array:
-    """On the line from another image (0) through this one (1), clipped."""
+def _blend(other: jax.Array, image: jax.Array, factor: Scalar) -> jax.Array:
+    """The line from another image (factor 0) through this one (1), clipped."""
     return jnp.clip(image + (factor - 1) * (image - other), 0, 255)

@@ -1,4 +1,4 @@
-"""Crops and the affine map, which change an image's size or do several things at once."""
+"""Crops, and an affine map that combines several geometric changes."""
 
 import dataclasses
 import math
@@ -16,17 +16,17 @@ from tljax.types import InputError
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RandomCrop(Aligned):
-    """Cuts a square at a random place, after padding the image on every side with its edge.
+    """Crops a square at a random position, after padding the image with its edge on every side.
 
-    `size_px` must not exceed the padded image. With `pad_px` it is the shift of He et al. 2015,
-    section 4.2.
+    `size_px` must not exceed the padded image. With `pad_px` it is the random shift of He et al.
+    2015, section 4.2.
     """
 
     size_px: int
     pad_px: int = 0
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return more_than_0(self, 'size_px') + at_least(0, self, 'pad_px')
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -52,12 +52,11 @@ class RandomCrop(Aligned):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RandomResizedCrop(Aligned):
-    """Cuts a random rectangle out of an image and resizes it to a square.
+    """Crops a random rectangle of an image and resizes it to a square.
 
-    Its area is drawn uniformly from [area_min, area_max] of the image's, its width over its height
-    from [1 / ratio_max, ratio_max] on a logarithmic axis; sides that do not fit are shortened to
-    the image's. Its corner may be between pixels. An image that may be shrunk is filtered: see
-    `resample.bilinear`.
+    Its area is uniform in [area_min, area_max] of the image's; its aspect ratio (width over height)
+    is log-uniform in [1 / ratio_max, ratio_max]; sides longer than the image's are shortened. Its
+    corner can lie between pixels. When it reduces the image it filters: see `resample.bilinear`.
 
     Source: Szegedy et al. 2015, "Going deeper with convolutions", section 6.
     """
@@ -68,13 +67,15 @@ class RandomResizedCrop(Aligned):
     ratio_max: float = 4 / 3
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        found = more_than_0(self, 'size_px') + at_least(1, self, 'ratio_max')
+        """Messages for `config.validate`."""
+        problems = more_than_0(self, 'size_px') + at_least(1, self, 'ratio_max')
         if not 0 < self.area_min <= self.area_max:
-            found.append(f'area_min is {self.area_min}, wanted 0 < x <= area_max, {self.area_max}')
+            problems.append(
+                f'area_min is {self.area_min}, wanted 0 < x <= area_max, {self.area_max}'
+            )
         if not self.area_max <= 1:
-            found.append(f'area_max is {self.area_max}, wanted 1 or less')
-        return found
+            problems.append(f'area_max is {self.area_max}, wanted 1 or less')
+        return problems
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """See `compose.Geometric`."""
@@ -102,12 +103,12 @@ class RandomResizedCrop(Aligned):
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
         area, ratio, from_top, from_left = self.draw(key).values()
-        high = jnp.minimum(jnp.sqrt(area * (height * width) / ratio), height)
-        wide = jnp.minimum(jnp.sqrt(area * (height * width) * ratio), width)
-        down, right = high / self.size_px, wide / self.size_px
+        crop_height = jnp.minimum(jnp.sqrt(area * (height * width) / ratio), height)
+        crop_width = jnp.minimum(jnp.sqrt(area * (height * width) * ratio), width)
+        down, right = crop_height / self.size_px, crop_width / self.size_px
         corner = matrices.translation(
-            from_top * (height - high) + (down - 1) / 2,
-            from_left * (width - wide) + (right - 1) / 2,
+            from_top * (height - crop_height) + (down - 1) / 2,
+            from_left * (width - crop_width) + (right - 1) / 2,
         )
         return matrices.product(corner, matrices.scaling(down, right))
 
@@ -116,9 +117,9 @@ class RandomResizedCrop(Aligned):
 class Affine(Geometric):
     """Rotates, scales, shears and shifts an image at random.
 
-    Angles are drawn uniformly from [-rotate_degrees, rotate_degrees], likewise the shear, which is
-    horizontal; the scale from [1 / scale_factor, scale_factor] on a logarithmic axis; the shift,
-    along each axis, from [-shift_share, shift_share] of the image's side.
+    The angle is uniform in [-rotate_degrees, rotate_degrees], and the horizontal shear likewise;
+    the scale is log-uniform in [1 / scale_factor, scale_factor]; the shift along each axis is
+    uniform in [-shift_share, shift_share] of the side.
     """
 
     rotate_degrees: float = 0.0
@@ -127,9 +128,9 @@ class Affine(Geometric):
     shift_share: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        found = at_least(0, self, 'rotate_degrees', 'shear_degrees', 'shift_share')
-        return found + at_least(1, self, 'scale_factor')
+        """Messages for `config.validate`."""
+        problems = at_least(0, self, 'rotate_degrees', 'shear_degrees', 'shift_share')
+        return problems + at_least(1, self, 'scale_factor')
 
     def shrink(self, height: int, width: int) -> float:
         """See `compose.Geometric`."""
@@ -149,16 +150,16 @@ class Affine(Geometric):
     def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
         left, up = 100 * drawn['left'], 100 * drawn['up']
-        turned = f'{drawn["degrees"]:.0f}° clockwise, {drawn["degrees_shear"]:.0f}° shear'
-        return f'Affine {turned}, {drawn["times"]:.2f} times, {left:.0f} % left, {up:.0f} % up'
+        angles = f'{drawn["degrees"]:.0f}° clockwise, {drawn["degrees_shear"]:.0f}° shear'
+        return f'Affine {angles}, {drawn["times"]:.2f} times, {left:.0f} % left, {up:.0f} % up'
 
     def matrix(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """See `compose.Geometric`."""
         rotate, shear, scale, up, left = self.draw(key).values()
-        around = matrices.product(
+        centred = matrices.product(
             matrices.rotation(-rotate),
             matrices.shearing(jnp.tan(jnp.deg2rad(shear)), 0.0),
             matrices.scaling(1 / scale, 1 / scale),
         )
         shift = matrices.translation(up * height, left * width)
-        return matrices.product(shift, matrices.around_centre(around, height, width))
+        return matrices.product(shift, matrices.around_centre(centred, height, width))

@@ -1,4 +1,4 @@
-"""What takes information away: blur, noise, rectangles."""
+"""Operations that remove information: blur, noise, erased rectangles."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from tljax.augment.compose import Draw, Photometric
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Blur(Photometric):
-    """Blurs an image with a Gaussian whose sigma is drawn from [sigma_min_px, sigma_max_px].
+    """Gaussian blur with sigma uniform in [sigma_min_px, sigma_max_px].
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning", appendix A.
     """
@@ -25,14 +25,14 @@ class Blur(Photometric):
     probability: float = 0.5
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        found = at_least(0, self, 'sigma_min_px', 'sigma_max_px') + share(self, 'probability')
+        """Messages for `config.validate`."""
+        problems = at_least(0, self, 'sigma_min_px', 'sigma_max_px') + share(self, 'probability')
         if self.sigma_min_px > self.sigma_max_px:
-            found.append(
+            problems.append(
                 f'sigma_min_px is {self.sigma_min_px}, wanted at most sigma_max_px, '
                 f'{self.sigma_max_px}'
             )
-        return found
+        return problems
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
@@ -49,12 +49,12 @@ class Blur(Photometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class GaussianNoise(Photometric):
-    """Adds noise to every value; its deviation is drawn from [0, max_levels], of 255."""
+    """Adds noise with a standard deviation uniform in [0, max_levels], of 255."""
 
     max_levels: float = 20.0
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return at_least(0, self, 'max_levels')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -69,12 +69,12 @@ class GaussianNoise(Photometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class SaltAndPepper(Photometric):
-    """Makes a share of the pixels, drawn from [0, pixel_share], black or white."""
+    """Makes a share of the pixels, uniform in [0, pixel_share], black or white."""
 
     pixel_share: float = 0.05
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return share(self, 'pixel_share')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -90,7 +90,7 @@ class SaltAndPepper(Photometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Cutout(Photometric):
-    """Greys out a square with its middle anywhere in the image; what juts out is lost.
+    """Erases a square centred anywhere in the image; its part outside the image is lost.
 
     Source: DeVries and Taylor 2017, "Improved regularization of convolutional neural networks with
     cutout".
@@ -100,9 +100,11 @@ class Cutout(Photometric):
     value: float = 127.5
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        found = [] if 0 <= self.value <= 255 else [f'value is {self.value}, wanted 0 <= x <= 255']
-        return share(self, 'side_share') + found
+        """Messages for `config.validate`."""
+        problems = (
+            [] if 0 <= self.value <= 255 else [f'value is {self.value}, wanted 0 <= x <= 255']
+        )
+        return share(self, 'side_share') + problems
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
@@ -123,8 +125,8 @@ class Cutout(Photometric):
 class RandomErasing(Photometric):
     """Fills a random rectangle with noise.
 
-    Its area is drawn from [area_min, area_max] of the image's, its width over its height from
-    [1 / ratio_max, ratio_max] on a logarithmic axis; sides that do not fit are shortened.
+    Its area is uniform in [area_min, area_max] of the image's; its aspect ratio (width over height)
+    is log-uniform in [1 / ratio_max, ratio_max]; sides longer than the image's are shortened.
 
     Source: Zhong et al. 2020, "Random erasing data augmentation".
     """
@@ -135,11 +137,13 @@ class RandomErasing(Photometric):
     ratio_max: float = 10 / 3
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        found = share(self, 'probability', 'area_max') + at_least(1, self, 'ratio_max')
+        """Messages for `config.validate`."""
+        problems = share(self, 'probability', 'area_max') + at_least(1, self, 'ratio_max')
         if not 0 <= self.area_min <= self.area_max:
-            found.append(f'area_min is {self.area_min}, wanted 0 <= x <= area_max, {self.area_max}')
-        return found
+            problems.append(
+                f'area_min is {self.area_min}, wanted 0 <= x <= area_max, {self.area_max}'
+            )
+        return problems
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
@@ -161,7 +165,7 @@ class RandomErasing(Photometric):
         """See `compose.Photometric`."""
         area, ratio, from_top, from_left = self.draw(key).values()
         height, width = image.shape[:2]
-        # In shares of the sides, which are pixels of another length each where it is no square.
+        # Sides as shares: a pixel is another share of each side unless the image is square.
         ratio = ratio * height / width
         sides = jnp.minimum(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)]), 1.0)
         middle = sides / 2 + (1 - sides) * jnp.stack([from_top, from_left])

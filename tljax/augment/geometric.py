@@ -1,4 +1,4 @@
-"""Changes of place. All of a policy's are one map and one reading: see `compose`."""
+"""Geometric operations; `compose` combines them into one map and one sampling."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class HorizontalFlip(Aligned):
     probability: float = 0.5
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return share(self, 'probability')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -43,7 +43,7 @@ class VerticalFlip(Aligned):
     probability: float = 0.5
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return share(self, 'probability')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -57,7 +57,7 @@ class VerticalFlip(Aligned):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class QuarterTurn(Geometric):
-    """Turns an image by 0, 90, 180 or 270 degrees, exactly; for images without an upside."""
+    """Rotates an image by 0, 90, 180 or 270 degrees, exactly; for images without an up."""
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
@@ -71,12 +71,12 @@ class QuarterTurn(Geometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Rotate(Geometric):
-    """Turns an image around its centre by an angle from [-degrees, degrees]."""
+    """Rotates an image around its centre by an angle uniform in [-degrees, degrees]."""
 
     degrees: float = 15.0
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return at_least(0, self, 'degrees')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -91,13 +91,13 @@ class Rotate(Geometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Shear(Geometric):
-    """Slants an image: columns by up to `horizontal_degrees`, rows by `vertical_degrees`."""
+    """Shears an image: columns by up to `horizontal_degrees`, rows by `vertical_degrees`."""
 
     horizontal_degrees: float = 15.0
     vertical_degrees: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return [
             f'{name} is {getattr(self, name)}, wanted 0 <= x < 90'
             for name in ('horizontal_degrees', 'vertical_degrees')
@@ -120,12 +120,12 @@ class Shear(Geometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Scale(Aligned):
-    """Magnifies an image around its centre, by [1 / factor, factor] on a logarithmic axis."""
+    """Scales an image around its centre, log-uniform in [1 / factor, factor]."""
 
     factor: float = 1.2
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return at_least(1, self, 'factor')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -144,12 +144,12 @@ class Scale(Aligned):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Translate(Aligned):
-    """Moves an image along each axis by up to a share of its side, to either side."""
+    """Shifts an image along each axis by up to a share of its side, in either direction."""
 
     side_share: float = 0.1
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return share(self, 'side_share')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -165,14 +165,14 @@ class Translate(Aligned):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Perspective(Geometric):
-    """Looks at an image aslant: each corner is read up to a share of the side away from itself."""
+    """Changes the perspective: each corner moves by up to a share of the side along each axis."""
 
     side_share: float = 0.2
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        fine = 0 <= self.side_share < 0.5  # from there on, corners may change places
-        return [] if fine else [f'side_share is {self.side_share}, wanted 0 <= x < 0.5']
+        """Messages for `config.validate`."""
+        valid = 0 <= self.side_share < 0.5  # at 0.5 corners could swap
+        return [] if valid else [f'side_share is {self.side_share}, wanted 0 <= x < 0.5']
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
@@ -191,17 +191,17 @@ class Perspective(Geometric):
 class Elastic(Bent):
     """Moves pixels by a smooth random field: a quadratic B-spline over `cells` × `cells` cells.
 
-    Its control points are moved, along each axis, by up to `side_share` of the image's side.
+    Its control points move along each axis by up to `side_share` of the image's side.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2, with
-    a spline instead of blurred noise, so that it can be looked up anywhere without another image.
+    a spline instead of blurred noise, because it can be evaluated anywhere without another image.
     """
 
     side_share: float = 0.05
     cells: int = 3
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return share(self, 'side_share') + at_least(1, self, 'cells')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -216,31 +216,31 @@ class Elastic(Bent):
     def bend(
         self, key: jax.Array, rows: jax.Array, columns: jax.Array, height: int, width: int
     ) -> tuple[jax.Array, jax.Array]:
-        """See `compose.Geometric`; from the border on, the move is that of the border."""
+        """See `compose.Geometric`; outside the image the border's displacement is used."""
         powers = jnp.asarray(_spline_powers(self.cells))
         moves = matrices.product(powers, self.draw(key)['moves'], powers.T)
         down, right = (
-            self._basis(places * (self.cells / max(size - 1, 1)))
-            for places, size in ((rows, height), (columns, width))
+            self._basis(positions * (self.cells / max(size - 1, 1)))
+            for positions, size in ((rows, height), (columns, width))
         )
-        # Unrolled: scalars times planes fuse into one pass; a product of matrices would not.
+        # Unrolled: scalars times planes fuse into one pass; a matrix product would not.
         shifts = [
             sum(a * sum(move[i, j] * b for j, b in enumerate(right)) for i, a in enumerate(down))
             for move in moves
         ]
         return rows + height * shifts[0], columns + width * shifts[1]
 
-    def _basis(self, places: jax.Array) -> list[jax.Array]:
-        """1, x, x² and, for each knot k between cells, (x - k)² from there on."""
-        x = jnp.clip(places, 0, self.cells)
+    def _basis(self, positions: jax.Array) -> list[jax.Array]:
+        """1, x, x² and, for each knot k between cells, max(x - k, 0)²."""
+        x = jnp.clip(positions, 0, self.cells)
         knots = [jnp.maximum(x - k, 0) ** 2 for k in range(1, self.cells)]
         return [jnp.ones_like(x), x, x * x, *knots]
 
 
 def _spline_powers(cells: int) -> np.ndarray:
-    """[cells + 2, cells + 2]: column g is the g-th quadratic B-spline in the terms of `_basis`.
+    """[cells + 2, cells + 2]: column g is the g-th quadratic B-spline in the basis of `_basis`.
 
-    It stands on [g - 2, g + 1] and is half of (x - t)² from t on, times 1, -3, 3, -1 for t = g - 2,
+    Its support is [g - 2, g + 1]; it is half of max(x - t, 0)² times 1, -3, 3, -1 for t = g - 2,
     g - 1, g, g + 1. Source: de Boor 1978, "A practical guide to splines", chapter 9.
     """
     result = np.zeros((cells + 2, cells + 2), np.float32)

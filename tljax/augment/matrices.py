@@ -1,8 +1,8 @@
-"""Where an image is read: homographies [3, 3] of (row, column, 1), in pixels.
+"""Sampling positions as homographies [3, 3] of (row, column, 1), in pixels.
 
-Each takes a pixel of the changed image to its place in the image before the change. What changes
-nothing, mirrors, or turns by right angles has whole entries (halves where the centre lies between
-pixels), so that it is exact in float32.
+Each maps a pixel of the changed image to its position in the image before. The identity, flips and
+right angles have whole entries (halves if the centre lies between pixels), so they are exact in
+float32.
 """
 
 import jax
@@ -12,7 +12,7 @@ Scalar = jax.Array | float
 
 
 def product(*matrices: jax.Array) -> jax.Array:
-    """The changes in their order: the last one's pixels are looked up first."""
+    """The composition of changes in their order; the last matrix is applied first to positions."""
     result = matrices[0]
     for matrix in matrices[1:]:
         result = jnp.matmul(result, matrix, precision='highest')
@@ -26,23 +26,23 @@ def make(rows: list[list[Scalar]]) -> jax.Array:
 
 
 def around_centre(matrix: jax.Array, height: int, width: int) -> jax.Array:
-    """A matrix of places from the centre as one of places from the first pixel."""
+    """The matrix for positions relative to the first pixel, from one relative to the centre."""
     row, column = (height - 1) / 2, (width - 1) / 2
     return product(translation(row, column), matrix, translation(-row, -column))
 
 
 def translation(rows: Scalar, columns: Scalar) -> jax.Array:
-    """Reads so many pixels further down and right."""
+    """Samples that many pixels further down and right."""
     return make([[1.0, 0.0, rows], [0.0, 1.0, columns]])
 
 
 def scaling(rows: Scalar, columns: Scalar) -> jax.Array:
-    """Reads so many times farther from the first pixel."""
+    """Samples that many times further from the first pixel."""
     return make([[rows, 0.0, 0.0], [0.0, columns, 0.0]])
 
 
 def flip(horizontal: Scalar, vertical: Scalar, height: int, width: int) -> jax.Array:
-    """Mirrors along the axes that are 1, and not along those that are 0."""
+    """Mirrors along each axis that is 1, and not along those that are 0."""
     return make(
         [
             [1 - 2 * vertical, 0.0, vertical * (height - 1)],
@@ -52,10 +52,10 @@ def flip(horizontal: Scalar, vertical: Scalar, height: int, width: int) -> jax.A
 
 
 def rotation(degrees: Scalar) -> jax.Array:
-    """Turns the image counterclockwise around the first pixel; by right angles exactly.
+    """Rotates the image counterclockwise around the first pixel; right angles are exact.
 
-    The angle is taken apart into quarter turns and a rest of at most 45 degrees, as the cosine of
-    float32's π / 2 is not 0.
+    The angle is split into quarter turns and a rest of at most 45 degrees, because the cosine of
+    π / 2 in float32 is not 0.
     """
     quarters = jnp.round(jnp.asarray(degrees, jnp.float32) / 90)
     rest = jnp.deg2rad(degrees - 90 * quarters)
@@ -66,15 +66,15 @@ def rotation(degrees: Scalar) -> jax.Array:
 
 
 def shearing(horizontal: Scalar, vertical: Scalar) -> jax.Array:
-    """Reads so many pixels further right a row, and further down a column."""
+    """Samples that many pixels further right per row, and further down per column."""
     return make([[1.0, vertical, 0.0], [horizontal, 1.0, 0.0]])
 
 
 def quadrilateral(offsets: jax.Array, height: int, width: int) -> jax.Array:
-    """Reads the image's corners at places near them, and what is between in perspective.
+    """Samples the image's corners at offsets, and the pixels between in perspective.
 
     Args:
-        offsets: [4, 2], by how much (row, column) the corners move, in shares of the sides:
+        offsets: [4, 2], the (row, column) offset of each corner as a share of the sides:
             top left, bottom left, bottom right, top right.
         height: of the image.
         width: of the image.
@@ -87,12 +87,12 @@ def quadrilateral(offsets: jax.Array, height: int, width: int) -> jax.Array:
     area = dy1 * dx2 - dy2 * dx1
     down, right = (sy * dx2 - dy2 * sx) / area, (dy1 * sx - sy * dx1) / area
     (a, d), (b, e) = p1 - p0 + down * p1, p3 - p0 + right * p3
-    # In pixels: entry (i, j) of the unit square's map times side i over side j, exact where i is j.
-    high, wide = max(height - 1, 1), max(width - 1, 1)
+    # In pixels: entry (i, j) of the unit square's map times side i over side j; exact for i = j.
+    height_px, width_px = max(height - 1, 1), max(width - 1, 1)
     return make(
         [
-            [a, b * (high / wide), p0[0] * high],
-            [d * (wide / high), e, p0[1] * wide],
-            [down / high, right / wide, 1.0],
+            [a, b * (height_px / width_px), p0[0] * height_px],
+            [d * (width_px / height_px), e, p0[1] * width_px],
+            [down / height_px, right / width_px, 1.0],
         ]
     )

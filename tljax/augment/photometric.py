@@ -1,7 +1,6 @@
-"""Changes of color: light, contrast, tones.
+"""Photometric operations: brightness, contrast, colors, tones.
 
-`strength` draws a factor uniformly from [1 - strength, 1 + strength], not below 0; a factor of 1
-changes nothing.
+A factor is uniform in [1 - strength, 1 + strength], but at least 0; 1 changes nothing.
 """
 
 import dataclasses
@@ -16,24 +15,50 @@ from tljax.augment.checks import at_least, share
 from tljax.augment.compose import Draw, Photometric, whether
 
 
-def factor(key: jax.Array, strength: float) -> Draw:
-    """Uniform in [1 - strength, 1 + strength], not below 0."""
-    return {'times': jax.random.uniform(key, minval=max(0.0, 1 - strength), maxval=1 + strength)}
+class _Factor(Photometric):
+    """An operation with a random factor."""
 
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Brightness(Photometric):
-    """Makes an image darker or lighter."""
-
-    strength: float = 0.4
+    __slots__ = ()
+    strength: float
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return at_least(0, self, 'strength')
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`."""
-        return factor(key, self.strength)
+        low = max(0.0, 1 - self.strength)
+        return {'times': jax.random.uniform(key, minval=low, maxval=1 + self.strength)}
+
+
+class _Chance(Photometric):
+    """An operation that is applied with a probability."""
+
+    __slots__ = ()
+    probability: float
+
+    def problems(self) -> list[str]:
+        """Messages for `config.validate`."""
+        return share(self, 'probability')
+
+    def draw(self, key: jax.Array) -> Draw:
+        """See `compose.Operation`."""
+        return whether(key, self.probability)
+
+    def change(self, image: jax.Array) -> jax.Array:
+        """The changed image [H, W, 3]."""
+        raise NotImplementedError
+
+    def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        """See `compose.Photometric`."""
+        return jnp.where(self.draw(key)['applied'] > 0, self.change(image), image)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Brightness(_Factor):
+    """Makes an image darker or brighter."""
+
+    strength: float = 0.4
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
@@ -41,18 +66,10 @@ class Brightness(Photometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Contrast(Photometric):
-    """Moves values towards the image's mean gray, or away from it."""
+class Contrast(_Factor):
+    """Moves values towards the image's mean gray or away from it."""
 
     strength: float = 0.4
-
-    def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        return at_least(0, self, 'strength')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return factor(key, self.strength)
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
@@ -60,18 +77,10 @@ class Contrast(Photometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Saturation(Photometric):
-    """Makes colors paler or stronger."""
+class Saturation(_Factor):
+    """Makes colors weaker or stronger."""
 
     strength: float = 0.4
-
-    def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        return at_least(0, self, 'strength')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return factor(key, self.strength)
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
@@ -79,18 +88,10 @@ class Saturation(Photometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Sharpness(Photometric):
+class Sharpness(_Factor):
     """Smooths an image over 3 × 3 pixels, or sharpens it."""
 
     strength: float = 0.9
-
-    def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        return at_least(0, self, 'strength')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return factor(key, self.strength)
 
     def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """See `compose.Photometric`."""
@@ -99,12 +100,12 @@ class Sharpness(Photometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Hue(Photometric):
-    """Turns colors on their wheel by an angle from [-degrees, degrees]."""
+    """Rotates the hue by an angle uniform in [-degrees, degrees]."""
 
     degrees: float = 36.0
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
+        """Messages for `config.validate`."""
         return at_least(0, self, 'degrees')
 
     def draw(self, key: jax.Array) -> Draw:
@@ -118,130 +119,88 @@ class Hue(Photometric):
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Grayscale(Photometric):
-    """Takes the colors away."""
+class Grayscale(_Chance):
+    """Removes the colors."""
 
     probability: float = 0.2
 
-    def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        return share(self, 'probability')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return whether(key, self.probability)
-
-    def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['applied'] > 0, colors.grayscale(image), image)
+    def change(self, image: jax.Array) -> jax.Array:
+        """See `_Chance`."""
+        return colors.grayscale(image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Invert(Photometric):
-    """Makes an image its negative."""
+class Invert(_Chance):
+    """Replaces an image by its negative."""
 
     probability: float = 0.5
 
-    def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        return share(self, 'probability')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return whether(key, self.probability)
-
-    def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['applied'] > 0, colors.invert(image), image)
+    def change(self, image: jax.Array) -> jax.Array:
+        """See `_Chance`."""
+        return colors.invert(image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Solarize(Photometric):
-    """Makes all values from a threshold on (of 0 to 255) negative."""
+class Solarize(_Chance):
+    """Inverts all values from a threshold (of 0 to 255) up."""
 
     threshold: float = 128.0
     probability: float = 0.5
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        fine = 0 <= self.threshold <= 256
-        found = [] if fine else [f'threshold is {self.threshold}, wanted 0 <= x <= 256']
-        return found + share(self, 'probability')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return whether(key, self.probability)
+        """Messages for `config.validate`."""
+        valid = 0 <= self.threshold <= 256
+        problems = [] if valid else [f'threshold is {self.threshold}, wanted 0 <= x <= 256']
+        return problems + share(self, 'probability')
 
     def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
         return f'Solarize from {self.threshold:.0f}' if drawn['applied'] else 'no Solarize'
 
-    def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """See `compose.Photometric`."""
-        changed = colors.solarize(image, self.threshold)
-        return jnp.where(self.draw(key)['applied'] > 0, changed, image)
+    def change(self, image: jax.Array) -> jax.Array:
+        """See `_Chance`."""
+        return colors.solarize(image, self.threshold)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Posterize(Photometric):
-    """Keeps the upper bits of each value, of 8."""
+class Posterize(_Chance):
+    """Keeps the upper bits of the 8 bits of each value."""
 
     bits: int = 4
     probability: float = 0.5
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        fine = 1 <= self.bits <= 8
-        found = [] if fine else [f'bits is {self.bits}, wanted 1 <= x <= 8']
-        return found + share(self, 'probability')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return whether(key, self.probability)
+        """Messages for `config.validate`."""
+        valid = 1 <= self.bits <= 8
+        problems = [] if valid else [f'bits is {self.bits}, wanted 1 <= x <= 8']
+        return problems + share(self, 'probability')
 
     def caption(self, drawn: Mapping[str, np.ndarray]) -> str:
         """See `compose.Operation`."""
         return f'Posterize {self.bits} bits' if drawn['applied'] else 'no Posterize'
 
-    def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """See `compose.Photometric`."""
-        changed = colors.posterize(image, self.bits)
-        return jnp.where(self.draw(key)['applied'] > 0, changed, image)
+    def change(self, image: jax.Array) -> jax.Array:
+        """See `_Chance`."""
+        return colors.posterize(image, self.bits)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class AutoContrast(Photometric):
-    """Stretches each channel to the whole range."""
+class AutoContrast(_Chance):
+    """Stretches each channel to the full range."""
 
     probability: float = 0.5
 
-    def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        return share(self, 'probability')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return whether(key, self.probability)
-
-    def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['applied'] > 0, colors.autocontrast(image), image)
+    def change(self, image: jax.Array) -> jax.Array:
+        """See `_Chance`."""
+        return colors.autocontrast(image)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Equalize(Photometric):
-    """Spreads each channel's values so that all are about equally frequent."""
+class Equalize(_Chance):
+    """Equalises the histogram of each channel."""
 
     probability: float = 0.5
 
-    def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        return share(self, 'probability')
-
-    def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`."""
-        return whether(key, self.probability)
-
-    def shade(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """See `compose.Photometric`."""
-        return jnp.where(self.draw(key)['applied'] > 0, colors.equalize(image), image)
+    def change(self, image: jax.Array) -> jax.Array:
+        """See `_Chance`."""
+        return colors.equalize(image)

@@ -1,8 +1,8 @@
 """Policies that draw operations from one set: RandAugment, TrivialAugment, AugMix.
 
-The set is AutoAugment's: what moves pixels comes first in `NAMES`, what changes values after it.
-Of several layers, all moves are one matrix, and the values are changed in the layers' order. Under
-`vmap` a switch computes all its branches; they fuse, and on an accelerator nothing is faster.
+The set is AutoAugment's; `NAMES` lists the geometric operations first, then the photometric ones.
+All geometric operations of several layers become one matrix; the photometric ones run in order.
+Under `vmap` a switch computes all its branches; they fuse, and nothing is faster on accelerators.
 """
 
 import dataclasses
@@ -27,30 +27,30 @@ NAMES = ('identity', *MOVES, *SHADES)
 
 @dataclasses.dataclass(frozen=True)
 class Ranges:
-    """What a strength of 1 is."""
+    """The changes at strength 1."""
 
-    shear: float  # columns a row
-    translate: float  # of the side
+    shear: float  # columns per row
+    translate: float  # share of the side
     degrees: float
-    factor: float  # away from 1
+    factor: float  # distance from 1
     lost_bits: int  # of 8
 
 
-# Cubuk et al. 2019, "AutoAugment", table 6: 150 px of 331, and 4 bits left.
+# Cubuk et al. 2019, "AutoAugment", table 6: 150 px of 331, and 4 bits kept.
 STANDARD = Ranges(shear=0.3, translate=150 / 331, degrees=30.0, factor=0.9, lost_bits=4)
-# Müller and Hutter 2021, "TrivialAugment", table 1 (wide): 32 px of 224, and 2 bits left.
+# Müller and Hutter 2021, "TrivialAugment", table 1 (wide): 32 px of 224, and 2 bits kept.
 WIDE = Ranges(shear=0.99, translate=32 / 224, degrees=135.0, factor=0.99, lost_bits=6)
 
 
 def move(
     index: jax.Array, strength: jax.Array, ranges: Ranges, height: int, width: int
 ) -> jax.Array:
-    """The matrix [3, 3] of the operation of that index; nothing moves where it is none.
+    """The matrix [3, 3] of the operation `index`; the identity if it is photometric.
 
     Args:
         index: into `NAMES`.
         strength: from -1 to 1.
-        ranges: what 1 is.
+        ranges: the changes at strength 1.
         height: of the image.
         width: of the image.
     """
@@ -58,15 +58,15 @@ def move(
         jnp.where(index == 1 + i, strength, 0.0) for i in range(len(MOVES))
     )
     shear = matrices.shearing(ranges.shear * across, ranges.shear * down)
-    around = matrices.product(shear, matrices.rotation(ranges.degrees * turn))
+    centred = matrices.product(shear, matrices.rotation(ranges.degrees * turn))
     shift = matrices.translation(
         ranges.translate * height * below, ranges.translate * width * right
     )
-    return matrices.product(shift, matrices.around_centre(around, height, width))
+    return matrices.product(shift, matrices.around_centre(centred, height, width))
 
 
 def shade(index: jax.Array, strength: jax.Array, ranges: Ranges, image: jax.Array) -> jax.Array:
-    """One image [H, W, 3], changed by the operation of that index; arguments as for `move`."""
+    """One image [H, W, 3], changed by the operation `index`; arguments as for `move`."""
     factor, amount = 1 + ranges.factor * strength, jnp.abs(strength)
     branches = (
         lambda x: x,
@@ -83,7 +83,7 @@ def shade(index: jax.Array, strength: jax.Array, ranges: Ranges, image: jax.Arra
 
 
 def describe(index: int, strength: float, ranges: Ranges) -> str:
-    """An operation and its strength in words."""
+    """A text of an operation and its strength."""
     name, amount = NAMES[index], abs(strength)
     values = {
         'shear': f'{ranges.shear * strength:.2g}',
@@ -97,7 +97,7 @@ def describe(index: int, strength: float, ranges: Ranges) -> str:
 
 
 def _pick(chance: jax.Array, count: int) -> jax.Array:
-    """From uniform in [0, 1) to one of so many. Each call of the generator costs compile time."""
+    """Uniform [0, 1) to an index below `count`; fewer generator calls compile faster."""
     return jnp.floor(chance * count).astype(jnp.int32)
 
 
@@ -107,7 +107,7 @@ def _sign(chance: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RandAugment(Geometric, Photometric):
-    """Applies `layers` operations, drawn with replacement, all with one magnitude, of 0 to 10.
+    """Applies `layers` operations, drawn with replacement, with one magnitude from 0 to 10.
 
     Source: Cubuk et al. 2020, "RandAugment".
     """
@@ -116,13 +116,13 @@ class RandAugment(Geometric, Photometric):
     magnitude: float = 9.0
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        fine = 0 <= self.magnitude <= 10
-        found = [] if fine else [f'magnitude is {self.magnitude}, wanted 0 <= x <= 10']
-        return at_least(1, self, 'layers') + found
+        """Messages for `config.validate`."""
+        valid = 0 <= self.magnitude <= 10
+        problems = [] if valid else [f'magnitude is {self.magnitude}, wanted 0 <= x <= 10']
+        return at_least(1, self, 'layers') + problems
 
     def draw(self, key: jax.Array) -> Draw:
-        """See `compose.Operation`; per layer, an index into `NAMES` and a strength."""
+        """See `compose.Operation`; per layer an index into `NAMES` and a strength."""
         which, sign = jax.random.uniform(key, (2, self.layers))
         return {
             'index': _pick(which, len(NAMES)),
@@ -172,11 +172,11 @@ class TrivialAugment(Geometric, Photometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class AugMix(Photometric):
-    """Mixes an image with several chains of operations on it, each one to three long.
+    """Mixes an image with several chains of one to three operations on it.
 
-    A chain is one reading of the image, so that this takes `chains` of them. The chains' weights
-    are from Dirichlet(1, ...), their part in the whole from Beta(1, 1), and no operation is drawn
-    that is like a corruption of ImageNet-C, all as in the paper. Its consistency loss is not here.
+    Each chain samples the image once. The chains' weights are from Dirichlet(1, ...) and the
+    mixture's share from Beta(1, 1), and operations similar to the corruptions of ImageNet-C are
+    left out, as in the paper. Its consistency loss is not included.
 
     Source: Hendrycks et al. 2020, "AugMix: a simple data processing method to improve robustness
     and uncertainty", algorithm 1.
@@ -184,24 +184,26 @@ class AugMix(Photometric):
 
     chains: int = 3
     max_depth: int = 3
-    magnitude: float = 3.0  # the most that is drawn, of 10
+    magnitude: float = 3.0  # the largest that is drawn, of 10
 
     def problems(self) -> list[str]:
-        """What `config.validate` reports."""
-        fine = 0 <= self.magnitude <= 10
-        found = [] if fine else [f'magnitude is {self.magnitude}, wanted 0 <= x <= 10']
-        return at_least(1, self, 'chains', 'max_depth') + found
+        """Messages for `config.validate`."""
+        valid = 0 <= self.magnitude <= 10
+        problems = [] if valid else [f'magnitude is {self.magnitude}, wanted 0 <= x <= 10']
+        return at_least(1, self, 'chains', 'max_depth') + problems
 
     def draw(self, key: jax.Array) -> Draw:
         """See `compose.Operation`; for chains C of depth D, indices and strengths [C, D]."""
-        calm = jnp.asarray([i for i, name in enumerate(NAMES) if i and name not in SHADES[:4]])
+        allowed = jnp.asarray([i for i, name in enumerate(NAMES) if i and name not in SHADES[:4]])
         chances = jax.random.uniform(key, (self.chains, 3 * self.max_depth + 3))
         which, sign, size = jnp.split(chances[:, :-3], 3, 1)
         depth = 1 + _pick(chances[:, -3:-2], self.max_depth)
-        weight = -jnp.log1p(-chances[:, -2])  # exponentials in proportion are Dirichlet's
+        weight = -jnp.log1p(-chances[:, -2])  # normalised exponentials are Dirichlet's
         return {
             'index': jnp.where(
-                jnp.arange(self.max_depth)[None] < depth, calm[_pick(which, len(calm))], IDENTITY
+                jnp.arange(self.max_depth)[None] < depth,
+                allowed[_pick(which, len(allowed))],
+                IDENTITY,
             ),
             'strength': self.magnitude / 10 * size * _sign(sign),
             'weight': weight / jnp.maximum(weight.sum(), 1e-9),
@@ -219,8 +221,8 @@ class AugMix(Photometric):
 
         def view(index: jax.Array, strength: jax.Array) -> jax.Array:
             layers = {'index': index, 'strength': strength}
-            places = resample.project(_moves(layers, STANDARD, *image.shape[:2]), *grid)
-            return _shades(layers, STANDARD, resample.bilinear(image, *places))
+            positions = resample.project(_moves(layers, STANDARD, *image.shape[:2]), *grid)
+            return _shades(layers, STANDARD, resample.bilinear(image, *positions))
 
         views = jax.vmap(view)(drawn['index'], drawn['strength'])
         mixed = (drawn['weight'][:, None, None, None] * views).sum(0)
@@ -236,5 +238,5 @@ def _shades(drawn: Draw, ranges: Ranges, image: jax.Array) -> jax.Array:
     def layer(image: jax.Array, drawn: Draw) -> tuple[jax.Array, None]:
         return shade(drawn['index'], drawn['strength'], ranges, image), None
 
-    # A loop of the program, as compiling all branches of all layers took 15 s for AugMix.
+    # `scan`, because compiling all branches of all layers took 15 s for AugMix.
     return jax.lax.scan(layer, image, drawn)[0]

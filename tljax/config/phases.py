@@ -64,7 +64,7 @@ def make(
         labels = partition.assign(params, phase.rules, experiment.norm)
         labels = partition.since(labels, before.labels if before else None, index)
         cut = find_cut(model, labels, experiment.norm)  # something has to train
-        if phase.solver and cut.live != {stages.HEAD}:
+        if phase.solver and cut.trainable != {stages.HEAD}:
             raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
         learning_rate = _learning_rate(experiment, phase, steps_per_epoch, max(length, 1))
         plans.append(

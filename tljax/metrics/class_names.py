@@ -1,4 +1,4 @@
-"""Whether the classes of a data set are those of a network, and which is which."""
+"""Matching the class names of a data set with those of a network."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,40 +7,40 @@ import numpy as np
 
 from tljax.types import InputError
 
-SHOWN = 20  # names that one message lists
+SHOWN = 20  # names in one message
 
 
 class ClassesError(InputError):
-    """Classes of a data set that are not a network's; the message compares them."""
+    """A data set's classes differ from a network's; the message compares them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Match:
-    """The place of each class of a data set among a network's logits, [classes] int32."""
+    """The logit index of each class of a data set, [classes] int32."""
 
     numbers: np.ndarray
     note: str
 
     def placed(self, labels: np.ndarray, num_classes: int, *, several: bool) -> np.ndarray:
-        """Labels of the data as the network has them.
+        """Labels of the data in the network's numbering.
 
         Args:
             labels: [N] of the data, or multi-hot [N, classes].
             num_classes: K, of the network.
-            several: whether the network tells several labels of an image.
+            several: whether the network predicts several labels per image.
 
         Returns:
-            [N] int32, or multi-hot [N, K] uint8 where it does.
+            [N] int32, or multi-hot [N, K] uint8 if `several`.
 
         Raises:
-            ClassesError: the data has several labels an image, and the network tells one.
+            ClassesError: the data has several labels per image and the network predicts one.
         """
         if labels.ndim == 1:
-            own = self.numbers[labels]
-            return np.eye(num_classes, dtype=np.uint8)[own] if several else own
+            indices = self.numbers[labels]
+            return np.eye(num_classes, dtype=np.uint8)[indices] if several else indices
         if not several:
             raise ClassesError(
-                'images of the data have several labels or none, and the network tells one an image'
+                'the data has several labels per image, but the network predicts one'
             )
         result = np.zeros((len(labels), num_classes), np.uint8)
         result[:, self.numbers] = labels
@@ -54,44 +54,44 @@ def match(
     num_classes: int,
     aliases: Mapping[str, int] | None = None,
 ) -> Match:
-    """Finds the classes of a data set among those of a network, by their names.
+    """Matches the classes of a data set with those of a network, by name.
 
-    Data may have fewer classes than the network, whose other ones remain possible answers. Where
-    names are missing on either side the order cannot be checked, and the note says so: classes
+    The data can have fewer classes than the network. If either side has no names, the order cannot
+    be checked, which the note says; data with names must then have as many classes as the network.
     that the data names must then be as many as the network's.
 
     Args:
-        network: the names in the order of the logits; None where they are not known.
-        data: the names in the order of the labels; None where labels are numbers only.
+        network: names in the order of the logits; None if unknown.
+        data: names in the order of the labels; None if labels are only numbers.
         count: classes of the data.
         num_classes: K, of the network.
-        aliases: other names of the network's classes, used where all of the data are such.
+        aliases: other names of the network's classes, used if they cover all names of the data.
 
     Raises:
-        ClassesError: the data has a class that the network has not, or another number of them.
+        ClassesError: the network lacks a class of the data, or the numbers of classes differ.
     """
     if network is None or data is None:
         return _unnamed(network, data, count, num_classes)
-    places = {name: place for place, name in enumerate(network)}
-    if aliases and set(data) <= aliases.keys() and not set(data) <= places.keys():
-        places = dict(aliases)
-    unknown = [name for name in data if name not in places]
+    indices = {name: place for place, name in enumerate(network)}
+    if aliases and set(data) <= aliases.keys() and not set(data) <= indices.keys():
+        indices = dict(aliases)
+    unknown = [name for name in data if name not in indices]
     if unknown:
         raise ClassesError(difference(network, data))
-    numbers = np.asarray([places[name] for name in data], np.int32)
+    numbers = np.asarray([indices[name] for name in data], np.int32)
     if len(data) < num_classes:
-        note = f'The data has {len(data)} of the {num_classes} classes, found by their names.'
+        note = f'The data has {len(data)} of the {num_classes} classes, matched by name.'
     elif np.array_equal(numbers, np.arange(num_classes)):
-        note = 'The classes are those of the network, in the same order.'
+        note = 'The data has the same classes as the network, in the same order.'
     else:
-        note = 'The classes stand in another order than in the network: they go by their names.'
+        note = 'The data has the same classes in another order; they were matched by name.'
     return Match(numbers=numbers, note=note)
 
 
 def _unnamed(
     network: Sequence[str] | None, data: Sequence[str] | None, count: int, num_classes: int
 ) -> Match:
-    """Labels as they are, for want of names to check them by."""
+    """Labels unchanged, because one side has no names to match."""
     if network is None and data is not None:
         numbered = _as_numbers(data, num_classes)
         if numbered is not None:
@@ -103,13 +103,13 @@ def _unnamed(
             f'the data has {count} classes{listed}, the network {num_classes}'
             f'{", which have no names" if network is None else ""}'
         )
-    whose = 'network' if network is None else 'data'
-    note = f'The {whose} has no names of classes: that both have one order could not be checked.'
+    side = 'network' if network is None else 'data'
+    note = f'The {side} has no class names, so the order of the classes could not be checked.'
     return Match(numbers=np.arange(count, dtype=np.int32), note=note)
 
 
 def _as_numbers(data: Sequence[str], num_classes: int) -> Match | None:
-    """Class names that are the numbers of a network's logits, from 0 or from 1; None for others."""
+    """Matches class names that are logit indices, counted from 0 or 1; None for other names."""
     if not all(name.isascii() and name.isdigit() for name in data):
         return None
     numbers = np.asarray([int(name) for name in data], np.int64)
@@ -119,23 +119,23 @@ def _as_numbers(data: Sequence[str], num_classes: int) -> Match | None:
     if numbers.min(initial=first) < first:
         return None
     note = (
-        f'The network has no names of classes. The classes of the data are numbers, and were taken '
-        f'as the places of its outputs, counted from {first}.'
+        'The network has no class names. The class names of the data are numbers and were used as '
+        f'indices of its outputs, counted from {first}.'
     )
     return Match(numbers=(numbers - first).astype(np.int32), note=note)
 
 
 def difference(network: Sequence[str], data: Sequence[str]) -> str:
-    """What `+` the data has and `-` the network has alone, a line each."""
-    there, here = set(network), set(data)
-    more = [f'+ {name}' for name in data if name not in there]
-    less = [f'- {name}' for name in network if name not in here]
+    """The names that only the data (`+`) or only the network (`-`) has, a line each."""
+    known, used = set(network), set(data)
+    extra = [f'+ {name}' for name in data if name not in known]
+    missing = [f'- {name}' for name in network if name not in used]
     return '\n  '.join(
         [
-            f'{len(more)} of the {len(data)} classes of the data (+) are not among the '
-            f'{len(network)} of the network (- are those that the data has not):',
-            *_cut(more),
-            *_cut(less),
+            f'{len(extra)} of the {len(data)} classes of the data (+) are not among the '
+            f'{len(network)} of the network (- are those that the data lacks):',
+            *_cut(extra),
+            *_cut(missing),
         ]
     )
 
@@ -150,10 +150,10 @@ def _few(names: Sequence[str]) -> str:
 
 
 def labels(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
-    """A text for each logit, no two alike: its name, or its number where that is all."""
+    """A unique label for each logit: its name, or its number if names are unknown."""
     if names is None:
         return tuple(map(str, range(num_classes)))
     seen: dict[str, int] = {}
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-    return tuple(n if seen[n] == 1 else f'{n} ({place})' for place, n in enumerate(names))
+    return tuple(n if seen[n] == 1 else f'{n} ({index})' for index, n in enumerate(names))

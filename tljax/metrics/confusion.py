@@ -1,4 +1,4 @@
-"""What a classifier takes for what: counts of (true, predicted) pairs."""
+"""The confusion matrix: counts of (true, predicted) pairs, and tables and a picture of them."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 Counts = collections.Counter[tuple[int, int]]  # (true, predicted): images
 
 CLASSES_SHOWN = 40
-SIDE_PX, CELL_PX, FONT_PX = 2400, 24, 12  # of a picture and of a cell at the most; of its text
+SIDE_PX, CELL_PX, FONT_PX = 2400, 24, 12  # largest picture, largest cell, and the text's size
 
 
 def predicted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What each image is taken for; a tie or NaN goes against its label, as in the accuracy.
+    """The predicted class of each image; ties and NaN count as wrong, as in the accuracy.
 
     Args:
         logits: [B, K].
@@ -25,40 +25,40 @@ def predicted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         [B] int.
     """
-    own = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
+    true_logit = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
     others = np.array(logits, np.float32)
     np.put_along_axis(others, labels[:, None], -np.inf, 1)
     rival = others.argmax(1)
     rival = np.where(rival == labels, (labels + 1) % logits.shape[1], rival)  # all were -inf
-    return np.where(own > others.max(1), labels, rival)
+    return np.where(true_logit > others.max(1), labels, rival)
 
 
 def count(logits: np.ndarray, labels: np.ndarray) -> Counts:
-    """The pairs of a batch."""
+    """The (true, predicted) pairs of a batch."""
     pairs = zip(labels.tolist(), predicted(logits, labels).tolist(), strict=True)
     return collections.Counter(pairs)
 
 
 def confused(counts: Mapping[tuple[int, int], int]) -> list[tuple[int, int, int]]:
-    """(true, predicted, images) of all that was wrong, the most frequent first."""
-    wrong = [(true, taken, n) for (true, taken), n in counts.items() if true != taken]
+    """(true, predicted, images) of all wrong predictions, the most frequent first."""
+    wrong = [(true, guess, n) for (true, guess), n in counts.items() if true != guess]
     return sorted(wrong, key=lambda row: (-row[2], row[0], row[1]))
 
 
 def matrix(counts: Mapping[tuple[int, int], int], classes: Sequence[int]) -> np.ndarray:
-    """Images by true class (rows) and predicted one, of some classes: [classes, classes]."""
-    places = {number: place for place, number in enumerate(classes)}
-    found = np.zeros((len(classes), len(classes)), np.int64)
-    for (true, taken), n in counts.items():
-        if true in places and taken in places:
-            found[places[true], places[taken]] = n
-    return found
+    """Images by true class (rows) and predicted class (columns): [classes, classes]."""
+    index = {number: i for i, number in enumerate(classes)}
+    table = np.zeros((len(classes), len(classes)), np.int64)
+    for (true, guess), n in counts.items():
+        if true in index and guess in index:
+            table[index[true], index[guess]] = n
+    return table
 
 
 def picture(table: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """A matrix as a picture: rows are true classes, and darker is a larger share of the row.
+    """A picture of a matrix: rows are true classes; darker is a larger share of the row.
 
-    Names and counts are drawn where they fit.
+    Names and counts are drawn if they fit.
     """
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     gray = np.round(255 * (1 - share)).astype(np.uint8)
@@ -82,11 +82,11 @@ def picture(table: np.ndarray, names: Sequence[str]) -> Image.Image:
 
 
 def class_counts(counts: Mapping[tuple[int, int], int], num_classes: int) -> list[int]:
-    """Images of each class."""
-    found = [0] * num_classes
+    """The number of images of each class."""
+    images = [0] * num_classes
     for (true, _), n in counts.items():
-        found[true] += n
-    return found
+        images[true] += n
+    return images
 
 
 def class_table(
@@ -94,12 +94,12 @@ def class_table(
     numbers: Sequence[int],
     names: tuple[str, ...],
 ) -> rich.table.Table:
-    """A row for each class that has images; of many, for those of the lowest first measure.
+    """A row for each class with images; with many, only those with the lowest first measure.
 
     Args:
         measures: `{column: a share for each class}`, None where it has no value.
-        numbers: images of each class.
-        names: of the classes.
+        numbers: images per class.
+        names: class names.
     """
     first, *_ = measures.values()
     rows = [(value, place) for place, value in enumerate(first) if value is not None]
@@ -113,8 +113,8 @@ def class_table(
     for column in measures:
         table.add_column(column, justify='right')
     for _, place in rows:
-        found = (values[place] for values in measures.values())
-        shares = ('-' if value is None else f'{value:.1%}' for value in found)
+        values = (column[place] for column in measures.values())
+        shares = ('-' if value is None else f'{value:.1%}' for value in values)
         table.add_row(rich.markup.escape(names[place]), f'{numbers[place]:,}', *shares)
     return table
 
@@ -122,13 +122,13 @@ def class_table(
 def pair_table(
     rows: list[tuple[int, int, int]], numbers: list[int], names: tuple[str, ...]
 ) -> rich.table.Table:
-    """A row for each pair, as `confused` gives them; `numbers` are the images of each class."""
+    """A row for each pair of `confused`; `numbers` are the images per class."""
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    for name in ('class', 'taken for'):
+    for name in ('class', 'predicted as'):
         table.add_column(name)
     table.add_column('images', justify='right')
     table.add_column('of the class', justify='right')
-    for true, taken, n in rows:
-        cells = (rich.markup.escape(names[place]) for place in (true, taken))
+    for true, guess, n in rows:
+        cells = (rich.markup.escape(names[place]) for place in (true, guess))
         table.add_row(*cells, f'{n:,}', f'{n / numbers[true]:.1%}')
     return table

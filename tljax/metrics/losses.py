@@ -1,4 +1,4 @@
-"""Losses: one value per example; the step averages."""
+"""Losses: one value per example, averaged by the training step."""
 
 import dataclasses
 from typing import ClassVar
@@ -22,9 +22,9 @@ class CrossEntropy:
     label_smoothing: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        fine = 0 <= self.label_smoothing < 1
-        return [] if fine else [f'label_smoothing is {self.label_smoothing}, wanted 0 <= x < 1']
+        """Messages for `config.validate`."""
+        valid = 0 <= self.label_smoothing < 1
+        return [] if valid else [f'label_smoothing is {self.label_smoothing}, wanted 0 <= x < 1']
 
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and [B, K] target distributions to [B] losses in nats."""
@@ -35,7 +35,7 @@ class CrossEntropy:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Focal:
-    """Cross-entropy that turns away from examples which are right already.
+    """Cross-entropy with a lower weight for examples that are already classified well.
 
     Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, over a softmax:
     `-sum_k t_k (1 - p_k)^gamma log p_k`; with `gamma=0` it is the cross-entropy.
@@ -46,9 +46,9 @@ class Focal:
     gamma: float = 2.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        fine = 0 <= self.gamma < float('inf')
-        return [] if fine else [f'gamma is {self.gamma}, wanted 0 or more']
+        """Messages for `config.validate`."""
+        valid = 0 <= self.gamma < float('inf')
+        return [] if valid else [f'gamma is {self.gamma}, wanted 0 or more']
 
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and [B, K] target distributions to [B] losses in nats."""
@@ -60,11 +60,11 @@ class Focal:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class BinaryCrossEntropy:
-    """Whether an image has a class, asked for each class alone: cross-entropy of its sigmoid.
+    """Binary cross-entropy of each class's sigmoid, averaged over the classes.
 
-    The mean over the classes, so that a learning rate means the same with more of them. For images
-    with several labels or none; with one label an image it can be used too (Wightman et al. 2021,
-    "ResNet strikes back", section 4.2).
+    The mean, not the sum, keeps the scale of gradients independent of the number of classes. For
+    images with several labels or none; it also works with one label per image (Wightman et al.
+    2021, "ResNet strikes back", section 4.2).
 
     Source: -w t log p - (1 - t) log(1 - p) with p the sigmoid of the logit, as
     torch.nn.BCEWithLogitsLoss documents it; smoothed, t becomes `(1 - label_smoothing) t +
@@ -75,27 +75,27 @@ class BinaryCrossEntropy:
     positive_weights: tuple[float, ...] = ()  # w, K of them in the order of the classes; () for 1
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        found = []
+        """Messages for `config.validate`."""
+        problems = []
         if not 0 <= self.label_smoothing < 1:
-            found.append(f'label_smoothing is {self.label_smoothing}, wanted 0 <= x < 1')
+            problems.append(f'label_smoothing is {self.label_smoothing}, wanted 0 <= x < 1')
         if not all(0 < weight < float('inf') for weight in self.positive_weights):
-            found.append(f'positive_weights is {self.positive_weights}, wanted more than 0 each')
-        return found
+            problems.append(f'positive_weights is {self.positive_weights}, wanted more than 0 each')
+        return problems
 
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and [B, K] targets in [0, 1] to [B] losses in nats."""
         logits = logits.astype(jnp.float32)
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
-        there, absent = targets * jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        positive, negative = targets * jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
         if self.positive_weights:
-            there = there * jnp.asarray(self.positive_weights, jnp.float32)[None]
-        return -(there + (1 - targets) * absent).mean(-1)
+            positive = positive * jnp.asarray(self.positive_weights, jnp.float32)[None]
+        return -(positive + (1 - targets) * negative).mean(-1)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ClassWeighted:
-    """Another loss, times the weight of the example's class (of mixed targets, the mixture's)."""
+    """Another loss times the weight of the example's class (mixed targets mix the weights)."""
 
     one_label: ClassVar[bool] = True
 
@@ -103,9 +103,9 @@ class ClassWeighted:
     weights: tuple[float, ...]  # K, in the order of the classes
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        fine = self.weights and min(self.weights) >= 0 < max(self.weights) < float('inf')
-        return [] if fine else [f'weights is {self.weights}, wanted 0 or more, not all 0']
+        """Messages for `config.validate`."""
+        valid = self.weights and min(self.weights) >= 0 < max(self.weights) < float('inf')
+        return [] if valid else [f'weights is {self.weights}, wanted 0 or more, not all 0']
 
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and [B, K] target distributions to [B] losses."""

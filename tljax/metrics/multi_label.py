@@ -1,8 +1,8 @@
-"""Metrics of images with several labels: sums of a batch, and what is made of them.
+"""Metrics for images with several labels: sums over batches, and the scores computed from them.
 
-A class counts as found where its logit is above 0, a probability above 0.5. Of a class that no
-image has there is no average precision, and of one that besides is never found no F1: such are
-left out of the means.
+A class is predicted where its logit is above 0 (a probability above 0.5). Means over classes leave
+out a class without a value: the average precision of a class without images, and the F1 of a class
+that has no images and is never predicted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,32 +16,33 @@ Sums = dict[str, jax.Array]
 
 
 def sums(logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Sums:
-    """The sums of one batch.
+    """The sums over one batch.
 
     Args:
         logits: [B, K].
         labels: [B, K], 1 where an image has the class, else 0.
         losses: [B] float32.
-        mask: [B] bool; rows that are padding count nowhere.
+        mask: [B] bool; rows of padding do not count.
 
     Returns:
-        `loss` float32, `exact` (images whose set of labels is found) and `count` int32, and per
-        class `class_right` (found and there), `class_found`, `class_there` [K] int32.
+        `loss` float32, `exact` (images with all labels right) and `count` int32, and per class
+        `class_right` (predicted and present), `class_found` (predicted) and `class_there`
+        (present), [K] int32.
     """
-    found, there = logits > 0, labels > 0
+    predicted, present = logits > 0, labels > 0
     real = mask[:, None]
     return {
         'loss': jnp.where(mask, losses, 0.0).sum(),
-        'exact': (mask & (found == there).all(-1)).sum(),
+        'exact': (mask & (predicted == present).all(-1)).sum(),
         'count': mask.sum(),
-        'class_right': (real & found & there).sum(0),
-        'class_found': (real & found).sum(0),
-        'class_there': (real & there).sum(0),
+        'class_right': (real & predicted & present).sum(0),
+        'class_found': (real & predicted).sum(0),
+        'class_there': (real & present).sum(0),
     }
 
 
 def zeros(num_classes: int) -> Sums:
-    """The sums of no batch."""
+    """Sums of zero, before the first batch."""
     integer, each = jnp.zeros((), jnp.int32), jnp.zeros(num_classes, jnp.int32)
     return {
         'loss': jnp.zeros((), jnp.float32),
@@ -54,7 +55,7 @@ def zeros(num_classes: int) -> Sums:
 def summary(
     host: Mapping[str, Any], rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()
 ) -> dict[str, Any]:
-    """What sums say, and the scores and labels of all images where they are given.
+    """Scores from sums, and from the logits and labels of all images if given.
 
     Args:
         host: sums, as host arrays.
@@ -62,11 +63,12 @@ def summary(
 
     Returns:
         `loss`, `mean_average_precision` (of `rows`), `micro_f1`, `macro_f1`, `subset_accuracy`
-        (images all of whose labels are right), `label_accuracy` (labels that are right), `count`,
-        and per class `class_f1` and `class_average_precision`. None stands for what has no value.
+        (the share of images with all labels right), `label_accuracy` (the share of right labels),
+        `count`, and per class `class_f1` and `class_average_precision`. None: no value.
     """
-    right, found, there = (np.asarray(host[f'class_{n}'], int) for n in ('right', 'found', 'there'))
-    count, both = int(host['count']), found + there
+    names = ('class_right', 'class_found', 'class_there')
+    right, predicted, present = (np.asarray(host[name], int) for name in names)
+    count, both = int(host['count']), predicted + present
     class_f1 = [_ratio(2 * a, b) for a, b in zip(right.tolist(), both.tolist(), strict=True)]
     result: dict[str, Any] = {
         'loss': _ratio(float(host['loss']), count),
@@ -88,9 +90,9 @@ def summary(
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """The mean of the precision at every image of a class, ranked by its scores.
+    """The mean precision at the images of a class, ranked by score.
 
-    Images of the same score come at once. One that is NaN comes last.
+    Images with equal scores share a rank. NaN scores come last.
 
     Source: scikit-learn's `average_precision_score`, sum_n (R_n - R_(n-1)) P_n over the distinct
     scores: no interpolation, as in PASCAL VOC's.
@@ -100,17 +102,17 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
         labels: [N], 1 where an image has the class, else 0.
 
     Returns:
-        None where no image has it.
+        None if no image has the class.
     """
-    there = labels > 0
-    if not there.any():
+    positive = labels > 0
+    if not positive.any():
         return None
     scores = np.asarray(scores, float)
     scores = np.where(np.isnan(scores), -np.inf, scores)
     order = np.argsort(-scores, kind='stable')
     falls = np.flatnonzero(scores[order][1:] != scores[order][:-1])
     ends = np.append(falls, len(order) - 1)  # the last image of each distinct score
-    right = np.cumsum(there[order])[ends]
+    right = np.cumsum(positive[order])[ends]
     return float((np.diff(right, prepend=0) * right / (ends + 1)).sum() / right[-1])
 
 

@@ -1,4 +1,4 @@
-"""Metrics are sums and counts, added up on the device and divided once, at the end."""
+"""Metrics as sums and counts, added on the device and divided once, at the end."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,36 +11,36 @@ import numpy as np
 from tljax.metrics import multi_label
 
 Sums = dict[str, jax.Array]
-PENALTY = 'penalty_'  # begins the name of the sum of a penalty's value times the images
-SOURCE = ('source_loss', 'source_right', 'source_weight', 'source_count')  # sums over its rows
-NO_STEP = np.iinfo(np.int32).max  # larger than any step: "the loss was finite throughout"
+PENALTY = 'penalty_'  # prefix of the sum of a penalty's value times the images
+SOURCE = ('source_loss', 'source_right', 'source_weight', 'source_count')  # sums over source rows
+NO_STEP = np.iinfo(np.int32).max  # larger than any step: the loss was always finite
 
 
 def of_batch(logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Sums:
-    """The sums of one batch: by its labels [B], `classification`; [B, K], `multi_label.sums`."""
-    kind = classification if labels.ndim == 1 else multi_label.sums
-    return kind(logits, labels, losses, mask)
+    """The sums of one batch: `classification` for labels [B], `multi_label.sums` for [B, K]."""
+    sums = classification if labels.ndim == 1 else multi_label.sums
+    return sums(logits, labels, losses, mask)
 
 
 def classification(
     logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array
 ) -> Sums:
-    """The sums of one batch.
+    """The sums over one batch.
 
     Args:
         logits: [B, K].
         labels: [B] int32.
         losses: [B] float32.
-        mask: [B] bool; rows that are padding count nowhere.
+        mask: [B] bool; rows of padding do not count.
 
     Returns:
         `loss` float32, `correct`, `top5_correct`, `count` int32, and per class `class_correct`,
         `class_count` [K] int32.
     """
     num_classes = logits.shape[-1]
-    own = jnp.take_along_axis(logits, labels[:, None], -1)
-    # Ties count against the network, so that constant or NaN logits are never right.
-    rank = jnp.where(jnp.isnan(own[:, 0]), num_classes, (~(logits < own)).sum(-1) - 1)
+    true_logit = jnp.take_along_axis(logits, labels[:, None], -1)
+    # Ties count as wrong, so that constant or NaN logits are never right.
+    rank = jnp.where(jnp.isnan(true_logit[:, 0]), num_classes, (~(logits < true_logit)).sum(-1) - 1)
     correct = mask & (rank == 0)
     return {
         'loss': jnp.where(mask, losses, 0.0).sum(),
@@ -53,7 +53,7 @@ def classification(
 
 
 def zeros(num_classes: int, penalties: Sequence[str] = (), *, several_labels: bool = False) -> Sums:
-    """The sums of no batch, with `first_bad_step` and penalties by name, as training keeps them."""
+    """Sums of zero, with the training step's `first_bad_step` and penalties."""
     none = {
         'first_bad_step': jnp.full((), NO_STEP, jnp.int32),
         **{name: jnp.zeros((), jnp.float32) for name in penalties},
@@ -72,7 +72,7 @@ def zeros(num_classes: int, penalties: Sequence[str] = (), *, several_labels: bo
 
 
 def add(total: Sums, more: Sums) -> Sums:
-    """The sums of both; `first_bad_step` is the earlier one."""
+    """The elementwise sum; `first_bad_step` is the earlier one."""
     return {
         name: jnp.minimum(value, more[name]) if name == 'first_bad_step' else value + more[name]
         for name, value in total.items()
@@ -81,10 +81,10 @@ def add(total: Sums, more: Sums) -> Sums:
 
 
 def summary(sums: Sums, rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> dict[str, Any]:
-    """Means, from sums: `loss`, `accuracy`, `top5_accuracy`, `count`, `class_accuracy` [K].
+    """Means from sums: `loss`, `accuracy`, `top5_accuracy`, `count`, `class_accuracy` [K].
 
-    Of images with several labels, what `multi_label.summary` says; `rows` are its too. Of training
-    with penalties also each `penalty_...`; the loss is without them.
+    With several labels per image, the result of `multi_label.summary`, which reads `rows` too.
+    After training with penalties also each `penalty_...`, which `loss` excludes.
     """
     host: dict[str, Any] = jax.device_get(sums)
     count = int(host['count'])
@@ -105,7 +105,7 @@ def summary(sums: Sums, rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> d
 
 
 def _of_source(host: Mapping[str, Any]) -> dict[str, float]:
-    """Means over the rows of a source; none where there were no rows."""
+    """Means over the source rows; empty without source rows."""
     count = float(host.get('source_count', 0))
     names = {'source_loss': 'source_loss', 'source_accuracy': 'source_right'}
     names |= {'source_weight': 'source_weight'}
@@ -113,20 +113,20 @@ def _of_source(host: Mapping[str, Any]) -> dict[str, float]:
 
 
 def scalars(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary without what it says of each class."""
+    """A summary without its per-class values."""
     return {name: value for name, value in summary.items() if not name.startswith('class_')}
 
 
 def ranking(summary: Mapping[str, Any]) -> dict[str, float]:
-    """What ranks a checkpoint: `score`, accuracy or mean average precision, and `loss`."""
+    """The values that rank a checkpoint: `score` (accuracy or mean average precision), `loss`."""
     score = summary.get('accuracy', summary.get('mean_average_precision'))
     return {'score': 0.0 if score is None else score, 'loss': summary['loss']}
 
 
 def rank(summary: Mapping[str, Any]) -> tuple[float, float]:
-    """Accuracy or mean average precision, then minus the loss: the best network has the largest."""
-    found = ranking(summary)
-    return found['score'], -found['loss']
+    """(accuracy or mean average precision, minus the loss): the best network has the largest."""
+    values = ranking(summary)
+    return values['score'], -values['loss']
 
 
 def _ratio(part: float, whole: int) -> float | None:

@@ -1,6 +1,6 @@
-"""Networks after training: interpolated, averaged, and soups of them.
+"""Averages of trained networks: interpolation, means, and greedy soups.
 
-A network's values are `Values`, parameters and statistics; what is merged has the same leaves.
+All networks have the same leaves.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,26 +14,26 @@ from tljax.types import Params, Stats
 
 
 class Values(NamedTuple):
-    """What a network's run trained, or a merge made of several."""
+    """The parameters and statistics of a trained or merged network."""
 
     params: Params
     stats: Stats
 
 
 def interpolate(start: Any, end: Any, alpha: jax.Array | float) -> Any:
-    """`(1 - alpha) start + alpha end`; the ends are there bit by bit at 0 and 1.
+    """`(1 - alpha) start + alpha end`; bit-identical to the ends at 0 and 1.
 
     Args:
-        start: a tree of arrays: a zero-shot or a probed network.
-        end: the same structure: the fine-tuned one.
-        alpha: [], any number. `jax.vmap` over it gives a whole curve.
+        start: a tree of arrays: a zero-shot or probed network.
+        end: the same structure: the fine-tuned network.
+        alpha: [], any number. `jax.vmap` over it gives a curve.
 
     Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
     """
 
     def mixed(a: jax.Array, b: jax.Array) -> jax.Array:
         between = (1 - alpha) * a + alpha * b
-        return jnp.where(alpha == 0, a, jnp.where(alpha == 1, b, between))  # also of -0 and inf
+        return jnp.where(alpha == 0, a, jnp.where(alpha == 1, b, between))  # exact for -0 and inf
 
     return jax.tree.map(mixed, start, end)
 
@@ -42,25 +42,25 @@ def curve(function: Callable[[Any], Any], start: Any, end: Any, alphas: Any) -> 
     """`function` of the interpolation at every alpha [A], in one `vmap`.
 
     Args:
-        function: pure, of a tree like `start`: the sums of an evaluation step.
-        start: where alpha is 0.
-        end: where it is 1.
+        function: a pure function of a tree like `start`, such as an evaluation step's sums.
+        start: the network at alpha 0.
+        end: the network at alpha 1.
         alphas: [A].
 
     Returns:
-        What the function gives, every array with a leading axis A.
+        The function's result, every array with a leading axis A.
     """
     return jax.vmap(lambda alpha: function(interpolate(start, end, alpha)))(jnp.asarray(alphas))
 
 
 def average(networks: Sequence[Any]) -> Any:
-    """The mean of every leaf, as host arrays; of equal networks it is them, bit by bit.
+    """The mean of every leaf, as host arrays; bit-identical if all networks are equal.
 
     Source: Wortsman et al. 2022, "Model soups", the uniform soup.
     """
 
     def mean(*leaves: Any) -> np.ndarray:
-        # In float64 a sum of float32 equals is a multiple of them, and their mean is exact.
+        # A float64 sum of equal float32 values is an exact multiple, so their mean is exact.
         total = sum(np.asarray(leaf, np.float64) for leaf in leaves)
         return np.asarray(total / len(leaves), np.asarray(leaves[0]).dtype)
 
@@ -71,8 +71,8 @@ class Soup(NamedTuple):
     """A greedy soup."""
 
     values: Values
-    members: tuple[int, ...]  # indices of the networks in it, in the order they joined
-    score: Any  # on validation
+    members: tuple[int, ...]  # indices of the networks in it, in the order they were added
+    score: Any  # on the validation split
 
 
 def greedy(
@@ -80,16 +80,16 @@ def greedy(
     score: Callable[[Values], Any],
     finish: Callable[[Values, Sequence[int]], Values] = lambda values, members: values,
 ) -> Soup:
-    """The soup that takes a network in when that makes it no worse.
+    """Adds each network to the soup if that does not lower its score.
 
-    The best network comes first, as it is, so that the soup is never worse than it.
+    It starts from the best network alone, so the soup is never worse than that.
 
     Args:
-        networks: the ingredients.
-        score: more is better, a number or a tuple of them; of validation images, never of test
-            images.
-        finish: is given a mean and the indices of its members, and gives what is scored and kept:
-            statistics taken anew.
+        networks: the candidates.
+        score: higher is better, a number or a tuple of numbers; from validation images, never from
+            test images.
+        finish: maps a mean and the indices of its members to the values to score and keep, for
+            example with re-estimated BatchNorm statistics.
 
     Source: Wortsman et al. 2022, "Model soups", algorithm 1.
     """
@@ -99,6 +99,6 @@ def greedy(
     for index in order[1:]:
         members = (*best.members, index)
         candidate = finish(average([networks[i] for i in members]), members)
-        if (found := score(candidate)) >= best.score:
-            best = Soup(candidate, members, found)
+        if (value := score(candidate)) >= best.score:
+            best = Soup(candidate, members, value)
     return best

@@ -1,6 +1,6 @@
-"""BatchNorm statistics taken anew: what a network's layers are given on a set of images.
+"""Re-estimates BatchNorm statistics on a set of images.
 
-The statistics of a mean of networks are not the mean of their statistics.
+Averaged networks need this, because the mean of their statistics is not the mean's statistics.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,22 +27,22 @@ def reestimated(
     names: Sequence[str] | None = None,
     tolerance: float = 1e-3,
 ) -> Values:
-    """The network with BatchNorm statistics that are its own on the given images.
+    """The network with BatchNorm statistics re-estimated on the given images.
 
-    Every layer gets the mean and the variance, over all images and places, of what it is given in
-    evaluation, when the layers below have theirs: as if all images were one batch, however they are
-    batched. They are no running means. As layers follow one another, passes over the images are
-    repeated until no statistic moves; after as many as there are layers none can, and it often
-    takes them. In the first each batch is normalised by its own moments: by statistics of another
-    network the layers above could be given anything. The variance is unbiased, as torch keeps it.
+    Every layer gets the mean and variance of its input in evaluation, over all images and
+    positions, as if all images were one batch: exact values, not running means. A layer's input
+    depends on the statistics below it, so passes over the images repeat until no statistic
+    changes, at most one pass per layer and often that many. The first pass normalises each batch
+    by its own moments, because the old statistics can give the upper layers arbitrary inputs. The
+    variance is unbiased, as in torch.
 
     Args:
         model: the stages.
         values: the network.
-        batches: gives the images anew at each call; rows that are masked count nowhere.
-        names: of the stages whose statistics are taken; None for all.
-        tolerance: the largest change, in standard deviations and in shares of the variance, at
-            which it ends; 0 for exactness.
+        batches: yields the images again at each call; masked rows do not count.
+        names: of the stages to re-estimate; None for all.
+        tolerance: stops at this largest change, of means in standard deviations and of variances
+            relative to them; 0 for exact statistics.
 
     Raises:
         InputError: there are no images, or statistics belong to no `layers.BatchNorm`.
@@ -55,15 +55,15 @@ def reestimated(
         return values
     mesh = devices.make_mesh()
     first, next_ = (_compiled_moments(model, chosen, mesh, by_batch=b) for b in (True, False))
-    params = devices.put_replicated(mesh, values.params)  # once, not for every batch
+    params = devices.put_replicated(mesh, values.params)  # once instead of for every batch
     before = tree.flatten(values.stats)
-    count = sum(path.split('/')[0] in chosen for path in before) // 2  # of layers
+    count = sum(path.split('/')[0] in chosen for path in before) // 2  # layers
     for index in range(count + 2):
         stats, moments = tree.unflatten(before), next_ if index else first
-        found = _statistics(moments(params, stats, batch) for batch in batches())
-        _check_found(found, before, chosen)
-        change = _largest_change(found, before)
-        before = {**before, **found}
+        after = _statistics(moments(params, stats, batch) for batch in batches())
+        _check_paths(after, before, chosen)
+        change = _largest_change(after, before)
+        before = {**before, **after}
         if index and change <= tolerance:
             break
     return Values(values.params, stages.ordered(model, tree.unflatten(before)))
@@ -75,12 +75,14 @@ Moments = dict[str, tuple[jax.Array, jax.Array, jax.Array]]  # count [], mean [C
 def _compiled_moments(
     model: Model, names: Sequence[str], mesh: Mesh, *, by_batch: bool
 ) -> Callable[[Params, Stats, Batch], Moments]:
-    whole, rows = devices.replicated(mesh), devices.split(mesh)
+    replicated, rows = devices.replicated(mesh), devices.split(mesh)
 
     def function(params: Params, stats: Stats, batch: Batch) -> Moments:
         return batch_moments(model, params, stats, batch, names, by_batch=by_batch)
 
-    compiled = jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)
+    compiled = jax.jit(
+        function, in_shardings=(replicated, replicated, rows), out_shardings=replicated
+    )
     return lambda params, stats, batch: compiled(params, stats, devices.put_batch(mesh, batch))
 
 
@@ -93,22 +95,22 @@ def batch_moments(
     *,
     by_batch: bool = False,
 ) -> Moments:
-    """What the BatchNorm layers of some stages are given in evaluation, in numbers.
+    """Moments of the inputs of the BatchNorm layers of some stages, in evaluation.
 
     Args:
         model: the stages.
         params: of all of them.
-        stats: by which the layers normalise.
-        batch: of images; rows that are masked count nowhere.
-        names: of the stages of the layers.
-        by_batch: whether these layers normalise by the batch's own moments instead.
+        stats: the statistics that the layers normalise by.
+        batch: of images; masked rows do not count.
+        names: the stages of the layers.
+        by_batch: whether the layers normalise by the batch's own moments instead.
 
     Returns:
-        By the path of a layer: the count of values of a channel, their mean, and the sum of the
-        squares of their distances from it.
+        By the path of a layer: the number of values per channel, their mean, and the sum of squared
+        deviations from it.
     """
-    found: Moments = {}
-    twins: set[str] = set()
+    moments: Moments = {}
+    copies: set[str] = set()
     mask = jnp.asarray(batch['mask'])
 
     def run(stage: str, following: str | None, x: jax.Array) -> jax.Array:
@@ -116,20 +118,20 @@ def batch_moments(
             layer = context.module
             norm = isinstance(layer, layers.BatchNorm) and context.method_name == '__call__'
             path = '/'.join((stage, *layer.path))
-            if not norm or stage not in names or path in twins:
+            if not norm or stage not in names or path in copies:
                 return call(*args, **kwargs)
             count, mean, squares = _moments(args[0], mask)
-            found[path] = count, mean, squares
+            moments[path] = count, mean, squares
             if not by_batch:
                 return call(*args, **kwargs)
-            own = {'mean': mean, 'var': squares / jnp.maximum(count - 1, 1)}
-            variables = {**layer.variables, 'batch_stats': own}
-            twin = layer.clone(parent=None)
-            twins.add(stage)  # which is the path of a layer without a parent
+            batch_stats = {'mean': mean, 'var': squares / jnp.maximum(count - 1, 1)}
+            variables = {**layer.variables, 'batch_stats': batch_stats}
+            copy = layer.clone(parent=None)
+            copies.add(stage)  # the path of a layer without a parent
             try:
-                return twin.apply(variables, *args, **kwargs)
+                return copy.apply(variables, *args, **kwargs)
             finally:
-                twins.remove(stage)
+                copies.remove(stage)
 
         with nn.intercept_methods(note):
             return stages.run(model, params, stats, x, start=stage, stop=following)[0]
@@ -137,22 +139,22 @@ def batch_moments(
     x = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
     for stage, following in zip(model.names, [*model.names[1:], None], strict=True):
         x = run(stage, following, x)
-    return found
+    return moments
 
 
 def _moments(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """[B, ..., C] to the count [], the mean [C] and the sum of squares around it [C]."""
+    """[B, ..., C] to the count [], the mean [C] and the sum of squared deviations [C]."""
     x = x.astype(jnp.float32)
-    shown = mask.reshape(-1, *(1,) * (x.ndim - 1))
+    kept = mask.reshape(-1, *(1,) * (x.ndim - 1))
     count = mask.sum() * (x[0, ..., 0].size)
     axes = tuple(range(x.ndim - 1))
-    mean = jnp.where(shown, x, 0).sum(axes, keepdims=True) / jnp.maximum(count, 1)
-    squares = jnp.where(shown, jnp.square(x - mean), 0).sum(axes)
+    mean = jnp.where(kept, x, 0).sum(axes, keepdims=True) / jnp.maximum(count, 1)
+    squares = jnp.where(kept, jnp.square(x - mean), 0).sum(axes)
     return count, mean.reshape(-1), squares
 
 
 def _statistics(moments: Iterable[Moments]) -> dict[str, np.ndarray]:
-    """Means and unbiased variances by path, from the moments of batches.
+    """Means and unbiased variances by path, from the moments of all batches.
 
     Source: Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".
     """
@@ -167,30 +169,30 @@ def _statistics(moments: Iterable[Moments]) -> dict[str, np.ndarray]:
             joined = sum_before + squares + np.square(mean - before) * m * share
             total[path] = (m + n, before + (mean - before) * share, joined)
     if not (seen and all(n > 0 for n, _, _ in total.values())):
-        raise InputError('there are no images to take BatchNorm statistics from')
-    found = {}
+        raise InputError('there are no images to estimate BatchNorm statistics from')
+    statistics = {}
     for path, (n, mean, squares) in total.items():
-        found[f'{path}/mean'] = mean.astype(np.float32)
-        found[f'{path}/var'] = (squares / max(n - 1, 1)).astype(np.float32)
-    return found
+        statistics[f'{path}/mean'] = mean.astype(np.float32)
+        statistics[f'{path}/var'] = (squares / max(n - 1, 1)).astype(np.float32)
+    return statistics
 
 
-def _check_found(
-    found: Mapping[str, Any], wanted: Mapping[str, Any], stages: Sequence[str]
+def _check_paths(
+    statistics: Mapping[str, Any], wanted: Mapping[str, Any], stages: Sequence[str]
 ) -> None:
-    own = {path: leaf for path, leaf in wanted.items() if path.split('/')[0] in stages}
-    if lines := tree.difference(found, own):
+    expected = {path: leaf for path, leaf in wanted.items() if path.split('/')[0] in stages}
+    if lines := tree.difference(statistics, expected):
         raise InputError(
-            'not all running statistics are of `layers.BatchNorm` (- theirs, + found):\n  '
+            'some running statistics belong to no `layers.BatchNorm` (- missing, + extra):\n  '
             + '\n  '.join(lines)
         )
 
 
-def _largest_change(found: Mapping[str, np.ndarray], before: Mapping[str, Any]) -> float:
-    """Of means in standard deviations, of variances in shares of them."""
+def _largest_change(after: Mapping[str, np.ndarray], before: Mapping[str, Any]) -> float:
+    """The largest change: of means in standard deviations, of variances relative to them."""
     changes = []
-    for path, after in found.items():
-        variance = found[path.rpartition('/')[0] + '/var']
+    for path, value in after.items():
+        variance = after[path.rpartition('/')[0] + '/var']
         scale = np.sqrt(variance) if path.endswith('/mean') else variance
-        changes.append(np.abs(after - before[path]) / np.maximum(scale, 1e-12))
+        changes.append(np.abs(value - before[path]) / np.maximum(scale, 1e-12))
     return max(float(change.max()) for change in changes)

@@ -1,7 +1,7 @@
-"""`lax.conv_general_dilated`, written anew where XLA's own, or its gradient, is slow on CPU.
+"""`lax.conv_general_dilated` with fast replacements for cases in which XLA is slow on CPU.
 
-Kernels in groups, one of each channel, 1 x 1 kernels, and maps that are smaller than the kernel:
-what is measured of them is in `benchmarks/convolution_gradients.py`.
+The cases are grouped, depthwise and 1 x 1 kernels, and maps smaller than the kernel, forward or in
+their gradients. `benchmarks/convolution_gradients.py` measures them.
 """
 
 import functools
@@ -16,7 +16,7 @@ DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
 
 class _Window(NamedTuple):
-    """How a kernel moves over its input."""
+    """The geometry of a convolution."""
 
     strides: tuple[int, ...]
     pads: _Pads
@@ -37,23 +37,23 @@ def convolve(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> jax.Array:
-    """A convolution with the arguments of `lax.conv_general_dilated`, to be given to a layer.
+    """A convolution with the arguments of `lax.conv_general_dilated`, for use in a layer.
 
-    Two-dimensional convolutions of `DIMENSIONS` without dilation have fast forms; all others are
-    XLA's own.
+    Two-dimensional convolutions of `DIMENSIONS` without dilation can take a fast form; all others
+    are XLA's own.
 
     Args:
         lhs: the input, [B, H, W, C] unless `dimension_numbers` says otherwise.
         rhs: the kernel, [h, w, C / feature_group_count, F] unless `dimension_numbers` says
             otherwise.
-        window_strides: of each spatial axis.
-        padding: before and after, of each spatial axis; or `SAME`, `SAME_LOWER`, `VALID`.
-        lhs_dilation: of the input, of each spatial axis; None for 1.
-        rhs_dilation: of the kernel, of each spatial axis; None for 1.
+        window_strides: for each spatial axis.
+        padding: before and after, for each spatial axis; or `SAME`, `SAME_LOWER`, `VALID`.
+        lhs_dilation: of the input, for each spatial axis; None for 1.
+        rhs_dilation: of the kernel, for each spatial axis; None for 1.
         dimension_numbers: the order of axes.
         feature_group_count: the number of groups of channels.
         batch_group_count: the number of groups of the batch.
-        precision: of products.
+        precision: of the products.
         preferred_element_type: of the result.
 
     Returns:
@@ -86,22 +86,22 @@ def convolve(
 
 
 def _is_usual(x: jax.Array, kernel: jax.Array, dimension_numbers: Any) -> bool:
-    """Whether both are floating-point numbers of one dtype, with the axes of `DIMENSIONS`."""
+    """Whether both are floating point of one dtype, with the axes of `DIMENSIONS`."""
     if x.ndim != 4 or kernel.ndim != 4 or x.dtype != kernel.dtype:
         return False
-    found, wanted = (
+    given, usual = (
         jax.lax.conv_dimension_numbers(x.shape, kernel.shape, numbers)
         for numbers in (dimension_numbers, DIMENSIONS)
     )
-    return found == wanted and jnp.issubdtype(x.dtype, jnp.floating)
+    return given == usual and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _fast_form(x: jax.Array, kernel: jax.Array, window: _Window) -> Callable[..., Any] | None:
-    """The function that is faster than XLA's own for these shapes; None where there is none."""
+    """The faster function for these shapes; None if XLA's own is as fast."""
     groups, features = window.groups, kernel.shape[-1]
     sides = list(zip(x.shape[1:3], kernel.shape[:2], window.strides, window.pads, strict=True))
-    # A window that begins and ends within the kernel's reach sees a pixel. Other windows, with
-    # more padding, with cropping, or with an output of no pixel, are left to XLA.
+    # With padding below the kernel's size every window covers a pixel. Larger padding, cropping
+    # and empty outputs are left to XLA.
     if not all(0 <= min(pad) <= max(pad) < side for _, side, _, pad in sides):
         return None
     if kernel.shape[2] * groups != x.shape[-1] or any(_length(*side) < 1 for side in sides):
@@ -118,7 +118,7 @@ def _fast_form(x: jax.Array, kernel: jax.Array, window: _Window) -> Callable[...
 
 
 def _length(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> int:
-    """Of the output, along an axis."""
+    """The output's size along an axis."""
     return (size + sum(pad) - kernel) // stride + 1
 
 
@@ -135,8 +135,8 @@ def _plain_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     )
 
 
-# XLA has no fast gradient of kernels in groups on CPU: a step of ResNeXt-50 takes 12 times as long
-# with its own as with the products of shifted views below (benchmarks/convolution_gradients.py).
+# XLA has no fast gradient of grouped kernels on CPU: a step of ResNeXt-50 takes 12 times as long as
+# with the products of shifted views below (benchmarks/convolution_gradients.py).
 _grouped_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2,))
 
 
@@ -164,9 +164,9 @@ def _grouped_backward(window, saved, dy):
 _grouped_conv.defvjp(_forward, _grouped_backward)
 
 
-# XLA transposes what such a convolution reads for the gradient of its kernel, and computes it again
-# in that order on the way: a large part of a ResNet-50 step on CPU (docs/performance.md). As
-# products both gradients need no transposition.
+# For a 1x1 kernel's gradient XLA transposes the convolution's input and recomputes it in that
+# order: a large part of a ResNet-50 step on CPU (docs/performance.md). Matrix products need no
+# transposition.
 _pointwise_conv = jax.custom_vjp(_plain_conv, nondiff_argnums=(2,))
 
 
@@ -188,22 +188,22 @@ _pointwise_conv.defvjp(_forward, _pointwise_backward)
 def _pointwise_gradients(
     x: jax.Array, kernel: jax.Array, dy: jax.Array, window: _Window
 ) -> tuple[jax.Array, jax.Array]:
-    """Of the input [B, H, W, C] and the kernel [1, 1, C, F], given that of the output."""
+    """Gradients of the input [B, H, W, C] and the kernel [1, 1, C, F] from the output's, `dy`."""
     down, across = window.strides
-    seen = x[:, ::down, ::across]
-    rows, flat = dy.reshape(-1, dy.shape[-1]), seen.reshape(-1, x.shape[-1])
+    read = x[:, ::down, ::across]
+    rows, flat = dy.reshape(-1, dy.shape[-1]), read.reshape(-1, x.shape[-1])
     product = functools.partial(jax.lax.dot_general, precision=window.precision)
     dkernel = product(flat, rows, (((0,), (0,)), ((), ())))
-    dx = product(rows, kernel[0, 0], (((1,), (1,)), ((), ()))).reshape(seen.shape)
+    dx = product(rows, kernel[0, 0], (((1,), (1,)), ((), ()))).reshape(read.shape)
     if down > 1 or across > 1:
-        ends = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in _axes(x, seen, window.strides)]
+        ends = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in _axes(x, read, window.strides)]
         dx = jax.lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
     return dx, dkernel.reshape(kernel.shape)
 
 
-def _axes(x: jax.Array, seen: jax.Array, strides: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """Of height and width: their size, how many places are read, how far apart."""
-    return list(zip(x.shape[1:3], seen.shape[1:3], strides, strict=True))
+def _axes(x: jax.Array, read: jax.Array, strides: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """For height and width: the size, the number of positions read, the stride."""
+    return list(zip(x.shape[1:3], read.shape[1:3], strides, strict=True))
 
 
 def _kernel_gradient(
@@ -212,7 +212,7 @@ def _kernel_gradient(
     shape: tuple[int, ...],
     window: _Window,
 ) -> jax.Array:
-    """The gradient of a kernel of that shape, a product of a shifted view and `dy` per tap."""
+    """The gradient of a kernel of that shape: for each tap a product of a shifted view and `dy`."""
     rows, cols, inner, features = shape
     (batch, height, width, _), (down, across), groups = dy.shape, window.strides, window.groups
     x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
@@ -228,8 +228,8 @@ def _kernel_gradient(
     return jnp.stack(taps).reshape(shape).astype(x.dtype)
 
 
-# A 7 x 7 kernel of each channel (ConvNeXt) takes XLA on CPU ten times as long as sums of shifted
-# views, and more where the map is small; so do its gradients.
+# XLA on CPU takes ten times as long for a 7 x 7 depthwise kernel (ConvNeXt) as for sums of shifted
+# views, and longer on small maps; its gradients are as slow.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _depthwise_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     """[B, H, W, C] by [h, w, 1, C] to [B, H', W', C], each channel by itself."""
@@ -249,8 +249,8 @@ def _depthwise_backward(window, saved, dy):
     x, kernel = saved
 
     def by_views(dy):
-        rest = zip(kernel.shape[:2], window.pads, strict=True)
-        around = tuple((side - 1 - before, side - 1 - after) for side, (before, after) in rest)
+        sides = zip(kernel.shape[:2], window.pads, strict=True)
+        around = tuple((side - 1 - before, side - 1 - after) for side, (before, after) in sides)
         return (
             _shifted_sum(dy, kernel[::-1, ::-1], around),
             _depthwise_kernel_gradient(x, dy, kernel, window),
@@ -266,43 +266,43 @@ _depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _shifted_sum(x: jax.Array, kernel: jax.Array, pads: _Pads) -> jax.Array:
-    """The sum of shifted views, each times its weight of every channel; in float32 at least."""
+    """The sum of shifted views times their weights per channel, in float32 or wider."""
     rows, columns = kernel.shape[:2]
     padded, exact = jnp.pad(x, ((0, 0), *pads, (0, 0))), jnp.promote_types(x.dtype, jnp.float32)
     height, width = padded.shape[1] - rows + 1, padded.shape[2] - columns + 1
-    found = jnp.zeros((), exact)
+    total = jnp.zeros((), exact)
     for i in range(rows):
         for j in range(columns):
             view = padded[:, i : i + height, j : j + width].astype(exact)
-            found = found + view * kernel[i, j, 0].astype(exact).reshape(1, 1, 1, -1)
-    # Or each of its readers computes it again, fused with what it does.
-    return jax.lax.optimization_barrier(found.astype(x.dtype))
+            total = total + view * kernel[i, j, 0].astype(exact).reshape(1, 1, 1, -1)
+    # Without the barrier every reader recomputes the sum, fused into its own computation.
+    return jax.lax.optimization_barrier(total.astype(x.dtype))
 
 
 def _depthwise_kernel_gradient(
     x: jax.Array, dy: jax.Array, kernel: jax.Array, window: _Window
 ) -> jax.Array:
-    """One product of each channel for every row of the kernel: sums along its diagonals.
+    """For each row of the kernel one product per channel, whose diagonals are summed.
 
-    It multiplies every column with every other, of which only those near to each other are
-    wanted, and is still twice as fast as summing shifted views.
+    The product pairs every column with every other although only near pairs are used, and is still
+    twice as fast as summing shifted views.
     """
     (batch, height, width, channels), (rows, columns) = dy.shape, kernel.shape[:2]
     x = jnp.pad(x, ((0, 0), *window.pads, (0, 0))).transpose(3, 0, 1, 2)
     across = x.shape[-1]
     dy = dy.transpose(3, 0, 1, 2).reshape(channels, batch * height, width)
-    seen = [x[:, :, i : i + height].reshape(channels, batch * height, across) for i in range(rows)]
+    views = [x[:, :, i : i + height].reshape(channels, batch * height, across) for i in range(rows)]
     product = functools.partial(jnp.einsum, 'crw,crv->cwv', precision=window.precision)
-    products = jnp.stack([product(dy, view) for view in seen])
-    # In rows longer by one, column w + j of row w stands in column j.
+    products = jnp.stack([product(dy, view) for view in views])
+    # After padding each row by one, column w + j of row w lies in column j.
     flat = products.reshape(rows, channels, width * across)
     flat = jnp.pad(flat, ((0, 0), (0, 0), (0, width)))
     taps = flat.reshape(rows, channels, width, across + 1)[..., :columns].sum(2)
     return taps.swapaxes(1, 2).reshape(kernel.shape).astype(kernel.dtype)
 
 
-# Of maps smaller than the kernel, or with such an output, XLA takes another way on CPU, which is 20
-# times slower, or 30 with the gradients: the last stage of a ResNet at 64 px and below.
+# XLA on CPU has a path for maps, or outputs, smaller than the kernel that is 20 times slower, 30
+# with the gradients: it hits the last stage of a ResNet at 64 px and below.
 def _small_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
@@ -313,7 +313,7 @@ def _small_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
 
 
 def _patched_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
-    """The product of all patches and the kernel, but for the taps that see the border alone."""
+    """The product of all patches and the kernel, without taps that see only the border."""
     sides = zip(x.shape[1:3], kernel.shape[:2], window.strides, window.pads, strict=True)
     rows, columns = (_views(*side) for side in sides)
     taps = [(i, j) for i in rows for j in columns]
@@ -324,11 +324,11 @@ def _patched_conv(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array
 
 
 def _views(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> dict[int, slice]:
-    """What each tap sees of a padded axis, of those that see more than the border."""
+    """The slice of a padded axis that each tap reads, for taps that see more than the border."""
     count = _length(size, kernel, stride, pad)
-    seen = {tap: range(tap, tap + stride * (count - 1) + 1, stride) for tap in range(kernel)}
+    positions = {tap: range(tap, tap + stride * (count - 1) + 1, stride) for tap in range(kernel)}
     return {
-        tap: slice(places.start, places.stop, stride)
-        for tap, places in seen.items()
-        if any(pad[0] <= place < pad[0] + size for place in places)
+        tap: slice(read.start, read.stop, stride)
+        for tap, read in positions.items()
+        if any(pad[0] <= position < pad[0] + size for position in read)
     }

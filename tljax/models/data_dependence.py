@@ -1,7 +1,7 @@
-"""What is computed after what, where only memory depends on it.
+"""Data dependences that fix the order of computation, which limits memory.
 
-XLA's CPU compiler drops `lax.optimization_barrier` before it orders a program, so that parts of a
-batch were all in memory at once and `jax.checkpoint` saved nothing. A dependence of data holds.
+XLA's CPU compiler drops `lax.optimization_barrier` before it schedules a program. Without a data
+dependence all parts of a batch were in memory at once and `jax.checkpoint` saved nothing.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 
 def after(values: Any, done: Any) -> Any:
-    """`values`, which nothing can use before `done` has been computed.
+    """`values`, made to depend on `done`, so that they cannot be used before it is computed.
 
     Args:
-        values: a tree of arrays; those of floats are tied, by adding 0 times a part of `done`.
-        done: a tree of arrays. Where it is not finite, neither will be `values`.
+        values: a tree of arrays; to floating-point arrays, 0 times a part of `done` is added.
+        done: a tree of arrays. If it is not finite, `values` will not be either.
     """
     parts = [jnp.ravel(leaf)[0].astype(jnp.float32) for leaf in jax.tree.leaves(done)]
     tie = 0.0 * jnp.stack(parts).sum()
@@ -28,7 +28,7 @@ def after(values: Any, done: Any) -> Any:
 
 
 def recomputed(function: Callable[[Any, jax.Array], Any]) -> Callable[[Any, jax.Array], Any]:
-    """`function(variables, x)`, whose inner values the backward pass computes again.
+    """`function(variables, x)` whose backward pass recomputes its activations.
 
     Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
     """

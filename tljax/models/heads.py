@@ -1,4 +1,4 @@
-"""New heads for pretrained networks, beside the family's own linear layer."""
+"""New heads for pretrained networks, as alternatives to the family's own linear layer."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from tljax.models.layers import Pooling
 class LinearHead:
     """Pooling, dropout, one linear layer.
 
-    `kernel_std` is the standard deviation of its first weights; with 0 they are zeros.
+    `kernel_std` is the standard deviation of the initial weights; 0 gives zeros.
     """
 
     pooling: Pooling = Pooling.AVERAGE
@@ -20,7 +20,7 @@ class LinearHead:
     kernel_std: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `validate`."""
         return _problems(self.dropout, self.kernel_std)
 
     def module(self, num_classes: int) -> nn.Module:
@@ -44,11 +44,11 @@ class MLPHead:
     kernel_std: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        found = _problems(self.dropout, self.kernel_std)
+        """Messages for `validate`."""
+        problems = _problems(self.dropout, self.kernel_std)
         if not self.hidden or min(self.hidden) < 1:
-            found.append(f'hidden is {self.hidden}, wanted one or more values more than 0')
-        return found
+            problems.append(f'hidden is {self.hidden}, wanted one or more values more than 0')
+        return problems
 
     def module(self, num_classes: int) -> nn.Module:
         """See `types.Head`."""
@@ -62,9 +62,9 @@ class MLPHead:
 
 
 def _problems(dropout: float, kernel_std: float) -> list[str]:
-    found = []
+    problems = []
     if not 0 <= dropout < 1:
-        found.append(f'dropout is {dropout}, wanted 0 <= x < 1')
+        problems.append(f'dropout is {dropout}, wanted 0 <= x < 1')
     if not kernel_std >= 0:
-        found.append(f'kernel_std is {kernel_std}, wanted 0 or more')
-    return found
+        problems.append(f'kernel_std is {kernel_std}, wanted 0 or more')
+    return problems

@@ -1,4 +1,4 @@
-"""Layers with torch's conventions, so that ported weights give the same numbers."""
+"""Layers with torch's conventions, so that ported weights give the same outputs."""
 
 import enum
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from tljax.models import convolutions
 
-# He et al. 2015, "Delving deep into rectifiers"; fan-out as torchvision's ResNet and VGG have it.
+# He et al. 2015, "Delving deep into rectifiers"; fan-out as in torchvision's ResNet and VGG.
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, as torch computes it.
+    """Batch normalisation over all axes but the last, as in torch.
 
-    The batch is normalised by its biased variance; the running variance is updated with the
-    unbiased one (n / (n - 1)), in which Flax's own layer differs. `stats_decay` is the share of
-    the old running value that is kept: torch's `momentum` is one minus it.
+    The batch is normalised by its biased variance and the running variance is updated with the
+    unbiased one (n / (n - 1)), unlike in Flax's own layer. `stats_decay` is the share of the old
+    running value that is kept, one minus torch's `momentum`.
 
     Source: Ioffe & Szegedy 2015; torch.nn.BatchNorm2d.
     """
@@ -30,11 +30,11 @@ class BatchNorm(nn.Module):
     def __call__(self, x: jax.Array, *, use_running_average: bool) -> jax.Array:
         """[..., C] to [..., C]; updates `batch_stats` unless running averages are used.
 
-        Arithmetic is in float32 at least and the result is rounded once to the dtype of `x`:
-        `x * gain` and `shift` cancel where a channel's mean is large against its deviation, so
-        that rounding either of them alone loses digits.
+        Arithmetic is in float32 or wider and the result is rounded once to the dtype of `x`.
+        `x * gain` and `shift` cancel where a channel's mean is much larger than its standard
+        deviation, so rounding one of them alone would lose digits.
 
-        With a bias alone and no scale it was folded into the layer before (`fold.py`).
+        With a bias and no scale the layer was folded into the one before (`batch_norm_folding`).
         """
         dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
         channels = x.shape[-1]
@@ -76,9 +76,9 @@ def conv(
     use_bias: bool = False,
     name: str | None = None,
 ) -> nn.Conv:
-    """A square convolution, padded (kernel - 1) // 2 on each side.
+    """A square convolution with padding (kernel - 1) // 2 on each side, as in torch.
 
-    Flax's `SAME` pads less before than after where the stride is 2; torch pads both alike.
+    With stride 2, Flax's `SAME` pads less before than after.
     """
     pad = (kernel - 1) // 2
     return nn.Conv(
@@ -95,15 +95,15 @@ def conv(
 
 
 def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
-    """Layer normalisation over the last axis, by the variance itself, as torch computes it.
+    """Layer normalisation over the last axis, with the exact variance as in torch.
 
-    Flax's default takes the mean of squares minus the squared mean, which loses digits.
+    Flax's default, the mean of squares minus the squared mean, loses digits.
     """
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
 def dense(features: int, name: str) -> nn.Dense:
-    """A linear layer that starts as those of vision transformers do.
+    """A linear layer with the initialisation of vision transformers.
 
     Source: Touvron et al. 2021, DeiT: a truncated normal with standard deviation 0.02.
     """
@@ -113,8 +113,8 @@ def dense(features: int, name: str) -> nn.Dense:
 def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
     """[B, H, W, C] to the maxima of its windows; the border is minus infinity.
 
-    Written as the maximum of shifted views: the gradient of `lax.reduce_window` is XLA's
-    select-and-scatter, which is slow on CPU.
+    Computed as the maximum of shifted views, because the gradient of `lax.reduce_window`, XLA's
+    select-and-scatter, is slow on CPU.
     """
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=-jnp.inf)
@@ -152,8 +152,8 @@ def _pooling_matrix(n: int, size: int, dtype: jnp.dtype) -> jax.Array:
 class Pooling(enum.Enum):
     """How maps [B, H, W, C] or tokens [B, T, F] become vectors.
 
-    `AVERAGE` is the mean of maps, and the first of tokens, the class token. `CONCATENATED` puts
-    the maxima behind the mean of maps, and the mean of the others behind the class token.
+    `AVERAGE` is the mean of maps and the first token, the class token. `CONCATENATED` appends the
+    maximum of maps, and the mean of the other tokens.
     """
 
     AVERAGE = 'average'
@@ -161,7 +161,7 @@ class Pooling(enum.Enum):
 
 
 def pool(x: jax.Array, pooling: Pooling = Pooling.AVERAGE) -> jax.Array:
-    """Maps, tokens or vectors [B, F] to vectors [B, F or 2 F]; vectors stay as they are."""
+    """Maps, tokens or vectors [B, F] to vectors [B, F or 2 F]; vectors are returned unchanged."""
     if x.ndim == 2:
         return x
     first, second = (x[:, 0], x[:, 1:].mean(1)) if x.ndim == 3 else (x.mean((1, 2)), x.max((1, 2)))
@@ -171,8 +171,8 @@ def pool(x: jax.Array, pooling: Pooling = Pooling.AVERAGE) -> jax.Array:
 class ClassifierHead(nn.Module):
     """Pooling, hidden layers with ReLU, dropout before each layer, and a last linear layer.
 
-    With `kernel_std` 0 the last layer starts from zeros: the first loss is log K whatever the
-    features are, and no random direction is pushed into the pretrained layers below.
+    With `kernel_std` 0 the last layer starts at zero: the first loss is log K for any features, and
+    no random gradient reaches the pretrained layers below.
     """
 
     num_classes: int

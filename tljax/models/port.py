@@ -1,7 +1,7 @@
-"""Strict, table-driven translation of foreign state dicts, both ways.
+"""Strict translation of foreign state dicts by tables, in both directions.
 
-A table is a sequence of rules, from a foreign name to one of our paths. Both sides may hold
-integer fields, `{stage}`, with an offset on our side where counting starts elsewhere:
+A table is a sequence of rules, each from a foreign name to one of our paths. Both sides can have
+integer fields, `{stage}`, with an offset on our side if counting starts elsewhere:
 
     PortRule('layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', CONV)
 """
@@ -19,14 +19,14 @@ from tljax.types import InputError
 
 Layout = Callable[[np.ndarray], np.ndarray]
 
-OWN = 'tljax'  # the naming that is our own paths
+OWN = 'tljax'  # the naming of our own paths
 
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """A change of memory layout and its inverse; neither changes a value.
+    """A change of memory layout and its inverse; values do not change.
 
-    `says` names it in tables for people.
+    `says` is its text in printed tables.
     """
 
     to_ours: Layout
@@ -45,7 +45,7 @@ LINEAR = Transform(lambda x: x.T, lambda x: x.T, 'transposed')
 
 @functools.cache
 def linear_after_flatten(channels: int, height: int, width: int) -> Transform:
-    """A linear layer that reads a flattened map: torch flattens [C, H, W], we [H, W, C]."""
+    """A linear layer on a flattened map: torch flattens [C, H, W], we flatten [H, W, C]."""
 
     def to_ours(x: np.ndarray) -> np.ndarray:
         maps = x.reshape(x.shape[0], channels, height, width)
@@ -60,7 +60,7 @@ def linear_after_flatten(channels: int, height: int, width: int) -> Transform:
 
 @functools.cache
 def linear_as_conv(height: int, width: int) -> Transform:
-    """A linear layer that is kept as a convolution [out, in, height, width] over a whole map."""
+    """A linear layer stored as a convolution [out, in, height, width] over a full map."""
 
     def to_foreign(x: np.ndarray) -> np.ndarray:
         return x.reshape(height, width, -1, x.shape[1]).transpose(3, 2, 0, 1)
@@ -75,12 +75,12 @@ class PortRule:
     """One line of a table.
 
     Attributes:
-        foreign: the name of an entry, or several, which are joined along their first axis.
-        ours: the path it goes to; None for an entry without a counterpart, which is dropped.
+        foreign: the name of an entry, or several names that are joined along their first axis.
+        ours: the path it goes to; None drops an entry that has no counterpart.
         transform: the change of layout, after joining.
-        alias: an older name, which is read and not written.
-        beside: of a dropped entry that must be there when written: the path it stands beside. It
-            is written as the integer 0.
+        alias: whether this is an older name, which is read but not written.
+        beside: for a dropped entry that files must have: the path with which it is written, as the
+            integer 0.
     """
 
     foreign: str | tuple[str, ...]
@@ -96,7 +96,7 @@ class PortRule:
 
 
 def layer(foreign: str, ours: str, transform: Transform) -> tuple[PortRule, ...]:
-    """The table of a convolution or linear layer with a bias; `transform` is its kernel's."""
+    """The table of a convolution or linear layer with a bias; `transform` is for its kernel."""
     return (
         PortRule(f'{foreign}.weight', f'params/{ours}/kernel', transform),
         PortRule(f'{foreign}.bias', f'params/{ours}/bias'),
@@ -112,7 +112,7 @@ def layer_norm(foreign: str, ours: str) -> tuple[PortRule, ...]:
 
 
 def batch_norm(foreign: str, ours: str) -> tuple[PortRule, ...]:
-    """The table of one torch BatchNorm; its count of batches has no counterpart."""
+    """The table of one torch BatchNorm; its batch counter has no counterpart."""
     return (
         *layer_norm(foreign, ours),
         PortRule(f'{foreign}.running_mean', f'batch_stats/{ours}/mean'),
@@ -127,17 +127,17 @@ def head(foreign: str) -> tuple[PortRule, ...]:
 
 
 class PortError(InputError):
-    """A state dict that does not fit; the message lists every problem."""
+    """A state dict does not fit; the message lists every problem."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What a table makes of names.
+    """The result of applying a table to names.
 
     Attributes:
-        leaves: `{path: (rule, the names it is made of)}`.
+        leaves: `{path: (rule, its foreign names)}`.
         dropped: names without a counterpart here.
-        problems: names that cannot be placed, with the reason.
+        problems: `{name: reason}` for names without a place.
     """
 
     leaves: dict[str, tuple[PortRule, tuple[str, ...]]]
@@ -145,18 +145,18 @@ class Match:
     problems: dict[str, str]
 
     def leaf(self, path: str, entries: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The array that goes to `path`, in our layout; a view unless several are joined."""
+        """The array for `path` in our layout; a view unless several entries are joined."""
         rule, names = self.leaves[path]
         parts = [entries[name] for name in names]
         try:
             return rule.transform.to_ours(parts[0] if len(parts) == 1 else np.concatenate(parts))
-        except ValueError:  # a shape that cannot be rearranged is reported as it came
+        except ValueError:  # a wrong shape is reported in the foreign layout
             return parts[0]
 
 
 def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
-    """Places foreign names by a table; nothing is read yet."""
-    found: dict[str, tuple[PortRule, dict[int, str]]] = {}
+    """Assigns foreign names to paths by a table; reads no array."""
+    places: dict[str, tuple[PortRule, dict[int, str]]] = {}
     dropped, problems, lines = [], {}, _lines(tuple(rules))
     for name in names:
         likely = [*lines.get(name[:1], ()), *lines.get('', ())]
@@ -168,14 +168,14 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
         if path is None:
             dropped.append(name)
             continue
-        parts = found.setdefault(path, (rule, {}))[1]
-        if part in parts or found[path][0] != rule:
-            before = ', '.join(found[path][1].values())
+        parts = places.setdefault(path, (rule, {}))[1]
+        if part in parts or places[path][0] != rule:
+            before = ', '.join(places[path][1].values())
             problems[name] = f'(fills {path}, as {before} does)'
             continue
         parts[part] = name
     leaves = {}
-    for path, (rule, parts) in found.items():
+    for path, (rule, parts) in places.items():
         if len(parts) == len(rule.names):
             leaves[path] = (rule, tuple(parts[i] for i in range(len(parts))))
         else:
@@ -187,7 +187,7 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
 def without_prefix(rules: Sequence[PortRule], prefix: str) -> tuple[PortRule, ...]:
     """The rules of a table whose names begin with `prefix`, as aliases without it.
 
-    A library's bare networks leave out the name under which its classifiers hold them.
+    A library's networks without a classifier omit the name of the module that holds them.
     """
     return tuple(
         dataclasses.replace(
@@ -199,7 +199,7 @@ def without_prefix(rules: Sequence[PortRule], prefix: str) -> tuple[PortRule, ..
 
 
 def own(names: Sequence[str]) -> Match:
-    """Names that are our own paths already."""
+    """A match of names that are our own paths already."""
     return Match({name: (PortRule(name, name), (name,)) for name in names}, (), {})
 
 
@@ -211,14 +211,14 @@ def to_ours(
     Args:
         state_dict: `{foreign name: array}`.
         rules: the table.
-        wanted: `{path: anything with a shape}`, what has to be filled.
+        wanted: `{path: anything with a shape}`, the leaves to fill.
 
     Returns:
         `{path: array}` with exactly the paths and shapes of `wanted`; views where possible.
 
     Raises:
-        PortError: a name that no rule or several rules match, a leaf filled twice, missing, too
-            much or misshapen: all of them in one message.
+        PortError: a name matches no rule or several; a leaf is filled twice, missing, extra or of
+            the wrong shape. The message lists all of them.
     """
     return placed(match(list(state_dict), rules), state_dict, wanted)
 
@@ -226,32 +226,32 @@ def to_ours(
 def placed(
     matched: Match, entries: Mapping[str, np.ndarray], wanted: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """The second half of `to_ours`: what a table matched, held to what is wanted."""
+    """The leaves of a match, checked against `wanted`; the second half of `to_ours`."""
     problems = [
         f'+ {name} {tree.shape_text(entries[name])}   {reason}'
         for name, reason in matched.problems.items()
     ]
-    found = {path: matched.leaf(path, entries) for path in matched.leaves}
-    problems += tree.difference(found, wanted)
+    leaves = {path: matched.leaf(path, entries) for path in matched.leaves}
+    problems += tree.difference(leaves, wanted)
     if problems:
         raise PortError(
             f'{len(problems)} problems with these weights (- wanted, + found):\n  '
             + '\n  '.join(problems)
         )
-    return {path: found[path] for path in wanted}
+    return {path: leaves[path] for path in wanted}
 
 
 def to_foreign(
     leaves: Mapping[str, np.ndarray], rules: Sequence[PortRule]
 ) -> dict[str, np.ndarray]:
-    """Translates our leaves back; the inverse of `to_ours`, with zeros for counts it dropped.
+    """Translates our leaves back; the inverse of `to_ours`, with zeros for dropped counters.
 
     Args:
         leaves: `{path: array}`.
         rules: the table.
 
     Raises:
-        PortError: a path that no rule or several rules can name.
+        PortError: no rule or several rules name a path.
     """
     result, problems = {}, []
     for path, array in leaves.items():
@@ -263,7 +263,7 @@ def to_foreign(
         foreign = rule.transform.to_foreign(np.asarray(array))
         parts = np.split(foreign, len(names)) if len(names) > 1 else [foreign]
         result |= dict(zip(names, parts, strict=True))
-        result |= {name: np.zeros((), np.int64) for rule in rules for name in _beside(rule, path)}
+        result |= {name: np.zeros((), np.int64) for rule in rules for name in _counters(rule, path)}
     if problems:
         raise PortError('no foreign name for:\n  ' + '\n  '.join(problems))
     return result
@@ -282,33 +282,33 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def _translate(name: str, source: str, target: str) -> str | None:
-    """`name`, which `source` must match whole, in the form of `target`; None where it does not."""
-    found = _pattern(source).fullmatch(name)
-    if found is None:
+    """`name`, which must match `source` completely, in the form of `target`; else None."""
+    fields = _pattern(source).fullmatch(name)
+    if fields is None:
         return None
     offsets = {field[1]: int(field[2] or 0) for field in _FIELD.finditer(source)}
-    values = {key: int(value) - offsets[key] for key, value in found.groupdict().items()}
+    values = {key: int(value) - offsets[key] for key, value in fields.groupdict().items()}
     return _FIELD.sub(lambda field: str(values[field[1]] + int(field[2] or 0)), target)
 
 
-_Line = tuple[str, PortRule, int]  # what a foreign name begins with, its rule, which of its names
+_Line = tuple[str, PortRule, int]  # a foreign name up to its first field, its rule, its index there
 
 
 @functools.lru_cache(maxsize=256)
 def _lines(rules: tuple[PortRule, ...]) -> Mapping[str, Sequence[_Line]]:
-    """A table's foreign names by their first letter; under '' those that begin with a field."""
-    found: dict[str, list[_Line]] = {}
+    """A table's foreign names by their first letter; those that begin with a field under ''."""
+    lines: dict[str, list[_Line]] = {}
     for rule in rules:
         for part, template in enumerate(rule.names):
             beginning = template.partition('{')[0]
-            found.setdefault(beginning[:1], []).append((beginning, rule, part))
-    return found
+            lines.setdefault(beginning[:1], []).append((beginning, rule, part))
+    return lines
 
 
 def _hit(line: _Line, name: str) -> tuple[PortRule, int, str | None] | None:
-    """The rule, the part of it that `name` is, and the path that it goes to."""
+    """The rule, which of its names `name` is, and the path it goes to."""
     beginning, rule, part = line
-    if not name.startswith(beginning):  # most are told apart so, long before a pattern is tried
+    if not name.startswith(beginning):  # cheaper than a pattern, and enough for most names
         return None
     template = rule.names[part]
     if rule.ours is None:
@@ -318,15 +318,15 @@ def _hit(line: _Line, name: str) -> tuple[PortRule, int, str | None] | None:
 
 
 def _names(rule: PortRule, path: str) -> tuple[str, ...]:
-    """The names under which a rule writes the leaf at `path`; none where it does not."""
+    """The names under which a rule writes the leaf at `path`; none if it does not match."""
     if rule.ours is None or rule.alias:
         return ()
     names = [_translate(path, rule.ours, template) for template in rule.names]
     return tuple(name for name in names if name is not None)
 
 
-def _beside(rule: PortRule, path: str) -> tuple[str, ...]:
-    """The names of counts that a table writes beside the leaf at `path`."""
+def _counters(rule: PortRule, path: str) -> tuple[str, ...]:
+    """The names of dropped counters that are written along with the leaf at `path`."""
     if rule.beside is None or rule.alias:
         return ()
     names = [_translate(path, rule.beside, template) for template in rule.names]

@@ -1,4 +1,4 @@
-"""What becomes of a network's preprocessing: its form in records, and other channels."""
+"""Preprocessing as JSON, and for other channels, gray ranges and sizes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from tljax.types import InputError, Interpolation, Preprocessing, gray_range_pro
 
 
 def to_fields(preprocessing: Preprocessing) -> dict[str, Any]:
-    """A form for JSON."""
+    """The fields in a form for JSON."""
     fields = dataclasses.asdict(preprocessing)
     return fields | {'interpolation': preprocessing.interpolation.value}
 
@@ -17,8 +17,8 @@ def from_fields(fields: Mapping[str, Any]) -> Preprocessing:
     """The inverse of `to_fields`.
 
     Raises:
-        ValueError: a value is of another kind or out of range.
-        AttributeError, KeyError, TypeError: the fields are others.
+        ValueError: a value is of another type or out of range.
+        AttributeError, KeyError, TypeError: fields are missing or unknown.
     """
     values = dict(fields)
     values['interpolation'] = Interpolation(values['interpolation'])
@@ -36,10 +36,10 @@ def from_fields(fields: Mapping[str, Any]) -> Preprocessing:
 
 
 def with_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
-    """The same for images of another number of channels.
+    """The same preprocessing for images with another number of channels.
 
-    One channel gets the average of mean and standard deviation; more repeat them in order, as
-    `adapt` repeats the kernels that read them.
+    One channel gets the averages of mean and standard deviation; more channels repeat them in
+    order, as `adapt` repeats the kernels that read them.
     """
     mean, std = preprocessing.mean, preprocessing.std
     if channels == len(mean):
@@ -53,10 +53,10 @@ def with_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
 
 
 def with_gray_range(preprocessing: Preprocessing, text: str) -> Preprocessing:
-    """The same for images deeper than 8 bits, of which LOW,HIGH become black and white.
+    """The same with `LOW,HIGH` as the black and white of images deeper than 8 bits.
 
     Raises:
-        InputError: the text is no range.
+        InputError: the text is not a range.
     """
     try:
         values = tuple(float(value) for value in text.split(','))
@@ -68,6 +68,6 @@ def with_gray_range(preprocessing: Preprocessing, text: str) -> Preprocessing:
 
 
 def with_size(preprocessing: Preprocessing, size_px: int) -> Preprocessing:
-    """The same for images of another size, cut out of the same share of the resized one."""
+    """The same for another size, with the same ratio of `size_px` to `resize_px`."""
     share = preprocessing.resize_px / preprocessing.size_px
     return dataclasses.replace(preprocessing, size_px=size_px, resize_px=round(size_px * share))

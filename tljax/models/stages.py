@@ -1,4 +1,4 @@
-"""A network as a sequence of named stages, and the pure function that runs a slice of them."""
+"""A network as a sequence of named stages, and a pure function that runs a slice of them."""
 
 import dataclasses
 import functools
@@ -16,14 +16,14 @@ from tljax.models.stochastic_norm import STREAM, StochNorm
 from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to gray
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's conversion of RGB to gray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """Stages in forward order, the head last, and what they expect of an image.
+    """Stages in forward order, the head last, and the preprocessing of their images.
 
-    Parameters may hold what `adapters` added to the stages' own.
+    Parameters can include leaves that `adapters` added.
     """
 
     stages: Mapping[str, nn.Module]
@@ -51,8 +51,8 @@ def build(
         backbone: the family and its hyperparameters.
         num_classes: K.
         cut_after: the last stage to keep; the head follows it. None keeps all.
-        head: what follows; None for the family's own.
-        preprocessing: what the weights want, where that differs from the family's.
+        head: the new head; None for the family's own.
+        preprocessing: of the weights, if it differs from the family's.
 
     Raises:
         InputError: `cut_after` names no stage.
@@ -72,17 +72,17 @@ def build(
 
 
 def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
-    """Cuts the centre out of images and scales their channels, on the device.
+    """Crops the centre of images and normalises their channels, on the device.
 
     Args:
         preprocessing: size, mean and standard deviation.
-        images: [B, H, W, C] in [0, 255], any dtype; RGB becomes gray where one channel is wanted.
+        images: [B, H, W, C] in [0, 255], any dtype; with one channel wanted, RGB becomes gray.
 
     Returns:
         [B, size_px, size_px, C] float32.
 
     Raises:
-        InputError: the images are smaller than that, or have other channels.
+        InputError: the images are smaller than `size_px`, or have other channels.
     """
     size, channels = preprocessing.size_px, len(preprocessing.mean)
     if channels == 1 and images.shape[-1] == len(LUMA):
@@ -98,12 +98,12 @@ def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
 
 
 def probabilities(logits: jax.Array, *, multi_label: bool) -> jax.Array:
-    """Logits [B, K] as probabilities: which class an image is of, or for each whether it has it."""
+    """Logits [B, K] to probabilities: a softmax, or with several labels a sigmoid per class."""
     return jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
 
 
 def plain(adapters: Sequence[Adapter], params: Params) -> Params:
-    """Parameters of whole stages as the stages take them: what adapters added is merged."""
+    """The parameters of some stages with the leaves of adapters merged, as the stages need them."""
     for adapter in adapters:
         params = adapter.merged(params)
     return params
@@ -117,33 +117,34 @@ def run(
     *,
     start: str | None = None,
     stop: str | None = None,
-    live: Collection[str] = (),
-    moving: Collection[str] | None = None,
+    trainable: Collection[str] = (),
+    updates_statistics: Collection[str] | None = None,
     dropout_key: jax.Array | None = None,
     dtype: Dtype = Dtype.FLOAT32,
     remat: Collection[str] = (),
     stochastic_norm: StochNorm | None = None,
 ) -> tuple[jax.Array, Stats]:
-    """Folds the stages from `start` up to, not including, `stop` over `x`.
+    """Applies the stages from `start` up to, but not including, `stop` to `x`.
 
     Args:
         model: the stages.
-        params: their parameters (more are ignored), with what adapters added or merged already.
+        params: their parameters (others are ignored), with adapters' leaves added or merged.
         stats: their running statistics.
-        x: the input of `start`: normalised images [B, H, W, 3], or what the stage before gave.
+        x: the input of `start`: normalised images [B, H, W, 3] or the previous stage's output.
         start: the first stage to run; None is the network's first.
         stop: the stage to stop before; None runs to the logits.
-        live: stages that train.
-        moving: stages whose BatchNorm uses and updates batch statistics; None for the live ones.
-        dropout_key: turns on dropout in live stages.
-        dtype: what is computed in; BatchNorm's own arithmetic is float32 in any case.
-        remat: stages whose activations are computed again in the backward pass, not kept.
-        stochastic_norm: what BatchNorm does in moving stages; its draws follow `dropout_key`.
+        trainable: stages with trainable leaves.
+        updates_statistics: stages whose BatchNorm uses and updates batch statistics; None for the
+            trainable ones.
+        dropout_key: turns on dropout in trainable stages.
+        dtype: of the computation; BatchNorm's own arithmetic is always float32.
+        remat: stages whose activations are recomputed in the backward pass.
+        stochastic_norm: replaces BatchNorm where statistics are updated; draws with `dropout_key`.
 
     Returns:
-        The last stage's output, float32 if it is the logits, and `stats` with what was updated.
+        The last stage's output, float32 if it is the logits, and `stats` with the updates.
     """
-    moving = live if moving is None else moving
+    updates_statistics = trainable if updates_statistics is None else updates_statistics
     names = model.names
     first = names.index(start) if start else 0
     last = names.index(stop) if stop else len(names)
@@ -151,14 +152,14 @@ def run(
         name = names[index]
         rngs = {}
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-        if name in live and key is not None:
+        if name in trainable and key is not None:
             rngs['dropout'] = key
-        if stochastic_norm and name in moving and key is not None:
+        if stochastic_norm and name in updates_statistics and key is not None:
             rngs[STREAM] = jax.random.fold_in(key, 0)
         apply = functools.partial(
             model.stages[name].apply,
             deterministic='dropout' not in rngs,
-            use_running_average=name not in moving,
+            use_running_average=name not in updates_statistics,
             rngs=rngs,
             mutable=['batch_stats'],
         )
@@ -166,19 +167,19 @@ def run(
             apply = stochastic_norm.around(apply)
         if name in remat:
             apply = data_dependence.recomputed(apply)
-        with jax.named_scope(name):  # so that a profile says where the time goes
-            own = plain(model.adapters, {name: params[name]})[name]
-            x, updated = apply(*_cast(own, stats.get(name, {}), x, dtype))
-        if name in moving and name in stats:
+        with jax.named_scope(name):  # names the stage in profiles
+            stage_params = plain(model.adapters, {name: params[name]})[name]
+            x, updated = apply(*_cast(stage_params, stats.get(name, {}), x, dtype))
+        if name in updates_statistics and name in stats:
             stats = {**stats, name: updated['batch_stats']}
     return _at_least_float32(x) if last == len(names) else x, stats
 
 
 def _cast(params: Params, stats: Stats, x: jax.Array, dtype: Dtype) -> tuple[Any, jax.Array]:
-    """A stage's variables and its input, in what it computes in.
+    """A stage's variables and input, cast to the dtype that it computes in.
 
     BatchNorm keeps float32 parameters and casts its result itself. It is a layer with running
-    statistics, or with a bias alone once it is folded (`fold.py`).
+    statistics or, once folded (`batch_norm_folding`), with only a bias.
     """
     variables = {'params': params, 'batch_stats': stats}
     if dtype is Dtype.FLOAT32:
@@ -188,7 +189,7 @@ def _cast(params: Params, stats: Stats, x: jax.Array, dtype: Dtype) -> tuple[Any
         layer, _, name = path.rpartition('/')
         names.setdefault(layer, set()).add(name)
     kept = {path.rpartition('/')[0] for path in tree.flatten(stats)}
-    kept |= {layer for layer, own in names.items() if own == {'bias'}}
+    kept |= {layer for layer, leaves in names.items() if leaves == {'bias'}}
     variables['params'] = tree.map_paths(
         lambda path, leaf: leaf if path.rpartition('/')[0] in kept else leaf.astype(dtype.value),
         params,
@@ -201,25 +202,25 @@ def _at_least_float32(x: jax.Array) -> jax.Array:
 
 
 def classify(
-    model: Model, params: Params, stats: Stats, shown: jax.Array, *, multi_label: bool = False
+    model: Model, params: Params, stats: Stats, images: jax.Array, *, multi_label: bool = False
 ) -> jax.Array:
-    """Logits [B, K] of views [B, V, H, W, C] in [0, 255]; of several, see `views.average`."""
-    x = normalise(model.preprocessing, shown.reshape(-1, *shown.shape[2:]))
+    """Logits [B, K] of views [B, V, H, W, C] in [0, 255], averaged by `views.average`."""
+    x = normalise(model.preprocessing, images.reshape(-1, *images.shape[2:]))
     logits, _ = run(model, params, stats, x)
-    return views.average(logits.reshape(*shown.shape[:2], -1), multi_label=multi_label)
+    return views.average(logits.reshape(*images.shape[:2], -1), multi_label=multi_label)
 
 
 def shapes(model: Model) -> tuple[Params, Stats]:
-    """The parameters' and statistics' shapes, without computing anything."""
+    """The shapes of parameters and statistics, without computing them."""
     return jax.eval_shape(lambda: _init(model, jax.random.key(0)))
 
 
 def init(model: Model, key: jax.Array, *, given: Collection[str] = ()) -> tuple[Params, Stats]:
-    """Random parameters and fresh statistics of all stages but those `given` from elsewhere.
+    """Random parameters and fresh statistics of all stages except `given`.
 
-    A stage's values depend on the key and its position only, not on what else is drawn.
+    A stage's values depend only on the key and its position, not on which stages are drawn.
     """
-    # It runs once: on CPU, optimising it took three times as long as compiling it plainly.
+    # It runs once, and on CPU optimising the program takes three times as long as compiling it.
     on_cpu = jax.default_backend() == 'cpu'
     options = {'xla_backend_optimization_level': 0} if on_cpu else {}
 
@@ -232,13 +233,13 @@ def init(model: Model, key: jax.Array, *, given: Collection[str] = ()) -> tuple[
 
 
 def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[Params, Stats]:
-    """Values of all stages: those that are given, as they are, and random ones for the others.
+    """The given values of some stages, completed by random values for the others.
 
     Args:
         model: the stages.
-        params: of the stages that are given.
+        params: of the given stages.
         stats: of the same stages.
-        key: of the random ones.
+        key: for the random values.
     """
     if set(model.names) > params.keys():
         drawn = init(model, key, given=params.keys())
@@ -247,7 +248,7 @@ def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[P
 
 
 def ordered(model: Model, stages: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is of each stage, in forward order; JAX sorts the keys of what it returns."""
+    """The given stages' values in forward order; JAX sorts the keys of what it returns."""
     return {name: stages[name] for name in model.names if name in stages}
 
 
@@ -258,7 +259,7 @@ def _init(model: Model, key: jax.Array) -> tuple[Params, Stats]:
     for index, (name, stage) in enumerate(model.stages.items()):
         x, variables = stage.init_with_output(
             jax.random.fold_in(key, index),
-            jnp.zeros(x.shape, x.dtype),  # only its shape counts: compiled, nothing is run
+            jnp.zeros(x.shape, x.dtype),  # compiled away, because only its shape is used
             deterministic=True,
             use_running_average=True,
         )
@@ -278,14 +279,14 @@ def _without(stages: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 
 def describe(model: Model, params: Params | None = None) -> list[tuple[str, tuple[int, ...], int]]:
-    """Per stage: its name, the shape of its output for one image, its number of parameters.
+    """For each stage: its name, its output's shape for one image, its number of parameters.
 
     Args:
         model: the stages.
-        params: what is counted; None for the stages' own.
+        params: the parameters to count; None for the stages' own.
     """
-    own, stats = shapes(model)
-    params = own if params is None else params
+    initial, stats = shapes(model)
+    params = initial if params is None else params
     x: Any = _one_image(model)
     rows = []
     for name, following in zip(model.names, [*model.names[1:], None], strict=True):

@@ -1,4 +1,4 @@
-"""BatchNorm that trusts running statistics for some channels and the batch's for the others."""
+"""BatchNorm that uses running statistics for random channels and batch statistics for the rest."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 
 from tljax.models import layers
 
-STREAM = 'stochastic_norm'  # the name of its random stream in Flax's `rngs`
+STREAM = 'stochastic_norm'  # its random stream in Flax's `rngs`
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class StochNorm:
-    """In training each channel is normalised by running statistics with a probability.
+    """Normalises random channels by running statistics in training.
 
-    A channel draws at every step and layer: by running statistics with probability
-    `running_share`, by the batch's otherwise. 0 is BatchNorm, 1 its frozen form but for the
-    statistics, which are updated in any case. Evaluation is BatchNorm's.
+    At every step and layer each channel uses running statistics with probability `running_share`,
+    and otherwise the batch's. 0 is BatchNorm; 1 is frozen BatchNorm, except that the statistics
+    are still updated. Evaluation is BatchNorm's.
 
     Source: Kou et al. 2020, "Stochastic Normalization", with p = 1/2.
     """
@@ -27,18 +27,18 @@ class StochNorm:
     running_share: float = 0.5
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        fine = 0 < self.running_share <= 1
+        """Messages for `validate`."""
+        valid = 0 < self.running_share <= 1
         wanted = f'running_share is {self.running_share}, wanted 0 < x <= 1'
-        return [] if fine else [wanted]
+        return [] if valid else [wanted]
 
     def choose(self, key: jax.Array, batch: jax.Array, running: jax.Array) -> jax.Array:
-        """Of two normalisations of the same input [..., C], one for each channel."""
+        """Chooses per channel between two normalisations of the same input [..., C]."""
         chosen = jax.random.bernoulli(key, self.running_share, running.shape[-1:])
         return jnp.where(chosen.reshape(*(1,) * (running.ndim - 1), -1), running, batch)
 
     def around(self, apply: Callable[..., Any]) -> Callable[..., Any]:
-        """`apply`, a module's, with this in the place of every BatchNorm that trains."""
+        """`apply`, a module's method, with every BatchNorm in training mode replaced by this."""
 
         def applied(*args: Any) -> Any:
             with nn.intercept_methods(self.intercept):
@@ -53,17 +53,17 @@ class StochNorm:
         kwargs: dict[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        """For `nn.intercept_methods`: takes the place of every BatchNorm that trains.
+        """For `nn.intercept_methods`: replaces every BatchNorm in training mode.
 
-        A layer that uses running averages is left as it is, and all else too. The running
-        normalisation is by what the statistics were before this step.
+        Other layers, and BatchNorms that use running averages, are unchanged. The running
+        statistics are those before this step's update.
         """
         module = context.module
         norm = isinstance(module, layers.BatchNorm) and context.method_name == '__call__'
         if not norm or kwargs['use_running_average'] or module.is_initializing():
             return call(*args, **kwargs)
-        # Of a copy: a module makes its parameters once, so that it cannot be called twice.
-        twin, frozen = module.clone(parent=None), {**kwargs, 'use_running_average': True}
-        running: Any = twin.apply(module.variables, *args, **frozen)
+        # A copy, because a module creates its parameters once and so cannot be called twice.
+        copy, frozen = module.clone(parent=None), {**kwargs, 'use_running_average': True}
+        running: Any = copy.apply(module.variables, *args, **frozen)
         batch = call(*args, **kwargs)
         return self.choose(module.make_rng(STREAM), batch, running)

@@ -1,7 +1,7 @@
 """Test-time augmentation: several views of each image, whose probabilities are averaged.
 
-Views are cut out of the canvas, the square of `resize_px` that is kept of an image's middle; what
-of an oblong image lies beyond it is in none of them.
+Views are cropped from the canvas, the central `resize_px` square of an image; the ends of an oblong
+image are in no view.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from tljax.types import InputError, Preprocessing, Views
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Centre:
-    """The central square, as training's validation sees it: one view."""
+    """The central square, as in validation: one view."""
 
     @property
     def count(self) -> int:
@@ -30,7 +30,7 @@ class Centre:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class FlipViews:
-    """The centre of the canvas and of its mirror image."""
+    """The centre of the canvas, and the centre of its mirror image."""
 
     @property
     def count(self) -> int:
@@ -44,14 +44,14 @@ class FlipViews:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class TenCrop:
-    """The four corners and the centre of the canvas, then of its mirror image.
+    """The four corners and the centre of the canvas, and the same of its mirror image.
 
     Source: Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural
-    Networks", section 4.1, who average what the softmax gives. Crops and their order are those of
-    torchvision's `ten_crop`, whose documented example averages logits instead.
+    Networks", section 4.1, who average softmax probabilities. The crops and their order are those
+    of torchvision's `ten_crop`, whose documented example averages logits instead.
     """
 
-    vertical_flip: bool = False  # mirrors top and bottom rather than left and right
+    vertical_flip: bool = False  # mirrors top and bottom instead of left and right
 
     @property
     def count(self) -> int:
@@ -62,12 +62,12 @@ class TenCrop:
         """See `types.Views`.
 
         Raises:
-            InputError: the canvas is no larger than the crops, which are then all the same.
+            InputError: the canvas is not larger than the crops, so all crops would be equal.
         """
         if size_px == min(canvases.shape[1:3]):
             raise InputError(
-                f'TenCrop cuts {size_px} px out of a canvas of {size_px} px, wanted a larger '
-                'resize_px; FlipViews gives the same'
+                f'TenCrop crops {size_px} px from an image of {size_px} px, wanted a larger '
+                'resize_px; FlipViews gives the same views'
             )
         mirrored = canvases[:, ::-1] if self.vertical_flip else canvases[:, :, ::-1]
         return jnp.stack([*_five(canvases, size_px), *_five(mirrored, size_px)], 1)
@@ -118,13 +118,13 @@ def _kinds(encoded: Any) -> Iterator[tuple[str, bool]]:
 
 
 def centre(images: jax.Array, size_px: int) -> jax.Array:
-    """The central square of images [B, H, W, C]; rounds as torchvision's `center_crop` does."""
+    """The central square of images [B, H, W, C], rounded as in torchvision's `center_crop`."""
     top, left = (round((n - size_px) / 2) for n in images.shape[1:3])
     return images[:, top : top + size_px, left : left + size_px]
 
 
 def _five(images: jax.Array, size_px: int) -> list[jax.Array]:
-    """Upper left, upper right, lower left, lower right and centre."""
+    """The upper left, upper right, lower left, lower right and central crops."""
     down, right = (n - size_px for n in images.shape[1:3])
     corners = [
         images[:, top : top + size_px, left : left + size_px]
@@ -135,32 +135,32 @@ def _five(images: jax.Array, size_px: int) -> list[jax.Array]:
 
 
 def average(logits: jax.Array, *, multi_label: bool = False) -> jax.Array:
-    """The log of the views' mean probability: logits of what they say together.
+    """The log of the views' mean probability, as logits.
 
     Args:
         logits: [B, V, K].
-        multi_label: whether the probabilities are those of sigmoids, else of a softmax.
+        multi_label: whether probabilities are sigmoids instead of a softmax.
 
     Returns:
-        [B, K]; of a single view its logits, as they are.
+        [B, K]; with one view its logits, unchanged.
     """
     if logits.shape[1] == 1:
         return logits[:, 0]
     if multi_label:
-        there, absent = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-        return jax.nn.logsumexp(there, 1) - jax.nn.logsumexp(absent, 1)
+        positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        return jax.nn.logsumexp(positive, 1) - jax.nn.logsumexp(negative, 1)
     return jax.nn.logsumexp(jax.nn.log_softmax(logits), 1) - jnp.log(logits.shape[1])
 
 
 def check(views: Views, preprocessing: Preprocessing) -> None:
-    """Tries views on the shape of a canvas, before anything is compiled.
+    """Checks the shapes that views give, before anything is compiled.
 
     Raises:
-        InputError: they do not fit it, or are not as many or as large as they have to be.
+        InputError: the views do not fit the canvas, or have another count or size than declared.
     """
     side, size = preprocessing.resize_px, preprocessing.size_px
     canvas = jax.ShapeDtypeStruct((1, side, side, len(preprocessing.mean)), jnp.uint8)
-    found = jax.eval_shape(lambda x: views(x, size), canvas)
+    shape = jax.eval_shape(lambda x: views(x, size), canvas).shape
     wanted = (1, views.count, size, size, len(preprocessing.mean))
-    if found.shape != wanted:
-        raise InputError(f'{views} makes views {list(found.shape)}, wanted {list(wanted)}')
+    if shape != wanted:
+        raise InputError(f'{views} makes views {list(shape)}, wanted {list(wanted)}')

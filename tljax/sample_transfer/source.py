@@ -43,12 +43,12 @@ class LabelledSource:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _problems(self)
+        problems = _problems(self)
         if not 0 < self.least_share <= 1:
-            found.append(f'least_share is {self.least_share}, wanted 0 < x <= 1')
+            problems.append(f'least_share is {self.least_share}, wanted 0 < x <= 1')
         if self.per_class is not None and self.per_class < 1:
-            found.append(f'per_class is {self.per_class}, wanted 1 or more')
-        return found
+            problems.append(f'per_class is {self.per_class}, wanted 1 or more')
+        return problems
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -77,12 +77,12 @@ class UnlabelledPool:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _problems(self)
+        problems = _problems(self)
         if not 0 < self.threshold < 1:
-            found.append(f'threshold is {self.threshold}, wanted 0 < x < 1')
+            problems.append(f'threshold is {self.threshold}, wanted 0 < x < 1')
         if (self.data is None) == (not self.paths):
-            found.append(f'data is {self.data} and paths {self.paths}, wanted one of them')
-        return found
+            problems.append(f'data is {self.data} and paths {self.paths}, wanted one of them')
+        return problems
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -91,12 +91,12 @@ class WithoutSource:
 
 
 def _problems(source: LabelledSource | UnlabelledPool) -> list[str]:
-    fraction, until_epochs, found = source.fraction, source.until_epochs, []
+    fraction, until_epochs, problems = source.fraction, source.until_epochs, []
     if not 0 < fraction < 1:
-        found.append(f'fraction is {fraction}, wanted 0 < x < 1')
+        problems.append(f'fraction is {fraction}, wanted 0 < x < 1')
     if until_epochs is not None and not 0 < until_epochs < math.inf:
-        found.append(f'until_epochs is {until_epochs}, wanted more than 0')
+        problems.append(f'until_epochs is {until_epochs}, wanted more than 0')
     for name in ('trial_steps', 'trial_pairs'):
         if getattr(source, name) < 1:
-            found.append(f'{name} is {getattr(source, name)}, wanted 1 or more')
-    return found
+            problems.append(f'{name} is {getattr(source, name)}, wanted 1 or more')
+    return problems

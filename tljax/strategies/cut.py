@@ -1,4 +1,4 @@
-"""Where a network is cut into what is frozen and what trains, and how either is computed."""
+"""The cut of a network into a frozen prefix and a trained suffix, and how each is computed."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,27 +14,30 @@ from tljax.types import Dtype, InputError, Norm, Params, Stats
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """What of a model trains: the first stage that does, all of them, and what BatchNorm follows.
+    """The stages of a model that a phase trains.
 
-    `moving` are the stages whose running statistics follow the batch.
+    Attributes:
+        first: the first stage with a trainable leaf; the stages below it are the frozen prefix.
+        trainable: all stages with a trainable leaf.
+        updates_statistics: the stages whose BatchNorm uses and updates batch statistics.
     """
 
     first: str
-    live: frozenset[str]
-    moving: frozenset[str]
+    trainable: frozenset[str]
+    updates_statistics: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a step is computed; only rounding, and with `accumulate` BatchNorm, depend on it.
+    """How a step is computed; it affects only rounding, and with `accumulate` BatchNorm.
 
     Attributes:
-        dtype: of the stages from the first that trains.
+        dtype: of the stages from the first trainable one on.
         prefix_dtype: of the frozen stages below it.
-        fold_prefix: folds their BatchNorm into the layers before it.
-        remat: patterns of stages whose activations are computed again rather than kept.
-        accumulate: the parts a batch is worked on in, one after another.
-        cached: whether batches have the output of the frozen stages in the place of images.
+        fold_prefix: folds their BatchNorm into the preceding layers.
+        remat: patterns of stages whose activations are recomputed in the backward pass.
+        accumulate: the number of parts of a batch that are computed one after another.
+        cached: whether batches contain the output of the frozen stages instead of images.
     """
 
     dtype: Dtype = Dtype.FLOAT32
@@ -46,32 +49,36 @@ class Compute:
 
 
 def find_cut(model: Model, labels: Params, norm: Norm = Norm.AUTO) -> Cut:
-    """Where a phase's labels split the model into a frozen prefix and a trained suffix.
+    """The cut of a model by the labels of a phase.
 
     Raises:
-        InputError: nothing trains.
+        InputError: every leaf is frozen.
     """
-    wanted = partition.trained(labels)
-    live = [name for name in model.names if any(jax.tree.leaves(wanted[name]))]
-    if not live:
+    trained = partition.trained(labels)
+    trainable = [name for name in model.names if any(jax.tree.leaves(trained[name]))]
+    if not trainable:
         raise InputError('every leaf is frozen: there is nothing to train')
-    moving = {
-        Norm.AUTO: live,
+    updates_statistics = {
+        Norm.AUTO: trainable,
         Norm.LIVE: model.names,
         Norm.STATISTICS_ONLY: model.names,
     }.get(norm, ())
-    return Cut(first=live[0], live=frozenset(live), moving=frozenset(moving))
+    return Cut(
+        first=trainable[0],
+        trainable=frozenset(trainable),
+        updates_statistics=frozenset(updates_statistics),
+    )
 
 
 def matching(patterns: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:
-    """The stages that any of the patterns covers.
+    """The stages that match any of the patterns.
 
     Raises:
-        InputError: a pattern covers none.
+        InputError: a pattern matches no stage.
     """
     idle = [p for p in patterns if not any(tree.matches(p, stage) for stage in stages)]
     if idle:
-        raise InputError(f'remat {idle} covers none of the stages {list(stages)}')
+        raise InputError(f'remat {idle} matches none of the stages {list(stages)}')
     return tuple(s for s in stages if any(tree.matches(p, s) for p in patterns))
 
 
@@ -80,24 +87,29 @@ def make_prefix(
 ) -> Callable[[Params, Stats, jax.Array], tuple[jax.Array, Stats]]:
     """The frozen stages: `(params, stats, images) -> (features, stats)`."""
     below = model.names[: model.names.index(cut.first)]
-    moving = cut.moving & set(below)
+    updated = cut.updates_statistics & set(below)
     if compute.cached:
         return lambda params, stats, features: (features, stats)
-    if compute.fold_prefix and moving:
+    if compute.fold_prefix and updated:
         raise InputError(
-            'fold_prefix: the statistics of frozen stages follow the batch under this norm policy, '
-            'and what changes cannot be folded'
+            'fold_prefix: this norm policy updates the statistics of frozen stages, and statistics '
+            'that change cannot be folded'
         )
 
     def prefix(params: Params, stats: Stats, images: jax.Array) -> tuple[jax.Array, Stats]:
-        used = (
+        values = (
             batch_norm_folding.folded(model, params, stats, below)
             if compute.fold_prefix
             else (params, stats)
         )
         x, after = stages.run(
-            model, *used, images, stop=cut.first, moving=moving, dtype=compute.prefix_dtype
+            model,
+            *values,
+            images,
+            stop=cut.first,
+            updates_statistics=updated,
+            dtype=compute.prefix_dtype,
         )
-        return x, after if moving else stats
+        return x, after if updated else stats
 
     return prefix

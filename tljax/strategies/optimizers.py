@@ -21,12 +21,14 @@ class SGD:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _rate_problems(self.learning_rate, self.weight_decay)
+        problems = _rate_problems(self.learning_rate, self.weight_decay)
         if not 0 <= self.momentum < 1:
-            found.append(f'momentum is {self.momentum}, wanted 0 <= x < 1')
+            problems.append(f'momentum is {self.momentum}, wanted 0 <= x < 1')
         if self.nesterov and self.momentum == 0:
-            found.append('nesterov is on and momentum is 0: there is nothing to look ahead along')
-        return found
+            problems.append(
+                'nesterov is on and momentum is 0: there is nothing to look ahead along'
+            )
+        return problems
 
     def transform(
         self, learning_rate: optax.Schedule, weight_decay_scale: float
@@ -52,13 +54,13 @@ class AdamW:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _rate_problems(self.learning_rate, self.weight_decay)
+        problems = _rate_problems(self.learning_rate, self.weight_decay)
         for name in ('b1', 'b2'):
             if not 0 <= getattr(self, name) < 1:
-                found.append(f'{name} is {getattr(self, name)}, wanted 0 <= x < 1')
+                problems.append(f'{name} is {getattr(self, name)}, wanted 0 <= x < 1')
         if not 0 < self.epsilon < math.inf:
-            found.append(f'epsilon is {self.epsilon}, wanted more than 0, and finite')
-        return found
+            problems.append(f'epsilon is {self.epsilon}, wanted more than 0, and finite')
+        return problems
 
     def transform(
         self, learning_rate: optax.Schedule, weight_decay_scale: float
@@ -69,9 +71,9 @@ class AdamW:
 
 
 def _rate_problems(learning_rate: float, weight_decay: float) -> list[str]:
-    found = []
+    problems = []
     if not 0 < learning_rate < math.inf:
-        found.append(f'learning_rate is {learning_rate}, wanted more than 0, and finite')
+        problems.append(f'learning_rate is {learning_rate}, wanted more than 0, and finite')
     if not 0 <= weight_decay < math.inf:
-        found.append(f'weight_decay is {weight_decay}, wanted 0 or more, and finite')
-    return found
+        problems.append(f'weight_decay is {weight_decay}, wanted 0 or more, and finite')
+    return problems

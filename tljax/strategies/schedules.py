@@ -53,12 +53,12 @@ class Step:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _warmup_problems(self.warmup_epochs)
+        problems = _warmup_problems(self.warmup_epochs)
         if self.every_epochs <= 0:
-            found.append(f'every_epochs is {self.every_epochs}, wanted more than 0')
+            problems.append(f'every_epochs is {self.every_epochs}, wanted more than 0')
         if self.factor <= 0:
-            found.append(f'factor is {self.factor}, wanted more than 0')
-        return found
+            problems.append(f'factor is {self.factor}, wanted more than 0')
+        return problems
 
     def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
         """See `types.Schedule`."""

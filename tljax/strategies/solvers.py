@@ -26,14 +26,14 @@ class LBFGS:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = []
+        problems = []
         if self.weight_decay < 0:
-            found.append(f'weight_decay is {self.weight_decay}, wanted 0 or more')
+            problems.append(f'weight_decay is {self.weight_decay}, wanted 0 or more')
         if self.max_iterations < 1:
-            found.append(f'max_iterations is {self.max_iterations}, wanted 1 or more')
+            problems.append(f'max_iterations is {self.max_iterations}, wanted 1 or more')
         if self.tolerance <= 0:
-            found.append(f'tolerance is {self.tolerance}, wanted more than 0')
-        return found
+            problems.append(f'tolerance is {self.tolerance}, wanted more than 0')
+        return problems
 
     def __call__(
         self, objective: Callable[[Params, Any], jax.Array], start: Params, data: Any

@@ -186,7 +186,10 @@ def _anchor(
         shared=frozenset(adapted.params if adapted else ()),
         upstream=find_upstream(model, pretrained) if pretrained else None,
         phases=tuple(
-            Touched(leaves=partition.trained(phase.labels), changed=cut.live | cut.moving)
+            Touched(
+                leaves=partition.trained(phase.labels),
+                changed=cut.trainable | cut.updates_statistics,
+            )
             for phase, cut in zip(phases, cuts, strict=True)
         ),
     )

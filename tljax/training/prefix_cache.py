@@ -82,7 +82,7 @@ def obstacle(job: Job, phase: PhasePlan) -> str | None:
     below = job.model.names[: job.model.names.index(cut.first)]
     if not below:
         return 'no stage below the trained ones is frozen'
-    if cut.moving & set(below):
+    if cut.updates_statistics & set(below):
         return 'the statistics of frozen stages follow the batch under this norm policy'
     for one in experiment.augmentations:
         if not isinstance(one, Operation):

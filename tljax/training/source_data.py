@@ -69,8 +69,8 @@ class Sourced:
 
     def counts(self, phase: PhasePlan, experiment: Experiment) -> bool:
         """Whether the source changes anything of the network in a phase."""
-        live = find_cut(self.model, phase.labels, experiment.norm).live
-        return bool(live if not self.head else live - {HEAD})
+        trainable = find_cut(self.model, phase.labels, experiment.norm).trainable
+        return bool(trainable if not self.head else trainable - {HEAD})
 
     def steps_of(self, phase: PhasePlan, experiment: Experiment) -> int:
         """The most steps of a phase that train on the source's rows.

@@ -121,8 +121,8 @@ def _make_objective(
     suffix = functools.partial(
         stages.run,
         model,
-        live=cut.live,
-        moving=cut.moving,
+        trainable=cut.trainable,
+        updates_statistics=cut.updates_statistics,
         dtype=compute.dtype,
         remat=matching(compute.remat, model.names),
         stochastic_norm=stochastic_norm,

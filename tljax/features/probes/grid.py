@@ -49,16 +49,16 @@ class Axes:
 
     def problems(self) -> list[str]:
         """What keeps it from being a grid."""
-        found = [] if all(self.shape) else [f'an axis is empty: {self.shape}']
+        problems = [] if all(self.shape) else [f'an axis is empty: {self.shape}']
         if not all(0 < rate < float('inf') for rate in self.learning_rates):
-            found.append(f'learning_rates are {self.learning_rates}, wanted more than 0')
+            problems.append(f'learning_rates are {self.learning_rates}, wanted more than 0')
         if not all(0 <= decay < float('inf') for decay in self.weight_decays):
-            found.append(f'weight_decays are {self.weight_decays}, wanted 0 or more')
+            problems.append(f'weight_decays are {self.weight_decays}, wanted 0 or more')
         if not all(seed >= 0 for seed in self.seeds):
-            found.append(f'seeds are {self.seeds}, wanted 0 or more')
+            problems.append(f'seeds are {self.seeds}, wanted 0 or more')
         if not all(0 < fraction <= 1 for fraction in self.fractions):
-            found.append(f'fractions are {self.fractions}, wanted 0 < x <= 1')
-        return found
+            problems.append(f'fractions are {self.fractions}, wanted 0 < x <= 1')
+        return problems
 
 
 def linear_head(

@@ -1,1 +1,1 @@
-"""Architecture families, one a file; a config imports the one it uses."""
+"""Architecture families, one per file; a config imports the one it uses."""

@@ -1,8 +1,8 @@
-"""ConvNeXt (Liu et al. 2022), in the form that torchvision, timm and transformers have.
+"""ConvNeXt (Liu et al. 2022), as in torchvision, timm and transformers.
 
-What the published networks do between the last maps and the classifier, global average pooling and
-a layer norm, is a stage of its own, `pool`: its norm is pretrained like any other and is frozen,
-kept or dropped (`cut_after='stage4'`) by name.
+The global average pooling and layer norm between the last maps and the classifier are a stage of
+their own, `pool`, so that this pretrained norm can be frozen, trained or dropped
+(`cut_after='stage4'`) by name.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from tljax.models import layers, port
 from tljax.types import Preprocessing
 
 EPSILON = 1e-6
-POOL_EPSILON = {'transformers': 1e-12}  # of its configuration, which only the last norm reads
+POOL_EPSILON = {'transformers': 1e-12}  # from its configuration, which only the last norm reads
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -24,8 +24,8 @@ class ConvNeXt:
     """Stages `stem, stage1, stage2, stage3, stage4, pool`.
 
     Published sizes, as depths and first width: T 3, 3, 9, 3 and 96 (the default); S 3, 3, 27, 3
-    and 96; B 3, 3, 27, 3 and 128; L the same and 192. `weights` is where pretrained weights come
-    from (see `weights`), None for random ones.
+    and 96; B 3, 3, 27, 3 and 128; L the same and 192. `weights` names pretrained weights (see the
+    folder `weights`), None for random ones.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)
@@ -34,15 +34,15 @@ class ConvNeXt:
     weights: str | None = None
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        found = [
+        """Messages for `validate`."""
+        problems = [
             f'{name} is {values}, wanted four values more than 0'
             for name, values in (('depths', self.depths), ('widths', self.widths))
             if len(values) != 4 or min(values) < 1
         ]
         if self.pool_epsilon <= 0:
-            found.append(f'pool_epsilon is {self.pool_epsilon}, wanted more than 0')
-        return found
+            problems.append(f'pool_epsilon is {self.pool_epsilon}, wanted more than 0')
+        return problems
 
     def stages(self) -> dict[str, nn.Module]:
         """Stages in forward order, without the head."""
@@ -57,7 +57,7 @@ class ConvNeXt:
         return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
-        """ImageNet's mean and standard deviation; 224 px out of 236, as torchvision's T has it.
+        """ImageNet's mean and standard deviation; 224 px from 236, as in torchvision's T.
 
         Source: torchvision's ConvNeXt_Tiny_Weights; its S, B and L resize to 230, 232 and 232.
         """
@@ -69,7 +69,7 @@ class ConvNeXt:
 
     @classmethod
     def variants(cls) -> Sequence['ConvNeXt']:
-        """One: the tables hold for every depth and width."""
+        """One, because the tables hold for every depth and width."""
         return (cls(),)
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'ConvNeXt | None':
@@ -132,7 +132,7 @@ def _block(
 
 
 def _torchvision() -> tuple[port.PortRule, ...]:
-    """`features` counts stem, stage, downsampling, stage, ...: stage s stands at 2 s - 1."""
+    """`features` counts stem, stage, downsampling, stage, ...: stage s has index 2 s - 1."""
     parts = ('block.0', 'block.2', 'block.3', 'block.5', 'layer_scale')
     rules = _ends('features.0.0', 'features.0.1', 'classifier.0', 'classifier.2')
     for s in (1, 2, 3, 4):
@@ -200,7 +200,7 @@ class Stem(nn.Module):
 
 
 class ConvNeXtStage(nn.Module):
-    """Blocks of one resolution, halved before them where `downsample` says so."""
+    """Blocks of one resolution, after a downsampling by 2 if `downsample`."""
 
     width: int
     depth: int

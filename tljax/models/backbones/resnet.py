@@ -29,8 +29,8 @@ class ResNet:
     """Stages `stem, stage1, stage2, stage3, stage4`, 64 to 512 (or 2048) channels.
 
     `groups` and `width_per_group` give a ResNeXt (50: 32 and 4; 101: 32 and 8, or 64 and 4; Xie
-    et al. 2017) or a Wide ResNet (1 and 128; Zagoruyko & Komodakis 2016). `weights` is where
-    pretrained weights come from (see `weights`), None for random ones.
+    et al. 2017) or a Wide ResNet (1 and 128; Zagoruyko & Komodakis 2016). `weights` names
+    pretrained weights (see the folder `weights`), None for random ones.
     """
 
     depth: int = 50
@@ -39,20 +39,22 @@ class ResNet:
     weights: str | None = None
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        found = []
+        """Messages for `validate`."""
+        problems = []
         if self.depth not in BLOCKS:
-            found.append(f'depth is {self.depth}, wanted one of {sorted(BLOCKS)}')
+            problems.append(f'depth is {self.depth}, wanted one of {sorted(BLOCKS)}')
         for name in ('groups', 'width_per_group'):
             if getattr(self, name) < 1:
-                found.append(f'{name} is {getattr(self, name)}, wanted more than 0')
+                problems.append(f'{name} is {getattr(self, name)}, wanted more than 0')
         if not self.bottleneck and (self.groups, self.width_per_group) != (1, 64):
-            found.append(f'depth is {self.depth}, wanted 50 or more with groups or another width')
-        return found
+            problems.append(
+                f'depth is {self.depth}, wanted 50 or more with groups or another width'
+            )
+        return problems
 
     @property
     def bottleneck(self) -> bool:
-        """Whether blocks are 1x1, 3x3, 1x1 rather than two 3x3."""
+        """Whether blocks are 1x1, 3x3, 1x1 convolutions instead of two 3x3."""
         return self.depth >= 50
 
     def stages(self) -> dict[str, nn.Module]:
@@ -74,11 +76,11 @@ class ResNet:
         return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
-        """torchvision's: 256, centre 224, ImageNet's mean and standard deviation."""
+        """torchvision's: resize to 256, crop 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
     def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
-        """The names of torchvision, which are timm's too, and of transformers."""
+        """The names of torchvision, which timm shares, and of transformers."""
         return {
             'torchvision': TORCHVISION,
             'timm': TORCHVISION,
@@ -87,7 +89,7 @@ class ResNet:
 
     @classmethod
     def variants(cls) -> Sequence['ResNet']:
-        """One: the tables hold for every depth and width."""
+        """One, because the tables hold for every depth and width."""
         return (cls(),)
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'ResNet | None':
@@ -163,7 +165,7 @@ class Stem(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Blocks of one resolution; the first halves it where `stride` is 2."""
+    """Blocks of one resolution; the first downsamples by `stride`."""
 
     features: int
     inner: int  # channels of a bottleneck's 3x3 convolution
@@ -205,7 +207,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (in groups) and 1x1 convolutions, and a shortcut."""
+    """1x1, 3x3 (grouped) and 1x1 convolutions, and a shortcut."""
 
     features: int
     inner: int

@@ -18,16 +18,16 @@ DEPTHS = (20, 32, 44, 56, 110)
 class ResNetSmall:
     """Stages `stem, stage1, stage2, stage3` of 16, 16, 32 and 64 channels.
 
-    `weights` is where pretrained weights come from (see `weights.py`), None for random ones.
+    `weights` names pretrained weights (see the folder `weights`), None for random ones.
     """
 
     depth: int = 20
     weights: str | None = None
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        fine = self.depth in DEPTHS
-        return [] if fine else [f'depth is {self.depth}, wanted one of {list(DEPTHS)}']
+        """Messages for `validate`."""
+        valid = self.depth in DEPTHS
+        return [] if valid else [f'depth is {self.depth}, wanted one of {list(DEPTHS)}']
 
     def stages(self) -> dict[str, nn.Module]:
         """Stages in forward order, without the head."""
@@ -43,7 +43,7 @@ class ResNetSmall:
         return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
-        """CIFAR-10's 32 px images whole, ImageNet's mean and standard deviation.
+        """CIFAR-10's full 32 px images, ImageNet's mean and standard deviation.
 
         Source: github.com/akamaster/pytorch_resnet_cifar10, trainer.py.
         """
@@ -55,7 +55,7 @@ class ResNetSmall:
 
     @classmethod
     def variants(cls) -> Sequence['ResNetSmall']:
-        """One: the table holds for every depth."""
+        """One, because the table holds for every depth."""
         return (cls(),)
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'ResNetSmall | None':
@@ -90,7 +90,7 @@ class SmallStem(nn.Module):
 
 
 class SmallStage(nn.Module):
-    """Blocks of one resolution; the first halves it where `stride` is 2."""
+    """Blocks of one resolution; the first downsamples by `stride`."""
 
     width: int
     blocks: int
@@ -121,5 +121,5 @@ class SmallBlock(nn.Module):
         y = layers.conv(self.width, 3, name='conv2')(y)
         y = layers.BatchNorm(name='bn2')(y, use_running_average=use_running_average)
         shortcut = x[:, :: self.stride, :: self.stride]
-        more = (self.width - x.shape[-1]) // 2
-        return nn.relu(y + jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (more, more))))
+        pad = (self.width - x.shape[-1]) // 2
+        return nn.relu(y + jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (pad, pad))))

@@ -28,7 +28,7 @@ _normal = nn.initializers.normal(0.01)
 class VGG:
     """Stages `stage1 ... stage5, fc6, fc7`; `fc6` and `fc7` are the 4096-wide linear layers.
 
-    `weights` is where pretrained weights come from (see `weights.py`), None for random ones.
+    `weights` names pretrained weights (see the folder `weights`), None for random ones.
     """
 
     depth: int = 16
@@ -37,13 +37,13 @@ class VGG:
     weights: str | None = None
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        found = []
+        """Messages for `validate`."""
+        problems = []
         if self.depth not in CONVOLUTIONS:
-            found.append(f'depth is {self.depth}, wanted one of {sorted(CONVOLUTIONS)}')
+            problems.append(f'depth is {self.depth}, wanted one of {sorted(CONVOLUTIONS)}')
         if not 0 <= self.dropout < 1:
-            found.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
-        return found
+            problems.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
+        return problems
 
     def stages(self) -> dict[str, nn.Module]:
         """Stages in forward order, without the head."""
@@ -62,11 +62,11 @@ class VGG:
         return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
-        """torchvision's: 256, centre 224, ImageNet's mean and standard deviation."""
+        """torchvision's: resize to 256, crop 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
     def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
-        """The names of torchvision and of timm, which keeps the linear layers as convolutions."""
+        """The names of torchvision, and of timm, which stores linear layers as convolutions."""
         after_flatten = port.linear_after_flatten(WIDTHS[-1], POOLED_PX, POOLED_PX)
         return {
             'torchvision': (
@@ -86,7 +86,7 @@ class VGG:
         }
 
     def _features(self) -> list[port.PortRule]:
-        """The convolutions: `features.N` counts every module, ReLU and pooling too."""
+        """The rules of the convolutions: `features.N` counts all modules, also ReLU and pooling."""
         rules, index = [], 0
         for stage, convolutions in enumerate(CONVOLUTIONS[self.depth], 1):
             for c in range(1, convolutions + 1):
@@ -100,13 +100,13 @@ class VGG:
 
     @classmethod
     def variants(cls) -> Sequence['VGG']:
-        """All eight: `features.N` means another layer in each."""
+        """All eight, because `features.N` is another layer in each."""
         return tuple(cls(depth=d, batch_norm=norm) for d in CONVOLUTIONS for norm in (False, True))
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'VGG | None':
-        """The member with as many convolutions; its names, if foreign, told already."""
+        """The member with as many convolutions; foreign names identify it already."""
         norm = any(path.startswith('batch_stats/') for path in shapes)
-        found = tuple(
+        counts = tuple(
             sum(tree.matches(f'params/stage{s}/conv*/kernel', path) for path in shapes)
             for s in range(1, 6)
         )
@@ -114,7 +114,7 @@ class VGG:
             return None
         if naming != port.OWN:
             return self if norm == self.batch_norm else None
-        depths = [depth for depth, convolutions in CONVOLUTIONS.items() if convolutions == found]
+        depths = [depth for depth, convolutions in CONVOLUTIONS.items() if convolutions == counts]
         return VGG(depth=depths[0], batch_norm=norm) if depths else None
 
 

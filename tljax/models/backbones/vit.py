@@ -1,7 +1,7 @@
-"""Vision Transformer (Dosovitskiy et al. 2020) with a class token, as torchvision and timm have.
+"""Vision Transformer (Dosovitskiy et al. 2020) with a class token, as in torchvision and timm.
 
-The final layer norm belongs to the last block's stage: what that stage gives is what everybody
-calls the network's features, and the head is a new linear layer and nothing else.
+The final layer norm belongs to the last block's stage, so that the stage's output is what the
+literature calls the network's features, and the head is a linear layer alone.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from tljax import tree
 from tljax.models import layers, port
 from tljax.types import InputError, MisfitError, Preprocessing
 
-HEAD_WIDTHS = {1280: 80}  # by width, where a published size has another than 64
-# Two libraries divide by sqrt(variance + 1e-6); transformers' configuration has 1e-12.
+HEAD_WIDTHS = {1280: 80}  # attention head width by model width, where it is not 64
 ACTIVATIONS = {
     'gelu': functools.partial(nn.gelu, approximate=False),
     'gelu_tanh': functools.partial(nn.gelu, approximate=True),
     'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),  # CLIP's
     'relu': nn.relu,
 }
+# Epsilon of layer norms; torchvision and timm use 1e-6.
 EPSILON = {'transformers': 1e-12, 'transformers4': 1e-12}
 
 
@@ -34,10 +34,9 @@ class ViT:
     """Stages `embed, block1 ... blockN`, of class token and patches [B, 1 + patches, width].
 
     Published sizes, as width and depth: Ti 192, 12; S 384, 12; B 768, 12 (the default); L 1024,
-    24; H 1280, 32, whose attention heads are 80 wide and not 64. `size_px` is the side of the
-    images that the position embeddings were trained for; they are resized where the model reads
-    another.
-    `weights` is where pretrained weights come from (see `weights`), None for random ones.
+    24; H 1280, 32, whose attention heads are 80 wide instead of 64. `size_px` is the image size of
+    the position embeddings; they are resized if the model reads another size. `weights` names
+    pretrained weights (see the folder `weights`), None for random ones.
     """
 
     width: int = 768
@@ -52,8 +51,8 @@ class ViT:
     weights: str | None = None
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        found = [
+        """Messages for `validate`."""
+        problems = [
             f'{name} is {getattr(self, name)}, wanted more than 0'
             for name in (
                 'width',
@@ -67,14 +66,14 @@ class ViT:
             if getattr(self, name) <= 0
         ]
         if self.head_width > 0 and self.width % self.head_width:
-            found.append(f'width is {self.width}, wanted a multiple of {self.head_width}')
+            problems.append(f'width is {self.width}, wanted a multiple of {self.head_width}')
         if self.patch_px > 0 and self.size_px % self.patch_px:
-            found.append(f'size_px is {self.size_px}, wanted a multiple of {self.patch_px}')
+            problems.append(f'size_px is {self.size_px}, wanted a multiple of {self.patch_px}')
         if self.activation not in ACTIVATIONS:
-            found.append(f'activation is {self.activation!r}, wanted one of {list(ACTIVATIONS)}')
+            problems.append(f'activation is {self.activation!r}, wanted one of {list(ACTIVATIONS)}')
         if not 0 <= self.dropout < 1:
-            found.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
-        return found
+            problems.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
+        return problems
 
     def stages(self) -> dict[str, nn.Module]:
         """Stages in forward order, without the head."""
@@ -96,17 +95,17 @@ class ViT:
         return layers.ClassifierHead(num_classes)
 
     def preprocessing(self) -> Preprocessing:
-        """ImageNet's mean and standard deviation; 224 px out of 256, other sizes whole.
+        """ImageNet's mean and standard deviation; 224 px from 256, other sizes without resizing.
 
-        The ImageNet-21k weights of Google and timm ("augreg") want mean and standard deviation
-        0.5: their hub repositories say so, a bare file does not.
+        The ImageNet-21k weights of Google and timm ("augreg") need mean and standard deviation
+        0.5, which their hub repositories state and a bare file does not.
         """
         resize_px = 256 if self.size_px == 224 else self.size_px
         return Preprocessing(size_px=self.size_px, resize_px=resize_px)
 
     def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
-        """The names of torchvision, timm, and transformers since its release 5 and before,
-        and of Google's `.npz` files.
+        """The names of torchvision, timm, transformers from release 5 and before it, and of
+        Google's `.npz` files.
         """
         last = f'block{self.depth}/norm'
         return {
@@ -119,7 +118,7 @@ class ViT:
 
     @classmethod
     def variants(cls) -> Sequence['ViT']:
-        """One: only the last norm goes elsewhere in other depths."""
+        """One: of the tables only the last norm's path depends on the depth."""
         return (cls(),)
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> 'ViT | None':
@@ -134,10 +133,10 @@ class ViT:
         head_width = HEAD_WIDTHS.get(patch[3], 64)
         if grid**2 != positions[1] - 1:
             count = positions[1] - 1
-            raise MisfitError(f'it has {count} positions beside the class token, wanted a square')
+            raise MisfitError(f'it has {count} patch positions, wanted a square number')
         if patch[3] % head_width:
             raise MisfitError(
-                f'its width {patch[3]} is no multiple of {head_width}: name the backbone, as in '
+                f'its width {patch[3]} is not a multiple of {head_width}: name the backbone, as in '
                 f'ViT(width={patch[3]}, head_width=...)'
             )
         return ViT(
@@ -157,7 +156,7 @@ def _torchvision(last: str) -> tuple[port.PortRule, ...]:
         *port.layer(f'{theirs}.mlp.0', f'{ours}/fc1', port.LINEAR),
         *port.layer(f'{theirs}.mlp.3', f'{ours}/fc2', port.LINEAR),
     ]
-    published = [  # the files that torchvision publishes have these names, its modules those above
+    published = [  # torchvision's published files have these names, its modules those above
         *port.layer(f'{theirs}.mlp.linear_1', f'{ours}/fc1', port.LINEAR),
         *port.layer(f'{theirs}.mlp.linear_2', f'{ours}/fc2', port.LINEAR),
     ]
@@ -197,7 +196,7 @@ def _timm(last: str) -> tuple[port.PortRule, ...]:
 
 @functools.cache
 def _per_head(head_width: int) -> tuple[port.Transform, port.Transform, port.Transform]:
-    """Flax's attention layers: joined [3 width, heads, head], [3 heads, head], [heads, head, w]."""
+    """Per-head layouts of Flax: [3 width, heads, head], [3 heads, head], [heads, head, width]."""
 
     def qkv(x: np.ndarray) -> np.ndarray:
         return x.reshape(3, len(x) // 3, -1).transpose(1, 0, 2).reshape(len(x) // 3, -1)
@@ -273,7 +272,7 @@ def _of_big_vision(rule: port.PortRule) -> port.PortRule:
 
 @dataclasses.dataclass(frozen=True)
 class _Transformers:
-    """What a release of transformers calls the parts of a block."""
+    """The names of a block's parts in one release of transformers."""
 
     block: str
     qkv: str
@@ -319,7 +318,7 @@ def _transformers(last: str, names: _Transformers) -> tuple[port.PortRule, ...]:
         *port.layer(f'{theirs}.{names.fc1}', f'{ours}/fc1', port.LINEAR),
         *port.layer(f'{theirs}.{names.fc2}', f'{ours}/fc2', port.LINEAR),
         *port.layer_norm('vit.layernorm', last),
-        # The pooler is a layer of BERT's that no image classifier reads.
+        # The pooler comes from BERT; no image classifier reads it.
         port.PortRule('vit.pooler.dense.weight', None),
         port.PortRule('vit.pooler.dense.bias', None),
     )
@@ -327,7 +326,7 @@ def _transformers(last: str, names: _Transformers) -> tuple[port.PortRule, ...]:
 
 
 class Embed(nn.Module):
-    """Patches as tokens behind a class token, with position embeddings."""
+    """A class token and the patches as tokens, with position embeddings."""
 
     width: int
     patch_px: int
@@ -340,7 +339,7 @@ class Embed(nn.Module):
         """[B, H, W, C] to [B, 1 + (H / patch) (W / patch), width].
 
         Raises:
-            InputError: the sides are no multiples of the patch's.
+            InputError: the sides are not multiples of `patch_px`.
         """
         if x.shape[1] % self.patch_px or x.shape[2] % self.patch_px:
             raise InputError(
@@ -358,7 +357,7 @@ class Embed(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and a two-layer perceptron, each behind a layer norm; the last norm's too."""
+    """Self-attention and an MLP, each after a layer norm; the last block ends with another norm."""
 
     width: int
     head_width: int

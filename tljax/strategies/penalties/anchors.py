@@ -72,10 +72,10 @@ class L2SPFisher:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = _problems(self.strength, self.head_strength)
+        problems = _problems(self.strength, self.head_strength)
         if self.examples < 1:
-            found.append(f'examples is {self.examples}, wanted 1 or more')
-        return found
+            problems.append(f'examples is {self.examples}, wanted 1 or more')
+        return problems
 
     def obstacle(self, setting: Setting) -> str | None:
         """See `types.Penalty`."""
@@ -169,7 +169,7 @@ def _obstacle(setting: Setting, stages: Sequence[str]) -> str | None:
 
 
 def _problems(strength: float, head_strength: float) -> list[str]:
-    found = rows.strength_problems(strength=strength)
+    problems = rows.strength_problems(strength=strength)
     if not 0 <= head_strength < math.inf:
-        found.append(f'head_strength is {head_strength}, wanted 0 or more, and finite')
-    return found
+        problems.append(f'head_strength is {head_strength}, wanted 0 or more, and finite')
+    return problems

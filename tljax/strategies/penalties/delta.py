@@ -43,12 +43,12 @@ class DELTA:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = rows.strength_problems(strength=self.strength)
+        problems = rows.strength_problems(strength=self.strength)
         if not 0 <= self.head_strength < float('inf'):
-            found.append(f'head_strength is {self.head_strength}, wanted 0 or more, and finite')
+            problems.append(f'head_strength is {self.head_strength}, wanted 0 or more, and finite')
         if self.examples < 1:
-            found.append(f'examples is {self.examples}, wanted 1 or more')
-        return found
+            problems.append(f'examples is {self.examples}, wanted 1 or more')
+        return problems
 
     def obstacle(self, setting: Setting) -> str | None:
         """See `types.Penalty`."""
@@ -95,7 +95,7 @@ class DELTA:
         return total
 
     def _read(self, setting: Setting) -> tuple[str, ...]:
-        return rows.read_stages(self.stages or setting.moving, setting) if setting.moving else ()
+        return rows.read_stages(self.stages or setting.changed, setting) if setting.changed else ()
 
 
 def importance(

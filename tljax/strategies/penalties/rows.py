@@ -1,4 +1,4 @@
-"""What penalties share: means over real rows, and sums over leaves."""
+"""Helpers of penalties: means over real rows, and sums over leaves."""
 
 import math
 from collections.abc import Sequence
@@ -44,18 +44,18 @@ def new_stages(setting: Setting) -> list[str]:
 
 
 def read_stages(stages: Sequence[str], setting: Setting) -> tuple[str, ...]:
-    """Those of the stages asked for that move; of none in particular, the last below the head."""
+    """The given stages whose output changes; by default the last stage below the head."""
     wanted = stages or setting.stages[-2:-1]
-    return tuple(name for name in wanted if name in setting.moving)
+    return tuple(name for name in wanted if name in setting.changed)
 
 
 def stages_obstacle(stages: Sequence[str], setting: Setting) -> str | None:
-    """Why stages asked for have no output to hold: what they are not, or that nothing moves."""
+    """Why the given stages cannot be penalised: unknown, or their output does not change."""
     below = setting.stages[:-1]
     unknown = [name for name in stages if name not in below]
     if unknown:
         return f'stages has {unknown}, wanted any of {list(below)}'
-    still = [name for name in stages or below[-1:] if name not in setting.moving]
+    still = [name for name in stages or below[-1:] if name not in setting.changed]
     return f'nothing trains in or below {", ".join(still)}' if still else None
 
 

@@ -28,10 +28,10 @@ class BSS:
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
-        found = rows.strength_problems(strength=self.strength)
+        problems = rows.strength_problems(strength=self.strength)
         if self.smallest < 1:
-            found.append(f'smallest is {self.smallest}, wanted 1 or more')
-        return found
+            problems.append(f'smallest is {self.smallest}, wanted 1 or more')
+        return problems
 
     def obstacle(self, setting: Setting) -> str | None:
         """See `types.Penalty`."""
