@@ -52,7 +52,7 @@ from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.strategies.optimizers import SGD
 from tljax.strategies.schedules import Cosine
 from tljax.strategies.strategies import LinearProbe
-from tljax.types import Examples, Source
+from tljax.types import DataSource, Examples
 from tljax.weights import loading
 
 SEEDS = (0, 1)
@@ -69,7 +69,7 @@ WEIGHTS = {
 class Tested:
     """All labelled images to train on, and the test images in the place of validation."""
 
-    source: Source
+    source: DataSource
     per_class: int
     seed: int
 
@@ -85,7 +85,7 @@ class Tested:
 class WithoutVal:
     """A source whose only held-out images are the test split."""
 
-    source: Source
+    source: DataSource
 
     def splits(self) -> Mapping[str, Examples]:
         """`train` and `test`; validation joins the test images where there are none."""
@@ -96,7 +96,7 @@ class WithoutVal:
         return parts
 
 
-def source_of(name: str, data: pathlib.Path) -> Source:
+def source_of(name: str, data: pathlib.Path) -> DataSource:
     """A set of the bank."""
     if name == 'digits':
         return Digits()

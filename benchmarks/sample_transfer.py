@@ -49,7 +49,7 @@ from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
 from tljax.training.memory_fallback import FittingStep
 from tljax.training.source_guard import guard
-from tljax.types import Examples, Phase, Preprocessing, Rule, Source
+from tljax.types import DataSource, Examples, Phase, Preprocessing, Rule
 
 ROWS = 32
 
@@ -73,7 +73,7 @@ class EasternArabic:
     train_per_class: int
 
     def splits(self) -> Mapping[str, Examples]:
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         import matplotlib  # an extra, which only this source needs
 
         font = pathlib.Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
@@ -88,11 +88,11 @@ class EasternArabic:
 class HalfOf:
     """One half of the training images of every class, so that two sets share none."""
 
-    data: Source
+    data: DataSource
     second: bool
 
     def splits(self) -> Mapping[str, Examples]:
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         found = dict(self.data.splits())
         halves = subsets.carve(found['train'].labels, 0.5, 0)
         return found | {'train': found['train'].take(halves[self.second])}
@@ -241,7 +241,7 @@ def measure(
             without = accuracy(jobs.setup(plain))
             for name in missing:
                 began = time.perf_counter()
-                job = jobs.setup(dataclasses.replace(plain, source=sources[name]))
+                job = jobs.setup(dataclasses.replace(plain, samples=sources[name]))
                 assert job.source is not None
                 verdict = guard.compare(job, job.source)
                 found = {'target': target, 'source': name, 'labels': count, 'seed': seed}
@@ -294,7 +294,7 @@ def cost(repeats: int) -> None:
     double = dataclasses.replace(plain, batch_size=2 * ROWS)
     source = LabelledSource(data=Glyphs(), guard=Guard.OFF)
     experiments = {
-        '32 + 32': dataclasses.replace(plain, source=source),
+        '32 + 32': dataclasses.replace(plain, samples=source),
         '64': double,
         '32': plain,
     }

@@ -21,7 +21,7 @@ def get_config() -> tljax.Experiment:
         backbone=tljax.ResNetSmall(depth=20),
         preprocessing=SMALL,
         data=tljax.Digits(),
-        source=tljax.LabelledSource(
+        samples=tljax.LabelledSource(
             data=tljax.Glyphs(train_per_class=100),
             share_head=True,
             fraction=0.5,

@@ -67,7 +67,7 @@ class Blobs:
     test_labels_shift: int = 0  # by how much the labels of the test split are wrong
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         rng = np.random.default_rng(0)
         labels = np.arange(57, dtype=np.int32) % 3
         images = rng.normal(100, 60, (57, 8, 8, 3)) + 25 * np.eye(3)[labels][:, None, None]

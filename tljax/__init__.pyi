@@ -126,6 +126,7 @@ from .types import BadFiles as BadFiles
 from .types import Balance as Balance
 from .types import Batch as Batch
 from .types import CachePrefix as CachePrefix
+from .types import DataSource as DataSource
 from .types import Domains as Domains
 from .types import Dtype as Dtype
 from .types import Encoded as Encoded
@@ -152,7 +153,6 @@ from .types import Seen as Seen
 from .types import Setting as Setting
 from .types import Solution as Solution
 from .types import Solver as Solver
-from .types import Source as Source
 from .types import Stage as Stage
 from .types import Start as Start
 from .types import Strategy as Strategy

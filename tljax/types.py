@@ -204,7 +204,7 @@ class Examples:
 
 
 @runtime_checkable
-class Source(Protocol):
+class DataSource(Protocol):
     """A data set."""
 
     def splits(self) -> Mapping[str, Examples]:

@@ -218,7 +218,7 @@ class Several:
     """The blobs, each with a set of labels."""
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         return {
             name: dataclasses.replace(split, labels=np.eye(3, dtype=np.uint8)[split.labels])
             for name, split in Blobs().splits().items()
@@ -250,7 +250,7 @@ def test_without_weights_only_what_needs_none_is_proposed():
     what = experiment()
     look = types.SimpleNamespace(source=None, experiment=what, job=jobs.setup(what))
     assert [one.family for one in candidates.propose(look)] == ['scratch', 'configured']
-    beside = experiment(source=LabelledSource(data=Blobs()))
+    beside = experiment(samples=LabelledSource(data=Blobs()))
     look = types.SimpleNamespace(source=None, experiment=beside, job=look.job)
     found = candidates.propose(look)
     assert [one.family for one in found] == ['scratch', 'source', 'configured']
@@ -275,7 +275,7 @@ class WithVal:
     """The blobs with a validation split."""
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         parts = Blobs().splits()
         first, rest = parts['test'].take(np.arange(12)), parts['test'].take(np.arange(12, 21))
         return {'train': parts['train'], 'val': first, 'test': rest}

@@ -33,7 +33,7 @@ EXPERIMENT = Experiment(
     schedule=Cosine(warmup_epochs=5),
     augmentations=(Affine(rotate_degrees=10.0), HorizontalFlip()),
     penalties=(L2SP(),),
-    source=LabelledSource(data=Glyphs(), weights=LogisticRatio()),
+    samples=LabelledSource(data=Glyphs(), weights=LogisticRatio()),
     adapters=(LoRA(rank=4),),
     head=LinearHead(),
     norm=Norm.FROZEN,

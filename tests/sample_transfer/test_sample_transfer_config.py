@@ -9,7 +9,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = (
-    '--config.epochs=2', '--config.source.until_epochs=2', '--config.source.trial_steps=2',
+    '--config.epochs=2', '--config.samples.until_epochs=2', '--config.samples.trial_steps=2',
     '--config.evaluate_every_epochs=2',
 )  # fmt: skip
 

@@ -84,7 +84,7 @@ class Broken:
     """The labels of `Blobs`; bad files are left out."""
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         findings, splits = Findings(policy=BadFiles.SKIP), {}
         for name, split in Blobs().splits().items():
             stored = [Stored(int(number)) for number in split.ids]

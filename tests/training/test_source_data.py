@@ -53,7 +53,7 @@ def beside(**changes):
 def sourced(**changes):
     """The tiny experiment with it; see `small_runs.experiment`."""
     fields = {name: changes.pop(name) for name in list(changes) if name in EXPERIMENT}
-    return experiment(source=beside(**changes), **fields)
+    return experiment(samples=beside(**changes), **fields)
 
 
 EXPERIMENT = {f.name for f in dataclasses.fields(experiment())} - {'data', 'per_class'}
@@ -64,7 +64,7 @@ class Mislabelled:
     """The blobs' own classes, as a source: the second half of them with wrong labels."""
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         train_split = Blobs().splits()['train']
         labels = train_split.labels.copy()
         labels[18:] = (labels[18:] + 1) % 3
@@ -76,7 +76,7 @@ def pool(**changes):
     fields = {
         'data': Blobs(), 'threshold': 0.4, 'guard': Guard.OFF, 'strong': (Cutout(),), **changes
     }  # fmt: skip
-    return experiment(source=UnlabelledPool(**fields), optimizer=SGD(learning_rate=0.1))
+    return experiment(samples=UnlabelledPool(**fields), optimizer=SGD(learning_rate=0.1))
 
 
 RUNS = {
@@ -520,4 +520,4 @@ def test_an_old_state_without_a_source_is_as_it_was():
     assert isinstance(job.splits['train'], Examples)
     assert states.evaluated(jobs.first_state(job)).keys() == job.params.keys()
     with pytest.raises(ConfigError, match=r'config.source is 3 \(int\)'):
-        jobs.setup(experiment(source=3))
+        jobs.setup(experiment(samples=3))

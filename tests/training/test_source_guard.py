@@ -86,7 +86,7 @@ class WithValidation:
     """The blobs, some of which are their validation split."""
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         found = Blobs().splits()
         return {
             'train': found['train'].take(np.arange(27)),
@@ -99,7 +99,7 @@ class WithValidation:
     'changes', [{'data': WithValidation()}, {'subset': Subset(label_noise=0.3)}]
 )
 def test_validation_images_of_their_own_judge_all_pairs_and_batches_are_drawn_anew(changes):
-    job = jobs.setup(experiment(source=beside(), **changes))
+    job = jobs.setup(experiment(samples=beside(), **changes))
     found = draws.make(job, 3)
     assert all(one.splits is job.splits for one in found)
     orders = []
@@ -148,7 +148,7 @@ def test_the_short_runs_find_out_what_hurts_and_what_helps():
     for name, source in {'right': Right(), 'wrong': Turned()}.items():
         what = experiment(
             data=target, per_class=20, validation_fraction=0.5, epochs=3.0, augmentations=(),
-            source=beside(data=source, share_head=True, guard=Guard.DROP, trial_steps=100),
+            samples=beside(data=source, share_head=True, guard=Guard.DROP, trial_steps=100),
         )  # fmt: skip
         job = jobs.setup(what)
         said[name] = guard.compare(job, job.source)
@@ -168,7 +168,7 @@ class Turned:
     """Waves whose labels are those of the next class."""
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         found = Synthetic(**SMALL).splits()['train']
         return {'train': dataclasses.replace(found, labels=(found.labels + 1) % 3)}
 

@@ -54,7 +54,7 @@ class Mixed:
     """The blobs, as classes `a`, `b` and `c`, and as many images of noise, of a class `noise`."""
 
     def splits(self):
-        """See `types.Source`."""
+        """See `types.DataSource`."""
         blobs = Blobs().splits()['train']
         noise = np.random.default_rng(1).integers(0, 256, (36, 8, 8, 3), np.uint8)
         load = lambda i: blobs.load(i) if i < 36 else noise[i - 36]  # noqa: E731
@@ -121,7 +121,7 @@ def test_a_source_that_hurts_is_dropped_and_the_run_is_one_without_it(
     )
     assert not result['source']['kept']
     assert result['source']['trial']['says'] == 'hurts'
-    plain = dataclasses.replace(what, source=None)
+    plain = dataclasses.replace(what, samples=None)
     train(plain, tmp_path / 'other')
     arrays = [checkpoint.read_variables(tmp_path / n / 'checkpoints')[1:] for n in ('one', 'other')]
     assert_identical(*arrays)
@@ -223,7 +223,7 @@ def test_a_pool_of_files_needs_no_labels(tmp_path, monkeypatch):
     for index in range(5):
         Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).save(tmp_path / f'{index}.png')
     what = experiment(
-        source=pool(
+        samples=pool(
             data=None, paths=(str(tmp_path),), threshold=0.34, strong=(Cutout(),), guard=Guard.OFF
         ),
         epochs=1.0,

@@ -184,8 +184,8 @@ def cost(candidate: Candidate, prices: dict[str | None, Price], task: Task) -> C
     steps = candidate.steps or e.epochs * images / e.batch_size
     ahead = not e.augmentations and e.cache_prefix is not CachePrefix.NEVER
     step = found.step(candidate.first, ahead=ahead)
-    if e.source is not None:
-        step /= 1 - e.source.fraction  # rows of the source beside the data's
+    if e.samples is not None:
+        step /= 1 - e.samples.fraction  # rows of the source beside the data's
     seen = held_out + (images if ahead else 0)
     forward = found.step_seconds / (1 + price.BACKWARD) * seen / e.batch_size
     return Cost(

@@ -69,7 +69,7 @@ Family = Callable[[Look], Sequence[Candidate]]
 
 def _put_aside(experiment: Experiment, **changes: Any) -> Experiment:
     """The experiment with another strategy; what was meant for its own is put aside."""
-    fields = {'baselines': (), 'adapters': (), 'penalties': (), 'source': None}
+    fields = {'baselines': (), 'adapters': (), 'penalties': (), 'samples': None}
     return dataclasses.replace(experiment, **{**fields, **changes})
 
 
@@ -155,13 +155,13 @@ def from_scratch(look: Look) -> list[Candidate]:
 def with_source(look: Look) -> list[Candidate]:
     """Everything trains, with samples of the experiment's source beside the data, if it has one."""
     e = look.experiment
-    if e.source is None:
+    if e.samples is None:
         return []
     strategy = FromScratch() if look.source is None else FineTune(learning_rate_scale=LOW)
     scale = HIGH if look.source is None else LOW
     first = look.job.model.names[0]
     name = f'{strategies.name_of(strategy)} beside the source'
-    return [_trained(look, name, 'source', strategy, first, scale, source=e.source)]
+    return [_trained(look, name, 'source', strategy, first, scale, samples=e.samples)]
 
 
 def as_configured(look: Look) -> list[Candidate]:

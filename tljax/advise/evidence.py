@@ -102,7 +102,7 @@ def look(task: Task, experiment: Experiment, pretrained: Pretrained | None) -> L
     started = time.perf_counter()
     job = jobs.setup(
         dataclasses.replace(
-            experiment, data=task.fold(0), strategy=FineTune(), per_class=None, source=None
+            experiment, data=task.fold(0), strategy=FineTune(), per_class=None, samples=None
         )
     )
     rows = _rows(task)

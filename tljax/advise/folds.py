@@ -7,7 +7,7 @@ import numpy as np
 
 from tljax.data import subsets
 from tljax.data.subsets import Subset
-from tljax.types import Examples, InputError, Source
+from tljax.types import DataSource, Examples, InputError
 
 FOLDS = 3  # folded into the seed, so that folds do not follow from other draws
 
@@ -21,7 +21,7 @@ class Fold:
     test split: what chooses must not see it.
     """
 
-    source: Source
+    source: DataSource
     index: int = 0
     count: int = 5
     per_class: int | None = None  # as of the experiment

@@ -41,6 +41,7 @@ SYNONYMS = {
     'total_epochs': 'epochs',
     'train_epochs': 'epochs',
     'num_train_epochs': 'epochs',
+    'source': 'samples',
     'optim': 'optimizer',
     'opt': 'optimizer',
     'solver': 'optimizer',

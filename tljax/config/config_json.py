@@ -37,7 +37,7 @@ def fields_of(text: str) -> dict[str, Any]:
         raise ConfigError(f'this config.json is damaged: {error}') from error
     if not isinstance(found, dict):
         raise ConfigError(f'this config.json holds {found!r:.60}, no Experiment')
-    return found
+    return current(found)
 
 
 def field_from(fields: dict[str, Any], name: str) -> Any:

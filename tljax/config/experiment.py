@@ -14,6 +14,7 @@ from tljax.types import (
     Backbone,
     Balance,
     CachePrefix,
+    DataSource,
     Dtype,
     Head,
     InputError,
@@ -23,7 +24,6 @@ from tljax.types import (
     Penalty,
     Preprocessing,
     Schedule,
-    Source,
     Strategy,
     Views,
 )
@@ -49,7 +49,7 @@ class Experiment:
         loss: what training minimises.
         augmentations: of training images, on the device, in this order.
         penalties: terms that are added to the loss, in training only.
-        source: samples of another domain that are trained beside the data.
+        samples: of another domain, which are trained in addition to the data.
         epochs: passes over the training split.
         batch_size: images of a step, over all devices.
         clip_norm: largest norm of the trained parameters' gradient; none for no clipping.
@@ -83,14 +83,14 @@ class Experiment:
     """
 
     backbone: Backbone
-    data: Source
+    data: DataSource
     strategy: Strategy
     optimizer: Optimizer
     schedule: Schedule = dataclasses.field(default_factory=Constant)
     loss: Loss = dataclasses.field(default_factory=CrossEntropy)
     augmentations: tuple[Augmentation, ...] = ()
     penalties: tuple[Penalty, ...] = ()
-    source: LabelledSource | UnlabelledPool | None = None
+    samples: LabelledSource | UnlabelledPool | None = None
     epochs: float = 10.0
     batch_size: int = 32
     clip_norm: float | None = None

@@ -12,6 +12,7 @@ from typing import Any
 import tljax
 
 PACKAGE = 'tljax'
+RENAMED_FIELDS = {'tljax:Experiment': {'source': 'samples'}}  # class: {name before: name today}
 
 
 def encode(value: Any) -> Any:
@@ -61,7 +62,7 @@ def decode(value: Any, *, ours_only: bool = False) -> Any:
 
 
 def current(encoded: Any) -> Any:
-    """A JSON form with every class of tljax under its public name.
+    """A JSON form with every class of tljax under its public name, and its fields under today's.
 
     Before there were public names, classes were written with the modules that defined them, as
     `tljax.strategies:FreezeBelow`. Files have moved since, so these modules mean nothing any more.
@@ -70,10 +71,12 @@ def current(encoded: Any) -> Any:
         return [current(item) for item in encoded]
     if not isinstance(encoded, dict):
         return encoded
-    return {
+    fields = {
         key: _current_name(item) if key in ('class', 'enum') else current(item)
         for key, item in encoded.items()
     }
+    renamed = RENAMED_FIELDS.get(fields.get('class', ''), {})
+    return {renamed.get(key, key): item for key, item in fields.items()}
 
 
 def _current_name(name: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which source examples help a target, and how they are trained beside it (`source=` of a config).
+"""Which source examples help a target, and how they are trained beside it (`samples=` of a config).
 
 The weights are pure functions of cached features.
 What needs two domains takes them by name, `source=` and `target=`: exchanged, the weights would be

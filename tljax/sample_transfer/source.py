@@ -1,4 +1,4 @@
-"""What a config says in `source=`: samples that are trained beside the target's."""
+"""What a config says in `samples=`: source-domain samples that are trained too."""
 
 import dataclasses
 import enum
@@ -6,7 +6,7 @@ import math
 
 from tljax.augment import Cutout, RandAugment
 from tljax.sample_transfer.weighing import Uniform
-from tljax.types import Augmentation, Loss, Source, Weighing
+from tljax.types import Augmentation, DataSource, Loss, Weighing
 
 
 class Guard(enum.Enum):
@@ -27,7 +27,7 @@ class LabelledSource:
     source counts; its rows are as many until then, and none from there on.
     """
 
-    data: Source  # of which `train` is used
+    data: DataSource  # of which `train` is used
     fraction: float = 0.5  # of a step's rows; they are added to the target's `batch_size`
     until_epochs: float | None = (
         None  # of the target's, by when it counts nothing; None: throughout
@@ -63,7 +63,7 @@ class UnlabelledPool:
     Boosting Semi-Supervised Learning with Curriculum Pseudo Labeling", equations 5, 7 and 11.
     """
 
-    data: Source | None = None  # of which `train` is used, whatever its labels
+    data: DataSource | None = None  # of which `train` is used, whatever its labels
     paths: tuple[str, ...] = ()  # or folders, files and lists of images
     fraction: float = 0.5  # of a step's rows; they are added to the target's `batch_size`
     until_epochs: float | None = None

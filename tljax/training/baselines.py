@@ -56,7 +56,7 @@ def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[s
 def beside(experiment: Experiment, baseline: Strategy | WithoutSource) -> Experiment:
     """The experiment that one is compared with."""
     if isinstance(baseline, WithoutSource):
-        return dataclasses.replace(experiment, source=None, baselines=())
+        return dataclasses.replace(experiment, samples=None, baselines=())
     return dataclasses.replace(experiment, strategy=baseline, adapters=(), baselines=())
 
 

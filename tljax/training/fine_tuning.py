@@ -20,7 +20,7 @@ from tljax.strategies.schedules import Cosine, Step
 from tljax.strategies.strategies import FineTune, FreezeBelow
 from tljax.training import baselines
 from tljax.training.trained_run import TrainedRun
-from tljax.types import Backbone, Source, Strategy
+from tljax.types import Backbone, DataSource, Strategy
 from tljax.weights import loading
 
 
@@ -45,7 +45,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path | None = None) -> 
 
 
 def fine_tune(
-    data: str | pathlib.Path | Source,
+    data: str | pathlib.Path | DataSource,
     weights: str,
     strategy: Strategy | None = None,
     *,
@@ -123,7 +123,7 @@ def _check_names(fields: dict[str, Any]) -> None:
             raise ConfigError(f'an Experiment has no field {name}{hint}')
 
 
-def _source(data: str | pathlib.Path | Source) -> Source:
+def _source(data: str | pathlib.Path | DataSource) -> DataSource:
     """The data source of a path; any other object as it is."""
     if not isinstance(data, str | pathlib.Path):
         return data

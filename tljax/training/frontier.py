@@ -69,7 +69,7 @@ def cuts(experiment: Experiment, stages: Sequence[str]) -> dict[str, Experiment]
             baselines=(),
             adapters=(),  # those of frozen stages are refused
             penalties=(),  # those that hold frozen stages are refused
-            source=None,  # nothing is shared below the head of the first
+            samples=None,  # nothing is shared below the head of the first
         )
         for stage in reversed(stages)
     }

@@ -120,7 +120,7 @@ def find(
         )
     rising = _Rising(lowest=lowest, highest=highest, divisor=experiment.optimizer.learning_rate)
     strategy = _UpToRise(strategy=experiment.strategy, schedule=rising, steps=steps)
-    job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, source=None, baselines=()))
+    job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, samples=None, baselines=()))
     phase = job.phases[-1]  # the only one with steps
     state, feed = walk.start_of(job, phase), Feed(job, phase, steps=steps)
     step, key = compiled_step.compile_train_step(job, phase), jobs.train_key(job)

@@ -22,7 +22,7 @@ from tljax.training.states import SourceState
 from tljax.types import BadFiles, Examples, Params, Reweighing, Rule
 
 STREAM = 0x736F7572  # what is drawn for a source is not what is drawn for the target
-FIELD = 'config.source'
+FIELD = 'config.samples'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def make(
     """The source of an experiment, its weights even; None where there is none.
 
     Args:
-        experiment: with or without a `source`.
+        experiment: with or without `samples`.
         model: the network.
         splits: the target's.
         phases: of training.
@@ -158,7 +158,7 @@ def make(
     Raises:
         InputError: it cannot be used beside this target.
     """
-    config = experiment.source
+    config = experiment.samples
     if config is None:
         return None
     target = splits['train']
