@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import checkpoint, console, writers
+from tljax.records import checkpoint, console, predictions, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
+from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
-from tljax.training import jobs, loop, prefix_cache, run_folder, states
-from tljax.training.evaluation import Evaluate, make_evaluate
+from tljax.training import final_evaluation, jobs, loop, prefix_cache, run_folder, states
+from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
 from tljax.training.signals import Interrupted
@@ -60,7 +61,8 @@ def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
     evaluate = make_evaluate(job)
     try:
         loop.run(job, current, checkpoints, records, evaluate, started)
-        result = _conclude(job, current, checkpoints, evaluate, started)
+        result, predicted = _conclude(job, current, checkpoints, evaluate, started)
+        predictions.write(workdir / PREDICTIONS_FILE, predicted)
         if source := preparation.finish(job, current.state, workdir):
             result['source'] = source
     except BaseException as error:
@@ -93,9 +95,13 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
 
 
 def _conclude(
-    job: Job, current: Progress, checkpoints: Checkpoints, evaluate: Evaluate, started: float
-) -> dict[str, Any]:
-    """The result: of the best checkpoint on validation, or of the last step without any."""
+    job: Job,
+    current: Progress,
+    checkpoints: Checkpoints,
+    evaluation: SplitEvaluation,
+    started: float,
+) -> tuple[dict[str, Any], Predictions]:
+    """The result and the predictions of the best checkpoint on validation, else of the last step."""
     best = checkpoints.best() if len(job.splits['val']) else None
     state = current.state
     if best is not None and best != current.step:
@@ -103,16 +109,10 @@ def _conclude(
         arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
         state = arrays['state']
     params = states.evaluated(state)
-    found = {
-        split: console.with_interval(evaluate(params, state.stats, split, final=True))
-        if len(job.splits[split])
-        else None
-        for split in ('val', 'test')
-        if split in job.splits
-    }
+    metrics, predicted = final_evaluation.evaluate(job, evaluation, params, state.stats)
     trained, frozen = console.counts(job.params, job.phases[-1].labels)
-    return {
-        **found,
+    result = {
+        **metrics,
         'step': best if best is not None else current.step,
         'steps': current.step,
         'phase_starts': current.starts,
@@ -126,3 +126,4 @@ def _conclude(
         **writers.environment(),
         'wall_seconds': current.seconds + time.perf_counter() - started,
     }
+    return result, predicted
