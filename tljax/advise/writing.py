@@ -14,6 +14,7 @@ from tljax.advise.advice import Advice
 from tljax.config import json_form
 from tljax.config.experiment import Experiment
 from tljax.records import checkpoint, console, writers
+from tljax.records.figures.axes import seconds_text
 from tljax.strategies import strategies
 
 CONFIG, PAGE, NUMBERS, TRIALS = 'advised.py', 'report.html', 'advice.json', 'trials'
@@ -137,7 +138,7 @@ def tell(found: Advice, workdir: pathlib.Path) -> None:
             continue
         style = 'bold' if name == found.choice.name else None
         cells = [name, sentences.accuracy(answers), str(len(answers)), sentences.gain(found, name)]
-        table.add_row(*cells, f'{page.seconds_text(page.seconds(found, entry))}', style=style)
+        table.add_row(*cells, seconds_text(page.seconds(found, entry)), style=style)
     print_ = console.console.print
     print_(table)
     for sentence in sentences.why(found)[:2]:

@@ -18,6 +18,7 @@ from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, check, unseen
 from tljax.records import runs
+from tljax.records.cells import cell_text
 from tljax.training.evaluation import Evaluation
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.weights import network
@@ -25,7 +26,6 @@ from tljax.weights.network import Network
 
 SHOWN = 100  # images that are printed where a file has all
 SUFFIXES = ('.csv', '.jsonl')
-FORMULA_STARTS = ('=', '+', '-', '@', '＝', '＋', '－', '＠')  # as spreadsheets read a cell
 PATH_LETTERS = 60  # of a column; a longer path moves its own row's other columns
 
 Write = Callable[[str, str, np.ndarray], None]
@@ -175,12 +175,6 @@ def _csv(file, names: Sequence[str]) -> Write:
         rows.writerow([cell_text(path), cell_text(name), *(f'{p:.7g}' for p in row)])
 
     return write
-
-
-def cell_text(text: str) -> str:
-    """Text that spreadsheets show: an apostrophe goes before what they would take for a formula."""
-    risky = text.startswith(('\t', '\r', '\n')) or text.lstrip().startswith(FORMULA_STARTS)
-    return f"'{text}" if risky else text
 
 
 def _json(file, names: Sequence[str]) -> Write:
