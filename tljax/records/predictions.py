@@ -187,7 +187,8 @@ def _files(examples: Examples) -> list[pathlib.Path | None]:
 
 
 def _absolute(path: str | pathlib.Path) -> pathlib.Path:
-    return pathlib.Path(os.path.abspath(pathlib.Path(path).expanduser()))
+    # Not resolve(), which follows links out of the folder.
+    return pathlib.Path(os.path.abspath(pathlib.Path(path).expanduser()))  # noqa: PTH100
 
 
 def _text(path: pathlib.Path) -> str:

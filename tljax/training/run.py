@@ -101,7 +101,7 @@ def _conclude(
     evaluation: SplitEvaluation,
     started: float,
 ) -> tuple[dict[str, Any], Predictions]:
-    """The result and the predictions of the best checkpoint on validation, else of the last step."""
+    """The result and the predictions: of the best checkpoint on validation, or the last step."""
     best = checkpoints.best() if len(job.splits['val']) else None
     state = current.state
     if best is not None and best != current.step:
