@@ -3,7 +3,7 @@
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tljax import devices
-from tljax.metrics import totals
+from tljax.metrics import calibration, totals
 from tljax.models import layers, stages
 from tljax.models.layers import Pooling
 from tljax.models.stages import HEAD
@@ -131,6 +131,43 @@ def _head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax
         return compute(params, stats, images)
 
     return head_inputs
+
+
+def calibrate(predicted: Predictions) -> dict[str, Any] | None:
+    """The temperature fitted to the validation split, and what it changes; None without one.
+
+    Returns:
+        `temperature`, `images` that it was fitted to, `unsure` (fewer than 50 of them, or no finite
+        maximum of the likelihood), and for each split `before` and `after`: see
+        `calibration.summary`.
+    """
+    val = predicted.splits.get('val')
+    if val is None or not len(val) or not np.isfinite(val.logits).all():
+        return None
+    temperature = calibration.fit_temperature(val.logits, val.labels)
+    unsure = len(val) < calibration.FEW_IMAGES or temperature == 1.0
+    result = {'temperature': temperature, 'images': len(val), 'unsure': unsure}
+    for name, split in predicted.splits.items():
+        if len(split) and np.isfinite(split.logits).all():
+            result[name] = {
+                'before': calibration.summary(split.logits, split.labels),
+                'after': calibration.summary(split.logits, split.labels, temperature),
+            }
+    return result
+
+
+def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
+    """One line on the temperature of a run; None without one."""
+    if calibrated is None:
+        return None
+    split = 'test' if 'test' in calibrated else 'val'
+    before, after = (100 * calibrated[split][when]['ece'] for when in ('before', 'after'))
+    unsure = ' (unsure)' if calibrated['unsure'] else ''
+    return (
+        f'Temperature {calibrated["temperature"]:.3g}, fitted to {calibrated["images"]:,} '
+        f'validation images{unsure}: {split} calibration error {before:.1f} % before, '
+        f'{after:.1f} % after.'
+    )
 
 
 def make_metrics(loss: Loss) -> Metrics:

@@ -14,7 +14,7 @@ from tljax.config import json_form
 from tljax.config.experiment import Experiment
 from tljax.data import decoded_images, labelled
 from tljax.data.cells import Columns
-from tljax.metrics import class_names, confusion
+from tljax.metrics import calibration, class_names, confusion
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, Centre, check, unseen
@@ -67,8 +67,18 @@ def run(given: argparse.Namespace) -> None:
         data = dataclasses.replace(data, notes=notes)
     for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
-    found, split = evaluate(loaded, data.examples, settings, views, given.batch_size, data.folder)
+    found, split = evaluate(
+        loaded,
+        data.examples,
+        settings,
+        views,
+        given.batch_size,
+        data.folder,
+        calibrated=given.calibrated,
+    )
     counts = _counts(split)
+    if given.calibrated:
+        found |= {'calibration': _calibration(loaded, split)}
     for path, reason in data.bad.items():
         print(f'left out: {path}: {reason}', file=sys.stderr)
     if not found['count']:
@@ -81,6 +91,16 @@ def run(given: argparse.Namespace) -> None:
     if given.predictions:
         names = {data.split or 'all': split}
         predictions.write(given.predictions, Predictions(data.class_names, names))
+
+
+def _calibration(loaded: Network, split: SplitPredictions) -> dict[str, Any]:
+    """The temperature, and the calibration before and after."""
+    assert loaded.temperature is not None  # `_load` refuses other networks
+    before, after = (
+        calibration.summary(split.logits, split.labels, temperature)
+        for temperature in (1.0, loaded.temperature)
+    )
+    return {'temperature': loaded.temperature, 'before': before, 'after': after}
 
 
 def _counts(split: SplitPredictions) -> confusion.Counts:
@@ -104,6 +124,10 @@ def _check(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None, Data]:
     """The network, how it evaluates if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
+    if given.calibrated and loaded.temperature is None:
+        raise InputError(
+            f'--calibrated: {given.network} has no temperature, wanted a run with validation'
+        )
     if given.gray_range:
         shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
         loaded = dataclasses.replace(
@@ -256,6 +280,8 @@ def evaluate(
     views: Views,
     batch_size: int | None = None,
     folder: pathlib.Path | None = None,
+    *,
+    calibrated: bool = False,
 ) -> tuple[dict[str, Any], SplitPredictions]:
     """Metrics as in a run's result.json, and the predictions of each image.
 
@@ -267,6 +293,7 @@ def evaluate(
         views: of each image.
         batch_size: of images or views, over all devices; None for the run's, or 32.
         folder: that the paths of the predictions are relative to.
+        calibrated: whether the loss is that at the network's temperature, if it has one.
 
     Raises:
         InputError: the views do not fit the network, or an image cannot be read.
@@ -282,8 +309,9 @@ def evaluate(
     )
     params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     split = final_evaluation.predict(evaluation, params, stats, examples, folder)
+    temperature = (loaded.temperature if calibrated else None) or 1.0
     metrics_of = final_evaluation.make_metrics(evaluation.loss)
-    return console.with_interval(metrics_of(split)), split
+    return console.with_interval(metrics_of(split, temperature)), split
 
 
 def _mean_class_accuracy(found: dict[str, Any]) -> float | None:
@@ -305,9 +333,19 @@ def _record(
     }
 
 
+def _calibration_lines(found: dict[str, Any]) -> dict[str, str]:
+    """The temperature and the calibration error before and after, with --calibrated."""
+    if 'calibration' not in found:
+        return {}
+    one = found['calibration']
+    before, after = (100 * one[when]['ece'] for when in ('before', 'after'))
+    errors = f'{before:.1f} % before, {after:.1f} % after'
+    return {'temperature': f'{one["temperature"]:.4g}', 'calibration error': errors}
+
+
 def _print_sets(found: dict[str, Any], data: Data) -> None:
     """The figures of images with several labels."""
-    for name, text in tables.measures(found).items():
+    for name, text in (tables.measures(found) | _calibration_lines(found)).items():
         print_(f'  {name:<28}{text}')
     columns = {'average precision': 'class_average_precision', 'F1': 'class_f1'}
     shares = {column: found[name] for column, name in columns.items()}
@@ -321,6 +359,7 @@ def _print(found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ..
         lines['top-5 accuracy'] = f'{100 * found["top5_accuracy"]:.1f} %'
     lines['mean over classes'] = f'{100 * (_mean_class_accuracy(found) or 0):.1f} %'
     lines['loss'] = f'{found["loss"]:.4f}'
+    lines |= _calibration_lines(found)
     for name, text in lines.items():
         print_(f'  {name:<20}{text}')
     numbers = confusion.class_counts(counts, len(names))

@@ -225,7 +225,8 @@ def _write(
     out: pathlib.Path, pretrained: Pretrained, values: Values, title: str, scores: Scores
 ) -> None:
     """The merge under our own paths, with all that travels with a run's network."""
-    origin = dataclasses.replace(pretrained.origin, source=title)
+    # A temperature of one run is none of the merged network.
+    origin = dataclasses.replace(pretrained.origin, source=title, temperature=None)
     texts = loading.metadata(dataclasses.replace(pretrained, origin=origin))
     texts['architecture'] = loading.architecture_text(pretrained.architecture)
     texts['scores'] = json.dumps(scores)

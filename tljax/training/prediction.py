@@ -84,7 +84,8 @@ def _write(given: argparse.Namespace, loaded: Network, examples: Examples) -> in
     line = _Line(names, min(longest, PATH_LETTERS), given.top)
     done, size = 0, given.batch_size or network.BATCH_SIZE
     with writer(given.out, names) as write:
-        for path, row in predictions(loaded, examples, NAMED[given.views], size):
+        views, calibrated = NAMED[given.views], not given.uncalibrated
+        for path, row in predictions(loaded, examples, views, size, calibrated=calibrated):
             if given.out is None or done < SHOWN:
                 print(line.text(path, row))
             write(path, names[int(row.argmax())], row)
@@ -93,7 +94,12 @@ def _write(given: argparse.Namespace, loaded: Network, examples: Examples) -> in
 
 
 def predictions(
-    loaded: Network, examples: Examples, views: Views, batch_size: int
+    loaded: Network,
+    examples: Examples,
+    views: Views,
+    batch_size: int,
+    *,
+    calibrated: bool = True,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The path and the probabilities [K] of each image that can be read, in order, as they come.
 
@@ -102,6 +108,7 @@ def predictions(
         examples: image files; no more of them are in memory than are read ahead.
         views: of each image, whose probabilities are averaged.
         batch_size: of images or views, over all devices.
+        calibrated: whether the network's temperature is applied, if it has one.
 
     Raises:
         InputError: the views do not fit the network, or a file is bad and its policy `error`.
@@ -122,7 +129,7 @@ def predictions(
     params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     place = 0
     for batch, _, logits in evaluation.batches(params, stats, shown):
-        rows = np.asarray(loaded.probabilities(logits))
+        rows = np.asarray(loaded.probabilities(logits, calibrated=calibrated))
         real = np.asarray(batch['mask'])
         images = examples.encoded[place : place + len(rows)]
         for row, fine, image in zip(rows, real, images, strict=False):  # padding has no image

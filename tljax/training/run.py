@@ -50,6 +50,8 @@ def train(
         job = preparation.prepare(job, workdir)
         result = _trained(job, workdir, started)
         writers.write_json(workdir / RESULT_FILE, result)
+        if line := final_evaluation.calibration_text(result['calibration']):
+            console.console.print(line)
         return result
 
 
@@ -113,6 +115,7 @@ def _conclude(
     trained, frozen = console.counts(job.params, job.phases[-1].labels)
     result = {
         **metrics,
+        'calibration': final_evaluation.calibrate(predicted),
         'step': best if best is not None else current.step,
         'steps': current.step,
         'phase_starts': current.starts,

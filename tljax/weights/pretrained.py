@@ -30,6 +30,7 @@ class Origin:
         licence: where it is known.
         class_names: of the source task, in the head's order, where they are known.
         multi_label: whether an image of the source task has a set of them.
+        temperature: that divides the logits of calibrated probabilities; None if none was fitted.
         preprocessing_is_stated: whether the preprocessing came with the weights or is the
             family's.
         notes: what of a file was taken and what was left out, a sentence each.
@@ -42,6 +43,7 @@ class Origin:
     licence: str | None = None
     class_names: tuple[str, ...] | None = None
     multi_label: bool = False
+    temperature: float | None = None
     preprocessing_is_stated: bool = False
     notes: tuple[str, ...] = ()
 
@@ -140,6 +142,8 @@ def metadata(pretrained: Pretrained) -> dict[str, str]:
         texts['class_names'] = json.dumps(pretrained.origin.class_names)
     if pretrained.origin.multi_label:
         texts['multi_label'] = 'true'
+    if pretrained.origin.temperature is not None:
+        texts['temperature'] = repr(pretrained.origin.temperature)
     if pretrained.origin.licence:
         texts['licence'] = pretrained.origin.licence
     return texts
