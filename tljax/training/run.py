@@ -14,13 +14,18 @@ from tljax.training import final_evaluation, jobs, loop, prefix_cache, run_folde
 from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
+from tljax.training.report import page
 from tljax.training.signals import Interrupted
 from tljax.training.source_guard import preparation
 from tljax.training.summary import announce
 
 
 def train(
-    experiment: Experiment, workdir: pathlib.Path, *, show_model: bool = True
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    *,
+    show_model: bool = True,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or what is left of it.
 
@@ -28,6 +33,7 @@ def train(
         experiment: what to do.
         workdir: the folder of its records; holds a run of the same experiment, or none.
         show_model: whether the table of stages is printed.
+        report: whether report.html is written, if the experiment asks for it.
 
     Returns:
         The content of result.json.
@@ -52,6 +58,8 @@ def train(
         writers.write_json(workdir / RESULT_FILE, result)
         if line := final_evaluation.calibration_text(result['calibration']):
             console.console.print(line)
+        if report and experiment.report:
+            page.write_after_training(workdir, job)
         return result
 
 

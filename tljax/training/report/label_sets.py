@@ -39,7 +39,7 @@ def _curves(classes: tuple[str, ...], name: str, split: SplitPredictions) -> Fig
         label = f'{classes[place]}, AP {100 * (precisions[place] or 0):.0f} %'
         lines.append(_curve(label, split.logits[:, place], split.labels[:, place], index + 1))
     fewer = f' of {len(known)}' if len(known) > CURVES else ''
-    mean = np.mean([precisions[place] for place in known]) if known else float('nan')
+    mean = np.mean([precisions[place] or 0.0 for place in known]) if known else float('nan')
     return Figure(
         name='precision-recall',
         title='Precision against recall.',

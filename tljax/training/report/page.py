@@ -4,6 +4,8 @@ import pathlib
 import time
 from collections.abc import Callable
 
+import jax
+
 from tljax.records import console
 from tljax.records.pages import page
 from tljax.records.pages.blocks import Page, Section, Text
@@ -72,10 +74,29 @@ def _part(title: str, make: Callable[[Inputs], Section], source: Inputs) -> Sect
         return Section(title=title, blocks=[Text(reason, 'missing')])
 
 
-def write_after_training(workdir: pathlib.Path, job: Job) -> None:
-    """Writes the page of a run that has just ended; a failure is a line and not an error."""
+def write_after_training(workdir: pathlib.Path, job: Job | None = None) -> None:
+    """Writes the page of a run that has just ended; a failure is a line and not an error.
+
+    Of several processes the first writes.
+    """
+    if jax.process_index():
+        return
     try:
         write(workdir, job)
     except Exception as error:
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         console.console.print(f'No {REPORT_FILE}: {reason}', soft_wrap=True, markup=False)
+
+
+def announce(workdir: pathlib.Path, *, again: bool) -> None:
+    """Prints the path of the page of a run; writes it if it is not there.
+
+    Args:
+        workdir: the folder of the run.
+        again: whether a page that is there is written again.
+    """
+    path = workdir / REPORT_FILE
+    if again or not path.exists():
+        write_after_training(workdir)
+    if path.exists():
+        console.console.print(f'Report: {path}', soft_wrap=True, markup=False)
