@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -55,10 +56,14 @@ class NetworkPass:
             pooled, map_ = jax.device_get(self._run(params, stats, part))
             if batches:  # the first one compiled
                 self.seconds_per_image = (time.perf_counter() - begun) / BATCH
-            batches.append(({n: x[:rows] for n, x in pooled.items()}, map_[:rows] if maps else None))
+            batches.append(
+                ({n: x[:rows] for n, x in pooled.items()}, map_[:rows] if maps else None)
+            )
         names = batches[0][0]
         return Outputs(
-            pooled={name: np.concatenate([pooled[name] for pooled, _ in batches]) for name in names},
+            pooled={
+                name: np.concatenate([pooled[name] for pooled, _ in batches]) for name in names
+            },
             maps=np.concatenate([m for _, m in batches]) if maps and self.stage else None,
         )
 
@@ -75,9 +80,7 @@ class NetworkPass:
         ]
         return np.concatenate(jax.device_get(parts))[: len(maps)]
 
-    def attention_rollout(
-        self, params: Params, stats: Stats, canvases: np.ndarray
-    ) -> np.ndarray:
+    def attention_rollout(self, params: Params, stats: Stats, canvases: np.ndarray) -> np.ndarray:
         """Attention rollout [N, h, w] of decoded images."""
         parts = [
             np.asarray(self._rollout(params, stats, part))[:rows]
@@ -131,7 +134,12 @@ def canvases(examples: Examples, model: Model, places: Sequence[int] | np.ndarra
 
     An image that cannot be read is black.
     """
-    batches = pipeline.eval_batches(
-        examples.take(np.asarray(places, int)), model.preprocessing, batch_size=BATCH
-    )
-    return np.concatenate([np.asarray(batch['image']) for batch in batches])[: len(places)]
+    chosen = examples.take(np.asarray(places, int))
+    return np.stack(list(stream(chosen, model)))
+
+
+def stream(examples: Examples, model: Model) -> Iterator[np.ndarray]:
+    """The decoded images of a split, one after the other."""
+    batches = pipeline.eval_batches(examples, model.preprocessing, batch_size=BATCH)
+    images = itertools.chain.from_iterable(np.asarray(batch['image']) for batch in batches)
+    yield from itertools.islice(images, len(examples))
