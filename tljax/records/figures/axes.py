@@ -65,6 +65,11 @@ def percent_text(value: float) -> str:
     return f'{100 * value:.3g} %'
 
 
+def share_text(value: float, digits: int = 1) -> str:
+    """A share for a text: `97.5 %`."""
+    return f'{100 * value:.{digits}f} %'
+
+
 def seconds_text(seconds: float) -> str:
     """`0.5 s`, `40 s`, `12 min`, `3 h`."""
     if seconds < 90:
@@ -115,7 +120,7 @@ def plot(
     top: float,
     bottom: float,
     left: float = 48,
-    right: float = WIDTH - 12,
+    right: float = WIDTH - 20,
     log_x: bool = False,
     log_y: bool = False,
     tight_x: bool = True,

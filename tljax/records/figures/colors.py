@@ -22,6 +22,10 @@ LIGHT = {
     'series6': '#b0264f',
     'series7': '#00687d',
     'series8': '#566069',
+    'series9': '#4a3fb5',
+    'series10': '#7a4a2b',
+    'series11': '#3f7a00',
+    'series12': '#b5238f',
 }
 DARK = {
     'paper': '#14191d',
@@ -40,6 +44,10 @@ DARK = {
     'series6': '#f58aa8',
     'series7': '#5fc6dc',
     'series8': '#aab4bc',
+    'series9': '#aaa0f7',
+    'series10': '#cba584',
+    'series11': '#a3d35a',
+    'series12': '#f08ad6',
 }
 SERIES = tuple(name for name in LIGHT if name.startswith('series'))
 TEXT = ('ink', 'quiet', 'accent', 'warn', *SERIES)

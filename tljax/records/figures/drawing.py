@@ -73,6 +73,7 @@ class Text:
     color: str = 'quiet'
     bold: bool = False
     size: float = FONT_PX
+    halo: bool = False  # in the color of the paper, over other shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,13 +206,18 @@ def _(shape: Box, fixed: bool) -> Markup:
 def _(shape: Text, fixed: bool) -> Markup:
     size = '' if shape.size == FONT_PX else Markup(' font-size="{}"').format(_n(shape.size))
     weight = Markup(' font-weight="600"') if shape.bold else ''
-    return Markup('<text x="{}" y="{}" text-anchor="{}" fill="{}"{}{}>{}</text>').format(
+    halo: Markup | str = ''
+    if shape.halo:
+        outline = ' paint-order="stroke" stroke="{}" stroke-width="3" pointer-events="none"'
+        halo = Markup(outline).format(_svg_color('paper', fixed))
+    return Markup('<text x="{}" y="{}" text-anchor="{}" fill="{}"{}{}{}>{}</text>').format(
         _n(shape.x),
         _n(shape.y),
         shape.anchor,
         _svg_color(shape.color, fixed),
         size,
         weight,
+        halo,
         _printable(shape.text),
     )
 
@@ -300,6 +306,9 @@ class _Canvas:
         place = (shape.x * self._unit, shape.y * self._unit)
         text = _printable(shape.text)
         bold = round(0.03 * shape.size * self._unit) if shape.bold else 0
+        if shape.halo:
+            edge = round(1.5 * self._unit) + bold
+            self._pen.text(place, text, _rgba('paper'), font, anchor, stroke_width=edge)
         self._pen.text(place, text, _rgba(shape.color), font, anchor, stroke_width=bold)
 
     def _shading(self, shape: Shading) -> None:

@@ -10,6 +10,7 @@ from tljax.records.figures.drawing import Drawing, Shading, Shape, Text, line, s
 NUMBERED = 15  # classes up to which every cell has its count
 NAMED = 40  # classes up to which every row has its name
 NAME_WIDTH = 120
+SHORT = 3  # letters of a name that columns have too
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> Drawing:
@@ -21,7 +22,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> Drawing:
     """
     classes = len(names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    numbers = len(str(classes)) * 6.4 + 6 if classes <= NAMED else 0
+    numbers = len(str(classes)) * 6.4 + 6 if classes <= NAMED and not _short(names) else 0
     width = min(6.4 * max(map(len, names)), NAME_WIDTH) if classes <= NAMED else 0
     left, top = width + numbers + 14, 36.0
     cell = (axes.WIDTH - left - 6) / classes
@@ -46,20 +47,24 @@ def _outline(left: float, top: float, side: float) -> list[Shape]:
     ]
 
 
+def _short(names: Sequence[str]) -> bool:
+    """Whether names are short enough for the columns."""
+    return max(map(len, names)) <= SHORT
+
+
 def _labels(names: Sequence[str], left: float, top: float, cell: float) -> list[Shape]:
-    """Rows have a name and a number, columns the number."""
+    """Rows have a name and a number, columns the number; or the name where all are short."""
     shapes: list[Shape] = []
     size = min(12.0, cell)
     every = max(1, round(16 / cell))
     for index, name in enumerate(names):
         y = top + (index + 0.5) * cell + size / 3
-        label = f'{shortened(name, NAME_WIDTH)} {index + 1}'
+        column = name if _short(names) else str(index + 1)
+        label = name if _short(names) else f'{shortened(name, NAME_WIDTH)} {column}'
         shapes.append(Text(left - 6, y, label, 'end', 'ink', size=size))
         if index % every == 0:
             x = left + (index + 0.5) * cell
-            shapes.append(
-                Text(x, top - 6, str(index + 1), 'middle', 'ink', size=min(12.0, 2 * cell))
-            )
+            shapes.append(Text(x, top - 6, column, 'middle', 'ink', size=min(12.0, 2 * cell)))
     return shapes
 
 

@@ -2,9 +2,11 @@
 
 import time
 
-SHARE = 0.05  # of the time of the run
-LEAST_SECONDS, MOST_SECONDS = 2.0, 30.0
+SHARE = 0.05  # of the time of a long run
+SHORT_SHARE, SHORT_SECONDS = 0.25, 15.0  # of a short run, and at the most
+MOST_SECONDS = 30.0
 ASKED_SECONDS = 120.0  # when a command asks for the page
+COMPILE_SECONDS = 5.0  # about, for the first program of a network
 
 
 class Budget:
@@ -16,10 +18,11 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds; negative when they are over."""
-        return self._end - time.perf_counter()
+        """Seconds; 0 when they are over."""
+        return max(self._end - time.perf_counter(), 0.0)
 
 
 def of_training(wall_seconds: float) -> Budget:
     """The budget of a page that a run ends with: a share of the time the run took."""
-    return Budget(min(max(SHARE * wall_seconds, LEAST_SECONDS), MOST_SECONDS))
+    short = min(SHORT_SHARE * wall_seconds, SHORT_SECONDS)
+    return Budget(min(max(SHARE * wall_seconds, short), MOST_SECONDS))

@@ -4,6 +4,7 @@ import numpy as np
 
 from tljax.metrics import calibration, selective
 from tljax.records.figures import curves
+from tljax.records.figures.axes import share_text
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table, Text
@@ -157,10 +158,12 @@ def _thresholds(inputs: Inputs) -> Table | Text:
         confidence, right = pairs['test']
         answered = confidence >= chosen.threshold
         if not np.isfinite(chosen.threshold):
-            rows.append(Row(cells=[f'{risk:.0%}', 'none can be guaranteed', '–', '–'], style='far'))
+            rows.append(
+                Row(cells=[share_text(risk, 0), 'none can be guaranteed', '–', '–'], style='far')
+            )
             continue
-        wrong = f'{(~right[answered]).mean():.1%}' if answered.any() else '–'
-        cells = [f'{risk:.0%}', f'{chosen.threshold:.3f}', f'{answered.mean():.1%}', wrong]
+        wrong = share_text((~right[answered]).mean()) if answered.any() else '–'
+        cells = [share_text(risk, 0), f'{chosen.threshold:.3f}', share_text(answered.mean()), wrong]
         rows.append(Row(cells=cells))
     return Table(
         name='Thresholds for a stated risk',

@@ -11,19 +11,19 @@ from tljax.records.figures import intervals
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages.blocks import Block, Figures, Section, Text
-from tljax.training.report import network_pass
-from tljax.training.report.inputs import Inputs, split_name
+from tljax.training.report.inputs import Inputs, split_name, spread
 from tljax.types import InputError, Params
 
 IMAGES = 256  # that features are compared on
-LEAST_IMAGES = 32
 
 
 def section(inputs: Inputs) -> Section:
     """The relative movement of the parameters and the CKA of the features of each stage."""
     job = inputs.job
     start = stages.plain(job.model.adapters, job.params)
-    figures = [_movement(movement(start, jax.device_get(inputs.run.network.params)))]
+    end = jax.device_get(inputs.run.network.params)
+    moved = movement(start, end)
+    figures = [_movement({name: moved[name] for name in job.model.names})]
     blocks: list[Block] = [Figures(figures)]
     try:
         figures.append(_similarity(inputs, start))
@@ -83,36 +83,32 @@ def _text(value: float) -> str:
 
 
 def _similarity(inputs: Inputs, start: Params) -> Figure:
-    name, split = inputs.predictions()
-    examples, places = inputs.examples(name)
-    count = min(IMAGES, len(split))
-    pass_ = inputs.network_pass
-    if pass_.seconds_per_image:
-        count = min(count, int(max(inputs.budget.left, 0) / 4 / pass_.seconds_per_image))
-    elif inputs.budget.left < 0.4 * inputs.budget.seconds:
-        count = 0
-    if count < min(LEAST_IMAGES, len(split)):
-        raise InputError(
-            'The features before and after are not compared, because the run was short; '
-            f'tljax report {inputs.run.workdir} adds it.'
-        )
-    chosen = places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
-    canvases = network_pass.canvases(examples, pass_.model, chosen)
-    network = inputs.run.network
-    after = pass_.outputs(network.params, network.stats, canvases).pooled
-    before = pass_.outputs(start, inputs.job.stats, canvases).pooled
-    values = {stage: linear_cka(before[stage], after[stage]) for stage in after}
+    places, after = inputs.sample_features
+    chosen = spread(len(places), IMAGES)
+    images = inputs.sample_images[places[chosen]]
+    before = inputs.network_pass.outputs(start, inputs.job.stats, images).pooled
+    values = {stage: linear_cka(before[stage], after[stage][chosen]) for stage in after}
+    known = {stage: value for stage, value in values.items() if np.isfinite(value)}
     marks = [
-        Interval(name=stage, value=value, text=f'{value:.3f}') for stage, value in values.items()
+        Interval(name=stage, value=known.get(stage), text=_cka_text(value))
+        for stage, value in values.items()
     ]
-    least = min(values, key=lambda stage: values[stage])
+    alt = 'The features are constant.'
+    if known:
+        least = min(known, key=lambda stage: known[stage])
+        alt = f'The features of {least} changed most: CKA {known[least]:.3f}.'
+    splits = dict.fromkeys(inputs.sample[place][0] for place in places[chosen])
     return Figure(
         name='cka',
         title='Similarity of the features before and after.',
-        alt=f'The features of {least} changed most: CKA {values[least]:.3f}.',
+        alt=alt,
         drawing=intervals.bars(marks, high=1.0),
         columns=('stage', 'CKA'),
-        rows=list(values.items()),
+        rows=[(stage, known.get(stage)) for stage in values],
         caption=f'Linear CKA (Kornblith et al. 2019) of the pooled output of each stage on '
-        f'{len(chosen)} {split_name(name)} images; 1 is unchanged.',
+        f'{len(chosen)} {" and ".join(map(split_name, splits))} images; 1 is unchanged.',
     )
+
+
+def _cka_text(value: float) -> str:
+    return f'{value:.3f}' if np.isfinite(value) else 'constant'

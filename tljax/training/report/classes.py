@@ -7,6 +7,7 @@ import scipy.spatial.distance
 from tljax.metrics import confusion
 from tljax.metrics.totals import wilson_interval
 from tljax.records.figures import intervals, matrices
+from tljax.records.figures.axes import share_text
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table
@@ -109,8 +110,8 @@ def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure
     return Figure(
         name='recalls',
         title='Accuracy of each class.',
-        alt=f'The lowest accuracy is {rows[0][1]:.0%}, of {rows[0][0]}; '
-        f'the highest {rows[-1][1]:.0%}, of {rows[-1][0]}.',
+        alt=f'The lowest accuracy is {share_text(rows[0][1], 0)}, of {rows[0][0]}; '
+        f'the highest {share_text(rows[-1][1], 0)}, of {rows[-1][0]}.',
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
         columns=('class', 'accuracy', 'low', 'high', 'images'),
         rows=rows,

@@ -7,6 +7,7 @@ import numpy as np
 
 from tljax import tree
 from tljax.records.figures import colors, curves
+from tljax.records.figures.axes import share_text
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Block, Figures, Listing, Section, Text
@@ -73,8 +74,8 @@ def _curves(records: Records, name: str) -> list[Curve]:
 
 def _measure(records: Records, name: str, marks: Marks) -> Figure:
     lines = _curves(records, name)
-    text = '{:.3f}' if name == 'loss' else '{:.1%}'
-    ends = [f'{line.name} {text.format(line.ys[-1])}' for line in lines]
+    text = '{:.3f}'.format if name == 'loss' else share_text
+    ends = [f'{line.name} {text(line.ys[-1] or 0.0)}' for line in lines]
     return Figure(
         name=f'training-{name.replace("_", "-")}',
         title=f'{MEASURES[name]} by epoch.',
@@ -98,7 +99,7 @@ def _rates(inputs: Inputs, records: Records, marks: Marks) -> Figure:
     lines = []
     for index, name in enumerate(names):
         ys = [_rate(row, groups, name) for row in rows]
-        label = 'learning rate' if name in ('', TRAINED) and len(names) == 1 else name or 'all'
+        label = 'learning rate' if len(names) == 1 else name
         xs, color = [row['epoch'] for row in rows], colors.series(index)
         lines.append(Curve(name=label, xs=xs, ys=ys, color=color, dots=len(rows) < 40))
     return Figure(
@@ -125,18 +126,48 @@ def _groups(inputs: Inputs) -> tuple[dict[int, dict[str, float]], str]:
     except MissingError:
         return {}, 'The rate of the optimizer; the groups of the strategy cannot be read any more.'
     groups, note = {}, ''
+    names = _names(inputs.job.model.names, [tree.flatten(phase.labels) for phase in phases])
     for phase in phases:
         if phase.phase.rates is Rates.GRADIENT:
             note = 'Before the factors of each stage, which follow the gradient.'
-        names = sorted(set(tree.flatten(phase.labels).values()) - {FROZEN})
-        scales = {name.partition(SINCE)[0]: _scale(name) for name in names}
+        labels = set(tree.flatten(phase.labels).values()) - {FROZEN}
+        scales = {names[_group(label)]: _scale(label) for label in sorted(labels)}
         groups[phase.index] = dict(sorted(scales.items(), key=lambda one: -one[1]))
     return groups, note
 
 
+def _names(stages: Sequence[str], phases: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """For each group its stages and the factor of its learning rate: `stem to stage3 × 0.1`.
+
+    Args:
+        stages: in forward order.
+        phases: of each, the groups by paths of leaves.
+    """
+    members: dict[str, set[str]] = {}
+    for labels in phases:
+        for path, label in labels.items():
+            if label != FROZEN:
+                members.setdefault(_group(label), set()).add(path.split('/')[0])
+    texts = {}
+    for group, trained in members.items():
+        places = [place for place, stage in enumerate(stages) if stage in trained]
+        run = len(places) > 2 and places == list(range(places[0], places[-1] + 1))
+        text = f'{stages[places[0]]} to {stages[places[-1]]}' if run else ''
+        text = text or ', '.join(stages[place] for place in places)
+        other = ', '.join(part for part in group.split(', ') if 'learning rate' not in part)
+        text += f', {other}' if other != TRAINED and other else ''
+        texts[group] = f'{text} × {_scale(group):.3g}'
+    return texts
+
+
+def _group(label: str) -> str:
+    """The group of a label, without the phase that it began in."""
+    return label.partition(SINCE)[0]
+
+
 def _scale(label: str) -> float:
     """The factor in the label of a group: 0.3 in `learning rate × 0.3`."""
-    for part in label.partition(SINCE)[0].split(', '):
+    for part in _group(label).split(', '):
         name, _, value = part.partition(' × ')
         if name == 'learning rate':
             return float(value)
@@ -187,7 +218,7 @@ def _speed(records: Records, marks: Marks) -> list[Figure]:
         Figure(
             name='waiting',
             title='Share of the time spent waiting for data.',
-            alt=f'Median share of the time spent waiting for data: {waiting:.0%}.',
+            alt=f'Median share of the time spent waiting for data: {share_text(waiting, 0)}.',
             drawing=curves.chart(
                 [share], x_label='epoch', percent=True, y_range=(0, 1), marks=marks
             ),

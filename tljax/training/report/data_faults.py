@@ -10,10 +10,12 @@ from PIL import Image
 from tljax.data import check
 from tljax.data.check import GRAY_PX, CheckedImage
 from tljax.metrics import calibration, label_errors
+from tljax.records.figures.axes import share_text
 from tljax.records.pages.blocks import Block, Card, Gallery, Heading, Row, Section, Table, Text
 from tljax.records.predictions import SplitPredictions
 from tljax.training import training_label_errors
 from tljax.training.report import images, network_pass, thumbnails
+from tljax.training.report.budget import COMPILE_SECONDS
 from tljax.training.report.inputs import Inputs, split_name
 from tljax.training.training_label_errors import LikelyError
 from tljax.types import Examples, InputError
@@ -21,7 +23,7 @@ from tljax.types import Examples, InputError
 CARDS, LISTED = 10, 50  # likely label errors with their image, and in the table
 PAIRS = 4  # pairs of duplicates with their images
 SECONDS_PER_IMAGE = 0.001  # about, to look at one for duplicates
-FEATURE_PASSES = 3  # images of a training step per image of a pass without gradients
+PROBE_SECONDS = 0.001  # about, for an image of the probes
 
 
 def section(inputs: Inputs) -> Section:
@@ -73,7 +75,7 @@ def _cards(
         images.cropped(inputs, canvases), *errors, strict=False
     ):
         names = inputs.classes[label], inputs.classes[other]
-        lines = [f'{names[0]}?', f'likely {names[1]}', f'its label {confidence:.1%}']
+        lines = [f'{names[0]}?', f'likely {names[1]}', f'its label {share_text(confidence)}']
         uri = thumbnails.data_uri(thumbnails.thumbnail(image))
         alt, path = f'labelled {names[0]}', images.path_text(split, place)
         cards.append(Card(images=[uri], alt=alt, lines=lines, path=path))
@@ -86,14 +88,9 @@ def _of_training(inputs: Inputs) -> list[Block]:
     try:
         job = inputs.job
         train = job.splits['train']
-        speeds = [r['images_per_second'] for r in inputs.run.metrics if 'images_per_second' in r]
-        seconds = len(train) / (FEATURE_PASSES * np.median(speeds)) if speeds else float('inf')
-        if seconds + 2 > 0.5 * inputs.budget.left and inputs.trained_job is not None:
-            note = (
-                f'They are left out, because they take about {seconds + 2:.0f} s. '
-                f'tljax report {inputs.run.workdir} adds them.'
-            )
-            return [*blocks, Text(note, 'missing')]
+        seconds = COMPILE_SECONDS + len(train) * (PROBE_SECONDS + inputs.seconds_per_image)
+        if seconds > 0.8 * inputs.budget.left:
+            raise inputs.no_time(1.5 * seconds)
         errors = training_label_errors.of_job(job)
     except (InputError, OSError) as error:
         return [*blocks, Text(str(error), 'missing')]
@@ -121,7 +118,7 @@ def _training_cards(inputs: Inputs, train: Examples, errors: Sequence[LikelyErro
         lines = [
             f'{error.label}?',
             f'likely {error.suggested}',
-            f'its label {error.confidence:.1%}',
+            f'its label {share_text(error.confidence)}',
         ]
         uri = thumbnails.data_uri(thumbnails.thumbnail(image))
         path = error.path or f'id {error.id}'
@@ -135,7 +132,8 @@ def _table(name: str, rows: Sequence[tuple[str, str, str, float]]) -> Table:
         name=name,
         columns=('image', 'label', 'likely', 'probability of the label'),
         rows=[
-            Row(cells=[path, label, other, f'{p:.1%}']) for path, label, other, p in rows[:LISTED]
+            Row(cells=[path, label, other, share_text(p)])
+            for path, label, other, p in rows[:LISTED]
         ],
         texts=(1, 2),
         caption=f'The least probable label first.{more}',
@@ -151,11 +149,7 @@ def _duplicates(inputs: Inputs) -> list[Block]:
         return [Text(str(error), 'missing')]
     count = sum(map(len, splits.values()))
     if count * SECONDS_PER_IMAGE > 0.5 * inputs.budget.left:
-        note = (
-            f'They are not looked for, because {count:,} images take too long for this page. '
-            'tljax data DIR finds them.'
-        )
-        return [Text(note, 'missing')]
+        return [Text(str(inputs.no_time(2 * count * SECONDS_PER_IMAGE)), 'missing')]
     seen, places = [], {}
     for name, examples in splits.items():
         for place, canvas in enumerate(network_pass.stream(examples, inputs.run.network.model)):

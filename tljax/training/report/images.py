@@ -8,9 +8,11 @@ import numpy as np
 from tljax.features import saliency
 from tljax.metrics import calibration
 from tljax.models import views
+from tljax.records.figures.axes import share_text
 from tljax.records.pages.blocks import Block, Card, Gallery, Heading, Section, Text
 from tljax.records.predictions import SplitPredictions
 from tljax.training.report import network_pass, pairs, thumbnails
+from tljax.training.report.budget import ASKED_SECONDS, COMPILE_SECONDS
 from tljax.training.report.inputs import Inputs, split_name
 from tljax.types import InputError
 
@@ -72,11 +74,8 @@ def _pictures(
         return {}, {}, str(error)
     if not len(errors):
         return images, {}, ''
-    if inputs.budget.left < 0.5 * inputs.budget.seconds:
-        note = (
-            'Where the network looks is left out, because the run was short; '
-            f'tljax report {inputs.run.workdir} adds it.'
-        )
+    if inputs.budget.left < COMPILE_SECONDS:
+        note = f'Where the network looks: {inputs.no_time(ASKED_SECONDS)}'
         return images, {}, note
     heats = _heats(inputs, canvases[: len(errors)], split.logits[errors])
     return images, dict(zip(errors.tolist(), heats, strict=True)), ''
@@ -134,15 +133,16 @@ def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[s
         labels = ', '.join(classes[i] for i in np.flatnonzero(split.labels[row])) or 'no label'
         least = int(np.maximum(p, 1 - p).argmin())
         shown = wrong[np.argsort(-np.abs(p[wrong] - 0.5))][:3] if len(wrong) else [least]
-        return [labels, *(f'{classes[i]} {p[i]:.0%}' for i in shown)]
+        return [labels, *(f'{classes[i]} {share_text(p[i], 0)}' for i in shown)]
     label, taken = int(split.labels[row]), int(p.argmax())
     if label == taken:
         second = int(np.argsort(-p)[1]) if len(p) > 1 else taken
-        return [classes[label], f'right, {p[label]:.1%}', f'then {classes[second]} {p[second]:.1%}']
+        then = f'then {classes[second]} {share_text(p[second])}'
+        return [classes[label], f'right, {share_text(p[label])}', then]
     return [
         classes[label],
-        f'taken for {classes[taken]}, {p[taken]:.1%}',
-        f'its label {p[label]:.1%}',
+        f'taken for {classes[taken]}, {share_text(p[taken])}',
+        f'its label {share_text(p[label])}',
     ]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,17 @@ from tljax.records.predictions import PREDICTIONS_FILE, SplitPredictions
 from tljax.records.runs import CONFIG_FILE
 from tljax.training import jobs
 from tljax.training.jobs import Job
-from tljax.training.report.budget import ASKED_SECONDS, Budget
+from tljax.training.report import network_pass
+from tljax.training.report.budget import ASKED_SECONDS, COMPILE_SECONDS, Budget
 from tljax.training.report.network_pass import NetworkPass
 from tljax.training.trained_run import TrainedRun
 from tljax.types import Examples, InputError
 
 EVALUATED = ('test', 'val')  # the first one that has images is what a page speaks of
+SAMPLE = 1000  # images of the map
+FEATURES_SHARE = 0.25  # of the time left, for their features
+SECONDS_PER_IMAGE = 0.1  # assumed where nothing was measured
+LEAST_FEATURES = 32  # images; with fewer nothing is said about features
 
 
 class MissingError(InputError):
@@ -39,22 +45,27 @@ class Inputs:
     trained_job: Job | None = None
     budget: Budget = dataclasses.field(default_factory=lambda: Budget(ASKED_SECONDS))
 
-    @functools.cached_property
+    @property
     def job(self) -> Job:
         """The experiment made ready: its images, and the parameters it started from.
 
         Raises:
             MissingError: the data or the weights cannot be read any more.
         """
+        if isinstance(self._job, MissingError):
+            raise self._job
+        return self._job
+
+    @functools.cached_property
+    def _job(self) -> Job | MissingError:
+        """The job, or why there is none; several parts of a page ask for it."""
         if self.trained_job is not None:
             return self.trained_job
         try:
             return jobs.setup(self.run.config)
         except (InputError, OSError) as error:
             reason = ' '.join(str(error).split())
-            raise MissingError(
-                f'The data or the weights of the run cannot be read: {reason}'
-            ) from error
+            return MissingError(f'The data or the weights of the run cannot be read: {reason}')
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -119,10 +130,78 @@ class Inputs:
         order = np.argsort(examples.ids)
         return examples, order[np.searchsorted(examples.ids, split.ids, sorter=order)]
 
+    @functools.cached_property
+    def sample(self) -> list[tuple[str, int]]:
+        """Images of all splits, evenly chosen where there are many: split and row of each."""
+        rows = [(name, row) for name, split in self.splits.items() for row in range(len(split))]
+        return [rows[place] for place in spread(len(rows), SAMPLE)]
+
+    @functools.cached_property
+    def sample_images(self) -> np.ndarray:
+        """The decoded images of the sample, [N, side, side, 3] uint8.
+
+        Raises:
+            MissingError: they cannot be read any more.
+        """
+        parts = []
+        for name in dict.fromkeys(name for name, _ in self.sample):
+            examples, places = self.examples(name)
+            chosen = places[[row for split, row in self.sample if split == name]]
+            parts.append(network_pass.canvases(examples, self.run.network.model, chosen))
+        return np.concatenate(parts)
+
+    @functools.cached_property
+    def sample_features(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The pooled outputs of the stages for the sample, or for a part of it if time is short.
+
+        Returns:
+            Places [M] in the sample, and the outputs [M, F] of each stage.
+
+        Raises:
+            MissingError: there is no time, or the images cannot be read.
+        """
+        images, pass_, network = self.sample_images, self.network_pass, self.run.network
+        if self.budget.left < COMPILE_SECONDS:
+            raise self.no_time(ASKED_SECONDS)
+        if pass_.seconds_per_image is None:
+            pass_.outputs(network.params, network.stats, images[: network_pass.BATCH])
+        assert pass_.seconds_per_image is not None
+        most = int(FEATURES_SHARE * self.budget.left / pass_.seconds_per_image)
+        if most < min(LEAST_FEATURES, len(images)):
+            raise self.no_time(2 * LEAST_FEATURES * pass_.seconds_per_image / FEATURES_SHARE)
+        places = spread(len(images), most)
+        outputs = pass_.outputs(network.params, network.stats, images[places])
+        return places, outputs.pooled
+
+    @property
+    def seconds_per_image(self) -> float:
+        """About how long the network takes for an image: measured here, else in training."""
+        if self.network_pass.seconds_per_image is not None:
+            return self.network_pass.seconds_per_image
+        speeds = [r['images_per_second'] for r in self.run.metrics if r.get('images_per_second')]
+        return 1 / float(np.median(speeds)) if speeds else SECONDS_PER_IMAGE
+
+    def no_time(self, seconds: float) -> MissingError:
+        """The error of a part for which the page has too little time.
+
+        Args:
+            seconds: about, that the page needs.
+        """
+        needed = max(seconds, 2 * self.budget.seconds)
+        flag = '' if needed <= ASKED_SECONDS else f' --seconds={100 * math.ceil(needed / 100)}'
+        return MissingError(
+            f'Left out to save time; tljax report {self.run.workdir}{flag} adds it.'
+        )
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the logits."""
         return self.run.predictions.classes
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of `count` places, evenly spread, the first and the last included."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 
 SPLIT_NAMES = {'test': 'test', 'val': 'validation', 'train': 'training'}

@@ -6,6 +6,7 @@ import scipy.special
 from tljax.metrics import multi_label
 from tljax.metrics.multi_label import average_precision
 from tljax.records.figures import colors, curves
+from tljax.records.figures.axes import share_text
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Figures, Row, Section, Table
@@ -39,11 +40,11 @@ def _curves(classes: tuple[str, ...], name: str, split: SplitPredictions) -> Fig
         label = f'{classes[place]}, AP {100 * (precisions[place] or 0):.0f} %'
         lines.append(_curve(label, split.logits[:, place], split.labels[:, place], index + 1))
     fewer = f' of {len(known)}' if len(known) > CURVES else ''
-    mean = np.mean([precisions[place] or 0.0 for place in known]) if known else float('nan')
+    mean = sum(precisions[place] or 0.0 for place in known) / max(len(known), 1)
     return Figure(
         name='precision-recall',
         title='Precision against recall.',
-        alt=f'Mean average precision over {len(known)} classes: {mean:.1%}.',
+        alt=f'Mean average precision over {len(known)} classes: {share_text(mean)}.',
         drawing=curves.chart(
             lines,
             x_label=f'recall on {split_name(name)} images',

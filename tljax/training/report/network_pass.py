@@ -37,7 +37,7 @@ class NetworkPass:
     def __init__(self, model: Model):
         self.model = model
         self.stage = saliency.map_stage(model)
-        self.seconds_per_image: float | None = None  # once it has run, without compilation
+        self.seconds_per_image: float | None = None  # without compilation, once it has run
 
     def outputs(
         self, params: Params, stats: Stats, canvases: np.ndarray, *, maps: bool = False
@@ -52,14 +52,15 @@ class NetworkPass:
         """
         batches = []
         for part, rows in _batches(canvases):
-            begun = time.perf_counter()
             pooled, map_ = jax.device_get(self._run(params, stats, part))
-            if batches:  # the first one compiled
+            if self.seconds_per_image is None:
+                begun = time.perf_counter()  # the first call compiled
+                jax.block_until_ready(self._run(params, stats, part))
                 self.seconds_per_image = (time.perf_counter() - begun) / BATCH
             batches.append(
                 ({n: x[:rows] for n, x in pooled.items()}, map_[:rows] if maps else None)
             )
-        names = batches[0][0]
+        names = [name for name in self.model.names if name != HEAD]
         return Outputs(
             pooled={
                 name: np.concatenate([pooled[name] for pooled, _ in batches]) for name in names

@@ -40,12 +40,15 @@ PARTS: dict[str, Callable[[Inputs], Section]] = {
 }
 
 
-def write(workdir: pathlib.Path, job: Job | None = None) -> pathlib.Path:
+def write(
+    workdir: pathlib.Path, job: Job | None = None, budget: Budget | None = None
+) -> pathlib.Path:
     """Writes report.html and the folder figures/ into the folder of a run.
 
     Args:
         workdir: the folder; what it lacks is named on the page.
         job: its experiment made ready, if it has just been trained; None reads it from the folder.
+        budget: the time that the page may take; None for that of a page that was asked for.
 
     Returns:
         The path of the page.
@@ -53,9 +56,7 @@ def write(workdir: pathlib.Path, job: Job | None = None) -> pathlib.Path:
     Raises:
         InputError: the folder holds no run.
     """
-    run = TrainedRun(workdir)
-    budget = Budget(ASKED_SECONDS) if job is None else of_training(run.result['wall_seconds'])
-    content = gather(Inputs(run, job, budget))
+    content = gather(Inputs(TrainedRun(workdir), job, budget or Budget(ASKED_SECONDS)))
     path = workdir / REPORT_FILE
     page.write(path, content)
     page.write_figures(workdir / page.FIGURES, content.figures())
@@ -102,10 +103,16 @@ def write_after_training(workdir: pathlib.Path, job: Job | None = None) -> None:
     if jax.process_index():
         return
     try:
-        write(workdir, job)
+        write(workdir, job, _budget(TrainedRun(workdir)))
     except Exception as error:
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         console.console.print(f'No {REPORT_FILE}: {reason}', soft_wrap=True, markup=False)
+
+
+def _budget(run: TrainedRun) -> Budget:
+    """The budget of the page of a run and its baselines."""
+    runs = [run, *run.baselines.values()]
+    return of_training(sum(one.result['wall_seconds'] for one in runs))
 
 
 def announce(workdir: pathlib.Path, *, again: bool) -> None:

@@ -8,15 +8,18 @@ from tljax.data import image_properties
 from tljax.metrics import slices
 from tljax.metrics.slices import Slice
 from tljax.records.figures import intervals
+from tljax.records.figures.axes import share_text
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages.blocks import Block, Figures, Section, Text
 from tljax.training.report import pairs
-from tljax.training.report.inputs import Inputs, split_name
+from tljax.training.report.budget import ASKED_SECONDS
+from tljax.training.report.inputs import Inputs, split_name, spread
 from tljax.types import InputError
 
 IMAGES = 4000  # that are measured at the most
 SECONDS_PER_IMAGE = 0.004  # about, of a photograph of 500 px
+IMAGE_SIZE = 'image size'
 Named = tuple[str, str, Slice]  # of what, its range, and the slice
 
 
@@ -61,14 +64,14 @@ def _by_image(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named
     """Slices by what is measured of the images, and a note on those that are left out."""
     examples, places = inputs.examples(split)
     most = min(IMAGES, int(max(inputs.budget.left, 0) / 3 / SECONDS_PER_IMAGE))
-    chosen = np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))
+    chosen = spread(len(places), most)
     if not len(chosen):
-        return [], 'Slices by image are left out, because the run was short.'
+        return [], f'Slices by image: {inputs.no_time(ASKED_SECONDS)}'
     measured = image_properties.measure(examples.take(places[chosen]))
     right = right[chosen]
     size = np.sqrt(measured.width * measured.height)
-    rows = _named('image size, px', slices.by_value(size, right), _integer)
-    rows += _named('width by height', slices.by_value(measured.aspect_ratio, right, 3), _ratio)
+    rows = _named(IMAGE_SIZE, slices.by_value(size, right), _integer, ' px')
+    rows += _named('width / height', slices.by_value(measured.aspect_ratio, right, 3), _ratio)
     rows += _named('brightness', slices.by_value(measured.brightness, right), _ratio)
     note = ''
     if len(chosen) < len(places):
@@ -76,11 +79,13 @@ def _by_image(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named
     return rows, note
 
 
-def _named(name: str, parts: Sequence[Slice], text: Callable[[float], str]) -> list[Named]:
+def _named(
+    name: str, parts: Sequence[Slice], text: Callable[[float], str], unit: str = ''
+) -> list[Named]:
     """The slices with their ranges; nothing where all images are in one."""
     if len(parts) < 2:
         return []
-    return [(name, _range(text(part.low), text(part.high)), part) for part in parts]
+    return [(name, _range(text(part.low), text(part.high)) + unit, part) for part in parts]
 
 
 def _integer(value: float) -> str:
@@ -97,6 +102,9 @@ def _range(low: str, high: str) -> str:
 
 def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
     marks, last = [], ''
+    caption = f'Orange: the interval is below the accuracy of all images, {share_text(mean)}.'
+    if any(name == IMAGE_SIZE for name, *_ in rows):
+        caption += ' Image size is the square root of width × height.'
     for name, text, part in rows:
         if name != last:
             marks.append(Interval(name=name, heading=True))
@@ -119,7 +127,7 @@ def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
         columns=('property', 'range', 'images', 'accuracy', 'low', 'high'),
         rows=[(n, t, part.count, part.accuracy, *part.interval) for n, t, part in rows],
-        caption=f'Orange: the interval is below the accuracy of all images, {mean:.1%}.',
+        caption=caption,
     )
 
 
@@ -129,6 +137,6 @@ def _weakest(rows: Sequence[Named], mean: float) -> str:
         return 'No slice is surely weaker than all images together.'
     name, text, part = min(weak, key=lambda row: row[2].accuracy)
     return (
-        f'The weakest slice is {name} {text}: {part.accuracy:.1%} of {part.count:,} images are '
-        f'right, of all images {mean:.1%}.'
+        f'The weakest slice is {name} {text}: {share_text(part.accuracy)} of {part.count:,} images '
+        f'are right, of all images {share_text(mean)}.'
     )
