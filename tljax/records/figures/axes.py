@@ -67,7 +67,7 @@ def percent_text(value: float) -> str:
 
 def share_text(value: float, digits: int = 1) -> str:
     """A share for a text: `97.5 %`."""
-    return f'{100 * value:.{digits}f} %'
+    return f'{100 * value:.{digits}f}\u00a0%'  # a line does not break before the sign
 
 
 def seconds_text(seconds: float) -> str:

@@ -25,6 +25,7 @@ TSNE_SECONDS = 15.0  # that a map by t-SNE may take
 def section(inputs: Inputs) -> Section:
     """The map of validation and test images."""
     features, source = _features(inputs)
+    features = unit(features)
     shown = [_figure(inputs, principal(features), 'pca', f'PCA of {source}', _pictures(inputs))]
     if importlib.util.find_spec('openTSNE') and inputs.budget.left > TSNE_SECONDS:
         shown.append(_figure(inputs, _tsne(features), 'tsne', f't-SNE of {source}', None))
@@ -54,6 +55,12 @@ def _pictures(inputs: Inputs) -> np.ndarray | None:
     with contextlib.suppress(InputError, OSError):
         return inputs.sample_images
     return None
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Features [N, F] scaled to length 1: a few long ones would press the others together."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(lengths > 0, lengths, 1.0)
 
 
 def principal(features: np.ndarray, components: int = 2) -> np.ndarray:
