@@ -1,5 +1,6 @@
 """Pictures of measurements, drawn by matplotlib, which is an extra: `pip install 'tljax[plot]'`."""
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -111,7 +112,7 @@ def frontier(
     for axes, costs, front in zip(every_axes, panels.values(), fronts, strict=True):
         bars = [((x, low), (x, high)) for x, low, high in zip(costs, bottom, top, strict=True)]
         corners = [(costs[i], percent[i]) for i in front]
-        lines = [*bars, *zip(corners, corners[1:], strict=False)]
+        lines = [*bars, *itertools.pairwise(corners)]
         _label(axes, names, list(zip(costs, percent, strict=True)), lines)
     figure.savefig(path)
 
