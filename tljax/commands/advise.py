@@ -49,7 +49,7 @@ def _run(given: argparse.Namespace) -> None:
     if not 0 < minutes < float('inf'):
         raise command_line.UsageError(f'--budget_minutes={minutes}: wanted more than 0')
     experiment, name = config_files.experiment(given.config)
-    from tljax.advise import writing
+    from tljax.advise import outputs
 
     workdir = pathlib.Path(given.workdir or f'advice/{name}')
-    writing.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=given.weights)
+    outputs.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=given.weights)
