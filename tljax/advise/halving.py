@@ -157,7 +157,7 @@ class Search:
         for rung in self.rungs:
             remaining = self._advance(remaining, rung.count)
             length = 'full length' if rung.stride == 1 else f'1/{rung.stride} of the steps'
-            console.console.print(f'Training {len(remaining)} candidates, {length}:')
+            console.console.print(f'Trials of {len(remaining)} candidate(s), {length}:')
             remaining = [entry for entry in remaining if self._try(entry, rung.stride, 0)]
             done = remaining or done
         stride = min((entry.stride for entry in done if entry.stride), default=1)

@@ -55,11 +55,11 @@ def _main_reason(advice: Advice, name: str) -> str:
         )
     measured = gain.measured
     return (
-        f'Its expected gain over {reference} is {points(gain.mean)} points '
+        f'Its expected gain over the reference ({reference}) is {points(gain.mean)} points '
         f'(± {points(gain.error)}). In the trials its score was {points(measured.mean)} points '
-        f'higher (± {points(measured.error)}) on the same {measured.count} held-out images. So few '
-        'images are uncertain, so the gain was shrunk towards the gain of such candidates on other '
-        'data sets.'
+        f'higher (± {points(measured.error)}) on the same {measured.count} held-out images. The '
+        'expected gain is this difference, shrunk by its uncertainty towards the gain of such '
+        'candidates on other data sets.'
     )
 
 
