@@ -15,7 +15,7 @@ from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.vit import ViT
 from tljax.types import InputError, Preprocessing
-from tljax.weights import image_options, loading, network_options, options, torch_file
+from tljax.weights import image_options, loading, network_options, options, torch_file, torch_pickle
 from tljax.weights.options import OptionError
 
 ARRAY = np.zeros((2, 2), np.float32)
@@ -165,5 +165,5 @@ def test_fields_of_objects_in_a_torch_file_are_kept_as_data(kind, tmp_path):
     with zipfile.ZipFile(tmp_path / 'w.pth', 'w') as archive:
         archive.writestr('w/data.pkl', pickle.dumps({'args': kind(num_heads=6)}, 2))
     content = torch_file.read(tmp_path / 'w.pth')
-    assert isinstance(content['args'], torch_file.StandIn)
+    assert isinstance(content['args'], torch_pickle.StandIn)
     assert options.collect(content) == {'num_heads': 6}

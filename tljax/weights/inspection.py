@@ -8,7 +8,8 @@ import rich.table
 from tljax import tree
 from tljax.models import port
 from tljax.records import console
-from tljax.weights import files, loading, pretrained, translation, verify
+from tljax.weights import files, loading, translation, verify
+from tljax.weights.pretrained import Opened, Pretrained
 from tljax.weights.recognise import Recognised
 
 print_ = console.console.print
@@ -62,7 +63,7 @@ def _print_fields(**fields: str) -> None:
         print_(f'  {name:<15}{value}', soft_wrap=True, markup=False)
 
 
-def _print_network(pretrained: pretrained.Pretrained, found: Recognised) -> None:
+def _print_network(pretrained: Pretrained, found: Recognised) -> None:
     origin, shown = pretrained.origin, pretrained.preprocessing
     head = f'{found.num_classes} classes' if found.num_classes else 'none'
     if origin.class_names:
@@ -80,7 +81,7 @@ def _print_network(pretrained: pretrained.Pretrained, found: Recognised) -> None
     )
 
 
-def _print_placements(opened: pretrained.Opened, found: Recognised) -> None:
+def _print_placements(opened: Opened, found: Recognised) -> None:
     """Where every entry goes, a line each, never cut short: it is there to be searched."""
     rows = [('name', 'shape', 'leaf', 'shape here', 'layout')]
     for path, (rule, names) in found.matched.leaves.items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tljax.records import runs
-from tljax.weights import download, hub, published
+from tljax.weights import download, hub, hub_config, published
 from tljax.weights.published import Card
 from tljax.weights.translation import WeightsError
 
@@ -62,9 +62,9 @@ def _embedded(spec: str, name: str) -> pathlib.Path:
 
 def _with_card(file: hub.HubFile) -> tuple[pathlib.Path, Card]:
     return file.path, Card(
-        preprocessing=hub.preprocessing_of(file.config, file.preprocessor),
-        licence=hub.licence_of(file.config, file.card),
-        class_names=hub.class_names_of(file.config),
+        preprocessing=hub_config.preprocessing_of(file.config, file.preprocessor),
+        licence=hub_config.licence_of(file.config, file.card),
+        class_names=hub_config.class_names_of(file.config),
         config={**file.preprocessor, **file.config},
     )
 
@@ -80,8 +80,8 @@ def _local_card(path: pathlib.Path) -> Card:
     return dataclasses.replace(
         known,
         config={**preprocessor, **config},
-        preprocessing=hub.preprocessing_of(config, preprocessor) or known.preprocessing,
-        class_names=hub.class_names_of(config) or known.class_names,
+        preprocessing=hub_config.preprocessing_of(config, preprocessor) or known.preprocessing,
+        class_names=hub_config.class_names_of(config) or known.class_names,
     )
 
 
