@@ -31,7 +31,7 @@ from tljax.strategies import optimizers, partition, schedules
 from tljax.strategies.strategies import FromScratch
 from tljax.training import states, step
 from tljax.types import Preprocessing
-from tljax.weights import loading
+from tljax.weights import own_format
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyzαβγδεζηθικλμνξοπρστυφχψωΓΔΘΛΞΠΣΦΨΩ'
 LATIN_ONLY = ('cmb10', 'cmr10', 'cmss10', 'cmtt10')
@@ -195,7 +195,7 @@ def main() -> None:
         'origin': 'scripts/pretrain_glyphs.py',
         'held_out_accuracy': f'{accuracy:.4f}',
     }
-    loading.save(
+    own_format.save(
         arguments.out,
         jax.tree.map(half, current.params),
         jax.tree.map(half, current.stats),

@@ -159,6 +159,6 @@ from .types import Strategy as Strategy
 from .types import Views as Views
 from .types import Weighing as Weighing
 from .version import __version__ as __version__
-from .weights.loading import WeightsError as WeightsError
 from .weights.network import Network as Network
 from .weights.network import load as load
+from .weights.translation import WeightsError as WeightsError

@@ -22,7 +22,7 @@ from tljax.augment import HorizontalFlip, RandomCrop
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.types import InputError, Preprocessing
-from tljax.weights import loading
+from tljax.weights import loading, own_format
 
 
 def predictions(right, count=100, confidence=3.0, start=0):
@@ -399,7 +399,7 @@ def test_further_weights_are_recognised_and_read_images_of_their_own_size(tmp_pa
     path = tmp_path / 'other.safetensors'
     shown = dataclasses.replace(ours.preprocessing, mean=(0.5,), std=(0.5,))
     written = dataclasses.replace(ours, preprocessing=shown)
-    loading.save(path, ours.params, ours.stats, loading.metadata(written))
+    own_format.save(path, ours.params, ours.stats, own_format.metadata(written))
     first, second = networks.of(start, [str(path)])
     assert first.experiment is start
     assert second.experiment.backbone == ResNetSmall(depth=20, weights=str(path))

@@ -17,9 +17,17 @@ BACKBONES = [
     *(ResNetSmall(depth=depth) for depth in (20, 56)),
     *(VGG(depth=depth, batch_norm=norm) for depth, norm in ((11, False), (19, True))),
     ViT(width=192, patch_px=32),
-    ConvNeXt(),
+    ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
 ]
-NAMINGS = [(backbone, naming) for backbone in BACKBONES for naming in backbone.port_tables()]
+NAMINGS = [
+    pytest.param(
+        backbone,
+        naming,
+        marks=pytest.mark.slow if backbone == VGG(depth=19, batch_norm=True) else (),
+    )
+    for backbone in BACKBONES
+    for naming in backbone.port_tables()
+]
 
 
 def _wanted(backbone):

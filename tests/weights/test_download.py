@@ -23,7 +23,7 @@ import pytest
 
 from tljax.types import InputError
 from tljax.weights import download as downloads
-from tljax.weights import loading, published, transfer
+from tljax.weights import loading, locations, published, transfer
 from tljax.weights.download import download
 
 CONTENT = bytes(range(256)) * 4000
@@ -198,7 +198,7 @@ def test_an_error_of_the_server_that_passes_is_got_over(status, server):
 
 def test_torchvision_files_are_asked_for_by_their_name(server, monkeypatch):
     monkeypatch.setattr(published, 'URL', server.url + '/models/{name}.pth')
-    loading.locate(f'torchvision:net-{DIGEST[:8]}')
+    locations.locate(f'torchvision:net-{DIGEST[:8]}')
     assert server.asked[0][0] == f'/models/net-{DIGEST[:8]}.pth'
 
 

@@ -23,7 +23,7 @@ from tljax.training import jobs
 from tljax.training.jobs import Job
 from tljax.training.penalty_terms import find_upstream
 from tljax.types import InputError
-from tljax.weights.loading import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 FEW_IMAGES, PARTITIONS = 250, 2  # few images are partitioned into folds more than once
 

@@ -8,7 +8,7 @@ from typing import Any
 from tljax.config.experiment import Experiment
 from tljax.types import InputError
 from tljax.weights import loading
-from tljax.weights.loading import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from tljax.training.states import TrainState
 from tljax.types import Balance, Examples, Loss, Params, Preprocessing, Stats
 from tljax.weights import loading
 from tljax.weights.adapt import Adapted, adapt
-from tljax.weights.loading import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 ADDED = 2**31  # folded into the key of what adapters draw; stages have their small index
 
