@@ -75,7 +75,7 @@ def test_weights_are_those_of_the_starting_network_of_mean_1_and_the_same_again(
 ):
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path))
     job = jobs.setup(sourced(data=Mixed(), weights=weighing))
-    (weights, _), (again, _) = (preparation.measure(job, job.source) for _ in range(2))
+    (weights, _), (again, _) = (preparation.measure(job, job.samples) for _ in range(2))
     assert (weights.shape, weights.dtype) == ((72,), np.float32)
     assert weights.min() >= 0
     assert weights.mean() == pytest.approx(1, rel=1e-5)
@@ -86,11 +86,11 @@ def test_weights_are_those_of_the_starting_network_of_mean_1_and_the_same_again(
 
 def test_weights_that_are_worth_too_little_are_clipped_to_the_share_that_is_wanted():
     job = jobs.setup(sourced(data=Mixed(), weights=LogisticRatio(), least_share=0.99))
-    weights, clipped = preparation.measure(job, job.source)
+    weights, clipped = preparation.measure(job, job.samples)
     assert clipped
     assert effective_sample_size(weights) == pytest.approx(0.99 * 72, rel=1e-3)
     job = jobs.setup(sourced(data=Mixed(), weights=LogisticRatio(), least_share=0.01))
-    free, clipped = preparation.measure(job, job.source)
+    free, clipped = preparation.measure(job, job.samples)
     assert not clipped
     assert effective_sample_size(free) < 0.95 * 72
 
@@ -116,9 +116,8 @@ def test_a_source_that_hurts_is_dropped_and_the_run_is_one_without_it(
     Told(monkeypatch, by=0.5)
     what = sourced(guard=Guard.DROP, epochs=1.5)
     result = train(what, tmp_path / 'one')
-    assert 'it hurts. The run goes on without the source' in ' '.join(
-        capsys.readouterr().out.split()
-    )
+    output = ' '.join(capsys.readouterr().out.split())
+    assert 'samples hurt. The run continues without samples.' in output
     assert not result['source']['kept']
     assert result['source']['trial']['says'] == 'hurts'
     plain = dataclasses.replace(what, samples=None)

@@ -16,7 +16,6 @@ from tljax.config.experiment import Experiment
 from tljax.models.adapters import LoRA
 from tljax.models.stages import HEAD
 from tljax.strategies import strategies
-from tljax.strategies.cut import find_cut
 from tljax.strategies.penalties import L2SP
 from tljax.strategies.solvers import LBFGS
 from tljax.strategies.strategies import (
@@ -169,7 +168,7 @@ def as_configured(look: Look) -> list[Candidate]:
     e = dataclasses.replace(look.experiment, baselines=())
     seen = dataclasses.replace(e, data=look.job.experiment.data, per_class=None)
     job = jobs.setup(dataclasses.replace(seen, subset=type(e.subset)()))
-    cuts = [find_cut(job.model, phase.labels, e.norm).first for phase in job.phases]
+    cuts = [phase.cut.first for phase in job.phases]
     name = f'as configured ({strategies.name_of(e.strategy)})'
     return [
         Candidate(

@@ -26,7 +26,7 @@ from tljax.training import compiled_step, jobs, prefix_cache, states, walk
 from tljax.training.batches import Feed
 from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
-from tljax.training.prefix_cache import Ahead
+from tljax.training.prefix_cache import PrefixCache
 from tljax.training.source_guard import preparation
 from tljax.training.states import TrainState
 from tljax.types import InputError, Solution
@@ -187,18 +187,18 @@ class Runner:
         started = time.perf_counter()
         length = -(-phase.length // stride)
         prefix = prefix_cache.prepare(job, phase, state, done.steps, done.steps + length)
-        in_place = prefix.train if prefix else None
-        feed = Feed(job, phase, in_place=in_place, position=done.position)
+        substitute = prefix.train if prefix else None
+        feed = Feed(job, phase, substitute=substitute, position=done.position)
         key, compiled = jobs.train_key(job), 0.0
         for of_phase in range(0, phase.length, stride):
             if time.monotonic() > deadline:
                 raise OutOfTime
             batch, begun = feed.take(phase.start + of_phase), time.perf_counter()
-            step = self._step(name, job, phase, prefix, with_source='source' in batch)
+            step = self._step(name, job, phase, prefix, with_samples='source' in batch)
             compiled += time.perf_counter() - begun
             if stride > 1:
-                state = walk.moved(job.mesh, state, phase.start + of_phase, of_phase)
-            state, sums = step(key, state, batch, *job.given)
+                state = walk.at_step(job.mesh, state, phase.start + of_phase, of_phase)
+            state, sums = step(key, state, batch, *job.penalty_arrays)
             jax.block_until_ready(sums)
         done.steps += length
         done.compiling += compiled
@@ -207,14 +207,19 @@ class Runner:
         return state
 
     def _step(
-        self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None, *, with_source: bool
+        self,
+        name: str,
+        job: Job,
+        phase: PhasePlan,
+        prefix: PrefixCache | None,
+        *,
+        with_samples: bool,
     ) -> Any:
         """The compiled step of a phase, with rows of a source or without."""
-        program = name, phase.index, with_source
+        program = name, phase.index, with_samples
         if program not in self._compiled:
-            given = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
             self._compiled[program] = compiled_step.compile_train_step(
-                job, phase, in_place=given, with_source=with_source
+                job, phase, features=prefix.shape if prefix else None, with_samples=with_samples
             )
         return self._compiled[program]
 
@@ -250,10 +255,10 @@ def _quiet() -> Iterator[None]:
 
 def _weighed(job: Job) -> Job:
     """The job with its source weighed; the trial itself tells whether it helps."""
-    if job.source is None:
+    if job.samples is None:
         return job
-    weights, _ = preparation.measure(job, job.source)
-    return dataclasses.replace(job, source=dataclasses.replace(job.source, weights=weights))
+    weights, _ = preparation.measure(job, job.samples)
+    return dataclasses.replace(job, samples=dataclasses.replace(job.samples, weights=weights))
 
 
 def _file_name(name: str, fold: int, stride: int) -> str:
