@@ -34,12 +34,12 @@ from tljax.sample_transfer import (
     WithoutSource,
     effective_sample_size,
 )
+from tljax.sample_transfer.source import SampleLabels
 from tljax.training import baselines, jobs
 from tljax.training.run import train
 from tljax.training.source_guard import guard, preparation
 from tljax.training.source_guard import records as source_records
 from tljax.training.source_guard.verdict import Losses, verdict
-from tljax.training.source_step import Rows, pseudo_labels, thresholds
 from tljax.types import InputError
 
 WEIGHINGS = (
@@ -191,16 +191,12 @@ def pool(**changes):
     return UnlabelledPool(**{'data': Blobs(), **changes})
 
 
-def rows_of(*indices):
-    none = jnp.zeros((len(indices), 1))
-    return Rows(none, none, none, none, jnp.array([i >= 0 for i in indices]), jnp.array(indices))
-
-
 def test_of_a_pool_what_the_network_is_sure_of_is_taken_and_remembered():
     logits = jnp.log(jnp.array([[0.97, 0.02, 0.01], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]))
     memory = {'label': jnp.full(5, -1, jnp.int32)}
-    targets, labels, taken, after = pseudo_labels(
-        pool(balanced=False), logits, rows_of(4, 0, 2), memory
+    none = SampleLabels(jnp.zeros((3, 3)), jnp.zeros(3, jnp.int32), jnp.ones(3, bool))
+    (targets, labels, taken), after = pool(balanced=False).step_labels(
+        none, jnp.array([4, 0, 2]), lambda: logits, memory
     )
     assert labels.tolist() == [0, 1, 2]
     assert taken.tolist() == [True, False, False]
@@ -210,7 +206,7 @@ def test_of_a_pool_what_the_network_is_sure_of_is_taken_and_remembered():
 
 def test_a_class_of_which_little_is_taken_is_taken_from_less():
     known = jnp.array([0] * 60 + [1] * 15 + [-1] * 25, jnp.int32)
-    least = np.asarray(thresholds(pool(threshold=0.9), known, 3))
+    least = np.asarray(pool(threshold=0.9).thresholds(known, 3))
     assert least[0] == pytest.approx(0.9)  # as much as any, and more than is open
     assert pytest.approx(least[2]) == 0.45  # nothing yet
     share = 15 / 60

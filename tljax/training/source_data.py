@@ -11,14 +11,14 @@ import numpy as np
 from tljax import devices, tree
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.config.phases import PhasePlan
-from tljax.data import decoded_images, pipeline, subsets, unlabelled
+from tljax.data import decoded_images, pipeline
 from tljax.models import stages
 from tljax.models.stages import HEAD, Model
 from tljax.sample_transfer import Guard, LabelledSource, UnlabelledPool
 from tljax.strategies import partition, schedules
 from tljax.training import states
 from tljax.training.states import SamplesState
-from tljax.types import BadFiles, Examples, Params, Reweighing, Rule
+from tljax.types import Examples, Params, Reweighing, Rule
 
 STREAM = 0x736F7572  # separates the random draws of samples from those of the target
 FIELD = 'config.samples'
@@ -58,8 +58,7 @@ class Samples:
     @property
     def reweighing(self) -> Reweighing | None:
         """The method that changes the weights during training, if there is one."""
-        weighing = self.config.weights if isinstance(self.config, LabelledSource) else None
-        return weighing if isinstance(weighing, Reweighing) else None
+        return self.config.reweighing
 
     def strength(self, at: jax.Array) -> jax.Array | float:
         """The factor of the samples' mean loss at a step."""
@@ -96,11 +95,7 @@ class Samples:
     def start(self, phase: PhasePlan, experiment: Experiment) -> SamplesState:
         """The samples' part of the state at the start of the first phase."""
         opt = self._init_optimizer(phase, experiment) if self.head else ()
-        memory = {}
-        if self.reweighing:
-            memory = self.reweighing.begin(len(self.examples), self.epoch_steps, self.until)
-        if isinstance(self.config, UnlabelledPool):
-            memory = {'label': np.full(len(self.examples), -1, np.int32)}
+        memory = self.config.start_memory(len(self.examples), self.epoch_steps, self.until)
         weights: Any = self.weights
         return SamplesState(head=self.head, opt=opt, weights=weights, memory=memory)
 
@@ -162,14 +157,14 @@ def make(
     if config is None:
         return None
     target = splits['train']
-    read = _labelled if isinstance(config, LabelledSource) else _pool
-    examples = read(config, target, experiment)  # type: ignore[arg-type]
+    examples = config.examples(target, experiment.seed)
     (examples,) = decoded_images.wrap(
         {'': examples}, model.preprocessing, experiment.cache_gigabytes
     ).values()
     examples = dataclasses.replace(examples, ids=np.arange(len(examples)))
-    own_head = isinstance(config, LabelledSource) and not config.share_head
-    samples_model, head = _with_head(experiment, model, examples, key) if own_head else (model, {})
+    samples_model, head = model, {}
+    if config.own_head:
+        samples_model, head = _with_head(experiment, model, examples, key)
     until, steps = phases[-1].stop, phases[-1].stop
     if config.until_epochs is not None:
         until = schedules.steps(config.until_epochs, len(target), experiment.batch_size)
@@ -187,41 +182,6 @@ def make(
     )
     _check(samples, splits, phases)
     return samples
-
-
-def _labelled(source: LabelledSource, target: Examples, experiment: Experiment) -> Examples:
-    """The labelled samples; with a shared head, their labels are places among its classes."""
-    examples = source.data.splits()['train']
-    if examples.multi_label or target.multi_label:
-        raise ConfigError(f'{FIELD}: images with several labels, wanted one each, in both sets')
-    if source.per_class is not None:
-        chosen = subsets.per_class(examples.labels, source.per_class, experiment.seed)
-        examples = examples.take(chosen)
-    if not source.share_head:
-        return examples
-    names = target.class_names
-    unknown = [name for name in examples.class_names if name not in names]
-    if unknown:
-        raise ConfigError(
-            f'{FIELD}.share_head is on and the source has classes {unknown}, wanted some of '
-            f'the target’s, {list(names)}'
-        )
-    numbers = np.array([names.index(name) for name in examples.class_names], np.int32)
-    return dataclasses.replace(examples, labels=numbers[examples.labels], class_names=names)
-
-
-def _pool(source: UnlabelledPool, target: Examples, experiment: Experiment) -> Examples:
-    """The images of a pool; labels of its data are ignored."""
-    if target.multi_label:
-        raise ConfigError(
-            f'{FIELD}: a pool is labelled with one label an image, the target has sets'
-        )
-    if source.data is not None:
-        examples = source.data.splits()['train']
-    else:
-        examples = unlabelled.read(source.paths, BadFiles.ERROR)
-    labels = np.zeros(len(examples), np.int32)
-    return dataclasses.replace(examples, labels=labels, class_names=target.class_names)
 
 
 def _with_head(

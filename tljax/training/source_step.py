@@ -14,7 +14,7 @@ from tljax.metrics import totals
 from tljax.models import data_dependence, layers, stages
 from tljax.models.stages import HEAD
 from tljax.models.stochastic_norm import StochNorm
-from tljax.sample_transfer import UnlabelledPool
+from tljax.sample_transfer.source import SampleLabels
 from tljax.strategies.cut import Compute, Cut, make_prefix, matching
 from tljax.training import batch_inputs
 from tljax.training.source_data import STREAM, Samples
@@ -26,7 +26,7 @@ class SampleInputs(NamedTuple):
     """Samples, ready for the network."""
 
     images: jax.Array  # [B, size, size, 3] float32, normalised
-    weak: jax.Array  # weakly augmented images of an unlabelled pool; `images` of labelled samples
+    weak: jax.Array | None  # weakly augmented images, if the samples' labels come from them
     targets: jax.Array  # [B, K]
     truth: jax.Array  # [B] int32
     mask: jax.Array  # [B] bool
@@ -112,14 +112,10 @@ class SamplesStep:
         return next(n for n in range(min(self.compute.accumulate, rows), rows + 1) if rows % n == 0)
 
     def _inputs(self, key: jax.Array, step: jax.Array, batch: Batch) -> SampleInputs:
-        model, pool = self.samples.model, self.samples.config
-        weakly, strongly = self.augmentations, self.augmentations
-        if isinstance(pool, UnlabelledPool):
-            weakly = self.augmentations if pool.weak is None else pool.weak
-            strongly = (*weakly, *pool.strong)
-        inputs = batch_inputs.augmented(model, strongly, key, step, batch)
-        weak = inputs.images
-        if isinstance(pool, UnlabelledPool):
+        model = self.samples.model
+        strongly, weakly = self.samples.config.augmentations(self.augmentations)
+        inputs, weak = batch_inputs.augmented(model, strongly, key, step, batch), None
+        if weakly is not None:
             weak = batch_inputs.augmented(model, weakly, key, step, batch).images
         views = len(inputs.mask) // len(batch['id'])
         rows = augment.repeat(jnp.asarray(batch['id']), views)
@@ -151,23 +147,24 @@ class SamplesStep:
         `trained` are the trained leaves of the network and the samples' own head.
         """
         params = {**tree.fill(trained[0], context.state.params), **trained[1]}
-        targets, truth, taken = part.targets, part.truth, None
-        if isinstance(self.samples.config, UnlabelledPool):
-            weak_logits = self._run(params, context.state, part.weak, key)[1]
-            targets, truth, taken, memory = pseudo_labels(
-                self.samples.config, jax.lax.stop_gradient(weak_logits), part, memory
-            )
+
+        def weak_logits() -> jax.Array:
+            assert part.weak is not None
+            return jax.lax.stop_gradient(self._run(params, context.state, part.weak, key)[1])
+
+        labels, memory = self.samples.config.step_labels(
+            SampleLabels(part.targets, part.truth, part.mask), part.rows, weak_logits, memory
+        )
         x, logits = self._run(params, context.state, part.images, key)
-        losses = self.loss(logits, targets)
+        losses = self.loss(logits, labels.targets)
         if self.samples.reweighing:
             outputs = jax.lax.stop_gradient((x, logits))
             seen = self._seen(params, context, part, outputs, last)
             weights, memory = self.samples.reweighing.update(weights, memory, seen)
-        part_weights = weights[part.rows] if taken is None else taken.astype(jnp.float32)
-        part_weights = jnp.where(part.mask, part_weights, 0.0)
+        part_weights = jnp.where(labels.mask, weights[part.rows], 0.0)
         strength = self.samples.strength(context.state.step)
         share = strength * (part_weights * losses).sum() / context.images
-        unweighted = totals.of_batch(logits, truth, losses, part.mask)
+        unweighted = totals.of_batch(logits, labels.labels, losses, part.mask)
         sums = {
             'source_loss': unweighted['loss'],
             'source_right': unweighted['correct'].astype(jnp.float32),
@@ -231,42 +228,3 @@ class SamplesStep:
 
 def _sum(total: Any, more: Any) -> Any:
     return more if total is None else jax.tree.map(jnp.add, total, more)
-
-
-def pseudo_labels(
-    pool: UnlabelledPool, logits: jax.Array, part: SampleInputs, memory: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, jax.Array]]:
-    """The network's predictions on weakly augmented images, and which of them it is sure of.
-
-    Args:
-        pool: the thresholds.
-        logits: [B, K] of the weakly augmented images.
-        part: the images.
-        memory: `label` [N] int32, the last sure prediction for each image; -1 for none.
-
-    Returns:
-        Targets [B, K], labels [B], whether each is trained on [B], and the memory afterwards.
-    """
-    classes = logits.shape[-1]
-    probabilities = jax.nn.softmax(logits)
-    label, sure = probabilities.argmax(-1).astype(jnp.int32), probabilities.max(-1)
-    known = memory['label']
-    least = thresholds(pool, known, classes)
-    taken = part.mask & (sure >= least[label])
-    settled = part.mask & (sure >= pool.threshold)
-    known = known.at[part.rows].set(jnp.where(settled, label, known[part.rows]))
-    return jax.nn.one_hot(label, classes), label, taken, {'label': known}
-
-
-def thresholds(pool: UnlabelledPool, known: jax.Array, classes: int) -> jax.Array:
-    """The probability [K] from which a prediction is trained on; see `UnlabelledPool`.
-
-    It is at least half of `threshold`. FlexMatch's thresholds begin at 0, where a new head predicts
-    the same class for every image.
-    """
-    if not pool.balanced:
-        return jnp.full(classes, pool.threshold)
-    counts = jnp.zeros(classes).at[known].add(jnp.where(known >= 0, 1.0, 0.0))
-    most = jnp.maximum(counts.max(), len(known) - counts.sum())
-    learned = counts / jnp.maximum(most, 1)
-    return pool.threshold * (1 + learned / (2 - learned)) / 2

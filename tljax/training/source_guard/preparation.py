@@ -19,8 +19,6 @@ from tljax.models.stages import HEAD
 from tljax.records import console, writers
 from tljax.sample_transfer import (
     Guard,
-    LabelledSource,
-    clip_to_share,
     effective_sample_size,
 )
 from tljax.training.jobs import Job
@@ -90,11 +88,9 @@ def measure(job: Job, samples: Samples) -> tuple[np.ndarray, bool]:
     They are computed from what the head of the starting network reads of the samples and of the
     target's training images. Unreadable images have weight 0.
     """
-    count, config = len(samples.examples), samples.config
-    if not isinstance(config, LabelledSource):
-        return np.ones(count, np.float32), False
+    count = len(samples.examples)
     domains = _DomainFeatures(job, samples)
-    measured = config.weights.measure(
+    measured, clipped = samples.config.initial_weights(
         Domains(
             count=count,
             features=domains.both,
@@ -103,11 +99,10 @@ def measure(job: Job, samples: Samples) -> tuple[np.ndarray, bool]:
             seed=job.experiment.seed,
         )
     )
-    clipped = clip_to_share(measured, config.least_share)
     weights = np.zeros(count)
-    weights[domains.rows] = clipped
+    weights[domains.rows] = measured
     weights *= count / weights.sum()
-    return weights.astype(np.float32), not np.allclose(clipped, measured)
+    return weights.astype(np.float32), clipped
 
 
 class _DomainFeatures:

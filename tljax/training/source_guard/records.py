@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tljax.data import decode
 from tljax.records import plots
-from tljax.sample_transfer import UnlabelledPool
 from tljax.training.source_data import Samples
 from tljax.training.states import SamplesState
 from tljax.types import InputError
@@ -56,7 +55,7 @@ def read_weights(workdir: pathlib.Path) -> tuple[np.ndarray, bool] | None:
 
 def by_class(samples: Samples, weights: np.ndarray) -> dict[str, Any]:
     """The share of each class in the weight, and the images of highest and lowest weight."""
-    if isinstance(samples.config, UnlabelledPool):
+    if not samples.config.weighted:
         return {}
     labels, names = samples.examples.labels, samples.examples.class_names
     share = np.bincount(labels, weights, len(names)) / weights.sum()
@@ -82,7 +81,7 @@ def _image(samples: Samples, weights: np.ndarray, index: int) -> dict[str, Any]:
 
 def draw(workdir: pathlib.Path, samples: Samples, weights: np.ndarray) -> None:
     """Draws the contact sheet and, if matplotlib is installed, the histogram of weights."""
-    if jax.process_index() > 0 or isinstance(samples.config, UnlabelledPool):
+    if jax.process_index() > 0 or not samples.config.weighted:
         return
     order = np.argsort(-weights, kind='stable')
     ends = {'highest': order[:LISTED], 'lowest': order[::-1][:LISTED][::-1]}
@@ -122,13 +121,11 @@ def _thumbnail(samples: Samples, index: int) -> Image.Image:
 
 def end(workdir: pathlib.Path, samples: Samples, state: SamplesState) -> dict[str, Any]:
     """The results of training on samples: changed weights, or the labels of a pool."""
-    if isinstance(samples.config, UnlabelledPool):
-        known = np.asarray(state.memory['label'])
-        counts = np.bincount(known[known >= 0], minlength=len(samples.examples.class_names))
-        return {'labelled': dict(zip(samples.examples.class_names, counts.tolist(), strict=True))}
     weights = np.asarray(state.weights)
-    if not samples.reweighing or not weights.any():
-        return {} if weights.any() else {'at_the_end': 'no image has any weight'}
+    if not weights.any():
+        return {'at_the_end': 'no image has any weight'}
+    if not samples.reweighing:
+        return samples.config.final_record(samples.examples.class_names, state.memory)
     draw(workdir, samples, weights)
     return {'mean_weight_at_the_end': float(weights.mean()), **by_class(samples, weights)}
 
