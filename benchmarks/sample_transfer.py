@@ -45,9 +45,9 @@ from tljax.strategies.optimizers import SGD
 from tljax.strategies.schedules import Cosine
 from tljax.training import compiled_step, jobs, states, step_cost
 from tljax.training.batches import train_batches
+from tljax.training.compiled_step import CompiledStep
 from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
-from tljax.training.memory_fallback import FittingStep
 from tljax.training.source_guard import guard
 from tljax.types import DataSource, Examples, Phase, Preprocessing, Rule
 
@@ -170,7 +170,11 @@ def programs() -> Iterator[None]:
     compile_train_step, held = compiled_step.compile_train_step, {}
 
     def once(job: Job, phase: Any, *options: Any) -> jax.stages.Compiled:
-        source = job.source and (len(job.source.examples), bool(job.source.head), job.source.rows)
+        source = job.samples and (
+            len(job.samples.examples),
+            bool(job.samples.head),
+            job.samples.rows,
+        )
         fields = [
             getattr(job.experiment, n)
             for n in ('strategy', 'augmentations', 'preprocessing', 'batch_size')
@@ -190,7 +194,7 @@ def programs() -> Iterator[None]:
 def accuracy(job: Job) -> float:
     """On the test images, after training."""
     (phase,) = job.phases
-    train_step, state = FittingStep(job, phase, 1), jobs.first_state(job)
+    train_step, state = CompiledStep(job, phase, 1), jobs.first_state(job)
     for batch in train_batches(job, phase.length):
         state, _ = train_step(state, devices.put_batch(job.mesh, batch))
     results = evaluator(job)(states.evaluated(state), state.stats, job.splits['test'])
@@ -242,8 +246,8 @@ def measure(
             for name in missing:
                 began = time.perf_counter()
                 job = jobs.setup(dataclasses.replace(plain, samples=sources[name]))
-                assert job.source is not None
-                verdict = guard.compare(job, job.source)
+                assert job.samples is not None
+                verdict = guard.compare(job, job.samples)
                 results = {'target': target, 'source': name, 'labels': count, 'seed': seed}
                 results |= {'taken': plain.per_class, 'with': accuracy(job), 'without': without}
                 results |= {'trial': verdict.record(), 'seconds': time.perf_counter() - began}
@@ -301,7 +305,9 @@ def cost(repeats: int) -> None:
     steps = []
     for job in map(jobs.setup, experiments.values()):
         (phase,) = job.phases
-        compiled = compiled_step.compile_train_step(job, phase, with_source=job.source is not None)
+        compiled = compiled_step.compile_train_step(
+            job, phase, with_samples=job.samples is not None
+        )
         steps.append(
             (
                 job,
@@ -316,9 +322,9 @@ def cost(repeats: int) -> None:
         print(
             f'{name:>8} rows: {1e3 * statistics.median(seconds):.0f} ms, {own.flops:.3g} operations'
         )
-    with_source, together, alone = map(np.array, taken)
+    with_samples, together, alone = map(np.array, taken)
     for name, other in (('one step of 64', together), ('two steps of 32', 2 * alone)):
-        low, middle, high = np.quantile(with_source / other, (0.25, 0.5, 0.75))
+        low, middle, high = np.quantile(with_samples / other, (0.25, 0.5, 0.75))
         print(f'with a source over {name}: {middle:.2f} (quartiles {low:.2f} and {high:.2f})')
 
 

@@ -113,9 +113,9 @@ from .strategies.strategies import LinearProbe as LinearProbe
 from .strategies.strategies import NormOnly as NormOnly
 from .strategies.strategies import SolvedProbe as SolvedProbe
 from .strategies.strategies import Surgical as Surgical
+from .training.compiled_step import OutOfMemoryError as OutOfMemoryError
 from .training.fine_tuning import fine_tune as fine_tune
 from .training.fine_tuning import train as train
-from .training.memory_fallback import OutOfMemoryError as OutOfMemoryError
 from .training.nonfinite import NotFiniteError as NotFiniteError
 from .training.signals import Interrupted as Interrupted
 from .training.trained_run import TrainedRun as TrainedRun

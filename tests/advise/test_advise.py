@@ -374,7 +374,7 @@ def test_moving_a_state_changes_its_step_and_schedules_and_nothing_else():
     samples = LabelledSource(data=Blobs(), guard=Guard.OFF)
     job = jobs.setup(experiment(samples=samples))
     before = jobs.first_state(job)
-    after = walk.moved(job.mesh, before, 7, 3)
+    after = walk.at_step(job.mesh, before, 7, 3)
     assert int(after.step) == 7
     kinds = optax.ScaleByScheduleState, optax.ScaleByAdamState
     for opt in (after.opt, after.source.opt):

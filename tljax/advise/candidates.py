@@ -16,7 +16,6 @@ from tljax.config.experiment import Experiment
 from tljax.models.adapters import LoRA
 from tljax.models.stages import HEAD
 from tljax.strategies import strategies
-from tljax.strategies.cut import find_cut
 from tljax.strategies.penalties import L2SP
 from tljax.strategies.solvers import LBFGS
 from tljax.strategies.strategies import (
@@ -160,7 +159,7 @@ def as_configured(evidence: Evidence) -> list[Candidate]:
     e = dataclasses.replace(evidence.experiment, baselines=())
     fold = dataclasses.replace(e, data=evidence.job.experiment.data, per_class=None)
     job = jobs.setup(dataclasses.replace(fold, subset=type(e.subset)()))
-    first = [find_cut(job.model, phase.labels, e.norm).first for phase in job.phases]
+    first = [phase.cut.first for phase in job.phases]
     return [
         Candidate(
             name=f'as configured ({strategies.name_of(e.strategy)})',

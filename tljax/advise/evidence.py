@@ -179,9 +179,7 @@ def _features(
             job.stats,
             cached['all'],
             cuts=cuts,
-            cache_gigabytes=gigabytes,
-            batch_size=job.experiment.batch_size,
-            threads=job.experiment.data_threads,
+            **vars(job.experiment.reading),
         )
         if len(extracted[cuts[0]]) != len(own):
             raise InputError('config.data: some images cannot be read; remove them first')

@@ -26,7 +26,7 @@ from tljax.training import compiled_step, jobs, prefix_cache, states, walk
 from tljax.training.batches import Feed
 from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
-from tljax.training.prefix_cache import Ahead
+from tljax.training.prefix_cache import PrefixCache
 from tljax.training.source_guard import preparation
 from tljax.training.states import TrainState
 from tljax.types import InputError, Solution
@@ -187,19 +187,19 @@ class Runner:
         started = time.perf_counter()
         length = -(-phase.length // stride)
         prefix = prefix_cache.prepare(job, phase, state, progress.steps, progress.steps + length)
-        in_place = prefix.train if prefix else None
-        feed = Feed(job, phase, in_place=in_place, position=progress.position)
+        substitute = prefix.train if prefix else None
+        feed = Feed(job, phase, substitute=substitute, position=progress.position)
         key, compile_seconds = jobs.train_key(job), 0.0
         for step_of_phase in range(0, phase.length, stride):
             if time.monotonic() > deadline:
                 raise OutOfTimeError
             step = phase.start + step_of_phase
             batch, compile_started = feed.take(step), time.perf_counter()
-            compiled = self._step(name, job, phase, prefix, with_source='source' in batch)
+            compiled = self._step(name, job, phase, prefix, with_samples='source' in batch)
             compile_seconds += time.perf_counter() - compile_started
             if stride > 1:
-                state = walk.moved(job.mesh, state, step, step_of_phase)
-            state, sums = compiled(key, state, batch, *job.given)
+                state = walk.at_step(job.mesh, state, step, step_of_phase)
+            state, sums = compiled(key, state, batch, *job.penalty_arrays)
             jax.block_until_ready(sums)
         progress.steps += length
         progress.compile_seconds += compile_seconds
@@ -208,14 +208,20 @@ class Runner:
         return state
 
     def _step(
-        self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None, *, with_source: bool
+        self,
+        name: str,
+        job: Job,
+        phase: PhasePlan,
+        prefix: PrefixCache | None,
+        *,
+        with_samples: bool,
     ) -> Any:
         """The compiled step of a phase, with source-domain rows or without."""
-        program = name, phase.index, with_source
+        program = name, phase.index, with_samples
         if program not in self._compiled:
-            shape = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
+            shape = prefix.shape if prefix else None
             self._compiled[program] = compiled_step.compile_train_step(
-                job, phase, in_place=shape, with_source=with_source
+                job, phase, features=shape, with_samples=with_samples
             )
         return self._compiled[program]
 
@@ -247,10 +253,10 @@ def _quiet() -> Iterator[None]:
 
 def _with_sample_weights(job: Job) -> Job:
     """The job with its source-domain samples weighted; the trial shows whether they help."""
-    if job.source is None:
+    if job.samples is None:
         return job
-    weights, _ = preparation.measure(job, job.source)
-    return dataclasses.replace(job, source=dataclasses.replace(job.source, weights=weights))
+    weights, _ = preparation.measure(job, job.samples)
+    return dataclasses.replace(job, samples=dataclasses.replace(job.samples, weights=weights))
 
 
 def _file_name(name: str, fold: int, stride: int) -> str:

@@ -1,4 +1,4 @@
-"""A run: an experiment trained and evaluated, or what is left of it."""
+"""Runs an experiment from start to end, or resumes it."""
 
 import contextlib
 import pathlib
@@ -21,20 +21,20 @@ from tljax.training.summary import announce
 def train(
     experiment: Experiment, workdir: pathlib.Path, *, show_model: bool = True
 ) -> dict[str, Any]:
-    """Trains and evaluates an experiment, or what is left of it.
+    """Trains and evaluates an experiment, or resumes it.
 
     Args:
-        experiment: what to do.
-        workdir: the folder of its records; holds a run of the same experiment, or none.
+        experiment: the experiment.
+        workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
 
     Returns:
         The content of result.json.
 
     Raises:
-        InputError: the experiment cannot run, or the folder holds another one.
-        Interrupted: a signal came; the state is saved and the same call resumes.
-        NotFiniteError: the loss is not finite.
+        InputError: the experiment cannot run, or the folder is that of another experiment.
+        Interrupted: a signal stopped the run; its state is saved, and the same call resumes it.
+        NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
     with checkpoint.lock(workdir):
@@ -43,28 +43,28 @@ def train(
             return finished
         job = jobs.setup(experiment)
         prefix_cache.check(job)
-        # Only now: what could not be set up must not keep its own correction out of the folder.
+        # Not earlier, because a corrected experiment must be able to use the same folder.
         run_folder.begin(job, workdir)
         announce(job, show_model=show_model)
         job = preparation.prepare(job, workdir)
-        result = _trained(job, workdir, started)
+        result = _train(job, workdir, started)
         writers.write_json(workdir / RESULT_FILE, result)
         return result
 
 
-def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
-    """The result, after every step that is left; what it opens is closed in any case."""
+def _train(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
+    """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     current = resumed_or_started(job, checkpoints)
     records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
     try:
         loop.run(job, current, checkpoints, records, evaluate, started)
-        result = _conclude(job, current, checkpoints, evaluate, started)
-        if source := preparation.finish(job, current.state, workdir):
-            result['source'] = source
+        result = _result(job, current, checkpoints, evaluate, started)
+        if samples := preparation.finish(job, current.state, workdir):
+            result['source'] = samples
     except BaseException as error:
-        with contextlib.suppress(Exception):  # it must not hide what went wrong before
+        with contextlib.suppress(Exception):  # a further error must not hide the first one
             records.close()
         _close_after(error, checkpoints)
         raise
@@ -79,23 +79,23 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
     """Closes the checkpoints after an error.
 
     Raises:
-        CheckpointError: a signal stopped the run and its last checkpoint could not be written, so
-            that the run does not resume where it stopped.
+        CheckpointError: a signal stopped the run and its last checkpoint could not be written. The
+            run resumes at an earlier step.
     """
     try:
         checkpoints.close()
     except Exception as lost:
         if isinstance(error, Interrupted):
             raise CheckpointError(
-                f'{error}, but {lost}; the same command resumes at the last whole checkpoint'
+                f'{error}, but {lost}; the same command resumes at the last intact checkpoint'
             ) from error
         console.console.print(f'Warning: {lost}')
 
 
-def _conclude(
+def _result(
     job: Job, current: Progress, checkpoints: Checkpoints, evaluate: Evaluate, started: float
 ) -> dict[str, Any]:
-    """The result: of the best checkpoint on validation, or of the last step without any."""
+    """The result of the checkpoint with the best validation, or of the last step without one."""
     best = checkpoints.best() if len(job.splits['val']) else None
     state = current.state
     if best is not None and best != current.step:
@@ -103,7 +103,7 @@ def _conclude(
         arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
         state = arrays['state']
     params = states.evaluated(state)
-    found = {
+    metrics = {
         split: console.with_interval(evaluate(params, state.stats, split, final=True))
         if len(job.splits[split])
         else None
@@ -112,7 +112,7 @@ def _conclude(
     }
     trained, frozen = console.counts(job.params, job.phases[-1].labels)
     return {
-        **found,
+        **metrics,
         'step': best if best is not None else current.step,
         'steps': current.step,
         'phase_starts': current.starts,
