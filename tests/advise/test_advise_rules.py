@@ -21,6 +21,7 @@ from tljax.advise.trials import OutOfTimeError, Trial
 from tljax.augment import HorizontalFlip, RandomCrop
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.records.figures import drawing
 from tljax.types import InputError, Preprocessing
 from tljax.weights import loading, own_format
 
@@ -381,10 +382,10 @@ def test_labels_of_a_picture_do_not_overlap():
 
 def test_a_picture_escapes_names_and_has_every_point():
     points = [
-        Point(name=f'<b>{i}', cost=10.0**i, accuracy=0.5, interval=(0.4, 0.6), color='#000')
+        Point(name=f'<b>{i}', cost=10.0**i, accuracy=0.5, interval=(0.4, 0.6), color='ink')
         for i in range(-1, 3)
     ]
-    picture = costs(points)
+    picture = drawing.svg(costs(points), 'candidates')
     assert picture.count('<circle') == 4
     assert '<b>' not in picture
 

@@ -15,6 +15,7 @@ from tljax.advise.halving import Entry
 from tljax.config import json_form
 from tljax.config.experiment import Experiment
 from tljax.records import checkpoint, console, writers
+from tljax.records.figures.axes import seconds_text
 from tljax.strategies import strategies
 
 CONFIG, PAGE, NUMBERS, TRIALS = 'advised.py', 'report.html', 'advice.json', 'trials'
@@ -138,7 +139,7 @@ def print_summary(result: Advice, workdir: pathlib.Path) -> None:
         if predictions is None:
             continue
         cells = sentences.accuracy(predictions), str(len(predictions)), sentences.gain(result, name)
-        time_text = page.seconds_text(page.seconds(result, entry))
+        time_text = seconds_text(page.seconds(result, entry))
         style = 'bold' if name == result.choice.name else None
         table.add_row(name, *cells, time_text, style=style)
     print_ = console.console.print

@@ -1,40 +1,25 @@
 """An advice as a self-contained HTML page."""
 
 from collections.abc import Sequence
-from html import escape
 
 from tljax.advise import networks, sentences
 from tljax.advise.advice import Advice
 from tljax.advise.halving import Entry
-from tljax.advise.pictures import CHOSEN, FAR, NEAR, Curve, Point, costs, depths, seconds_text
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif;
-  color: #1d2a33; background: #fff; max-width: 50rem; margin: 3rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.05rem; font-weight: 600; color: #7a858d; margin: 0 0 .4rem; }
-h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem; }
-p, li { margin: .45rem 0; }
-ul { padding-left: 1.1rem; }
-.verdict { font-size: 1.7rem; line-height: 1.25; font-weight: 650; color: #0b6e4f; margin: 0; }
-.accuracy { font-size: 1.05rem; margin: .5rem 0 1.2rem; }
-pre { background: #f4f6f6; border-radius: 6px; padding: .7rem .9rem; font-size: .84rem;
-  overflow-x: auto; margin: 0; }
-svg { width: 100%; height: auto; margin: .6rem 0 0; font-family: inherit; }
-.caption { color: #7a858d; font-size: .86rem; margin: .3rem 0 0; }
-table { border-collapse: collapse; width: 100%; font-size: .84rem; margin: .8rem 0; }
-.wide { overflow-x: auto; }
-th { text-align: right; font-weight: 600; color: #7a858d; padding: .3rem .5rem;
-  border-bottom: 1px solid #c9ced2; vertical-align: bottom; }
-td { text-align: right; padding: .32rem .5rem; border-bottom: 1px solid #edeff0;
-  font-variant-numeric: tabular-nums; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-table.reasons th:last-child, table.reasons td:last-child { text-align: left; white-space: normal; }
-tr.chosen td { color: #0b6e4f; font-weight: 600; }
-tr.far td { color: #7a858d; }
-footer { margin: 3rem 0 1rem; color: #7a858d; font-size: .84rem; }
-@media print { h2 { break-after: avoid; } svg, table { break-inside: avoid; } }
-"""
+from tljax.advise.pictures import CHOSEN, FAR, NEAR, Curve, Point, costs, depths
+from tljax.records.figures.axes import seconds_text
+from tljax.records.figures.figure import Figure
+from tljax.records.pages import page
+from tljax.records.pages.blocks import (
+    Block,
+    Code,
+    Figures,
+    Listing,
+    Page,
+    Row,
+    Section,
+    Table,
+    Text,
+)
 
 
 def render(advice: Advice, title: str, command: str) -> str:
@@ -46,68 +31,80 @@ def render(advice: Advice, title: str, command: str) -> str:
         command: that trains the advised config.
     """
     predictions = advice.predictions[advice.candidate.name]
-    parts = [
-        f'<h1>Advice for {escape(title)}</h1>',
-        f'<p class="verdict">{escape(_capital(advice.candidate.name))}</p>',
-        f'<p class="accuracy">Held-out accuracy {escape(sentences.accuracy(predictions))} on '
-        f'{len(predictions)} images (95 % interval). No test image was used.</p>',
-        f'<pre>{escape(command)}</pre>',
-        '<h2>Why</h2>',
-        _list(sentences.reasons(advice)),
-        '<h2>Accuracy against cost</h2>',
-        costs(_points(advice)),
-        _caption(
-            'Held-out accuracy with 95 % intervals. Green: advised. Dark: similar expected gain. '
-            'Gray: lower. Hollow: shorter training or fewer folds. The intervals overlap even if '
-            'candidates differ clearly, because candidates are compared image by image.'
-        ),
-        _tried(advice),
-        '<h2>Probes of each stage</h2>',
-        depths(_curves(advice)),
-        _caption(
-            'Held-out accuracy of a linear probe on the pooled output of each frozen stage. Bars: '
-            'norm of the gradient over norm of the parameters, relative to the largest. Training '
-            'changes stages with a large ratio most.'
-        ),
-        _scores(advice),
-        '<h2>What would change the choice</h2>',
-        _list(sentences.changes(advice)),
-        '<h2>The images</h2>',
-        _list(sentences.data(advice)),
-        _left_out(advice),
-        _footer(advice),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>Advice for {escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        + '\n'.join(part for part in parts if part)
-        + '\n</body>\n</html>\n'
+    accuracy = (
+        f'Held-out accuracy {sentences.accuracy(predictions)} on {len(predictions)} images '
+        '(95 % interval). No test image was used.'
     )
+    sections = [
+        Section(title='Why', blocks=[Listing(sentences.reasons(advice))]),
+        Section(title='Accuracy against cost', blocks=[_costs(advice), _tried(advice)]),
+        Section(title='Probes of each stage', blocks=[_depths(advice), _scores(advice)]),
+        Section(title='What would change the choice', blocks=[Listing(sentences.changes(advice))]),
+        Section(title='The images', blocks=[Listing(sentences.data(advice))]),
+        *_left_out(advice),
+    ]
+    opening: list[Block] = [
+        Text(_capital(advice.candidate.name), 'verdict'),
+        Text(accuracy, 'lead'),
+        Code(command),
+    ]
+    content = Page(
+        title=f'Advice for {title}', opening=opening, sections=sections, footer=_footer(advice)
+    )
+    return page.render(content)
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _list(items: Sequence[str]) -> str:
-    return '<ul>' + ''.join(f'<li>{escape(item)}</li>' for item in items) + '</ul>'
+def _costs(advice: Advice) -> Figures:
+    points = _points(advice)
+    caption = (
+        'Held-out accuracy with 95 % intervals. Green: advised. Dark: similar expected gain. '
+        'Gray: lower. Hollow: shorter training or fewer folds. The intervals overlap even if '
+        'candidates differ clearly, because candidates are compared image by image.'
+    )
+    best = next((point for point in points if point.color == CHOSEN), points[0])
+    return _figure(
+        name='costs',
+        title='Accuracy against the time of training.',
+        alt=f'{len(points)} candidates; {best.name}: accuracy {best.accuracy:.1%}, training time '
+        f'{seconds_text(best.cost)}.',
+        drawing=costs(points),
+        columns=('candidate', 'seconds', 'accuracy', 'low', 'high'),
+        rows=[(p.name, p.cost, p.accuracy, *p.interval) for p in points],
+        caption=caption,
+    )
 
 
-def _caption(text: str) -> str:
-    return f'<p class="caption">{escape(text)}</p>'
+def _figure(**fields) -> Figures:
+    return Figures([Figure(wide=True, **fields)])
 
 
-def _table(
-    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = ''
-) -> str:
-    head = ''.join(f'<th>{escape(column)}</th>' for column in columns)
-    body = ''
-    for row, cells in rows:
-        inside = ''.join(f'<td>{escape(cell)}</td>' for cell in cells)
-        body += f'<tr class="{row}">{inside}</tr>'
-    table = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="wide">{table}</div>'
+def _depths(advice: Advice) -> Figures:
+    curves = _curves(advice)
+    caption = (
+        'Held-out accuracy of a linear probe on the pooled output of each frozen stage. Bars: '
+        'norm of the gradient over norm of the parameters, relative to the largest. Training '
+        'changes stages with a large ratio most.'
+    )
+    last = ', '.join(f'{curve.name} {curve.accuracies[-1]:.1%}' for curve in curves)
+    return _figure(
+        name='depths',
+        title='Accuracy of a probe of each stage.',
+        alt=f'Accuracy of a linear probe of the last stage: {last}.',
+        drawing=depths(curves),
+        columns=('network', 'stage', 'accuracy', 'low', 'high'),
+        rows=[
+            (curve.name, stage, accuracy, *interval)
+            for curve in curves
+            for stage, accuracy, interval in zip(
+                curve.stages, curve.accuracies, curve.intervals, strict=True
+            )
+        ],
+        caption=caption,
+    )
 
 
 def _points(advice: Advice) -> list[Point]:
@@ -143,7 +140,7 @@ def seconds(advice: Advice, entry: Entry) -> float:
     return whole + cost.fixed_seconds + advice.search.step_factor * cost.step_seconds * cost.steps
 
 
-def _row(advice: Advice, entry: Entry) -> tuple[str, list[str]]:
+def _row(advice: Advice, entry: Entry) -> Row:
     """The row of a candidate with predictions."""
     predictions, name = entry.predictions(), entry.candidate.name
     assert predictions is not None
@@ -158,10 +155,10 @@ def _row(advice: Advice, entry: Entry) -> tuple[str, list[str]]:
         seconds_text(seconds(advice, entry)),
         '' if name in advice.predictions else (entry.dropped or ''),
     ]
-    return 'chosen' if name == advice.choice.name else kind, cells
+    return Row(cells=cells, style='chosen' if name == advice.choice.name else kind)
 
 
-def _tried(advice: Advice) -> str:
+def _tried(advice: Advice) -> Table:
     entries = [entry for entry in advice.search.entries if entry.predictions() is not None]
     order = sorted(
         entries,
@@ -178,7 +175,7 @@ def _tried(advice: Advice) -> str:
         'training time',
         'dropped because',
     ]
-    note = _caption(
+    caption = (
         'Score: the mean of correctness and of the calibrated probability of the right class. '
         'Expected gain: in score, in points, over the best probe of frozen features, measured '
         'image by image and shrunk towards the gain of such candidates on other data sets. The '
@@ -187,7 +184,7 @@ def _tried(advice: Advice) -> str:
         'images. Dropped candidates were trained for fewer steps, so their accuracy is not '
         'comparable.'
     )
-    return _table(columns, rows, 'reasons') + note
+    return Table(name='The candidates', columns=columns, rows=rows, texts=(7,), caption=caption)
 
 
 def _curves(advice: Advice) -> list[Curve]:
@@ -205,7 +202,7 @@ def _curves(advice: Advice) -> list[Curve]:
     ]
 
 
-def _scores(advice: Advice) -> str:
+def _scores(advice: Advice) -> Table:
     probes = [probe for evidence in advice.evidence for probe in evidence.probes]
     names = list(dict.fromkeys(name for probe in probes for name in probe.scores))
     rows = []
@@ -219,16 +216,16 @@ def _scores(advice: Advice) -> str:
             cells += [
                 f'{probe.scores[name]:.3g}' if name in probe.scores else '–' for name in names
             ]
-            rows.append((best, cells))
+            rows.append(Row(cells=cells, style=best))
     columns = ['stage', 'accuracy, %', 'loss', *names]
-    note = _caption(
+    caption = (
         'Green: smallest loss. Transferability scores (larger is better) use all labelled images. '
         'Scores that mislead with few images per feature are omitted (docs/transferability.md).'
     )
-    return _table(columns, rows) + note
+    return Table(name='Scores of each stage', columns=columns, rows=rows, caption=caption)
 
 
-def _left_out(advice: Advice) -> str:
+def _left_out(advice: Advice) -> Sequence[Section]:
     dropped = [(drop.name, drop.why) for drop in advice.dropped]
     for entry in advice.search.entries:
         if entry.failed:
@@ -236,14 +233,15 @@ def _left_out(advice: Advice) -> str:
         elif entry.predictions() is None and entry.dropped:
             dropped.append((entry.candidate.name, entry.dropped))
     if not dropped:
-        return ''
-    return '<h2>What was not tried</h2>' + _list([f'{name}: {why}.' for name, why in dropped])
+        return ()
+    items = [f'{name}: {why}.' for name, why in dropped]
+    return (Section(title='What was not tried', blocks=[Listing(items)]),)
 
 
 def _footer(advice: Advice) -> str:
     made = [t for e in advice.search.entries for f in e.trials.values() for t in f.values()]
     steps = sum(trial.steps for trial in made)
     return (
-        f'<footer>{len(made)} trials with {steps:,} steps in total; {advice.seconds:.0f} s. '
-        'Method and accuracy of advice: docs/advise.md of tljax.</footer>'
+        f'{len(made)} trials with {steps:,} steps in total; {advice.seconds:.0f} s. '
+        'Method and accuracy of advice: docs/advise.md of tljax.'
     )

@@ -129,8 +129,9 @@ def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) ->
 def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -> bytes:
     """A serialised `jax.export` program from uint8 images to probabilities.
 
-    It holds the weights and the preprocessing. Its batch size is free. What it was written with
-    and later releases of JAX can run it for the time that jax.export promises (six months).
+    It holds the weights, the preprocessing and the temperature, if one was fitted. Its batch size
+    is free. What it was written with and later releases of JAX can run it for the time that
+    jax.export promises (six months).
 
     Args:
         pretrained: the network.
@@ -151,6 +152,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
         canvases = resize(images.astype(jnp.float32), shown)
         x = stages.normalise(shown, canvases)
         logits, _ = stages.run(model, params, stats, x)
+        logits = logits / (pretrained.origin.temperature or 1.0)
         return stages.probabilities(logits, multi_label=pretrained.origin.multi_label)
 
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)
