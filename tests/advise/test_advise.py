@@ -254,7 +254,7 @@ def test_without_weights_only_what_needs_none_is_proposed():
     look = types.SimpleNamespace(source=None, experiment=beside, job=look.job)
     found = candidates.propose(look)
     assert [one.family for one in found] == ['scratch', 'source', 'configured']
-    assert [one.experiment.source is None for one in found] == [True, False, False]
+    assert [one.experiment.samples is None for one in found] == [True, False, False]
 
 
 @pytest.mark.parametrize('index', range(3))
@@ -297,7 +297,7 @@ def test_a_trial_is_the_run_of_its_experiment(source, tmp_path, monkeypatch):
         source = LabelledSource(data=source, guard=Guard.OFF, until_epochs=2.0)
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(console.console, 'quiet', True)
-    what = experiment(strategy=HeadThenAll(), augmentations=(), source=source)
+    what = experiment(strategy=HeadThenAll(), augmentations=(), samples=source)
     task = tasks.read(what)
     candidate = candidates.Candidate(name='x', family='x', experiment=what, first='low')
     trial = Runner(task).run(candidate, fold=0)
@@ -312,7 +312,7 @@ def test_a_trial_is_the_run_of_its_experiment(source, tmp_path, monkeypatch):
 
 def test_a_state_is_moved_with_its_schedules_and_those_of_the_source_and_nothing_else():
     source = LabelledSource(data=Blobs(), guard=Guard.OFF)
-    job = jobs.setup(experiment(source=source))
+    job = jobs.setup(experiment(samples=source))
     before = jobs.first_state(job)
     found = walk.moved(job.mesh, before, 7, 3)
     assert int(found.step) == 7
@@ -348,7 +348,7 @@ def steps_taken(monkeypatch):
 def test_a_strided_trial_takes_step_schedule_and_source_from_the_same_place(steps_taken):
     """Phases of 4 and 7 steps, the source in the first 7: its head trains in the second alone."""
     source = LabelledSource(data=Blobs(), guard=Guard.OFF, until_epochs=2.0)
-    what = experiment(strategy=HeadThenAll(), augmentations=(), source=source)
+    what = experiment(strategy=HeadThenAll(), augmentations=(), samples=source)
     trial = Runner(None).train('x', what, stride=2)
     assert trial.steps == 6
     assert [(step, with_source) for step, _, with_source in steps_taken] == [

@@ -49,7 +49,7 @@ SMALL = Preprocessing(size_px=32, resize_px=32)
 
 
 def test_every_family_of_backbones_is_tried_here():
-    assert set(found('backbone')) <= {type(backbone) for backbone, _, _ in NETWORKS.values()}
+    assert set(found('Backbone')) <= {type(backbone) for backbone, _, _ in NETWORKS.values()}
 
 
 def random_like(leaves, scale, seed=0):

@@ -476,13 +476,16 @@ def test_a_round_of_tradaboost_ends_where_steps_are_skipped():
     [
         (lambda: sourced(strategy=LinearProbe()), 'in no phase does anything train that it shares'),
         (lambda: sourced(share_head=True), r"the source has classes \['class0'"),
-        (lambda: sourced(fraction=1.0), 'config.source.fraction is 1.0'),
-        (lambda: sourced(least_share=0.0), 'config.source.least_share is 0.0'),
-        (lambda: sourced(weights=TrAdaBoost(round_epochs=0)), 'config.source.weights.round_epochs'),
+        (lambda: sourced(fraction=1.0), 'config.samples.fraction is 1.0'),
+        (lambda: sourced(least_share=0.0), 'config.samples.least_share is 0.0'),
+        (
+            lambda: sourced(weights=TrAdaBoost(round_epochs=0)),
+            'config.samples.weights.round_epochs',
+        ),
         (lambda: sourced(per_class=11), '11 examples per class were asked for'),
         (lambda: sourced(guard=Guard.DROP, validation_fraction=0.0), 'no validation images'),
         (lambda: pool(paths=('x',)), 'wanted one of them'),
-        (lambda: pool(threshold=1.0), 'config.source.threshold is 1.0'),
+        (lambda: pool(threshold=1.0), 'config.samples.threshold is 1.0'),
         (
             lambda: sourced(weights=GradientAlignment(), strategy=BackboneOnly()),
             'wanted heads of one linear layer that train',
@@ -519,5 +522,5 @@ def test_an_old_state_without_a_source_is_as_it_was():
     assert 'source_loss' not in jobs.zero_totals(job)
     assert isinstance(job.splits['train'], Examples)
     assert states.evaluated(jobs.first_state(job)).keys() == job.params.keys()
-    with pytest.raises(ConfigError, match=r'config.source is 3 \(int\)'):
+    with pytest.raises(ConfigError, match=r'config.samples is 3 \(int\)'):
         jobs.setup(experiment(samples=3))

@@ -131,7 +131,7 @@ def test_the_first_pair_is_that_of_a_guard_with_one_and_none_knows_of_the_others
 
 
 def test_no_pair_of_short_runs_is_refused():
-    with pytest.raises(ConfigError, match=r'config.source.trial_pairs is 0, wanted 1 or more'):
+    with pytest.raises(ConfigError, match=r'config.samples.trial_pairs is 0, wanted 1 or more'):
         jobs.setup(sourced(trial_pairs=0))
 
 

@@ -421,7 +421,8 @@ def test_a_killed_download_leaves_nothing_but_a_part_to_go_on_with(number, serve
 
 # The rest of the package is left out, for JAX takes seconds to import.
 CHILD = """
-import sys, types
+import signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 for name, folder in (('tljax', {package!r}), ('tljax.weights', {package!r} + '/weights')):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [folder]

@@ -1,4 +1,4 @@
-"""What a config says in `samples=`: source-domain samples that are trained too."""
+"""The values of a config's `samples`: source-domain images that are trained too."""
 
 import dataclasses
 import enum
