@@ -9,7 +9,7 @@ import safetensors.numpy
 import tljax
 from tljax import tree
 from tljax.models import port, stages
-from tljax.models.backbones import vit
+from tljax.models.backbones import vit, vit_tables
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.vit import ViT
 from tljax.types import InputError
@@ -116,7 +116,7 @@ def test_googles_names_give_the_activations_of_timms(leaves, tmp_path):
 
 def test_big_vision_names_give_the_same_leaves(leaves, tmp_path):
     entries = port.to_foreign(leaves, BACKBONE.port_tables()['google'])
-    for theirs, other in vit.BIG_VISION.items():
+    for theirs, other in vit_tables.BIG_VISION.items():
         entries = {name.replace(theirs, other): array for name, array in entries.items()}
     np.savez(tmp_path / 'b.npz', **entries)
     got = tree.flatten({'params': loading.load(tmp_path / 'b.npz').params})
