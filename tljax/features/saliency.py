@@ -1,6 +1,7 @@
 """Where a network looks: Grad-CAM for maps, attention rollout for vision transformers."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from tljax.types import Params, Stats
 
 
 def map_stage(model: Model) -> str | None:
-    """The last stage before the head that outputs a map of several places, or None."""
+    """The last stage before the head that puts out a map of several places; None without one."""
     maps = [
         name
         for name, shape, _ in stages.describe(model)
@@ -75,7 +76,7 @@ def attention_rollout(model: Model, params: Params, stats: Stats, x: jax.Array) 
         if name == HEAD:
             break
         variables = {'params': params[name], 'batch_stats': stats.get(name, {})}
-        x, state = stage.apply(
+        x, state = stage.apply(  # type: ignore[misc]
             variables,
             x,
             deterministic=True,
@@ -84,7 +85,8 @@ def attention_rollout(model: Model, params: Params, stats: Stats, x: jax.Array) 
             capture_intermediates=lambda module, _: module.name == 'qkv',
         )
         if isinstance(stage, Block):
-            step = _step(state['intermediates']['qkv']['__call__'][0], stage.head_width)
+            qkv: Any = state['intermediates']['qkv']['__call__'][0]  # type: ignore[index]
+            step = _step(qkv, stage.head_width)
             flow = step if flow is None else step @ flow
     assert flow is not None
     patches = flow[:, 0, 1:]

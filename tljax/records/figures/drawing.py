@@ -38,7 +38,7 @@ class Path:
 
 @dataclasses.dataclass(frozen=True)
 class Circle:
-    """A disc, or a ring where `fill` is another color."""
+    """A disc, or a ring where `fill` is another color; a script finds it by its index."""
 
     x: float
     y: float
@@ -47,6 +47,7 @@ class Circle:
     fill: str | None = None  # None for `color`
     opacity: float = 1.0
     width: float = 1.5
+    index: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _(shape: Path, fixed: bool) -> Markup:
 def _(shape: Circle, fixed: bool) -> Markup:
     fill = _svg_color(shape.fill or shape.color, fixed)
     return Markup(
-        '<circle cx="{}" cy="{}" r="{}" fill="{}" stroke="{}" stroke-width="{}"{}/>'
+        '<circle cx="{}" cy="{}" r="{}" fill="{}" stroke="{}" stroke-width="{}"{}{}/>'
     ).format(
         _n(shape.x),
         _n(shape.y),
@@ -187,6 +188,7 @@ def _(shape: Circle, fixed: bool) -> Markup:
         _svg_color(shape.color, fixed),
         _n(shape.width),
         _opacity(shape.opacity),
+        '' if shape.index is None else Markup(' data-i="{}"').format(shape.index),
     )
 
 

@@ -7,7 +7,7 @@ from tljax.records.figures import axes
 from tljax.records.figures.drawing import Box, Circle, Drawing, Shape, Text, line, shortened
 
 ROW = 22
-NAME_WIDTH = 150  # at the most
+NAME_WIDTH = 170  # at the most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def dots(rows: Sequence[Interval], *, percent: bool = True, label: str = '') -> 
     ticks = axes.round_ticks(low, high, 4)
     left, right = _margins(rows)
     bottom = 8 + ROW * len(rows)
-    x = axes.Scale(ticks[0], ticks[-1], left + 8, right - 8)
+    x = axes.Scale(ticks[0], ticks[-1], left + 8, right - 12)
     text = axes.percent_text if percent else axes.number_text
     shapes: list[Shape] = []
     for tick in ticks:

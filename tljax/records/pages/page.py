@@ -54,4 +54,4 @@ def write_figures(folder: pathlib.Path, figures: list[Figure]) -> None:
         path.with_suffix('.svg').write_text(svg + '\n', encoding='utf-8', errors='backslashreplace')
         csv = figure.csv()
         path.with_suffix('.csv').write_text(csv, encoding='utf-8', errors='backslashreplace')
-        drawing.png(figure.drawing).save(path.with_suffix('.png'), optimize=True)
+        drawing.png(figure.drawing).save(path.with_suffix('.png'))

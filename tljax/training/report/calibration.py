@@ -63,7 +63,8 @@ def _probabilities(split: SplitPredictions, temperature: float) -> np.ndarray:
 
 
 def _reliability(name: str, split: SplitPredictions, temperature: float, when: str) -> Figure:
-    diagram = calibration.reliability(_probabilities(split, temperature), split.labels)
+    probabilities = _probabilities(split, temperature)
+    diagram = calibration.reliability(probabilities, split.labels)
     there = diagram.count > 0
     xs = diagram.confidence[there].tolist()
     band = list(zip(diagram.low[there].tolist(), diagram.high[there].tolist(), strict=True))
@@ -73,7 +74,7 @@ def _reliability(name: str, split: SplitPredictions, temperature: float, when: s
         Curve(name='perfect', xs=[low, 1.0], ys=[low, 1.0], color='faint', dashed=True),
         Curve(name='network', xs=xs, ys=ys, color='series1', band=band, dots=True),
     ]
-    error = calibration.summary(split.logits, split.labels, temperature)['ece']
+    error = calibration.expected_calibration_error(probabilities, split.labels)
     rows = list(zip(*(column[there].tolist() for column in diagram), strict=True))
     return Figure(
         name=f'reliability-{when}',

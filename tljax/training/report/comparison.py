@@ -17,6 +17,7 @@ from tljax.records.pages import page
 from tljax.records.pages.blocks import Block, Figures, Page, Row, Section, Table, Text
 from tljax.training.report import inputs, pairs, result
 from tljax.training.report.inputs import Inputs, MissingError, split_name
+from tljax.training.trained_run import TrainedRun
 from tljax.types import InputError
 
 CLASSES = 20  # in the figure of classes, those that differ most
@@ -35,7 +36,7 @@ def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     Raises:
         InputError: a folder holds no finished run, or the page cannot be written there.
     """
-    runs = _named([inputs.read(folder) for folder in folders])
+    runs = _named([Inputs(TrainedRun(folder)) for folder in folders])
     for run in runs.values():
         result.facts(run)  # raises where a folder holds no finished run
     if not path.absolute().parent.is_dir():

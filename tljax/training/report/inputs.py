@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
-import pathlib
 from typing import Any
+
+import numpy as np
 
 from tljax.config import config_json
 from tljax.records import tables
@@ -11,8 +12,10 @@ from tljax.records.predictions import PREDICTIONS_FILE, SplitPredictions
 from tljax.records.runs import CONFIG_FILE
 from tljax.training import jobs
 from tljax.training.jobs import Job
+from tljax.training.report.budget import ASKED_SECONDS, Budget
+from tljax.training.report.network_pass import NetworkPass
 from tljax.training.trained_run import TrainedRun
-from tljax.types import InputError
+from tljax.types import Examples, InputError
 
 EVALUATED = ('test', 'val')  # the first one that has images is what a page speaks of
 
@@ -27,11 +30,14 @@ class Inputs:
 
     Attributes:
         run: its folder.
-        own_job: the experiment made ready, by who has just trained it; None makes it when needed.
+        trained_job: the experiment made ready, by who has just trained it; None makes it when
+            needed.
+        budget: the time that the page may take.
     """
 
     run: TrainedRun
-    own_job: Job | None = None
+    trained_job: Job | None = None
+    budget: Budget = dataclasses.field(default_factory=lambda: Budget(ASKED_SECONDS))
 
     @functools.cached_property
     def job(self) -> Job:
@@ -40,8 +46,8 @@ class Inputs:
         Raises:
             MissingError: the data or the weights cannot be read any more.
         """
-        if self.own_job is not None:
-            return self.own_job
+        if self.trained_job is not None:
+            return self.trained_job
         try:
             return jobs.setup(self.run.config)
         except (InputError, OSError) as error:
@@ -95,15 +101,28 @@ class Inputs:
         name = next((name for name in EVALUATED if name in splits), next(iter(splits)))
         return name, splits[name]
 
+    @functools.cached_property
+    def network_pass(self) -> NetworkPass:
+        """The programs that run the network on images."""
+        return NetworkPass(self.run.network.model)
+
+    def examples(self, name: str) -> tuple[Examples, np.ndarray]:
+        """The images of a split, and the place among them of each of its predictions [N].
+
+        Raises:
+            MissingError: they cannot be read, or are not those that the run was evaluated on.
+        """
+        examples = self.job.splits.get(name)
+        split = self.splits[name]
+        if examples is None or not np.isin(split.ids, examples.ids).all():
+            raise MissingError('The data has changed since the run, so its images are not shown.')
+        order = np.argsort(examples.ids)
+        return examples, order[np.searchsorted(examples.ids, split.ids, sorter=order)]
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the logits."""
         return self.run.predictions.classes
-
-
-def read(workdir: pathlib.Path, job: Job | None = None) -> Inputs:
-    """The inputs of a folder; see `Inputs`."""
-    return Inputs(TrainedRun(workdir), job)
 
 
 SPLIT_NAMES = {'test': 'test', 'val': 'validation', 'train': 'training'}

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -133,7 +134,12 @@ def canvases(examples: Examples, model: Model, places: Sequence[int] | np.ndarra
 
     An image that cannot be read is black.
     """
-    batches = pipeline.eval_batches(
-        examples.take(np.asarray(places, int)), model.preprocessing, batch_size=BATCH
-    )
-    return np.concatenate([np.asarray(batch['image']) for batch in batches])[: len(places)]
+    chosen = examples.take(np.asarray(places, int))
+    return np.stack(list(stream(chosen, model)))
+
+
+def stream(examples: Examples, model: Model) -> Iterator[np.ndarray]:
+    """The decoded images of a split, one after the other."""
+    batches = pipeline.eval_batches(examples, model.preprocessing, batch_size=BATCH)
+    images = itertools.chain.from_iterable(np.asarray(batch['image']) for batch in batches)
+    yield from itertools.islice(images, len(examples))

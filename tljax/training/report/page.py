@@ -10,8 +10,20 @@ from tljax.records import console
 from tljax.records.pages import page
 from tljax.records.pages.blocks import Page, Section, Text
 from tljax.training.jobs import Job
-from tljax.training.report import calibration, classes, curves, inputs, result
+from tljax.training.report import (
+    calibration,
+    change,
+    classes,
+    curves,
+    data_faults,
+    embedding,
+    images,
+    result,
+    slices,
+)
+from tljax.training.report.budget import ASKED_SECONDS, Budget, of_training
 from tljax.training.report.inputs import Inputs
+from tljax.training.trained_run import TrainedRun
 from tljax.types import InputError
 
 REPORT_FILE = 'report.html'
@@ -20,6 +32,11 @@ PARTS: dict[str, Callable[[Inputs], Section]] = {
     'Training': curves.section,
     'Classes': classes.section,
     'Confidence': calibration.section,
+    'Images': images.section,
+    'Map of the images': embedding.section,
+    'Weak slices': slices.section,
+    'What training changed': change.section,
+    'Doubtful data': data_faults.section,
 }
 
 
@@ -36,7 +53,9 @@ def write(workdir: pathlib.Path, job: Job | None = None) -> pathlib.Path:
     Raises:
         InputError: the folder holds no run.
     """
-    content = gather(inputs.read(workdir, job))
+    run = TrainedRun(workdir)
+    budget = Budget(ASKED_SECONDS) if job is None else of_training(run.result['wall_seconds'])
+    content = gather(Inputs(run, job, budget))
     path = workdir / REPORT_FILE
     page.write(path, content)
     page.write_figures(workdir / page.FIGURES, content.figures())
@@ -60,6 +79,7 @@ def gather(source: Inputs) -> Page:
         footer=f'Made in {seconds:.1f} s. The figures and their numbers are in figures/. '
         f'tljax report {source.run.workdir} makes this page again.',
         contents=True,
+        script='points.js',
     )
 
 
