@@ -119,9 +119,9 @@ from .strategies.strategies import LinearProbe as LinearProbe
 from .strategies.strategies import NormOnly as NormOnly
 from .strategies.strategies import SolvedProbe as SolvedProbe
 from .strategies.strategies import Surgical as Surgical
+from .training.compiled_step import OutOfMemoryError as OutOfMemoryError
 from .training.fine_tuning import fine_tune as fine_tune
 from .training.fine_tuning import train as train
-from .training.memory_fallback import OutOfMemoryError as OutOfMemoryError
 from .training.nonfinite import NotFiniteError as NotFiniteError
 from .training.signals import Interrupted as Interrupted
 from .training.trained_run import TrainedRun as TrainedRun
@@ -167,6 +167,6 @@ from .types import Strategy as Strategy
 from .types import Views as Views
 from .types import Weighing as Weighing
 from .version import __version__ as __version__
-from .weights.loading import WeightsError as WeightsError
 from .weights.network import Network as Network
 from .weights.network import load as load
+from .weights.translation import WeightsError as WeightsError

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tljax.data.pipeline import Reading
 from tljax.data.subsets import Subset
 from tljax.metrics.losses import CrossEntropy
 from tljax.models.stochastic_norm import StochNorm
@@ -125,6 +126,15 @@ class Experiment:
     cache_gigabytes: float = 20.0
     seed: int = 0
     baselines: tuple[Strategy | WithoutSource, ...] = ()
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read."""
+        return Reading(
+            batch_size=self.batch_size,
+            threads=self.data_threads,
+            cache_gigabytes=self.cache_gigabytes,
+        )
 
 
 # A run may be resumed with other values of these: they change no result.

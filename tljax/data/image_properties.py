@@ -1,6 +1,7 @@
 """Width, height and brightness of images, for slices."""
 
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -50,4 +51,4 @@ def _measure(examples: Examples, index: int) -> tuple[float, float, float]:
         gray = image.convert('RGB').convert('L')
         return width, height, float(np.asarray(gray).mean()) / 255
     except Exception:  # readers of damaged files raise nearly anything
-        return (float('nan'),) * 3
+        return math.nan, math.nan, math.nan

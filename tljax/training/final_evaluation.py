@@ -127,8 +127,7 @@ def _head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax
         return pooled.reshape(*shown.shape[:2], -1).mean(1)
 
     def head_inputs(params: Params, stats: Stats, batch: Batch) -> jax.Array:
-        images = devices.put_batch(evaluation.mesh, {'image': batch['image']})['image']
-        return compute(params, stats, images)
+        return compute(params, stats, devices.put_batch(evaluation.mesh, batch)['image'])
 
     return head_inputs
 
@@ -196,7 +195,7 @@ def make_metrics(loss: Loss) -> Metrics:
             scaled = (logits / temperature).astype(np.float32)
             mask = np.arange(ROWS) < len(split) - start
             more, own = jax.device_get(of_rows(logits, scaled, _padded(labels[rows]), mask))
-            sums = totals.add(sums, {'first_bad_step': sums['first_bad_step'], **more})
+            sums = totals.add(sums, more)
             losses += own[mask].tolist()
         # NaN and infinity have no exact sum.
         total = math.fsum(losses) if np.isfinite(losses).all() else float(np.sum(losses))

@@ -1,4 +1,4 @@
-"""A run: an experiment trained and evaluated, or what is left of it."""
+"""Runs an experiment from start to end, or resumes it."""
 
 import contextlib
 import pathlib
@@ -27,11 +27,11 @@ def train(
     show_model: bool = True,
     report: bool = True,
 ) -> dict[str, Any]:
-    """Trains and evaluates an experiment, or what is left of it.
+    """Trains and evaluates an experiment, or resumes it.
 
     Args:
-        experiment: what to do.
-        workdir: the folder of its records; holds a run of the same experiment, or none.
+        experiment: the experiment.
+        workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
         report: whether report.html is written, if the experiment asks for it.
 
@@ -39,9 +39,9 @@ def train(
         The content of result.json.
 
     Raises:
-        InputError: the experiment cannot run, or the folder holds another one.
-        Interrupted: a signal came; the state is saved and the same call resumes.
-        NotFiniteError: the loss is not finite.
+        InputError: the experiment cannot run, or the folder is that of another experiment.
+        Interrupted: a signal stopped the run; its state is saved, and the same call resumes it.
+        NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
     with checkpoint.lock(workdir):
@@ -50,11 +50,11 @@ def train(
             return finished
         job = jobs.setup(experiment)
         prefix_cache.check(job)
-        # Only now: what could not be set up must not keep its own correction out of the folder.
+        # Not earlier, because a corrected experiment must be able to use the same folder.
         run_folder.begin(job, workdir)
         announce(job, show_model=show_model)
         job = preparation.prepare(job, workdir)
-        result = _trained(job, workdir, started)
+        result = _train(job, workdir, started)
         writers.write_json(workdir / RESULT_FILE, result)
         if line := final_evaluation.calibration_text(result['calibration']):
             console.console.print(line)
@@ -63,8 +63,8 @@ def train(
         return result
 
 
-def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
-    """The result, after every step that is left; what it opens is closed in any case."""
+def _train(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
+    """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     current = resumed_or_started(job, checkpoints)
     records = writers.Records(workdir, current.step, current.phase)
@@ -73,10 +73,10 @@ def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
         loop.run(job, current, checkpoints, records, evaluate, started)
         result, predicted = _conclude(job, current, checkpoints, evaluate, started)
         predictions.write(workdir / PREDICTIONS_FILE, predicted)
-        if source := preparation.finish(job, current.state, workdir):
-            result['source'] = source
+        if samples := preparation.finish(job, current.state, workdir):
+            result['source'] = samples
     except BaseException as error:
-        with contextlib.suppress(Exception):  # it must not hide what went wrong before
+        with contextlib.suppress(Exception):  # a further error must not hide the first one
             records.close()
         _close_after(error, checkpoints)
         raise
@@ -91,15 +91,15 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
     """Closes the checkpoints after an error.
 
     Raises:
-        CheckpointError: a signal stopped the run and its last checkpoint could not be written, so
-            that the run does not resume where it stopped.
+        CheckpointError: a signal stopped the run and its last checkpoint could not be written. The
+            run resumes at an earlier step.
     """
     try:
         checkpoints.close()
     except Exception as lost:
         if isinstance(error, Interrupted):
             raise CheckpointError(
-                f'{error}, but {lost}; the same command resumes at the last whole checkpoint'
+                f'{error}, but {lost}; the same command resumes at the last intact checkpoint'
             ) from error
         console.console.print(f'Warning: {lost}')
 
@@ -111,7 +111,7 @@ def _conclude(
     evaluation: SplitEvaluation,
     started: float,
 ) -> tuple[dict[str, Any], Predictions]:
-    """The result and the predictions: of the best checkpoint on validation, or the last step."""
+    """The result and predictions of the best checkpoint; without validation, of the last step."""
     best = checkpoints.best() if len(job.splits['val']) else None
     state = current.state
     if best is not None and best != current.step:

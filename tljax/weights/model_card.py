@@ -11,7 +11,7 @@ from tljax import tree
 from tljax.models import port
 from tljax.records import runs, tables
 from tljax.records.runs import Run
-from tljax.weights.loading import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 MARK = '<!-- written by tljax.commands.export -->'
 SPDX = (

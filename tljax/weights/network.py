@@ -17,9 +17,10 @@ from tljax.models.stages import Model
 from tljax.models.views import Centre, check
 from tljax.records import console
 from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
-from tljax.weights import loading, stated
+from tljax.weights import image_options, loading
 from tljax.weights.adapt import adapt
-from tljax.weights.loading import Origin, Weights
+from tljax.weights.loading import Weights
+from tljax.weights.pretrained import Origin, Pretrained
 
 FAR = 10  # times the largest value of a normalised image: these are pixels as they were
 BATCH_SIZE = 32  # images, or views of them, that `predict` has on the device at a time
@@ -246,7 +247,7 @@ def load(
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
-        notes = (*notes, stated.assumed_images(pretrained.preprocessing))
+        notes = (*notes, image_options.assumed(pretrained.preprocessing))
     for note in notes:
         console.console.print(note, markup=False)
     values = stages.start(model, adapted.params, adapted.stats, jax.random.key(seed))
@@ -282,7 +283,7 @@ def _owned(leaf: Any) -> Any:
 
 
 def _preprocessing(
-    pretrained: loading.Pretrained, channels: int | None, size_px: int | None
+    pretrained: Pretrained, channels: int | None, size_px: int | None
 ) -> Preprocessing:
     found = pretrained.preprocessing
     if size_px is not None:
