@@ -44,6 +44,14 @@ def test_quickstart_prints_its_stages_its_progress_and_the_comparison(quickstart
     assert 'Traceback' not in done.stderr
 
 
+def test_quickstart_ends_with_the_path_of_a_page_of_all_its_runs(quickstart):
+    done, workdir = quickstart
+    assert done.stdout.strip().splitlines()[-1] == f'Report: {workdir}/report.html'
+    page = (workdir / 'report.html').read_text()
+    assert 'from scratch' in page
+    assert 'could not be made' not in page
+
+
 def test_a_finished_run_says_so_and_stays_as_it_is(quickstart):
     _, workdir = quickstart
     before = (workdir / 'metrics.jsonl').read_bytes()
