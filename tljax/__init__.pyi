@@ -93,12 +93,12 @@ from .sample_transfer.weighing import TrAdaBoost as TrAdaBoost
 from .sample_transfer.weighing import Uniform as Uniform
 from .strategies.optimizers import SGD as SGD
 from .strategies.optimizers import AdamW as AdamW
-from .strategies.penalties.anchors import L2SP as L2SP
-from .strategies.penalties.anchors import L2SPFisher as L2SPFisher
 from .strategies.penalties.cotuning import CoTuning as CoTuning
 from .strategies.penalties.delta import DELTA as DELTA
 from .strategies.penalties.distillation import FeatureDistillation as FeatureDistillation
 from .strategies.penalties.distillation import LogitDistillation as LogitDistillation
+from .strategies.penalties.l2sp import L2SP as L2SP
+from .strategies.penalties.l2sp import L2SPFisher as L2SPFisher
 from .strategies.penalties.spectral import BSS as BSS
 from .strategies.schedules import Constant as Constant
 from .strategies.schedules import Cosine as Cosine

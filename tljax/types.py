@@ -381,6 +381,9 @@ class Strategy(Protocol):
         """The phases for these parameters (or their shapes), the stages in forward order.
 
         JAX sorts the keys of a dict that it returns; `stages.ordered` restores the order.
+
+        Raises:
+            InputError: the model lacks what the strategy trains, or its stages are out of order.
         """
         ...
 

@@ -21,7 +21,7 @@ from tljax.strategies.schedules import Cosine
 from tljax.strategies.strategies import FreezeBelow, FromScratch, SolvedProbe
 from tljax.training import run_folder
 from tljax.types import Norm, Preprocessing
-from tljax.weights import delta, pretrained
+from tljax.weights import delta, own_format, pretrained
 
 # A config.json from before there were public names: its modules are in other files today.
 OLD = pathlib.Path(__file__).with_name('old_names.json').read_text
@@ -76,10 +76,10 @@ def test_the_architecture_of_an_exported_file_with_old_names_is_read():
     wanted = pretrained.Architecture(
         backbone=ResNetSmall(depth=20), cut_after='stage2', head=LinearHead()
     )
-    assert pretrained.architecture_from(fields) == wanted
-    now = json.loads(pretrained.architecture_text(wanted))
+    assert own_format.architecture_from(fields) == wanted
+    now = json.loads(own_format.architecture_text(wanted))
     assert now['backbone']['class'] == 'tljax:ResNetSmall'
-    assert pretrained.architecture_from(now) == wanted
+    assert own_format.architecture_from(now) == wanted
 
 
 def test_the_adapters_of_a_delta_with_old_names_are_read():

@@ -444,7 +444,7 @@ def test_a_penalty_says_that_it_has_no_effect_where_the_head_alone_trains(penalt
 @pytest.mark.parametrize('penalty', [L2SPFisher(), LogitDistillation(), CoTuning()])
 def test_what_needs_the_head_of_the_source_task_says_so(penalty):
     without = dataclasses.replace(SETTING, upstream_classes=None)
-    assert 'head of the source task' in penalty.obstacle(without)
+    assert 'no upstream head' in penalty.obstacle(without)
 
 
 def test_l2_sp_from_random_weights_has_nowhere_to_go_back_to():

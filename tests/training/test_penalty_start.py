@@ -329,12 +329,12 @@ def test_a_penalty_on_a_linear_probe_is_refused_before_anything_is_compiled(
 @pytest.mark.parametrize('strategy', [FineTune(), FromScratch()])
 @pytest.mark.parametrize('penalty', [CoTuning(), LogitDistillation(), L2SPFisher()])
 def test_without_weights_there_is_no_head_of_a_source_task(penalty, strategy):
-    with pytest.raises(InputError, match='no head of the source task'):
+    with pytest.raises(InputError, match='no upstream head'):
         jobs.setup(experiment(penalties=(penalty,), strategy=strategy))
 
 
 def test_from_scratch_nothing_is_drawn_to_weights_that_are_not_used(source):
-    with pytest.raises(InputError, match='no stage that came with the weights trains'):
+    with pytest.raises(InputError, match='no pretrained stage trains'):
         jobs.setup(penalised(source, L2SP(), strategy=FromScratch()))
 
 

@@ -1,4 +1,4 @@
-"""Optimizers: which optax transformation updates the trainable parameters."""
+"""Optimizers, which make the optax transformation that updates the trained parameters."""
 
 import dataclasses
 import math
@@ -20,14 +20,12 @@ class SGD:
     weight_decay: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `validate`."""
         problems = _rate_problems(self.learning_rate, self.weight_decay)
         if not 0 <= self.momentum < 1:
             problems.append(f'momentum is {self.momentum}, wanted 0 <= x < 1')
         if self.nesterov and self.momentum == 0:
-            problems.append(
-                'nesterov is on and momentum is 0: there is nothing to look ahead along'
-            )
+            problems.append('nesterov is on and momentum is 0, wanted momentum more than 0')
         return problems
 
     def transform(
@@ -35,7 +33,7 @@ class SGD:
     ) -> optax.GradientTransformation:
         """See `types.Optimizer`."""
         decay = self.weight_decay * weight_decay_scale
-        none = isinstance(decay, float) and not decay  # a grid has it as a variable
+        none = isinstance(decay, float) and not decay  # in a grid search it is a traced array
         return optax.chain(
             optax.identity() if none else optax.add_decayed_weights(decay),
             optax.sgd(learning_rate, momentum=self.momentum or None, nesterov=self.nesterov),
@@ -53,7 +51,7 @@ class AdamW:
     weight_decay: float = 0.01
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `validate`."""
         problems = _rate_problems(self.learning_rate, self.weight_decay)
         for name in ('b1', 'b2'):
             if not 0 <= getattr(self, name) < 1:

@@ -1,8 +1,7 @@
-"""From a phase of rules to `optax.multi_transform`: labels, groups and their coverage.
+"""Turns the rules of a phase into labels of leaves, and the labels into `optax.multi_transform`.
 
-The labels of this file are the one source of truth of what trains. A frozen leaf is a hole in
-the trees the optimizer sees: it has no gradient, no state and no decay, and nothing of it
-enters the norm that clipping compares.
+Labels alone decide which leaves train. A frozen leaf is None in the optimizer's trees, so it has
+no gradient, no optimizer state and no weight decay, and does not count in the norm for clipping.
 """
 
 from collections.abc import Hashable, Sequence
@@ -19,28 +18,29 @@ from tljax.types import InputError, Norm, Optimizer, Params, Rates, Rule
 
 FROZEN = 'frozen'
 TRAINED = 'trained'
-SINCE = ', since phase '  # in the label of what a later phase than the first began to train
+SINCE = ', since phase '  # in the labels of leaves that a later phase began to train
 
 
 class CoverageError(InputError):
-    """Rules and leaves that do not cover each other; the message lists both."""
+    """A leaf without a rule, or a rule without a leaf; the message lists all of them."""
 
 
 def assign(params: Params, rules: Sequence[Rule], norm: Norm = Norm.AUTO) -> Params:
-    """The label of every leaf: `frozen`, or its group.
+    """The label of every leaf: `frozen`, or the name of its group.
 
-    The first rule that matches a leaf decides, then the policy of normalisation layers.
+    The first rule that matches a leaf decides; the policy of normalisation layers can then freeze
+    the leaf.
 
     Args:
         params: the parameters or their shapes.
         rules: in order.
-        norm: freezes scale and bias of normalisation layers, or does not.
+        norm: the policy.
 
     Returns:
         A tree like `params` of strings.
 
     Raises:
-        CoverageError: a leaf that no rule covers, or a rule that decides no leaf.
+        CoverageError: no rule covers a leaf, or a rule decides no leaf.
     """
     unused = dict(enumerate(rules))
     labels, uncovered = {}, []
@@ -65,31 +65,32 @@ def assign(params: Params, rules: Sequence[Rule], norm: Norm = Norm.AUTO) -> Par
     return tree.unflatten(labels)
 
 
-def since(labels: Params, before: Params | None, phase: int) -> Params:
-    """`labels` that tell apart what a phase begins to train from what trained before it.
+def since(labels: Params, previous: Params | None, phase: int) -> Params:
+    """Adds the phase in which a leaf began to train to its label.
 
-    Both need optimizer state of another age: Adam's first steps are corrected by their number.
+    Leaves that began in different phases need separate optimizer states, because Adam corrects its
+    moments by the number of steps.
 
     Args:
-        labels: of `assign`.
-        before: of the phase before, by this function; None for the first.
-        phase: the index of this one.
+        labels: the result of `assign`.
+        previous: this function's result for the previous phase; None in the first.
+        phase: the index of the phase of `labels`.
     """
-    earlier = tree.flatten(before) if before else {}
+    earlier = tree.flatten(previous) if previous else {}
 
-    def named(path: str, name: str) -> str:
-        if name == FROZEN or before is None:
+    def dated(path: str, name: str) -> str:
+        if name == FROZEN or previous is None:
             return name
         if earlier[path] == FROZEN:
             return f'{name}{SINCE}{phase + 1}'
-        _, separator, age = earlier[path].partition(SINCE)
-        return f'{name}{separator}{age}'
+        _, separator, first_phase = earlier[path].partition(SINCE)
+        return f'{name}{separator}{first_phase}'
 
-    return tree.map_paths(named, labels)
+    return tree.map_paths(dated, labels)
 
 
 def label(rule: Rule) -> str:
-    """The name of a rule's group; rules that do the same share one."""
+    """The name of a rule's group; rules with equal multipliers share a group."""
     if not rule.train:
         return FROZEN
     scales = {'learning rate': rule.learning_rate_scale, 'weight decay': rule.weight_decay_scale}
@@ -97,7 +98,7 @@ def label(rule: Rule) -> str:
 
 
 def trained(labels: Params) -> Params:
-    """A tree like `labels` of bools: what is not frozen."""
+    """A tree like `labels` of bools: whether a leaf trains."""
     return tree.map_paths(lambda _, name: name != FROZEN, labels)
 
 
@@ -109,17 +110,15 @@ def make(
     clip_norm: float | None = None,
     rates: Rates = Rates.FIXED,
 ) -> optax.GradientTransformation:
-    """The transformation of a phase.
-
-    It is applied to trees with holes (None) for frozen leaves (`tree.select`).
+    """The optax transformation of a phase, for trees with None for frozen leaves (`tree.select`).
 
     Args:
         optimizer: the update rule.
-        rules: the phase's.
-        labels: what `assign` made of them.
+        rules: of the phase.
+        labels: the labels that `assign` computed from the rules.
         learning_rate: the optimizer's learning rate over the steps of the phase.
-        clip_norm: the largest global norm of the trained leaves' gradient; None for any.
-        rates: what the stages' rates follow besides.
+        clip_norm: the largest global norm of the trained leaves' gradient; None for no limit.
+        rates: what scales the stages' learning rates in addition to the rules.
     """
     by_label = {label(rule): rule for rule in reversed(rules)}
     groups: dict[Hashable, optax.GradientTransformation] = {FROZEN: optax.set_to_zero()}
@@ -128,7 +127,7 @@ def make(
     transform = optax.multi_transform(groups, labels)
     if clip_norm:
         transform = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
-    return _follow_gradient(transform) if rates is Rates.GRADIENT else transform
+    return _scaled_by_gradient(transform) if rates is Rates.GRADIENT else transform
 
 
 def _group(
@@ -139,24 +138,31 @@ def _group(
 
 
 class GradientRates(NamedTuple):
-    """The running mean of each stage's relative gradient norm, and the state within."""
+    """The state of `_scaled_by_gradient`.
 
-    means: dict[str, jax.Array]  # {stage: []}, from 0: only their shares of the largest count
+    Attributes:
+        means: the running mean of each stage's relative gradient norm, `{stage: []}`. They start at
+            0, which does not matter because only their ratios are used.
+        inner: the state of the inner transformation.
+    """
+
+    means: dict[str, jax.Array]
     inner: Any
 
 
-def _follow_gradient(
+def _scaled_by_gradient(
     inner: optax.GradientTransformation, decay: float = 0.9
 ) -> optax.GradientTransformation:
-    """Scales each stage's update by its relative gradient norm, as a share of the largest.
+    """Scales each stage's update by its relative gradient norm, divided by the largest.
 
-    The head, the last stage, keeps its rate: a new one has no norm yet to hold its gradient
-    against, and would take the rates of all others. See `strategies.AutoRGN`.
+    The head keeps its learning rate: the norm of a new head is near 0, so its relative gradient
+    norm would be the largest by far and the other stages would hardly train. See
+    `strategies.AutoRGN`.
     """
 
     def init(params: Params) -> GradientRates:
-        below = [name for name in params if name != HEAD and jax.tree.leaves(params[name])]
-        means = {stage: jnp.zeros(()) for stage in below}
+        scaled = [name for name in params if name != HEAD and jax.tree.leaves(params[name])]
+        means = {stage: jnp.zeros(()) for stage in scaled}
         return GradientRates(means, inner.init(params))
 
     def update(grads: Any, state: GradientRates, params: Any = None) -> tuple[Any, GradientRates]:
@@ -167,14 +173,12 @@ def _follow_gradient(
         means = {s: decay * state.means[s] + (1 - decay) * ratios[s] for s in ratios}
         largest = jnp.stack([*means.values(), jnp.float32(1e-30)]).max()
         updates: Any
-        updates, within = inner.update(grads, state.inner, params)
+        updates, inner_state = inner.update(grads, state.inner, params)
         scaled = {
             stage: jax.tree.map(lambda x, s=means[stage] / largest: s * x, updates[stage])
-            if stage in means
-            else updates[stage]
-            for stage in updates
+            for stage in means
         }
-        return scaled, GradientRates(means, within)
+        return updates | scaled, GradientRates(means, inner_state)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
@@ -182,42 +186,42 @@ def _follow_gradient(
 def carry(
     old: optax.OptState, new: optax.OptState, old_labels: Params, new_labels: Params
 ) -> optax.OptState:
-    """The state at the start of a phase: of leaves that go on training, what they had.
+    """The optimizer state at the start of a phase.
 
-    Moments and counts follow their leaves from group to group; the count of a schedule starts
-    anew with its phase, and the state of leaves that did not train before is the initial one.
+    Moments and counts of leaves that trained in the previous phase are kept, also if the leaves
+    change their group. The other leaves, and the counts of schedules, start anew.
 
     Args:
-        old: at the end of the phase before.
-        new: what the phase's transformation starts from.
-        old_labels: of the phase before, by `since`.
-        new_labels: of this one.
+        old: the state at the end of the previous phase.
+        new: the initial state of the new phase's transformation.
+        old_labels: of the previous phase, by `since`.
+        new_labels: of the new phase, by `since`.
     """
     before, after = tree.flatten(old_labels), tree.flatten(new_labels)
-    came_from = {name: before[path] for path, name in after.items()}
-    held = {_place(path): leaf for path, leaf in _state_leaves(old)[0]}
+    old_groups = {name: before[path] for path, name in after.items()}
+    old_leaves = {_place(path): leaf for path, leaf in _state_leaves(old)[0]}
     leaves, structure = _state_leaves(new)
 
     def carried(path: Any, leaf: Any) -> Any:
-        group, within = _place(path)
+        group, place = _place(path)
         if group is None or isinstance(leaf, optax.ScaleByScheduleState):
             return leaf
-        of_leaf = next((before[p] for p in after if within.endswith(f'/{p}')), None)
-        earlier = of_leaf or came_from[group]
-        return leaf if earlier == FROZEN else held.get((earlier, within), leaf)
+        own_group = next((before[p] for p in after if place.endswith(f'/{p}')), None)
+        old_group = own_group or old_groups[group]
+        return leaf if old_group == FROZEN else old_leaves.get((old_group, place), leaf)
 
     return jax.tree.unflatten(structure, [carried(path, leaf) for path, leaf in leaves])
 
 
 def _state_leaves(state: optax.OptState) -> tuple[list[tuple[Any, Any]], Any]:
-    """Leaves with their paths, and the structure; the state of a schedule is one leaf."""
+    """The leaves with their paths, and the structure; a schedule's state counts as one leaf."""
     return jax.tree_util.tree_flatten_with_path(
         state, is_leaf=lambda x: isinstance(x, optax.ScaleByScheduleState)
     )
 
 
 def _place(path: Sequence[Any]) -> tuple[str | None, str]:
-    """The group that a leaf of the state belongs to, and where it is in the group's state."""
+    """The group of a leaf of the state, and the leaf's path within the group's state."""
     names = [getattr(k, 'name', getattr(k, 'key', getattr(k, 'idx', None))) for k in path]
     if 'inner_states' not in names:
         return None, ''

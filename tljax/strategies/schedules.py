@@ -1,7 +1,7 @@
-"""Learning rates over time. Here epochs become steps, and nowhere else.
+"""Learning-rate schedules, and the conversion of epochs to steps.
 
-Batches run on across the ends of epochs, so an epoch is `examples / batch_size` steps, which
-need not be whole, and n epochs show every example exactly n times.
+An epoch is `examples / batch_size` steps, which can be a fraction, because batches cross the ends
+of epochs. In n epochs every example is used exactly n times.
 """
 
 import dataclasses
@@ -12,30 +12,30 @@ import optax
 
 
 def steps(epochs: float, examples: int, batch_size: int) -> int:
-    """The number of steps that show `examples` images `epochs` times, rounded up."""
-    return max(1, _whole_steps(epochs * examples / batch_size))
+    """The number of steps of some epochs, rounded up."""
+    return max(1, _rounded_up(epochs * examples / batch_size))
 
 
 def marks(every_epochs: float, steps_per_epoch: float, total_steps: int) -> frozenset[int]:
-    """The steps after which something falls due every so many epochs, and the last one."""
+    """The steps that end every period of `every_epochs` epochs, and the last step."""
     every = max(every_epochs * steps_per_epoch, 1.0)
-    due = {max(1, _whole_steps((n + 1) * every)) for n in range(int(total_steps / every))}
+    due = {max(1, _rounded_up((n + 1) * every)) for n in range(int(total_steps / every))}
     return frozenset({step for step in due if step < total_steps} | {total_steps})
 
 
-def _whole_steps(steps: float) -> int:
-    """Rounded up, but for what floating-point arithmetic added to a whole number."""
+def _rounded_up(steps: float) -> int:
+    """The next integer, with a tolerance for rounding errors of floating-point arithmetic."""
     return math.ceil(steps - 1e-6)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Constant:
-    """The optimizer's learning rate throughout, after a linear warm-up."""
+    """The optimizer's learning rate, after a linear warm-up."""
 
     warmup_epochs: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `validate`."""
         return _warmup_problems(self.warmup_epochs)
 
     def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
@@ -45,14 +45,14 @@ class Constant:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Step:
-    """Multiplied by `factor` every `every_epochs` epochs."""
+    """The learning rate is multiplied by `factor` every `every_epochs` epochs."""
 
     every_epochs: float = 2.0
     factor: float = 0.1
     warmup_epochs: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `validate`."""
         problems = _warmup_problems(self.warmup_epochs)
         if self.every_epochs <= 0:
             problems.append(f'every_epochs is {self.every_epochs}, wanted more than 0')
@@ -80,7 +80,7 @@ class Cosine:
     warmup_epochs: float = 0.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `validate`."""
         return _warmup_problems(self.warmup_epochs)
 
     def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
@@ -95,7 +95,7 @@ class Cosine:
 
 
 def _with_warmup(schedule: optax.Schedule, warmup_steps: float) -> optax.Schedule:
-    """Rises linearly to 1 over the warm-up, its first step above 0, and multiplies `schedule`."""
+    """`schedule` times a factor that rises linearly to 1; the first step's factor is above 0."""
     if warmup_steps <= 0:
         return schedule
     return lambda step: jnp.minimum((step + 1) / (warmup_steps + 1), 1.0) * schedule(step)

@@ -1,4 +1,4 @@
-"""Bringing a head to the minimum of its loss, rather than near it by steps on batches."""
+"""Solvers, which fit a head to the minimum of its loss instead of taking steps on batches."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from tljax.types import Params, Solution
 class LBFGS:
     """L-BFGS with a zoom line search, until the gradient's norm falls below `tolerance`.
 
-    `weight_decay / 2` times the squared norm of the kernels is added to the mean loss: without it
-    a few separable images have no minimum. In scikit-learn's terms it is `1 / (C N)`.
+    `weight_decay / 2` times the squared norm of the kernels is added to the mean loss, because the
+    loss of separable classes alone has no minimum. In scikit-learn's terms it is `1 / (C N)`.
     Source: Liu & Nocedal 1989, "On the limited memory BFGS method".
     """
 
@@ -25,7 +25,7 @@ class LBFGS:
     tolerance: float = 1e-4
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `validate`."""
         problems = []
         if self.weight_decay < 0:
             problems.append(f'weight_decay is {self.weight_decay}, wanted 0 or more')
@@ -42,11 +42,11 @@ class LBFGS:
 
         @jax.jit
         def solve(start: Params, data: Any) -> Solution:
-            def penalised(params: Params) -> jax.Array:
+            def regularised(params: Params) -> jax.Array:
                 squares = [jnp.sum(x**2) for x in jax.tree.leaves(params) if x.ndim > 1]
                 return objective(params, data) + self.weight_decay / 2 * sum(squares)
 
-            return self._minimise(penalised, start)
+            return self._minimise(regularised, start)
 
         return solve(start, data)
 
@@ -54,11 +54,11 @@ class LBFGS:
         method = optax.lbfgs()
         evaluate = optax.value_and_grad_from_state(objective)
 
-        def goes_on(carry) -> jax.Array:
+        def unfinished(carry) -> jax.Array:
             _, state, iterations = carry
             norm = optax.tree.norm(optax.tree.get(state, 'grad'))
-            unfinished = (iterations == 0) | (norm > self.tolerance)
-            return unfinished & (iterations < self.max_iterations)
+            above = (iterations == 0) | (norm > self.tolerance)
+            return above & (iterations < self.max_iterations)
 
         def iterate(carry):
             params, state, iterations = carry
@@ -70,6 +70,6 @@ class LBFGS:
 
         carry = (start, method.init(start), jnp.int32(0))
         params: Any
-        params, _, iterations = jax.lax.while_loop(goes_on, iterate, carry)
+        params, _, iterations = jax.lax.while_loop(unfinished, iterate, carry)
         value, grad = jax.value_and_grad(objective)(params)
         return Solution(params, value, optax.tree.norm(grad), iterations)

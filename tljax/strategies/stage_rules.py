@@ -1,4 +1,4 @@
-"""Rules for the stages of a model, from which `strategies` compose their phases."""
+"""Rules for the stages of a model, from which strategies compose their phases."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,19 @@ FREEZE = Rule(pattern='**', train=False)
 def norm_layers(params: Params) -> list[str]:
     """The paths of the normalisation layers of any kind: layers with a `scale` and a `bias`."""
     paths = tree.flatten(params)
-    homes = [path.removesuffix('/scale') for path in paths if path.endswith('/scale')]
-    return [home for home in homes if f'{home}/bias' in paths]
+    layers = [path.removesuffix('/scale') for path in paths if path.endswith('/scale')]
+    return [layer for layer in layers if f'{layer}/bias' in paths]
 
 
 def stages(params: Params) -> list[str]:
     """The stages' names in forward order.
 
     Raises:
-        InputError: they have another order, as after JAX's functions on trees.
+        InputError: they are in another order, because JAX sorts the keys of trees.
     """
     names = list(params)
     if 'head' in names[:-1]:
-        raise InputError(f'the stages are {names}, wanted in forward order: `model.ordered`')
+        raise InputError(f'the stages are {names}, wanted in forward order: `stages.ordered`')
     return names
 
 
@@ -53,12 +53,17 @@ def stage_and_above(stage: str, params: Params, scale: float = 1.0) -> tuple[Rul
     """Rules that train a stage and all above it."""
     below = stages(params)[: index(stage, params)]
     frozen = tuple(Rule(pattern=name, train=False) for name in below)
-    return (*frozen, Rule(pattern='**', learning_rate_scale=scale))
+    return (*frozen, *everything(scale))
+
+
+def everything(scale: float = 1.0) -> tuple[Rule, ...]:
+    """The rule that trains every leaf."""
+    return (Rule(pattern='**', learning_rate_scale=scale),)
 
 
 def only(patterns: Sequence[str], params: Params, scale: float = 1.0) -> tuple[Rule, ...]:
-    """Rules that train the head and the leaves under the patterns."""
-    chosen = [head(params), *patterns]
+    """Rules that train the head and the leaves that match the patterns, and freeze all others."""
+    chosen = dict.fromkeys([head(params), *patterns])
     return (*(Rule(pattern=p, learning_rate_scale=scale) for p in chosen), FREEZE)
 
 

@@ -1,17 +1,14 @@
 """Fine-tuning strategies, each as phases of rules.
 
-They are dataclasses rather than functions for two reasons. The rules need the names of the model's
-leaves, which exist only after the model is built. The command line sets the fields:
-`--config.strategy.stage=stage2`.
-
-The learning rates of a strategy are multiples of the optimizer's, so that strategies with different
-rates can be compared under one optimizer.
+They are dataclasses because their rules need the names of the model's leaves, which exist only
+after the model is built, and because the command line sets their fields. Their learning rates are
+multiples of the optimizer's, so that strategies can be compared under one optimizer.
 """
 
 import dataclasses
 import re
 
-from tljax import tree
+from tljax.models import adapters
 from tljax.strategies import stage_rules
 from tljax.strategies.solvers import LBFGS
 from tljax.types import ADAPTER, InputError, Params, Phase, Rates, Rule, Solver, Strategy
@@ -33,7 +30,7 @@ class _Transfer:
         return [
             f'{name} is {value}, wanted more than 0'
             for name, value in values.items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0
+            if isinstance(value, int | float) and not value > 0
         ]
 
 
@@ -51,8 +48,8 @@ class FineTune(_Transfer):
     def phases(self, params: Params) -> tuple[Phase, ...]:
         """See `types.Strategy`."""
         head = Rule(pattern=stage_rules.head(params), learning_rate_scale=self.learning_rate_scale)
-        scale = self.learning_rate_scale * self.backbone_scale
-        return (Phase(rules=(head, Rule(pattern='**', learning_rate_scale=scale))),)
+        rest = stage_rules.everything(self.learning_rate_scale * self.backbone_scale)
+        return (Phase(rules=(head, *rest)),)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -68,7 +65,7 @@ class FromScratch(_Transfer):
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
         """See `types.Strategy`."""
-        return (Phase(rules=(Rule(pattern='**', learning_rate_scale=self.learning_rate_scale),)),)
+        return (Phase(rules=stage_rules.everything(self.learning_rate_scale)),)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -112,14 +109,9 @@ class FreezeBelow(_Transfer):
     learning_rate_scale: float = 1.0
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
-        """See `types.Strategy`.
-
-        Raises:
-            InputError: the model has no such stage.
-        """
-        return (
-            Phase(rules=stage_rules.stage_and_above(self.stage, params, self.learning_rate_scale)),
-        )
+        """See `types.Strategy`."""
+        rules = stage_rules.stage_and_above(self.stage, params, self.learning_rate_scale)
+        return (Phase(rules=rules),)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -134,15 +126,10 @@ class Surgical(_Transfer):
     learning_rate_scale: float = 1.0
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
-        """See `types.Strategy`.
-
-        Raises:
-            InputError: the model has no such stage.
-        """
+        """See `types.Strategy`."""
         for stage in self.stages:
             stage_rules.index(stage, params, 'one of stages')
-        chosen = [stage for stage in self.stages if stage != stage_rules.head(params)]
-        return (Phase(rules=stage_rules.only(chosen, params, self.learning_rate_scale)),)
+        return (Phase(rules=stage_rules.only(self.stages, params, self.learning_rate_scale)),)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -170,11 +157,7 @@ class NormOnly(_Transfer):
     learning_rate_scale: float = 1.0
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
-        """See `types.Strategy`.
-
-        Raises:
-            InputError: the model has no normalisation layer.
-        """
+        """See `types.Strategy`."""
         layers = stage_rules.norm_layers(params)
         if not layers:
             raise InputError('the model has no normalisation layer to train')
@@ -194,12 +177,8 @@ class AdaptersOnly(_Transfer):
     adapter_scale: float = 1.0
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
-        """See `types.Strategy`.
-
-        Raises:
-            InputError: the experiment has no adapters.
-        """
-        if not any(ADAPTER in path.split('/') for path in tree.flatten(params)):
+        """See `types.Strategy`."""
+        if not adapters.split(params)[1]:
             raise InputError('there is no adapter to train: config.adapters names them')
         head = Rule(pattern=stage_rules.head(params), learning_rate_scale=self.learning_rate_scale)
         scale = self.learning_rate_scale * self.adapter_scale
@@ -237,13 +216,8 @@ class Discriminative(_Transfer):
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
         """See `types.Strategy`."""
-        return (
-            Phase(
-                rules=stage_rules.scaled(
-                    params, stage_rules.geometric(self.lowest, self.highest, len(params))
-                )
-            ),
-        )
+        scales = stage_rules.geometric(self.lowest, self.highest, len(params))
+        return (Phase(rules=stage_rules.scaled(params, scales)),)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -277,10 +251,8 @@ class LPFT(_Transfer):
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
         """See `types.Strategy`."""
-        everything = (Rule(pattern='**', learning_rate_scale=self.learning_rate_scale),)
-        return Phase(rules=stage_rules.only((), params), solver=self.solver), Phase(
-            rules=everything
-        )
+        solved = Phase(rules=stage_rules.only((), params), solver=self.solver)
+        return solved, Phase(rules=stage_rules.everything(self.learning_rate_scale))
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -298,11 +270,7 @@ class GradualUnfreeze(_Transfer):
     learning_rate_scale: float = 1.0
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
-        """See `types.Strategy`.
-
-        Raises:
-            InputError: the model has no stage `lowest`.
-        """
+        """See `types.Strategy`."""
         lowest = 0 if self.lowest is None else stage_rules.index(self.lowest, params, 'lowest')
         return tuple(
             Phase(
@@ -327,15 +295,14 @@ class AutoRGN(_Transfer):
 
     def phases(self, params: Params) -> tuple[Phase, ...]:
         """See `types.Strategy`."""
-        rules = (Rule(pattern='**', learning_rate_scale=self.learning_rate_scale),)
+        rules = stage_rules.everything(self.learning_rate_scale)
         return (Phase(rules=rules, rates=Rates.GRADIENT),)
 
 
 def name_of(strategy: Strategy) -> str:
     """`FreezeBelow(stage='stage2')` as `freeze below stage2`."""
-    words = re.sub(r'(?<=[a-z])([A-Z])', r' \1', type(strategy).__name__)
-    words = ' '.join(w if w.isupper() else w.lower() for w in words.split())
-    names = getattr(strategy, '__dataclass_fields__', {})
-    values = [getattr(strategy, name) for name in names]
-    parts = [value if isinstance(value, tuple) else (value,) for value in values]
-    return ' '.join([words, *(word for part in parts for word in part if isinstance(word, str))])
+    parts = re.sub(r'(?<=[a-z])([A-Z])', r' \1', type(strategy).__name__).split()
+    name = ' '.join(part if part.isupper() else part.lower() for part in parts)
+    values = [getattr(strategy, field) for field in getattr(strategy, '__dataclass_fields__', ())]
+    items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+    return ' '.join([name, *(item for item in items if isinstance(item, str))])

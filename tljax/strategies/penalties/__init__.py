@@ -1,13 +1,13 @@
-"""Penalties: what fine-tuning is held to, beside the loss; several add up.
+"""Penalties, which keep a network close to its pretrained start; they are added to the loss.
 
-Each is a pure function of parameters, features and where both started, a mean over the real rows
-of a batch where it reads features. What they compute, and when they help: docs/penalties.md.
+A penalty is a pure function of parameters and features, and of both at the start. If it reads
+features, it is a mean over the real rows of a batch. See docs/penalties.md.
 """
 
-from tljax.strategies.penalties.anchors import L2SP, L2SPFisher, fisher
 from tljax.strategies.penalties.cotuning import CoTuning, calibration_temperature
 from tljax.strategies.penalties.delta import DELTA
 from tljax.strategies.penalties.distillation import FeatureDistillation, LogitDistillation
+from tljax.strategies.penalties.l2sp import L2SP, L2SPFisher, fisher
 from tljax.strategies.penalties.spectral import BSS
 
 __all__ = [

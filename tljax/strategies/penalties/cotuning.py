@@ -1,4 +1,4 @@
-"""A penalty by which labels of the new task also teach the head of the source task."""
+"""A penalty on the upstream head's predictions, with targets from the labels of the new task."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -7,20 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax.strategies.penalties import rows
+from tljax.strategies.penalties import terms
 from tljax.types import Needs, PenaltyInputs, Setting, Start
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class CoTuning:
-    """The source task's head has to give the source categories that belong to the label.
+    """The upstream head is to predict the upstream classes that belong to an image's label.
 
-    `strength` times the cross-entropy between p(source category | label) and what the upstream
-    head says of today's features. The relationship is measured at the start on the training
-    split: the mean of the upstream head's predictions over the images of each label (the paper's
-    direct approach). Predictions are calibrated by `temperature`, which divides the logits:
-    `calibration_temperature` finds it where source images with labels are at hand; 1 leaves
-    them as they are. The upstream head is held as it was, where the paper trains it too.
+    `strength` times the cross-entropy between p(upstream class | label) and the upstream head's
+    prediction from the current features. p(upstream class | label) is computed at the start: the
+    mean of the upstream head's predictions over the training images of each label (the paper's
+    direct approach). These predictions are calibrated by `temperature`, which divides the logits;
+    with labelled upstream images, `calibration_temperature` computes it. The upstream head is
+    frozen; the paper trains it too.
 
     Source: You et al. 2020, "Co-Tuning for Transfer Learning".
     """
@@ -31,22 +31,20 @@ class CoTuning:
     temperature: float = 1.0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        return rows.strength_problems(strength=self.strength, temperature=self.temperature)
+        """Messages for `validate`."""
+        return terms.strength_problems(strength=self.strength, temperature=self.temperature)
 
     def obstacle(self, setting: Setting) -> str | None:
         """See `types.Penalty`."""
-        if setting.upstream_classes is None:
-            return 'the weights have no head of the source task'
-        return rows.stages_obstacle((), setting)
+        return terms.upstream_obstacle(setting)
 
     def needs(self, setting: Setting) -> Needs:
         """See `types.Penalty`."""
-        features = rows.read_stages((), setting)
+        features = terms.read_stages((), setting)
         return Needs(features=features, upstream=bool(features))
 
     def prepare(self, start: Start) -> Any:
-        """The relationship [K, S]."""
+        """p(upstream class | label), [K, S]."""
         assert start.upstream is not None
         upstream, last = start.upstream, start.setting.stages[-1]
 
@@ -55,26 +53,26 @@ class CoTuning:
             logits = upstream(start.run(params, x, None, last))
             return jax.nn.softmax(logits.astype(jnp.float32) / self.temperature)
 
-        said, labels = [], []
+        predictions, labels = [], []
         for x, label, mask in start.batches(None):
             real = np.asarray(mask)
-            said.append(np.asarray(predict(start.params, x))[real])
+            predictions.append(np.asarray(predict(start.params, x))[real])
             labels.append(np.asarray(label)[real])
-        return relationship(np.concatenate(said), np.concatenate(labels), start.num_classes)
+        return relationship(np.concatenate(predictions), np.concatenate(labels), start.num_classes)
 
     def __call__(self, inputs: PenaltyInputs, prepared: Any) -> jax.Array:
         """See `types.Penalty`."""
         total = jnp.zeros((), jnp.float32)
-        for features in (inputs.features[n] for n in rows.read_stages((), inputs.setting)):
+        for features in (inputs.features[n] for n in terms.read_stages((), inputs.setting)):
             assert inputs.upstream is not None
             log_p = jax.nn.log_softmax(inputs.upstream(features).astype(jnp.float32))
             entropies = -((inputs.targets @ prepared) * log_p).sum(-1)
-            total += self.strength * rows.mean(entropies, inputs.mask)
+            total += self.strength * terms.mean(entropies, inputs.mask)
         return total
 
 
 def relationship(predictions: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """p(source category | label): the mean prediction over the examples of each label.
+    """p(upstream class | label): the mean prediction over the examples of each label.
 
     Args:
         predictions: [N, S], rows that sum to 1.
@@ -82,7 +80,7 @@ def relationship(predictions: np.ndarray, labels: np.ndarray, num_classes: int) 
         num_classes: K.
 
     Returns:
-        [K, S] float32; zeros, which teach nothing, for a label without examples.
+        [K, S] float32; zeros, which have no effect, for a label without examples.
     """
     sums = np.zeros((num_classes, predictions.shape[1]))
     np.add.at(sums, labels, predictions)
@@ -91,11 +89,11 @@ def relationship(predictions: np.ndarray, labels: np.ndarray, num_classes: int) 
 
 
 def calibration_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T at which softmax(logits / T) gives the labels the greatest likelihood.
+    """The temperature T that maximises the likelihood of the labels under softmax(logits / T).
 
     Args:
-        logits: [N, S] of a network, on examples that it was not trained on.
-        labels: [N] of the same task.
+        logits: [N, S], of examples that the network was not trained on.
+        labels: [N].
 
     Returns:
         T, between 0.01 and 100.
@@ -105,7 +103,7 @@ def calibration_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     logits = np.asarray(logits, np.float64)
 
     def slope(inverse: float) -> float:
-        """Of the mean loss over 1 / T, in which it is convex."""
+        """The derivative of the mean loss with respect to 1 / T; the loss is convex in it."""
         scaled = inverse * logits
         p = np.exp(scaled - scaled.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
