@@ -1,7 +1,8 @@
-"""A tiny experiment that runs in seconds, crashes where it is told, and what it leaves behind."""
+"""A tiny experiment that runs in seconds, its simulated crashes, and comparisons of results."""
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -17,7 +18,7 @@ from tljax.models import layers
 from tljax.records import checkpoint, writers
 from tljax.strategies.optimizers import AdamW
 from tljax.strategies.strategies import FineTune
-from tljax.training import compiled_step, jobs
+from tljax.training import compiled_step, jobs, run
 from tljax.training.run import train
 from tljax.types import Examples, Phase, Preprocessing, Rule
 
@@ -116,6 +117,7 @@ def experiment(**changes):
         'clip_norm': 1.0,
         'checkpoint_every_steps': 2,
         'log_every_steps': 5,
+        'report': False,
     }
     return Experiment(**{**fields, **changes})
 
@@ -142,32 +144,63 @@ def before_step(number, action):
     def compile_train_step(*args):
         step = compiled(*args)
 
-        def run(key, state, batch, *given):
+        def act_or_step(key, state, batch, *arrays):
             if int(state.step) == number:
                 action()
-            return step(key, state, batch, *given)
+            return step(key, state, batch, *arrays)
 
-        return run
+        return act_or_step
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled_step, 'compile_train_step', compile_train_step)
         yield
 
 
-def crash():
+def crash(*_, **__):
     """Ends a run as an unforeseen error would."""
     raise Crash
 
 
-def crash_after(number, what, workdir):
-    """Runs `what` and raises once step `number` is done."""
+def crash_after(number, experiment, workdir):
+    """Runs an experiment that crashes after step `number`."""
     with before_step(number, crash), pytest.raises(Crash):
-        train(what, workdir)
+        train(experiment, workdir)
 
 
-def last_checkpoint(what, workdir):
+@contextlib.contextmanager
+def shared_programs():
+    """Runs of equal experiments share their job and their compiled programs in this block.
+
+    A resumed run then costs its steps and checkpoints only. The data must not change meanwhile.
+    """
+
+    def shared(function, key):
+        results = {}
+
+        @functools.wraps(function)
+        def call(*args):
+            name = key(*args)
+            if name not in results:
+                results[name] = function(*args)
+            return results[name]
+
+        return call
+
+    def of_step(job, phase, *rest):
+        return repr((job.experiment, phase.index, rest))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, 'setup', shared(jobs.setup, repr))
+        step = shared(compiled_step.compile_train_step, of_step)
+        patch.setattr(compiled_step, 'compile_train_step', step)
+        evaluate = shared(run.make_evaluate, lambda job: repr(job.experiment))
+        patch.setattr(run, 'make_evaluate', evaluate)
+        yield
+
+
+def last_checkpoint(experiment, workdir):
     """Parameters, statistics, optimizer state and sums of the latest checkpoint, and its step."""
-    job = jobs.setup(what)
+    job = jobs.setup(experiment)
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints')
     step = checkpoints.steps()[-1]
     phase = job.phases[len(checkpoints.record(step)['starts']) - 1]
@@ -176,32 +209,33 @@ def last_checkpoint(what, workdir):
     return arrays, step
 
 
-def assert_identical(found, wanted):
+def assert_identical(actual, expected):
     """Two trees of arrays are the same, bit by bit."""
-    found, wanted = (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (found, wanted))
-    assert [path for path, _ in found] == [path for path, _ in wanted]
+    flat = [jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (actual, expected)]
+    paths = [[path for path, _ in leaves] for leaves in flat]
+    assert paths[0] == paths[1]
     differing = [
         jax.tree_util.keystr(path)
-        for (path, one), (_, other) in zip(found, wanted, strict=True)
+        for (path, one), (_, other) in zip(*flat, strict=True)
         if np.asarray(one).tobytes() != np.asarray(other).tobytes()
     ]
     assert not differing
 
 
 def records(workdir):
-    """What metrics.jsonl says, but for the speed."""
-    found = writers.read_metrics(workdir / 'metrics.jsonl')
-    return [{k: v for k, v in record.items() if k not in TIMING} for record in found]
+    """The records in metrics.jsonl, without those of speed."""
+    lines = writers.read_metrics(workdir / 'metrics.jsonl')
+    return [{k: v for k, v in record.items() if k not in TIMING} for record in lines]
 
 
-def assert_same_run(what, workdir, reference):
+def assert_same_run(experiment, workdir, reference):
     """A run left the same checkpoint, records and result as the reference."""
     folder, result = reference
-    found, step = last_checkpoint(what, workdir)
-    wanted, last = last_checkpoint(what, folder)
+    actual, step = last_checkpoint(experiment, workdir)
+    expected, last = last_checkpoint(experiment, folder)
     assert step == last == result['steps']
-    assert_identical(found, wanted)
+    assert_identical(actual, expected)
     assert records(workdir) == records(folder)
-    own = json.loads((workdir / 'result.json').read_text())
+    written = json.loads((workdir / 'result.json').read_text())
     for name in ('val', 'test', 'step', 'steps', 'seed', 'class_names', 'trained_parameters'):
-        assert own[name] == result[name], name
+        assert written[name] == result[name], name

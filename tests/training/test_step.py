@@ -1,4 +1,4 @@
-"""A training step touches what trains and nothing else; an evaluation step counts what is real."""
+"""A training step changes the trained leaves only; an evaluation step does not count padding."""
 
 import dataclasses
 import functools
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
 
 from tljax import devices, tree
 from tljax.augment import Copy, HorizontalFlip
@@ -49,14 +48,19 @@ class Part(nn.Module):
 
 @dataclasses.dataclass(kw_only=True)
 class Training:
-    """A step, not jitted, and where it starts."""
+    """A step, its first state and the labels of its leaves."""
 
     step: TrainStep
     start: states.TrainState
     labels: dict
 
+    @functools.cached_property
+    def compiled(self):
+        """The step, jitted."""
+        return jit(self.step)
 
-# These tests compile far longer than they compute.
+
+# Compilation takes most of the time of these tests.
 jit = functools.partial(
     jax.jit,
     compiler_options={
@@ -66,7 +70,7 @@ jit = functools.partial(
 
 
 def network(low_dropout=0.0):
-    """Three stages of 4, 6 and 8 channels, the head, and values that are nowhere zero."""
+    """Three stages of 4, 6 and 8 channels and the head; no value is zero."""
     parts: dict[str, nn.Module] = {
         'low': Part(4, low_dropout),
         'mid': Part(6, 0.0),
@@ -81,7 +85,23 @@ def network(low_dropout=0.0):
     return model, params, stats
 
 
-def training(
+TRAININGS: dict[str, Training] = {}
+
+
+def training(rules, **options):
+    """A step of the small network; equal arguments give the same object, compiled once.
+
+    Args:
+        rules: the rules of a phase.
+        options: see `make_training`.
+    """
+    key = repr((rules, sorted(options.items())))
+    if key not in TRAININGS:
+        TRAININGS[key] = make_training(rules, **options)
+    return TRAININGS[key]
+
+
+def make_training(
     rules,
     *,
     optimizer=None,
@@ -93,7 +113,7 @@ def training(
     stochastic_norm=None,
     **compute,
 ):
-    """A step of the small network under some rules."""
+    """A step of the small network; `compute` has the fields of `Compute`."""
     model, params, stats = network(low_dropout)
     labels = partition.assign(params, rules, norm)
     optimizer = optimizer or SGD()
@@ -128,10 +148,10 @@ def make_batch(seed=0) -> Any:
 
 
 def trained_for(count, one, key=0):
-    """The state after some steps, and the last one's sums."""
-    step, current, sums = jit(one.step), one.start, {}
+    """The state after some steps, and the sums of the last one."""
+    current, sums = one.start, {}
     for number in range(count):
-        current, sums = step(jax.random.key(key), current, make_batch(number))
+        current, sums = one.compiled(jax.random.key(key), current, make_batch(number))
     return current, sums
 
 
@@ -141,21 +161,26 @@ def equal(one, other):
 
 
 def assert_close(one, other, **tolerance):
-    """Two trees are the same but for rounding."""
+    """Two trees are equal up to rounding."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
 
 
 def below(stage):
-    """The rules that freeze what is below a stage."""
+    """The rules that freeze the stages below a stage."""
     return FreezeBelow(stage=stage).phases({name: {} for name in STAGES})[0].rules
 
 
-decaying = AdamW(learning_rate=0.01, weight_decay=0.1)
+DECAYING = {'optimizer': AdamW(learning_rate=0.01, weight_decay=0.1), 'clip_norm': 0.1}
 
 
-@pytest.mark.parametrize('stage', STAGES)
-def test_what_is_frozen_stays_bit_identical_under_decay_and_clipping(stage):
-    one = training(below(stage), optimizer=decaying, clip_norm=0.1)
+def members(*fast, of):
+    """The values of a family of cases; all except `fast` are slow."""
+    return [v if v in fast else pytest.param(v, marks=pytest.mark.slow) for v in of]
+
+
+@pytest.mark.parametrize('stage', members('mid', of=STAGES))
+def test_frozen_stages_stay_bit_identical_under_decay_and_clipping(stage):
+    one = training(below(stage), **DECAYING)
     end, _ = trained_for(3, one)
     for index, name in enumerate(STAGES):
         frozen = index < STAGES.index(stage)
@@ -164,8 +189,8 @@ def test_what_is_frozen_stays_bit_identical_under_decay_and_clipping(stage):
             assert equal(end.stats[name], one.start.stats[name]) == frozen
 
 
-def test_every_leaf_of_what_trains_moves():
-    one = training(below('mid'))
+def test_every_leaf_of_a_trained_stage_changes():
+    one = training(below('mid'), **DECAYING)
     end, _ = trained_for(1, one)
     for name in STAGES[1:]:
         before, after = (tree.flatten(s.params[name]) for s in (one.start, end))
@@ -177,7 +202,7 @@ def test_every_leaf_of_what_trains_moves():
 
 def test_a_stage_frozen_between_trained_ones_keeps_its_values_and_statistics():
     rules = (Rule(pattern='mid', train=False), *EVERYTHING)
-    one = training(rules, optimizer=decaying, clip_norm=0.1)
+    one = training(rules, **DECAYING)
     end, _ = trained_for(3, one)
     assert equal(end.params['mid'], one.start.params['mid'])
     assert equal(end.stats['mid'], one.start.stats['mid'])
@@ -186,13 +211,13 @@ def test_a_stage_frozen_between_trained_ones_keeps_its_values_and_statistics():
         assert not equal(end.stats[name], one.start.stats[name])
 
 
-def test_of_a_stage_that_trains_in_part_the_rest_stays_bit_identical():
+def test_the_frozen_leaves_of_a_partly_trained_stage_stay_bit_identical():
     rules = (Rule(pattern='**/bias'), Rule(pattern='**', train=False))
-    one = training(rules, optimizer=decaying, clip_norm=0.1)
+    one = training(rules, **DECAYING)
     end, _ = trained_for(3, one)
     before, after = tree.flatten(one.start.params), tree.flatten(end.params)
-    moved = {path for path in before if not np.array_equal(before[path], after[path])}
-    assert moved == {path for path in before if path.endswith('/bias')}
+    changed = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert changed == {path for path in before if path.endswith('/bias')}
 
 
 def test_nothing_to_train_is_refused():
@@ -200,64 +225,90 @@ def test_nothing_to_train_is_refused():
         training((Rule(pattern='**', train=False),))
 
 
-@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize('stage', members('mid', of=STAGES))
 @pytest.mark.parametrize(('optimizer', 'copies'), [(AdamW(), 2), (SGD(), 1), (SGD(momentum=0), 0)])
 def test_the_optimizer_has_state_for_trained_leaves_only(optimizer, copies, stage):
     one = training(below(stage), optimizer=optimizer, clip_norm=1.0)
     trained = [one.start.params[name] for name in STAGES[STAGES.index(stage) :]]
-    wanted = sorted(leaf.shape for leaf in jax.tree.leaves(trained)) * copies
-    found = [leaf.shape for leaf in jax.tree.leaves(one.start.opt) if leaf.ndim]
-    assert sorted(found) == sorted(wanted)
+    expected = sorted(leaf.shape for leaf in jax.tree.leaves(trained)) * copies
+    shapes = [leaf.shape for leaf in jax.tree.leaves(one.start.opt) if leaf.ndim]
+    assert sorted(shapes) == sorted(expected)
 
 
-def cost(model, function, *arguments):
-    """The floating-point operations of a compiled function."""
-    compiled = jit(function).lower(*arguments).compile()
-    return (compiled.cost_analysis() or {})['flops']
+def batch_shapes(rows, size_px):
+    """The shapes of a batch."""
+    return {
+        'image': jax.ShapeDtypeStruct((rows, size_px, size_px, 3), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
+        'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
+        'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
+    }
 
 
-def step_cost(backbone, size_px, stage):
-    """The operations of a step on 4 images in which everything from a stage on trains."""
-    small = Preprocessing(size_px=size_px, resize_px=size_px)
-    model = stages.build(backbone, 10, preprocessing=small)
+def lowered_step(model, stage, rows, **compute):
+    """A step in which a stage and those above it train, lowered; nothing is compiled or run."""
     params, stats = stages.shapes(model)
     rules = FreezeBelow(stage=stage).phases(stages.ordered(model, params))[0].rules
     labels = partition.assign(params, rules)
     transform = partition.make(SGD(), rules, labels, lambda _: 0.1)
     start = jax.eval_shape(lambda p, s: states.create(p, s, transform, labels), params, stats)
-    batch = {
-        'image': jax.ShapeDtypeStruct((4, size_px, size_px, 3), jnp.uint8),
-        'label': jax.ShapeDtypeStruct((4,), jnp.int32),
-        'id': jax.ShapeDtypeStruct((4,), jnp.uint32),
-        'mask': jax.ShapeDtypeStruct((4,), jnp.bool_),
-    }
-    step = make_train_step(model, transform, labels, CrossEntropy())
-    train = cost(model, step, jax.eval_shape(lambda: jax.random.key(0)), start, batch)
-    evaluate = make_eval_step(model, CrossEntropy())
-    return train, lambda: cost(model, evaluate, params, stats, batch)
+    step = make_train_step(model, transform, labels, CrossEntropy(), compute=Compute(**compute))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    batch = batch_shapes(rows, model.preprocessing.size_px)
+    return jit(step, donate_argnums=1).lower(key, start, batch)
+
+
+def small_model(backbone, size_px):
+    """A network for ten classes and images of a size."""
+    shown = Preprocessing(size_px=size_px, resize_px=size_px)
+    return stages.build(backbone, 10, preprocessing=shown)
+
+
+def operations(program):
+    """The floating-point operations of a lowered or compiled program."""
+    return (program.cost_analysis() or {})['flops']
+
+
+RESNET20 = small_model(ResNetSmall(depth=20), 16)
+
+
+@functools.cache
+def resnet20_operations(stage):
+    """The operations of a step of ResNet-20 on 4 images."""
+    return operations(lowered_step(RESNET20, stage, 4))
 
 
 @pytest.mark.parametrize(
-    ('backbone', 'size_px', 'cuts'),
+    'cuts',
     [
-        (ResNetSmall(depth=20), 16, ('stem', 'stage1', 'stage2', 'stage3', 'head')),
-        (ResNet(depth=18), 64, ('stem', 'stage3', 'head')),
+        ('stem', 'stage3', 'head'),
+        pytest.param(('stem', 'stage1', 'stage2', 'stage3', 'head'), marks=pytest.mark.slow),
     ],
-    ids=lambda value: type(value).__name__,
+    ids=len,
 )
-def test_the_operations_of_a_step_fall_with_the_cut(backbone, size_px, cuts):
-    costs = [step_cost(backbone, size_px, stage)[0] for stage in cuts]
+def test_the_operations_of_a_step_fall_with_the_cut(cuts):
+    costs = [resnet20_operations(stage) for stage in cuts]
     assert all(lower < higher for higher, lower in itertools.pairwise(costs))
     assert costs[-1] < costs[0] / 2.5  # forward alone, of forward and twice as much backward
 
 
+@pytest.mark.slow
+def test_the_operations_of_a_compiled_step_of_resnet18_fall_with_the_cut():
+    model = small_model(ResNet(depth=18), 64)
+    cuts = ('stem', 'stage3', 'head')
+    costs = [operations(lowered_step(model, stage, 4).compile()) for stage in cuts]
+    assert costs[2] < costs[1] < costs[0]
+    assert costs[2] < costs[0] / 2.5
+
+
 def test_training_the_head_alone_costs_hardly_more_than_evaluating():
-    train, evaluate = step_cost(ResNetSmall(depth=20), 16, 'head')
-    assert train < 1.02 * evaluate()
+    evaluate = make_eval_step(RESNET20, CrossEntropy())
+    lowered = jit(evaluate).lower(*stages.shapes(RESNET20), batch_shapes(4, 16))
+    assert resnet20_operations('head') < 1.02 * operations(lowered)
 
 
-def plain_loss(params, stats, batch, live):
-    """The mean loss of the small network in training, written out; `live` stages train."""
+def plain_loss(params, stats, batch, trained):
+    """The mean loss of the small network in training, without tljax's code."""
     x = (batch['image'] / 255.0 - np.array(SMALL.mean)) / np.array(SMALL.std)
     x = x.astype(np.float32)
     for name in STAGES[:-1]:
@@ -267,53 +318,66 @@ def plain_loss(params, stats, batch, live):
             dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
         )  # fmt: skip
         mean, var = stats[name]['norm']['mean'], stats[name]['norm']['var']
-        if name in live:
+        if name in trained:
             mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
         x = (x - mean) / jnp.sqrt(var + 1e-5)
         x = jax.nn.relu(x * layer['norm']['scale'] + layer['norm']['bias'])
     head = params['head']['linear']
     logits = x.mean((1, 2)) @ head['kernel'] + head['bias']
-    own = jnp.take_along_axis(jax.nn.log_softmax(logits), batch['label'][:, None], 1)
-    return -(own[:, 0] * batch['mask']).sum() / batch['mask'].sum()
+    log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), batch['label'][:, None], 1)
+    return -(log_likelihood[:, 0] * batch['mask']).sum() / batch['mask'].sum()
 
 
-@pytest.mark.parametrize(('frozen', 'masked'), [((), 0), ((), 3), (('low',), 0), (('mid',), 0)])
+@pytest.mark.parametrize(
+    ('frozen', 'masked'),
+    members(((), 3), (('mid',), 0), of=[((), 0), ((), 3), (('low',), 0), (('mid',), 0)]),
+)
 def test_a_step_follows_the_gradient_of_the_mean_loss(frozen, masked):
     rules = (*(Rule(pattern=name, train=False) for name in frozen), *EVERYTHING)
     one = training(rules, optimizer=SGD(learning_rate=1.0, momentum=0))
-    batch, live = make_batch(), set(STAGES) - set(frozen)
+    batch, trained = make_batch(), set(STAGES) - set(frozen)
     batch['mask'][8 - masked :] = False
-    end, sums = jit(one.step)(jax.random.key(0), one.start, batch)
+    end, sums = one.compiled(jax.random.key(0), one.start, batch)
     with jax.numpy_rank_promotion('allow'):
-        gradient = jit(jax.value_and_grad(functools.partial(plain_loss, live=live)))
+        gradient = jit(jax.value_and_grad(functools.partial(plain_loss, trained=trained)))
         loss, grads = gradient(one.start.params, one.start.stats, batch)
     np.testing.assert_allclose(sums['loss'] / sums['count'], loss, rtol=1e-5)
-    for name in live:
+    for name in trained:
         before, after = one.start.params[name], end.params[name]
-        moved = jax.tree.map(lambda a, b: a - b, before, after)
-        assert_close(moved, grads[name], rtol=1e-3, atol=2e-6)
+        difference = jax.tree.map(lambda a, b: a - b, before, after)
+        assert_close(difference, grads[name], rtol=1e-3, atol=2e-6)
 
 
-@pytest.mark.parametrize('rules', [below('top'), (Rule(pattern='mid', train=False), *EVERYTHING)])
-def test_frozen_gradients_do_not_shrink_live_ones(rules):
+@pytest.mark.parametrize(
+    'rules',
+    [
+        (Rule(pattern='mid', train=False), *EVERYTHING),
+        pytest.param(below('top'), marks=pytest.mark.slow),
+    ],
+)
+def test_frozen_gradients_do_not_shrink_trained_ones(rules):
     limit = 1e-3
     one = training(rules, optimizer=SGD(learning_rate=1.0, momentum=0), clip_norm=limit)
     end, _ = trained_for(1, one)
-    moved = jax.tree.map(lambda before, after: before - after, one.start.params, end.params)
-    np.testing.assert_allclose(optax.tree.norm(moved), limit, rtol=1e-3)
+    update = jax.tree.map(lambda before, after: before - after, one.start.params, end.params)
+    np.testing.assert_allclose(optax.tree.norm(update), limit, rtol=1e-3)
+
+
+# Its steps draw random numbers.
+RANDOM = {'low_dropout': 0.5, 'augmentations': (HorizontalFlip(),)}
 
 
 def test_the_same_step_twice_gives_the_same_bits():
-    one = training(EVERYTHING, low_dropout=0.5, augmentations=(HorizontalFlip(),))
+    one = training(EVERYTHING, **RANDOM)
     assert equal(trained_for(2, one), trained_for(2, one))
 
 
-def test_dropout_follows_the_key_where_its_stage_trains():
+def test_dropout_of_a_trained_stage_follows_the_key():
     one = training(EVERYTHING, low_dropout=0.5)
     assert not equal(trained_for(1, one, key=0)[0].params, trained_for(1, one, key=1)[0].params)
 
 
-def test_dropout_is_off_where_its_stage_is_frozen():
+def test_a_frozen_stage_has_no_dropout():
     one = training(below('mid'), low_dropout=0.5)
     without = training(below('mid'), low_dropout=0.0)
     end, _ = trained_for(2, one, key=0)
@@ -321,17 +385,16 @@ def test_dropout_is_off_where_its_stage_is_frozen():
     assert equal(end.params, trained_for(2, without)[0].params)
 
 
-def test_dropout_is_another_at_every_step():
+def test_dropout_differs_between_steps():
     one = training(EVERYTHING, low_dropout=0.5)
     later = dataclasses.replace(one.start, step=one.start.step + 1)
-    step = jit(one.step)
-    ends = [step(jax.random.key(0), start, make_batch())[0] for start in (one.start, later)]
+    ends = [one.compiled(jax.random.key(0), start, make_batch())[0] for start in (one.start, later)]
     assert not equal(ends[0].params, ends[1].params)
 
 
-def test_augmentation_follows_the_example_and_not_its_place():
+def test_augmentation_depends_on_the_example_and_not_on_its_row():
     one = training(EVERYTHING, augmentations=(HorizontalFlip(),))
-    batch, step = make_batch(), jit(one.step)
+    batch, step = make_batch(), one.compiled
     turned = {name: np.roll(rows, 3, 0) for name, rows in batch.items()}
     renamed = {**batch, 'id': batch['id'] + 1}
     end, placed, other = (
@@ -341,36 +404,29 @@ def test_augmentation_follows_the_example_and_not_its_place():
     assert not equal(end, other)
 
 
-def test_copies_of_a_batch_train_as_the_batch_and_are_counted_each():
-    """The same views again change no mean, not of gradients and not of BatchNorm."""
-    (plain, sums), (copied, twice) = (
-        trained_for(1, training(EVERYTHING, optimizer=SGD(), augmentations=list_))
-        for list_ in ((), (Copy(views=2),))
-    )
+def test_copies_of_a_batch_train_as_the_batch_and_are_all_counted():
+    """Copies change neither the mean gradient nor the batch statistics."""
+    plain, sums = trained_for(1, training(EVERYTHING))
+    copied, twice = trained_for(1, training(EVERYTHING, augmentations=(Copy(views=2),)))
     assert_close(copied.params, plain.params, rtol=1e-4, atol=1e-6)
     assert (int(twice['count']), int(sums['count'])) == (16, 8)
 
 
-def sharded(one, count):
-    """The state after 3 steps with batches split over some count."""
-    mesh = jax.make_mesh(
-        (count,), (devices.DATA_AXIS,), axis_types=(AxisType.Auto,),
-        devices=jax.devices()[:count],
-    )  # fmt: skip
-    whole, rows = devices.replicated(mesh), devices.split(mesh)
-    step = jit(one.step, in_shardings=(whole, whole, rows), out_shardings=(whole, whole))
-    current = devices.put_replicated(mesh, one.start)
-    for number in range(3):
-        batch = devices.put_batch(mesh, make_batch(number))
-        current, _ = step(jax.random.key(0), current, batch)
-    return current
-
-
 def test_four_devices_train_as_one_does():
-    one = training(EVERYTHING, optimizer=SGD(), low_dropout=0.5, augmentations=(HorizontalFlip(),))
-    single, four = sharded(one, 1), sharded(one, 4)
-    for found, wanted in ((four.params, single.params), (four.stats, single.stats)):
-        assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    one = training(EVERYTHING, **RANDOM)
+    mesh = devices.make_mesh()
+    assert mesh.size == 4
+    replicated, rows = devices.replicated(mesh), devices.split(mesh)
+    step = jit(
+        one.step,
+        in_shardings=(replicated, replicated, rows),
+        out_shardings=(replicated, replicated),
+    )
+    four = devices.put_replicated(mesh, one.start)
+    for number in range(3):
+        four, _ = step(jax.random.key(0), four, devices.put_batch(mesh, make_batch(number)))
+    single, _ = trained_for(3, one)
+    assert_close((four.params, four.stats), (single.params, single.stats), rtol=1e-5, atol=1e-5)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(four))
 
 
@@ -379,9 +435,9 @@ def test_the_first_step_whose_loss_is_not_finite_is_named():
     broken = jax.tree.map(lambda x: x, one.start.params)
     broken['head']['linear']['bias'] = jnp.full(3, jnp.nan)
     current = dataclasses.replace(one.start, params=broken, step=jnp.int32(5))
-    step, named = jit(one.step), []
+    named = []
     for number in range(2):
-        current, sums = step(jax.random.key(0), current, make_batch(number))
+        current, sums = one.compiled(jax.random.key(0), current, make_batch(number))
         named.append(int(sums['first_bad_step']))
     assert named == [6, 7]
 
@@ -396,25 +452,28 @@ def test_steps_are_counted_from_the_start():
     assert end.step == 3
 
 
-def evaluation(batch):
-    """The sums of an evaluation step of the small network."""
+@functools.cache
+def compiled_evaluation():
+    """An evaluation step of the small network: from a batch to the sums."""
     model, params, stats = network()
-    return jit(make_eval_step(model, CrossEntropy()))(params, stats, batch)[0]
+    step = jit(make_eval_step(model, CrossEntropy()))
+    return lambda batch: step(params, stats, batch)[0]
 
 
-def test_padding_influences_nothing_in_evaluation():
+def test_padding_does_not_change_an_evaluation():
     batch = make_batch()
     batch['mask'][5:] = False
     other = {**make_batch(1), 'mask': batch['mask']}
     padded = {name: np.concatenate([batch[name][:5], other[name][5:]]) for name in batch}
+    evaluation = compiled_evaluation()
     assert equal(evaluation(batch), evaluation(padded))
 
 
 def test_the_rows_of_a_padded_batch_count_as_they_do_alone():
-    batch = make_batch()
+    batch, evaluation = make_batch(), compiled_evaluation()
     short = {name: rows[:5] for name, rows in batch.items()}
     batch['mask'][5:] = False
-    found, wanted = evaluation(batch), evaluation(short)
-    np.testing.assert_allclose(found.pop('loss'), wanted.pop('loss'), rtol=1e-6)
-    assert equal(found, wanted)
-    assert found['count'] == 5
+    padded, alone = evaluation(batch), evaluation(short)
+    np.testing.assert_allclose(padded.pop('loss'), alone.pop('loss'), rtol=1e-6)
+    assert equal(padded, alone)
+    assert padded['count'] == 5

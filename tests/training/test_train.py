@@ -1,7 +1,8 @@
-"""The loop: what is recorded, how a run ends, and that a resumed run is the uninterrupted one."""
+"""Training: its records, its ends, and resumption with the results of an uninterrupted run."""
 
 import contextlib
 import errno
+import io
 import json
 import os
 import pathlib
@@ -40,28 +41,32 @@ from tljax.training.signals import Interrupted
 from tljax.types import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures('shared_programs')
 
 
 @pytest.fixture(scope='module')
-def reference(tmp_path_factory):
+def reference(shared_programs, tmp_path_factory):
     """The folder and the result of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp('reference')
     return workdir, train(experiment(), workdir)
 
 
-def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(reference, tmp_path):
-    for number in (1, 3, 4, 5, 8):
+@pytest.mark.parametrize(
+    'crashes', [(3, 8), pytest.param((1, 3, 4, 5, 8), marks=pytest.mark.slow)], ids=len
+)
+def test_a_run_with_crashes_ends_as_one_without(crashes, reference, tmp_path):
+    for number in crashes:
         crash_after(number, experiment(), tmp_path)
     train(experiment(), tmp_path)
     assert_same_run(experiment(), tmp_path, reference)
 
 
-def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, tmp_path):
+def test_records_after_the_last_checkpoint_are_not_written_twice(reference, tmp_path):
     save = checkpoint.Checkpoints.save
 
     def save_or_crash(self, step, *rest):
         if step == 7:
-            raise Crash  # the records of step 7 are written, its checkpoint is not
+            raise Crash  # the records of step 7 are written already
         save(self, step, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -74,22 +79,19 @@ def test_records_written_after_the_last_checkpoint_are_not_repeated(reference, t
 
 
 @pytest.fixture
-def command(tmp_path):
-    """The command line of `experiment()` in a folder, and what it needs of the environment."""
+def words(tmp_path):
+    """The arguments of a command that trains `experiment()` in the folder `run`."""
     path = tmp_path / 'config.py'
     path.write_text('from tests.small_runs import experiment as get_config\n')
-    argv = [f'--config={path}', f'--workdir={tmp_path / "run"}']
+    return [f'--config={path}', f'--workdir={tmp_path / "run"}']
+
+
+def exit_code_after_signal(words, number, ready):
+    """The exit code and the error output of a process that gets a signal when `ready()`."""
     folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'BLOBS_SECONDS': '0.05'}
-    return argv, environment
-
-
-def signalled(command, number, ready):
-    """The exit code and the error output of a process that got a signal when `ready()`."""
-    argv, environment = command
     process = subprocess.Popen(
-        [sys.executable, '-m', 'tljax.main', *argv],
-        env=environment,
+        [sys.executable, '-m', 'tljax.main', *words],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'BLOBS_SECONDS': '0.05'},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -103,11 +105,14 @@ def signalled(command, number, ready):
     return process.returncode, errors
 
 
-def test_a_killed_process_resumes_as_if_it_had_not_been(command, reference, tmp_path):
+@pytest.mark.slow
+def test_a_killed_process_resumes_with_the_result_of_an_uninterrupted_run(
+    words, reference, tmp_path
+):
     workdir = tmp_path / 'run'
     steps = workdir / 'checkpoints' / 'steps'
-    code, _ = signalled(
-        command, signal.SIGKILL, lambda: any(path.name.isdecimal() for path in steps.glob('*'))
+    code, _ = exit_code_after_signal(
+        words, signal.SIGKILL, lambda: any(path.name.isdecimal() for path in steps.glob('*'))
     )
     assert code == -signal.SIGKILL
     assert not (workdir / 'result.json').exists()
@@ -115,12 +120,29 @@ def test_a_killed_process_resumes_as_if_it_had_not_been(command, reference, tmp_
     assert_same_run(experiment(), workdir, reference)
 
 
-def test_a_terminated_process_saves_its_step_and_resumes_there(
-    command, reference, tmp_path, capsys
+def terminated_process(words):
+    """The exit code and errors of a process that gets SIGTERM after its first record."""
+    path = pathlib.Path(words[1].partition('=')[2]) / 'metrics.jsonl'
+    return exit_code_after_signal(words, signal.SIGTERM, lambda: path.exists() and path.read_text())
+
+
+def terminated_here(words):
+    """The same of this process, which gets SIGTERM after step 4."""
+    with (
+        before_step(4, lambda: signal.raise_signal(signal.SIGTERM)),
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+    ):
+        return main.main(['main', *words]), errors.getvalue()
+
+
+@pytest.mark.parametrize(
+    'terminated', [terminated_here, pytest.param(terminated_process, marks=pytest.mark.slow)]
+)
+def test_a_terminated_command_saves_its_step_and_resumes_there(
+    terminated, words, reference, tmp_path, capsys
 ):
     workdir = tmp_path / 'run'
-    path = workdir / 'metrics.jsonl'
-    code, errors = signalled(command, signal.SIGTERM, lambda: path.exists() and path.read_text())
+    code, errors = terminated(words)
     assert code == 75
     stopped = re.search(r'stopped at step (\d+) by SIGTERM; the same command resumes', errors)
     assert stopped, errors
@@ -130,14 +152,14 @@ def test_a_terminated_process_saves_its_step_and_resumes_there(
     assert_same_run(experiment(), workdir, reference)
 
 
-def test_a_first_ctrl_c_saves_the_step_and_stops(tmp_path):
+def test_the_first_ctrl_c_saves_the_step_and_stops(tmp_path):
     interrupt = before_step(4, lambda: signal.raise_signal(signal.SIGINT))
     with interrupt, pytest.raises(Interrupted) as caught:
         train(experiment(), tmp_path)
     assert caught.value.step == last_checkpoint(experiment(), tmp_path)[1] == 5
 
 
-def test_a_damaged_latest_checkpoint_costs_only_the_steps_since_the_one_before(reference, tmp_path):
+def test_a_run_with_a_damaged_checkpoint_resumes_at_the_one_before(reference, tmp_path):
     crash_after(8, experiment(), tmp_path)
     folders = sorted((tmp_path / 'checkpoints' / 'steps').iterdir(), key=lambda p: int(p.name))
     assert len(folders) == 2
@@ -150,19 +172,16 @@ def test_a_damaged_latest_checkpoint_costs_only_the_steps_since_the_one_before(r
 
 
 def test_the_number_of_threads_changes_nothing(reference, tmp_path):
-    what = experiment(data_threads=0, checkpoint_every_steps=None)
-    train(what, tmp_path)
-    assert_same_run(what, tmp_path, reference)
+    without_threads = experiment(data_threads=0, checkpoint_every_steps=None)
+    train(without_threads, tmp_path)
+    assert_same_run(without_threads, tmp_path, reference)
 
 
-def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, tmp_path, capsys):
+def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, words, tmp_path, capsys):
     workdir = tmp_path / 'run'
     shutil.copytree(reference[0], workdir)
-    path = tmp_path / 'config.py'
-    path.write_text('from tests.small_runs import experiment as get_config\n')
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
-    argv = ['main', f'--config={path}', f'--workdir={workdir}']
-    assert main.main(argv) == 0
+    assert main.main(['main', *words]) == 0
     assert 'this run is finished' in capsys.readouterr().out
     after = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
     assert after == before
@@ -187,33 +206,45 @@ def test_a_config_json_cut_short_by_a_kill_does_not_break_the_next_run(tmp_path)
         train(experiment(epochs=0.1), tmp_path)
 
 
-def test_what_could_not_be_set_up_does_not_keep_its_correction_out_of_the_folder(tmp_path):
+@pytest.fixture(scope='module')
+def corrected(shared_programs, tmp_path_factory):
+    """The result of a short run in a folder in which an experiment without weights failed."""
+    folder = tmp_path_factory.mktemp('corrected')
     with pytest.raises(InputError, match='nowhere'):
-        train(experiment(backbone=Tiny(weights='nowhere.pth')), tmp_path)
-    assert train(short(), tmp_path)['step']
+        train(experiment(backbone=Tiny(weights='nowhere.pth')), folder)
+    return train(short(), folder)
 
 
-def full(*_, **__):
-    """What a full disk does."""
+def test_an_experiment_that_fails_at_setup_does_not_claim_the_folder(corrected):
+    assert corrected['step']
+
+
+def test_without_a_validation_split_the_last_step_is_the_result(corrected):
+    assert corrected['val'] is None
+    assert corrected['step'] == corrected['steps'] == 4
+    assert corrected['test']['count'] == 21
+
+
+def disk_full(*_, **__):
+    """Raises the error of a full disk."""
     raise OSError(errno.ENOSPC, 'No space left on device')
 
 
 def close_badly(self, close=writers.Records.close):
-    """Closes the records and fails on the way."""
+    """Closes the records, then fails."""
     close(self)
-    full()
+    disk_full()
 
 
 @pytest.mark.parametrize(
     ('owner', 'name', 'broken'),
     [
-        (writers.Records, 'write', full),
-        (writers.Records, 'close', close_badly),
-        (writers, 'write_json', full),
+        pytest.param(writers.Records, 'write', disk_full, marks=pytest.mark.slow, id='records'),
+        pytest.param(writers.Records, 'close', close_badly, id='end of records'),
+        pytest.param(writers, 'write_json', disk_full, marks=pytest.mark.slow, id='result'),
     ],
-    ids=['records', 'end of records', 'result'],
 )
-def test_a_full_disk_is_said_in_a_line(owner, name, broken, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_gives_an_error_of_one_line(owner, name, broken, tmp_path, monkeypatch, capsys):
     path = tmp_path / 'config.py'
     path.write_text('from tests.small_runs import short as get_config\n')
     monkeypatch.setattr(owner, name, broken)
@@ -221,17 +252,10 @@ def test_a_full_disk_is_said_in_a_line(owner, name, broken, tmp_path, monkeypatc
     assert re.search(r'^error: .*No space left on device', capsys.readouterr().err, re.MULTILINE)
 
 
-def test_what_stopped_a_run_is_not_hidden_by_what_went_wrong_after(tmp_path, monkeypatch):
+def test_a_later_error_does_not_hide_the_error_that_ended_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(writers.Records, 'close', close_badly)
     with before_step(2, crash), pytest.raises(Crash):
         train(short(), tmp_path)
-
-
-def test_without_a_validation_split_the_last_step_is_the_result(tmp_path):
-    result = train(short(), tmp_path)
-    assert result['val'] is None
-    assert result['step'] == result['steps'] == 4
-    assert result['test']['count'] == 21
 
 
 def test_the_result_is_that_of_the_best_validated_step(reference):
@@ -244,50 +268,50 @@ def test_the_result_is_that_of_the_best_validated_step(reference):
     assert result['val']['loss'] == pytest.approx(best['loss'], rel=1e-6)
 
 
-def test_the_test_split_never_influences_what_is_chosen(reference, tmp_path):
-    what = experiment(data=Blobs(test_labels_shift=1), evaluate=('val', 'test'))
-    result = train(what, tmp_path)
+def test_the_test_split_does_not_influence_the_selected_checkpoint(reference, tmp_path):
+    other_test = experiment(data=Blobs(test_labels_shift=1), evaluate=('val', 'test'))
+    result = train(other_test, tmp_path)
     assert (result['step'], result['val']) == (reference[1]['step'], reference[1]['val'])
-    found, wanted = (last_checkpoint(what, folder)[0] for folder in (tmp_path, reference[0]))
-    assert_identical(found, wanted)
+    ends = [last_checkpoint(other_test, folder)[0] for folder in (tmp_path, reference[0])]
+    assert_identical(*ends)
 
 
 def test_config_json_reads_back_as_the_experiment(reference):
     assert config_json.from_json((reference[0] / 'config.json').read_text()) == experiment()
 
 
-def test_result_json_has_what_a_reader_needs_to_compare_and_repeat_the_run(reference):
+def test_result_json_has_the_metrics_and_versions_that_a_comparison_needs(reference):
     result = json.loads((reference[0] / 'result.json').read_text())
     for split, count in (('val', 9), ('test', 21)):
-        found = result[split]
-        assert found['count'] == count
-        low, high = found['accuracy_interval']
-        assert 0 <= low <= found['accuracy'] <= high <= 1
-        assert found['accuracy'] <= found['top5_accuracy'] == 1
-        assert found['loss'] > 0
+        metrics = result[split]
+        assert metrics['count'] == count
+        low, high = metrics['accuracy_interval']
+        assert 0 <= low <= metrics['accuracy'] <= high <= 1
+        assert metrics['accuracy'] <= metrics['top5_accuracy'] == 1
+        assert metrics['loss'] > 0
     assert {'jax', 'flax', 'optax', 'numpy', 'tljax'} <= result['versions'].keys()
     assert {'seed', 'device', 'device_count', 'git_revision'} <= result.keys()
     assert result['wall_seconds'] > 0
 
 
-def test_every_record_says_step_epoch_phase_and_split(reference):
-    found = records(reference[0])
-    assert {(r['step'], r['split']) for r in found} == {
+def test_every_record_has_step_epoch_phase_and_split(reference):
+    written = records(reference[0])
+    assert {(r['step'], r['split']) for r in written} == {
         *((step, 'train') for step in (4, 5, 7, 10, 11)),
         *((step, 'val') for step in (4, 7, 11)),
     }
-    for record in found:
+    for record in written:
         assert record['phase'] == 0
         assert record['epoch'] == pytest.approx(record['step'] * 8 / 27)
         assert {'loss', 'accuracy', 'top5_accuracy', 'count'} <= record.keys()
 
 
 def test_training_records_count_every_image_since_the_record_before(reference):
-    found = [r['count'] for r in records(reference[0]) if r['split'] == 'train']
-    assert found == [32, 8, 16, 24, 8]
+    counts = [r['count'] for r in records(reference[0]) if r['split'] == 'train']
+    assert counts == [32, 8, 16, 24, 8]
 
 
-def test_a_stop_whose_last_checkpoint_is_lost_is_said_not_to_resume_there():
+def test_a_stop_whose_last_checkpoint_is_lost_does_not_promise_to_resume_there():
     class Lost:
         def close(self):
             raise checkpoint.CheckpointError('the last checkpoint was not written: disk full')
