@@ -103,7 +103,7 @@ def test_the_advised_candidate_was_evaluated_and_is_a_contender(advised):
 def test_the_advised_config_runs_as_it_is(advised, monkeypatch):
     folder, numbers, _ = advised
     set_up(folder, monkeypatch)
-    chosen = command_line.ConfigWords(spec=str(folder / 'out/advised.py'))
+    chosen = command_line.ConfigArguments(spec=str(folder / 'out/advised.py'))
     config, _ = config_files.experiment(chosen)
     assert config.validation_fraction == 0.0
     result = train(config, folder / 'final', show_model=False)

@@ -166,13 +166,13 @@ def test_the_commands_own_flags_are_set(file):
     ('argument', 'name'), [('', 'probe'), (':x', 'probe-x'), (':a:b', 'probe-a:b')]
 )
 def test_a_run_is_named_by_its_file_and_argument(argument, name, file):
-    assert config_files.choose(f'{file}{argument}').name == name
+    assert config_files.find(f'{file}{argument}').run_name == name
 
 
 def test_a_record_is_named_by_the_folder_of_its_run(tmp_path):
     (tmp_path / 'tuned').mkdir()
     (tmp_path / 'tuned/config.json').write_text('{}')
-    assert config_files.choose(f'{tmp_path}/tuned/config.json').name == 'tuned'
+    assert config_files.find(f'{tmp_path}/tuned/config.json').run_name == 'tuned'
 
 
 def test_the_last_file_counts(file):
@@ -280,7 +280,7 @@ def test_without_a_config_file_one_is_suggested(words):
 def test_a_file_that_is_not_there_is_answered_with_the_nearest(file):
     found = error(f'--config={file.with_name("prob.py")}')
     assert 'prob.py: there is no such file' in found
-    assert found.endswith(f'there is {file}')
+    assert found.endswith(f'did you mean {file}?')
 
 
 def test_a_folder_is_answered_with_a_file_in_it(file):
@@ -288,7 +288,7 @@ def test_a_folder_is_answered_with_a_file_in_it(file):
 
 
 def test_a_shipped_config_elsewhere_is_answered_with_its_name():
-    assert 'there is quickstart' in error('--config=nowhere/quickstart.py')
+    assert 'did you mean quickstart ' in error('--config=nowhere/quickstart.py')
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import tljax
 from tests import served
 from tests.small_runs import Tiny
 from tljax.commands import evaluate as command
-from tljax.models.views import FlipViews
 from tljax.records import console, predictions
 from tljax.training import final_evaluation, labelled_evaluation
 from tljax.types import BadFiles, InputError
@@ -22,13 +21,8 @@ from tljax.weights import export, published
 
 
 @pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-    """A run whose test images were seen by two views each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
-        yield served.make(
-            tmp_path_factory.mktemp('served'), test_views=FlipViews(), keep_features=True
-        )
+def workdir(served_run):
+    return served_run
 
 
 @pytest.fixture

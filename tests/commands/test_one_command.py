@@ -58,7 +58,7 @@ def ended_with(error):
     def run(given):
         raise error
 
-    return exit.ended(command_line.Parser('test', ''), run, [])
+    return exit.run(command_line.Parser('test', ''), run, [])
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_what_no_command_foresees_is_raised():
 
 def test_a_shipped_config_is_found_by_name_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = command_line.ConfigWords(spec='quickstart_adapters:lora')
+    words = command_line.ConfigArguments(spec='quickstart_adapters:lora')
     assert config_files.load(words)[1] == 'quickstart_adapters-lora'
 
 
 def test_a_file_wins_over_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'quickstart').write_text('')
-    assert not config_files.choose('quickstart').shipped
+    assert not config_files.find('quickstart').shipped
 
 
 def test_a_config_runs_from_the_record_of_a_run(tmp_path):
-    loaded, _ = config_files.load(command_line.ConfigWords(spec='quickstart'))
+    loaded, _ = config_files.load(command_line.ConfigArguments(spec='quickstart'))
     (tmp_path / 'config.json').write_text(config_json.to_json(loaded))
     given = train.parser().read([f'--config={tmp_path}/config.json', '--config.seed=7'])
     again, name = config_files.experiment(given.config)

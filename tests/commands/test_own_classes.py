@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     (folder / 'own.py').write_text(FILE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, MODULE, None)  # ends what the import leaves behind
-        own = command_line.ConfigWords(spec=str(folder / 'own.py'))
+        own = command_line.ConfigArguments(spec=str(folder / 'own.py'))
         train(config_files.load(own)[0], folder / 'run', show_model=False)
     shutil.copytree(folder / 'run', folder / 'run2')
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / 'image.png')

@@ -2,15 +2,14 @@
 
 import csv
 import json
+import runpy
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 import tljax
-from tests import served
 from tljax.commands import predict as command
 from tljax.data import decode, unlabelled
 from tljax.models.views import NAMED
@@ -18,10 +17,8 @@ from tljax.training import prediction
 
 
 @pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
-        yield served.make(tmp_path_factory.mktemp('served'))
+def workdir(served_run):
+    return served_run
 
 
 @pytest.fixture(scope='module')
@@ -225,10 +222,11 @@ def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, mon
     assert len(printed.out.splitlines()) == 21
 
 
-def test_the_module_can_be_run(workdir, images):
-    # The run's backbone is a class of the tests, which the command itself would not import.
-    code = 'import runpy, tests.small_runs; runpy.run_module("tljax", run_name="__main__")'
-    command = [sys.executable, '-c', code, 'predict', str(workdir), str(images / 'red/0.png')]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(images / 'red/0.png'))
+def test_the_module_can_be_run(workdir, images, monkeypatch, capsys):
+    image = str(images / 'red/0.png')
+    monkeypatch.setattr(sys, 'argv', ['tljax', 'predict', str(workdir), image])
+    monkeypatch.delitem(sys.modules, 'tljax.__main__', raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module('tljax', run_name='__main__')
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(image)

@@ -5,14 +5,14 @@ tljax train --config=advice/quickstart/advised.py
 
 Linear probes of every frozen stage exclude some candidates. The others are trained on folds of the
 labelled images by successive halving, within a time budget. No test image is used. The results are
-advised.py, a config for tljax train, report.html and advice.json. The same command again reuses the
+advised.py (a config for tljax train), report.html and advice.json. Repeating the command reuses
 finished trials. docs/advise.md describes the method.
 
 --config=NAME_OR_FILE[:ARGUMENT]   as for tljax train, with --config.FIELD=VALUE;
-                            its strategy is one of the candidates
+                            the config's own strategy is one of the candidates
 --workdir=DIR               default advice/<config name>
---budget_minutes=M          of the complete command; default 2.5
---weights=A[,B...]          further candidate weights, as for backbone.weights
+--budget_minutes=M          time budget of the complete command; default 2.5
+--weights=A[,B...]          additional candidate weights, as for backbone.weights
 
 Exit codes: 0 success, 1 training failed, 2 the input cannot be used, 75 stopped by a signal: run
 the same command again.
@@ -27,28 +27,28 @@ from tljax.commands import command_line, config_files, exit
 
 def parser() -> command_line.Parser:
     """The parser of the command line."""
-    line = command_line.Parser('advise', __doc__, fields=True)
-    line.add_argument('--workdir')
-    line.add_argument('--budget_minutes', type=float, default=2.5)
-    line.add_argument('--weights', type=_names, default=())
-    return line
+    result = command_line.Parser('advise', __doc__, fields=True)
+    result.add_argument('--workdir')
+    result.add_argument('--budget_minutes', type=float, default=2.5)
+    result.add_argument('--weights', type=_names, default=())
+    return result
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, argv)
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(','))
 
 
-def _run(given: argparse.Namespace) -> None:
-    minutes = given.budget_minutes
+def _run(arguments: argparse.Namespace) -> None:
+    minutes = arguments.budget_minutes
     if not 0 < minutes < float('inf'):
         raise command_line.UsageError(f'--budget_minutes={minutes}: wanted more than 0')
-    experiment, name = config_files.experiment(given.config)
+    experiment, name = config_files.experiment(arguments.config)
     from tljax.advise import outputs
 
-    workdir = pathlib.Path(given.workdir or f'advice/{name}')
-    outputs.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=given.weights)
+    workdir = pathlib.Path(arguments.workdir or f'advice/{name}')
+    outputs.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=arguments.weights)

@@ -17,41 +17,41 @@ from tljax.commands import command_line, config_files, exit, names
 
 
 def parser() -> command_line.Parser:
-    """Of the words of the command."""
-    line = command_line.Parser('completion', __doc__)
-    line.add_argument('shell', metavar='bash|zsh|fish', choices=sorted(SCRIPTS))
-    return line
+    """The parser of the command line."""
+    result = command_line.Parser('completion', __doc__)
+    result.add_argument('shell', metavar='bash|zsh|fish', choices=sorted(SCRIPTS))
+    return result
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, argv)
 
 
-def _run(given: argparse.Namespace) -> None:
-    print(SCRIPTS[given.shell](), end='')
+def _run(arguments: argparse.Namespace) -> None:
+    print(SCRIPTS[arguments.shell](), end='')
 
 
-def flags() -> dict[str, list[str]]:
+def command_flags() -> dict[str, list[str]]:
     """The flags of each command; those that take a value end with `=`."""
     from tljax.config.experiment import Experiment
 
     fields = [f'--config.{field.name}=' for field in dataclasses.fields(Experiment)]
-    found = {}
+    result = {}
     for name in names.COMMANDS:
-        line = names.module(name).parser()
-        switches = line.switches()
-        own = [flag if flag in switches else f'{flag}=' for flag in line.flags()]
-        own += ['--config='] if line.takes_config else []
-        found[name] = sorted([*own, *(fields if line.takes_fields else []), '--help'])
-    return found
+        command = names.module(name).parser()
+        switches = command.switches()
+        flags = [flag if flag in switches else f'{flag}=' for flag in command.flags()]
+        flags += ['--config='] if command.takes_config else []
+        result[name] = sorted([*flags, *(fields if command.takes_fields else []), '--help'])
+    return result
 
 
 BASH = """\
 # Completion of tljax for bash.
 _tljax() {{
   local line=${{COMP_LINE:0:COMP_POINT}} word flags
-  word=${{line##*[[:space:]]}}  # whole: bash takes = for the end of a word
+  word=${{line##*[[:space:]]}}  # COMP_WORDS splits words at =
   if ((COMP_CWORD == 1)); then
     COMPREPLY=($(compgen -W '{commands} --help --version' -- "$word"))
     return
@@ -75,7 +75,7 @@ complete -F _tljax tljax
 
 def bash() -> str:
     """The script for bash."""
-    cases = [f"    {name}) flags='{' '.join(found)}' ;;" for name, found in flags().items()]
+    cases = [f"    {name}) flags='{' '.join(flags)}' ;;" for name, flags in command_flags().items()]
     return BASH.format(
         commands=' '.join(names.COMMANDS),
         cases='\n'.join(cases),
@@ -117,10 +117,10 @@ if [[ $funcstack[1] == _tljax ]]; then _tljax "$@"; else compdef _tljax tljax; f
 
 def zsh() -> str:
     """The script for zsh."""
-    described = [f'"{name}:{what}"' for name, what in names.COMMANDS.items()]
-    cases = [f'    {name}) flags=({" ".join(found)}) ;;' for name, found in flags().items()]
+    descriptions = [f'"{name}:{text}"' for name, text in names.COMMANDS.items()]
+    cases = [f'    {name}) flags=({" ".join(flags)}) ;;' for name, flags in command_flags().items()]
     return ZSH.format(
-        commands=' '.join(described),
+        commands=' '.join(descriptions),
         cases='\n'.join(cases),
         configs=' '.join(config_files.shipped()),
     )
@@ -130,16 +130,16 @@ def fish() -> str:
     """The script for fish."""
     lines = ['# Completion of tljax for fish.']
     lines += [
-        f'complete -c tljax -f -n __fish_use_subcommand -a {name} -d "{what}"'
-        for name, what in names.COMMANDS.items()
+        f'complete -c tljax -f -n __fish_use_subcommand -a {name} -d "{text}"'
+        for name, text in names.COMMANDS.items()
     ]
-    for name, found in flags().items():
-        seen = f"-n '__fish_seen_subcommand_from {name}'"
-        for flag in found:
-            wants = ' -r' if flag.endswith('=') else ''
+    for name, flags in command_flags().items():
+        condition = f"-n '__fish_seen_subcommand_from {name}'"
+        for flag in flags:
+            argument = ' -r' if flag.endswith('=') else ''
             if flag == '--config=':
-                wants = f" -r -a '{' '.join(config_files.shipped())}'"
-            lines.append(f'complete -c tljax {seen} -l {flag.strip("-=")}{wants}')
+                argument = f" -r -a '{' '.join(config_files.shipped())}'"
+            lines.append(f'complete -c tljax {condition} -l {flag.strip("-=")}{argument}')
     return '\n'.join(lines) + '\n'
 
 

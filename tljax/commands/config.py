@@ -4,10 +4,10 @@ tljax config --config=quickstart --config.seed=1
 tljax config --config=runs/quickstart/config.json --json
 
 --config=NAME_OR_FILE[:ARGUMENT]   as for tljax train, with --config.FIELD=VALUE
---json                      prints JSON in the place of a table
+--json                      prints JSON instead of a table
 
-A field is set by the command line, by the config, or by its default (also where the config states
-the default). Exit codes: 0 success, 2 the input cannot be used.
+A field is set by the command line, by the config, or by its default. A config that states the
+default counts as the default. Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
@@ -15,39 +15,40 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from tljax.commands import command_line, config_files, exit, objects, overrides
+from tljax.commands import command_line, config_files, exit, overrides
+from tljax.commands.value_text import value_text
 
-# Of the columns; 100 with what stands between them.
+# Of the columns in characters; with the gaps between them they fill 100.
 WIDTHS = {'field': 22, 'value': 16, 'set by': 12, 'default': 10, 'what it does': 26}
 
 
 def parser() -> command_line.Parser:
-    """Of the words of the command."""
-    line = command_line.Parser('config', __doc__, fields=True)
-    line.switch('--json')
-    return line
+    """The parser of the command line."""
+    result = command_line.Parser('config', __doc__, fields=True)
+    result.switch('--json')
+    return result
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, argv)
 
 
-def _run(given: argparse.Namespace) -> None:
-    experiment, name = config_files.load(given.config)
-    overrides.apply(experiment, given.config.overrides)
+def _run(arguments: argparse.Namespace) -> None:
+    experiment, name = config_files.load(arguments.config)
+    overrides.apply(experiment, arguments.config.overrides)
     from tljax.config import resolved, validation
 
     validation.validate(experiment)
-    rows = resolved.rows(experiment, [one.field for one in given.config.overrides])
-    if given.json:
+    rows = resolved.rows(experiment, [one.field for one in arguments.config.overrides])
+    if arguments.json:
         print(json.dumps({'name': name, 'fields': [row.record() for row in rows]}, indent=2))
     else:
         _print(rows)
 
 
 def _print(rows) -> None:
-    """A table that fits 100 columns."""
+    """Prints a table of 100 characters' width."""
     import rich.box
     import rich.markup
     import rich.table
@@ -67,7 +68,7 @@ def _print(rows) -> None:
 
 
 def _indented(path: str) -> str:
-    """`  .stage` for `strategy.stage`, below the row of the strategy."""
+    """`  .stage` for `strategy.stage`: its row follows that of the strategy."""
     depth = path.count('.')
     start = path.rfind('.')
     if depth and path[:start].endswith(']'):
@@ -76,9 +77,9 @@ def _indented(path: str) -> str:
 
 
 def _short(value) -> str:
-    """A value in the grammar of the command line; of objects, whose fields follow, the class."""
+    """A value as text; an object as its class alone, because the rows of its fields follow."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return type(value).__name__
     if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
         return f'({", ".join(map(_short, value))})'
-    return objects.shown_value(value)
+    return value_text(value)

@@ -1,4 +1,4 @@
-"""The experiment of a command line: a shipped config, a file of the user's, or a run's record."""
+"""Loads the experiment that `--config` names: a shipped config, a user's file or a run's record."""
 
 import contextlib
 import dataclasses
@@ -13,28 +13,34 @@ from collections.abc import Iterator
 from typing import Any
 
 from tljax.commands import overrides
-from tljax.commands.command_line import ConfigWords, UsageError
-from tljax.commands.objects import CONFIG_MODULE
+from tljax.commands.command_line import ConfigArguments, UsageError
+from tljax.commands.value_types import CONFIG_MODULE
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 RECORD = 'config.json'
-PLACEHOLDER = re.compile('[A-Z_]*')  # DIR, LIST or nothing: a config's path of the user's images
+PLACEHOLDER = re.compile('[A-Z_]*')  # DIR, LIST or nothing, as the path of the user's images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """What `--config=NAME_OR_FILE[:ARGUMENT]` names."""
+class ConfigFile:
+    """The file that `--config=NAME_OR_FILE[:ARGUMENT]` names.
 
-    file: pathlib.Path
+    Attributes:
+        path: of the file.
+        argument: for its `get_config`; empty for none.
+        shipped: whether the file comes with tljax.
+    """
+
+    path: pathlib.Path
     argument: str
     shipped: bool
 
     @property
-    def name(self) -> str:
-        """Of the run: `probe`, `probe-ARGUMENT`; of a record, that of the folder it is in."""
-        if self.file.name == RECORD:
-            return self.file.absolute().parent.name
-        return self.file.stem + (f'-{self.argument}' if self.argument else '')
+    def run_name(self) -> str:
+        """The name of its run: `FILE`, `FILE-ARGUMENT`, or the folder of a run's record."""
+        if self.path.name == RECORD:
+            return self.path.absolute().parent.name
+        return self.path.stem + (f'-{self.argument}' if self.argument else '')
 
 
 def shipped() -> dict[str, pathlib.Path]:
@@ -44,38 +50,41 @@ def shipped() -> dict[str, pathlib.Path]:
     return {path.stem: path for path in sorted(folder.glob('*.py')) if path.stem != '__init__'}
 
 
-def choose(spec: str) -> Chosen:
-    """The file that `NAME_OR_FILE[:ARGUMENT]` names; a file of that path wins over a name.
+def find(spec: str) -> ConfigFile:
+    """Finds the file that `NAME_OR_FILE[:ARGUMENT]` names. A file wins over a shipped config.
 
     Raises:
-        UsageError: there is none; the nearest are named.
+        UsageError: there is no such file or name; the message suggests similar ones.
     """
     name, _, argument = spec.partition(':')
-    for path, rest in ((spec, ''), (name, argument)):
-        if (file := pathlib.Path(path).expanduser()).is_file():
-            return Chosen(file=file, argument=rest, shipped=file.resolve() in _resolved())
+    files = {path.resolve() for path in shipped().values()}
+    for file, rest in ((spec, ''), (name, argument)):
+        if (path := pathlib.Path(file).expanduser()).is_file():
+            return ConfigFile(path=path, argument=rest, shipped=path.resolve() in files)
     if name in shipped():
-        return Chosen(file=shipped()[name], argument=argument, shipped=True)
-    raise UsageError(f'--config={spec}: {_absent(pathlib.Path(name).expanduser())}')
+        return ConfigFile(path=shipped()[name], argument=argument, shipped=True)
+    raise UsageError(f'--config={spec}: {_suggestion(pathlib.Path(name).expanduser())}')
 
 
-def _resolved() -> set[pathlib.Path]:
-    return {path.resolve() for path in shipped().values()}
+def _suggestion(path: pathlib.Path) -> str:
+    """Says that a path is no config, and which similar files or shipped configs there are."""
+    is_folder = path.is_dir()
+    if (path / RECORD).is_file():
+        return f'this is a folder; the config of that run is --config={path / RECORD}'
+    folder = path if is_folder else path.parent
+    files = [str(p) for p in sorted(folder.glob('*.py'))] if path.suffix or is_folder else []
+    near = difflib.get_close_matches(str(path), files, n=3) or (files[:10] if is_folder else [])
+    near = near or difflib.get_close_matches(path.stem, shipped(), n=3, cutoff=0.5)
+    if near:
+        return f'there is no such file or name; did you mean {" or ".join(near)}?'
+    return f'there is no such file or name; the shipped configs are {", ".join(shipped())}'
 
 
-def _absent(file: pathlib.Path) -> str:
-    """What is there in the place of a file that is not."""
-    if (file / RECORD).is_file():
-        return f'this is a folder; the config of that run is --config={file / RECORD}'
-    folder = file if file.is_dir() else file.parent
-    there = [str(p) for p in sorted(folder.glob('*.py'))] if file.suffix or file.is_dir() else []
-    near = difflib.get_close_matches(str(file), there, n=3) or (there if file.is_dir() else [])
-    near = near[:10] or difflib.get_close_matches(file.stem, shipped(), n=3, cutoff=0.5)
-    return f'there is no such file or name; there is {", ".join(near or shipped())}'
+def experiment(words: ConfigArguments) -> tuple[Any, str]:
+    """Loads the experiment of a command line and applies its overrides.
 
-
-def experiment(words: ConfigWords) -> tuple[Any, str]:
-    """The experiment of a command line, with its overrides, and its name.
+    Returns:
+        The experiment and the name of its run.
 
     Raises:
         UsageError: the file cannot be used, or a field cannot be set.
@@ -86,68 +95,71 @@ def experiment(words: ConfigWords) -> tuple[Any, str]:
     return loaded, name
 
 
-def load(words: ConfigWords) -> tuple[Any, str]:
-    """The experiment as its file has it, before any override, and its name.
+def load(words: ConfigArguments) -> tuple[Any, str]:
+    """Loads an experiment without its overrides.
+
+    Returns:
+        The experiment and the name of its run.
 
     Raises:
         UsageError: the file cannot be used.
     """
-    chosen = choose(words.spec or '')
-    if chosen.file.suffix == '.json':
-        return _record(chosen.file), chosen.name
-    module = _imported(chosen)
-    with _told(chosen.file):
-        made = module.get_config(*([chosen.argument] if chosen.argument else []))
-    if not dataclasses.is_dataclass(made) or isinstance(made, type):
-        raise UsageError(f'{chosen.file}: get_config() returned {made!r:.60}, wanted an Experiment')
-    return made, chosen.name
+    file = find(words.spec or '')
+    if file.path.suffix == '.json':
+        return _read_record(file.path), file.run_name
+    module = _import(file)
+    with _errors_in_one_line(file.path):
+        result = module.get_config(*([file.argument] if file.argument else []))
+    if not dataclasses.is_dataclass(result) or isinstance(result, type):
+        raise UsageError(f'{file.path}: get_config() returned {result!r:.60}, wanted an Experiment')
+    return result, file.run_name
 
 
-def import_classes(words: ConfigWords) -> None:
-    """Imports the config file, if one is named: classes that it defines can be read from records.
+def import_classes(words: ConfigArguments) -> None:
+    """Imports the config file, if one is named, so that its classes can be read from records.
 
     Raises:
-        UsageError: there is no such file, or it cannot be run.
+        UsageError: there is no such file, or it raises an error.
     """
-    if words.spec is not None and (chosen := choose(words.spec)).file.suffix != '.json':
-        _imported(chosen)
+    if words.spec is not None and (file := find(words.spec)).path.suffix != '.json':
+        _import(file)
 
 
-def _record(file: pathlib.Path) -> Any:
+def _read_record(path: pathlib.Path) -> Any:
     from tljax.config import config_json
     from tljax.types import InputError
 
     try:
-        return config_json.from_json(file.read_text(encoding='utf-8'))
+        return config_json.from_json(path.read_text(encoding='utf-8'))
     except (InputError, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f'--config={file}: {error}') from error
+        raise UsageError(f'--config={path}: {error}') from error
 
 
-def _imported(chosen: Chosen) -> types.ModuleType:
-    """The module of a config file: it is a program of the user's."""
+def _import(file: ConfigFile) -> types.ModuleType:
+    """Runs a config file, which is a program of the user's, and returns its module."""
     if str(pathlib.Path.cwd()) not in sys.path and '' not in sys.path:
-        sys.path.append('')  # as `python -m` has it, for modules beside the config
-    with _told(chosen.file), _shipped_importable(chosen):
-        spec = importlib.util.spec_from_file_location(CONFIG_MODULE, chosen.file)
+        sys.path.append('')  # as with `python -m`, for modules in the current folder
+    with _errors_in_one_line(file.path), _shipped_importable(file):
+        spec = importlib.util.spec_from_file_location(CONFIG_MODULE, file.path)
         if spec is None or spec.loader is None:
             raise ValueError('wanted a Python file, NAME.py, or a config.json')
         module = importlib.util.module_from_spec(spec)
-        sys.modules[CONFIG_MODULE] = module  # dataclasses that it defines look themselves up there
+        sys.modules[CONFIG_MODULE] = module  # `dataclass` looks up the module of a class here
         spec.loader.exec_module(module)
     return module
 
 
 @contextlib.contextmanager
-def _shipped_importable(chosen: Chosen) -> Iterator[None]:
-    """Lets a shipped config import another one, whatever else is called `configs`."""
-    if not chosen.shipped:
+def _shipped_importable(file: ConfigFile) -> Iterator[None]:
+    """Makes `configs` the folder of a shipped config, even if another module has that name."""
+    if not file.shipped:
         yield
         return
     before = {name: m for name, m in sys.modules.items() if name.split('.')[0] == 'configs'}
     for name in before:
         del sys.modules[name]
     folder = sys.modules['configs'] = types.ModuleType('configs')
-    folder.__path__ = [str(chosen.file.parent)]
+    folder.__path__ = [str(file.path.parent)]
     try:
         yield
     finally:
@@ -157,34 +169,35 @@ def _shipped_importable(chosen: Chosen) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(file: pathlib.Path) -> Iterator[None]:
-    """Whatever a config file raises, in a line."""
+def _errors_in_one_line(path: pathlib.Path) -> Iterator[None]:
+    """Turns any error of a config file into a `UsageError` of one line."""
     try:
         yield
     except Exception as error:
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        raise UsageError(f'{_place(file, error)}: {reason}') from error
+        raise UsageError(f'{_location(path, error)}: {reason}') from error
 
 
-def _place(file: pathlib.Path, error: Exception) -> str:
-    """`file:line`, where the file had to do with an error."""
-    if isinstance(error, SyntaxError) and error.filename == str(file):
-        return f'{file}:{error.lineno}'
+def _location(path: pathlib.Path, error: Exception) -> str:
+    """`FILE:LINE` of an error in a config file; `FILE` if the error has no line in it."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f'{path}:{error.lineno}'
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if pathlib.Path(f.filename).resolve() == file.resolve()]
-    return f'{file}:{own[-1].lineno}' if own else str(file)
+    own = [f for f in frames if pathlib.Path(f.filename).resolve() == path.resolve()]
+    return f'{path}:{own[-1].lineno}' if own else str(path)
 
 
 def _check_paths(loaded: Any) -> None:
-    """Raises where a config's place for the user's own images was left as it is."""
-    missing = []
-    for path, value in overrides.fields('', loaded):
-        is_path = path.rpartition('.')[2] == 'path' and isinstance(value, str)
-        if (
-            is_path
-            and PLACEHOLDER.fullmatch(value)
-            and not (value and pathlib.Path(value).exists())
-        ):
-            missing.append(f'--config.{path}={value or "DIR"} is missing: where your images are')
+    """Raises a `UsageError` if the path of the user's images is still a config's placeholder."""
+    missing = [
+        f'--config.{path}={value or "DIR"} is missing: the path of your images'
+        for path, value in overrides.fields('', loaded)
+        if path.rpartition('.')[2] == 'path' and isinstance(value, str) and _is_placeholder(value)
+    ]
     if missing:
         raise UsageError('\n'.join(missing))
+
+
+def _is_placeholder(path: str) -> bool:
+    exists = path and pathlib.Path(path).exists()
+    return bool(PLACEHOLDER.fullmatch(path)) and not exists

@@ -1,19 +1,18 @@
-"""Checks every image of a data set: damage, counts, duplicates, and what they look like.
+"""Checks every image of a data set for damage and duplicates, and draws a contact sheet.
 
 tljax data DIR [--out=SHEET.png] [--least_px=2]
 
-DIR                         a folder of images or a list of them, as tljax.Folder and
-                            tljax.Manifest take it; it is only read
+DIR                         a folder of images or a list of images, as for tljax.Folder and
+                            tljax.Manifest; nothing in it is changed
 --out=FILE                  the contact sheet; default NAME_sheet.png in the current folder
---least_px=N                images with a shorter side cannot be used; default 2
+--least_px=N                shortest side of a usable image; default 2
 
-It prints how many images each class has in each split, which files cannot be used and why (also
-JPEGs that are damaged in the middle, which decode without an error), and which images are in
-several splits, exactly or nearly. JPEG has no checksum: of 200 photographs with 4 kB of zeros in
-the middle 98 % are found, with 40 bytes of them 40 %, with one bit flipped 16 %; of these Pillow
-alone notices 0, 0 and 1 %.
+The report has the number of images of each class in each split, the unusable files with reasons,
+and exact or near duplicates across splits. JPEGs with a damaged middle decode without an error, but
+many are detected: of 200 photographs, 98 % with 4 kB of zeros in the middle, 40 % with 40 zero
+bytes, and 16 % with one flipped bit. Pillow alone detects 0, 0 and 1 %.
 
-Exit codes: 0 nothing is wrong, 1 something is, 2 the input cannot be used.
+Exit codes: 0 no problem, 1 problems were reported, 2 the input cannot be used.
 """
 
 import argparse
@@ -24,21 +23,21 @@ from tljax.commands import command_line, exit
 
 
 def parser() -> command_line.Parser:
-    """Of the words of the command."""
-    line = command_line.Parser('data', __doc__)
-    line.add_argument('path', metavar='DIR', type=pathlib.Path)
-    line.add_argument('--out', '--sheet', type=pathlib.Path, dest='sheet')
-    line.add_argument('--least_px', type=command_line.number(int, 1), default=2)
-    return line
+    """The parser of the command line."""
+    result = command_line.Parser('data', __doc__)
+    result.add_argument('path', metavar='DIR', type=pathlib.Path)
+    result.add_argument('--out', '--sheet', type=pathlib.Path, dest='sheet')
+    result.add_argument('--least_px', type=command_line.number(int, 1), default=2)
+    return result
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, argv)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     from tljax.data import check_report
 
-    fine = check_report.run(given.path.expanduser(), given.sheet, given.least_px)
+    fine = check_report.run(arguments.path.expanduser(), arguments.sheet, arguments.least_px)
     return 0 if fine else exit.FAILED

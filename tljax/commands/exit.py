@@ -1,10 +1,10 @@
-"""How every command ends: its exit code, and a line on stderr that says why.
+"""The exit codes of all commands, and the error message of one line on stderr.
 
 0      success
 1      files could not be read, a check found a fault, or training failed
 2      the input cannot be used
-75     stopped by a signal, with the state saved: the same command goes on from there
-130    stopped by Ctrl-C with nothing saved since the last checkpoint, if any
+75     stopped by a signal after the state was saved: the same command resumes the run
+130    stopped by Ctrl-C; progress since the last checkpoint is lost
 """
 
 import argparse
@@ -16,38 +16,38 @@ from collections.abc import Callable, Sequence
 from tljax.commands import command_line
 
 FAILED, BAD_INPUT, RUN_AGAIN, INTERRUPTED = 1, 2, 75, 130  # 75 is EX_TEMPFAIL of sysexits.h
-OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # a full or broken disk
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # not the fault of the input
 
 
-def ended(
+def run(
     parser: command_line.Parser,
-    run: Callable[[argparse.Namespace], int | None],
-    words: Sequence[str],
+    command: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str],
 ) -> int:
-    """Runs a command to its end.
+    """Runs a command and turns its errors into exit codes.
 
     Args:
-        parser: of its words.
-        run: the command; it returns an exit code, or None for 0.
-        words: those after its name.
+        parser: of its command line.
+        command: the command; it returns an exit code, or None for 0.
+        argv: the arguments after its name.
 
     Returns:
-        The exit code. What is no known way to fail is raised.
+        The exit code. Unexpected errors are raised.
     """
     command_line.escape_unprintable()
-    before = words[: words.index('--')] if '--' in words else words
-    if command_line.HELP & set(before):
+    flags = argv[: argv.index('--')] if '--' in argv else argv
+    if command_line.HELP & set(flags):
         print(parser.text)
         return 0
     try:
-        return run(parser.read(words)) or 0
+        return command(parser.read(argv)) or 0
     except command_line.UsageError as error:
         return _fail(str(error), BAD_INPUT)
     except BrokenPipeError:
-        _drop_output()
+        _discard_output()
         return _fail('standard output was closed before the command had ended', FAILED)
     except OSError as error:
-        return _fail(str(error), FAILED if error.errno in OF_THE_MACHINE else BAD_INPUT)
+        return _fail(str(error), FAILED if error.errno in DISK_ERRORS else BAD_INPUT)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return INTERRUPTED
@@ -59,7 +59,7 @@ def ended(
 
 
 def _code(error: Exception) -> int | None:
-    """The exit code of an exception that the package raises; it is said in a line."""
+    """Prints an error of the package and returns its exit code; None for an unexpected error."""
     from tljax.types import InputError
 
     if isinstance(error, InputError):
@@ -80,8 +80,8 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _drop_output() -> None:
-    """Sends to nowhere what is still buffered, which would fail once more when Python ends."""
+def _discard_output() -> None:
+    """Discards buffered output, because writing it when Python ends would fail again."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -1,23 +1,24 @@
-"""Writes a trained network for other libraries: weights under their names, or a program.
+"""Exports a trained network: weights under other libraries' names, or a StableHLO program.
 
 tljax export RUN --out=OUT.safetensors --names=torchvision
 tljax export RUN --out=OUT.stablehlo --format=stablehlo
 tljax export RUN --out=OUT.safetensors --delta
 
-RUN                         a run's folder, or anything a backbone's `weights` takes
---out=FILE                  what is written; a model card is written beside it as README.md (as
-                            FILE's name with .md, where that is somebody else's)
---config=NAME_OR_FILE       the config of a run whose backbone or head is a class of your own;
-                            nothing else imports that class
---names=LIBRARY             whose names: torchvision, timm, transformers, ... as the family has
-                            them, or tljax for our own paths; default the family's first
---format=stablehlo          a program (jax.export) with the preprocessing inside: uint8 images
-                            [b, h, w, C] to probabilities [b, K], on CPU, CUDA and TPU
---delta                     what the run changed of the weights it began with, and their SHA-256,
-                            alone: adapters, head, statistics; tljax.load puts it on them
---image_size=HxW            of that program's images; default the size that the network was trained
-                            on; others are resized in the program
---overwrite                 replaces files that are there
+RUN                         a run's folder, or any value of a backbone's `weights`
+--out=FILE                  the exported file. A model card is written to README.md in its folder,
+                            or to FILE.md if that README.md is not a model card of tljax
+--config=NAME_OR_FILE       imports this config, for a run whose backbone or head is a class that
+                            the config defines
+--names=LIBRARY             the library whose parameter names are used: torchvision, timm,
+                            transformers, ..., or tljax for tljax's own paths; default the first
+                            library that the network's family supports
+--format=stablehlo          exports a program (jax.export) that includes the preprocessing: uint8
+                            images [b, h, w, C] to probabilities [b, K], on CPU, CUDA and TPU
+--delta                     writes only the parameters and statistics that the run changed, and the
+                            SHA-256 of its starting weights; tljax.load combines both
+--image_size=HxW            image size of the program's input; default the size that the network was
+                            trained on; the program resizes other sizes
+--overwrite                 replaces existing files
 
 Exit codes: 0 success, 2 the input cannot be used.
 """
@@ -30,21 +31,21 @@ from tljax.commands import command_line, config_files, exit
 
 
 def parser() -> command_line.Parser:
-    """Of the words of the command."""
-    line = command_line.Parser('export', __doc__, config=True)
-    line.add_argument('workdir', metavar='RUN')
-    line.add_argument('--out', type=pathlib.Path, required=True)
-    line.add_argument('--names')
-    line.add_argument('--format', choices=('safetensors', 'stablehlo'), default='safetensors')
-    line.add_argument('--image_size', type=_size, metavar='HxW')
-    line.switch('--delta')
-    line.switch('--overwrite')
-    return line
+    """The parser of the command line."""
+    result = command_line.Parser('export', __doc__, config=True)
+    result.add_argument('workdir', metavar='RUN')
+    result.add_argument('--out', type=pathlib.Path, required=True)
+    result.add_argument('--names')
+    result.add_argument('--format', choices=('safetensors', 'stablehlo'), default='safetensors')
+    result.add_argument('--image_size', type=_size, metavar='HxW')
+    result.switch('--delta')
+    result.switch('--overwrite')
+    return result
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, argv)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -52,10 +53,10 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def _run(given: argparse.Namespace) -> None:
-    words = vars(given)
-    config_files.import_classes(words.pop('config'))
+def _run(arguments: argparse.Namespace) -> None:
+    options = vars(arguments)
+    config_files.import_classes(options.pop('config'))
     from tljax.weights import export
 
-    for path in export.export(**words):
+    for path in export.export(**options):
         print(f'Wrote {path}')

@@ -1,19 +1,20 @@
-"""Finds a learning rate: raises it until training diverges, and says where to stay below.
+"""Suggests a learning rate: raises it until training diverges.
 
 tljax lr-find --config=quickstart
 
-On a copy of what the experiment starts from, the learning rate rises geometrically over the steps
-of its first phase that has any. Groups keep their multiples of it. Writes a picture of the loss
-(with matplotlib: pip install 'tljax[plot]') and, beside it, the points as JSON; prints the flag to
-train with. No later run is changed by it.
+The learning rate rises geometrically over training steps of the experiment's first phase that has
+steps. Multipliers of parameter groups stay. The command draws the loss against the learning rate
+(needs matplotlib: pip install 'tljax[plot]'), writes the points as JSON, and prints the flag for
+tljax train. It leaves nothing that changes a later run.
 
 --config=NAME_OR_FILE[:ARGUMENT]   as for tljax train, with --config.FIELD=VALUE
---out=FILE                  the picture; default lr_find.png; the points are in FILE with .json
---steps=N                   default 100
---lowest=RATE               default 1e-6
---highest=RATE              default 10; fewer steps are made where training diverges before
---rule=RULE                 of the flag: steepest (the default), valley or minimum; all three are
-                            printed and drawn, and docs/after_training.md says what they are
+--out=FILE                  the picture; default lr_find.png. The points are in the same place with
+                            the suffix .json
+--steps=N                   number of steps; default 100
+--lowest=RATE               first learning rate; default 1e-6
+--highest=RATE              last learning rate; default 10. It is not reached if training diverges
+--rule=RULE                 the rule of the printed flag: steepest (default), valley or minimum. All
+                            three are drawn; docs/after_training.md describes them
 
 Exit codes: 0 success, 2 the input cannot be used.
 """
@@ -26,24 +27,24 @@ from tljax.commands import command_line, config_files, exit
 
 
 def parser() -> command_line.Parser:
-    """Of the words of the command."""
-    line = command_line.Parser('lr-find', __doc__, fields=True)
-    line.add_argument('--out', type=pathlib.Path, default=pathlib.Path('lr_find.png'))
-    line.add_argument('--steps', type=command_line.number(int, 10), default=100)
-    line.add_argument('--lowest', type=float, default=1e-6)
-    line.add_argument('--highest', type=float, default=10.0)
-    line.add_argument('--rule', choices=('steepest', 'valley', 'minimum'), default='steepest')
-    return line
+    """The parser of the command line."""
+    result = command_line.Parser('lr-find', __doc__, fields=True)
+    result.add_argument('--out', type=pathlib.Path, default=pathlib.Path('lr_find.png'))
+    result.add_argument('--steps', type=command_line.number(int, 10), default=100)
+    result.add_argument('--lowest', type=float, default=1e-6)
+    result.add_argument('--highest', type=float, default=10.0)
+    result.add_argument('--rule', choices=('steepest', 'valley', 'minimum'), default='steepest')
+    return result
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, argv)
 
 
-def _run(given: argparse.Namespace) -> None:
-    words = vars(given)
-    experiment, _ = config_files.experiment(words.pop('config'))
+def _run(arguments: argparse.Namespace) -> None:
+    options = vars(arguments)
+    experiment, _ = config_files.experiment(options.pop('config'))
     from tljax.training import lr_find
 
-    lr_find.run(experiment, **words)
+    lr_find.run(experiment, **options)

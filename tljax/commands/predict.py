@@ -2,24 +2,26 @@
 
 tljax predict NETWORK PATH... [--top=3] [--views=flip] [--out=FILE.csv]
 
-NETWORK                     whatever tljax.load takes: a run's folder, a file, embedded:<name>,
-                            torchvision:<name>, hf:<repo>, an https address
-PATH                        an image, a folder of images, or a list of them: CSV or JSON lines with
-                            a path in each row, or .txt with a path a line, relative to the list
---config=NAME_OR_FILE       the config of a run whose backbone or head is a class of your own;
-                            nothing else imports that class
---top=N                     classes that are printed of each image; default 3
---views=NAME                centre (the default), flip or ten_crop; probabilities are averaged
---path_column=NAME          of lists in CSV or JSON lines; default path
---gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
---bad_files=error           nothing is predicted where a file cannot be read; by default it is
-                            reported and the others go on
---uncalibrated              without the temperature that the run fitted to its validation images
---batch_size=N              images on the devices at a time; default 32
---out=FILE                  .csv or .jsonl, with the probability of every class; then the first 100
-                            images only are printed
+NETWORK                     a run's folder, a file of weights, embedded:<name>,
+                            torchvision:<name>, hf:<repo> or an https address, as for tljax.load
+PATH                        an image, a folder of images, or a list of images: CSV or JSON lines
+                            with a path in each row, or .txt with a path per line; paths are
+                            relative to the list
+--config=NAME_OR_FILE       imports this config, for a run whose backbone or head is a class that
+                            the config defines
+--top=N                     number of classes printed for each image; default 3
+--views=NAME                centre (default), flip or ten_crop; probabilities are averaged over the
+                            views
+--path_column=NAME          name of the path column of a list; default path
+--gray_range=LOW,HIGH       black and white level of images with more than 8 bits; default the
+                            network's own
+--bad_files=error           stops at an unreadable file; by default it is reported and skipped
+--uncalibrated              ignores the temperature that was fitted to the run's validation images
+--batch_size=N              images per batch over all devices; default 32
+--out=FILE                  writes the probabilities of all classes to .csv or .jsonl; only the
+                            first 100 images are then printed
 
-Exit codes: 0 success, 1 files could not be read, 2 the input cannot be used.
+Exit codes: 0 success, 1 some files could not be read, 2 the input cannot be used.
 """
 
 import argparse
@@ -30,28 +32,28 @@ from tljax.commands import command_line, config_files, exit
 
 
 def parser() -> command_line.Parser:
-    """Of the words of the command."""
-    line = command_line.Parser('predict', __doc__, config=True)
-    line.add_argument('network', metavar='NETWORK')
-    line.add_argument('paths', metavar='PATH', nargs='+')
-    line.add_argument('--top', type=command_line.number(int, 1), default=3)
-    line.add_argument('--views', choices=('centre', 'flip', 'ten_crop'), default='centre')
-    line.add_argument('--path_column', default='path')
-    line.add_argument('--gray_range')
-    line.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
-    line.switch('--uncalibrated')
-    line.add_argument('--batch_size', type=command_line.number(int, 1))
-    line.add_argument('--out', type=pathlib.Path)
-    return line
+    """The parser of the command line."""
+    result = command_line.Parser('predict', __doc__, config=True)
+    result.add_argument('network', metavar='NETWORK')
+    result.add_argument('paths', metavar='PATH', nargs='+')
+    result.add_argument('--top', type=command_line.number(int, 1), default=3)
+    result.add_argument('--views', choices=('centre', 'flip', 'ten_crop'), default='centre')
+    result.add_argument('--path_column', default='path')
+    result.add_argument('--gray_range')
+    result.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
+    result.switch('--uncalibrated')
+    result.add_argument('--batch_size', type=command_line.number(int, 1))
+    result.add_argument('--out', type=pathlib.Path)
+    return result
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, argv)
 
 
-def _run(given: argparse.Namespace) -> int:
-    config_files.import_classes(given.config)
+def _run(arguments: argparse.Namespace) -> int:
+    config_files.import_classes(arguments.config)
     from tljax.training import prediction
 
-    return prediction.run(given)
+    return prediction.run(arguments)

@@ -49,47 +49,60 @@ def _table(experiment, rows: int, columns: int, *, each: bool):
     images = np.stack([decode.to_canvas(examples.load(int(i)), preprocessing) for i in chosen])
     names = [', '.join(examples.names(int(i))) for i in chosen]
     table = [[(image, [name])] for image, name in zip(images, names, strict=True)]
-    policies = [(one,) for one in experiment.augmentations] if each else None
-    for step in range(len(policies) if policies else columns):
-        policy = policies[step] if policies else experiment.augmentations
-        seen = views(policy, images, examples.ids[chosen], experiment.seed, step)
+    if each:
+        viewers = [viewer((one,)) for one in experiment.augmentations]
+    else:
+        viewers = [viewer(experiment.augmentations)] * columns
+    for step, views in enumerate(viewers):
+        seen = views(images, examples.ids[chosen], experiment.seed, step)
         for row, cells in zip(table, seen, strict=True):
             row += cells
     # Under `Copy` a step gives several views.
     return [row if each else row[: columns + 1] for row in table]
 
 
-def views(policy, images, ids, seed: int, step: int):
-    """What training sees of images [B, H, W, 3] at a step: per image, its cells."""
+def viewer(policy):
+    """Compiles a policy once, for any number of steps.
+
+    Returns:
+        A function of images [B, H, W, 3], their ids, a seed and a step. It returns, per image, the
+        cells of what training sees at that step.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from tljax import augment
+    from tljax.augment import compose
 
-    key = jax.random.split(jax.random.key(seed))[1]  # `job.train_key`
-    keys = augment.example_keys(key, step, jnp.asarray(ids, jnp.uint32))
-    targets = jnp.eye(len(images))
-    changed, soft = jax.jit(lambda *batch: augment.apply(policy, *batch))(keys, images, targets)
-    pixels = np.asarray(jnp.round(jnp.clip(changed, 0, 255))).astype(np.uint8)
-    copies = len(pixels) // len(images)
-    lines = _captions(policy, keys, len(pixels), np.asarray(soft))
-    cells = list(zip(pixels, lines, strict=True))
-    return [cells[i : i + copies] for i in range(0, len(cells), copies)]
+    apply = jax.jit(lambda *batch: augment.apply(policy, *batch))
+    operations = [one if isinstance(one, compose.Operation) else None for one in policy]
+    draws = [one and jax.jit(jax.vmap(one.draw)) for one in operations]
+
+    def views(images, ids, seed: int, step: int):
+        key = jax.random.split(jax.random.key(seed))[1]  # `job.train_key`
+        keys = augment.example_keys(key, step, jnp.asarray(ids, jnp.uint32))
+        changed, soft = apply(keys, images, jnp.eye(len(images)))
+        pixels = np.asarray(jnp.round(jnp.clip(changed, 0, 255))).astype(np.uint8)
+        copies = len(pixels) // len(images)
+        lines = _captions(policy, draws, keys, len(pixels), np.asarray(soft))
+        cells = list(zip(pixels, lines, strict=True))
+        return [cells[i : i + copies] for i in range(0, len(cells), copies)]
+
+    return views
 
 
-def _captions(policy, keys, count: int, targets) -> list[list[str]]:
+def _captions(policy, draws, keys, count: int, targets) -> list[list[str]]:
     """Per view, the operations and what they drew."""
-    import jax
     import numpy as np
 
     from tljax.augment import compose
 
     lines: list[list[str]] = [[] for _ in range(count)]
-    for index, one in enumerate(policy):
+    for index, (one, draw) in enumerate(zip(policy, draws, strict=True)):
         name = type(one).__name__
-        if isinstance(one, compose.Operation):
-            drawn = jax.jit(jax.vmap(one.draw))(compose.own_keys(keys, index))
+        if draw is not None:
+            drawn = draw(compose.own_keys(keys, index))
             host = {name: np.asarray(values) for name, values in drawn.items()}
             for row, own in enumerate(lines[: len(keys)]):
                 own.append(one.caption({name: values[row] for name, values in host.items()}))
