@@ -108,7 +108,7 @@ def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
                 value=part.accuracy,
                 low=low,
                 high=high,
-                text=f'{100 * part.accuracy:.1f} %, {part.count:,} images',
+                text=f'{100 * part.accuracy:.1f} %, {part.images:,} images',
                 color='warn' if high < mean else 'accent',
             )
         )
@@ -118,7 +118,7 @@ def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
         alt=_weakest(rows, mean),
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
         columns=('property', 'range', 'images', 'accuracy', 'low', 'high'),
-        rows=[(n, t, part.count, part.accuracy, *part.interval) for n, t, part in rows],
+        rows=[(n, t, part.images, part.accuracy, *part.interval) for n, t, part in rows],
         caption=f'Orange: the interval is below the accuracy of all images, {mean:.1%}.',
     )
 
@@ -129,6 +129,6 @@ def _weakest(rows: Sequence[Named], mean: float) -> str:
         return 'No slice is surely weaker than all images together.'
     name, text, part = min(weak, key=lambda row: row[2].accuracy)
     return (
-        f'The weakest slice is {name} {text}: {part.accuracy:.1%} of {part.count:,} images are '
+        f'The weakest slice is {name} {text}: {part.accuracy:.1%} of {part.images:,} images are '
         f'right, of all images {mean:.1%}.'
     )
