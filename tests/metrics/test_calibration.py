@@ -79,7 +79,7 @@ def test_several_labels_are_decisions_of_one_class_each():
 
 def test_a_value_on_an_edge_is_in_the_lower_bin():
     found = calibration.reliability([[0.8, 0.2], [0.81, 0.19]], [0, 0], bins=5, resamples=10)
-    assert found.count.tolist() == [0, 0, 0, 1, 1]
+    assert found.images.tolist() == [0, 0, 0, 1, 1]
 
 
 def test_the_bands_of_a_reliability_diagram_are_those_of_resampled_images():

@@ -5,8 +5,8 @@ tljax report RUN RUN [RUN ...] [--out=FILE.html]
 
 RUN                         a run's folder
 --out=FILE.html             the page of several runs; default comparison.html in the current folder
---seconds=N                 about how long making the page of one run may take; default 120. Sections
-                            that would take longer because they run the network are left out
+--seconds=N                 about how long the page of one run may take; default 120. Sections that
+                            run the network are left out if they would take longer
 --config=NAME_OR_FILE       imports this config, for a run whose backbone or data is a class that
                             the config defines
 

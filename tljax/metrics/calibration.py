@@ -139,7 +139,7 @@ class Reliability(NamedTuple):
     Attributes:
         left: the lower edge of each bin.
         right: the upper edge of each bin.
-        count: decisions in the bin.
+        images: images in the bin; with several labels, decisions.
         confidence: their mean confidence.
         accuracy: the share that is right.
         low: the lower end of the 95 % band of the accuracy.
@@ -148,7 +148,7 @@ class Reliability(NamedTuple):
 
     left: np.ndarray
     right: np.ndarray
-    count: np.ndarray
+    images: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
     low: np.ndarray
@@ -185,7 +185,7 @@ def reliability(
     return Reliability(
         left=edges[:-1],
         right=edges[1:],
-        count=count,
+        images=count,
         confidence=_ratio(np.bincount(place, confidence, minlength=bins), count),
         accuracy=_ratio(hits, count),
         low=np.where(empty, np.nan, low),

@@ -14,14 +14,14 @@ class Slice(NamedTuple):
     Attributes:
         low: the smallest value.
         high: the largest value.
-        count: images.
+        images: the number of images.
         accuracy: the share that is right.
         interval: its 95 % interval (Wilson).
     """
 
     low: float
     high: float
-    count: int
+    images: int
     accuracy: float
     interval: tuple[float, float]
 

@@ -66,7 +66,7 @@ def _probabilities(split: SplitPredictions, temperature: float) -> np.ndarray:
 def _reliability(name: str, split: SplitPredictions, temperature: float, when: str) -> Figure:
     probabilities = _probabilities(split, temperature)
     diagram = calibration.reliability(probabilities, split.labels)
-    there = diagram.count > 0
+    there = diagram.images > 0
     xs = diagram.confidence[there].tolist()
     band = list(zip(diagram.low[there].tolist(), diagram.high[there].tolist(), strict=True))
     ys = diagram.accuracy[there].tolist()

@@ -116,7 +116,7 @@ def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
                 value=part.accuracy,
                 low=low,
                 high=high,
-                text=f'{100 * part.accuracy:.1f} %, {part.count:,} images',
+                text=f'{100 * part.accuracy:.1f} %, {part.images:,} images',
                 color='warn' if high < mean else 'accent',
             )
         )
@@ -126,7 +126,7 @@ def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
         alt=_weakest(rows, mean),
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
         columns=('property', 'range', 'images', 'accuracy', 'low', 'high'),
-        rows=[(n, t, part.count, part.accuracy, *part.interval) for n, t, part in rows],
+        rows=[(n, t, part.images, part.accuracy, *part.interval) for n, t, part in rows],
         caption=caption,
     )
 
@@ -137,6 +137,6 @@ def _weakest(rows: Sequence[Named], mean: float) -> str:
         return 'No slice is surely weaker than all images together.'
     name, text, part = min(weak, key=lambda row: row[2].accuracy)
     return (
-        f'The weakest slice is {name} {text}: {share_text(part.accuracy)} of {part.count:,} images '
+        f'The weakest slice is {name} {text}: {share_text(part.accuracy)} of {part.images:,} images '
         f'are right, of all images {share_text(mean)}.'
     )
