@@ -63,17 +63,17 @@ ARGUMENTS = {
     'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
-    'backbone': backbones,
-    'head': heads,
-    'source': data,
-    'strategy': strategies,
-    'augmentation': augment,
-    'schedule': schedules,
-    'optimizer': optimizers,
-    'loss': losses,
-    'penalty': penalties,
-    'adapter': adapters,
-    'weighing': sample_transfer,
+    'Backbone': backbones,
+    'Head': heads,
+    'DataSource': data,
+    'Strategy': strategies,
+    'Augmentation': augment,
+    'Schedule': schedules,
+    'Optimizer': optimizers,
+    'Loss': losses,
+    'Penalty': penalties,
+    'Adapter': adapters,
+    'Weighing': sample_transfer,
 }
 CLASSES = 3
 
@@ -90,7 +90,7 @@ def methods_of(protocol):
 def found(kind):
     """The dataclasses in a module or in the files of a folder that fulfil a contract."""
     home = MODULES[kind]
-    wanted = methods_of(getattr(types, kind.capitalize()))
+    wanted = methods_of(getattr(types, kind))
     names = [
         f'{home.__name__}.{m.name}' for m in pkgutil.iter_modules(getattr(home, '__path__', ()))
     ]
@@ -117,7 +117,7 @@ def every(*kinds):
 def test_each_kind_is_found_and_fulfils_its_protocol(kind):
     classes = list(found(kind))
     assert classes
-    assert all(isinstance(made(one), getattr(types, kind.capitalize())) for one in classes)
+    assert all(isinstance(made(one), getattr(types, kind)) for one in classes)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_config_object_finds_nothing_wrong_with_itself(one):
     assert getattr(one, 'problems', list)() == []
 
 
-@every('backbone')
+@every('Backbone')
 def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
     names = list(one.stages())
     assert names
@@ -183,7 +183,7 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
     assert list(one.stages()) == names
 
 
-@every('backbone')
+@every('Backbone')
 @pytest.mark.parametrize('trains', [False, True])
 def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     small = Preprocessing(size_px=64, resize_px=64)
@@ -216,7 +216,7 @@ def leaves_of(backbone):
     return tree.flatten({'params': params, 'batch_stats': stats})
 
 
-@every('backbone')
+@every('Backbone')
 def test_every_port_table_of_a_backbone_names_every_leaf_and_reads_it_back(one):
     leaves = leaves_of(one)
     zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
@@ -227,7 +227,7 @@ def test_every_port_table_of_a_backbone_names_every_leaf_and_reads_it_back(one):
         }
 
 
-@every('backbone')
+@every('Backbone')
 def test_a_backbone_is_told_from_its_entries_under_every_naming(one):
     leaves = leaves_of(one)
     zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
@@ -240,7 +240,7 @@ def test_a_backbone_is_told_from_its_entries_under_every_naming(one):
         assert found.num_classes == CLASSES
 
 
-@every('backbone')
+@every('Backbone')
 def test_a_backbone_is_told_from_our_own_paths(one):
     zeros = {p: np.broadcast_to(np.int8(0), leaf.shape) for p, leaf in leaves_of(one).items()}
     found = recognise.recognise(zeros)
@@ -248,7 +248,7 @@ def test_a_backbone_is_told_from_our_own_paths(one):
     assert leaves_of(found.backbone).keys() == zeros.keys()
 
 
-@every('backbone')
+@every('Backbone')
 def test_a_backbone_expects_images_that_its_canvas_holds(one):
     expected = one.preprocessing()
     assert 0 < expected.size_px <= expected.resize_px
@@ -257,12 +257,12 @@ def test_a_backbone_expects_images_that_its_canvas_holds(one):
     assert all(0 < std <= 1 for std in expected.std)
 
 
-@every('backbone')
+@every('Backbone')
 def test_a_backbone_starts_from_random_weights_unless_told(one):
     assert one.weights is None
 
 
-@every('head')
+@every('Head')
 @pytest.mark.parametrize('shape', [(2, 3, 3, 8), (2, 5, 8), (2, 8)], ids=['maps', 'tokens', 'flat'])
 def test_a_head_turns_maps_tokens_and_vectors_into_logits(one, shape):
     x, how = jnp.ones(shape), {'deterministic': True, 'use_running_average': True}
@@ -279,11 +279,11 @@ def small(one):
     """
     model = stages.build(ResNetSmall(), CLASSES)
     params = stages.ordered(model, shapes_of(ResNetSmall())[0])
-    added = tuple(map(made, found('adapter'))) if type(one) is strategies.AdaptersOnly else ()
+    added = tuple(map(made, found('Adapter'))) if type(one) is strategies.AdaptersOnly else ()
     return adapters.extended(added, params, jax.random.key(0))
 
 
-@every('strategy')
+@every('Strategy')
 def test_the_rules_of_a_strategy_cover_the_model_and_train_something_in_every_phase(one, small):
     phases = one.phases(small)
     assert phases
@@ -294,18 +294,18 @@ def test_the_rules_of_a_strategy_cover_the_model_and_train_something_in_every_ph
         assert any(jax.tree.leaves(partition.trained(labels)))
 
 
-@every('strategy')
+@every('Strategy')
 def test_the_head_trains_in_some_phase_of_a_strategy(one, small):
     trained = [partition.trained(partition.assign(small, p.rules)) for p in one.phases(small)]
     assert any(all(jax.tree.leaves(phase[stages.HEAD])) for phase in trained)
 
 
-@every('strategy')
+@every('Strategy')
 def test_a_strategy_says_whether_it_starts_from_pretrained_weights(one):
     assert isinstance(one.pretrained, bool)
 
 
-@every('adapter')
+@every('Adapter')
 def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
     params, _ = shapes_of(ResNetSmall())
     added, own = one.add(params, jax.random.key(0)), tree.flatten(params)
@@ -317,8 +317,8 @@ def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
         assert leaf.dtype == np.float32
 
 
-@pytest.mark.parametrize('backbone', [made(b) for b in found('backbone')], ids=lambda b: str(b)[:7])
-@every('adapter')
+@pytest.mark.parametrize('backbone', [made(b) for b in found('Backbone')], ids=lambda b: str(b)[:7])
+@every('Adapter')
 def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one, backbone):
     params, _ = shapes_of(backbone)
     try:
@@ -332,7 +332,7 @@ def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one
     assert shapes[0] == shapes[1]
 
 
-@every('adapter')
+@every('Adapter')
 def test_an_adapter_starts_so_that_the_layers_are_as_they_were_and_leaves_others_alone(one):
     model = stages.build(ResNetSmall(), CLASSES, cut_after='stage1')
     params, _ = stages.init(model, jax.random.key(0))
@@ -353,11 +353,11 @@ def augmented(seed):
 @functools.cache
 def all_augmentations():
     """Every augmentation of the same images, in one program, which compiles fastest."""
-    each = {one.__name__: made(one) for one in found('augmentation')}
+    each = {one.__name__: made(one) for one in found('Augmentation')}
     return jax.jit(lambda *batch: {name: one(*batch) for name, one in each.items()})
 
 
-@every('augmentation')
+@every('Augmentation')
 def test_an_augmentation_keeps_shapes_types_and_ranges(one):
     changed, soft = augmented(0)[type(one).__name__]
     size, views = getattr(one, 'size_px', 8), getattr(one, 'views', 1)
@@ -367,7 +367,7 @@ def test_an_augmentation_keeps_shapes_types_and_ranges(one):
     np.testing.assert_allclose(soft.sum(-1), 1, rtol=1e-6)
 
 
-@every('augmentation')
+@every('Augmentation')
 def test_an_augmentation_depends_on_its_keys_alone(one):
     name = type(one).__name__
     first, again, others = (each[name][0] for each in (augmented(0), AGAIN(0), augmented(7)))
@@ -378,7 +378,7 @@ def test_an_augmentation_depends_on_its_keys_alone(one):
 AGAIN = functools.cache(augmented.__wrapped__)  # runs it anew, once
 
 
-@every('schedule')
+@every('Schedule')
 @pytest.mark.parametrize(('steps_per_epoch', 'total'), [(3.375, 11), (1.0, 1), (0.4, 2), (50, 20)])
 def test_a_schedule_is_finite_and_never_negative(one, steps_per_epoch, total):
     multiplier = jax.jit(one.multiplier(steps_per_epoch, total))
@@ -387,7 +387,7 @@ def test_a_schedule_is_finite_and_never_negative(one, steps_per_epoch, total):
     assert values[0] > 0
 
 
-@every('optimizer')
+@every('Optimizer')
 def test_an_optimizer_steps_against_the_gradient_by_its_learning_rate(one):
     params = {'w': jnp.full((3,), 2.0), 'b': jnp.zeros(2)}
     grads = jax.tree.map(jnp.ones_like, params)
@@ -398,7 +398,7 @@ def test_an_optimizer_steps_against_the_gradient_by_its_learning_rate(one):
             np.testing.assert_allclose(update, -0.25, rtol=1e-4)
 
 
-@every('optimizer')
+@every('Optimizer')
 def test_an_optimizer_scales_its_weight_decay_per_group(one):
     params = {'w': jnp.full((3,), 2.0)}
     grads = {'w': jnp.zeros(3)}
@@ -412,14 +412,14 @@ def test_an_optimizer_scales_its_weight_decay_per_group(one):
     np.testing.assert_allclose(moves[2], 2 * moves[1], rtol=1e-5)
 
 
-@every('optimizer')
+@every('Optimizer')
 @pytest.mark.parametrize('value', [0.0, -1.0, math.inf, math.nan])
 def test_an_optimizer_names_a_learning_rate_that_cannot_be(one, value):
     broken = dataclasses.replace(one, learning_rate=value)
     assert [line for line in broken.problems() if line.startswith('learning_rate is')]
 
 
-@every('loss')
+@every('Loss')
 def test_a_loss_is_one_finite_value_per_example_and_least_where_the_answer_is_right(one):
     targets = jax.nn.one_hot(jnp.arange(2), CLASSES)
     right, wrong = 3 * targets, 3 * jnp.roll(targets, 1, -1)
@@ -459,7 +459,7 @@ def prepared_set(tmp_path_factory):
 
 
 @pytest.mark.usefixtures('folder')
-@every('source')
+@every('DataSource')
 def test_the_splits_of_a_source_fit_together(one):
     splits = one.splits()
     assert {'train', 'test'} <= splits.keys() <= {'train', 'val', 'test'}
@@ -475,7 +475,7 @@ def test_the_splits_of_a_source_fit_together(one):
 
 
 @pytest.mark.usefixtures('folder')
-@every('source')
+@every('DataSource')
 def test_a_source_loads_the_same_rgb_image_each_time(one):
     split = one.splits()['test']
     image = split.load(len(split) - 1)
@@ -522,7 +522,7 @@ def penalised():
     return start, inputs
 
 
-@every('penalty')
+@every('Penalty')
 def test_a_penalty_is_a_finite_number_whose_slope_is_not_all_zero(one):
     start, inputs = penalised()
     needed = one.needs(start.setting)
@@ -540,13 +540,13 @@ def test_a_penalty_is_a_finite_number_whose_slope_is_not_all_zero(one):
     assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes))
 
 
-@every('penalty')
+@every('Penalty')
 def test_a_penalty_measures_the_same_before_every_run(one):
     first, again = (one.prepare(penalised()[0]) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-@every('penalty')
+@every('Penalty')
 def test_a_penalty_names_a_strength_that_cannot_be(one):
     for value in (0.0, -1.0, math.inf, math.nan):
         broken = dataclasses.replace(one, strength=value)
@@ -568,7 +568,7 @@ def domains():
     )
 
 
-@every('weighing')
+@every('Weighing')
 def test_a_weighing_gives_weights_of_mean_1_and_the_same_again(one):
     weights = one.measure(domains())
     assert weights.shape == (60,)
@@ -577,7 +577,7 @@ def test_a_weighing_gives_weights_of_mean_1_and_the_same_again(one):
     np.testing.assert_array_equal(weights, one.measure(domains()))
 
 
-@every('weighing')
+@every('Weighing')
 def test_a_weighing_that_goes_on_in_training_is_pure_and_leaves_padding_alone(one):
     if not isinstance(one, Reweighing):
         return

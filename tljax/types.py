@@ -236,7 +236,7 @@ class Backbone(Protocol):
         ...
 
     def port_tables(self) -> Mapping[str, Sequence[Any]]:
-        """Tables (of `port.PortRule`) from foreign names to ours, by the name of the library.
+        """Tables (of `port_rules.PortRule`) from foreign names to ours, by the name of the library.
 
         Libraries with the same names have the same table.
         """

@@ -27,7 +27,7 @@ from tljax.strategies.optimizers import SGD
 from tljax.strategies.strategies import LinearProbe
 from tljax.training.run import train
 from tljax.types import InputError, Interpolation, Preprocessing
-from tljax.weights import export, loading, model_card
+from tljax.weights import export, loading, model_card, own_format, pretrained
 
 FAMILIES = [
     ResNet(depth=18),
@@ -196,11 +196,11 @@ def headed(folder):
     """A file under our own paths with a head of two layers."""
     head = heads.MLPHead(hidden=(6,), kernel_std=0.1)
     whole = loading.load(foreign(ResNetSmall(), 'akamaster'))
-    what = loading.Architecture(backbone=ResNetSmall(), cut_after='stage2', head=head)
+    what = pretrained.Architecture(backbone=ResNetSmall(), cut_after='stage2', head=head)
     params, stats = stages.init(what.build(4), jax.random.key(0))
     values = {**params, 'stem': whole.params['stem']}
-    texts = {'architecture': loading.architecture_text(what)}
-    loading.save(folder / 'headed.safetensors', jax.tree.map(np.asarray, values), stats, texts)
+    texts = {'architecture': own_format.architecture_text(what)}
+    own_format.save(folder / 'headed.safetensors', jax.tree.map(np.asarray, values), stats, texts)
     return folder / 'headed.safetensors', what
 
 
@@ -225,7 +225,7 @@ def test_a_file_cannot_make_the_reader_import_anything(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     texts = {'architecture': json.dumps({'backbone': {'class': 'stranger:ResNet'}})}
     whole = loading.load(foreign(ResNetSmall(), 'akamaster'))
-    loading.save(tmp_path / 'a.safetensors', whole.params, whole.stats, texts)
+    own_format.save(tmp_path / 'a.safetensors', whole.params, whole.stats, texts)
     assert loading.open_(tmp_path / 'a.safetensors').architecture is None
     assert 'stranger' not in sys.modules
 

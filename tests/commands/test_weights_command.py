@@ -10,7 +10,7 @@ from tljax.commands import weights
 from tljax.models import port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vit import ViT
-from tljax.weights import loading, verify
+from tljax.weights import loading, translation, verify
 
 
 def state_dict(backbone, naming):
@@ -88,8 +88,8 @@ def test_what_every_stage_gives_is_shown_on_request(small, tmp_path, capsys):
 
 def flaws(entries):
     opened = loading.open_(entries)
-    found = loading.recognised(opened)
-    pretrained = loading.translate(opened, found, allow_nonfinite=True)
+    found = translation.recognised(opened)
+    pretrained = translation.translate(opened, found, allow_nonfinite=True)
     rows = verify.activations(pretrained, found.model)
     return {row.stage: row.flaw for row in rows}
 

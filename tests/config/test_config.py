@@ -106,6 +106,8 @@ def test_an_experiment_of_defaults_comes_back_from_json_equal():
         '{"class": "tljax.optimizers:SGD"}',
         '{"class": "tljax.strategies.partition:SGD", "lr": 1}',
         '{"class": 3}',
+        '{"class": ["tljax:SGD"]}',
+        '{"class": {"class": "tljax:SGD"}}',
         '{"enum": "tljax.types:Interpolation", "value": "nearest"}',
         '{"enum": "tljax.types:Interpolation"}',
         '[]',

@@ -38,11 +38,18 @@ NETWORKS = {
     'ViT': (ViT(width=64, depth=2, size_px=32), None, NO_WINDOWS),
     'ConvNeXt': (ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)), None, ALL),
 }
+# By default one network for each kind of layer: plain, in groups, with norms, of tokens.
+CASES = [
+    name
+    if name in ('Tiny', 'ResNet in groups', 'VGG with norms', 'ViT')
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in NETWORKS
+]
 SMALL = Preprocessing(size_px=32, resize_px=32)
 
 
 def test_every_family_of_backbones_is_tried_here():
-    assert set(found('backbone')) <= {type(backbone) for backbone, _, _ in NETWORKS.values()}
+    assert set(found('Backbone')) <= {type(backbone) for backbone, _, _ in NETWORKS.values()}
 
 
 def random_like(leaves, scale, seed=0):
@@ -176,7 +183,7 @@ def assert_close(ours, wanted):
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', CASES)
 def test_adapters_change_nothing_at_the_start(name):
     model, params, stats, adapters = network(name)
     _, whole = adapted(model, params, adapters, 0)
@@ -186,7 +193,7 @@ def test_adapters_change_nothing_at_the_start(name):
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-6 * np.abs(before).max())
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', CASES)
 def test_the_merged_network_gives_what_the_adapters_give_apart_from_it(name):
     model, params, stats, adapters = network(name)
     model, whole = adapted(model, params, adapters, 0.05)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tljax import tree
-from tljax.models import port, stages
+from tljax.models import port, port_rules, stages
 from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
@@ -17,9 +17,17 @@ BACKBONES = [
     *(ResNetSmall(depth=depth) for depth in (20, 56)),
     *(VGG(depth=depth, batch_norm=norm) for depth, norm in ((11, False), (19, True))),
     ViT(width=192, patch_px=32),
-    ConvNeXt(),
+    ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
 ]
-NAMINGS = [(backbone, naming) for backbone in BACKBONES for naming in backbone.port_tables()]
+NAMINGS = [
+    pytest.param(
+        backbone,
+        naming,
+        marks=pytest.mark.slow if backbone == VGG(depth=19, batch_norm=True) else (),
+    )
+    for backbone in BACKBONES
+    for naming in backbone.port_tables()
+]
 
 
 def _wanted(backbone):
@@ -68,14 +76,14 @@ def test_translated_leaves_come_in_the_order_wanted():
 
 def test_convolution_kernels_become_height_width_in_out():
     foreign = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)  # [out, in, h, w]
-    assert port.CONV.to_ours(foreign)[1, 2, 0, 1] == foreign[1, 0, 1, 2]
+    assert port_rules.CONV.to_ours(foreign)[1, 2, 0, 1] == foreign[1, 0, 1, 2]
 
 
 def test_linear_layers_after_flattening_read_the_same_map_in_our_order():
     channels, height, width = 3, 2, 4
     x = np.random.default_rng(0).normal(size=(channels, height, width))
     foreign = np.random.default_rng(1).normal(size=(5, channels * height * width))
-    ours = port.linear_after_flatten(channels, height, width).to_ours(foreign)
+    ours = port_rules.linear_after_flatten(channels, height, width).to_ours(foreign)
     np.testing.assert_allclose(x.transpose(1, 2, 0).ravel() @ ours, foreign @ x.ravel())
 
 
@@ -93,11 +101,11 @@ def _problems(state_dict, rules, wanted):
 
 def test_every_misfit_is_named_in_one_error():
     rules = (
-        port.PortRule('a.weight', 'a/kernel', port.LINEAR),
-        port.PortRule('b.weight', 'b/kernel', port.CONV),
-        port.PortRule('c{i}.weight', 'c{i}/kernel'),
-        port.PortRule('c1.{name}', 'c{name}/kernel'),
-        port.PortRule('c1.weight', 'd/kernel'),
+        port_rules.PortRule('a.weight', 'a/kernel', port_rules.LINEAR),
+        port_rules.PortRule('b.weight', 'b/kernel', port_rules.CONV),
+        port_rules.PortRule('c{i}.weight', 'c{i}/kernel'),
+        port_rules.PortRule('c1.{name}', 'c{name}/kernel'),
+        port_rules.PortRule('c1.weight', 'd/kernel'),
     )
     wanted = {'a/kernel': np.zeros((2, 3)), 'b/kernel': np.zeros((1, 1, 2, 2)), 'e': np.zeros(1)}
     state_dict = {
@@ -121,7 +129,7 @@ def test_every_misfit_is_named_in_one_error():
 
 
 def test_a_leaf_filled_by_two_names_is_an_error():
-    rules = (port.PortRule('old{i}', 'x{i}'), port.PortRule('new{i}', 'x{i}'))
+    rules = (port_rules.PortRule('old{i}', 'x{i}'), port_rules.PortRule('new{i}', 'x{i}'))
     state_dict = {'old1': np.zeros(1), 'new1': np.zeros(1)}
     text = _problems(state_dict, rules, {'x1': np.zeros(1)})
     assert '+ new1 [1]   (fills x1, as old1 does)' in text
@@ -151,7 +159,7 @@ def test_our_own_leaves_are_held_to_the_same_strictness():
     ],
 )
 def test_integer_fields_are_carried_over_with_their_offsets(foreign, ours, name, path):
-    rules = (port.PortRule(foreign, ours),)
+    rules = (port_rules.PortRule(foreign, ours),)
     array = np.zeros(1)
     assert list(port.to_ours({name: array}, rules, {path: array})) == [path]
     assert list(port.to_foreign({path: array}, rules)) == [name]
@@ -159,17 +167,17 @@ def test_integer_fields_are_carried_over_with_their_offsets(foreign, ours, name,
 
 @pytest.mark.parametrize('name', ['layer1.x', 'layer.1', 'layer1.0.more', 'mylayer1.0', 'layer1_0'])
 def test_a_rule_matches_whole_names_only(name):
-    rules = (port.PortRule('layer{s}.{b}', 'stage{s}/block{b}'),)
+    rules = (port_rules.PortRule('layer{s}.{b}', 'stage{s}/block{b}'),)
     assert '(0 rules match)' in _problems({name: np.zeros(1)}, rules, {})
 
 
 def test_leaves_without_one_foreign_name_are_all_named():
-    rules = (port.PortRule('a{i}', 'x{i}'), port.PortRule('b{i}', 'x{i}'))
+    rules = (port_rules.PortRule('a{i}', 'x{i}'), port_rules.PortRule('b{i}', 'x{i}'))
     with pytest.raises(port.PortError, match=r'(?s)x1   \(2 rules match\).*y   \(0 rules match\)'):
         port.to_foreign({'x1': np.zeros(1), 'y': np.zeros(1)}, rules)
 
 
-JOINED = (port.PortRule(('q', 'k', 'v'), 'qkv', port.LINEAR),)
+JOINED = (port_rules.PortRule(('q', 'k', 'v'), 'qkv', port_rules.LINEAR),)
 
 
 def test_entries_that_are_one_leaf_here_are_joined_and_parted_again():
@@ -186,20 +194,23 @@ def test_a_part_that_is_missing_is_named():
 
 
 def test_an_older_name_is_read_and_never_written():
-    rules = (port.PortRule('new{i}', 'x{i}'), port.PortRule('old{i}', 'x{i}', alias=True))
+    rules = (
+        port_rules.PortRule('new{i}', 'x{i}'),
+        port_rules.PortRule('old{i}', 'x{i}', alias=True),
+    )
     leaves = port.to_ours({'old1': np.ones(1)}, rules, {'x1': np.zeros(1)})
     assert list(port.to_foreign(leaves, rules)) == ['new1']
 
 
 def test_names_without_their_prefix_are_aliases():
-    rules = (port.PortRule('net.a{i}', 'x{i}'), port.PortRule('head', 'y'))
-    more = (*rules, *port.without_prefix(rules, 'net.'))
+    rules = (port_rules.PortRule('net.a{i}', 'x{i}'), port_rules.PortRule('head', 'y'))
+    more = (*rules, *port_rules.without_prefix(rules, 'net.'))
     assert list(port.to_ours({'a2': np.ones(1)}, more, {'x2': np.zeros(1)})) == ['x2']
     assert list(port.to_foreign({'x2': np.ones(1)}, more)) == ['net.a2']
 
 
 def test_a_count_that_was_dropped_is_written_as_zero_beside_its_norm():
-    rules = port.batch_norm('bn{i}', 'norm{i}')
+    rules = port_rules.batch_norm('bn{i}', 'norm{i}')
     foreign = port.to_foreign({'batch_stats/norm3/mean': np.ones(1)}, rules)
     assert foreign['bn3.num_batches_tracked'].dtype == np.int64
     assert foreign['bn3.num_batches_tracked'] == 0

@@ -31,7 +31,7 @@ from tljax.training import baselines, frontier, jobs, runs_to_merge
 from tljax.training.run import train
 from tljax.types import InputError, Norm
 from tljax.weights import delta as deltas
-from tljax.weights import export, loading
+from tljax.weights import export, loading, locations, pretrained
 
 EVERY = (LoRA(rank=2), ResidualAdapter(), ScaleShift())
 
@@ -148,14 +148,14 @@ def adapted_run(tmp_path_factory):
     """The folder of such a run, beside which the file lies."""
     folder = tmp_path_factory.mktemp('delta')
     base = folder / 'base.safetensors'
-    base.write_bytes(loading.locate('embedded:glyphs')[0].read_bytes())
+    base.write_bytes(locations.locate('embedded:glyphs')[0].read_bytes())
     train(on_file(base, norm=Norm.FROZEN), folder / 'run')
     return folder / 'run'
 
 
 def write_others(path):
     """The same network with other values."""
-    whole = loading.locate('embedded:glyphs')[0]
+    whole = locations.locate('embedded:glyphs')[0]
     with safetensors.safe_open(whole, 'numpy') as handle:
         texts = handle.metadata()
     arrays = {name: 2 * array for name, array in safetensors.numpy.load_file(whole).items()}
@@ -275,7 +275,7 @@ def test_a_network_that_no_reader_could_name_has_no_delta(adapted_run):
     run, base = runs.read(adapted_run), loading.load(adapted_run.parent / 'base.safetensors')
     own: Any = Tiny()
     with pytest.raises(InputError, match="tljax's own classes alone"):
-        deltas.of_run(run, base, loading.Architecture(backbone=own))
+        deltas.of_run(run, base, pretrained.Architecture(backbone=own))
 
 
 def test_a_base_that_has_changed_since_is_refused(adapted_run, tmp_path):

@@ -38,7 +38,7 @@ from tljax.training import compiled_step, jobs, penalty_start, states, step
 from tljax.training.penalty_terms import Upstream, names_of
 from tljax.training.run import train
 from tljax.types import InputError, Norm
-from tljax.weights import loading
+from tljax.weights import loading, own_format
 
 S = 5  # classes of the source task
 
@@ -53,7 +53,7 @@ def source(tmp_path_factory):
         lambda leaf: rng.uniform(-0.5, 1.0, leaf.shape).astype(np.float32), stages.shapes(model)
     )
     stats = jax.tree.map(np.abs, stats)
-    loading.save(path, params, stats, {})
+    own_format.save(path, params, stats, {})
     return str(path)
 
 

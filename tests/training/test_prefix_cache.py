@@ -29,7 +29,7 @@ from tljax.strategies.strategies import FineTune, GradualUnfreeze, LinearProbe
 from tljax.training import jobs, prefix_cache
 from tljax.training.run import train
 from tljax.types import BadFiles, Balance, CachePrefix, Dtype, Findings, Norm
-from tljax.weights import loading
+from tljax.weights import own_format
 
 ALWAYS, AUTO, NEVER = CachePrefix.ALWAYS, CachePrefix.AUTO, CachePrefix.NEVER
 AUGMENTED = (Affine(rotate_degrees=20, shift_share=0.2), HorizontalFlip(), Brightness(strength=0.5))
@@ -98,7 +98,7 @@ def weights_file(folder):
     backbone: Any = Tiny()
     model = stages.build(backbone, 3)
     path = folder / 'tiny.safetensors'
-    loading.save(path, *stages.init(model, jax.random.key(3)), {})
+    own_format.save(path, *stages.init(model, jax.random.key(3)), {})
     return str(path)
 
 

@@ -168,7 +168,7 @@ def test_what_has_weight_is_listed_and_drawn(tmp_path):
     assert found['highest'][0]['weight'] >= found['highest'][-1]['weight'] >= 1
     assert found['lowest'][0]['weight'] == 0
     sheet = Image.open(tmp_path / 'source_sheet.png')
-    assert sheet.size[0] == 10 * 68
+    assert sheet.size[0] == 10 * (96 + 8)
     assert np.asarray(sheet).std() > 20
     assert (tmp_path / 'source_histogram.png').read_bytes().startswith(b'\x89PNG')
 

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.types import InputError
-from tljax.weights import contents, files, loading
+from tljax.weights import contents, files, loading, locations, translation
 
 NAMES = [rule.names[0] for rule in ResNetSmall(depth=20).port_tables()['akamaster'] if rule.ours]
 
@@ -90,9 +90,9 @@ def test_a_file_without_tensors_lists_its_keys():
 
 def test_a_file_whose_own_name_contains_the_mark_is_meant_before_a_part(tmp_path):
     (tmp_path / 'a#b.pth').touch()
-    assert loading.split_part(f'{tmp_path}/a#b.pth') == (f'{tmp_path}/a#b.pth', None)
-    assert loading.split_part(f'{tmp_path}/a#b.pth#ema') == (f'{tmp_path}/a#b.pth', 'ema')
-    assert loading.split_part('https://a.b/c.pth#ema') == ('https://a.b/c.pth', 'ema')
+    assert locations.split_part(f'{tmp_path}/a#b.pth') == (f'{tmp_path}/a#b.pth', None)
+    assert locations.split_part(f'{tmp_path}/a#b.pth#ema') == (f'{tmp_path}/a#b.pth', 'ema')
+    assert locations.split_part('https://a.b/c.pth#ema') == ('https://a.b/c.pth', 'ema')
 
 
 def write_zip(path, *names):
@@ -143,7 +143,7 @@ def test_a_file_of_another_kind_is_called_what_it_is(kind, said, tmp_path):
 
 @pytest.fixture(scope='module')
 def glyphs():
-    path = loading.EMBEDDED / 'glyphs.safetensors'
+    path = locations.EMBEDDED / 'glyphs.safetensors'
     with safetensors.safe_open(path, 'numpy') as file:
         metadata = file.metadata()
     return safetensors.numpy.load_file(path), metadata
@@ -163,4 +163,4 @@ def test_values_that_are_not_finite_are_refused_with_their_leaf(value, dtype, gl
 
 
 def test_large_finite_values_whose_sum_overflows_are_finite():
-    assert loading.is_finite(np.full(4, 3e38, np.float32))
+    assert translation.is_finite(np.full(4, 3e38, np.float32))

@@ -23,7 +23,7 @@ import pytest
 
 from tljax.types import InputError
 from tljax.weights import download as downloads
-from tljax.weights import loading, published, transfer
+from tljax.weights import loading, locations, published, transfer
 from tljax.weights.download import download
 
 CONTENT = bytes(range(256)) * 4000
@@ -198,7 +198,7 @@ def test_an_error_of_the_server_that_passes_is_got_over(status, server):
 
 def test_torchvision_files_are_asked_for_by_their_name(server, monkeypatch):
     monkeypatch.setattr(published, 'URL', server.url + '/models/{name}.pth')
-    loading.locate(f'torchvision:net-{DIGEST[:8]}')
+    locations.locate(f'torchvision:net-{DIGEST[:8]}')
     assert server.asked[0][0] == f'/models/net-{DIGEST[:8]}.pth'
 
 
@@ -421,7 +421,8 @@ def test_a_killed_download_leaves_nothing_but_a_part_to_go_on_with(number, serve
 
 # The rest of the package is left out, for JAX takes seconds to import.
 CHILD = """
-import sys, types
+import signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 for name, folder in (('tljax', {package!r}), ('tljax.weights', {package!r} + '/weights')):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [folder]

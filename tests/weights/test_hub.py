@@ -17,7 +17,7 @@ from tljax import tree
 from tljax.models import port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.types import InputError, Interpolation, Preprocessing
-from tljax.weights import hub
+from tljax.weights import hub, hub_config, hub_repository
 
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
@@ -196,7 +196,7 @@ def server(tmp_path, monkeypatch):
     ],
 )
 def test_a_spec_is_read_part_by_part(spec, parts):
-    found = hub.parse(spec)
+    found = hub_repository.parse(spec)
     assert (found.repo, found.revision, found.file) == parts
 
 
@@ -209,7 +209,7 @@ def test_a_spec_is_read_part_by_part(spec, parts):
 )
 def test_a_spec_of_another_form_is_answered_with_the_form(spec):
     with pytest.raises(InputError, match=r'wanted hf:<owner>/<name>\[@revision\]\[/file\]'):
-        hub.parse(spec)
+        hub_repository.parse(spec)
 
 
 def test_a_repository_gives_a_network_with_all_that_it_says_of_it(server):
@@ -425,7 +425,7 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch):
     ],
 )
 def test_timms_crops(config, wanted):
-    found = hub.preprocessing_of({'pretrained_cfg': config}, {})
+    found = hub_config.preprocessing_of({'pretrained_cfg': config}, {})
     assert found is not None
     assert (found.size_px, found.resize_px) == wanted
     bilinear = config.get('interpolation') == 'bilinear'
@@ -445,7 +445,7 @@ def test_timms_crops(config, wanted):
     ],
 )
 def test_transformers_crops(fields, wanted):
-    found = hub.preprocessing_of({}, {'image_mean': [0.5], 'image_std': [0.5]} | fields)
+    found = hub_config.preprocessing_of({}, {'image_mean': [0.5], 'image_std': [0.5]} | fields)
     assert found is not None
     assert (found.size_px, found.resize_px) == wanted
 
@@ -464,7 +464,7 @@ def test_transformers_crops(fields, wanted):
 )
 def test_preprocessing_that_cannot_be_understood_is_an_error(fields):
     with pytest.raises(InputError, match='preprocessing of the repository is odd'):
-        hub.preprocessing_of({}, {'image_mean': [0.5], 'image_std': [0.5]} | fields)
+        hub_config.preprocessing_of({}, {'image_mean': [0.5], 'image_std': [0.5]} | fields)
 
 
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ def test_preprocessing_that_cannot_be_understood_is_an_error(fields):
 )
 def test_a_configuration_of_timm_that_cannot_be_understood_is_an_error(fields):
     with pytest.raises(InputError, match='preprocessing of the repository is odd'):
-        hub.preprocessing_of({'pretrained_cfg': fields}, {})
+        hub_config.preprocessing_of({'pretrained_cfg': fields}, {})
 
 
 @pytest.mark.parametrize(
@@ -493,12 +493,14 @@ def test_a_configuration_of_timm_that_cannot_be_understood_is_an_error(fields):
     ],
 )
 def test_a_repository_that_says_too_little_leaves_it_to_the_family(fields):
-    assert hub.preprocessing_of({'architectures': [], 'pretrained_cfg': None}, fields) is None
+    assert (
+        hub_config.preprocessing_of({'architectures': [], 'pretrained_cfg': None}, fields) is None
+    )
 
 
 def test_timms_mean_and_deviation_are_taken():
     fields = {'mean': [0.1, 0.2, 0.3], 'std': [0.4, 0.5, 0.6]}
-    found = hub.preprocessing_of({'pretrained_cfg': fields}, {'size': 32})
+    found = hub_config.preprocessing_of({'pretrained_cfg': fields}, {'size': 32})
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
@@ -506,7 +508,7 @@ def test_timms_mean_and_deviation_are_taken():
 def test_pillows_numbers_are_understood(number):
     fields = {'size': 8, 'image_mean': [0.5], 'image_std': [0.5], 'resample': number}
     wanted = Interpolation.BILINEAR if number == 2 else Interpolation.BICUBIC
-    assert hub.preprocessing_of({}, fields).interpolation is wanted
+    assert hub_config.preprocessing_of({}, fields).interpolation is wanted
 
 
 @pytest.mark.parametrize(
@@ -523,7 +525,7 @@ def test_pillows_numbers_are_understood(number):
 )
 def test_pixels_become_what_transformers_makes_of_them(fields):
     stated = {'size': 8, 'image_mean': [0.5, 0.4, 0.3], 'image_std': [0.1, 0.2, 0.3]} | fields
-    found = hub.preprocessing_of({}, stated)
+    found = hub_config.preprocessing_of({}, stated)
     x = np.arange(12.0).reshape(4, 3) * 20
     ours = (x / 255 - found.mean) / found.std
     if stated.get('do_rescale', True):
@@ -550,7 +552,7 @@ def test_pixels_become_what_transformers_makes_of_them(fields):
     ],
 )
 def test_class_names_in_the_order_of_their_numbers(config, names):
-    assert hub.class_names_of(config) == names
+    assert hub_config.class_names_of(config) == names
 
 
 @pytest.mark.parametrize(
@@ -564,7 +566,7 @@ def test_class_names_in_the_order_of_their_numbers(config, names):
     ],
 )
 def test_the_licence_is_the_cards_or_the_configurations(config, card, licence):
-    assert hub.licence_of(config, card) == licence
+    assert hub_config.licence_of(config, card) == licence
 
 
 def test_a_repository_that_lies_on_the_disk_is_read_as_one_of_a_hub(tmp_path):

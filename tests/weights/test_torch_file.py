@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tljax.weights import torch_file
+from tljax.weights import torch_file, torch_pickle
 
 STATE = {
     'conv.weight': np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
@@ -160,7 +160,7 @@ def hostile(path):
 def test_whatever_else_a_pickle_names_is_refused_by_name_and_not_run(name, write, tmp_path):
     made = tmp_path / 'made'
     write(tmp_path / 'a.pth', {'x': hostile(made)[name]})
-    with pytest.raises(torch_file.UnsafeFileError, match=r'names [\w.]+'):
+    with pytest.raises(torch_pickle.UnsafeFileError, match=r'names [\w.]+'):
         torch_file.read(tmp_path / 'a.pth')
     assert not made.exists()
 
@@ -190,7 +190,7 @@ def test_every_opcode_that_finds_a_name_is_held_to_the_list(opcodes, tmp_path):
 @WRITERS
 def test_a_tensor_that_reaches_beyond_its_storage_is_refused(write, view, tmp_path):
     write(tmp_path / 'a.pth', {'x': Tensor(np.arange(6, dtype=np.float32), view=view)})
-    with pytest.raises(torch_file.UnsafeFileError, match='beyond its storage'):
+    with pytest.raises(torch_pickle.UnsafeFileError, match='beyond its storage'):
         torch_file.read(tmp_path / 'a.pth')
 
 
@@ -231,7 +231,7 @@ def write_opcodes(path, opcodes, **entries):
         'importlib import_module',
         'operator attrgetter',
         'pickle loads',
-        'tljax.weights.torch_file _ALLOWED',
+        'tljax.weights.torch_pickle _ALLOWED',
         'torch load',
         'torch.hub load',
         'torch._utils _rebuild_tensor_v2.__globals__',
@@ -242,7 +242,7 @@ def write_opcodes(path, opcodes, **entries):
 def test_a_name_off_the_list_is_refused_by_that_name(name, tmp_path):
     module, attribute = name.split()
     write_opcodes(tmp_path / 'a.pth', f'c{module}\n{attribute}\n.'.encode())
-    with pytest.raises(torch_file.UnsafeFileError) as caught:
+    with pytest.raises(torch_pickle.UnsafeFileError) as caught:
         torch_file.read(tmp_path / 'a.pth')
     assert f'{module}.{attribute}' in str(caught.value)
 
@@ -332,7 +332,7 @@ def test_the_tensors_load_beside_objects_of_other_classes(name, write, tmp_path)
     write(tmp_path / 'a.pth', {'beside': BESIDE[name], 'x': Tensor(STATE['half'])})
     found = torch_file.read(tmp_path / 'a.pth')
     np.testing.assert_array_equal(found['x'], STATE['half'])
-    assert isinstance(found['beside'], torch_file.StandIn)
+    assert isinstance(found['beside'], torch_pickle.StandIn)
     assert not hasattr(found['beside'], 'shape')
 
 
@@ -374,7 +374,7 @@ def test_a_stand_in_ignores_whatever_a_pickle_does_to_it(opcodes, tmp_path, monk
 )
 def test_a_stand_in_is_no_storage_and_numbers_of_objects_are_bounded(opcodes, tmp_path):
     write_opcodes(tmp_path / 'a.pth', opcodes + b'.', **SIX)
-    with pytest.raises(torch_file.UnsafeFileError, match=r'a\.pth: refused'):
+    with pytest.raises(torch_pickle.UnsafeFileError, match=r'a\.pth: refused'):
         torch_file.read(tmp_path / 'a.pth')
 
 
@@ -382,5 +382,5 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / 'a.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('archive/data.pkl', b'\x80\x02N.')
         archive.writestr('archive/data/0', bytes(10_000_000))
-    with pytest.raises(torch_file.UnsafeFileError, match='unpacks to'):
+    with pytest.raises(torch_pickle.UnsafeFileError, match='unpacks to'):
         torch_file.read(tmp_path / 'a.pth')

@@ -13,7 +13,7 @@ from tljax import tree
 from tljax.models import port, preprocessing, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.types import InputError, Interpolation, Preprocessing
-from tljax.weights import contents, files, loading
+from tljax.weights import contents, files, loading, locations, own_format
 
 BACKBONE = ResNetSmall(depth=20)
 CUSTOM = Preprocessing(
@@ -37,7 +37,7 @@ def variables():
 def ours(variables, tmp_path):
     """A file in our own form."""
     metadata = {'preprocessing': TEXT}
-    loading.save(tmp_path / 'ours.safetensors', *variables, metadata)
+    own_format.save(tmp_path / 'ours.safetensors', *variables, metadata)
     return tmp_path / 'ours.safetensors'
 
 
@@ -127,7 +127,7 @@ def test_the_embedded_network_loads_and_knows_its_preprocessing():
 
 
 def test_the_embedded_network_is_small_enough_to_ship():
-    assert (loading.EMBEDDED / 'glyphs.safetensors').stat().st_size <= 1_000_000
+    assert (locations.EMBEDDED / 'glyphs.safetensors').stat().st_size <= 1_000_000
 
 
 def test_the_sum_is_that_of_the_file(ours):
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_named_with_the_reason(spec, reason, ours, tmp_pa
 )
 def test_preprocessing_that_cannot_be_understood_names_the_file(text, variables, tmp_path):
     path = tmp_path / 'odd.safetensors'
-    loading.save(path, *variables, {'preprocessing': text})
+    own_format.save(path, *variables, {'preprocessing': text})
     with pytest.raises(InputError, match=r'odd\.safetensors'):
         loading.load(str(path), BACKBONE)
 
@@ -192,7 +192,7 @@ def test_a_head_without_a_width_is_a_misfit_like_any_other(variables, tmp_path):
 def test_a_stranger_in_our_own_form_is_the_one_problem(variables, tmp_path):
     params, stats = variables
     path = tmp_path / 'more.safetensors'
-    loading.save(path, params, stats, {})
+    own_format.save(path, params, stats, {})
     entries = {name: np.array(array) for name, array in files.read(path).entries.items()}
     write(path, entries | {'stranger': np.zeros(3, np.float32)})
     with pytest.raises(InputError, match=r'1 problems .*\n  \+ stranger \[3\]\n'):

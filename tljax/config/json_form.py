@@ -12,7 +12,7 @@ from typing import Any
 import tljax
 
 PACKAGE = 'tljax'
-RENAMED_FIELDS = {'tljax:Experiment': {'source': 'samples'}}  # class: {name before: name today}
+RENAMED_FIELDS = {'tljax:Experiment': {'source': 'samples'}}  # class: {former name: present name}
 
 
 def encode(value: Any) -> Any:
@@ -62,10 +62,10 @@ def decode(value: Any, *, ours_only: bool = False) -> Any:
 
 
 def current(encoded: Any) -> Any:
-    """A JSON form with every class of tljax under its public name, and its fields under today's.
+    """A JSON form with the public names of tljax's classes and the present names of their fields.
 
-    Before there were public names, classes were written with the modules that defined them, as
-    `tljax.strategies:FreezeBelow`. Files have moved since, so these modules mean nothing any more.
+    Older files name a class by the module that defined it, as `tljax.strategies:FreezeBelow`.
+    Classes have moved to other modules since.
     """
     if isinstance(encoded, list):
         return [current(item) for item in encoded]
@@ -75,7 +75,7 @@ def current(encoded: Any) -> Any:
         key: _current_name(item) if key in ('class', 'enum') else current(item)
         for key, item in encoded.items()
     }
-    renamed = RENAMED_FIELDS.get(fields.get('class', ''), {})
+    renamed = RENAMED_FIELDS.get(str(fields.get('class')), {})
     return {renamed.get(key, key): item for key, item in fields.items()}
 
 

@@ -58,7 +58,6 @@ def match(
 
     The data can have fewer classes than the network. If either side has no names, the order cannot
     be checked, which the note says; data with names must then have as many classes as the network.
-    that the data names must then be as many as the network's.
 
     Args:
         network: names in the order of the logits; None if unknown.

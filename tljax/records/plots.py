@@ -1,12 +1,21 @@
 """Pictures of measurements, drawn by matplotlib, which is an extra: `pip install 'tljax[plot]'`."""
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tljax.types import InputError
 
 LINE, POINTS, MARK = '#0b6e4f', '#b9bcc0', '#e08e0b'
+# Positions of a label relative to its point: offset in units of `LABEL_GAP_PT`, and alignment.
+LABEL_POSITIONS = [
+    (dx, dy, {-1: 'right', 0: 'center', 1: 'left'}[dx], {-1: 'top', 0: 'center', 1: 'bottom'}[dy])
+    for dx, dy in ((1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1))
+]
+LABEL_GAP_PT = 6.0
 
 
 class NoPictureError(InputError):
@@ -69,6 +78,7 @@ def frontier(
     fronts: Sequence[Sequence[int]],
     accuracies: Sequence[float],
     intervals: Sequence[Sequence[float]],
+    split: str,
 ) -> None:
     """Draws accuracy against cost, a panel for each kind of cost, with the Pareto fronts.
 
@@ -79,6 +89,7 @@ def frontier(
         fronts: for each panel, the indices of the front, by rising cost.
         accuracies: [N] in [0, 1].
         intervals: [N] lows and highs.
+        split: of the accuracies, `test` or `val`.
 
     Raises:
         NoPictureError: there is no matplotlib.
@@ -87,18 +98,72 @@ def frontier(
     percent = [100 * accuracy for accuracy in accuracies]
     below = [100 * (a - low) for a, (low, _) in zip(accuracies, intervals, strict=True)]
     above = [100 * (high - a) for a, (_, high) in zip(accuracies, intervals, strict=True)]
+    top, bottom = np.add(percent, above), np.subtract(percent, below)
     pairs = zip(panels.items(), fronts, strict=True)
     for axes, ((title, costs), front) in zip(every_axes, pairs, strict=True):
         axes.errorbar(costs, percent, (below, above), fmt='o', color=POINTS, capsize=2, zorder=1)
         on_front = [costs[i] for i in front], [percent[i] for i in front]
         axes.plot(*on_front, 'o-', color=LINE, label='Pareto front', zorder=2)
-        for name, cost, height in zip(names, costs, percent, strict=True):
-            axes.annotate(name, (cost, height), (5, 5), textcoords='offset points', fontsize=8)
         axes.set(xlabel=title)
-        axes.set_xlim(left=0)
-    every_axes[0].set_ylabel('test accuracy (%)')
+        axes.set_xlim(0, 1.12 * max(costs))  # room for the last name
+    every_axes[0].set_ylabel(f'{"validation" if split == "val" else split} accuracy (%)')
     every_axes[0].legend(frameon=False, loc='lower right')
+    figure.draw_without_rendering()  # fixes the layout, in which labels are placed
+    for axes, costs, front in zip(every_axes, panels.values(), fronts, strict=True):
+        bars = [((x, low), (x, high)) for x, low, high in zip(costs, bottom, top, strict=True)]
+        corners = [(costs[i], percent[i]) for i in front]
+        lines = [*bars, *itertools.pairwise(corners)]
+        _label(axes, names, list(zip(costs, percent, strict=True)), lines)
     figure.savefig(path)
+
+
+def _label(
+    axes: Any,
+    names: Sequence[str],
+    points: Sequence[tuple[float, float]],
+    lines: Sequence[Sequence[tuple[float, float]]],
+) -> None:
+    """Writes each name next to its point, where it covers least of the lines and other names.
+
+    Args:
+        axes: with their final layout and limits.
+        names: [N].
+        points: [N], in data coordinates.
+        lines: drawn from one point to another, in data coordinates.
+    """
+    share = np.linspace(0, 1, 200)[:, None]
+    ink = np.concatenate([(1 - share) * start + share * end for start, end in np.array(lines)])
+    ink = axes.transData.transform(ink)  # pixels that should stay visible
+    legend = axes.get_legend()
+    if legend is not None:
+        ink = np.concatenate([ink, _pixels(legend.get_window_extent())])
+    for name, point in zip(names, points, strict=True):
+        tries = []
+        for dx, dy, horizontal, vertical in LABEL_POSITIONS:
+            offset = dx * LABEL_GAP_PT, dy * LABEL_GAP_PT
+            text = axes.annotate(
+                name,
+                point,
+                offset,
+                textcoords='offset points',
+                ha=horizontal,
+                va=vertical,
+                fontsize=8,
+            )
+            box = text.get_window_extent()
+            outside = box.x1 > axes.bbox.x1 or box.x0 < axes.bbox.x0
+            covered = int(((ink > box.min) & (ink < box.max)).all(-1).sum())
+            tries.append((outside, covered, len(tries), text, box))
+        (*_, box), *others = sorted(tries, key=lambda one: one[:3])
+        for *_, text, _ in others:
+            text.remove()
+        ink = np.concatenate([ink, _pixels(box)])
+
+
+def _pixels(box: Any) -> np.ndarray:
+    """Points [P, 2] that cover a rectangle."""
+    x, y = np.meshgrid(np.arange(box.x0, box.x1, 2), np.arange(box.y0, box.y1, 2))
+    return np.stack([x.ravel(), y.ravel()], -1)
 
 
 def histogram(path: pathlib.Path, values: Sequence[float], what: str, of: str) -> None:

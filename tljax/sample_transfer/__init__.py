@@ -1,4 +1,4 @@
-"""Which source examples help a target, and how they are trained beside it (`samples=` of a config).
+"""Weights of source examples, and how a config trains such examples too (`samples=`).
 
 The weights are pure functions of cached features.
 What needs two domains takes them by name, `source=` and `target=`: exchanged, the weights would be

@@ -14,7 +14,7 @@ import optax
 
 from tljax import tree
 from tljax.models.stages import HEAD
-from tljax.strategies import strategies
+from tljax.strategies import stage_rules
 from tljax.types import InputError, Norm, Optimizer, Params, Rates, Rule
 
 FROZEN = 'frozen'
@@ -60,7 +60,7 @@ def assign(params: Params, rules: Sequence[Rule], norm: Norm = Norm.AUTO) -> Par
             + f'\nThe stages are {list(params)}.'
         )
     if norm in (Norm.FROZEN, Norm.STATISTICS_ONLY):
-        for layer in strategies.norm_layers(params):
+        for layer in stage_rules.norm_layers(params):
             labels[f'{layer}/scale'] = labels[f'{layer}/bias'] = FROZEN
     return tree.unflatten(labels)
 

@@ -10,6 +10,7 @@ from tljax.records import console, tables, writers
 from tljax.sample_transfer import WithoutSource
 from tljax.strategies import strategies
 from tljax.training import compiled_step, jobs, step_cost
+from tljax.training.report import page
 from tljax.training.run import train
 from tljax.training.summary import announce
 from tljax.types import Strategy
@@ -31,7 +32,8 @@ def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[s
     """
     validation.validate(experiment)
     own_name = strategies.name_of(experiment.strategy)
-    results = {own_name: train(experiment, workdir)}
+    # With baselines, the page is written after them because it shows their results.
+    results = {own_name: train(experiment, workdir, report=not experiment.baselines)}
     gain = None
     for baseline in experiment.baselines:
         other = baseline_of(experiment, baseline)
@@ -50,6 +52,8 @@ def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[s
         writers.write_json(workdir / GAIN_FILE, gain)
         console.console.print(tables.gain_table(gain))
     console.console.print(f'Records are in {workdir}.')
+    if experiment.report:
+        page.announce(workdir, again=bool(experiment.baselines))
     return results
 
 

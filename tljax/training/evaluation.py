@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -129,20 +129,35 @@ class Evaluate(Protocol):
     ) -> dict[str, Any]: ...
 
 
-def make_evaluate(job: Job) -> Evaluate:
-    """Makes the function `(params, stats, split, final=False) -> metrics` for a job's splits.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitEvaluation:
+    """Evaluates the splits of a job: `(params, stats, split, final=False) -> metrics`.
 
-    The final evaluation of the test split uses the experiment's `test_views`.
+    Attributes:
+        usual: of every evaluation during training, and of the validation split.
+        tested: of the test split in the final evaluation, by the experiment's `test_views`.
+        splits: the examples.
     """
+
+    usual: Evaluation
+    tested: Evaluation
+    splits: Mapping[str, Examples]
+
+    def __call__(
+        self, params: Params, stats: Stats, split: str, *, final: bool = False
+    ) -> dict[str, Any]:
+        """Metrics that are exact on every example: see `totals.summary`."""
+        return self.chosen(split, final=final)(params, stats, self.splits[split])
+
+    def chosen(self, split: str, *, final: bool) -> Evaluation:
+        """The evaluation of a split."""
+        return self.tested if final and split == 'test' else self.usual
+
+
+def make_evaluate(job: Job) -> SplitEvaluation:
+    """The evaluation of the splits of a job; it compiles at its first use."""
     usual = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
     tested = usual
     if job.experiment.test_views != Centre():
         tested = Evaluation.of(job.experiment, job.model, job.mesh, job.experiment.test_views)
-
-    def evaluate(
-        params: Params, stats: Stats, split: str, *, final: bool = False
-    ) -> dict[str, Any]:
-        chosen = tested if final and split == 'test' else usual
-        return chosen(params, stats, job.splits[split])
-
-    return evaluate
+    return SplitEvaluation(usual=usual, tested=tested, splits=job.splits)

@@ -49,6 +49,7 @@ class Point:
     seconds: tuple[float, ...]  # of each timed step
     test: dict[str, Any] | None = None  # metrics with interval, of val where there is no test split
     learning_rate: float | None = None  # that it was trained with
+    split: str | None = None  # of the metrics: `test` or `val`
 
     @property
     def median_seconds(self) -> float:
@@ -134,7 +135,8 @@ def trained(
             folder = out / (point.lowest if len(rates) == 1 else f'{point.lowest}-{rate:g}')
             results[rate] = train(one, folder, show_model=False)
         best = max(rates, key=lambda rate: _validated(results[rate], len(rates)))
-        points.append(dataclasses.replace(point, test=results[best][split], learning_rate=best))
+        metrics = results[best][split]
+        points.append(dataclasses.replace(point, test=metrics, learning_rate=best, split=split))
     if split != 'test':
         console.console.print('There is no test split: the accuracies are of validation images.')
     return points
@@ -254,15 +256,15 @@ def _tell(found: Sequence[Point], out: pathlib.Path) -> None:
 
 
 def draw(found: Sequence[Point], path: pathlib.Path) -> None:
-    """Test accuracy against a step's cost: its operations, and its time.
+    """Draws the accuracy against the operations and the time of a step.
 
     Raises:
         NoPictureError: there is no matplotlib.
     """
     seconds, accuracies = _costs_and_gains(found)
     panels = {
-        'GFLOP a step': [point.cost.flops / 1e9 for point in found],
-        'seconds a step (median)': seconds,
+        'GFLOP per step': [point.cost.flops / 1e9 for point in found],
+        'seconds per step (median)': seconds,
     }
     plots.frontier(
         path,
@@ -275,4 +277,5 @@ def draw(found: Sequence[Point], path: pathlib.Path) -> None:
             for point, gain in zip(found, accuracies, strict=True)
             if point.test
         ],
+        split=found[0].split or 'test',
     )

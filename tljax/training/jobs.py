@@ -25,7 +25,7 @@ from tljax.training.states import TrainState
 from tljax.types import Balance, Examples, Loss, Params, Preprocessing, Stats
 from tljax.weights import loading
 from tljax.weights.adapt import Adapted, adapt
-from tljax.weights.loading import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 ADAPTERS = 2**31  # folded into the key for adapters; stages fold in their small index
 

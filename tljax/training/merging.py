@@ -21,8 +21,8 @@ from tljax.training import evaluation, runs_to_merge, step
 from tljax.training.batches import eval_batches
 from tljax.training.jobs import Job
 from tljax.training.runs_to_merge import Ingredient, MergeError
-from tljax.weights import loading
-from tljax.weights.loading import Pretrained
+from tljax.weights import own_format
+from tljax.weights.pretrained import Pretrained
 
 METHODS = ('wise_ft', 'uniform', 'greedy')
 ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
@@ -225,13 +225,14 @@ def _write(
     out: pathlib.Path, pretrained: Pretrained, values: Values, title: str, scores: Scores
 ) -> None:
     """The merge under our own paths, with all that travels with a run's network."""
-    origin = dataclasses.replace(pretrained.origin, source=title)
-    texts = loading.metadata(dataclasses.replace(pretrained, origin=origin))
-    texts['architecture'] = loading.architecture_text(pretrained.architecture)
+    # The merged network has no temperature: one of a single run does not fit it.
+    origin = dataclasses.replace(pretrained.origin, source=title, temperature=None)
+    texts = own_format.metadata(dataclasses.replace(pretrained, origin=origin))
+    texts['architecture'] = own_format.architecture_text(pretrained.architecture)
     texts['scores'] = json.dumps(scores)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + '.part')
-    loading.save(part, *values, texts)
+    own_format.save(part, *values, texts)
     part.replace(out)
 
 

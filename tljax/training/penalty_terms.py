@@ -16,7 +16,7 @@ from tljax import tree
 from tljax.models import stages
 from tljax.models.stages import Model
 from tljax.types import Params, Penalty, PenaltyInputs, Setting, Stats
-from tljax.weights.loading import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 Run = Callable[..., tuple[jax.Array, Stats]]  # `stages.run` for a model
 

@@ -6,20 +6,26 @@ import time
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import checkpoint, console, writers
+from tljax.records import checkpoint, console, predictions, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
+from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
-from tljax.training import jobs, loop, prefix_cache, run_folder, states
-from tljax.training.evaluation import Evaluate, make_evaluate
+from tljax.training import final_evaluation, jobs, loop, prefix_cache, run_folder, states
+from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
+from tljax.training.report import page
 from tljax.training.signals import Interrupted
 from tljax.training.source_guard import preparation
 from tljax.training.summary import announce
 
 
 def train(
-    experiment: Experiment, workdir: pathlib.Path, *, show_model: bool = True
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    *,
+    show_model: bool = True,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or resumes it.
 
@@ -27,6 +33,7 @@ def train(
         experiment: the experiment.
         workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
+        report: whether report.html is written, if the experiment asks for it.
 
     Returns:
         The content of result.json.
@@ -49,6 +56,10 @@ def train(
         job = preparation.prepare(job, workdir)
         result = _train(job, workdir, started)
         writers.write_json(workdir / RESULT_FILE, result)
+        if line := final_evaluation.calibration_text(result['calibration']):
+            console.console.print(line)
+        if report and experiment.report:
+            page.write_after_training(workdir, job)
         return result
 
 
@@ -60,7 +71,8 @@ def _train(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
     evaluate = make_evaluate(job)
     try:
         loop.run(job, current, checkpoints, records, evaluate, started)
-        result = _result(job, current, checkpoints, evaluate, started)
+        result, predicted = _conclude(job, current, checkpoints, evaluate, started)
+        predictions.write(workdir / PREDICTIONS_FILE, predicted)
         if samples := preparation.finish(job, current.state, workdir):
             result['source'] = samples
     except BaseException as error:
@@ -92,10 +104,14 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
         console.console.print(f'Warning: {lost}')
 
 
-def _result(
-    job: Job, current: Progress, checkpoints: Checkpoints, evaluate: Evaluate, started: float
-) -> dict[str, Any]:
-    """The result of the checkpoint with the best validation, or of the last step without one."""
+def _conclude(
+    job: Job,
+    current: Progress,
+    checkpoints: Checkpoints,
+    evaluation: SplitEvaluation,
+    started: float,
+) -> tuple[dict[str, Any], Predictions]:
+    """The result and predictions of the best checkpoint; without validation, of the last step."""
     best = checkpoints.best() if len(job.splits['val']) else None
     state = current.state
     if best is not None and best != current.step:
@@ -103,16 +119,11 @@ def _result(
         arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
         state = arrays['state']
     params = states.evaluated(state)
-    metrics = {
-        split: console.with_interval(evaluate(params, state.stats, split, final=True))
-        if len(job.splits[split])
-        else None
-        for split in ('val', 'test')
-        if split in job.splits
-    }
+    metrics, predicted = final_evaluation.evaluate(job, evaluation, params, state.stats)
     trained, frozen = console.counts(job.params, job.phases[-1].labels)
-    return {
+    result = {
         **metrics,
+        'calibration': final_evaluation.calibrate(predicted),
         'step': best if best is not None else current.step,
         'steps': current.step,
         'phase_starts': current.starts,
@@ -126,3 +137,4 @@ def _result(
         **writers.environment(),
         'wall_seconds': current.seconds + time.perf_counter() - started,
     }
+    return result, predicted

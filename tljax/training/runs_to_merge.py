@@ -17,7 +17,7 @@ from tljax.training import jobs
 from tljax.training.jobs import Job
 from tljax.types import InputError
 from tljax.weights import loading
-from tljax.weights.loading import Pretrained
+from tljax.weights.pretrained import Pretrained
 
 SPLITS = ('val', 'test')
 

@@ -15,14 +15,8 @@ from tljax.models.stages import HEAD, Model
 from tljax.records.runs import Run
 from tljax.types import Adapter, InputError
 from tljax.weights.adapt import adapt
-from tljax.weights.pretrained import (
-    Architecture,
-    Opened,
-    Origin,
-    Pretrained,
-    architecture_from,
-    architecture_text,
-)
+from tljax.weights.own_format import architecture_from, architecture_text
+from tljax.weights.pretrained import Architecture, Opened, Origin, Pretrained
 
 BASE = 'base'  # the entry of the metadata that makes a file a delta: what `Base` says
 ADAPTERS = 'adapters'

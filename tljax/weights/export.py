@@ -13,8 +13,8 @@ from tljax import tree
 from tljax.models import port, stages
 from tljax.records import runs
 from tljax.types import InputError, Params, Preprocessing, Stats
-from tljax.weights import delta, loading, model_card
-from tljax.weights.loading import Pretrained
+from tljax.weights import delta, loading, model_card, own_format, translation
+from tljax.weights.pretrained import Architecture, Pretrained
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -53,7 +53,7 @@ def export(
     if out.exists() and not overwrite:
         raise ExportError(f'{out} is there already; --overwrite replaces it')
     opened = loading.open_(workdir)
-    pretrained = loading.translate(opened, loading.recognised(opened))
+    pretrained = translation.translate(opened, translation.recognised(opened))
     card = model_card.place_for(out)
     if delta:
         if names or format != 'safetensors':
@@ -64,9 +64,9 @@ def export(
     else:
         tables = pretrained.architecture.backbone.port_tables()
         naming = names or next(iter(tables), port.OWN)
-        texts = loading.metadata(pretrained)
+        texts = own_format.metadata(pretrained)
         if naming == port.OWN:
-            texts['architecture'] = loading.architecture_text(pretrained.architecture)
+            texts['architecture'] = own_format.architecture_text(pretrained.architecture)
         content = safetensors.numpy.save(state_dict(pretrained, naming), texts)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + '.part')
@@ -83,8 +83,8 @@ def _delta(workdir: str, pretrained: Pretrained) -> bytes:
     base = delta.base_of_run(run)
     began = loading.load(base.source, run.backbone)
     changed, named = delta.of_run(run, began, pretrained.architecture)
-    texts = loading.metadata(pretrained) | named
-    texts['architecture'] = loading.architecture_text(pretrained.architecture)
+    texts = own_format.metadata(pretrained) | named
+    texts['architecture'] = own_format.architecture_text(pretrained.architecture)
     return safetensors.numpy.save(changed, texts)
 
 
@@ -112,7 +112,7 @@ def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
 
 def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) -> None:
     """A cut network, or one with a head of several layers, is no network of the other library."""
-    plain = loading.Architecture(backbone=pretrained.architecture.backbone)
+    plain = Architecture(backbone=pretrained.architecture.backbone)
     whole = plain.build(pretrained.num_classes or 1, pretrained.preprocessing)
     params, stats = stages.shapes(whole)
     if pretrained.num_classes is None:
@@ -129,8 +129,9 @@ def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) ->
 def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -> bytes:
     """A serialised `jax.export` program from uint8 images to probabilities.
 
-    It holds the weights and the preprocessing. Its batch size is free. What it was written with
-    and later releases of JAX can run it for the time that jax.export promises (six months).
+    It holds the weights, the preprocessing and the temperature, if one was fitted. Its batch size
+    is free. What it was written with and later releases of JAX can run it for the time that
+    jax.export promises (six months).
 
     Args:
         pretrained: the network.
@@ -151,6 +152,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
         canvases = resize(images.astype(jnp.float32), shown)
         x = stages.normalise(shown, canvases)
         logits, _ = stages.run(model, params, stats, x)
+        logits = logits / (pretrained.origin.temperature or 1.0)
         return stages.probabilities(logits, multi_label=pretrained.origin.multi_label)
 
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 
 from tljax.types import InputError
-from tljax.weights import contents, download, statements, torch_file
+from tljax.weights import contents, download, options, torch_file
 
 
 class FileError(InputError):
@@ -31,14 +31,14 @@ class File:
         metadata: texts beside them (safetensors only).
         format: `safetensors`, `torch (zip)`, `torch (legacy)` or `npz`.
         notes: which of several networks was taken and what was left out, a sentence each.
-        stated: what stands beside the tensors of the network, see `statements`.
+        options: stored next to the tensors of the network, see `options.collect`.
     """
 
     entries: Mapping[str, np.ndarray]
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     format: str
     notes: tuple[str, ...] = ()
-    stated: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read(path: pathlib.Path, part: str | None = None) -> File:
@@ -57,12 +57,12 @@ def read(path: pathlib.Path, part: str | None = None) -> File:
         content, metadata, kind = _content(path)
         chosen = contents.choose(content, part)
         torch = kind.startswith('torch')
-        stated = statements.beside(content) if torch else statements.in_texts(metadata)
+        found = options.collect(content) if torch else options.from_texts(metadata)
     except (ValueError, InputError, safetensors.SafetensorError, zipfile.BadZipFile) as error:
         named = str(path) in str(error)
         raise FileError(str(error) if named else f'{path}: {error}') from error
     return File(
-        entries=chosen.entries, metadata=metadata, format=kind, notes=chosen.notes, stated=stated
+        entries=chosen.entries, metadata=metadata, format=kind, notes=chosen.notes, options=found
     )
 
 

@@ -8,7 +8,8 @@ import rich.table
 from tljax import tree
 from tljax.models import port
 from tljax.records import console
-from tljax.weights import files, loading, verify
+from tljax.weights import files, loading, translation, verify
+from tljax.weights.pretrained import Opened, Pretrained
 from tljax.weights.recognise import Recognised
 
 print_ = console.console.print
@@ -35,8 +36,8 @@ def show(spec: str, *, with_activations: bool) -> int:
         f'{console.bytes_text(files.size_bytes(opened.entries))}',
         sha256=opened.origin.sha256 or 'that of every file of the checkpoint was checked',
     )
-    found = loading.recognised(opened)
-    pretrained = loading.translate(opened, found, allow_nonfinite=True)
+    found = translation.recognised(opened)
+    pretrained = translation.translate(opened, found, allow_nonfinite=True)
     _print_network(pretrained, found)
     for note in pretrained.assumed:
         print_(note, markup=False)
@@ -62,7 +63,7 @@ def _print_fields(**fields: str) -> None:
         print_(f'  {name:<15}{value}', soft_wrap=True, markup=False)
 
 
-def _print_network(pretrained: loading.Pretrained, found: Recognised) -> None:
+def _print_network(pretrained: Pretrained, found: Recognised) -> None:
     origin, shown = pretrained.origin, pretrained.preprocessing
     head = f'{found.num_classes} classes' if found.num_classes else 'none'
     if origin.class_names:
@@ -80,7 +81,7 @@ def _print_network(pretrained: loading.Pretrained, found: Recognised) -> None:
     )
 
 
-def _print_placements(opened: loading.Opened, found: Recognised) -> None:
+def _print_placements(opened: Opened, found: Recognised) -> None:
     """Where every entry goes, a line each, never cut short: it is there to be searched."""
     rows = [('name', 'shape', 'leaf', 'shape here', 'layout')]
     for path, (rule, names) in found.matched.leaves.items():

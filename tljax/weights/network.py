@@ -17,9 +17,10 @@ from tljax.models.stages import Model
 from tljax.models.views import Centre, check
 from tljax.records import console
 from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
-from tljax.weights import loading, stated
+from tljax.weights import image_options, loading
 from tljax.weights.adapt import adapt
-from tljax.weights.loading import Origin, Weights
+from tljax.weights.loading import Weights
+from tljax.weights.pretrained import Origin, Pretrained
 
 FAR = 10  # times the largest value of a normalised image: these are pixels as they were
 BATCH_SIZE = 32  # images, or views of them, that `predict` has on the device at a time
@@ -37,6 +38,7 @@ class Network:
         origin: where the weights came from.
         class_names: in the order of the logits, where they are known.
         multi_label: whether an image has a set of them; `predict` then asks for each alone.
+        temperature: that `predict` divides the logits by; None if none was fitted.
         notes: what was replaced or adapted when it was loaded.
     """
 
@@ -48,14 +50,17 @@ class Network:
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
     multi_label: bool = False
+    temperature: float | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What it expects of an image."""
         return self.model.preprocessing
 
-    def probabilities(self, logits: jax.Array) -> jax.Array:
-        """What logits [B, K] say of each class."""
+    def probabilities(self, logits: jax.Array, *, calibrated: bool = True) -> jax.Array:
+        """Logits [B, K] to probabilities, divided by `temperature` first if there is one."""
+        if calibrated and self.temperature is not None:
+            logits = logits / self.temperature
         return stages.probabilities(logits, multi_label=self.multi_label)
 
     def __repr__(self) -> str:
@@ -121,7 +126,9 @@ class Network:
         following = [*names[1:], None][names.index(stage)]
         return self._run(self.params, self.stats, self._normalised(x), following)
 
-    def predict(self, images: Any, views: Views | None = None) -> np.ndarray:
+    def predict(
+        self, images: Any, views: Views | None = None, *, calibrated: bool = True
+    ) -> np.ndarray:
         """The probability of every class, for images of any size.
 
         They are decoded as in training, and resized, cut and normalised as `preprocessing` says.
@@ -130,6 +137,7 @@ class Network:
         Args:
             images: as `preprocess` takes them: arrays, PIL images or paths, one or several.
             views: of each image, whose probabilities are averaged; None for its centre.
+            calibrated: whether the logits are divided by `temperature`, if there is one.
 
         Returns:
             [B, K] float32; one image is a batch of one.
@@ -145,7 +153,7 @@ class Network:
         rows = max(1, BATCH_SIZE // views.count)
         while part := list(itertools.islice(canvases, rows)):
             shown = views(jnp.asarray(image_inputs.batch(part)), self.preprocessing.size_px)
-            found.append(np.asarray(self._predict(self.params, self.stats, shown)))
+            found.append(np.asarray(self._predict(self.params, self.stats, shown, calibrated)))
         return np.concatenate(found)
 
     def _normalised(self, x: Any) -> jax.Array:
@@ -175,10 +183,10 @@ class Network:
 
     @functools.cached_property
     def _predict(self):
-        @jax.jit
-        def predict(params: Params, stats: Stats, shown: jax.Array) -> jax.Array:
+        @functools.partial(jax.jit, static_argnums=3)
+        def predict(params: Params, stats: Stats, shown: jax.Array, calibrated: bool) -> jax.Array:
             logits = stages.classify(self.model, params, stats, shown, multi_label=self.multi_label)
-            return self.probabilities(logits)
+            return self.probabilities(logits, calibrated=calibrated)
 
         return predict
 
@@ -239,7 +247,7 @@ def load(
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
-        notes = (*notes, stated.assumed_images(pretrained.preprocessing))
+        notes = (*notes, image_options.assumed(pretrained.preprocessing))
     for note in notes:
         console.console.print(note, markup=False)
     values = stages.start(model, adapted.params, adapted.stats, jax.random.key(seed))
@@ -259,6 +267,7 @@ def load(
         origin=pretrained.origin,
         class_names=pretrained.origin.class_names if keep_head else None,
         multi_label=pretrained.origin.multi_label and keep_head,
+        temperature=pretrained.origin.temperature if keep_head else None,
         notes=notes,
     )
 
@@ -274,7 +283,7 @@ def _owned(leaf: Any) -> Any:
 
 
 def _preprocessing(
-    pretrained: loading.Pretrained, channels: int | None, size_px: int | None
+    pretrained: Pretrained, channels: int | None, size_px: int | None
 ) -> Preprocessing:
     found = pretrained.preprocessing
     if size_px is not None:

@@ -29,7 +29,7 @@ class Card:
     preprocessing: Preprocessing | None = None
     licence: str | None = None
     class_names: tuple[str, ...] | None = None
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `stated`
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `options`
 
 
 # By the side to resize to, of the files that cut 224 px out, bilinear.

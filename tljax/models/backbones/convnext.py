@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax
 
 from tljax import tree
-from tljax.models import layers, port
+from tljax.models import layers, port_rules
+from tljax.models.port_rules import CONV, LINEAR, PortRule, Transform
 from tljax.types import Preprocessing
 
 EPSILON = 1e-6
@@ -63,7 +64,7 @@ class ConvNeXt:
         """
         return Preprocessing(resize_px=RESIZE_PX.get((self.depths[2], self.widths[0]), 236))
 
-    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
+    def port_tables(self) -> Mapping[str, Sequence[PortRule]]:
         """The names of torchvision, timm, transformers and the authors' own files."""
         return TABLES
 
@@ -95,43 +96,41 @@ class ConvNeXt:
 RESIZE_PX = {(9, 96): 236, (27, 96): 230, (27, 128): 232, (27, 192): 232}
 
 # torch keeps a scale per channel as [C] or [C, 1, 1].
-CHANNELS = port.Transform(
-    lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1), '[C, 1, 1] to [C]'
-)
+CHANNELS = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1), '[C, 1, 1] to [C]')
 
 
-def _ends(conv: str, norm: str, pool: str, head: str) -> tuple[port.PortRule, ...]:
+def _ends(conv: str, norm: str, pool: str, head: str) -> tuple[PortRule, ...]:
     """Stem, last norm and classifier."""
     return (
-        *port.layer(conv, 'stem/conv', port.CONV),
-        *port.layer_norm(norm, 'stem/norm'),
-        *port.layer_norm(pool, 'pool/norm'),
-        *port.head(head),
+        *port_rules.layer(conv, 'stem/conv', CONV),
+        *port_rules.layer_norm(norm, 'stem/norm'),
+        *port_rules.layer_norm(pool, 'pool/norm'),
+        *port_rules.head(head),
     )
 
 
-def _downsample(foreign: str, ours: str) -> tuple[port.PortRule, ...]:
+def _downsample(foreign: str, ours: str) -> tuple[PortRule, ...]:
     return (
-        *port.layer_norm(f'{foreign}.0', f'{ours}/downsample_norm'),
-        *port.layer(f'{foreign}.1', f'{ours}/downsample_conv', port.CONV),
+        *port_rules.layer_norm(f'{foreign}.0', f'{ours}/downsample_norm'),
+        *port_rules.layer(f'{foreign}.1', f'{ours}/downsample_conv', CONV),
     )
 
 
 def _block(
-    foreign: str, ours: str, parts: Sequence[str], transform: port.Transform = port.SAME
-) -> tuple[port.PortRule, ...]:
+    foreign: str, ours: str, parts: Sequence[str], transform: Transform = port_rules.SAME
+) -> tuple[PortRule, ...]:
     """`parts` are the names of the depthwise convolution, norm, two linear layers and scale."""
     depthwise, norm, fc1, fc2, scale = (f'{foreign}.{part}' for part in parts)
     return (
-        *port.layer(depthwise, f'{ours}/depthwise', port.CONV),
-        *port.layer_norm(norm, f'{ours}/norm'),
-        *port.layer(fc1, f'{ours}/fc1', port.LINEAR),
-        *port.layer(fc2, f'{ours}/fc2', port.LINEAR),
-        port.PortRule(scale, f'params/{ours}/scale', transform),
+        *port_rules.layer(depthwise, f'{ours}/depthwise', CONV),
+        *port_rules.layer_norm(norm, f'{ours}/norm'),
+        *port_rules.layer(fc1, f'{ours}/fc1', LINEAR),
+        *port_rules.layer(fc2, f'{ours}/fc2', LINEAR),
+        PortRule(scale, f'params/{ours}/scale', transform),
     )
 
 
-def _torchvision() -> tuple[port.PortRule, ...]:
+def _torchvision() -> tuple[PortRule, ...]:
     """`features` counts stem, stage, downsampling, stage, ...: stage s has index 2 s - 1."""
     parts = ('block.0', 'block.2', 'block.3', 'block.5', 'layer_scale')
     rules = _ends('features.0.0', 'features.0.1', 'classifier.0', 'classifier.2')
@@ -143,7 +142,7 @@ def _torchvision() -> tuple[port.PortRule, ...]:
     return rules
 
 
-def _timm() -> tuple[port.PortRule, ...]:
+def _timm() -> tuple[PortRule, ...]:
     parts = ('conv_dw', 'norm', 'mlp.fc1', 'mlp.fc2', 'gamma')
     return (
         *_ends('stem.0', 'stem.1', 'head.norm', 'head.fc'),
@@ -152,7 +151,7 @@ def _timm() -> tuple[port.PortRule, ...]:
     )
 
 
-def _transformers() -> tuple[port.PortRule, ...]:
+def _transformers() -> tuple[PortRule, ...]:
     parts = ('dwconv', 'layernorm', 'pwconv1', 'pwconv2', 'layer_scale_parameter')
     embeddings, stage = 'convnext.embeddings', 'convnext.encoder.stages.{s}'
     rules = (
@@ -165,10 +164,10 @@ def _transformers() -> tuple[port.PortRule, ...]:
         *_downsample(f'{stage}.downsampling_layer', 'stage{s+1}'),
         *_block(f'{stage}.layers.{{b}}', 'stage{s+1}/block{b+1}', parts),
     )
-    return (*rules, *port.without_prefix(rules, 'convnext.'))
+    return (*rules, *port_rules.without_prefix(rules, 'convnext.'))
 
 
-def _authors() -> tuple[port.PortRule, ...]:
+def _authors() -> tuple[PortRule, ...]:
     """github.com/facebookresearch/ConvNeXt."""
     parts = ('dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma')
     rules = _ends('downsample_layers.0.0', 'downsample_layers.0.1', 'norm', 'head')

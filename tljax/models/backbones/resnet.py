@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tljax.models import layers, port
+from tljax.models import layers, port_rules
+from tljax.models.port_rules import CONV, PortRule
 from tljax.types import Preprocessing
 
 BLOCKS = {
@@ -79,7 +80,7 @@ class ResNet:
         """torchvision's: resize to 256, crop 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
-    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
+    def port_tables(self) -> Mapping[str, Sequence[PortRule]]:
         """The names of torchvision, which timm shares, and of transformers."""
         return {
             'torchvision': TORCHVISION,
@@ -112,39 +113,39 @@ class ResNet:
 FIRST = 'params/stem/conv1/kernel'
 
 
-def _torchvision() -> tuple[port.PortRule, ...]:
+def _torchvision() -> tuple[PortRule, ...]:
     theirs, ours = 'layer{s}.{b}', 'stage{s}/block{b+1}'
     return (
-        port.PortRule('conv1.weight', FIRST, port.CONV),
-        *port.batch_norm('bn1', 'stem/bn1'),
-        port.PortRule(f'{theirs}.conv{{c}}.weight', f'params/{ours}/conv{{c}}/kernel', port.CONV),
-        *port.batch_norm(f'{theirs}.bn{{c}}', f'{ours}/bn{{c}}'),
-        port.PortRule(
-            f'{theirs}.downsample.0.weight', f'params/{ours}/downsample_conv/kernel', port.CONV
+        PortRule('conv1.weight', FIRST, CONV),
+        *port_rules.batch_norm('bn1', 'stem/bn1'),
+        PortRule(f'{theirs}.conv{{c}}.weight', f'params/{ours}/conv{{c}}/kernel', CONV),
+        *port_rules.batch_norm(f'{theirs}.bn{{c}}', f'{ours}/bn{{c}}'),
+        PortRule(
+            f'{theirs}.downsample.0.weight',
+            f'params/{ours}/downsample_conv/kernel',
+            CONV,
         ),
-        *port.batch_norm(f'{theirs}.downsample.1', f'{ours}/downsample_bn'),
-        *port.head('fc'),
+        *port_rules.batch_norm(f'{theirs}.downsample.1', f'{ours}/downsample_bn'),
+        *port_rules.head('fc'),
     )
 
 
-def _transformers() -> tuple[port.PortRule, ...]:
+def _transformers() -> tuple[PortRule, ...]:
     theirs, ours = 'resnet.encoder.stages.{s}.layers.{b}', 'stage{s+1}/block{b+1}'
     layer, stem = f'{theirs}.layer.{{c}}', 'resnet.embedder.embedder'
     rules = (
-        port.PortRule(f'{stem}.convolution.weight', FIRST, port.CONV),
-        *port.batch_norm(f'{stem}.normalization', 'stem/bn1'),
-        port.PortRule(
-            f'{layer}.convolution.weight', f'params/{ours}/conv{{c+1}}/kernel', port.CONV
-        ),
-        *port.batch_norm(f'{layer}.normalization', f'{ours}/bn{{c+1}}'),
-        port.PortRule(
+        PortRule(f'{stem}.convolution.weight', FIRST, CONV),
+        *port_rules.batch_norm(f'{stem}.normalization', 'stem/bn1'),
+        PortRule(f'{layer}.convolution.weight', f'params/{ours}/conv{{c+1}}/kernel', CONV),
+        *port_rules.batch_norm(f'{layer}.normalization', f'{ours}/bn{{c+1}}'),
+        PortRule(
             f'{theirs}.shortcut.convolution.weight',
             f'params/{ours}/downsample_conv/kernel',
-            port.CONV,
+            CONV,
         ),
-        *port.batch_norm(f'{theirs}.shortcut.normalization', f'{ours}/downsample_bn'),
+        *port_rules.batch_norm(f'{theirs}.shortcut.normalization', f'{ours}/downsample_bn'),
     )
-    return (*rules, *port.without_prefix(rules, 'resnet.'), *port.head('classifier.1'))
+    return (*rules, *port_rules.without_prefix(rules, 'resnet.'), *port_rules.head('classifier.1'))
 
 
 TORCHVISION = _torchvision()

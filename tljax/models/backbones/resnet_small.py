@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from tljax import tree
-from tljax.models import layers, port
+from tljax.models import layers, port_rules
+from tljax.models.port_rules import CONV, PortRule
 from tljax.types import Preprocessing
 
 DEPTHS = (20, 32, 44, 56, 110)
@@ -49,7 +50,7 @@ class ResNetSmall:
         """
         return Preprocessing(size_px=32, resize_px=32)
 
-    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
+    def port_tables(self) -> Mapping[str, Sequence[PortRule]]:
         """The names of pytorch_resnet_cifar10."""
         return {'akamaster': AKAMASTER}
 
@@ -67,13 +68,11 @@ class ResNetSmall:
 
 
 AKAMASTER = (
-    port.PortRule('conv1.weight', 'params/stem/conv1/kernel', port.CONV),
-    *port.batch_norm('bn1', 'stem/bn1'),
-    port.PortRule(
-        'layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', port.CONV
-    ),
-    *port.batch_norm('layer{s}.{b}.bn{c}', 'stage{s}/block{b+1}/bn{c}'),
-    *port.head('linear'),
+    PortRule('conv1.weight', 'params/stem/conv1/kernel', CONV),
+    *port_rules.batch_norm('bn1', 'stem/bn1'),
+    PortRule('layer{s}.{b}.conv{c}.weight', 'params/stage{s}/block{b+1}/conv{c}/kernel', CONV),
+    *port_rules.batch_norm('layer{s}.{b}.bn{c}', 'stage{s}/block{b+1}/bn{c}'),
+    *port_rules.head('linear'),
 )
 
 

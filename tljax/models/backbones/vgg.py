@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 
 from tljax import tree
-from tljax.models import layers, port
+from tljax.models import layers, port, port_rules
+from tljax.models.port_rules import CONV, LINEAR, PortRule
 from tljax.types import Preprocessing
 
 # Convolutions per stage: columns A, B, D and E of the paper's table 1.
@@ -65,35 +66,35 @@ class VGG:
         """torchvision's: resize to 256, crop 224, ImageNet's mean and standard deviation."""
         return Preprocessing()
 
-    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
+    def port_tables(self) -> Mapping[str, Sequence[PortRule]]:
         """The names of torchvision, and of timm, which stores linear layers as convolutions."""
-        after_flatten = port.linear_after_flatten(WIDTHS[-1], POOLED_PX, POOLED_PX)
+        after_flatten = port_rules.linear_after_flatten(WIDTHS[-1], POOLED_PX, POOLED_PX)
         return {
             'torchvision': (
                 *self._features(),
-                *port.layer('classifier.0', 'fc6/linear', after_flatten),
-                *port.layer('classifier.3', 'fc7/linear', port.LINEAR),
-                *port.head('classifier.6'),
+                *port_rules.layer('classifier.0', 'fc6/linear', after_flatten),
+                *port_rules.layer('classifier.3', 'fc7/linear', LINEAR),
+                *port_rules.head('classifier.6'),
             ),
             'timm': (
                 *self._features(),
-                *port.layer(
-                    'pre_logits.fc1', 'fc6/linear', port.linear_as_conv(POOLED_PX, POOLED_PX)
+                *port_rules.layer(
+                    'pre_logits.fc1', 'fc6/linear', port_rules.linear_as_conv(POOLED_PX, POOLED_PX)
                 ),
-                *port.layer('pre_logits.fc2', 'fc7/linear', port.linear_as_conv(1, 1)),
-                *port.head('head.fc'),
+                *port_rules.layer('pre_logits.fc2', 'fc7/linear', port_rules.linear_as_conv(1, 1)),
+                *port_rules.head('head.fc'),
             ),
         }
 
-    def _features(self) -> list[port.PortRule]:
+    def _features(self) -> list[PortRule]:
         """The rules of the convolutions: `features.N` counts all modules, also ReLU and pooling."""
         rules, index = [], 0
         for stage, convolutions in enumerate(CONVOLUTIONS[self.depth], 1):
             for c in range(1, convolutions + 1):
                 path = f'stage{stage}/conv{c}'
-                rules += port.layer(f'features.{index}', path, port.CONV)
+                rules += port_rules.layer(f'features.{index}', path, CONV)
                 if self.batch_norm:
-                    rules += port.batch_norm(f'features.{index + 1}', f'stage{stage}/bn{c}')
+                    rules += port_rules.batch_norm(f'features.{index + 1}', f'stage{stage}/bn{c}')
                 index += 3 if self.batch_norm else 2
             index += 1
         return rules

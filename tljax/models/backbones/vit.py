@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tljax import tree
-from tljax.models import layers, port
+from tljax.models import layers
+from tljax.models.backbones import vit_tables
+from tljax.models.port_rules import PortRule
 from tljax.types import InputError, MisfitError, Preprocessing
 
 HEAD_WIDTHS = {1280: 80}  # attention head width by model width, where it is not 64
@@ -25,6 +26,7 @@ ACTIVATIONS = {
     'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),  # CLIP's
     'relu': nn.relu,
 }
+POSITIVE = ('width', 'depth', 'patch_px', 'size_px', 'head_width', 'mlp_ratio', 'epsilon')
 # Epsilon of layer norms; torchvision and timm use 1e-6.
 EPSILON = {'transformers': 1e-12, 'transformers4': 1e-12}
 
@@ -54,15 +56,7 @@ class ViT:
         """Messages for `validate`."""
         problems = [
             f'{name} is {getattr(self, name)}, wanted more than 0'
-            for name in (
-                'width',
-                'depth',
-                'patch_px',
-                'size_px',
-                'head_width',
-                'mlp_ratio',
-                'epsilon',
-            )
+            for name in POSITIVE
             if getattr(self, name) <= 0
         ]
         if self.head_width > 0 and self.width % self.head_width:
@@ -103,18 +97,9 @@ class ViT:
         resize_px = 256 if self.size_px == 224 else self.size_px
         return Preprocessing(size_px=self.size_px, resize_px=resize_px)
 
-    def port_tables(self) -> Mapping[str, Sequence[port.PortRule]]:
-        """The names of torchvision, timm, transformers from release 5 and before it, and of
-        Google's `.npz` files.
-        """
-        last = f'block{self.depth}/norm'
-        return {
-            'torchvision': _torchvision(last),
-            'timm': _timm(last),
-            'transformers': _transformers(last, V5),
-            'transformers4': _transformers(last, V4),
-            'google': _google(last, self.head_width),
-        }
+    def port_tables(self) -> Mapping[str, Sequence[PortRule]]:
+        """The names of torchvision, timm, transformers (two releases) and Google's `.npz` files."""
+        return vit_tables.tables(self.depth, self.head_width)
 
     @classmethod
     def variants(cls) -> Sequence['ViT']:
@@ -148,181 +133,6 @@ class ViT:
             mlp_ratio=mlp[1] / patch[3],
             epsilon=EPSILON.get(naming, 1e-6),
         )
-
-
-def _torchvision(last: str) -> tuple[port.PortRule, ...]:
-    theirs, ours = 'encoder.layers.encoder_layer_{b}', 'block{b+1}'
-    mlp = [
-        *port.layer(f'{theirs}.mlp.0', f'{ours}/fc1', port.LINEAR),
-        *port.layer(f'{theirs}.mlp.3', f'{ours}/fc2', port.LINEAR),
-    ]
-    published = [  # torchvision's published files have these names, its modules those above
-        *port.layer(f'{theirs}.mlp.linear_1', f'{ours}/fc1', port.LINEAR),
-        *port.layer(f'{theirs}.mlp.linear_2', f'{ours}/fc2', port.LINEAR),
-    ]
-    attention = f'{theirs}.self_attention'
-    return (
-        port.PortRule('class_token', 'params/embed/class_token'),
-        port.PortRule('encoder.pos_embedding', 'params/embed/position_embedding'),
-        *port.layer('conv_proj', 'embed/patch', port.CONV),
-        *port.layer_norm(f'{theirs}.ln_1', f'{ours}/norm1'),
-        port.PortRule(f'{attention}.in_proj_weight', f'params/{ours}/qkv/kernel', port.LINEAR),
-        port.PortRule(f'{attention}.in_proj_bias', f'params/{ours}/qkv/bias'),
-        *port.layer(f'{attention}.out_proj', f'{ours}/out', port.LINEAR),
-        *port.layer_norm(f'{theirs}.ln_2', f'{ours}/norm2'),
-        *mlp,
-        *(dataclasses.replace(rule, alias=True) for rule in published),
-        *port.layer_norm('encoder.ln', last),
-        *port.head('heads.head'),
-    )
-
-
-def _timm(last: str) -> tuple[port.PortRule, ...]:
-    theirs, ours = 'blocks.{b}', 'block{b+1}'
-    return (
-        port.PortRule('cls_token', 'params/embed/class_token'),
-        port.PortRule('pos_embed', 'params/embed/position_embedding'),
-        *port.layer('patch_embed.proj', 'embed/patch', port.CONV),
-        *port.layer_norm(f'{theirs}.norm1', f'{ours}/norm1'),
-        *port.layer(f'{theirs}.attn.qkv', f'{ours}/qkv', port.LINEAR),
-        *port.layer(f'{theirs}.attn.proj', f'{ours}/out', port.LINEAR),
-        *port.layer_norm(f'{theirs}.norm2', f'{ours}/norm2'),
-        *port.layer(f'{theirs}.mlp.fc1', f'{ours}/fc1', port.LINEAR),
-        *port.layer(f'{theirs}.mlp.fc2', f'{ours}/fc2', port.LINEAR),
-        *port.layer_norm('norm', last),
-        *port.head('head'),
-    )
-
-
-@functools.cache
-def _per_head(head_width: int) -> tuple[port.Transform, port.Transform, port.Transform]:
-    """Per-head layouts of Flax: [3 width, heads, head], [3 heads, head], [heads, head, width]."""
-
-    def qkv(x: np.ndarray) -> np.ndarray:
-        return x.reshape(3, len(x) // 3, -1).transpose(1, 0, 2).reshape(len(x) // 3, -1)
-
-    def qkv_back(x: np.ndarray) -> np.ndarray:
-        parts = x.reshape(len(x), 3, -1).transpose(1, 0, 2)
-        return parts.reshape(3 * len(x), -1, head_width)
-
-    return (
-        port.Transform(qkv, qkv_back, 'heads joined'),
-        port.Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, head_width), 'flat'),
-        port.Transform(
-            lambda x: x.reshape(-1, x.shape[-1]),
-            lambda x: x.reshape(-1, head_width, x.shape[-1]),
-            'heads joined',
-        ),
-    )
-
-
-def _google(last: str, head_width: int) -> tuple[port.PortRule, ...]:
-    theirs, ours = 'Transformer/encoderblock_{b}', 'block{b+1}'
-    attention = f'{theirs}/MultiHeadDotProductAttention_1'
-    qkv, bias, out = _per_head(head_width)
-    kernels, biases = (
-        tuple(f'{attention}/{part}/{kind}' for part in ('query', 'key', 'value'))
-        for kind in ('kernel', 'bias')
-    )
-    alike = {
-        'embedding': 'embed/patch',
-        f'{theirs}/MlpBlock_3/Dense_0': f'{ours}/fc1',
-        f'{theirs}/MlpBlock_3/Dense_1': f'{ours}/fc2',
-        'head': 'head/linear',
-    }
-    norms = {
-        f'{theirs}/LayerNorm_0': f'{ours}/norm1',
-        f'{theirs}/LayerNorm_2': f'{ours}/norm2',
-        'Transformer/encoder_norm': last,
-    }
-    position = 'params/embed/position_embedding'
-    rules = (
-        port.PortRule('cls', 'params/embed/class_token'),
-        port.PortRule('Transformer/posembed_input/pos_embedding', position),
-        port.PortRule(kernels, f'params/{ours}/qkv/kernel', qkv),
-        port.PortRule(biases, f'params/{ours}/qkv/bias', bias),
-        port.PortRule(f'{attention}/out/kernel', f'params/{ours}/out/kernel', out),
-        port.PortRule(f'{attention}/out/bias', f'params/{ours}/out/bias'),
-        *(
-            port.PortRule(f'{a}/{kind}', f'params/{b}/{kind}')
-            for pairs, kinds in ((alike, ('kernel', 'bias')), (norms, ('scale', 'bias')))
-            for a, b in pairs.items()
-            for kind in kinds
-        ),
-    )
-    others = zip(rules, map(_of_big_vision, rules), strict=True)
-    return (*rules, *(other for rule, other in others if other.names != rule.names))
-
-
-BIG_VISION = {
-    'MultiHeadDotProductAttention_1': 'MultiHeadDotProductAttention_0',
-    'MlpBlock_3': 'MlpBlock_0',
-    'LayerNorm_2': 'LayerNorm_1',
-    'Transformer/posembed_input/pos_embedding': 'pos_embedding',
-}
-
-
-def _of_big_vision(rule: port.PortRule) -> port.PortRule:
-    """The same under the names of github.com/google-research/big_vision, models/vit.py."""
-    names = rule.names
-    for theirs, other in BIG_VISION.items():
-        names = tuple(name.replace(theirs, other) for name in names)
-    return dataclasses.replace(rule, foreign=names, alias=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Transformers:
-    """The names of a block's parts in one release of transformers."""
-
-    block: str
-    qkv: str
-    parts: tuple[str, str, str]
-    out: str
-    fc1: str
-    fc2: str
-
-
-V5 = _Transformers(
-    block='vit.layers.{b}',
-    qkv='attention',
-    parts=('q_proj', 'k_proj', 'v_proj'),
-    out='attention.o_proj',
-    fc1='mlp.fc1',
-    fc2='mlp.fc2',
-)
-V4 = _Transformers(
-    block='vit.encoder.layer.{b}',
-    qkv='attention.attention',
-    parts=('query', 'key', 'value'),
-    out='attention.output.dense',
-    fc1='intermediate.dense',
-    fc2='output.dense',
-)
-
-
-def _transformers(last: str, names: _Transformers) -> tuple[port.PortRule, ...]:
-    theirs, ours = names.block, 'block{b+1}'
-    weights, biases = (
-        tuple(f'{theirs}.{names.qkv}.{part}.{kind}' for part in names.parts)
-        for kind in ('weight', 'bias')
-    )
-    rules = (
-        port.PortRule('vit.embeddings.cls_token', 'params/embed/class_token'),
-        port.PortRule('vit.embeddings.position_embeddings', 'params/embed/position_embedding'),
-        *port.layer('vit.embeddings.patch_embeddings.projection', 'embed/patch', port.CONV),
-        *port.layer_norm(f'{theirs}.layernorm_before', f'{ours}/norm1'),
-        port.PortRule(weights, f'params/{ours}/qkv/kernel', port.LINEAR),
-        port.PortRule(biases, f'params/{ours}/qkv/bias'),
-        *port.layer(f'{theirs}.{names.out}', f'{ours}/out', port.LINEAR),
-        *port.layer_norm(f'{theirs}.layernorm_after', f'{ours}/norm2'),
-        *port.layer(f'{theirs}.{names.fc1}', f'{ours}/fc1', port.LINEAR),
-        *port.layer(f'{theirs}.{names.fc2}', f'{ours}/fc2', port.LINEAR),
-        *port.layer_norm('vit.layernorm', last),
-        # The pooler comes from BERT; no image classifier reads it.
-        port.PortRule('vit.pooler.dense.weight', None),
-        port.PortRule('vit.pooler.dense.bias', None),
-    )
-    return (*rules, *port.without_prefix(rules, 'vit.'), *port.head('classifier'))
 
 
 class Embed(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tljax.data import decode
 from tljax.records import plots
@@ -20,7 +20,8 @@ FILE = 'source.json'
 WEIGHTS_FILE = 'source_weights.npz'
 SHEET, HISTOGRAM = 'source_sheet.png', 'source_histogram.png'
 LISTED = 20  # images of the highest and of the lowest weight
-COLUMNS, THUMB_PX, CAPTION_PX, TITLE_PX = 10, 64, 32, 20
+COLUMNS, FONT_PX = 10, 13
+THUMB_PX, GAP_PX, CAPTION_PX, TITLE_PX = 96, 8, 44, 28  # a caption has two lines
 
 
 def write_weights(
@@ -91,32 +92,35 @@ def draw(workdir: pathlib.Path, samples: Samples, weights: np.ndarray) -> None:
 
 
 def sheet(samples: Samples, weights: np.ndarray, rows: Mapping[str, Any]) -> Image.Image:
-    """A picture of groups of images, each image with its class and weight."""
-    font = ImageFont.load_default(11)
+    """A picture of images with their class and weight, each group under its name."""
+    font = ImageFont.load_default(FONT_PX)
     lines = sum(-(-len(members) // COLUMNS) for members in rows.values())
-    height, width = THUMB_PX + CAPTION_PX, THUMB_PX + 4
+    height, width = THUMB_PX + CAPTION_PX, THUMB_PX + GAP_PX
     size = (COLUMNS * width, lines * height + len(rows) * TITLE_PX)
     picture = Image.new('RGB', size, 'white')
     draw, top = ImageDraw.Draw(picture), 0
     for name, members in rows.items():
-        draw.text((2, top + 3), f'{name} weights', 'black', font)
+        draw.text((GAP_PX // 2, top + TITLE_PX // 2), f'{name} weights', 'black', font, 'lm')
         top += TITLE_PX
         for place, index in enumerate(members):
-            x, y = place % COLUMNS * width, top + place // COLUMNS * height
+            x, y = place % COLUMNS * width + GAP_PX // 2, top + place // COLUMNS * height
             picture.paste(_thumbnail(samples, int(index)), (x, y))
             label = samples.examples.class_names[samples.examples.labels[index]]
-            draw.text((x, y + THUMB_PX), f'{label[:10]}\n{weights[index]:.3g}', 'black', font)
+            caption = f'{label[:12]}\n{weights[index]:.3g}'
+            draw.text((x, y + THUMB_PX + GAP_PX // 2), caption, 'black', font)
         top += -(-len(members) // COLUMNS) * height
     return picture
 
 
 def _thumbnail(samples: Samples, index: int) -> Image.Image:
-    preprocessing = samples.model.preprocessing
+    """The central square of an image. Pixels of small images stay visible as squares."""
     try:
-        image = decode.to_canvas(samples.examples.load(index), preprocessing)
+        image = Image.fromarray(samples.examples.load(index)).convert('RGB')
     except decode.ImageError:
         return Image.new('RGB', (THUMB_PX, THUMB_PX), 'gray')
-    return Image.fromarray(image).resize((THUMB_PX, THUMB_PX), Image.Resampling.BILINEAR)
+    small = min(image.size) < THUMB_PX
+    sampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+    return ImageOps.fit(image, (THUMB_PX, THUMB_PX), sampling)
 
 
 def end(workdir: pathlib.Path, samples: Samples, state: SamplesState) -> dict[str, Any]:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.weights.test_stated import BACKBONE, leaves  # noqa: F401  (a fixture)
+from tests.weights.test_network_options import BACKBONE, leaves  # noqa: F401  (a fixture)
 from tljax.models import port
 from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.vit import ViT
 from tljax.types import InputError, Preprocessing
-from tljax.weights import loading, stated, statements, torch_file
-from tljax.weights.statements import StatedError
+from tljax.weights import image_options, loading, network_options, options, torch_file, torch_pickle
+from tljax.weights.options import OptionError
 
 ARRAY = np.zeros((2, 2), np.float32)
 
@@ -39,26 +39,26 @@ class Namespaced:
     ],
 )
 def test_options_beside_tensors_are_found(content):
-    assert statements.beside(content)['num_heads'] == 6
+    assert options.collect(content)['num_heads'] == 6
 
 
 def test_options_of_other_networks_are_not_taken():
     content = {'config': {'text_config': {'num_heads': 8}, 'decoder': {'num_heads': 4}}}
-    assert 'num_heads' not in statements.beside(content)
+    assert 'num_heads' not in options.collect(content)
 
 
 def test_two_values_of_one_fact_are_refused():
-    with pytest.raises(StatedError, match='num_heads is stated as 6 and as 3'):
-        statements.beside({'args': {'num_heads': 6}, 'config': {'num_heads': 3}})
+    with pytest.raises(OptionError, match='num_heads is stated as 6 and as 3'):
+        options.collect({'args': {'num_heads': 6}, 'config': {'num_heads': 3}})
 
 
 def test_metadata_is_read_as_json_or_text():
     texts = {'config': json.dumps({'num_heads': 6}), 'hidden_act': 'quick_gelu'}
-    assert statements.in_texts(texts) == {'num_heads': 6, 'hidden_act': 'quick_gelu'}
+    assert options.from_texts(texts) == {'num_heads': 6, 'hidden_act': 'quick_gelu'}
 
 
 @pytest.mark.parametrize(
-    ('backbone', 'facts', 'word'),
+    ('backbone', 'stated', 'word'),
     [
         (ResNet(depth=50), {'antialiased': True}, 'antialiased'),
         (ResNet(depth=50), {'aa_layer': 'BlurPool2d'}, 'aa_layer'),
@@ -77,13 +77,13 @@ def test_metadata_is_read_as_json_or_text():
         (ViT(), {'architecture': 'vit', 'depth': 24}, 'depth'),
     ],
 )
-def test_another_network_than_the_entries_show_is_refused(backbone, facts, word):
-    with pytest.raises(StatedError, match=word):
-        stated.apply(backbone, facts)
+def test_another_network_than_the_entries_show_is_refused(backbone, stated, word):
+    with pytest.raises(OptionError, match=word):
+        network_options.apply(backbone, stated)
 
 
 @pytest.mark.parametrize(
-    ('backbone', 'facts'),
+    ('backbone', 'stated'),
     [
         (ResNet(depth=50), {'arch': 'resnext50_32x4d', 'antialiased': False, 'bn_eps': 1e-5}),
         (ResNet(depth=50), {'layers': [3, 4, 6, 3], 'hidden_sizes': [256, 512, 1024, 2048]}),
@@ -93,17 +93,17 @@ def test_another_network_than_the_entries_show_is_refused(backbone, facts, word)
         (ViT(), {'global_pool': 'token', 'act_layer': 'nn.GELU', 'num_heads': 12}),
     ],
 )
-def test_a_statement_that_agrees_changes_nothing(backbone, facts):
-    assert stated.apply(backbone, facts) == backbone
+def test_a_statement_that_agrees_changes_nothing(backbone, stated):
+    assert network_options.apply(backbone, stated) == backbone
 
 
 def test_the_stated_epsilon_of_transformers_convnext_is_that_of_its_last_norm():
-    found = stated.apply(ConvNeXt(), {'layer_norm_eps': 1e-5}, 'transformers')
+    found = network_options.apply(ConvNeXt(), {'layer_norm_eps': 1e-5}, 'transformers')
     assert found.pool_epsilon == 1e-5
 
 
 @pytest.mark.parametrize(
-    ('facts', 'mean', 'std'),
+    ('stated', 'mean', 'std'),
     [
         ({'mean': [0.5] * 3, 'std': [0.25] * 3}, 0.5, 0.25),
         ({'mean': [127.5] * 3, 'std': [51.0] * 3}, 0.5, 0.2),
@@ -113,8 +113,8 @@ def test_the_stated_epsilon_of_transformers_convnext_is_that_of_its_last_norm():
         ({'input_range': [-1, 1]}, 0.5, 0.5),
     ],
 )
-def test_the_range_mean_and_deviation_that_are_stated_are_used(facts, mean, std):
-    found = stated.images(Preprocessing(size_px=20, resize_px=24), facts)
+def test_the_range_mean_and_deviation_that_are_stated_are_used(stated, mean, std):
+    found = image_options.apply(Preprocessing(size_px=20, resize_px=24), stated)
     assert found is not None
     assert found.mean == pytest.approx((mean,) * 3)
     assert found.std == pytest.approx((std,) * 3)
@@ -122,11 +122,11 @@ def test_the_range_mean_and_deviation_that_are_stated_are_used(facts, mean, std)
 
 
 @pytest.mark.parametrize(
-    'facts', [{'input_space': 'BGR'}, {'channel_order': 'bgr'}, {'to_rgb': False}, {'bgr': True}]
+    'stated', [{'input_space': 'BGR'}, {'channel_order': 'bgr'}, {'to_rgb': False}, {'bgr': True}]
 )
-def test_a_network_that_reads_bgr_is_refused(facts):
-    with pytest.raises(StatedError, match='RGB'):
-        stated.images(Preprocessing(), facts)
+def test_a_network_that_reads_bgr_is_refused(stated):
+    with pytest.raises(OptionError, match='RGB'):
+        image_options.apply(Preprocessing(), stated)
 
 
 def _timm(leaves):  # noqa: F811
@@ -165,5 +165,5 @@ def test_fields_of_objects_in_a_torch_file_are_kept_as_data(kind, tmp_path):
     with zipfile.ZipFile(tmp_path / 'w.pth', 'w') as archive:
         archive.writestr('w/data.pkl', pickle.dumps({'args': kind(num_heads=6)}, 2))
     content = torch_file.read(tmp_path / 'w.pth')
-    assert isinstance(content['args'], torch_file.StandIn)
-    assert statements.beside(content) == {'num_heads': 6}
+    assert isinstance(content['args'], torch_pickle.StandIn)
+    assert options.collect(content) == {'num_heads': 6}

@@ -1,13 +1,13 @@
-"""What files state beside their tensors: options in dictionaries, objects and metadata."""
+"""Options of a network that a file stores next to its tensors: in dictionaries and metadata."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tljax.types import InputError
 
-# Keys under which checkpoints and configurations keep the options of a network.
+# Names of dictionaries with options of a network in checkpoints and configurations.
 HOLDERS = re.compile(
     r'(args?|arch|architecture|cfg|config|configs|hyper_?parameters|hparams|options?|opts?|kwargs|'
     r'settings|meta|metadata|model|backbone|encoder|network|net|vision|pretrained_cfg|preprocessing|'
@@ -18,34 +18,39 @@ HOLDERS = re.compile(
 DEPTH = 4
 
 
-class StatedError(InputError):
-    """A statement beside weights that the implementation cannot follow."""
+class OptionError(InputError):
+    """An option of a network that tljax does not implement, or that contradicts the entries."""
 
 
-def beside(content: Any) -> dict[str, Any]:
-    """The facts that a checkpoint states beside its tensors, by name.
+def collect(content: Any) -> dict[str, Any]:
+    """The options in a checkpoint, by name.
 
     Args:
-        content: what the file holds; objects of unknown classes have their `fields`.
+        content: the content of the file; objects of unknown classes have their `fields`.
 
     Raises:
-        StatedError: two places state different values of one fact.
+        OptionError: two places state different values of one option.
     """
-    found: dict[str, Any] = {}
-    for name, value in _facts(content, 0):
-        if name in found and found[name] != value:
-            raise StatedError(f'{name} is stated as {found[name]!r} and as {value!r}')
-        found[name] = value
-    return found
+    result: dict[str, Any] = {}
+    for name, value in _options(content, 0):
+        if name in result and result[name] != value:
+            raise OptionError(f'{name} is stated as {result[name]!r} and as {value!r}')
+        result[name] = value
+    return result
 
 
-def in_texts(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Likewise, of the metadata of a safetensors file, whose values are texts or JSON."""
-    return beside({name: _parsed(text) for name, text in texts.items()})
+def first(options: Mapping[str, Any], names: Sequence[str]) -> tuple[str, Any]:
+    """The first name with a value, and that value; ('', None) if none has one."""
+    return next(((n, options[n]) for n in names if options.get(n) is not None), ('', None))
 
 
-def in_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """What entries state of themselves: the heads are an axis of Google's attention kernels."""
+def from_texts(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The options in the metadata of a safetensors file, whose values are texts or JSON."""
+    return collect({name: _parsed(text) for name, text in texts.items()})
+
+
+def from_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that shapes of entries show: Google's attention kernels have an axis of heads."""
     attention = re.compile(r'.*/MultiHeadDotProductAttention_\d+/query/kernel')
     for name, value in entries.items():
         if attention.fullmatch(name) and len(getattr(value, 'shape', ())) == 3:
@@ -60,8 +65,8 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _facts(content: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """Every simple value under a name, and those in dictionaries that hold options."""
+def _options(content: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """The named simple values, also of the dictionaries under `HOLDERS`."""
     fields = _fields(content)
     if fields is None or depth > DEPTH:
         return
@@ -72,11 +77,11 @@ def _facts(content: Any, depth: int) -> Iterator[tuple[str, Any]]:
         if inner is None and _is_simple(value):
             yield name, list(value) if isinstance(value, tuple) else value
         elif inner is not None and HOLDERS.fullmatch(name.lower()) and not _has_arrays(inner):
-            yield from _facts(inner, depth + 1)
+            yield from _options(inner, depth + 1)
 
 
 def _fields(value: Any) -> Mapping[Any, Any] | None:
-    """A dictionary, or the fields of an object that stands in for an unknown one."""
+    """The items of a dictionary, or the fields of a `torch_pickle.StandIn`."""
     if isinstance(value, Mapping):
         return value
     fields = getattr(value, 'fields', None)

@@ -9,11 +9,11 @@ import safetensors.numpy
 import tljax
 from tljax import tree
 from tljax.models import port, stages
-from tljax.models.backbones import vit
+from tljax.models.backbones import vit, vit_tables
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.vit import ViT
 from tljax.types import InputError
-from tljax.weights import loading, published, stated
+from tljax.weights import loading, locations, network_options, published
 
 BACKBONE = ViT(width=192, depth=1, patch_px=4, size_px=8)
 
@@ -68,7 +68,7 @@ def test_a_statement_that_cannot_be_followed_is_refused(config, leaves, tmp_path
 @pytest.mark.parametrize('name', ['resnetblur50', 'resnetaa50', 'seresnet50'])
 def test_resnets_with_other_layers_are_refused_by_their_name(name):
     with pytest.raises(InputError, match=name):
-        stated.apply(ResNet(), {'architecture': name})
+        network_options.apply(ResNet(), {'architecture': name})
 
 
 def test_what_nothing_says_is_told(leaves, tmp_path):
@@ -101,7 +101,7 @@ def test_a_short_name_is_the_current_default():
 
 def test_a_short_name_is_recorded_in_full(leaves, tmp_path, monkeypatch):
     path = _write(tmp_path, leaves, None)
-    monkeypatch.setattr(loading.download, 'download', lambda url: path)
+    monkeypatch.setattr(locations.download, 'download', lambda url: path)
     opened = loading.open_('torchvision:resnet18')
     assert opened.origin.source == 'torchvision:resnet18-f37072fd'
 
@@ -116,7 +116,7 @@ def test_googles_names_give_the_activations_of_timms(leaves, tmp_path):
 
 def test_big_vision_names_give_the_same_leaves(leaves, tmp_path):
     entries = port.to_foreign(leaves, BACKBONE.port_tables()['google'])
-    for theirs, other in vit.BIG_VISION.items():
+    for theirs, other in vit_tables.BIG_VISION.items():
         entries = {name.replace(theirs, other): array for name, array in entries.items()}
     np.savez(tmp_path / 'b.npz', **entries)
     got = tree.flatten({'params': loading.load(tmp_path / 'b.npz').params})

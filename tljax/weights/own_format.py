@@ -1,0 +1,61 @@
+"""The safetensors files that tljax writes: leaves under its paths, and metadata on the network."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from tljax import tree, version
+from tljax.config import json_form
+from tljax.models import preprocessing
+from tljax.types import Params, Stats
+from tljax.weights.pretrained import Architecture, Pretrained
+
+
+def architecture_from(fields: Mapping[str, Any]) -> Architecture | None:
+    """The network that a file states; None if it names a class outside tljax.
+
+    Files may come from anybody, so no other module is imported for them.
+    """
+    if json_form.foreign_modules(fields):
+        return None
+    decoded = {name: json_form.decode(value, ours_only=True) for name, value in fields.items()}
+    return Architecture(**decoded)
+
+
+def metadata(pretrained: Pretrained) -> dict[str, str]:
+    """The metadata of a safetensors file, which `loading.load` reads back."""
+    texts = {
+        'format': 'pt',  # required by the readers of timm and transformers
+        'preprocessing': json.dumps(preprocessing.to_fields(pretrained.preprocessing)),
+        'source': pretrained.origin.source,
+        'tljax': version.__version__,
+    }
+    if pretrained.origin.class_names:
+        texts['class_names'] = json.dumps(pretrained.origin.class_names)
+    if pretrained.origin.multi_label:
+        texts['multi_label'] = 'true'
+    if pretrained.origin.temperature is not None:
+        texts['temperature'] = repr(pretrained.origin.temperature)
+    if pretrained.origin.licence:
+        texts['licence'] = pretrained.origin.licence
+    return texts
+
+
+def architecture_text(architecture: Architecture) -> str:
+    """The metadata entry `architecture`, for files under tljax's paths."""
+    fields = dataclasses.asdict(architecture) | {
+        name: json_form.encode(getattr(architecture, name)) for name in ('backbone', 'head')
+    }
+    return json.dumps(fields)
+
+
+def save(path: pathlib.Path, params: Params, stats: Stats, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file under tljax's paths, with metadata."""
+    leaves = tree.flatten({'params': params, 'batch_stats': stats})
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
+    safetensors.numpy.save_file(arrays, path, metadata=dict(metadata))
