@@ -1,29 +1,30 @@
-"""configs/sample_transfer.py as a user runs it, cut short."""
+"""configs/sample_transfer.py as a user runs it, with few steps; the code of docs/sample_transfer.md."""
 
 import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
+
+import pytest
+
+from tljax.commands import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = (
-    '--config.epochs=2', '--config.samples.until_epochs=2', '--config.samples.trial_steps=2',
-    '--config.evaluate_every_epochs=2',
+    '--config=configs/sample_transfer.py', '--config.epochs=2', '--config.samples.until_epochs=2',
+    '--config.samples.trial_steps=2', '--config.evaluate_every_epochs=2', '--config.batch_size=32',
 )  # fmt: skip
+# A network that compiles in less time than the config's own.
+SMALL = '--config.backbone=ViT(width=16, depth=1, patch_px=8, size_px=16, head_width=8)'
 
 
-def test_digits_beside_printed_ones_run_and_show_their_table(tmp_path):
-    command = [sys.executable, '-m', 'tljax.main', '--config=configs/sample_transfer.py', *SHORT]
-    environment = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
-    done = subprocess.run(
-        [*command, f'--workdir={tmp_path}'], cwd=ROOT, env=environment, capture_output=True,
-        text=True, timeout=500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    output = ' '.join(done.stdout.split())
-    samples, guard = '30 of 1,000 images in each batch', '3 pairs of short runs of 2 of 2 steps'
+@pytest.mark.parametrize(
+    'network', [(SMALL,), pytest.param((), marks=pytest.mark.slow)], ids=['small', 'own']
+)
+def test_the_config_runs_and_shows_the_gain_from_samples(network, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert train.main([*SHORT, *network, f'--workdir={tmp_path}']) == 0
+    output = ' '.join(capsys.readouterr().out.split())
+    samples, guard = '32 of 1,000 images in each batch', '3 pairs of short runs of 2 of 2 steps'
     for text in (samples, guard, 'no source', 'gain'):
         assert text in output
     record = json.loads((tmp_path / 'source.json').read_text())
@@ -33,7 +34,7 @@ def test_digits_beside_printed_ones_run_and_show_their_table(tmp_path):
     assert (tmp_path / 'source_sheet.png').exists()
 
 
-def test_the_code_of_the_page_makes_sources_that_find_nothing_wrong_with_themselves():
+def test_the_code_of_the_page_makes_samples_without_problems():
     text = (ROOT / 'docs/sample_transfer.md').read_text()
     blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     assert blocks

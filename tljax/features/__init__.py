@@ -1,7 +1,7 @@
-"""Features: what a frozen prefix makes of images, computed once for all runs of a user.
+"""Features: the outputs of a frozen prefix, computed once and cached on disk for all runs.
 
-They are kept on the disk, one store (see `store`) for every way of making them, and found again by
-image: another subset, another run or another order of the same images computes nothing.
+Every configuration of a prefix has its own store (see `data.array_store`). In it a row is
+identified by its image, so another subset or order of the same images computes nothing.
 """
 
 from tljax.features import probes, transferability

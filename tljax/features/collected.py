@@ -1,4 +1,4 @@
-"""Features as they are found: on the disk or out of the network, in memory where it has room."""
+"""Collecting features from the disk cache and from the network, in memory if they fit."""
 
 import dataclasses
 import math
@@ -14,19 +14,19 @@ from tljax.data import array_store
 from tljax.features.rows import Rows
 from tljax.types import Array, Examples, InputError
 
-MEMORY_SHARE = 0.5  # of a device's free memory, or of a machine's, that features may take
+MEMORY_SHARE = 0.5  # the part of the free memory that features may use
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-    """What a prefix made of examples.
+    """The features of N examples with V views each.
 
     Attributes:
-        values: [N, V, ...], on a device or in memory where it fits.
+        values: [N, V, ...], on a device, in memory or, if they do not fit, on disk.
         labels: [N] int32.
-        ids: [N] int64, of the examples; those whose image turned out bad are left out.
-        places: [N] of these among the examples that were given.
-        computed: how many of the N V came out of the network and not from the disk.
+        ids: [N] int64 of the examples; examples with an unreadable image are left out.
+        places: [N] indices of these examples in the input.
+        computed: the number of the N V rows that the network computed; the disk had the others.
     """
 
     values: jax.Array | np.ndarray | Rows
@@ -39,20 +39,26 @@ class Features:
         return len(self.labels)
 
     def matrix(self) -> tuple[Array, np.ndarray]:
-        """All views one below the other, [N V, F], and their labels [N V], as probes take them."""
+        """All views as rows [N V, F], and their labels [N V]: the input of probes."""
         views, size = self.values.shape[1], math.prod(self.values.shape[2:])
         values = np.asarray(self.values) if isinstance(self.values, Rows) else self.values
         return values.reshape(-1, size), np.repeat(self.labels, views, axis=0)
 
 
 class Collected:
-    """The rows of one cut, N V of them, as they come in."""
+    """The N V rows of one cut, filled one by one from the disk cache or the network."""
 
     def __init__(self, shape: tuple[int, ...], count: int, dtype: Any, limit_bytes: int):
-        """Takes memory, where it has room for them.
+        """Allocates memory for the rows if they fit.
+
+        Args:
+            shape: of one row.
+            count: number of rows, N V.
+            dtype: of the rows.
+            limit_bytes: what the disk cache may take.
 
         Raises:
-            InputError: neither it has, nor the disk within its limit.
+            InputError: the rows fit neither into memory nor into the disk cache.
         """
         self.shape, self.dtype, self.computed = shape, np.dtype(dtype), 0
         self._store: array_store.Store | None = None
@@ -67,20 +73,20 @@ class Collected:
         self._rows: Any = np.zeros((count, *shape), dtype) if self._fits else [None] * count
 
     def open(self, name: str, limit_bytes: int) -> None:
-        """Its store on the disk, which has room for so much."""
+        """Opens the store `name` of the disk cache, of at most `limit_bytes`."""
         root = environment.cache_dir() / 'features'
         otherwise = 'features are computed anew'
         self._store = array_store.Store(root / name, self.shape, self.dtype, limit_bytes, otherwise)
 
     def take(self, place: int, key: bytes, also: bytes | None = None) -> bool:
-        """Puts a row that the disk has in its place."""
+        """Fills row `place` from the disk cache; False if it has neither key."""
         row = self._store.find(key, also) if self._store else None
         if row is not None:
             self._rows[place] = row
         return row is not None
 
     def put(self, places: Sequence[int], keys: list[tuple[bytes, bytes]], rows: np.ndarray) -> None:
-        """Keeps rows that were computed."""
+        """Fills rows with computed values and writes them to the disk cache."""
         self.computed += len(places)
         if self._store:
             self._store.add(keys, rows)
@@ -91,7 +97,7 @@ class Collected:
     def features(
         self, examples: Examples, keep: np.ndarray, views: int, put: Callable[[Any], Any]
     ) -> Features:
-        """What was found of the examples at `keep`, where `put` puts it."""
+        """The features of the examples with indices `keep`; `put` moves them to their memory."""
         if self._fits:
             shape = (len(examples), views, *self.shape)
             values: Any = put(self._rows.reshape(shape)[keep])
@@ -103,13 +109,13 @@ class Collected:
 
 
 def room_bytes() -> float:
-    """What features may take of memory."""
+    """The memory that features may use."""
     return _memory_bytes() * MEMORY_SHARE
 
 
 def _memory_bytes() -> int:
-    """Free on the default device, or all of the machine where devices have none of their own."""
-    told = jax.local_devices()[0].memory_stats()
-    if told and 'bytes_limit' in told:
-        return told['bytes_limit'] - told['bytes_in_use']
+    """Free memory of the default device, or the machine's total memory if the device has none."""
+    memory = jax.local_devices()[0].memory_stats()
+    if memory and 'bytes_limit' in memory:
+        return memory['bytes_limit'] - memory['bytes_in_use']
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')

@@ -1,4 +1,4 @@
-"""Features of examples at one or several cuts of a network, computed once and kept on disk."""
+"""Features of examples at one or several cuts of a network, computed once and cached on disk."""
 
 import math
 from collections.abc import Sequence
@@ -47,63 +47,62 @@ def extract_all(
     batch_size: int = 64,
     threads: int = 4,
 ) -> dict[str, Features]:
-    """The features of all examples at several cuts, with one pass over the images.
+    """The features of all examples at several cuts, in one pass over the images.
 
-    In a run of several processes each computes all of them, on its own devices.
+    In a run with several processes, each process computes all features on its own devices.
 
     Args:
         model: the network.
         params: its parameters.
         stats: its running statistics.
-        examples: N of them.
-        cuts: names of stages, before which the prefix ends: `head` gives what the head reads.
-        pooling: how maps and tokens become vectors; None keeps them.
+        examples: N examples.
+        cuts: names of stages; each prefix ends before its stage. `head` gives the head's input.
+        pooling: how feature maps and tokens become vectors; None keeps them.
         dtype: of the result: float32, float16 or bfloat16.
-        views: what training would see of the images; None for one view, as in evaluation.
-        compute: what the network computes in.
-        folded: whether with BatchNorm folded into the layers before it.
-        on_device: whether what fits is put there; else it stays in the machine's memory.
-        cache_gigabytes: what all features of the user may take on the disk; 0 keeps none.
-        batch_size: images that are on the devices at a time.
-        threads: that read images ahead.
+        views: the views that training would see; None for one view, as in evaluation.
+        compute: the dtype in which the network computes.
+        folded: fold BatchNorm into the layers before it.
+        on_device: put the features on the device if they fit; otherwise they stay in host memory.
+        cache_gigabytes: size limit of the user's complete feature cache; 0 disables it.
+        batch_size: images per forward pass.
+        threads: number of threads that read images.
 
     Returns:
-        By cut.
+        Features by cut.
 
     Raises:
-        InputError: there is no such cut, an augmentation mixes images, nothing has room for the
-            features, or they are beyond the range of `dtype`.
+        InputError: a stage is unknown, an augmentation combines images, the features fit neither
+            into memory nor on disk, or they exceed the range of `dtype`.
         ImageError: an image cannot be read.
     """
     prefix = Prefix(model, tuple(cuts), pooling, jnp.dtype(dtype), views, compute, folded)
     limit_bytes = int(cache_gigabytes * array_store.GIGABYTE)
     steps = prefix.steps(len(examples))
-    found = _opened(prefix, params, stats, steps.size, limit_bytes)
+    rows = _opened(prefix, params, stats, steps.size, limit_bytes)
     devices = jax.local_device_count()
     batch_size = -(-batch_size // devices) * devices
-    extraction = ImagePass(prefix, params, stats, examples, steps, found, batch_size)
-    bad = extraction.run(threads)
+    bad = ImagePass(prefix, params, stats, examples, steps, rows, batch_size).run(threads)
     keep = np.setdiff1d(np.arange(len(examples)), bad)
     put = jnp.asarray if on_device else np.asarray
-    return {cut: one.features(examples, keep, steps.shape[1], put) for cut, one in found.items()}
+    return {cut: one.features(examples, keep, steps.shape[1], put) for cut, one in rows.items()}
 
 
 def _opened(
     prefix: Prefix, params: Params, stats: Stats, count: int, limit_bytes: int
 ) -> dict[str, Collected]:
-    """By cut, room for so many rows, and its store on the disk where that may take any."""
-    found = {
+    """`count` empty rows by cut, each with its store on disk unless `limit_bytes` is 0."""
+    rows = {
         cut: Collected(shape, count, prefix.dtype, limit_bytes)
         for cut, shape in prefix.shapes(params, stats).items()
     }
     if limit_bytes:
-        for cut, one in found.items():
+        for cut, one in rows.items():
             one.open(prefix.digest(cut, params, stats), limit_bytes)
-    return found
+    return rows
 
 
 def fits(model: Model, params: Params, stats: Stats, examples: int, cut: str) -> bool:
-    """Whether the float32 features of so many examples, one view each, have room in memory."""
+    """Whether the float32 features of `examples` images, one view each, fit into memory."""
     prefix = Prefix(model, (cut,), None, jnp.dtype('float32'), None)
     size = examples * math.prod(prefix.shapes(params, stats)[cut]) * prefix.dtype.itemsize
     return size <= room_bytes()

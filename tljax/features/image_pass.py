@@ -1,4 +1,4 @@
-"""A pass over images that gives the features which the disk lacks."""
+"""A pass over the images whose features are not in the disk cache."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,11 @@ from tljax.types import Array, Examples, InputError, Params, Stats
 
 
 class ImagePass:
-    """One pass over the examples of which some row is missing."""
+    """Fills the rows of all cuts: from the disk cache, or by a pass over the missing images.
+
+    An image is identified by the path, size and times of its file (its stamp) and by a digest of
+    its pixels. The stamp spares decoding; the pixels find an image whose file was copied.
+    """
 
     def __init__(
         self,
@@ -23,21 +27,24 @@ class ImagePass:
         stats: Stats,
         examples: Examples,
         steps: np.ndarray,
-        found: dict[str, Collected],
+        rows: dict[str, Collected],
         batch_size: int,
     ):
         self._prefix, self._examples, self._steps = prefix, examples, steps
-        self._found, self._batch_size = found, batch_size
+        self._rows, self._batch_size = rows, batch_size
         self._marks = prefix.marks(examples.ids, steps)
         self._values: tuple[Any, ...] = (*prefix.used(params, stats), prefix.key)
         self._run: Any = None
         self._split: Any = None
 
     def run(self, threads: int) -> list[int]:
-        """Fills in every row.
+        """Fills every row of every readable example.
+
+        Args:
+            threads: number of threads that read images.
 
         Returns:
-            The examples whose images turned out bad.
+            Indices of the examples whose images cannot be read.
         """
         stamps = [self._stamp(i) for i in range(len(self._examples))]
         pending = [i for i, stamp in enumerate(stamps) if self._missing(i, stamp)]
@@ -57,8 +64,8 @@ class ImagePass:
             for row, (index, good) in enumerate(zip(members, batch['mask'], strict=False)):
                 if good:
                     content = array_store.digest(np.ascontiguousarray(batch['image'][row]).data)
-                    found = self._missing(index, content, stamps[index])
-                    missing += [(row, place, cuts, keys) for place, cuts, keys in found]
+                    views = self._missing(index, content, stamps[index])
+                    missing += [(row, place, cuts, keys) for place, cuts, keys in views]
                 else:
                     bad.append(index)
             for first in range(0, len(missing), self._batch_size):
@@ -72,15 +79,20 @@ class ImagePass:
         try:
             return decoded_images.stamp_digest(encoded[index])
         except decode.ImageError:
-            return None  # whether that is an error is for who loads it to say
+            return None  # loading the image decides whether this is an error
 
     def _missing(
         self, index: int, image: bytes | None, stamp: bytes | None = None
     ) -> list[tuple[int, list[str], tuple[bytes, bytes]]]:
-        """The rows of an example that the disk lacks under a digest of its image.
+        """The rows of an example that are not in the disk cache; the others are filled.
+
+        Args:
+            index: of the example.
+            image: digest that identifies the image: its stamp's, or its pixels'.
+            stamp: digest of the stamp, if `image` is that of the pixels.
 
         Returns:
-            Of each, its place, the cuts that lack it, and its keys by stamp and by content.
+            Of each missing row: its place, the cuts that need it, its keys by stamp and by pixels.
         """
         missing, views = [], self._steps.shape[1]
         for place in range(index * views, (index + 1) * views):
@@ -89,7 +101,7 @@ class ImagePass:
             also = array_store.digest(stamp + mark) if stamp else None
             cuts = [
                 cut
-                for cut, one in self._found.items()
+                for cut, one in self._rows.items()
                 if key is None or not one.take(place, key, also)
             ]
             if cuts:
@@ -97,7 +109,7 @@ class ImagePass:
         return missing
 
     def _compute(self, images: Array, missing: Sequence[tuple[int, int, list[str], Any]]) -> None:
-        """Runs the prefix on rows of a batch of images and keeps what was missing."""
+        """Runs the prefix on the images of a batch with missing rows, and fills these."""
         places = np.array([place for _, place, _, _ in missing])
         rows = np.array([row for row, _, _, _ in missing])
         fill = (0, self._batch_size - len(rows))
@@ -107,7 +119,7 @@ class ImagePass:
             np.pad(ids, fill),
             np.pad(self._steps.reshape(-1)[places], fill).astype(np.uint32),
         )
-        for cut, one in self._found.items():
+        for cut, one in self._rows.items():
             lacking = [i for i, (_, _, cuts, _) in enumerate(missing) if cut in cuts]
             values = np.asarray(outputs[cut])[lacking]
             if not np.isfinite(values.astype(np.float32)).all():
@@ -117,7 +129,7 @@ class ImagePass:
     def _network(self, *batch: np.ndarray) -> dict[str, jax.Array]:
         if self._run is None:
             mesh = devices.local_mesh()
-            whole, self._split = devices.replicated(mesh), devices.split(mesh)
-            self._values = jax.device_put(self._values, whole)
+            self._values = jax.device_put(self._values, devices.replicated(mesh))
+            self._split = devices.split(mesh)
             self._run = jax.jit(self._prefix.apply)
         return self._run(*self._values, *jax.device_put(batch, self._split))

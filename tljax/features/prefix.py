@@ -1,4 +1,4 @@
-"""The frozen prefix as a pure function, and what its results depend on."""
+"""The frozen prefix as a pure function, and a digest of everything its outputs depend on."""
 
 import dataclasses
 import functools
@@ -25,12 +25,12 @@ DTYPES = ('float32', 'float16', 'bfloat16')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingViews:
-    """What training with a key sees of examples at some of its steps.
+    """The augmented views of each example that training would see at some of its steps.
 
     Attributes:
-        augmentations: changes of each image for itself, in their order.
-        key: of training (`job.train_key`).
-        steps: V of them, as [V], or [N, V] where each example has its own.
+        augmentations: applied in order; each changes one image independently of the others.
+        key: random key of training (`job.train_key`).
+        steps: training steps, [V], or [N, V] if they differ between examples.
     """
 
     augmentations: Sequence[Augmentation]
@@ -40,10 +40,10 @@ class TrainingViews:
 
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """The stages before some cuts, from canvases to features.
+    """The stages before some cuts: a function from decoded images to features.
 
-    `compute` is what they compute in, and `folded` whether with BatchNorm folded into the layers
-    before it: what training does with its frozen stages.
+    `compute` is the dtype in which the stages compute. `folded` folds BatchNorm into the layers
+    before it, as training does with its frozen stages.
     """
 
     model: Model
@@ -67,7 +67,9 @@ class Prefix:
         for one in self.views.augmentations if self.views else ():
             if not isinstance(one, Operation):
                 name = type(one).__name__
-                problems.append(f'{name} looks at other images or makes several: no cache for it')
+                problems.append(
+                    f'{name} combines images or makes several: its views cannot be cached'
+                )
         if problems:
             raise InputError('; '.join(problems))
 
@@ -83,12 +85,12 @@ class Prefix:
         """Features by cut.
 
         Args:
-            params: of the stages before the last cut.
-            stats: likewise.
-            key: of training; only read with `views`, as are the ids and the steps.
-            images: [B, resize_px, resize_px, 3] uint8, canvases.
-            ids: [B] uint32, of the examples.
-            steps: [B] uint32, at which training would see such a view.
+            params: parameters of the stages before the last cut.
+            stats: their running statistics.
+            key: random key of training; key, ids and steps are only used with `views`.
+            images: [B, resize_px, resize_px, 3] uint8, decoded images.
+            ids: [B] uint32 of the examples.
+            steps: [B] uint32, the training steps of the views.
 
         Returns:
             [B, F], or [B, ...] without pooling.
@@ -102,22 +104,22 @@ class Prefix:
         if self.folded:
             params, stats = batch_norm_folding.folded(self.model, params, stats, self._below())
         run = functools.partial(stages.run, self.model, params, stats, dtype=self.compute)
-        found, start = {}, None
+        features, start = {}, None
         for cut in sorted(self.cuts, key=self.model.names.index):
             if cut != (start or self.model.names[0]):
                 x, _ = run(x, start=start, stop=cut)
             start = cut
             pooled = x if self.pooling is None else layers.pool(x, self.pooling)
-            found[cut] = pooled.astype(self.dtype)
-        return found
+            features[cut] = pooled.astype(self.dtype)
+        return features
 
     @property
     def key(self) -> jax.Array:
-        """Of the views; any without them."""
+        """The random key of the views; an arbitrary one without views."""
         return self.views.key if self.views else jax.random.key(0)
 
     def used(self, params: Params, stats: Stats) -> tuple[Params, Stats]:
-        """The values of the stages before the last cut."""
+        """The parameters and statistics of the stages before the last cut."""
         names = self._below()
         return {n: params[n] for n in names}, {n: stats[n] for n in names if n in stats}
 
@@ -125,56 +127,63 @@ class Prefix:
         return self.model.names[: max(map(self.model.names.index, self.cuts))]
 
     def steps(self, examples: int) -> np.ndarray:
-        """The steps of every example's views, [N, V]."""
+        """The steps of every example's views, [N, V].
+
+        Raises:
+            InputError: the shape does not fit, or a step is negative.
+        """
         if self.views is None:
             return np.zeros((examples, 1), np.int32)
         steps = np.asarray(self.views.steps, np.int32)
-        wanted = steps.ndim == 1 or (steps.ndim == 2 and len(steps) == examples)
-        if not wanted or not steps.shape[-1] or (steps.size and steps.min() < 0):
+        fits = steps.ndim == 1 or (steps.ndim == 2 and len(steps) == examples)
+        if not fits or not steps.shape[-1] or (steps.size and steps.min() < 0):
             raise InputError(
                 f'steps of views are {list(steps.shape)}, wanted [V] or [{examples}, V], from 0'
             )
         return np.broadcast_to(steps, (examples, steps.shape[-1]))
 
     def shapes(self, params: Params, stats: Stats) -> dict[str, tuple[int, ...]]:
-        """Of one row, by cut."""
+        """The shape of one row, by cut."""
         rows = jax.eval_shape(self.apply, *self._one(params, stats))
         return {cut: row.shape[1:] for cut, row in rows.items()}
 
     def marks(self, ids: np.ndarray, steps: np.ndarray) -> list[bytes]:
-        """What the N V rows depend on beside the image: nothing without augmentations."""
+        """What each of the N V rows depends on besides its image: key, id and step of its view.
+
+        Without augmentations a mark is empty.
+        """
         if self.views is None or not self.views.augmentations:
             return [b''] * steps.size
         data = np.asarray(jax.random.key_data(self.key))
-        whole = str(jax.random.key_impl(self.key)).encode() + data.tobytes()
+        key = str(jax.random.key_impl(self.key)).encode() + data.tobytes()
         pairs = np.stack([np.broadcast_to(ids[:, None], steps.shape), steps], -1).astype(np.uint32)
-        return [whole + pair.tobytes() for pair in pairs.reshape(-1, 2)]
+        return [key + pair.tobytes() for pair in pairs.reshape(-1, 2)]
 
     def digest(self, cut: str, params: Params, stats: Stats) -> str:
-        """A name for all that a row depends on besides its image and its mark.
+        """A digest of everything that a row depends on besides its image and its mark.
 
-        That is the values and the program itself: a change of preprocessing, of an augmentation
-        or of the code of a stage is another program.
+        It includes the parameters and the program. Other preprocessing, other augmentations and
+        other code of a stage give another program.
         """
         alone = dataclasses.replace(self, cuts=(cut,))
         closed = jax.make_jaxpr(alone.apply)(*alone._one(params, stats))
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-        canvas = decoded_images.settings(self.model.preprocessing)
-        about = (canvas, jax.default_backend(), jax.__version__, precision)
-        sum_ = hashlib.blake2b(repr(about).encode(), digest_size=16)
-        # Addresses in the names of functions differ between processes.
-        sum_.update(re.sub(r' at 0x[0-9a-f]+', '', str(closed.jaxpr)).encode())
+        decoding = decoded_images.settings(self.model.preprocessing)
+        settings = (decoding, jax.default_backend(), jax.__version__, precision)
+        digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+        # Names of functions contain addresses, which differ between processes.
+        digest.update(re.sub(r' at 0x[0-9a-f]+', '', str(closed.jaxpr)).encode())
         for constant in _constants(closed):
-            _update(sum_, constant)
+            _update(digest, constant)
         kept_params, kept_stats = alone.used(params, stats)
         used = {'params': kept_params, 'stats': kept_stats}
         for path, leaf in sorted(tree.flatten(used).items()):
-            sum_.update(path.encode())
-            _update(sum_, leaf)
-        return sum_.hexdigest()
+            digest.update(path.encode())
+            _update(digest, leaf)
+        return digest.hexdigest()
 
     def _one(self, params: Params, stats: Stats) -> tuple[Any, ...]:
-        """The shapes of what `apply` takes, for one image."""
+        """The shapes of the arguments of `apply` for one image."""
         side = self.model.preprocessing.resize_px
         number = jax.ShapeDtypeStruct((1,), jnp.uint32)
         image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
@@ -188,7 +197,7 @@ def _key(key: jax.Array, step: jax.Array, identity: jax.Array) -> jax.Array:
 
 
 def _constants(closed: ClosedJaxpr) -> Iterator[Any]:
-    """Of a program and of those inside it."""
+    """The constants of a program and of the programs that it calls."""
     yield from closed.consts
     yield from _inner(closed.jaxpr)
 
@@ -202,7 +211,7 @@ def _inner(jaxpr: Jaxpr) -> Iterator[Any]:
                 yield from _inner(value)
 
 
-def _update(sum_: Any, leaf: Any) -> None:
+def _update(digest: Any, leaf: Any) -> None:
     array = np.ascontiguousarray(leaf)
-    sum_.update(f'{array.dtype}{array.shape}'.encode())
-    sum_.update(array.view(np.uint8).data if array.size else b'')
+    digest.update(f'{array.dtype}{array.shape}'.encode())
+    digest.update(array.view(np.uint8).data if array.size else b'')

@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM for maps, attention rollout for vision transformers."""
+"""Saliency: Grad-CAM for feature maps, attention rollout for vision transformers."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from tljax.types import Params, Stats
 
 
 def map_stage(model: Model) -> str | None:
-    """The last stage before the head that puts out a map of several places; None without one."""
+    """The last stage before the head whose output is a map larger than 1 x 1; None without one."""
     maps = [
         name
         for name, shape, _ in stages.describe(model)
@@ -25,17 +25,17 @@ def map_stage(model: Model) -> str | None:
 def grad_cam(
     model: Model, params: Params, stats: Stats, maps: jax.Array, classes: jax.Array, stage: str
 ) -> jax.Array:
-    """How much each place of a map speaks for a class.
+    """How much each position of a feature map contributes to the logit of a class.
 
-    Source: Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2: the channels are weighted by the
-    mean of the gradient of the class's logit over the places; negative sums become 0.
+    Source: Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2: each channel is weighted by the
+    mean over positions of the gradient of the logit; negative sums become 0.
 
     Args:
         model: the network.
-        params: its parameters, without the leaves of adapters.
+        params: its parameters, without adapters.
         stats: its running statistics.
         maps: [B, h, w, C], the output of `stage`.
-        classes: [B] int, the class of each image that is explained.
+        classes: [B] int, the class to explain for each image.
         stage: a stage before the head.
 
     Returns:
@@ -52,24 +52,24 @@ def grad_cam(
 
 
 def has_attention(model: Model) -> bool:
-    """Whether attention rollout explains this network."""
+    """Whether attention rollout applies: the network has transformer blocks."""
     return any(isinstance(stage, Block) for stage in model.stages.values())
 
 
 def attention_rollout(model: Model, params: Params, stats: Stats, x: jax.Array) -> jax.Array:
-    """How much each patch reaches the class token, through all blocks.
+    """How much of each patch reaches the class token through all blocks.
 
     Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 4: the
-    product over the blocks of (A + I) / 2, where A is the mean of the attention over the heads.
+    product over the blocks of (A + I) / 2, where A is the attention's mean over the heads.
 
     Args:
         model: a vision transformer.
-        params: its parameters, without the leaves of adapters.
+        params: its parameters, without adapters.
         stats: its running statistics.
         x: normalised images [B, H, W, C].
 
     Returns:
-        [B, h, w] float32, over the patches.
+        [B, h, w] float32, one value per patch.
     """
     flow = None
     for name, stage in model.stages.items():
@@ -95,7 +95,7 @@ def attention_rollout(model: Model, params: Params, stats: Stats, x: jax.Array) 
 
 
 def _step(qkv: jax.Array, head_width: int) -> jax.Array:
-    """(A + I) / 2 of a block, [B, T, T], from its queries, keys and values [B, T, 3 width]."""
+    """(A + I) / 2 [B, T, T] of a block with queries, keys and values [B, T, 3 width]."""
     heads = qkv.reshape(*qkv.shape[:2], -1, head_width)
     q, k, _ = jnp.split(heads, 3, axis=2)
     scores = jnp.einsum('bqhd,bkhd->bhqk', q, k) / math.sqrt(head_width)

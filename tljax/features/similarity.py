@@ -8,7 +8,7 @@ from tljax.types import Array
 def linear_cka(one: Array, other: Array) -> float:
     """Linear centred kernel alignment, from 0 to 1.
 
-    It does not change when features are rotated or scaled, and 1 means equal up to that.
+    It is invariant to rotation and scale of the features; 1 means equal up to these.
 
     Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited",
     section 3, with centred features: |Y'X|^2 / (|X'X| |Y'Y|), Frobenius norms.
@@ -22,7 +22,7 @@ def linear_cka(one: Array, other: Array) -> float:
     """
     x, y = (np.asarray(a, np.float64) for a in (one, other))
     x, y = x - x.mean(0, keepdims=True), y - y.mean(0, keepdims=True)
-    # Of N images the N x N kernels give the same, and are smaller than F x G.
+    # For N images the N x N kernels give the same value, and are smaller than F x G matrices.
     kernels = [a @ a.T for a in (x, y)]
     norms = [np.linalg.norm(kernel) for kernel in kernels]
     if min(norms) == 0:

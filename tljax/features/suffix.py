@@ -1,4 +1,4 @@
-"""The stages above a cut, as grids of `probes.grid` train them on features."""
+"""The stages above a cut, in the form that `probes.grid` trains on features."""
 
 from collections.abc import Callable
 
@@ -12,36 +12,37 @@ from tljax.types import InputError, Params, Stats
 def suffix(
     model: Model, params: Params, stats: Stats, cut: str
 ) -> tuple[Callable[[Params, jax.Array], jax.Array], Callable[[int], Params]]:
-    """The stages from `cut` on, all of them to be trained; BatchNorm keeps its running statistics.
+    """The stages from `cut` on, all of them trained; BatchNorm uses its running statistics.
 
-    A cell is then the run with `freeze_below(cut)`, `norm=affine_only` and no dropout.
+    A cell of a grid equals the run with `FreezeBelow(stage=cut)`, `norm=affine_only` and no
+    dropout.
 
     Args:
         model: the network.
         params: its parameters.
         stats: its running statistics.
-        cut: the first stage to train, on features [B, ...] from before it, not pooled.
+        cut: the first trained stage; its input are features [B, ...] without pooling.
 
     Returns:
-        `apply`, features to logits [B, K], and `init`, a seed to the stages' parameters, of which
-        the head is drawn anew.
+        `apply`: parameters and features to logits [B, K]; `init`: a seed to the parameters of the
+        stages, with a new random head.
 
     Raises:
-        InputError: there is no such stage, or an adapter is part of the network.
+        InputError: there is no such stage, or the network has adapters.
     """
     if cut not in model.names:
         raise InputError(f'the cut is {cut!r}, wanted one of {list(model.names)}')
     if model.adapters:
-        raise InputError('the network has adapters, wanted one with them merged')
+        raise InputError('the network has adapters, wanted merged ones')
     kept = [name for name in model.names[model.names.index(cut) :] if name != HEAD]
     statistics = {name: stats[name] for name in kept if name in stats}
 
-    def apply(own: Params, features: jax.Array) -> jax.Array:
-        return stages.run(model, own, statistics, features, start=cut)[0]
+    def apply(trained: Params, features: jax.Array) -> jax.Array:
+        return stages.run(model, trained, statistics, features, start=cut)[0]
 
     def init(seed: int) -> Params:
-        key, _ = jax.random.split(jax.random.key(seed))  # as a run of that seed draws it
-        drawn, _ = stages.init(model, key, given=model.names[:-1])
-        return {name: params[name] for name in kept} | drawn
+        key, _ = jax.random.split(jax.random.key(seed))  # the key of a run with that seed
+        head, _ = stages.init(model, key, given=model.names[:-1])
+        return {name: params[name] for name in kept} | head
 
     return apply, init

@@ -1,7 +1,7 @@
-"""Probes: what can be read out of features, by methods that need no pass over the images.
+"""Probes: simple classifiers on features, fitted without a pass over the images.
 
-All are pure functions of features [N, F] and labels [N], in float32 on the default device. Those
-that are linear give `Linear`, the last layer of a head.
+All are pure functions of features [N, F] and labels [N], in float32 on the default device. Linear
+probes return a `Linear`, which can be the last layer of a head.
 """
 
 from tljax.features.probes import grid

@@ -1,4 +1,4 @@
-"""The strength of a probe's regularisation, chosen on validation; and the depth to probe at."""
+"""Selecting the regularisation strength of a probe on validation; probes of several stages."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +13,21 @@ from tljax.features.probes.linear import Linear, Scaling, accuracy, checked, sca
 from tljax.types import Array, InputError
 
 DECAYS = tuple(np.logspace(-5, 1, 13).tolist())
-PADDED_VALUES = 2**22  # of features
+PADDED_VALUES = 2**22  # the most feature values that `by_stage` pads to one width
 
-# `(x, labels, strengths, num_classes=K)` to kernels [L, F, K] and biases [L, K].
+# Called as `fitter(x, labels, strengths, num_classes=K)`: kernels [L, F, K] and biases [L, K].
 Fitter = Callable[..., Linear | Fit]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A linear layer and how it was chosen.
+    """A linear layer and the selection of its regularisation strength.
 
     Attributes:
-        linear: of plain features, fitted to all that was given.
-        strength: the chosen one.
-        strengths: [L], that were tried.
-        val_accuracy: [L], on validation, of layers that were fitted without it.
+        linear: the layer on raw features.
+        strength: the selected strength.
+        strengths: [L], the candidates.
+        val_accuracy: [L], validation accuracy of each candidate, fitted to training features only.
     """
 
     linear: Linear
@@ -37,7 +37,7 @@ class Probe:
 
     @property
     def best_val_accuracy(self) -> float:
-        """That of the chosen strength."""
+        """The validation accuracy of the selected strength."""
         return float(self.val_accuracy.max())
 
 
@@ -51,18 +51,18 @@ def choose(
     standardise: bool = True,
     refit: bool = True,
 ) -> Probe:
-    """Fits all strengths to `train`, takes the best on `val`, and fits that to both.
+    """Fits every strength to `train`, selects the best on `val`, and refits it to both.
 
-    Of strengths that are as good, the largest is taken.
+    If several strengths are equally good, the largest is selected.
 
     Args:
         train: features [N, F] and labels [N].
-        val: likewise.
-        fitter: `logistic`, `ridge_classifier`, `discriminant`, or another function like them.
-        strengths: [L], of which larger ones regularise more.
+        val: features [M, F] and labels [M].
+        fitter: `logistic`, `ridge_classifier`, `discriminant`, or a function with their signature.
+        strengths: [L]; larger ones regularise more.
         num_classes: K; None for one more than the largest label.
-        standardise: gives every feature a standard deviation of 1 before anything is fitted.
-        refit: to both; False leaves the best that was fitted to `train`.
+        standardise: scale every feature to standard deviation 1 before fitting.
+        refit: refit the selected strength to both; False keeps its fit to `train`.
 
     Raises:
         InputError: see `linear.checked` and the fitter.
@@ -72,16 +72,15 @@ def choose(
     val_x, val_labels, _ = checked(*val, classes, name='validation features')
     if x.shape[1] != val_x.shape[1]:
         raise InputError(f'features are {x.shape[1]} for training, {val_x.shape[1]} for validation')
-    tried = np.asarray(strengths, np.float32)
-    found = _fit(fitter, x, labels, tried, classes, standardise)
-    scores = np.asarray(accuracy(found.logits(val_x), val_labels))
-    best = max(range(len(tried)), key=lambda i: (scores[i], tried[i]))
-    linear = found.at(best)
+    candidates = np.asarray(strengths, np.float32)
+    layers = _fit(fitter, x, labels, candidates, classes, standardise)
+    scores = np.asarray(accuracy(layers.logits(val_x), val_labels))
+    best = max(range(len(candidates)), key=lambda i: (scores[i], candidates[i]))
+    linear, strength = layers.at(best), candidates[best]
     if refit:
         both, all_labels = jnp.concatenate([x, val_x]), jnp.concatenate([labels, val_labels])
-        one = tried[best : best + 1]
-        linear = _fit(fitter, both, all_labels, one, classes, standardise).at(0)
-    return Probe(linear=linear, strength=float(tried[best]), strengths=tried, val_accuracy=scores)
+        linear = _fit(fitter, both, all_labels, strength[None], classes, standardise).at(0)
+    return Probe(linear=linear, strength=float(strength), strengths=candidates, val_accuracy=scores)
 
 
 def by_stage(
@@ -91,10 +90,10 @@ def by_stage(
     val_labels: Array,
     **options: Any,
 ) -> dict[str, Probe]:
-    """A probe of every stage: which depth transfers best?
+    """Selects a probe for every stage, to compare how well their features transfer.
 
     Args:
-        train: features [N, F] by stage; F may differ.
+        train: features [N, F] by stage; F may differ between stages.
         labels: [N].
         val: features [M, F] of the same stages.
         val_labels: [M].
@@ -105,16 +104,16 @@ def by_stage(
     """
     same_stages(train, val)
     widest = max(np.shape(x)[-1] for x in train.values())
-    # Columns of zeros make the stages one program, which pays where compiling takes the time.
+    # Padded to one width, all stages share one compiled program. This pays if features are few.
     width = widest if len(labels) * widest <= PADDED_VALUES else 0
-    found = {}
+    result = {}
     for stage, x in train.items():
         size = np.shape(x)[-1]
         parts = (_widened(x, width), labels), (_widened(val[stage], width), val_labels)
         probe = choose(*parts, **options)
         linear = Linear(probe.linear.kernel[:size], probe.linear.bias)
-        found[stage] = dataclasses.replace(probe, linear=linear)
-    return found
+        result[stage] = dataclasses.replace(probe, linear=linear)
+    return result
 
 
 def _widened(x: Array, width: int) -> jax.Array:
@@ -123,7 +122,7 @@ def _widened(x: Array, width: int) -> jax.Array:
 
 
 def same_stages(train: Mapping[str, Any], val: Mapping[str, Any]) -> None:
-    """Raises an `InputError` where validation has features of other stages."""
+    """Raises an `InputError` if training and validation have different stages."""
     if not train or list(train) != list(val):
         raise InputError(f'stages are {list(train)} for training, {list(val)} for validation')
 
@@ -132,6 +131,6 @@ def _fit(
     fitter: Fitter, x: Array, labels: Array, strengths: np.ndarray, classes: int, standardise: bool
 ) -> Linear:
     scale: Scaling | None = scaling(x) if standardise else None
-    found = fitter(scale.apply(x) if scale else x, labels, strengths, num_classes=classes)
-    linear = found.linear if isinstance(found, Fit) else found
+    result = fitter(scale.apply(x) if scale else x, labels, strengths, num_classes=classes)
+    linear = result.linear if isinstance(result, Fit) else result
     return scale.fold(linear) if scale else linear

@@ -1,7 +1,7 @@
-"""Heads, or whole suffixes, of many settings trained in one program on features.
+"""Grids: heads or complete suffixes with many settings, trained on features in one program.
 
-Settings of one seed and one fraction see the same batches and share their products; the streams of
-batches stand side by side.
+Settings with the same seed and fraction see the same batches and share the products with them. Such
+a sequence of batches is called a stream.
 """
 
 import dataclasses
@@ -22,18 +22,19 @@ from tljax.strategies import schedules
 from tljax.types import Array, InputError, Loss, Optimizer, Params, Schedule
 
 Apply = Callable[[Params, jax.Array], jax.Array]
-EVALUATED_ROWS = 4096  # at a time
+EVALUATED_ROWS = 4096  # rows of a forward pass of `evaluate`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axes:
-    """The settings of a grid: every combination is a cell.
+    """The settings of a grid; every combination is a cell.
 
     Attributes:
         learning_rates: of the optimizer.
-        weight_decays: likewise.
-        seeds: of the values that training starts from, the choice of examples and their order.
-        fractions: of each class's examples to train on, one at least; those of a seed are nested.
+        weight_decays: of the optimizer.
+        seeds: of the initial parameters, the selection of examples and their order.
+        fractions: of each class's examples to train on, at least one example. With the same seed
+            a smaller fraction is a subset of a larger one.
     """
 
     learning_rates: Sequence[float]
@@ -43,12 +44,12 @@ class Axes:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the grid: learning rates, decays, seeds, fractions."""
+        """The grid's shape: learning rates, decays, seeds, fractions."""
         parts = (self.learning_rates, self.weight_decays, self.seeds, self.fractions)
         return tuple(len(part) for part in parts)  # type: ignore[return-value]
 
     def problems(self) -> list[str]:
-        """What keeps it from being a grid."""
+        """Errors in the settings, one line each."""
         problems = [] if all(self.shape) else [f'an axis is empty: {self.shape}']
         if not all(0 < rate < float('inf') for rate in self.learning_rates):
             problems.append(f'learning_rates are {self.learning_rates}, wanted more than 0')
@@ -64,15 +65,15 @@ class Axes:
 def linear_head(
     features: int, num_classes: int, kernel_std: float = 0.0
 ) -> tuple[Apply, Callable[[int], Params]]:
-    """A linear layer for `train`, as the parameters of `layers.ClassifierHead`.
+    """A linear layer for `train`, with the parameters of `layers.ClassifierHead`.
 
     Args:
         features: F.
         num_classes: K.
-        kernel_std: of the first weights; with 0 they are zeros, whatever the seed.
+        kernel_std: standard deviation of the initial kernel; 0 starts from zeros for every seed.
 
     Returns:
-        `apply` and `init`.
+        `apply` and `init`, arguments of `train`.
     """
 
     def init(seed: int) -> Params:
@@ -100,20 +101,20 @@ def train(
     schedule: Schedule | None = None,
     loss: Loss | None = None,
 ) -> Params:
-    """Trains every cell of a grid; each is what it is when trained alone.
+    """Trains every cell of a grid. The result of a cell does not depend on the other cells.
 
-    The order of an epoch follows from the seed as in `pipeline.train_batches`. Epoch e shows view
-    e modulo V. A cell of a smaller fraction has fewer steps, and waits when it is done.
+    The seed determines the order of an epoch as in `pipeline.train_batches`. Epoch e shows view
+    e modulo V. A cell with a smaller fraction has fewer steps; it stays unchanged after its last.
 
     Args:
         values: [N, V, ...], V views of every example's features.
         labels: [N] int.
         axes: the grid.
-        apply: `(params, features [B, ...])` to logits [B, K]: a head, or a whole suffix.
-        init: a seed to the values that training starts from.
-        optimizer: of which the learning rate and the decay are replaced.
+        apply: `(params, features [B, ...])` to logits [B, K]: a head or a complete suffix.
+        init: a seed to initial parameters.
+        optimizer: its learning rate and weight decay are replaced by those of the cell.
         num_classes: K.
-        epochs: of every cell, over its own examples.
+        epochs: number of passes of every cell over its own examples.
         batch_size: B.
         schedule: of the learning rate, over the steps of each cell; None for a cosine.
         loss: per example; None for the cross-entropy.
@@ -122,7 +123,7 @@ def train(
         Parameters with leaves [learning rates, decays, seeds, fractions, ...].
 
     Raises:
-        InputError: an axis or a shape that does not do.
+        InputError: a setting is out of range, or a shape does not fit.
     """
     labels = _checked(values, labels, axes, num_classes)
     schedule = schedule or schedules.Cosine()
@@ -142,8 +143,8 @@ def evaluate(params: Params, apply: Apply, values: Array, labels: Array) -> np.n
     """The accuracy of every cell.
 
     Args:
-        params: of `train`.
-        apply: likewise.
+        params: the result of `train`.
+        apply: the argument of `train`.
         values: [M, ...], one view of every example's features.
         labels: [M].
 
@@ -167,9 +168,9 @@ def _correct(apply: Apply, cells: Params, values: Array, labels: jax.Array) -> j
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Program:
-    """The steps of all cells: S streams of batches, and H pairs of rate and decay on each.
+    """The training steps of all cells: S streams of batches with H pairs of rate and decay each.
 
-    Two that compute the same are equal, so that a second grid is not compiled again.
+    Programs with the same content are equal, so that a second grid is not compiled again.
     """
 
     apply: Apply
@@ -190,12 +191,12 @@ class _Program:
         params = jax.tree.map(lambda x: jnp.repeat(x[:, None], len(rates), 1), stacked)
         opt = jax.vmap(jax.vmap(self._transform(1.0, 1.0).init))(params)
         steps = (tables.rows, tables.multipliers, tables.active)
-        given = (rates, decays, flat, targets)
+        inputs = (rates, decays, flat, targets)
         if self._loops_well(stacked, flat):
-            return _run_all(self, (params, opt), steps, given)[0]
+            return _run_all(self, (params, opt), steps, inputs)[0]
         carry = params, opt
         for step in zip(*steps, strict=True):
-            carry = _run_one(self, carry, step, given)
+            carry = _run_one(self, carry, step, inputs)
         return carry[0]
 
     def __eq__(self, other: object) -> bool:
@@ -208,16 +209,16 @@ class _Program:
         optimizer = dataclasses.replace(self.optimizer, learning_rate=1.0, weight_decay=1.0)
         return self.apply, repr(optimizer), repr(self.loss)
 
-    def advance(self, carry: Any, step: Any, given: Any) -> Any:
-        """One step of every cell."""
-        (params, opt), (rates, decays, flat, targets) = carry, given
+    def advance(self, carry: Any, step: Any, inputs: Any) -> Any:
+        """Parameters and optimizer states after one more step of every cell."""
+        (params, opt), (rates, decays, flat, targets) = carry, inputs
         rows, multipliers, active = step
         each = jax.vmap(self._step, (0, 0, 0, 0, None, None, None, None))
         every = jax.vmap(each, (0, 0, None, None, 0, 0, 0, 0))
         return every(params, opt, rates, decays, flat[rows], targets[rows], multipliers, active)
 
     def _loops_well(self, stacked: Params, flat: jax.Array) -> bool:
-        """Whether steps may be a loop: on CPU XLA has no fast convolution's gradient in one."""
+        """Whether steps can be compiled as a loop: not convolutions on CPU, slow in XLA's loops."""
         one = jax.tree.map(lambda leaf: leaf[0], stacked)
         program = str(jax.make_jaxpr(self.apply)(one, flat[:1]))
         return jax.default_backend() != 'cpu' or 'conv_general_dilated' not in program
@@ -237,7 +238,7 @@ class _Program:
         multiplier: jax.Array,
         active: jax.Array,
     ) -> tuple[Params, Any]:
-        """One cell's."""
+        """One step of one cell; without effect unless `active`."""
         x = x.astype(jnp.float32)
         grads = jax.grad(lambda p: self.loss(self.apply(p, x), targets).mean())(params)
         updates, changed = self._transform(rate * multiplier, decay).update(grads, opt, params)
@@ -246,32 +247,34 @@ class _Program:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run_all(program: _Program, carry: Any, steps: Any, given: Any) -> Any:
-    return jax.lax.scan(lambda c, step: (program.advance(c, step, given), None), carry, steps)[0]
+def _run_all(program: _Program, carry: Any, steps: Any, inputs: Any) -> Any:
+    return jax.lax.scan(lambda c, step: (program.advance(c, step, inputs), None), carry, steps)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _run_one(program: _Program, carry: Any, step: Any, given: Any) -> Any:
-    return program.advance(carry, step, given)
+def _run_one(program: _Program, carry: Any, step: Any, inputs: Any) -> Any:
+    return program.advance(carry, step, inputs)
 
 
 def _in_order(leaf: jax.Array, axes: Axes) -> jax.Array:
-    """[seeds fractions, rates decays, ...] to [rates, decays, seeds, fractions, ...]."""
+    """[seeds x fractions, rates x decays, ...] to [rates, decays, seeds, fractions, ...]."""
     rates, decays, seeds, fractions = axes.shape
     leaf = leaf.reshape(seeds, fractions, rates, decays, *leaf.shape[2:])
     return jnp.moveaxis(leaf, (2, 3), (0, 1))
 
 
 def _checked(values: Any, labels: Any, axes: Axes, num_classes: int) -> np.ndarray:
-    told = np.asarray(labels)
+    labels = np.asarray(labels)
     problems = axes.problems()
-    if values.ndim < 3 or told.shape != values.shape[:1] or not told.size:
+    if values.ndim < 3 or labels.shape != values.shape[:1] or not labels.size:
         problems.append(
-            f'values are {list(values.shape)} and labels {list(told.shape)}, '
+            f'values are {list(values.shape)} and labels {list(labels.shape)}, '
             'wanted [N, V, ...] and [N]'
         )
-    elif told.min() < 0 or told.max() >= num_classes:
-        problems.append(f'labels are {told.min()} to {told.max()}, wanted 0 to {num_classes - 1}')
+    elif labels.min() < 0 or labels.max() >= num_classes:
+        problems.append(
+            f'labels are {labels.min()} to {labels.max()}, wanted 0 to {num_classes - 1}'
+        )
     if problems:
         raise InputError('; '.join(problems))
-    return told
+    return labels

@@ -1,4 +1,4 @@
-"""Probabilities of each example from a linear probe that was fitted without it."""
+"""Out-of-sample class probabilities by cross-validation of a linear probe."""
 
 from collections.abc import Sequence
 
@@ -21,29 +21,32 @@ def held_out_probabilities(
     num_classes: int | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Out-of-sample probabilities [N, K] float64, by cross-validation of a logistic probe.
+    """Class probabilities of every example, from logistic regressions that were fitted without it.
 
-    Folds are stratified and differ by one example at most. The decay is the one with the lowest
-    cross-entropy over all folds.
+    Folds are stratified and differ by one example at most. The decay with the lowest cross-entropy
+    over all folds is used.
 
     Args:
         x: features [N, F] of a network that was not trained on these labels.
         labels: [N] int.
         folds: 2 to N.
-        decays: strengths to choose from.
+        decays: candidates for the strength of the regularisation.
         num_classes: K; None for one more than the largest label.
         seed: of the folds.
 
+    Returns:
+        [N, K] float64.
+
     Raises:
-        InputError: see `linear.checked`; another number of folds.
+        InputError: see `linear.checked`; `folds` is out of range.
     """
     x, labels, classes = checked(x, labels, num_classes)
     if not 2 <= folds <= len(x):
         raise InputError(f'folds is {folds}, wanted 2 to {len(x)}, the number of examples')
-    scale = scaling(x)  # without labels, so that no fold leaks any
+    scale = scaling(x)  # does not use labels, so no fold leaks any
     x = scale.apply(x)
     place = _folds(np.asarray(labels), folds, seed)
-    size = len(x) - -(-len(x) // folds)  # one size for all folds, so that they are one program
+    size = len(x) - -(-len(x) // folds)  # the same for all folds, so that they share one program
     logits = np.zeros((len(decays), len(x), classes), np.float32)
     for fold in range(folds):
         rows = np.flatnonzero(place != fold)[:size]
@@ -52,12 +55,12 @@ def held_out_probabilities(
         logits[:, held] = np.asarray(linear.logits(x[held]))
     losses = np.asarray(cross_entropy(jnp.asarray(logits), labels))
     best = jnp.asarray(logits[int(losses.argmin())])
-    found = np.asarray(jax.nn.softmax(best), np.float64)
-    return found / found.sum(-1, keepdims=True)
+    probabilities = np.asarray(jax.nn.softmax(best), np.float64)
+    return probabilities / probabilities.sum(-1, keepdims=True)
 
 
 def _folds(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The fold [N] of each example: those of a class are dealt in turn, in random order."""
+    """The fold [N] of each example; the examples of a class are dealt to the folds in turn."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind='stable')]
     place = np.empty(len(labels), int)

@@ -1,25 +1,23 @@
-"""Ridge regression with every strength of decay from one eigendecomposition."""
+"""Ridge regression, for all weight decays from one eigendecomposition."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from tljax.features.probes.linear import Linear, checked, checked_strengths
+from tljax.features.probes.linear import Linear, checked, checked_decays
 from tljax.features.probes.spectrum import Basis, basis
 from tljax.types import Array, InputError
 
-REFINEMENTS = 3  # each takes the error by some digits, down to those of float32
+REFINEMENTS = 3  # each reduces the error by some digits, down to the rounding of float32
 
 
 def ridge(x: Array, targets: Array, decays: Any) -> Linear:
-    """Minimises `mean squared error + decay * sum(kernel ** 2)`; the bias is free.
+    """Minimises `mean squared error + decay * sum(kernel ** 2)`; the bias has no decay.
 
-    scikit-learn's `alpha` is `N decay`. The product that is decomposed is the smaller of N x N
-    and F x F (Hastie et al. 2009, "The Elements of Statistical Learning", sections 3.4 and 18.3).
-    In float32; the residual of each solution is computed from the features and solved for again,
-    so that it is as good as one in float64 that is rounded, wherever the decay is 1e-6 or more of
-    the features' largest variance.
+    scikit-learn's `alpha` is `N decay`. The smaller of the N x N and F x F products is decomposed.
+    Iterative refinement makes the float32 solution as exact as a rounded float64 one, if the decay
+    is at least 1e-6 of the features' largest variance.
 
     Args:
         x: [N, F].
@@ -30,19 +28,21 @@ def ridge(x: Array, targets: Array, decays: Any) -> Linear:
         Kernels [L, F, K] and biases [L, K].
 
     Raises:
-        InputError: other shapes, values that are not finite, a decay that is not more than 0.
+        InputError: a shape does not fit, values are not finite, or a decay is not more than 0.
+
+    Source: Hastie et al. 2009, "The Elements of Statistical Learning", sections 3.4 and 18.3.
     """
     targets = jnp.asarray(targets, jnp.float32)
     if targets.ndim != 2 or not bool(jnp.isfinite(targets).all()):
         raise InputError(f'targets are {list(targets.shape)}, wanted [N, K], all of them finite')
     x, _, _ = checked(x, jnp.zeros(len(targets), jnp.int32))
-    return _ridge(basis(x), targets, checked_strengths(decays, 'decays'))
+    return _ridge(basis(x), targets, checked_decays(decays))
 
 
 def ridge_classifier(
     x: Array, labels: Array, decays: Any, *, num_classes: int | None = None
 ) -> Linear:
-    """Ridge regression on 1 for an example's own class and -1 for the others.
+    """Ridge regression with targets 1 for the example's class and -1 for the others.
 
     Args:
         x: [N, F].
@@ -58,7 +58,7 @@ def ridge_classifier(
     """
     x, labels, classes = checked(x, labels, num_classes)
     targets = 2 * jax.nn.one_hot(labels, classes) - 1
-    return _ridge(basis(x), targets, checked_strengths(decays, 'decays'))
+    return _ridge(basis(x), targets, checked_decays(decays))
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Classification by the means of classes: the nearest one, and linear discriminant analysis."""
+"""Classifiers from class means: nearest mean and linear discriminant analysis."""
 
 import enum
 from typing import Any
@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax.features.probes.linear import Linear, checked
+from tljax.features.shrinkage import ledoit_wolf
 from tljax.types import Array, InputError
 
 
 class Distance(enum.Enum):
-    """Between features."""
+    """The distance between two feature vectors."""
 
     EUCLIDEAN = 'euclidean'
     COSINE = 'cosine'
 
 
 def normalised(x: jax.Array) -> jax.Array:
-    """Features [N, F] brought to length 1; zeros stay zeros."""
+    """Features [N, F] scaled to length 1; zeros stay zeros."""
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     return x / jnp.maximum(length, jnp.finfo(jnp.float32).tiny)
 
@@ -31,11 +32,10 @@ def nearest_mean(
     num_classes: int | None = None,
     distance: Distance = Distance.EUCLIDEAN,
 ) -> Linear:
-    """The layer whose largest logit is that of the class with the nearest mean.
+    """A linear layer whose largest logit belongs to the class with the nearest mean.
 
-    By cosine, the means are of normalised features; features to classify need not be normalised.
-    Source: Mensink et al. 2013, "Distance-Based Image Classification"; a class without examples is
-    never the nearest.
+    With the cosine, the means are those of normalised features; the layer's input need not be
+    normalised. A class without examples is never the nearest.
 
     Args:
         x: [N, F].
@@ -45,12 +45,14 @@ def nearest_mean(
 
     Raises:
         InputError: see `linear.checked`.
+
+    Source: Mensink et al. 2013, "Distance-Based Image Classification".
     """
     x, labels, classes = checked(x, labels, num_classes)
     if distance is Distance.COSINE:
         means, counts = _class_means(normalised(x), labels, classes)
         return Linear(normalised(means).T, jnp.where(counts > 0, 0.0, -jnp.inf))
-    centre = x.mean(0)  # distances from it are smaller, and their squares have more digits left
+    centre = x.mean(0)  # centred features are smaller, so their squares lose fewer digits
     means, counts = _class_means(x - centre[None], labels, classes)
     bias = -jnp.square(means).sum(-1) / 2 - means @ centre
     return Linear(means.T, jnp.where(counts > 0, bias, -jnp.inf))
@@ -63,12 +65,11 @@ def discriminant(
     *,
     num_classes: int | None = None,
 ) -> Linear:
-    """Linear discriminant analysis, its covariance shrunk towards a multiple of the identity.
+    """Linear discriminant analysis with a covariance shrunk towards a multiple of the identity.
 
-    The covariance within classes becomes `(1 - s) S + s tr(S) / F`, for every s from one
-    eigendecomposition; scikit-learn's of the same `shrinkage` agrees. By default s is that of
-    Ledoit & Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices",
-    section 3.3, of the features less their class's mean.
+    The covariance S within classes becomes `(1 - s) S + s tr(S) / F`. One eigendecomposition serves
+    all s. The result agrees with scikit-learn's for the same `shrinkage`. By default s is Ledoit
+    and Wolf's for the features minus their class mean (see `shrinkage.ledoit_wolf`).
 
     Args:
         x: [N, F].
@@ -77,20 +78,21 @@ def discriminant(
         num_classes: K; None for one more than the largest label.
 
     Returns:
-        Kernels [L, F, K] and biases [L, K]; [F, K] and [K] for None.
+        Kernels [L, F, K] and biases [L, K]; [F, K] and [K] if `shrinkages` is None.
 
     Raises:
-        InputError: see `linear.checked`; a class without examples; a shrinkage out of range.
+        InputError: see `linear.checked`; a class has no examples, or a shrinkage is out of range.
     """
     x, labels, classes = checked(x, labels, num_classes)
     counts = np.bincount(np.asarray(labels), minlength=classes)
     if not counts.all():
         raise InputError(f'classes {np.flatnonzero(counts == 0).tolist()} have no examples')
-    told = None if shrinkages is None else np.atleast_1d(np.asarray(shrinkages, np.float32))
-    if told is not None and not ((told > 0) & (told <= 1)).all():
-        raise InputError(f'shrinkages are {told.tolist()}, wanted 0 < s <= 1')
-    found = _discriminant(x, labels, classes, None if told is None else jnp.asarray(told))
-    return found.at(0) if told is None else found
+    if shrinkages is None:
+        return _discriminant(x, labels, classes, None).at(0)
+    values = np.atleast_1d(np.asarray(shrinkages, np.float32))
+    if not ((values > 0) & (values <= 1)).all():
+        raise InputError(f'shrinkages are {values.tolist()}, wanted 0 < s <= 1')
+    return _discriminant(x, labels, classes, jnp.asarray(values))
 
 
 @jax.jit(static_argnums=2)
@@ -105,7 +107,10 @@ def _discriminant(
         covariance = rest.T @ rest / len(x)
         level = jnp.trace(covariance) / len(covariance)
         if shrinkages is None:
-            shrinkages = ledoit_wolf(rest, covariance)[None]
+            trace, squares = jnp.trace(covariance), jnp.square(covariance).sum()
+            error, distance = ledoit_wolf(rest, trace, squares)
+            shrinkage = error / jnp.maximum(distance, jnp.finfo(jnp.float32).tiny)
+            shrinkages = jnp.clip(shrinkage, 1e-6, 1.0)[None]
         values, vectors = jnp.linalg.eigh(covariance)
         kept, added = 1 - shrinkages, shrinkages * level
         inverse = 1 / (kept[:, None] * jnp.maximum(values, 0.0)[None] + added[:, None])
@@ -116,20 +121,8 @@ def _discriminant(
         return Linear(kernel, bias)
 
 
-def ledoit_wolf(centred: jax.Array, covariance: jax.Array) -> jax.Array:
-    """The shrinkage of least expected error, of centred features [N, F] and their covariance."""
-    examples, size = centred.shape
-    level = jnp.trace(covariance) / size
-    total = jnp.square(covariance).sum()
-    # The mean over examples of |x x' - S|^2, written without a matrix for each.
-    fourth = jnp.square(jnp.square(centred).sum(-1)).mean()
-    error = (fourth - total) / examples
-    spread = total - size * jnp.square(level)
-    return jnp.clip(error / jnp.maximum(spread, jnp.finfo(jnp.float32).tiny), 1e-6, 1.0)
-
-
 def _class_means(x: jax.Array, labels: jax.Array, classes: int) -> tuple[jax.Array, jax.Array]:
-    """[K, F] and the number of examples of each, [K]."""
+    """The mean [K, F] and the number of examples [K] of each class."""
     members = jax.nn.one_hot(labels, classes)
     counts = members.sum(0)
     with jax.default_matmul_precision('highest'):

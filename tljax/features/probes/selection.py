@@ -1,4 +1,4 @@
-"""A linear layer on chosen features of all stages."""
+"""Selecting features of all stages by group lasso (Head2Toe)."""
 
 import dataclasses
 import functools
@@ -16,15 +16,16 @@ from tljax.types import Array, InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selected:
-    """A probe of the most relevant features of all stages.
+    """A probe on the most relevant features of all stages.
 
     Attributes:
-        linear: of the stages' features one behind the other, in their order; 0 where not chosen.
+        linear: a layer on the concatenated features of all stages, in the order of the stages; the
+            weights of features that were not selected are 0.
         strength: of the regularisation of that layer.
-        chosen: the indices of the chosen features, by stage.
+        chosen: indices of the selected features, by stage.
         relevance: of every feature, by stage.
-        share: of all features that was chosen.
-        val_accuracy: [S], of each share with its best strength.
+        share: the selected share of all features.
+        val_accuracy: [S], validation accuracy of each share with its best strength.
     """
 
     linear: Linear
@@ -46,24 +47,24 @@ def head2toe(
     num_classes: int | None = None,
     **options: Any,
 ) -> Selected:
-    """Chooses features of all stages by group lasso, and their share on validation.
-
-    Source: Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer
-    Learning", section 3: a feature's relevance is the norm of its row of weights. Here features
-    are standardised, and the layer on the chosen ones is a probe of its own.
+    """Ranks the features of all stages by group lasso, and selects on validation how many to use.
 
     Args:
         train: features [N, F] by stage, from the lowest to the highest; F may differ.
         labels: [N].
         val: features [M, F] of the same stages.
         val_labels: [M].
-        shares: of all features, S of them.
-        strength: of the lasso, as a share of the least one that leaves no feature.
+        shares: [S], candidates for the share of all features to use.
+        strength: of the lasso, relative to the smallest one that removes every feature.
         num_classes: K; None for one more than the largest label.
-        **options: of `choose`, for the layer on what was chosen.
+        **options: of `choose`, for the probe on the selected features.
 
     Raises:
-        InputError: the stages differ, a share is out of range; see `choose`.
+        InputError: the stages differ, or a share is out of range; see `choose`.
+
+    Source: Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer
+    Learning", section 3: the relevance of a feature is the norm of its row of weights. Here the
+    features are standardised, and the layer on the selected ones is fitted separately.
     """
     same_stages(train, val)
     if not shares or not all(0 < share <= 1 for share in shares):
@@ -74,7 +75,7 @@ def head2toe(
     masks = [place < max(1, round(share * len(place))) for share in shares]
 
     def probe(mask: np.ndarray, refit: bool) -> Probe:
-        # Zeros in the place of what is not chosen, so that all shares are one program.
+        # Other features are set to 0 and not removed, so that all shares have one program.
         x, val_x = (part * jnp.asarray(mask)[None] for part in both)
         parts = (x, labels), (val_x, val_labels)
         return choose(*parts, num_classes=num_classes, refit=refit, **options)
@@ -101,23 +102,24 @@ def relevance(
     num_classes: int | None = None,
     steps: int = 300,
 ) -> jax.Array:
-    """How much a linear layer needs of each feature: norms of rows under a group lasso.
+    """The relevance of each feature: the norm of its row of weights under a group lasso.
 
-    Minimises `mean cross-entropy + penalty * sum of the rows' norms` on standardised features, by
-    FISTA (Beck & Teboulle 2009) with the restarts of O'Donoghue & Candes 2015.
+    Minimises `mean cross-entropy + penalty * sum of the rows' norms` on standardised features.
 
     Args:
         x: [N, F].
         labels: [N] int.
-        strength: the penalty, as a share of the least one that leaves no feature; 0 < x < 1.
+        strength: the penalty, relative to the smallest one that removes every feature; 0 < x < 1.
         num_classes: K; None for one more than the largest label.
         steps: of the minimisation.
 
     Returns:
-        [F], 0 for features that are not needed.
+        [F], 0 for features that are not used.
 
     Raises:
-        InputError: see `linear.checked`; a strength out of range.
+        InputError: see `linear.checked`; the strength is out of range.
+
+    Source: FISTA, Beck & Teboulle 2009, with the restarts of O'Donoghue & Candes 2015.
     """
     if not 0 < strength < 1:
         raise InputError(f'strength is {strength}, wanted 0 < x < 1')
@@ -130,16 +132,16 @@ def relevance(
 def group_lasso(
     x: jax.Array, labels: jax.Array, classes: int, strength: float, steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """A layer whose kernel [F, K] has rows of zeros, and its bias [K]; see `relevance`."""
+    """The kernel [F, K], with rows of zeros, and the bias [K]; see `relevance`."""
     with jax.default_matmul_precision('highest'):
-        # A column of ones is the bias; it is not penalised.
+        # The last column is the bias, without a penalty.
         wide = jnp.concatenate([x, jnp.ones((len(x), 1))], 1)
         targets = jax.nn.one_hot(labels, classes)
 
         def gradient(weights: jax.Array) -> jax.Array:
             return wide.T @ (jax.nn.softmax(wide @ weights) - targets) / len(x)
 
-        # At the bias alone that fits best, probabilities are the classes' shares.
+        # Without features the probabilities of the best fit are the shares of the classes.
         share = targets.mean(0)
         largest = jnp.linalg.norm(x.T @ (targets - share[None]) / len(x), axis=1).max()
         penalty = strength * largest * jnp.append(jnp.ones(x.shape[1]), 0.0)[:, None]
@@ -151,13 +153,13 @@ def group_lasso(
             return weights * jnp.maximum(1 - rate * penalty / jnp.maximum(norms, least), 0.0)
 
         def advance(_, carry):
-            weights, ahead, momentum = carry
-            following = shrink(ahead - rate * gradient(ahead))
-            back = ((ahead - following) * (following - weights)).sum() > 0
-            momentum = jnp.where(back, 1.0, momentum)
-            grown = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-            share = jnp.where(back, 0.0, (momentum - 1) / grown)
-            return following, following + share * (following - weights), grown
+            weights, extrapolated, momentum = carry
+            following = shrink(extrapolated - rate * gradient(extrapolated))
+            restart = ((extrapolated - following) * (following - weights)).sum() > 0
+            momentum = jnp.where(restart, 1.0, momentum)
+            next_momentum = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
+            share = jnp.where(restart, 0.0, (momentum - 1) / next_momentum)
+            return following, following + share * (following - weights), next_momentum
 
         bias = jnp.log(jnp.maximum(share, 1e-6))
         start = jnp.zeros((wide.shape[1], classes)).at[-1].set(bias)
@@ -166,13 +168,13 @@ def group_lasso(
 
 
 def _curvature(x: jax.Array) -> jax.Array:
-    """A bound of the cross-entropy's: half the largest eigenvalue of x' x / N (Boehning 1992)."""
+    """A bound of the loss's curvature: half the largest eigenvalue of x' x / N (Boehning 1992)."""
 
-    def turn(_, vector):
+    def multiply(_, vector):
         vector = x.T @ (x @ vector)
         return vector / jnp.linalg.norm(vector)
 
-    # The root of the rows' sizes is not orthogonal to the first eigenvector by accident.
+    # The features' magnitudes are hardly ever orthogonal to the first eigenvector.
     start = jnp.sqrt(jnp.square(x).mean(0)) + 1e-3
-    vector = jax.lax.fori_loop(0, 50, turn, start / jnp.linalg.norm(start))
+    vector = jax.lax.fori_loop(0, 50, multiply, start / jnp.linalg.norm(start))
     return 1.05 * jnp.square(x @ vector).mean() / 2

@@ -1,4 +1,4 @@
-"""The batches that cells of a grid are trained on, as tables of rows."""
+"""The batches of a grid's cells, as tables of row indices."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from tljax.types import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """Of T steps and S streams of batches."""
+    """The batches of T steps and S streams."""
 
-    rows: np.ndarray  # [T, S, B] int32, of the N V views
-    multipliers: np.ndarray  # [T, S] float32, of the learning rates
-    active: np.ndarray  # [T, S] bool
+    rows: np.ndarray  # [T, S, B] int32, indices into the N V views
+    multipliers: np.ndarray  # [T, S] float32, factors of the learning rates
+    active: np.ndarray  # [T, S] bool; False after the last step of a stream
 
 
 def tables(
@@ -29,13 +29,13 @@ def tables(
     batch_size: int,
     schedule: Schedule,
 ) -> Tables:
-    """The tables of the steps that train on a fraction of the examples, with a seed's choices.
+    """The batches of all streams; each has its own seed and fraction of the examples.
 
     Args:
         labels: [N].
         choices: the seed and the fraction of each of the S streams.
-        views: V, of every example.
-        epochs: over the examples of the fraction; epoch e shows view e modulo V.
+        views: V, views of every example.
+        epochs: passes over the examples of the fraction; epoch e shows view e modulo V.
         batch_size: B.
         schedule: of the learning rate, over the steps of each stream.
     """
@@ -64,19 +64,19 @@ def _stream(
     batch_size: int,
     schedule: Schedule,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of every batch [T, B] and the multiplier of the learning rate [T]."""
-    kinds, counts = np.unique(labels, return_counts=True)
+    """The rows of every batch [T, B], and the factor of the learning rate at every step [T]."""
+    classes, counts = np.unique(labels, return_counts=True)
     limits = {
-        int(kind): max(1, round(fraction * count))
-        for kind, count in zip(kinds, counts.tolist(), strict=True)
+        int(one): max(1, round(fraction * count))
+        for one, count in zip(classes, counts.tolist(), strict=True)
     }
     chosen = subsets.first_of_each(labels, limits, seed)
     steps = schedules.steps(epochs, len(chosen), batch_size)
-    whole = -(-steps * batch_size // len(chosen))
+    started_epochs = -(-steps * batch_size // len(chosen))
     order = [
         chosen[np.random.default_rng([seed, epoch]).permutation(len(chosen))] * views
         + epoch % views
-        for epoch in range(whole)
+        for epoch in range(started_epochs)
     ]
     rows = np.concatenate(order)[: steps * batch_size].reshape(steps, batch_size)
     multiplier = schedule.multiplier(len(chosen) / batch_size, steps)

@@ -3,8 +3,6 @@
 import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from tljax.features.transferability import checks, spectra
 from tljax.features.transferability.checks import Classes
@@ -79,6 +77,9 @@ def nleep(
             f'components_per_class is {components_per_class}, {components} Gaussians for {len(x)} '
             'examples: wanted 1 to N / K'
         )
+    from sklearn.exceptions import ConvergenceWarning  # a slow import that only this score needs
+    from sklearn.mixture import GaussianMixture
+
     found = spectra.factors(x - x.mean(0))
     if not len(found.squares):
         return _leep(np.ones((len(x), 1)), classes)
