@@ -1,4 +1,4 @@
-"""What a run makes of its data, from a folder with bad files in it to its records."""
+"""A run on a folder of images with bad files, and its records of the data."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.test_train import experiment
+from tests.small_runs import experiment
 from tljax.config.experiment import ConfigError
 from tljax.data import pipeline
 from tljax.data.folder import Folder
@@ -20,7 +20,7 @@ BAD = ('train/cat/bad.jpg', 'test/dog/empty.png')
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Cats and dogs, 16 and 6 to train on, of which one file is bad; and in `test` another."""
+    """16 cats and 6 dogs to train on, and 3 of each to test; both splits have a bad file too."""
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
     rng = np.random.default_rng(0)
     for split, label, count in (
@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(folder, name='run', **changes):
+    """The result of a run, and the JSON files that it wrote, by name."""
     source = Folder(path=str(folder), bad_files=BadFiles.SKIP)
     usual = {'data': source, 'epochs': 1.0, 'validation_fraction': 0.0, 'evaluate': ()}
     workdir = folder.parent / name
@@ -53,7 +54,7 @@ def test_bad_files_end_a_run_before_it_begins(folder):
     assert all(f'{folder}/{name}: ' in str(caught.value) for name in BAD)
 
 
-def test_bad_files_that_are_left_out_are_listed_in_the_workdir(folder, capsys):
+def test_skipped_bad_files_are_listed_in_the_workdir(folder, capsys):
     result, written = run(folder)
     assert (result['train_count'], result['test']['count']) == (22, 6)
     passed_over = written['passed_over.json']
@@ -62,17 +63,18 @@ def test_bad_files_that_are_left_out_are_listed_in_the_workdir(folder, capsys):
     assert '2 bad file(s) left out' in capsys.readouterr().out
 
 
-def test_a_file_that_vanishes_during_a_run_is_listed_in_the_workdir(folder, monkeypatch):
-    gone = folder / 'train/dog/03.png'
+@pytest.mark.slow
+def test_a_file_that_disappears_during_a_run_is_listed_in_the_workdir(folder, monkeypatch):
+    removed = folder / 'train/dog/03.png'
     batches = pipeline.train_batches
 
-    def late(*args, **kwargs):
-        gone.unlink()
+    def batches_after_removal(*args, **kwargs):
+        removed.unlink()
         return batches(*args, **kwargs)
 
-    monkeypatch.setattr(pipeline, 'train_batches', late)
+    monkeypatch.setattr(pipeline, 'train_batches', batches_after_removal)
     _, written = run(folder, epochs=2.0)
-    assert str(gone) in written['passed_over.json']['bad_files']
+    assert str(removed) in written['passed_over.json']['bad_files']
 
 
 def test_the_files_of_each_split_are_saved_with_the_run(folder):
