@@ -178,16 +178,17 @@ def shared_programs():
         results = {}
 
         @functools.wraps(function)
-        def call(*args):
-            name = key(*args)
+        def call(*args, **kwargs):
+            name = key(*args, **kwargs)
             if name not in results:
-                results[name] = function(*args)
+                results[name] = function(*args, **kwargs)
             return results[name]
 
         return call
 
-    def of_step(job, phase, *rest):
-        return repr((job.experiment, phase.index, rest))
+    def of_step(job, phase, accumulate=None, features=None, with_samples=False):
+        accumulate = accumulate or job.experiment.accumulate
+        return repr((job.experiment, phase.index, accumulate, features, with_samples))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, 'setup', shared(jobs.setup, repr))

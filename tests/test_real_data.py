@@ -15,7 +15,6 @@ from tljax.models.backbones.vgg import VGG
 from tljax.types import InputError
 from tljax.weights import loading, torch_file
 
-
 FAST = real_networks.CASES[1]
 
 
