@@ -237,6 +237,6 @@ def assert_same_run(experiment, workdir, reference):
     assert step == last == result['steps']
     assert_identical(actual, expected)
     assert records(workdir) == records(folder)
-    written = json.loads((workdir / 'result.json').read_text())
+    saved = json.loads((workdir / 'result.json').read_text())
     for name in ('val', 'test', 'step', 'steps', 'seed', 'class_names', 'trained_parameters'):
-        assert written[name] == result[name], name
+        assert saved[name] == result[name], name

@@ -186,8 +186,8 @@ def test_the_written_config_gives_the_same_experiment():
     exec(text, scope)
     assert scope['get_config']() == advised
     imports = [line for line in text.splitlines() if line.startswith(('import', 'from'))]
-    own = [f'from tests.small_runs import {name}' for name in ('Blobs', 'Tiny')]
-    assert imports == ['import tljax', *own]
+    user_classes = [f'from tests.small_runs import {name}' for name in ('Blobs', 'Tiny')]
+    assert imports == ['import tljax', *user_classes]
 
 
 def test_a_class_of_the_config_file_itself_is_refused(monkeypatch):
@@ -256,8 +256,8 @@ def test_the_experiment_itself_is_a_candidate_unless_another_one_is_equal(monkey
         job = jobs.setup(configured)
         evidence = types.SimpleNamespace(source='x', experiment=configured, job=job)
         names[type(strategy)] = [one.name for one in candidates.propose(evidence, families)]
-        (own,) = candidates.as_configured(evidence)
-        assert (own.first, own.steps) == ('low', job.steps)
+        (configured,) = candidates.as_configured(evidence)
+        assert (configured.first, configured.steps) == ('low', job.steps)
     assert len(names[FineTune]) == 2
     assert names[HeadThenAll][2] == 'as configured (head then all)'
 

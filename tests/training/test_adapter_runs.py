@@ -78,8 +78,8 @@ def test_a_run_with_crashes_ends_as_one_without(crashes, reference, tmp_path):
 def test_a_trained_run_is_loaded_as_the_plain_network(reference):
     network = tljax.load(reference[0])
     assert network.model.adapters == ()
-    own = stages.shapes(network.model)[0]
-    assert tree.flatten(network.params).keys() == tree.flatten(own).keys()
+    plain = stages.shapes(network.model)[0]
+    assert tree.flatten(network.params).keys() == tree.flatten(plain).keys()
     run = runs.read(reference[0])
     adapted = dataclasses.replace(network.model, adapters=EVERY)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
@@ -219,9 +219,9 @@ def test_a_delta_names_its_base_by_its_sha256(adapted_run, delta):
 
 
 def test_a_copy_of_the_base_in_another_place_is_accepted(adapted_run, delta, tmp_path):
-    moved = tmp_path / 'moved.safetensors'
-    moved.write_bytes((adapted_run.parent / 'base.safetensors').read_bytes())
-    assert_same_network(loading.apply_delta(delta, moved), adapted_run)
+    copy = tmp_path / 'copy.safetensors'
+    copy.write_bytes((adapted_run.parent / 'base.safetensors').read_bytes())
+    assert_same_network(loading.apply_delta(delta, copy), adapted_run)
 
 
 def test_another_base_is_refused_with_both_checksums(adapted_run, delta, tmp_path):
@@ -280,9 +280,9 @@ def test_a_network_without_a_base_has_no_delta(reference, delta, tmp_path):
 
 def test_a_network_of_another_package_has_no_delta(adapted_run):
     run, base = runs.read(adapted_run), loading.load(adapted_run.parent / 'base.safetensors')
-    own: Any = Tiny()
+    backbone: Any = Tiny()
     with pytest.raises(InputError, match="tljax's own classes alone"):
-        deltas.of_run(run, base, pretrained.Architecture(backbone=own))
+        deltas.of_run(run, base, pretrained.Architecture(backbone=backbone))
 
 
 def test_a_base_that_changed_after_training_is_refused(adapted_run, tmp_path):

@@ -55,9 +55,9 @@ def test_bad_files_end_a_run_before_it_begins(folder):
 
 
 def test_skipped_bad_files_are_listed_in_the_workdir(folder, capsys):
-    result, written = run(folder)
+    result, files = run(folder)
     assert (result['train_count'], result['test']['count']) == (22, 6)
-    passed_over = written['passed_over.json']
+    passed_over = files['passed_over.json']
     assert set(passed_over['bad_files']) == {f'{folder}/{name}' for name in BAD}
     assert '1 hidden file(s) and folder(s) passed over' in passed_over['notes'][0]
     assert '2 bad file(s) left out' in capsys.readouterr().out
@@ -73,8 +73,8 @@ def test_a_file_that_disappears_during_a_run_is_listed_in_the_workdir(folder, mo
         return train_batches(*args, **kwargs)
 
     monkeypatch.setattr(pipeline, 'train_batches', batches_after_removal)
-    _, written = run(folder, epochs=2.0)
-    assert str(removed) in written['passed_over.json']['bad_files']
+    _, files = run(folder, epochs=2.0)
+    assert str(removed) in files['passed_over.json']['bad_files']
 
 
 def begun(folder, **changes):

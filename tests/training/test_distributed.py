@@ -85,9 +85,9 @@ def run_in_two_processes(name, folder, devices):
 def test_two_processes_train_as_one(name, devices, tmp_path):
     outputs = run_in_two_processes(name, tmp_path, devices)
     result = train(RUNS[name](), tmp_path / 'alone')
-    written = json.loads((tmp_path / 'run' / 'result.json').read_text())
-    assert written['test']['loss'] == pytest.approx(result['test']['loss'], rel=1e-5)
-    assert (written['step'], written['steps']) == (result['step'], result['steps'])
+    together = json.loads((tmp_path / 'run' / 'result.json').read_text())
+    assert together['test']['loss'] == pytest.approx(result['test']['loss'], rel=1e-5)
+    assert (together['step'], together['steps']) == (result['step'], result['steps'])
     both, alone = (tljax.TrainedRun(tmp_path / one).predictions for one in ('run', 'alone'))
     for split in ('val', 'test'):
         np.testing.assert_array_equal(both.splits[split].ids, alone.splits[split].ids)

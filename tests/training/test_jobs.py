@@ -115,8 +115,8 @@ def test_a_dry_run_prints_how_the_network_was_adapted(files, capsys):
 
 
 def test_a_vit_is_adapted_to_the_image_size_of_the_experiment(files):
-    shown = Preprocessing(size_px=48, resize_px=48)
-    job = setup(VIT, files, preprocessing=shown)
+    larger = Preprocessing(size_px=48, resize_px=48)
+    job = setup(VIT, files, preprocessing=larger)
     assert job.params['embed']['position_embedding'].shape == (1, 1 + 9, 64)
     assert any('resized from 4 patches to 9' in note for note in job.notes)
 

@@ -258,8 +258,8 @@ def lowered_step(model, stage, rows, **compute):
 
 def small_model(backbone, size_px):
     """A network for ten classes and images of a size."""
-    shown = Preprocessing(size_px=size_px, resize_px=size_px)
-    return stages.build(backbone, 10, preprocessing=shown)
+    preprocessing = Preprocessing(size_px=size_px, resize_px=size_px)
+    return stages.build(backbone, 10, preprocessing=preprocessing)
 
 
 def operations(program):
