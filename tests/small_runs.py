@@ -181,16 +181,17 @@ def shared_programs():
         results = {}
 
         @functools.wraps(function)
-        def call(*args):
-            name = key(*args)
+        def call(*args, **kwargs):
+            name = key(*args, **kwargs)
             if name not in results:
-                results[name] = function(*args)
+                results[name] = function(*args, **kwargs)
             return results[name]
 
         return call
 
-    def of_step(job, phase, *rest):
-        return repr((job.experiment, phase.index, rest))
+    def of_step(job, phase, accumulate=None, features=None, with_samples=False):
+        accumulate = accumulate or job.experiment.accumulate
+        return repr((job.experiment, phase.index, accumulate, features, with_samples))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, 'setup', shared(jobs.setup, repr))
@@ -239,6 +240,6 @@ def assert_same_run(experiment, workdir, reference):
     assert step == last == result['steps']
     assert_identical(actual, expected)
     assert records(workdir) == records(folder)
-    written = json.loads((workdir / 'result.json').read_text())
+    saved = json.loads((workdir / 'result.json').read_text())
     for name in ('val', 'test', 'step', 'steps', 'seed', 'class_names', 'trained_parameters'):
-        assert written[name] == result[name], name
+        assert saved[name] == result[name], name

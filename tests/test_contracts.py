@@ -1,4 +1,4 @@
-"""Every extension point that the package ships, found by looking, keeps its contract."""
+"""Every class of an extension point, discovered in the package, keeps its contract."""
 
 import copy
 import dataclasses
@@ -41,7 +41,7 @@ from tljax.types import (
 from tljax.weights import recognise
 
 DIGITS = (np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), np.arange(4) % 2)
-# What has no default, or does nothing by default, is tried with these.
+# Arguments of classes that have required fields, or that do nothing by default.
 ARGUMENTS = {
     'FreezeBelow': {'stage': 'stage2'},
     'Surgical': {'stages': ('stage2',)},
@@ -87,37 +87,41 @@ def methods_of(protocol):
     }
 
 
-def found(kind):
-    """The dataclasses in a module or in the files of a folder that fulfil a contract."""
+def classes_of(kind):
+    """The dataclasses in a module, or in the files of a folder, that fulfil a contract."""
     home = MODULES[kind]
-    wanted = methods_of(getattr(types, kind))
+    methods = methods_of(getattr(types, kind))
     names = [
         f'{home.__name__}.{m.name}' for m in pkgutil.iter_modules(getattr(home, '__path__', ()))
     ]
     for module in map(importlib.import_module, names or [home.__name__]):
         for value in vars(module).values():
-            own = isinstance(value, type) and value.__module__ == module.__name__
-            if own and '__dataclass_fields__' in vars(value) and wanted <= set(dir(value)):
+            defined_here = isinstance(value, type) and value.__module__ == module.__name__
+            if (
+                defined_here
+                and '__dataclass_fields__' in vars(value)
+                and methods <= set(dir(value))
+            ):
                 yield value
 
 
-def made(value):
-    """An instance of a discovered class; one that needs arguments has them in `ARGUMENTS`."""
+def instance(value):
+    """An instance of a discovered class, with its `ARGUMENTS`."""
     return value(**ARGUMENTS.get(value.__name__, {}))
 
 
 def every(*kinds):
-    """Runs a test on an instance of every discovered class of some kinds."""
-    classes = [value for kind in kinds for value in found(kind)]
-    parameters = [pytest.param(made(value), id=value.__name__) for value in classes]
+    """Parametrizes a test with an instance of every discovered class of some kinds."""
+    classes = [value for kind in kinds for value in classes_of(kind)]
+    parameters = [pytest.param(instance(value), id=value.__name__) for value in classes]
     return pytest.mark.parametrize('one', parameters)
 
 
 @pytest.mark.parametrize('kind', MODULES)
-def test_each_kind_is_found_and_fulfils_its_protocol(kind):
-    classes = list(found(kind))
+def test_the_classes_of_a_kind_are_discovered_and_fulfil_its_protocol(kind):
+    classes = list(classes_of(kind))
     assert classes
-    assert all(isinstance(made(one), getattr(types, kind)) for one in classes)
+    assert all(isinstance(instance(one), getattr(types, kind)) for one in classes)
 
 
 @pytest.mark.parametrize(
@@ -126,21 +130,21 @@ def test_each_kind_is_found_and_fulfils_its_protocol(kind):
         Experiment, Preprocessing, Rule, Phase, Subset,
         sample_transfer.LabelledSource, sample_transfer.UnlabelledPool,
         sample_transfer.WithoutSource,
-        *(value for kind in MODULES for value in found(kind)),
+        *(value for kind in MODULES for value in classes_of(kind)),
     ],
     ids=lambda value: value.__name__,
 )  # fmt: skip
 class TestConfigDataclass:
-    """What overrides on the command line need (FACTS.md, ml_collections)."""
+    """Overrides on the command line need these properties."""
 
-    def test_it_has_slots_so_that_typing_errors_are_caught(self, one):
+    def test_it_has_slots_so_that_misspelt_fields_are_caught(self, one):
         assert '__slots__' in vars(one)
         assert not one.__dataclass_params__.frozen
 
     def test_its_fields_are_given_by_name(self, one):
         assert all(field.kw_only for field in dataclasses.fields(one))
 
-    def test_it_says_what_it_is(self, one):
+    def test_it_has_a_docstring(self, one):
         assert not (inspect.getdoc(one) or '(').startswith(('(', f'{one.__name__}('))  # dataclass's
 
     def test_its_annotations_are_types_that_overrides_can_parse(self, one):
@@ -164,13 +168,13 @@ def test_a_config_object_survives_json(one):
         data=Digits(),
         strategy=strategies.LinearProbe(),
         optimizer=optimizers.SGD(),
-        baselines=(one,),  # JSON does not look at what a field is for
+        baselines=(one,),  # a field takes any object in JSON
     )
     assert config_json.from_json(config_json.to_json(experiment)) == experiment
 
 
 @every(*MODULES)
-def test_a_config_object_finds_nothing_wrong_with_itself(one):
+def test_the_default_of_a_config_object_is_valid(one):
     assert getattr(one, 'problems', list)() == []
 
 
@@ -184,7 +188,7 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
 
 
 @every('Backbone')
-@pytest.mark.parametrize('trains', [False, True])
+@pytest.mark.parametrize('trains', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
     small = Preprocessing(size_px=64, resize_px=64)
     model = stages.build(one, CLASSES, preprocessing=small)
@@ -217,7 +221,7 @@ def leaves_of(backbone):
 
 
 @every('Backbone')
-def test_every_port_table_of_a_backbone_names_every_leaf_and_reads_it_back(one):
+def test_every_port_table_of_a_backbone_maps_every_leaf_both_ways(one):
     leaves = leaves_of(one)
     zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
     for table in one.port_tables().values():
@@ -228,28 +232,28 @@ def test_every_port_table_of_a_backbone_names_every_leaf_and_reads_it_back(one):
 
 
 @every('Backbone')
-def test_a_backbone_is_told_from_its_entries_under_every_naming(one):
+def test_a_backbone_is_recognised_by_the_names_of_every_library(one):
     leaves = leaves_of(one)
     zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
     for naming, table in one.port_tables().items():
-        found = recognise.recognise(port.to_foreign(zeros, table))
-        same = one.port_tables()[found.naming] == table  # two libraries may name alike
-        assert same, (naming, found.naming)
-        assert type(found.backbone) is type(one)
-        assert leaves_of(found.backbone).keys() == leaves.keys()
-        assert found.num_classes == CLASSES
+        result = recognise.recognise(port.to_foreign(zeros, table))
+        same = one.port_tables()[result.naming] == table  # two libraries can have the same names
+        assert same, (naming, result.naming)
+        assert type(result.backbone) is type(one)
+        assert leaves_of(result.backbone).keys() == leaves.keys()
+        assert result.num_classes == CLASSES
 
 
 @every('Backbone')
-def test_a_backbone_is_told_from_our_own_paths(one):
+def test_a_backbone_is_recognised_by_its_paths(one):
     zeros = {p: np.broadcast_to(np.int8(0), leaf.shape) for p, leaf in leaves_of(one).items()}
-    found = recognise.recognise(zeros)
-    assert (type(found.backbone), found.naming) == (type(one), port.OWN)
-    assert leaves_of(found.backbone).keys() == zeros.keys()
+    result = recognise.recognise(zeros)
+    assert (type(result.backbone), result.naming) == (type(one), port.OWN)
+    assert leaves_of(result.backbone).keys() == zeros.keys()
 
 
 @every('Backbone')
-def test_a_backbone_expects_images_that_its_canvas_holds(one):
+def test_the_preprocessing_of_a_backbone_is_valid(one):
     expected = one.preprocessing()
     assert 0 < expected.size_px <= expected.resize_px
     assert len(expected.mean) == len(expected.std) == 3
@@ -258,7 +262,7 @@ def test_a_backbone_expects_images_that_its_canvas_holds(one):
 
 
 @every('Backbone')
-def test_a_backbone_starts_from_random_weights_unless_told(one):
+def test_a_backbone_starts_from_random_weights_by_default(one):
     assert one.weights is None
 
 
@@ -275,11 +279,13 @@ def test_a_head_turns_maps_tokens_and_vectors_into_logits(one, shape):
 def small(one):
     """The shapes of a small network's parameters, the stages in forward order.
 
-    With adapters for the strategy that trains nothing else.
+    It has adapters if the strategy trains only adapters.
     """
     model = stages.build(ResNetSmall(), CLASSES)
     params = stages.ordered(model, shapes_of(ResNetSmall())[0])
-    added = tuple(map(made, found('Adapter'))) if type(one) is strategies.AdaptersOnly else ()
+    added = (
+        tuple(map(instance, classes_of('Adapter'))) if type(one) is strategies.AdaptersOnly else ()
+    )
     return adapters.extended(added, params, jax.random.key(0))
 
 
@@ -301,39 +307,41 @@ def test_the_head_trains_in_some_phase_of_a_strategy(one, small):
 
 
 @every('Strategy')
-def test_a_strategy_says_whether_it_starts_from_pretrained_weights(one):
+def test_a_strategy_declares_whether_it_starts_from_pretrained_weights(one):
     assert isinstance(one.pretrained, bool)
 
 
 @every('Adapter')
-def test_an_adapter_adds_leaves_of_float32_beside_those_of_layers(one):
+def test_an_adapter_adds_float32_leaves_to_layers(one):
     params, _ = shapes_of(ResNetSmall())
-    added, own = one.add(params, jax.random.key(0)), tree.flatten(params)
+    added, leaves = one.add(params, jax.random.key(0)), tree.flatten(params)
     assert added
     for path, leaf in added.items():
         layer, marked, _ = path.partition(f'/{types.ADAPTER}/')
         assert marked
-        assert any(tree.matches(layer, other) for other in own)
+        assert any(tree.matches(layer, other) for other in leaves)
         assert leaf.dtype == np.float32
 
 
-@pytest.mark.parametrize('backbone', [made(b) for b in found('Backbone')], ids=lambda b: str(b)[:7])
+@pytest.mark.parametrize(
+    'backbone', [instance(b) for b in classes_of('Backbone')], ids=lambda b: str(b)[:7]
+)
 @every('Adapter')
-def test_an_adapter_merges_into_the_leaves_of_every_backbone_or_says_why_not(one, backbone):
+def test_an_adapter_merges_into_every_backbone_that_has_its_layers(one, backbone):
     params, _ = shapes_of(backbone)
     try:
-        whole = adapters.extended((one,), params, jax.random.key(0))
+        extended = adapters.extended((one,), params, jax.random.key(0))
     except types.InputError as error:
         if 'the model has none' not in str(error):
             raise
         return
-    merged = jax.eval_shape(one.merged, whole)
-    shapes = [{p: x.shape for p, x in tree.flatten(found).items()} for found in (merged, params)]
+    merged = jax.eval_shape(one.merged, extended)
+    shapes = [{p: x.shape for p, x in tree.flatten(t).items()} for t in (merged, params)]
     assert shapes[0] == shapes[1]
 
 
 @every('Adapter')
-def test_an_adapter_starts_so_that_the_layers_are_as_they_were_and_leaves_others_alone(one):
+def test_a_new_adapter_changes_no_layer(one):
     model = stages.build(ResNetSmall(), CLASSES, cut_after='stage1')
     params, _ = stages.init(model, jax.random.key(0))
     merged = one.merged(adapters.extended((one,), params, jax.random.key(1)))
@@ -343,7 +351,7 @@ def test_an_adapter_starts_so_that_the_layers_are_as_they_were_and_leaves_others
 
 @functools.cache
 def augmented(seed):
-    """`{class name: (images, targets)}` of every augmentation under the keys of a seed."""
+    """`{class name: (images, targets)}` of every augmentation with the keys of a seed."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.uniform(0, 255, (4, 8, 8, 3)), jnp.float32)
     targets = jax.nn.one_hot(jnp.arange(4) % 3, 3)
@@ -352,8 +360,8 @@ def augmented(seed):
 
 @functools.cache
 def all_augmentations():
-    """Every augmentation of the same images, in one program, which compiles fastest."""
-    each = {one.__name__: made(one) for one in found('Augmentation')}
+    """All augmentations of the same images in one program, which compiles fastest."""
+    each = {one.__name__: instance(one) for one in classes_of('Augmentation')}
     return jax.jit(lambda *batch: {name: one(*batch) for name, one in each.items()})
 
 
@@ -370,12 +378,16 @@ def test_an_augmentation_keeps_shapes_types_and_ranges(one):
 @every('Augmentation')
 def test_an_augmentation_depends_on_its_keys_alone(one):
     name = type(one).__name__
-    first, again, others = (each[name][0] for each in (augmented(0), AGAIN(0), augmented(7)))
+    first, again, others = (
+        each[name][0] for each in (augmented(0), augmented_again(0), augmented(7))
+    )
     np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, others) or isinstance(one, augment.Copy)  # draws nothing
+    assert not np.array_equal(first, others) or isinstance(
+        one, augment.Copy
+    )  # has no random numbers
 
 
-AGAIN = functools.cache(augmented.__wrapped__)  # runs it anew, once
+augmented_again = functools.cache(augmented.__wrapped__)  # computes the same once more
 
 
 @every('Schedule')
@@ -414,13 +426,13 @@ def test_an_optimizer_scales_its_weight_decay_per_group(one):
 
 @every('Optimizer')
 @pytest.mark.parametrize('value', [0.0, -1.0, math.inf, math.nan])
-def test_an_optimizer_names_a_learning_rate_that_cannot_be(one, value):
+def test_an_optimizer_reports_an_invalid_learning_rate(one, value):
     broken = dataclasses.replace(one, learning_rate=value)
     assert [line for line in broken.problems() if line.startswith('learning_rate is')]
 
 
 @every('Loss')
-def test_a_loss_is_one_finite_value_per_example_and_least_where_the_answer_is_right(one):
+def test_a_loss_is_finite_per_example_and_smaller_for_correct_logits(one):
     targets = jax.nn.one_hot(jnp.arange(2), CLASSES)
     right, wrong = 3 * targets, 3 * jnp.roll(targets, 1, -1)
     good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, 1e30 * right))
@@ -431,7 +443,7 @@ def test_a_loss_is_one_finite_value_per_example_and_least_where_the_answer_is_ri
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, prepared_set):
-    """A small `folder/` of images in the current one, and all else that sources read."""
+    """A working directory with a small `folder/` of images, and the other files of sources."""
     monkeypatch.chdir(tmp_path)
     for split, count in (('train', 3), ('test', 2)):
         for name in ('cat', 'dog'):
@@ -460,7 +472,7 @@ def prepared_set(tmp_path_factory):
 
 @pytest.mark.usefixtures('folder')
 @every('DataSource')
-def test_the_splits_of_a_source_fit_together(one):
+def test_the_splits_of_a_source_are_consistent(one):
     splits = one.splits()
     assert {'train', 'test'} <= splits.keys() <= {'train', 'val', 'test'}
     names = splits['train'].class_names
@@ -483,8 +495,8 @@ def test_a_source_loads_the_same_rgb_image_each_time(one):
     np.testing.assert_array_equal(one.splits()['test'].load(len(split) - 1), image)
 
 
-def penalised():
-    """A setting of two stages and a head, where it starts, and a step that has moved from there."""
+def penalty_inputs():
+    """The start of a network of two stages and a head, and inputs after a step."""
     setting = Setting(
         stages=('low', 'top', 'head'),
         shared=frozenset({'low', 'top'}),
@@ -523,38 +535,38 @@ def penalised():
 
 
 @every('Penalty')
-def test_a_penalty_is_a_finite_number_whose_slope_is_not_all_zero(one):
-    start, inputs = penalised()
+def test_a_penalty_is_a_finite_number_with_a_gradient_that_is_not_zero(one):
+    start, inputs = penalty_inputs()
     needed = one.needs(start.setting)
     assert one.obstacle(start.setting) is None
-    given = {name: inputs.features[name] for name in needed.features}
+    features = {name: inputs.features[name] for name in needed.features}
     prepared = one.prepare(start)
 
     def value(trained, features):
         seen = dataclasses.replace(inputs, trained=trained, features=features)
         return one(seen, prepared)
 
-    found, slopes = jax.jit(jax.value_and_grad(value, (0, 1)))(inputs.trained, given)
-    assert (found.shape, found.dtype) == ((), jnp.float32)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found, slopes)))
-    assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes))
+    penalty, gradient = jax.jit(jax.value_and_grad(value, (0, 1)))(inputs.trained, features)
+    assert (penalty.shape, penalty.dtype) == ((), jnp.float32)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((penalty, gradient)))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 @every('Penalty')
-def test_a_penalty_measures_the_same_before_every_run(one):
-    first, again = (one.prepare(penalised()[0]) for _ in range(2))
+def test_the_preparation_of_a_penalty_is_deterministic(one):
+    first, again = (one.prepare(penalty_inputs()[0]) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
 @every('Penalty')
-def test_a_penalty_names_a_strength_that_cannot_be(one):
+def test_a_penalty_reports_an_invalid_strength(one):
     for value in (0.0, -1.0, math.inf, math.nan):
         broken = dataclasses.replace(one, strength=value)
         assert [line for line in broken.problems() if line.startswith('strength is')]
 
 
 def domains():
-    """60 source examples of three classes, 30 target ones like those of the first."""
+    """60 source examples of three classes, and 30 target examples like the first class."""
     rng = np.random.default_rng(0)
     labels = np.arange(60, dtype=np.int32) % 3
     source = np.float32(rng.normal(size=(60, 4)) + 3 * np.eye(4)[labels])
@@ -569,7 +581,7 @@ def domains():
 
 
 @every('Weighing')
-def test_a_weighing_gives_weights_of_mean_1_and_the_same_again(one):
+def test_a_weighing_is_deterministic_and_its_weights_have_mean_1(one):
     weights = one.measure(domains())
     assert weights.shape == (60,)
     assert weights.min() >= 0
@@ -578,7 +590,7 @@ def test_a_weighing_gives_weights_of_mean_1_and_the_same_again(one):
 
 
 @every('Weighing')
-def test_a_weighing_that_goes_on_in_training_is_pure_and_leaves_padding_alone(one):
+def test_a_weighing_during_training_is_pure_and_ignores_padding(one):
     if not isinstance(one, Reweighing):
         return
     memory = jax.tree.map(jnp.asarray, one.begin(5, 1.0, 4))
@@ -589,12 +601,12 @@ def test_a_weighing_that_goes_on_in_training_is_pure_and_leaves_padding_alone(on
         features=x, errors=x[:, :2],
         slope=jnp.ones((4, 2)), offset=jnp.ones(2),
     )  # fmt: skip
-    moved, kept = jax.jit(lambda w, m: one.update(w, m, seen))(jnp.ones(5), memory)
+    weights, after = jax.jit(lambda w, m: one.update(w, m, seen))(jnp.ones(5), memory)
     again, _ = one.update(
         jnp.ones(5), memory, dataclasses.replace(seen, wrong=seen.wrong.at[2].set(0))
     )
-    assert jax.tree.map(jnp.shape, kept) == jax.tree.map(jnp.shape, memory)
-    assert moved.shape == (5,)
-    assert (moved >= 0).all()
-    assert not np.array_equal(moved, np.ones(5))
-    np.testing.assert_allclose(again, moved, rtol=1e-6)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, memory)
+    assert weights.shape == (5,)
+    assert (weights >= 0).all()
+    assert not np.array_equal(weights, np.ones(5))
+    np.testing.assert_allclose(again, weights, rtol=1e-6)

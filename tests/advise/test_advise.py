@@ -1,4 +1,4 @@
-"""`tljax advise` on a tiny data set, from the command to its files."""
+"""`tljax advise` on a tiny data set: the command, its files, and its trials."""
 
 import dataclasses
 import json
@@ -14,7 +14,14 @@ import numpy as np
 import optax
 import pytest
 
-from tests.small_runs import Blobs, HeadThenAll, Tiny, assert_identical, experiment
+from tests.small_runs import (
+    Blobs,
+    HeadThenAll,
+    Tiny,
+    assert_identical,
+    experiment,
+    shared_programs,
+)
 from tljax.advise import candidates, config_source, tasks, trials
 from tljax.advise.held_out import HeldOutPredictions
 from tljax.advise.trials import Runner
@@ -36,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def full_fine_tuning(evidence):
-    """One candidate that needs trials."""
+    """A candidate that needs trials."""
     return candidates.fine_tuning(evidence)[:1]
 
 
@@ -55,7 +62,7 @@ def get_config():
 
 @pytest.fixture(scope='module')
 def advised(tmp_path_factory):
-    """The folder of an advice, its numbers, and the names of the candidates that were trained."""
+    """The folder of an advice, its numbers, and the names of the trained candidates."""
     folder = tmp_path_factory.mktemp('advise')
     with pytest.MonkeyPatch.context() as patch:
         set_up(folder, patch)
@@ -70,19 +77,20 @@ def advised(tmp_path_factory):
 
 
 def advise(folder):
+    """The exit code of the command."""
     words = [f'--config={folder / "small.py"}', f'--workdir={folder / "out"}']
     return command.main([*words, '--budget_minutes=10'])
 
 
 def set_up(folder, patch):
-    """Sets the cache, silences the console and limits the candidates."""
+    """Sets the cache folder, silences the console and limits the candidates."""
     patch.setenv('TLJAX_CACHE', str(folder / 'cache'))
     patch.setattr(console.console, 'quiet', True)
     patch.setattr(candidates, 'FAMILIES', FEW)
 
 
 def record_trials(patch):
-    """A list that receives the candidate's name of every trial that is trained from now on."""
+    """A list to which every further trial appends the name of its candidate."""
     names, real = [], Runner.train
 
     def run(self, name, *args, **kwargs):
@@ -100,15 +108,27 @@ def test_the_advised_candidate_was_evaluated_and_is_a_contender(advised):
     assert numbers['advised'] in numbers['within']
 
 
-def test_the_advised_config_runs_as_it_is(advised, monkeypatch):
-    folder, numbers, _ = advised
-    set_up(folder, monkeypatch)
+def advised_experiment(folder):
+    """The experiment of the written config."""
     chosen = command_line.ConfigArguments(spec=str(folder / 'out/advised.py'))
-    config, _ = config_files.experiment(chosen)
+    return config_files.experiment(chosen)[0]
+
+
+def test_the_advised_config_is_complete_and_trains_on_all_labelled_images(advised):
+    folder, numbers, _ = advised
+    config = advised_experiment(folder)
     assert config.validation_fraction == 0.0
-    result = train(config, folder / 'final', show_model=False)
-    assert result['train_count'] == numbers['data']['labelled'] == 36
-    assert result['test']['count'] == 21
+    splits = jobs.setup(config).splits
+    assert len(splits['train']) == numbers['data']['labelled'] == 36
+    assert len(splits['test']) == 21
+
+
+@pytest.mark.slow
+def test_the_advised_config_runs_without_changes(advised, monkeypatch):
+    folder, _, _ = advised
+    set_up(folder, monkeypatch)
+    result = train(advised_experiment(folder), folder / 'final', show_model=False)
+    assert (result['train_count'], result['test']['count']) == (36, 21)
 
 
 def test_no_test_image_is_used(advised):
@@ -116,28 +136,22 @@ def test_no_test_image_is_used(advised):
     assert all(one['images'] <= 36 for one in numbers['candidates'])
 
 
-def test_a_second_search_reuses_the_trials(advised, monkeypatch):
+def test_a_second_search_reuses_intact_trials_and_repeats_damaged_ones(advised, monkeypatch):
     folder, numbers, _ = advised
     set_up(folder, monkeypatch)
+    damaged = sorted((folder / 'out/trials').iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
     trained = record_trials(monkeypatch)
     assert advise(folder) == 0
-    second = json.loads((folder / 'out/advice.json').read_text())
     tried = {one['name'] for one in numbers['candidates'] if one['trials']}
-    assert not set(trained) & tried
+    assert len(trained) == 1
+    assert set(trained) <= tried
+    assert damaged.stat().st_size > 100
+    second = json.loads((folder / 'out/advice.json').read_text())
     assert second['advised'] == numbers['advised']
 
 
-def test_a_damaged_trial_is_run_again(advised, monkeypatch):
-    folder, _, _ = advised
-    set_up(folder, monkeypatch)
-    broken = sorted((folder / 'out/trials').iterdir())[0]
-    broken.write_bytes(broken.read_bytes()[:100])
-    trained = record_trials(monkeypatch)
-    assert advise(folder) == 0
-    assert len(trained) == 1
-    assert broken.stat().st_size > 100
-
-
+@pytest.mark.slow
 def test_further_weights_are_compared_with_those_of_the_config(advised, monkeypatch):
     folder, _, _ = advised
     set_up(folder, monkeypatch)
@@ -166,14 +180,14 @@ def test_the_page_is_self_contained(advised):
 
 
 def test_the_written_config_gives_the_same_experiment():
-    what = experiment(strategy=FineTune(backbone_scale=0.1), baselines=(FineTune(),))
+    advised = experiment(strategy=FineTune(backbone_scale=0.1), baselines=(FineTune(),))
     scope: dict = {}
-    text = config_source.source(what, 'Says "what".')
+    text = config_source.source(advised, 'A text with "quotes".')
     exec(text, scope)
-    assert scope['get_config']() == what
+    assert scope['get_config']() == advised
     imports = [line for line in text.splitlines() if line.startswith(('import', 'from'))]
-    own = [f'from tests.small_runs import {name}' for name in ('Blobs', 'Tiny')]
-    assert imports == ['import tljax', *own]
+    user_classes = [f'from tests.small_runs import {name}' for name in ('Blobs', 'Tiny')]
+    assert imports == ['import tljax', *user_classes]
 
 
 def test_a_class_of_the_config_file_itself_is_refused(monkeypatch):
@@ -228,32 +242,33 @@ class Several:
 
 
 def test_images_with_several_labels_are_refused():
-    what = experiment(data=Several(), loss=BinaryCrossEntropy())
+    several_labels = experiment(data=Several(), loss=BinaryCrossEntropy())
     with pytest.raises(InputError, match='several labels'):
-        tasks.read(what)
+        tasks.read(several_labels)
 
 
-def test_the_experiment_itself_is_a_candidate_unless_another_one_equals_it(monkeypatch, tmp_path):
+def test_the_experiment_itself_is_a_candidate_unless_another_one_is_equal(monkeypatch, tmp_path):
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path))
     families = (candidates.fine_tuning, candidates.as_configured)
     names = {}
     for strategy in (FineTune(), HeadThenAll()):
-        what = experiment(strategy=strategy, baselines=(FineTune(),))
-        job = jobs.setup(what)
-        evidence = types.SimpleNamespace(source='x', experiment=what, job=job)
+        configured = experiment(strategy=strategy, baselines=(FineTune(),))
+        job = jobs.setup(configured)
+        evidence = types.SimpleNamespace(source='x', experiment=configured, job=job)
         names[type(strategy)] = [one.name for one in candidates.propose(evidence, families)]
-        (own,) = candidates.as_configured(evidence)
-        assert (own.first, own.steps) == ('low', job.steps)
+        (configured,) = candidates.as_configured(evidence)
+        assert (configured.first, configured.steps) == ('low', job.steps)
     assert len(names[FineTune]) == 2
     assert names[HeadThenAll][2] == 'as configured (head then all)'
 
 
 def test_without_weights_only_candidates_that_need_none_are_proposed():
-    what = experiment()
-    evidence = types.SimpleNamespace(source=None, experiment=what, job=jobs.setup(what))
+    configured = experiment()
+    job = jobs.setup(configured)
+    evidence = types.SimpleNamespace(source=None, experiment=configured, job=job)
     assert [one.family for one in candidates.propose(evidence)] == ['scratch', 'configured']
     with_samples = experiment(samples=LabelledSource(data=Blobs()))
-    evidence = types.SimpleNamespace(source=None, experiment=with_samples, job=evidence.job)
+    evidence = types.SimpleNamespace(source=None, experiment=with_samples, job=job)
     proposed = candidates.propose(evidence)
     assert [one.family for one in proposed] == ['scratch', 'source', 'configured']
     assert [one.experiment.samples is None for one in proposed] == [True, False, False]
@@ -261,8 +276,7 @@ def test_without_weights_only_candidates_that_need_none_are_proposed():
 
 @pytest.mark.parametrize('index', range(3))
 def test_a_fold_trains_on_no_image_that_it_is_evaluated_on(index):
-    what = experiment(per_class=8)
-    fold = tasks.read(what).fold(index)
+    fold = tasks.read(experiment(per_class=8)).fold(index)
     parts = fold.splits()
     assert set(parts) == {'train', 'val'}
     train_ids, val_ids = (set(parts[name].ids.tolist()) for name in ('train', 'val'))
@@ -297,44 +311,44 @@ SAMPLES = LabelledSource(data=Blobs(), guard=Guard.OFF, until_epochs=2.0)
 
 def trial_of(samples):
     """A candidate of two phases, its task, and a runner."""
-    what = experiment(strategy=HeadThenAll(), augmentations=(), samples=samples)
-    candidate = candidates.Candidate(name='x', family='x', experiment=what, first='low')
-    task = tasks.read(what)
+    configured = experiment(strategy=HeadThenAll(), augmentations=(), samples=samples)
+    candidate = candidates.Candidate(name='x', family='x', experiment=configured, first='low')
+    task = tasks.read(configured)
     return candidate, task, Runner(task)
 
 
 @pytest.fixture(scope='module')
 def steps_taken():
     """The steps of all trials: their number, their place in the schedules, whether with samples."""
-    steps, compile_step = [], compiled_step.compile_train_step
+    with shared_programs(), pytest.MonkeyPatch.context() as patch:
+        steps, compile_step = [], compiled_step.compile_train_step
 
-    def compile_train_step(*args, **kwargs):
-        step = compile_step(*args, **kwargs)
+        def compile_train_step(*args, **kwargs):
+            step = compile_step(*args, **kwargs)
 
-        def run(key, state, batch, *given):
-            opts = state.opt, state.source and state.source.opt
-            leaves = jax.tree.leaves(opts, is_leaf=walk._is_schedule)
-            counts = {int(leaf.count) for leaf in leaves if walk._is_schedule(leaf)}
-            steps.append((int(state.step), counts, 'source' in batch))
-            return step(key, state, batch, *given)
+            def run(key, state, batch, *arrays):
+                opts = state.opt, state.source and state.source.opt
+                leaves = jax.tree.leaves(opts, is_leaf=walk._is_schedule)
+                counts = {int(leaf.count) for leaf in leaves if walk._is_schedule(leaf)}
+                steps.append((int(state.step), counts, 'source' in batch))
+                return step(key, state, batch, *arrays)
 
-        return run
+            return run
 
-    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled_step, 'compile_train_step', compile_train_step)
         yield steps
 
 
 @pytest.fixture(scope='module')
 def with_samples(steps_taken, tmp_path_factory):
-    """As `trial_of`, beside samples; trials of all lengths share the compiled programs."""
+    """`trial_of` an experiment with samples; its trials share the compiled programs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
         yield trial_of(SAMPLES)
 
 
 def assert_equal_to_its_run(candidate, task, runner, folder):
-    """Compares a trial with the run of the same experiment."""
+    """A trial has the steps and the predictions of a run of the same experiment."""
     trial = runner.run(candidate, fold=0)
     result = train(trials.experiment_of(candidate, task, 0), folder, show_model=False)
     assert trial.steps == result['steps']
@@ -371,7 +385,7 @@ def test_a_strided_trial_takes_step_schedule_and_samples_from_the_same_place(
     assert [counts for *_, counts, _ in steps_taken] == [{0}, {2}, {0}, {2}, {4}]
 
 
-def test_moving_a_state_changes_its_step_and_schedules_and_nothing_else():
+def test_a_state_moved_to_a_step_keeps_everything_except_its_counts():
     samples = LabelledSource(data=Blobs(), guard=Guard.OFF)
     job = jobs.setup(experiment(samples=samples))
     before = jobs.first_state(job)

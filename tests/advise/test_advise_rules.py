@@ -369,12 +369,12 @@ def test_labels_of_a_picture_do_not_overlap():
     result = _labels(names, places, [(0.0, 0.0)] * 6)
     boxes = [
         (
-            x if anchor == 'start' else x - 6.1 * 11,
+            x if side == 'start' else x - 6.1 * 11,
             y - 10,
-            x + (6.1 * 11 if anchor == 'start' else 0),
+            x + (6.1 * 11 if side == 'start' else 0),
             y + 2,
         )
-        for x, y, anchor in result
+        for x, y, side in result
     ]
     for i, one in enumerate(boxes):
         assert not any(_overlap(one, other) for other in boxes[i + 1 :])
@@ -396,15 +396,15 @@ def test_further_weights_are_recognised_and_read_images_of_their_own_size(tmp_pa
         preprocessing=Preprocessing(size_px=16, resize_px=20),
         augmentations=(RandomCrop(size_px=16), HorizontalFlip()),
     )
-    ours = loading.load('embedded:glyphs')
+    glyphs = loading.load('embedded:glyphs')
     path = tmp_path / 'other.safetensors'
-    shown = dataclasses.replace(ours.preprocessing, mean=(0.5,), std=(0.5,))
-    written = dataclasses.replace(ours, preprocessing=shown)
-    own_format.save(path, ours.params, ours.stats, own_format.metadata(written))
+    gray = dataclasses.replace(glyphs.preprocessing, mean=(0.5,), std=(0.5,))
+    metadata = own_format.metadata(dataclasses.replace(glyphs, preprocessing=gray))
+    own_format.save(path, glyphs.params, glyphs.stats, metadata)
     first, second = networks.of(start, [str(path)])
     assert first.experiment is start
     assert second.experiment.backbone == ResNetSmall(depth=20, weights=str(path))
-    assert second.experiment.preprocessing == dataclasses.replace(shown, size_px=16, resize_px=20)
+    assert second.experiment.preprocessing == dataclasses.replace(gray, size_px=16, resize_px=20)
     assert second.experiment.augmentations == start.augmentations
     assert networks.short(str(path)) == 'other'
     with pytest.raises(InputError, match='named twice'):

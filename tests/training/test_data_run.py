@@ -1,17 +1,17 @@
-"""What a run makes of its data, from a folder with bad files in it to its records."""
+"""A run on a folder of images with bad files, and its records of the data."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.test_train import experiment
+from tests.small_runs import experiment
 from tljax.config.experiment import ConfigError
 from tljax.data import pipeline
 from tljax.data.folder import Folder
 from tljax.data.subsets import Subset
+from tljax.training import batches, jobs, run_folder
 from tljax.training.run import train
 from tljax.types import BadFiles, Balance, InputError
 
@@ -20,7 +20,7 @@ BAD = ('train/cat/bad.jpg', 'test/dog/empty.png')
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Cats and dogs, 16 and 6 to train on, of which one file is bad; and in `test` another."""
+    """16 cats and 6 dogs to train on, and 3 of each to test; both splits have a bad file too."""
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
     rng = np.random.default_rng(0)
     for split, label, count in (
@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(folder, name='run', **changes):
+    """The result of a run, and the JSON files that it wrote, by name."""
     source = Folder(path=str(folder), bad_files=BadFiles.SKIP)
     usual = {'data': source, 'epochs': 1.0, 'validation_fraction': 0.0, 'evaluate': ()}
     workdir = folder.parent / name
@@ -53,31 +54,40 @@ def test_bad_files_end_a_run_before_it_begins(folder):
     assert all(f'{folder}/{name}: ' in str(caught.value) for name in BAD)
 
 
-def test_bad_files_that_are_left_out_are_listed_in_the_workdir(folder, capsys):
-    result, written = run(folder)
+def test_skipped_bad_files_are_listed_in_the_workdir(folder, capsys):
+    result, files = run(folder)
     assert (result['train_count'], result['test']['count']) == (22, 6)
-    passed_over = written['passed_over.json']
+    passed_over = files['passed_over.json']
     assert set(passed_over['bad_files']) == {f'{folder}/{name}' for name in BAD}
     assert '1 hidden file(s) and folder(s) passed over' in passed_over['notes'][0]
     assert '2 bad file(s) left out' in capsys.readouterr().out
 
 
-def test_a_file_that_vanishes_during_a_run_is_listed_in_the_workdir(folder, monkeypatch):
-    gone = folder / 'train/dog/03.png'
-    batches = pipeline.train_batches
+@pytest.mark.slow
+def test_a_file_that_disappears_during_a_run_is_listed_in_the_workdir(folder, monkeypatch):
+    removed = folder / 'train/dog/03.png'
+    train_batches = pipeline.train_batches
 
-    def late(*args, **kwargs):
-        gone.unlink()
-        return batches(*args, **kwargs)
+    def batches_after_removal(*args, **kwargs):
+        removed.unlink()
+        return train_batches(*args, **kwargs)
 
-    monkeypatch.setattr(pipeline, 'train_batches', late)
-    _, written = run(folder, epochs=2.0)
-    assert str(gone) in written['passed_over.json']['bad_files']
+    monkeypatch.setattr(pipeline, 'train_batches', batches_after_removal)
+    _, files = run(folder, epochs=2.0)
+    assert str(removed) in files['passed_over.json']['bad_files']
+
+
+def begun(folder, **changes):
+    """The job of a run on the folder, and the splits.json that it writes before training."""
+    source = Folder(path=str(folder), bad_files=BadFiles.SKIP)
+    job = jobs.setup(experiment(**{'data': source, 'validation_fraction': 0.0, **changes}))
+    (folder.parent / 'run').mkdir(exist_ok=True)
+    run_folder.begin(job, folder.parent / 'run')
+    return job, json.loads((folder.parent / 'run/splits.json').read_text())
 
 
 def test_the_files_of_each_split_are_saved_with_the_run(folder):
-    _, written = run(folder, validation_fraction=0.3)
-    splits = written['splits.json']
+    _, splits = begun(folder, validation_fraction=0.3)
     assert splits['class_names'] == ['cat', 'dog']
     names = [name for split in ('train', 'val', 'test') for name in splits[split]['files']]
     assert sorted(names) == sorted(
@@ -87,38 +97,58 @@ def test_the_files_of_each_split_are_saved_with_the_run(folder):
 
 
 def test_a_run_is_not_resumed_on_other_classes(folder):
-    run(folder)
-    (folder.parent / 'run/result.json').unlink()
+    begun(folder)
     (folder / 'train/dog').rename(folder / 'train/eel')
     (folder / 'test/dog').rename(folder / 'test/eel')
     with pytest.raises(ConfigError, match='changed: class_names, train, test'):
         run(folder)
 
 
-def test_a_subset_is_what_the_run_is_trained_on(folder):
-    _, written = run(folder, subset=Subset(fraction=0.5, classes=('dog', 'cat')))
-    splits = written['splits.json']
+def test_a_run_trains_on_the_subset_of_its_experiment(folder):
+    job, splits = begun(folder, subset=Subset(fraction=0.5, classes=('dog', 'cat')))
     assert splits['class_names'] == ['dog', 'cat']
     assert np.bincount(splits['train']['labels']).tolist() == [3, 8]
+    assert splits['train']['labels'] == job.splits['train'].labels.tolist()
+
+
+def load_all(job):
+    """Loads every image of a job."""
+    for split in job.splits.values():
+        for index in range(len(split)):
+            split.load(index)
 
 
 def test_a_second_run_decodes_nothing(folder, monkeypatch):
-    run(folder)
+    load_all(begun(folder)[0])
 
     def refuse(*args):
         raise AssertionError('an image is decoded')
 
     monkeypatch.setattr('tljax.data.decode.decode', refuse)
-    changed = dataclasses.replace(Folder(path=str(folder)), bad_files=BadFiles.SKIP)
-    other = experiment(data=changed, epochs=1.0, validation_fraction=0.0, evaluate=(), seed=1)
     monkeypatch.setattr('tljax.data.files.look_at_all', lambda paths, least_px, deep: {
         f'{folder}/{name}': 'known' for name in BAD
     })  # fmt: skip
-    assert train(other, folder.parent / 'second')['train_count'] == 22
+    second = jobs.setup(begun(folder)[0].experiment)
+    assert len(second.splits['train']) == 22
+    load_all(second)
 
 
+def test_weighing_gives_both_classes_the_same_sum_of_losses(folder):
+    job, _ = begun(folder, balance=Balance.WEIGH)
+    weights = np.array(jobs.training_loss(job).weights)
+    np.testing.assert_allclose(16 * weights[0], 6 * weights[1], rtol=1e-6)
+
+
+def test_sampling_balances_the_batches(folder):
+    job, _ = begun(folder, balance=Balance.SAMPLE, epochs=40.0)
+    feed = batches.Feed(job, job.phases[0])
+    labels = np.concatenate([feed.take(step)['label'] for step in range(30)])
+    assert labels.mean() == pytest.approx(0.5, abs=0.12)  # 6 dogs of 22 images without balance
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('balance', [Balance.SAMPLE, Balance.WEIGH])
-def test_balancing_changes_what_is_learned(balance, folder):
+def test_balancing_changes_the_trained_network(balance, folder):
     plain, _ = run(folder, 'plain', epochs=2.0)
     balanced, _ = run(folder, 'balanced', epochs=2.0, balance=balance)
     assert plain['test']['loss'] != balanced['test']['loss']

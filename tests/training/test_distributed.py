@@ -1,4 +1,4 @@
-"""Two processes, with two devices or one each, train as one process with four devices does."""
+"""Two processes with one or two devices each train as one process with four devices does."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tljax
-from tests.small_runs import experiment, two_phases
+from tests.small_runs import HeadThenAll, experiment, two_phases
 from tljax.strategies.strategies import LinearProbe
 from tljax.training.run import train
 
@@ -19,21 +19,27 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def probe():
-    """Its frozen stages are run ahead, by each process for itself."""
+    """Each process computes the prefix cache of its own images."""
     return experiment(strategy=LinearProbe(), augmentations=())
 
 
-RUNS = {'two_phases': two_phases, 'probe': probe}
-EACH = [
-    ('two_phases', 2),
-    ('probe', 1),
-    pytest.param('probe', 2, marks=pytest.mark.slow),
-    pytest.param('two_phases', 1, marks=pytest.mark.slow),
+def cached_then_all():
+    """A phase with a prefix cache, then one that trains all stages."""
+    return experiment(strategy=HeadThenAll(), augmentations=(), checkpoint_every_steps=None)
+
+
+RUNS = {'two_phases': two_phases, 'probe': probe, 'cached_then_all': cached_then_all}
+CASES = [
+    ('cached_then_all', 1),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in [('two_phases', 2), ('probe', 1), ('probe', 2), ('two_phases', 1)]
+    ),
 ]
 
 
 def environment(index, port, devices):
-    """What SLURM tells one of two processes."""
+    """The environment that SLURM gives one of two processes."""
     return {
         **os.environ,
         'PYTHONPATH': str(ROOT),
@@ -47,8 +53,8 @@ def environment(index, port, devices):
     }
 
 
-def together(name, folder, devices):
-    """The outputs of `python -m tljax.main --distributed` as it is started twice."""
+def run_in_two_processes(name, folder, devices):
+    """The outputs of two processes of `python -m tljax.main --distributed`."""
     config = folder / 'config.py'
     config.write_text(f'from tests.training.test_distributed import {name} as get_config\n')
     with socket.socket() as free:
@@ -75,18 +81,18 @@ def together(name, folder, devices):
     return outputs
 
 
-@pytest.mark.parametrize(('name', 'devices'), EACH)
+@pytest.mark.parametrize(('name', 'devices'), CASES)
 def test_two_processes_train_as_one(name, devices, tmp_path):
-    outputs = together(name, tmp_path, devices)
+    outputs = run_in_two_processes(name, tmp_path, devices)
     result = train(RUNS[name](), tmp_path / 'alone')
-    found = json.loads((tmp_path / 'run' / 'result.json').read_text())
-    assert found['test']['loss'] == pytest.approx(result['test']['loss'], rel=1e-5)
-    assert (found['step'], found['steps']) == (result['step'], result['steps'])
-    ours, theirs = (tljax.TrainedRun(tmp_path / one).predictions for one in ('run', 'alone'))
+    together = json.loads((tmp_path / 'run' / 'result.json').read_text())
+    assert together['test']['loss'] == pytest.approx(result['test']['loss'], rel=1e-5)
+    assert (together['step'], together['steps']) == (result['step'], result['steps'])
+    both, alone = (tljax.TrainedRun(tmp_path / one).predictions for one in ('run', 'alone'))
     for split in ('val', 'test'):
-        np.testing.assert_array_equal(ours.splits[split].ids, theirs.splits[split].ids)
-        logits = [one.splits[split].logits for one in (ours, theirs)]
+        np.testing.assert_array_equal(both.splits[split].ids, alone.splits[split].ids)
+        logits = [one.splits[split].logits for one in (both, alone)]
         np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-4)
     assert 'step    11' in outputs[0]
-    assert 'step    11' not in outputs[1]  # the first speaks for both
-    assert ('Prefix cache:' in outputs[0]) == (name == 'probe')
+    assert 'step    11' not in outputs[1]  # only the first process prints
+    assert ('Prefix cache:' in outputs[0]) == (name != 'two_phases')

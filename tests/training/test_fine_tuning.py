@@ -1,4 +1,4 @@
-"""`tljax.train` and `tljax.fine_tune`, and the run that they return."""
+"""`tljax.train`, `tljax.fine_tune`, and the run that they return."""
 
 import dataclasses
 import pathlib
@@ -23,16 +23,16 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The experiments and folders that are given to be trained; nothing is."""
-    found = []
-    monkeypatch.setattr(baselines, 'train_all', lambda *given: found.append(given))
-    return found
+def calls(monkeypatch):
+    """The experiments and folders with which training is called; nothing is trained."""
+    arguments = []
+    monkeypatch.setattr(baselines, 'train_all', lambda *args: arguments.append(args))
+    return arguments
 
 
 def test_a_run_gives_metrics_as_attributes_and_its_config(run):
     assert run.test.accuracy == run.result['test']['accuracy']
-    assert run.val is None  # it has no such images
+    assert run.val is None  # there are no validation images
     assert run.config == short()
     assert [one['split'] for one in run.metrics][-1] == 'train'
     assert repr(run) == f"TrainedRun('{run.workdir}', test accuracy {run.test.accuracy:.1%})"
@@ -46,9 +46,9 @@ def test_a_run_is_evaluated_on_a_folder(run, tmp_path):
     for label, name in enumerate(run.network.class_names):
         (tmp_path / name).mkdir()
         Image.new('RGB', (8, 8), (90 * label,) * 3).save(tmp_path / name / 'a.png')
-    found = run.evaluate(tmp_path)
-    assert found.count == 3
-    assert 0 <= found.accuracy <= 1
+    metrics = run.evaluate(tmp_path)
+    assert metrics.count == 3
+    assert 0 <= metrics.accuracy <= 1
 
 
 def test_the_same_call_reads_the_finished_run(run):
@@ -68,10 +68,10 @@ def test_the_defaults_are_those_of_the_config_of_the_family(name):
     assert (config.epochs, config.batch_size) == (6, 32)
 
 
-def test_fine_tune_makes_an_experiment_of_weights_and_data(asked, tmp_path):
+def test_fine_tune_makes_an_experiment_of_weights_and_data(calls, tmp_path):
     (tmp_path / 'photos').mkdir()
     tljax.fine_tune(tmp_path / 'photos', 'embedded:glyphs', epochs=2, batch_size=8)
-    ((experiment, folder),) = asked
+    ((experiment, folder),) = calls
     assert experiment.backbone == tljax.ResNetSmall(weights='embedded:glyphs')
     assert experiment.data == tljax.Folder(path=str(tmp_path / 'photos'))
     assert (experiment.epochs, experiment.batch_size) == (2, 8)
@@ -79,10 +79,10 @@ def test_fine_tune_makes_an_experiment_of_weights_and_data(asked, tmp_path):
     assert folder == pathlib.Path('runs/resnetsmall_photos_freeze_below_stage3')
 
 
-def test_a_strategy_and_a_workdir_are_taken_as_given(asked, tmp_path):
+def test_strategy_and_workdir_of_the_caller_are_used(calls, tmp_path):
     strategy = tljax.LinearProbe()
     tljax.fine_tune(tljax.Digits(), 'embedded:glyphs', strategy, workdir=tmp_path, seed=3)
-    ((experiment, folder),) = asked
+    ((experiment, folder),) = calls
     assert (experiment.strategy, experiment.data, experiment.seed) == (strategy, tljax.Digits(), 3)
     assert folder == tmp_path
 
@@ -90,17 +90,17 @@ def test_a_strategy_and_a_workdir_are_taken_as_given(asked, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'kind'), [('a.csv', tljax.Manifest), ('a.npz', tljax.Arrays), ('a', tljax.Folder)]
 )
-def test_a_path_is_a_folder_a_list_or_arrays(name, kind, tmp_path):
+def test_the_source_of_a_path_is_a_folder_a_list_or_arrays(name, kind, tmp_path):
     if '.' in name:
         (tmp_path / name).touch()
     assert fine_tuning._source(tmp_path / name) == kind(path=str(tmp_path / name))
 
 
-def test_a_field_that_no_experiment_has_is_refused_before_weights_are_read():
+def test_an_unknown_field_is_refused_before_weights_are_read():
     with pytest.raises(InputError, match=r'no field batchsize; did you mean batch_size'):
         tljax.fine_tune('photos', 'nowhere', batchsize=3)
 
 
-def test_the_folders_of_experiments_that_differ_in_data_or_strategy_differ():
+def test_the_folder_of_a_run_is_named_by_backbone_data_and_strategy():
     one = dataclasses.replace(short(), data=tljax.Digits(), strategy=tljax.LinearProbe())
     assert fine_tuning._name(one) == 'tiny_digits_linear_probe'

@@ -1,4 +1,4 @@
-"""What an experiment starts from: the stages of its weights, what is new, what is adapted."""
+"""Starting values of an experiment: loaded, new and adapted leaves."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ GRAY = Preprocessing(size_px=32, resize_px=32, mean=(0.5,), std=(0.2,))
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """`{family: file}` of networks for ten classes, under the names of their libraries."""
+    """`{family: file}` of networks for ten classes, with the names of their libraries."""
     folder = tmp_path_factory.mktemp('files')
     for backbone in (ResNetSmall(), VIT):
         params, stats = stages.shapes(stages.build(backbone, 10))
@@ -54,20 +54,20 @@ def setup(backbone, files, **changes):
 
 
 def value(path):
-    """What the files hold for a leaf of the parameters; `shape` is that of ours."""
+    """The function from a parameter's shape to its value in the files."""
     return lambda shape: golden_small.tensor(f'params/{path}', shape)
 
 
 def test_every_stage_but_the_head_starts_from_the_weights(files):
     job = setup(ResNetSmall(), files)
     kernel = job.params['stage3']['block1']['conv1']['kernel']
-    wanted = value('stage3/block1/conv1/kernel')(kernel.shape)
-    np.testing.assert_array_equal(kernel, wanted)
+    expected = value('stage3/block1/conv1/kernel')(kernel.shape)
+    np.testing.assert_array_equal(kernel, expected)
     assert not np.any(job.params['head']['linear']['kernel'])
     assert job.notes == ('The head is new: 10 classes in the place of 10.',)
 
 
-def test_the_head_that_came_with_the_weights_is_kept_when_told(files):
+def test_the_head_of_the_weights_is_kept_if_the_experiment_says_so(files):
     job = setup(ResNetSmall(), files, head='pretrained')
     kernel = job.params['head']['linear']['kernel']
     np.testing.assert_array_equal(kernel, value('head/linear/kernel')(kernel.shape))
@@ -88,33 +88,40 @@ def test_a_head_for_other_classes_cannot_be_kept(files):
         ({'head': heads.LinearHead(dropout=1.0)}, r'config\.head\.dropout is 1\.0'),
     ],
 )
-def test_a_head_that_cannot_be_is_named(changes, reason, files):
+def test_an_invalid_head_is_refused_with_its_reason(changes, reason, files):
     with pytest.raises(InputError, match=reason):
         setup(ResNetSmall(), files, **changes)
 
 
-def test_a_head_of_ones_own_follows_what_was_kept(files):
+def test_another_head_follows_the_last_kept_stage(files):
     job = setup(ResNetSmall(), files, cut_after='stage2', head=heads.MLPHead(hidden=(12,)))
     assert job.params['head']['hidden1']['kernel'].shape == (32, 12)
     assert job.dropped == ('stage3',)
 
 
-def test_a_gray_network_is_adapted_and_trains_on_images_in_color(files, capsys):
+def test_a_network_is_adapted_to_gray_input(files):
     job = setup(ResNetSmall(), files, preprocessing=GRAY)
     assert job.params['stem']['conv1']['kernel'].shape == (3, 3, 1, 16)
     assert 'stem/conv1/kernel reads 1 channels in the place of 3.' in job.notes
+    x = stages.normalise(job.model.preprocessing, np.zeros((1, 32, 32, 3), np.uint8))
+    assert x.shape == (1, 32, 32, 1)
+
+
+@pytest.mark.slow
+def test_a_dry_run_prints_how_the_network_was_adapted(files, capsys):
+    job = setup(ResNetSmall(), files, preprocessing=GRAY)
     baselines.dry_run(job.experiment)
     assert 'reads 1 channels' in capsys.readouterr().out
 
 
-def test_a_vit_reads_images_of_the_size_that_the_experiment_says(files):
-    shown = Preprocessing(size_px=48, resize_px=48)
-    job = setup(VIT, files, preprocessing=shown)
+def test_a_vit_is_adapted_to_the_image_size_of_the_experiment(files):
+    larger = Preprocessing(size_px=48, resize_px=48)
+    job = setup(VIT, files, preprocessing=larger)
     assert job.params['embed']['position_embedding'].shape == (1, 1 + 9, 64)
     assert any('resized from 4 patches to 9' in note for note in job.notes)
 
 
-def test_from_scratch_nothing_of_the_weights_is_used_but_their_preprocessing(files):
+def test_from_scratch_only_the_preprocessing_of_the_weights_is_used(files):
     job = setup(ResNetSmall(), {'ResNetSmall': 'embedded:glyphs'}, strategy=FromScratch())
     assert job.model.preprocessing.size_px == 16
     assert job.weights is None

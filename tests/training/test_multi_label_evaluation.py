@@ -1,4 +1,4 @@
-"""Evaluation of several labels: exact with padding, on several devices and in several processes."""
+"""Evaluation of several labels with padding, on several devices and in several processes."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tljax.training import evaluation, jobs
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES, K = 21, 3  # in batches of 8, the last of which has 5
-MEASURES = ('mean_average_precision', 'micro_f1', 'macro_f1', 'subset_accuracy', 'loss')
+METRICS = ('mean_average_precision', 'micro_f1', 'macro_f1', 'subset_accuracy', 'loss')
 
 
 def job():
@@ -35,28 +35,30 @@ def job():
 
 
 def evaluated():
-    """The test split's measures, as a run finds them."""
-    made = job()
-    params, stats = devices.put_replicated(made.mesh, (made.params, made.stats))
-    return evaluation.make_evaluate(made)(params, stats, 'test')
+    """The metrics of the test split, as a run computes them."""
+    untrained = job()
+    arrays = devices.put_replicated(untrained.mesh, (untrained.params, untrained.stats))
+    return evaluation.make_evaluate(untrained)(*arrays, 'test')
 
 
 @pytest.fixture(scope='module')
-def found():
+def metrics():
+    """The metrics on four devices of this process."""
     return evaluated()
 
 
-def test_the_measures_are_scikit_learns_of_every_image_once(found):
+def test_the_metrics_are_those_of_scikit_learn_on_every_image_once(metrics):
     assert jax.device_count() == 4
-    made = job()
+    untrained = job()
+    model = untrained.model
     (batch,) = pipeline.eval_batches(
-        made.splits['test'], made.model.preprocessing, batch_size=EXAMPLES
+        untrained.splits['test'], model.preprocessing, batch_size=EXAMPLES
     )
-    x = stages.normalise(made.model.preprocessing, jnp.asarray(batch['image']))
-    logits = np.asarray(stages.run(made.model, made.params, made.stats, x)[0])
+    x = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
+    logits = np.asarray(stages.run(model, untrained.params, untrained.stats, x)[0])
     labels = batch['label']
-    assert found['count'] == EXAMPLES
-    wanted = {
+    assert metrics['count'] == EXAMPLES
+    expected = {
         'mean_average_precision': sklearn.metrics.average_precision_score(labels, logits),
         'micro_f1': sklearn.metrics.f1_score(labels, logits > 0, average='micro'),
         'macro_f1': sklearn.metrics.f1_score(labels, logits > 0, average='macro'),
@@ -65,7 +67,7 @@ def test_the_measures_are_scikit_learns_of_every_image_once(found):
             labels.ravel().astype(int), 1 / (1 + np.exp(-logits.ravel().astype(float)))
         ),
     }
-    np.testing.assert_allclose([found[n] for n in MEASURES], [wanted[n] for n in MEASURES], 1e-5)
+    np.testing.assert_allclose([metrics[n] for n in METRICS], [expected[n] for n in METRICS], 1e-5)
 
 
 PART = """
@@ -79,7 +81,8 @@ print(json.dumps(evaluated()))
 """
 
 
-def test_two_processes_find_what_one_does(found):
+@pytest.mark.slow
+def test_two_processes_compute_the_metrics_of_one(metrics):
     with socket.socket() as free:
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
@@ -99,5 +102,5 @@ def test_two_processes_find_what_one_does(found):
         theirs = json.loads(output.splitlines()[-1])
         assert theirs['count'] == EXAMPLES
         np.testing.assert_allclose(
-            [theirs[n] for n in MEASURES], [found[n] for n in MEASURES], 1e-6
+            [theirs[n] for n in METRICS], [metrics[n] for n in METRICS], 1e-6
         )

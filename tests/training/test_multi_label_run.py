@@ -1,4 +1,4 @@
-"""Images with several labels, from a list of files to the records and probabilities of a run."""
+"""Images with several labels: training, records, evaluation and predictions."""
 
 import json
 
@@ -36,7 +36,7 @@ PLACES = {'red': (0, slice(0, 4)), 'green': (1, slice(4, 8)), 'blue': (2, slice(
 
 
 def picture(rng, names):
-    """12 px of noise, with a bright band for each label: in its channel, at its height."""
+    """12 px of noise with a bright band for each label, in its own channel and rows."""
     image = rng.normal(90, 30, (12, 12, 3))
     for name in names:
         channel, rows = PLACES[name]
@@ -44,47 +44,52 @@ def picture(rng, names):
     return image.clip(0, 255).astype(np.uint8)
 
 
+def labels_of(number):
+    """The labels of a picture: the bits of its number."""
+    return [name for bit, name in enumerate(NAMES) if number >> bit & 1]
+
+
 def listed(folder, count):
-    """A list of pictures, each label on half of them, and so an eighth without any."""
+    """A list of pictures. Each label is on half of them, so an eighth has no label."""
     rng = np.random.default_rng(0)
     lines = ['path,label,split']
     for number in range(count):
-        own = [name for bit, name in enumerate(NAMES) if number >> bit & 1]
-        Image.fromarray(picture(rng, own)).save(folder / f'{number}.png')
+        names = labels_of(number)
+        Image.fromarray(picture(rng, names)).save(folder / f'{number}.png')
         split = 'test' if number >= count * 2 // 3 else 'train'
-        lines.append(f'{number}.png,{";".join(own) or ";"},{split}')
+        lines.append(f'{number}.png,{";".join(names) or ";"},{split}')
     (folder / 'list.csv').write_text('\n'.join(lines))
     return Manifest(path=str(folder / 'list.csv'))
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A finished run: its folder, its result, what was printed, and the experiment."""
+    """A finished run: its folder, its result, its output, and the experiment."""
     folder = tmp_path_factory.mktemp('several')
     changes = {'evaluate_every_epochs': 3.0, 'checkpoint_every_steps': None, 'cache_gigabytes': 0.0}
-    what = experiment(
+    trained = experiment(
         data=listed(folder, 240), loss=BinaryCrossEntropy(), epochs=6.0, clip_norm=None, **changes
     )
     with console.console.capture() as captured:
-        (result,) = baselines.train_all(what, folder / 'run').values()
-    return folder / 'run', result, captured.get(), what
+        (result,) = baselines.train_all(trained, folder / 'run').values()
+    return folder / 'run', result, captured.get(), trained
 
 
-def test_a_small_network_tells_the_labels_of_constructed_images(run):
+def test_a_small_network_learns_the_labels_of_constructed_images(run):
     assert run[1]['test']['count'] == 80
     assert run[1]['test']['mean_average_precision'] > 0.95
 
 
-def test_the_result_says_what_there_is_to_say_of_several_labels(run):
+def test_the_result_has_the_metrics_of_several_labels(run):
     result = json.loads((run[0] / 'result.json').read_text())
     assert result['multi_label'] is True
-    found = result['test']
-    low, high = found['subset_accuracy_interval']
-    assert 0 < low < found['subset_accuracy'] < high < 1
-    assert found['subset_accuracy'] < found['label_accuracy'] < 1
-    assert len(found['class_average_precision']) == len(found['class_f1']) == 3
-    assert 0.9 < found['micro_f1'] < 1
-    assert 'accuracy' not in found
+    metrics = result['test']
+    low, high = metrics['subset_accuracy_interval']
+    assert 0 < low < metrics['subset_accuracy'] < high < 1
+    assert metrics['subset_accuracy'] < metrics['label_accuracy'] < 1
+    assert len(metrics['class_average_precision']) == len(metrics['class_f1']) == 3
+    assert 0.9 < metrics['micro_f1'] < 1
+    assert 'accuracy' not in metrics
 
 
 def test_the_checkpoint_of_the_best_mean_average_precision_is_the_result(run):
@@ -96,7 +101,7 @@ def test_the_checkpoint_of_the_best_mean_average_precision_is_the_result(run):
     assert run[1]['val']['mean_average_precision'] == best['mean_average_precision']
 
 
-def test_what_is_printed_names_the_measures(run):
+def test_the_output_names_the_metrics(run):
     assert '120 train, 40 val, 80 test images of 3 classes, 1.5 labels each.' in run[2]
     assert 'mAP 9' in run[2]
     for column in ('test mAP', 'micro F1', 'all right (95 % interval)'):
@@ -112,23 +117,23 @@ def test_the_labels_of_each_image_are_saved_with_the_run(run):
     assert len(labels) == 80
 
 
-def test_validation_has_the_share_of_every_label(run):
+def test_every_label_has_its_share_in_the_validation_split(run):
     splits = json.loads((run[0] / 'splits.json').read_text())
     counts = np.bincount([label for one in splits['val']['labels'] for label in one])
     assert (abs(counts - 20) <= 1).all()
     assert sum(not one for one in splits['val']['labels']) == pytest.approx(5, abs=1)
 
 
-def test_a_trained_network_gives_the_probability_of_each_label_alone(run):
+def test_a_trained_network_gives_an_independent_probability_of_each_label(run):
     network = tljax.load(run[0])
-    images = np.stack([picture(np.random.default_rng(9), own) for own in ((), NAMES, ('red',))])
-    found = network.predict(images)
+    labels = ((), NAMES, ('red',))
+    images = np.stack([picture(np.random.default_rng(9), names) for names in labels])
     assert network.multi_label
-    np.testing.assert_array_equal(found > 0.5, [[0, 0, 0], [1, 1, 1], [0, 0, 1]])
-    assert tljax.load(run[0], num_classes=5).multi_label is False  # its new head is of no data
+    np.testing.assert_array_equal(network.predict(images) > 0.5, [[0, 0, 0], [1, 1, 1], [0, 0, 1]])
+    assert tljax.load(run[0], num_classes=5).multi_label is False  # its new head is untrained
 
 
-def test_an_exported_file_keeps_that_it_is_of_several_labels(run, tmp_path):
+def test_an_exported_file_records_that_images_have_several_labels(run, tmp_path):
     out, card = export.export(str(run[0]), tmp_path / 'net.safetensors', names='tljax')
     image = picture(np.random.default_rng(9), NAMES)
     ours = tljax.load(run[0]).predict(image)
@@ -138,74 +143,76 @@ def test_an_exported_file_keeps_that_it_is_of_several_labels(run, tmp_path):
 
 
 def test_the_result_follows_from_the_predictions_to_the_last_digit(run):
-    found = tljax.TrainedRun(run[0]).predictions
+    predictions = tljax.TrainedRun(run[0]).predictions
     metrics = final_evaluation.make_metrics(run[3].loss)
-    for name, split in found.splits.items():
+    for name, split in predictions.splits.items():
         assert split.labels.dtype == bool
         assert console.with_interval(metrics(split)) == run[1][name]
         assert split.paths.tolist() == [f'{number}.png' for number in split.ids]
 
 
 def test_one_temperature_calibrates_the_sigmoids(run):
-    found, network = run[1]['calibration'], tljax.load(run[0])
-    assert (found['images'], found['unsure']) == (40, True)
+    calibration, network = run[1]['calibration'], tljax.load(run[0])
+    assert (calibration['images'], calibration['unsure']) == (40, True)
     val = tljax.TrainedRun(run[0]).predictions.splits['val']
     images = [np.asarray(Image.open(run[0].parent / path)) for path in val.paths]
-    scaled = 1 / (1 + np.exp(-val.logits.astype(float) / found['temperature']))
+    scaled = 1 / (1 + np.exp(-val.logits.astype(float) / calibration['temperature']))
     np.testing.assert_allclose(network.predict(images), scaled, 1e-4, 1e-5)
-    loss = [found['val'][when]['negative_log_likelihood'] for when in ('before', 'after')]
+    loss = [calibration['val'][when]['negative_log_likelihood'] for when in ('before', 'after')]
     assert loss[1] < loss[0]
 
 
-def figures(run, *arguments):
-    """What `tljax.commands.evaluate` writes of the run's network."""
-    out = run[0].parent / 'figures.json'
+def evaluated(run, *arguments):
+    """The metrics that `tljax evaluate` writes for the run's network."""
+    out = run[0].parent / 'metrics.json'
     assert evaluate.main([str(run[0]), *map(str, arguments), f'--out={out}']) == 0
     return json.loads(out.read_text())
 
 
 def test_the_evaluation_of_its_own_test_images_is_the_result(run):
-    found = figures(run, '--data=config')
-    assert found['notes'] == ['The data has the same classes as the network, in the same order.']
+    metrics = evaluated(run, '--data=config')
+    assert metrics['notes'] == ['The data has the same classes as the network, in the same order.']
     for name, value in run[1]['test'].items():
-        assert found[name] == (pytest.approx(value, rel=1e-6) if 'loss' in name else value), name
+        assert metrics[name] == (pytest.approx(value, rel=1e-6) if 'loss' in name else value), name
 
 
-def test_a_list_with_other_labels_in_front_is_evaluated_by_their_names(run, tmp_path):
-    """`red` and `blue` alone: `green` has no images, and both keep their average precision."""
+def test_a_list_with_fewer_labels_is_evaluated_by_their_names(run, tmp_path):
+    """Without `green`, the average precision of `red` and `blue` stays the same."""
     lines = ['path,label']
     for number in range(160, 240):
-        own = [name for bit, name in enumerate(NAMES) if number >> bit & 1 and name != 'green']
-        lines.append(f'{run[0].parent / f"{number}.png"},{";".join(own) or ";"}')
+        names = [name for name in labels_of(number) if name != 'green']
+        lines.append(f'{run[0].parent / f"{number}.png"},{";".join(names) or ";"}')
     (tmp_path / 'list.csv').write_text('\n'.join(lines))
-    found = figures(run, tmp_path / 'list.csv')
+    metrics = evaluated(run, tmp_path / 'list.csv')
     blue, _, red = run[1]['test']['class_average_precision']
-    assert found['class_average_precision'] == [blue, None, red]
-    assert found['mean_average_precision'] == pytest.approx((blue + red) / 2)
+    assert metrics['class_average_precision'] == [blue, None, red]
+    assert metrics['mean_average_precision'] == pytest.approx((blue + red) / 2)
 
 
-def test_images_with_one_label_each_are_sets_to_a_network_of_several(run, tmp_path):
+@pytest.mark.slow
+def test_a_network_for_several_labels_is_evaluated_on_images_with_one_label(run, tmp_path):
     for name, number in {'blue': 1, 'green': 2, 'red': 4}.items():
         (tmp_path / name).mkdir()
         image = Image.open(run[0].parent / f'{number}.png')
         image.save(tmp_path / name / '0.png')
-    found = figures(run, tmp_path)
-    assert (found['count'], len(found['class_f1'])) == (3, 3)
-    assert 'accuracy' not in found
+    metrics = evaluated(run, tmp_path)
+    assert (metrics['count'], len(metrics['class_f1'])) == (3, 3)
+    assert 'accuracy' not in metrics
 
 
+@pytest.mark.slow
 def test_arrays_with_several_labels_are_evaluated(run, tmp_path):
     images = np.stack([np.asarray(Image.open(run[0].parent / f'{n}.png')) for n in range(160, 240)])
     labels = np.arange(160, 240)[:, None] >> np.arange(3) & 1
     np.savez(tmp_path / 'a.npz', images=images, labels=labels, class_names=NAMES)
-    found = figures(run, tmp_path / 'a.npz')
-    assert found['class_f1'] == run[1]['test']['class_f1']
+    metrics = evaluated(run, tmp_path / 'a.npz')
+    assert metrics['class_f1'] == run[1]['test']['class_f1']
 
 
-def test_images_with_several_labels_are_refused_for_a_network_that_tells_one(run, capsys):
+def test_images_with_several_labels_are_refused_by_a_network_for_one_label(run, capsys):
     assert evaluate.main(['embedded:glyphs', str(run[0].parent / 'list.csv')]) == 2
-    said = capsys.readouterr().err
-    assert 'classes' in said or 'several labels' in said
+    message = capsys.readouterr().err
+    assert 'classes' in message or 'several labels' in message
 
 
 def test_a_confusion_matrix_of_several_labels_is_refused(run, tmp_path, capsys):
@@ -214,21 +221,21 @@ def test_a_confusion_matrix_of_several_labels_is_refused(run, tmp_path, capsys):
     assert '--picture' in capsys.readouterr().err
 
 
-def test_predictions_of_files_are_those_of_the_network_by_several_views_too(run):
+def test_predictions_of_files_with_views_are_those_of_the_network(run):
     network = tljax.load(run[0])
     files = [str(run[0].parent / f'{number}.png') for number in (7, 8, 2)]
     images = [np.asarray(Image.open(file)) for file in files]
     examples = unlabelled.read(files)
     plain = {'calibrated': False}
-    found = dict(prediction.predictions(network, examples, FlipViews(), 8, **plain))
+    by_file = dict(prediction.predictions(network, examples, FlipViews(), 8, **plain))
     mirrored = [image[:, ::-1] for image in images]
     both = (network.predict(images, **plain) + network.predict(mirrored, **plain)) / 2
-    np.testing.assert_allclose([found[file] for file in files], both, 1e-4)
+    np.testing.assert_allclose([by_file[file] for file in files], both, 1e-4)
     np.testing.assert_allclose(network.predict(images, FlipViews(), **plain), both, 1e-4)
 
 
 def memory(labels, **changes):
-    """An experiment on 16 images of given labels."""
+    """An experiment on black images with the given labels."""
     images = np.zeros((len(labels), 8, 8, 3), np.uint8)
     fields = {'data': arrays.keep(train=(images, labels)), 'evaluate': ('val',), 'epochs': 1.0}
     return experiment(**{**fields, **changes})
@@ -238,7 +245,7 @@ SEVERAL = np.random.default_rng(0).integers(0, 2, (32, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ('changes', 'said'),
+    ('changes', 'message'),
     [
         (
             {'loss': CrossEntropy()},
@@ -266,13 +273,13 @@ SEVERAL = np.random.default_rng(0).integers(0, 2, (32, 3), np.uint8)
         ({'subset': Subset(label_noise=0.1)}, 'label_noise is 0.1; with several labels an image'),
     ],
 )
-def test_what_is_of_one_label_is_refused_before_anything_is_compiled(changes, said):
+def test_options_for_one_label_are_refused_before_anything_is_compiled(changes, message):
     with pytest.raises(InputError) as caught:
         jobs.setup(memory(SEVERAL, **{'loss': BinaryCrossEntropy(), **changes}))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_problems_of_loss_and_balance_are_told_together():
+def test_problems_of_loss_and_balance_are_reported_together():
     with pytest.raises(ConfigError) as caught:
         jobs.setup(memory(SEVERAL, balance=Balance.SAMPLE))
     assert [line.split(' is ')[0] for line in str(caught.value).splitlines()] == [
@@ -281,28 +288,28 @@ def test_problems_of_loss_and_balance_are_told_together():
     ]
 
 
-def test_one_label_an_image_may_be_asked_for_class_by_class():
+def test_images_with_one_label_can_be_trained_with_binary_cross_entropy():
     job = jobs.setup(memory(np.arange(32) % 3, loss=BinaryCrossEntropy()))
     assert not job.splits['train'].multi_label
 
 
-def test_class_weights_of_another_number_of_classes_are_told():
+def test_class_weights_of_another_number_of_classes_are_refused():
     loss = ClassWeighted(loss=CrossEntropy(), weights=(1.0, 2.0))
     with pytest.raises(ConfigError, match=r'config.loss.weights has 2 values, found 3 classes'):
         jobs.setup(memory(np.arange(32) % 3, loss=loss))
 
 
 def test_an_experiment_with_positive_weights_reads_back_from_its_json():
-    what = memory(SEVERAL, loss=BinaryCrossEntropy(positive_weights=(1.0, 2.0, 3.0)))
-    assert config_json.from_json(config_json.to_json(what)) == what
+    weighted = memory(SEVERAL, loss=BinaryCrossEntropy(positive_weights=(1.0, 2.0, 3.0)))
+    assert config_json.from_json(config_json.to_json(weighted)) == weighted
 
 
-def test_weighing_gives_what_is_there_the_weight_of_what_is_not(monkeypatch):
-    class Seen(Exception):  # noqa: N818
+def test_weighing_gives_present_labels_the_weight_of_absent_ones(monkeypatch):
+    class Called(Exception):  # noqa: N818
         pass
 
     def make_train_step(model, optimizer, labels, loss, *rest, **more):
-        raise Seen(loss)
+        raise Called(loss)
 
     monkeypatch.setattr(compiled_step.step, 'make_train_step', make_train_step)
     labels = np.zeros((40, 3), np.uint8)
@@ -311,17 +318,17 @@ def test_weighing_gives_what_is_there_the_weight_of_what_is_not(monkeypatch):
     job = jobs.setup(
         memory(labels, loss=smooth, balance=Balance.WEIGH, validation_fraction=0.0, evaluate=())
     )
-    with pytest.raises(Seen) as caught:
+    with pytest.raises(Called) as caught:
         compiled_step.compile_train_step(job, job.phases[0])
     weights = (1.0, 3.0, 4.0)
     assert caught.value.args == (BinaryCrossEntropy(label_smoothing=0.1, positive_weights=weights),)
 
 
 def test_a_head_is_solved_for_several_labels():
-    """With weight decay the minimum is below the loss of logits of 0."""
+    """With weight decay, the minimum is below the loss of zero logits."""
     job = jobs.setup(memory(SEVERAL, loss=BinaryCrossEntropy(), strategy=LPFT()))
     first = job.phases[0]
     state = states.create(job.params, job.stats, first.optimizer, first.labels)
-    _, found = solved_head.solve(job, state, first)
-    assert found.gradient_norm < 1e-3
-    assert 0 < found.value < np.log(2)
+    _, solution = solved_head.solve(job, state, first)
+    assert solution.gradient_norm < 1e-3
+    assert 0 < solution.value < np.log(2)

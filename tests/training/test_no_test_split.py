@@ -1,4 +1,4 @@
-"""Data that holds out validation and no test: it trains, validation ranks, and records say so."""
+"""Data with a validation and no test split: training, comparisons, and records."""
 
 import json
 import shutil
@@ -24,11 +24,11 @@ def source():
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A run's folder, the results by strategy, and what was printed."""
+    """A run's folder, the results by strategy, and the output."""
     workdir = tmp_path_factory.mktemp('untested') / 'run'
     with console.console.capture() as captured:
-        what = experiment(data=source(), epochs=1.0, evaluate=('val', 'test'))
-        results = baselines.train_all(what, workdir)
+        trained = experiment(data=source(), epochs=1.0, evaluate=('val', 'test'))
+        results = baselines.train_all(trained, workdir)
     return workdir, results, captured.get()
 
 
@@ -39,20 +39,20 @@ def test_the_result_has_no_test(run):
     assert set(json.loads((run[0] / 'splits.json').read_text())) == {'class_names', 'train', 'val'}
 
 
-def test_runs_are_compared_on_validation_and_this_is_said(run):
+def test_the_comparison_on_validation_images_says_so(run):
     assert 'There is no test split.' in run[2]
     assert 'no test split; on 6 validation images, which picked the checkpoint' in run[2]
     assert 'val accuracy (95 % interval)' in run[2]
     assert 'test accuracy' not in run[2]
 
 
-def test_the_card_of_an_export_is_of_validation(run):
+def test_the_model_card_has_validation_metrics(run):
     _, card = export.export(str(run[0]), run[0] / 'net.safetensors', names='tljax')
     assert '| val | 6 |' in card.read_text()
     assert '| test |' not in card.read_text()
 
 
-def test_a_comparison_with_nothing_held_out_has_the_costs_alone():
+def test_a_comparison_without_held_out_images_has_costs_only():
     results = {'probe': {'val': None, 'trained_parameters': 7, 'wall_seconds': 3.0}}
     table = tables.table(results)
     assert [column.header for column in table.columns] == [
@@ -63,25 +63,26 @@ def test_a_comparison_with_nothing_held_out_has_the_costs_alone():
     assert tables.headline(results) == 'There is neither a test nor a validation split:'
 
 
-def test_a_merge_is_judged_on_validation(run, tmp_path):
+@pytest.mark.slow
+def test_a_merge_is_evaluated_on_validation_images(run, tmp_path):
     shutil.copytree(run[0], tmp_path / 'copy')
     folders = [run[0], tmp_path / 'copy']
-    found = merging.merge(folders, tmp_path / 'm.safetensors', alphas=(0.5,))
-    assert all(set(scores) == {'val'} for scores in found.values())
+    metrics = merging.merge(folders, tmp_path / 'm.safetensors', alphas=(0.5,))
+    assert all(set(splits) == {'val'} for splits in metrics.values())
 
 
-def test_evaluate_takes_validation_for_the_data_of_the_config(run, tmp_path):
+def test_the_evaluate_command_uses_validation_images_of_the_config(run, tmp_path):
     out = tmp_path / 'o.json'
     assert evaluate.main([str(run[0]), '--data=config', f'--out={out}']) == 0
     assert json.loads(out.read_text())['split'] == 'val'
 
 
-def test_the_frontier_is_judged_on_validation_which_is_known_before_training():
+def test_a_frontier_is_evaluated_on_validation_images():
     assert frontier._judged_split(experiment(data=source()), 2) == 'val'
 
 
-def test_a_frontier_without_images_to_judge_by_is_refused_before_training():
+def test_a_frontier_without_held_out_images_is_refused_before_training():
     data = arrays.keep(train=(IMAGES, LABELS))
-    what = experiment(data=data, validation_fraction=0.0)
+    nothing_held_out = experiment(data=data, validation_fraction=0.0)
     with pytest.raises(InputError, match='neither test nor validation'):
-        frontier._judged_split(what, 1)
+        frontier._judged_split(nothing_held_out, 1)

@@ -1,4 +1,4 @@
-"""A run whose loss is no longer finite ends, says where, and keeps no such values."""
+"""A run whose loss is not finite ends, names the step, and keeps no such values."""
 
 import re
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def diverged(tmp_path_factory):
     return workdir, str(caught.value)
 
 
-def test_a_start_that_is_not_finite_is_refused_by_the_name_of_the_leaf():
+def test_starting_values_that_are_not_finite_are_refused_with_the_name_of_the_leaf():
     state = SimpleNamespace(
         params={'head': {'linear': {'kernel': np.array([1.0, np.nan])}}}, stats={}
     )

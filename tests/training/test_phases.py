@@ -148,7 +148,7 @@ def test_adam_counts_the_steps_of_each_leaf_and_schedules_those_of_the_phase(ref
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Parts:
-    """Everything trains, in phases of the given numbers of steps."""
+    """All parameters are trained, in phases of the given numbers of steps."""
 
     lengths: tuple[int, ...]
 
@@ -219,9 +219,9 @@ def test_the_solved_head_is_the_minimum_on_the_frozen_features():
     assert solution.gradient_norm < 1e-3
     again, second = solved_head.solve(job, solved, first)
     assert second.value <= solution.value + 1e-6
-    moved = tree.flatten(jax.tree.map(lambda a, b: abs(a - b).max(), again.params, solved.params))
-    assert max(map(float, moved.values())) < 0.05
-    assert all(value == 0 for path, value in moved.items() if not path.startswith('head/'))
+    change = tree.flatten(jax.tree.map(lambda a, b: abs(a - b).max(), again.params, solved.params))
+    assert max(map(float, change.values())) < 0.05
+    assert all(value == 0 for path, value in change.items() if not path.startswith('head/'))
 
 
 def test_running_means_are_evaluated_and_kept(references):

@@ -1,7 +1,8 @@
-"""A head that the last phase solves: it is kept, evaluated and the result, whenever a run stops."""
+"""A head that is solved in the last phase: its checkpoint, its evaluation, and resumption."""
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -10,7 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from tests.small_runs import Crash, assert_identical, assert_same_run, experiment, last_checkpoint
+from tests.small_runs import (
+    Crash,
+    assert_identical,
+    assert_same_run,
+    crash,
+    experiment,
+    last_checkpoint,
+)
 from tljax.records import checkpoint, replacement, writers
 from tljax.strategies.strategies import LPFT
 from tljax.training import jobs, run, solved_head
@@ -18,6 +26,8 @@ from tljax.training.evaluation import make_evaluate
 from tljax.training.run import train
 from tljax.types import Phase, Rule
 from tljax.weights import network
+
+pytestmark = pytest.mark.usefixtures('shared_programs')
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -44,46 +54,51 @@ RUNS = {
 }
 
 
+def members(fast):
+    """The names of the runs; all except `fast` are slow."""
+    return [n if n == fast else pytest.param(n, marks=pytest.mark.slow) for n in RUNS]
+
+
 @pytest.fixture(scope='module')
-def references(tmp_path_factory):
-    """`{name: (folder, result)}` of uninterrupted runs."""
-    folders = {name: tmp_path_factory.mktemp('solved') for name in RUNS}
-    return {name: (folders[name], train(make(), folders[name])) for name, make in RUNS.items()}
+def reference_of(shared_programs, tmp_path_factory):
+    """The function from a run's name to folder and result; it trains each once, without crashes."""
+    folder = tmp_path_factory.mktemp('solved')
+
+    @functools.cache
+    def reference(name):
+        return folder / name, train(RUNS[name](), folder / name)
+
+    return reference
 
 
-@pytest.mark.parametrize('name', RUNS)
-def test_the_checkpoint_that_is_kept_is_the_solved_head(name, references):
-    folder, result = references[name]
+@pytest.mark.parametrize('name', members('not validated'))
+def test_the_checkpoint_that_is_kept_has_the_solved_head(name, reference_of):
+    folder, result = reference_of(name)
     assert (result['step'], result['phase_starts']) == (4, [0, 4])
     kept, step = last_checkpoint(RUNS[name](), folder)
     assert step == 4
     job = jobs.setup(RUNS[name]())
-    again, _ = solved_head.solve(job, kept['state'], job.phases[1])  # finds nothing to gain
-    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), again.params, kept['state'].params)
-    assert max(jax.tree.leaves(moved)) < 0.05
+    again, _ = solved_head.solve(job, kept['state'], job.phases[1])  # changes almost nothing
+    change = jax.tree.map(lambda a, b: float(abs(a - b).max()), again.params, kept['state'].params)
+    assert max(jax.tree.leaves(change)) < 0.05
 
 
-@pytest.mark.parametrize('name', RUNS)
-def test_result_validation_and_loaded_network_are_those_of_the_checkpoint(name, references):
-    folder, result = references[name]
+@pytest.mark.parametrize('name', members('validated'))
+def test_result_validation_and_loaded_network_are_those_of_the_checkpoint(name, reference_of):
+    folder, result = reference_of(name)
     step, params, stats = checkpoint.read_variables(folder / 'checkpoints')
     assert step == result['step']
     evaluate = make_evaluate(jobs.setup(RUNS[name]()))
-    found = evaluate(params, stats, 'test', final=True)['loss']
-    assert found == pytest.approx(result['test']['loss'], rel=1e-6)
+    loss = evaluate(params, stats, 'test', final=True)['loss']
+    assert loss == pytest.approx(result['test']['loss'], rel=1e-6)
     assert_identical(network.load(folder).params, params)
     if result['val'] is not None:
         validated = json.loads((folder / 'checkpoints/validation.json').read_text())
-        wanted = [result['val']['accuracy'], -result['val']['loss']]
-        assert validated['4'] == pytest.approx(wanted, rel=1e-6)
+        expected = [result['val']['accuracy'], -result['val']['loss']]
+        assert validated['4'] == pytest.approx(expected, rel=1e-6)
         last = writers.read_metrics(folder / 'metrics.jsonl')[-1]
         assert last['phase'] == 1
         assert last['loss'] == pytest.approx(result['val']['loss'], rel=1e-6)
-
-
-def crashing(*_, **__):
-    """Stands for a kill."""
-    raise Crash
 
 
 POINTS = {
@@ -95,37 +110,50 @@ POINTS = {
 
 
 @pytest.fixture(scope='module')
-def unsolved(tmp_path_factory):
-    """`{name: folder}` of runs that ended while the head was solved."""
-    folders = {name: tmp_path_factory.mktemp('unsolved') for name in RUNS}
-    for name, folder in folders.items():
+def unsolved_of(shared_programs, tmp_path_factory):
+    """The function from a run's name to the folder of one that ended while the head was solved."""
+    folder = tmp_path_factory.mktemp('unsolved')
+
+    @functools.cache
+    def unsolved(name):
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Crash):
-            patch.setattr(solved_head, 'solve', crashing)
-            train(RUNS[name](), folder)
-    return folders
+            patch.setattr(solved_head, 'solve', crash)
+            train(RUNS[name](), folder / name)
+        return folder / name
+
+    return unsolved
 
 
 @pytest.mark.parametrize(
-    ('name', 'point'), [*(('validated', point) for point in POINTS), ('not validated', None)]
+    ('name', 'point'),
+    [
+        ('validated', 'with the journal written'),
+        *(
+            pytest.param('validated', point, marks=pytest.mark.slow)
+            for point in POINTS
+            if point != 'with the journal written'
+        ),
+        pytest.param('not validated', None, marks=pytest.mark.slow),
+    ],
 )
-def test_a_run_crashed_around_the_solver_ends_as_if_it_had_not_been(
-    name, point, references, unsolved, tmp_path, monkeypatch
+def test_a_run_that_crashed_around_the_solver_ends_as_one_without_crashes(
+    name, point, reference_of, unsolved_of, tmp_path, monkeypatch
 ):
     folder = tmp_path / 'run'
-    shutil.copytree(unsolved[name], folder)
+    shutil.copytree(unsolved_of(name), folder)
     if point is not None:
         with monkeypatch.context() as patch:
-            patch.setattr(*POINTS[point], crashing)
+            patch.setattr(*POINTS[point], crash)
             with pytest.raises(Crash):
                 train(RUNS[name](), folder)
     assert not (folder / 'result.json').exists()
     train(RUNS[name](), folder)
-    assert_same_run(RUNS[name](), folder, references[name])
+    assert_same_run(RUNS[name](), folder, reference_of(name))
     assert not (folder / 'checkpoints/replacing').exists()
 
 
 def saved(folder, value, *, replaced=False, step=2):
-    """Saves one number, validated as so much."""
+    """Saves one number, as the array, in the record and as the validation's score."""
     one = checkpoint.Checkpoints(folder)
     save = one.replace if replaced else one.save
     save(step, {'x': np.full(3, value)}, {'value': value}, {'score': value, 'loss': 1.0})
@@ -133,7 +161,7 @@ def saved(folder, value, *, replaced=False, step=2):
 
 
 def read(folder, step=2):
-    """The number that is there, by the arrays, the record and the validation."""
+    """The number that was saved: of the array, the record and the validation."""
     one = checkpoint.Checkpoints(folder)
     arrays, record = one.restore(step, {'x': np.zeros(3)})
     one.close()
@@ -142,7 +170,7 @@ def read(folder, step=2):
 
 
 @pytest.mark.parametrize('operation', range(7))
-def test_a_kill_at_any_operation_of_a_replacement_leaves_one_of_both_whole(
+def test_a_kill_at_any_operation_of_a_replacement_leaves_one_complete_checkpoint(
     operation, tmp_path, monkeypatch
 ):
     saved(tmp_path, 0.75)
@@ -178,12 +206,12 @@ def test_a_kill_at_any_operation_of_a_replacement_leaves_one_of_both_whole(
         patch.setattr(replacement.Replacement, 'commit', killed)
         saved(tmp_path, 0.25, replaced=True)
     assert done == operation
-    wanted = 0.25 if operation else 0.75  # the first operation writes the journal
-    assert read(tmp_path) == (wanted,) * 3
+    expected = 0.25 if operation else 0.75  # the first operation writes the journal
+    assert read(tmp_path) == (expected,) * 3
 
 
-def test_a_replaced_best_is_the_best_whatever_was_deleted_for_it_before(tmp_path):
-    """A kill may come before or after the second best is deleted; the result is the same."""
+def test_a_replaced_best_checkpoint_stays_the_best(tmp_path):
+    """A kill can come before or after the second best is deleted; the result is the same."""
     saved(tmp_path, 0.5, step=1)
     saved(tmp_path, 0.75, step=2)
     saved(tmp_path, 0.25, step=2, replaced=True)
@@ -192,7 +220,7 @@ def test_a_replaced_best_is_the_best_whatever_was_deleted_for_it_before(tmp_path
     one.close()
 
 
-def test_a_step_that_is_not_there_is_saved(tmp_path):
+def test_the_replacement_of_a_missing_checkpoint_saves_it(tmp_path):
     saved(tmp_path, 0.25, replaced=True)
     assert read(tmp_path) == (0.25,) * 3
 

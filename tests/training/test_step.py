@@ -173,12 +173,10 @@ def below(stage):
 DECAYING = {'optimizer': AdamW(learning_rate=0.01, weight_decay=0.1), 'clip_norm': 0.1}
 
 
-def members(*fast, of):
-    """The values of a family of cases; all except `fast` are slow."""
-    return [v if v in fast else pytest.param(v, marks=pytest.mark.slow) for v in of]
+STAGE_CASES = [s if s == 'mid' else pytest.param(s, marks=pytest.mark.slow) for s in STAGES]
 
 
-@pytest.mark.parametrize('stage', members('mid', of=STAGES))
+@pytest.mark.parametrize('stage', STAGE_CASES)
 def test_frozen_stages_stay_bit_identical_under_decay_and_clipping(stage):
     one = training(below(stage), **DECAYING)
     end, _ = trained_for(3, one)
@@ -225,7 +223,7 @@ def test_nothing_to_train_is_refused():
         training((Rule(pattern='**', train=False),))
 
 
-@pytest.mark.parametrize('stage', members('mid', of=STAGES))
+@pytest.mark.parametrize('stage', STAGE_CASES)
 @pytest.mark.parametrize(('optimizer', 'copies'), [(AdamW(), 2), (SGD(), 1), (SGD(momentum=0), 0)])
 def test_the_optimizer_has_state_for_trained_leaves_only(optimizer, copies, stage):
     one = training(below(stage), optimizer=optimizer, clip_norm=1.0)
@@ -260,8 +258,8 @@ def lowered_step(model, stage, rows, **compute):
 
 def small_model(backbone, size_px):
     """A network for ten classes and images of a size."""
-    shown = Preprocessing(size_px=size_px, resize_px=size_px)
-    return stages.build(backbone, 10, preprocessing=shown)
+    preprocessing = Preprocessing(size_px=size_px, resize_px=size_px)
+    return stages.build(backbone, 10, preprocessing=preprocessing)
 
 
 def operations(program):
@@ -330,7 +328,12 @@ def plain_loss(params, stats, batch, trained):
 
 @pytest.mark.parametrize(
     ('frozen', 'masked'),
-    members(((), 3), (('mid',), 0), of=[((), 0), ((), 3), (('low',), 0), (('mid',), 0)]),
+    [
+        ((), 3),
+        (('mid',), 0),
+        pytest.param((), 0, marks=pytest.mark.slow),
+        pytest.param(('low',), 0, marks=pytest.mark.slow),
+    ],
 )
 def test_a_step_follows_the_gradient_of_the_mean_loss(frozen, masked):
     rules = (*(Rule(pattern=name, train=False) for name in frozen), *EVERYTHING)

@@ -295,12 +295,12 @@ def test_result_json_has_the_metrics_and_versions_that_a_comparison_needs(refere
 
 
 def test_every_record_has_step_epoch_phase_and_split(reference):
-    written = records(reference[0])
-    assert {(r['step'], r['split']) for r in written} == {
+    lines = records(reference[0])
+    assert {(r['step'], r['split']) for r in lines} == {
         *((step, 'train') for step in (4, 5, 7, 10, 11)),
         *((step, 'val') for step in (4, 7, 11)),
     }
-    for record in written:
+    for record in lines:
         assert record['phase'] == 0
         assert record['epoch'] == pytest.approx(record['step'] * 8 / 27)
         assert {'loss', 'accuracy', 'top5_accuracy', 'count'} <= record.keys()

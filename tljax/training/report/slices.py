@@ -137,6 +137,6 @@ def _weakest(rows: Sequence[Named], mean: float) -> str:
         return 'No slice is surely weaker than all images together.'
     name, text, part = min(weak, key=lambda row: row[2].accuracy)
     return (
-        f'The weakest slice is {name} {text}: {share_text(part.accuracy)} of {part.images:,} images '
-        f'are right, of all images {share_text(mean)}.'
+        f'The weakest slice is {name} {text}: {share_text(part.accuracy)} of {part.images:,} '
+        f'images are right, of all images {share_text(mean)}.'
     )
