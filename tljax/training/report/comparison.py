@@ -2,25 +2,21 @@
 
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from tljax.metrics.totals import wilson_interval
 from tljax.records import console, tables
 from tljax.records.figures import colors, curves, intervals
-from tljax.records.figures.axes import seconds_text
+from tljax.records.figures.axes import seconds_text, share_text
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages import page
 from tljax.records.pages.blocks import Block, Figures, Page, Row, Section, Table, Text
-from tljax.training.report import inputs, pairs, result
-from tljax.training.report.inputs import Inputs, MissingError, split_name
+from tljax.training.report import compared_classes, inputs, pairs, result
+from tljax.training.report.inputs import Inputs, split_name
 from tljax.training.trained_run import TrainedRun
 from tljax.types import InputError
-
-CLASSES = 20  # in the figure of classes, those that differ most
 
 
 def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
@@ -61,7 +57,7 @@ def gather(runs: dict[str, Inputs]) -> Page:
     """The page; runs by their names."""
     sections = [_results(runs), _differences(runs), _settings(runs), _training(runs)]
     try:
-        sections.append(_classes(runs))
+        sections.append(compared_classes.section(runs))
     except InputError as error:
         sections.append(Section(title='Classes', blocks=[Text(str(error), 'missing')]))
     return Page(
@@ -112,14 +108,15 @@ def _results(runs: dict[str, Inputs]) -> Section:
         return Section(
             title='Results', blocks=[Text('No split was evaluated by all runs.', 'missing')]
         )
-    values, rows = [], []
+    values, rows, measure = [], [], 'accuracy'
     columns: dict[str, None] = {}
     for name, run in runs.items():
         content = run.run.result
         metrics = console.with_interval(content[split])
         key = 'accuracy' if 'accuracy' in metrics else 'subset_accuracy'
+        measure = 'accuracy' if key == 'accuracy' else 'all labels right'
         values.append((name, metrics[key] or 0.0, *metrics[f'{key}_interval']))
-        measures = tables.measures(metrics)
+        measures = {**tables.measures(metrics), **_calibration(content, split)}
         columns |= dict.fromkeys(measures)
         cost = [f'{content["trained_parameters"]:,}', seconds_text(content['wall_seconds'])]
         rows.append((name, measures, cost))
@@ -134,7 +131,7 @@ def _results(runs: dict[str, Inputs]) -> Section:
         name='results',
         title='Results.',
         alt=f'{texts}.',
-        drawing=intervals.dots(marks, label=f'{split_name(split)}, 95 % interval'),
+        drawing=intervals.dots(marks, label=f'{split_name(split)} {measure}, 95 % interval'),
         columns=('run', 'value', 'low', 'high'),
         rows=values,
     )
@@ -147,6 +144,17 @@ def _results(runs: dict[str, Inputs]) -> Section:
         ],
     )
     return Section(title='Results', blocks=[Figures([figure]), table])
+
+
+def _calibration(content: Mapping[str, Any], split: str) -> dict[str, str]:
+    """The calibration error before and after the temperature; nothing in an older run."""
+    measured = (content.get('calibration') or {}).get(split)
+    if not measured:
+        return {}
+    return {
+        f'calibration error {when}': share_text(measured[when]['ece'])
+        for when in ('before', 'after')
+    }
 
 
 def _differences(runs: dict[str, Inputs]) -> Section:
@@ -251,53 +259,3 @@ def _curves(name: str, title: str, lines: Sequence[Curve]) -> Figure:
         columns=('run', 'epoch', name),
         rows=[(o.name, x, y) for o in lines for x, y in zip(o.xs, o.ys, strict=True)],
     )
-
-
-def _classes(runs: dict[str, Inputs]) -> Section:
-    """The accuracy of each class in each run."""
-    first, *others = runs.values()
-    name, split = first.predictions()
-    if split.multi_label or any(run.classes != first.classes for run in others):
-        raise MissingError(
-            'Classes are compared where runs have the same ones and one label an image.'
-        )
-    shares, support = {}, np.bincount(split.labels, minlength=len(first.classes))
-    for label, run in runs.items():
-        predicted = run.splits.get(name)
-        if predicted is None:
-            raise MissingError(f'{label} has no predictions of the {split_name(name)} split.')
-        counts = np.bincount(predicted.labels, minlength=len(first.classes))
-        hits = np.bincount(predicted.labels, pairs.right(predicted), minlength=len(first.classes))
-        shares[label] = (hits, counts)
-    accuracies = np.array([hits / np.maximum(counts, 1) for hits, counts in shares.values()])
-    spread = np.where(support > 0, accuracies.max(0) - accuracies.min(0), -1)
-    order = [int(place) for place in np.argsort(-spread, kind='stable') if support[place]]
-    marks = []
-    for place in order[: max(2, CLASSES // len(runs))]:
-        marks.append(Interval(name=first.classes[place], heading=True))
-        for index, (label, (hits, counts)) in enumerate(shares.items()):
-            value = hits[place] / max(counts[place], 1)
-            low, high = wilson_interval(int(hits[place]), int(counts[place]))
-            text, color = f'{100 * value:.0f} %', colors.series(index)
-            marks.append(
-                Interval(name=label, value=value, low=low, high=high, text=text, color=color)
-            )
-    rows = [(first.classes[place], *accuracies[:, place].tolist()) for place in order]
-    figure = Figure(
-        name='classes',
-        title='The classes that differ most.',
-        alt=f'The accuracy of {rows[0][0]} differs most, by {100 * max(spread):.0f} points.',
-        drawing=intervals.dots(marks, label=f'{split_name(name)} accuracy, 95 % interval'),
-        columns=('class', *runs),
-        rows=rows,
-    )
-    table = Table(
-        name='Accuracy of each class',
-        columns=('class', 'images', *runs),
-        rows=[
-            Row(cells=[row[0], f'{support[place]:,}', *(f'{100 * v:.1f} %' for v in row[1:])])
-            for place, row in zip(order, rows, strict=True)
-        ],
-        folded=len(rows) > 20,
-    )
-    return Section(title='Classes', blocks=[Figures([figure]), table])
