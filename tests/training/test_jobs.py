@@ -64,7 +64,7 @@ def test_every_stage_but_the_head_starts_from_the_weights(files):
     wanted = value('stage3/block1/conv1/kernel')(kernel.shape)
     np.testing.assert_array_equal(kernel, wanted)
     assert not np.any(job.params['head']['linear']['kernel'])
-    assert job.notes == ('The head is new: 10 classes in the place of 10.',)
+    assert job.notes == ('The head is new: 10 classes instead of 10.',)
 
 
 def test_the_head_that_came_with_the_weights_is_kept_when_told(files):
@@ -102,7 +102,7 @@ def test_a_head_of_ones_own_follows_what_was_kept(files):
 def test_a_gray_network_is_adapted_and_trains_on_images_in_color(files, capsys):
     job = setup(ResNetSmall(), files, preprocessing=GRAY)
     assert job.params['stem']['conv1']['kernel'].shape == (3, 3, 1, 16)
-    assert 'stem/conv1/kernel reads 1 channels in the place of 3.' in job.notes
+    assert 'stem/conv1/kernel reads 1 channels instead of 3.' in job.notes
     baselines.dry_run(job.experiment)
     assert 'reads 1 channels' in capsys.readouterr().out
 

@@ -277,7 +277,7 @@ def test_a_network_is_shown_in_one_line(network):
 def test_another_number_of_classes_replaces_the_head_and_says_so(entries, capsys):
     other = tljax.load(entries, num_classes=5)
     assert other.logits(golden_small.images(2, 32)).shape == (2, 5)
-    assert other.notes[0] == f'The head is new: 5 classes in the place of {CLASSES}.'
+    assert other.notes[0] == f'The head is new: 5 classes instead of {CLASSES}.'
     assert other.notes[0] in capsys.readouterr().out
 
 
@@ -330,7 +330,7 @@ def test_weights_without_a_head_ask_for_the_number_of_classes(headless):
 
 
 def test_a_head_that_is_not_there_cannot_be_kept(headless):
-    with pytest.raises(InputError, match='have no head that could be kept'):
+    with pytest.raises(InputError, match='have no head to keep'):
         tljax.load(headless, num_classes=5, head='pretrained')
 
 
@@ -363,7 +363,7 @@ def test_other_channels_repeat_the_kernels_in_order_scaled_by_old_over_new(
 
 def test_channels_that_were_adapted_are_said(entries):
     assert tljax.load(entries, channels=4).notes[:1] == (
-        'stem/conv1/kernel reads 4 channels in the place of 3.',
+        'stem/conv1/kernel reads 4 channels instead of 3.',
     )
 
 
@@ -436,12 +436,12 @@ def test_a_network_does_not_follow_arrays_that_change_under_it(entries):
 
 def test_a_network_of_which_half_is_something_else_is_not_taken_for_one_known_here(entries):
     more = {f'decoder.{index}': np.zeros(1) for index in range(len(entries) + 1)}
-    with pytest.raises(InputError, match='no network known here'):
+    with pytest.raises(InputError, match='no known network'):
         tljax.load({**entries, **more})
 
 
 def test_what_is_no_network_is_answered_with_what_is_known():
-    with pytest.raises(InputError, match=r'no network known here .*\(a, b\).*ResNet.*VGG.*ViT'):
+    with pytest.raises(InputError, match=r'no known network .*\(a, b\).*ResNet.*VGG.*ViT'):
         tljax.load({'a': np.zeros(2), 'b': np.zeros(3)})
 
 
