@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.small_runs import Tiny, assert_identical
+from tests.small_runs import Tiny, TinyStage, assert_identical
 from tljax.metrics.losses import CrossEntropy
 from tljax.models import averaging, batch_norm_statistics, layers, stages
 from tljax.models.averaging import Values
-from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.training import step
-from tljax.types import InputError, Preprocessing
+from tljax.types import InputError
 
 
 def network(seed):
@@ -184,9 +183,11 @@ def test_statistics_of_other_stages_stay():
 
 
 def test_a_deep_network_settles_within_the_tolerance():
-    """Statistics taken from those that were taken differ by no more than it."""
-    shown = Preprocessing(size_px=8, resize_px=8)
-    model = stages.build(ResNetSmall(depth=8), 3, preprocessing=shown)
+    """Statistics that are computed from the new ones differ by no more than the tolerance."""
+    model, _ = network(0)
+    middle = {f'middle{i}': TinyStage(4) for i in (1, 2)}
+    parts = {'low': TinyStage(4), **middle, 'high': TinyStage(8), 'head': model.stages['head']}
+    model = dataclasses.replace(model, stages=parts)
     values = Values(*stages.init(model, jax.random.key(0)))
     passes = []
 
@@ -195,7 +196,7 @@ def test_a_deep_network_settles_within_the_tolerance():
         return batches(IMAGES, 24)
 
     found = batch_norm_statistics.reestimated(model, values, images, tolerance=1e-3)
-    assert 2 <= len(passes) <= 8
+    assert 2 <= len(passes) <= 5
     again = batch_norm_statistics.reestimated(model, found, images, tolerance=np.inf)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-3),

@@ -130,26 +130,28 @@ def _reduce_window(x, window, stride, pad):
     return jax.lax.reduce_window(x, -np.inf, jax.lax.max, size, steps, border)
 
 
-def _with_gradient(pool, x, *how):
-    """The pooled [B, H', W', C], and what distinct cotangents of it come to at x."""
+def _with_gradients(pools, x, *how) -> Any:
+    """For each pooling its output [B, H', W', C] and the gradient for distinct cotangents."""
 
-    def both(x):
-        y, pull = jax.vjp(lambda x: pool(x, *how), x)
-        return y, pull(jnp.arange(1.0, y.size + 1).reshape(y.shape))[0]
+    def results(x):
+        values = []
+        for pool in pools:
+            y, pull = jax.vjp(lambda x, pool=pool: pool(x, *how), x)
+            values.append((y, pull(jnp.arange(1.0, y.size + 1).reshape(y.shape))[0]))
+        return values
 
-    # These compile in a third of the time where XLA does not optimise them.
-    return jax.jit(both, compiler_options={'xla_backend_optimization_level': 0})(x)
+    # They compile in a third of the time if XLA does not optimise them.
+    return jax.jit(results, compiler_options={'xla_backend_optimization_level': 0})(x)
 
 
 @hypothesis.given(**_POOLING)
-@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 def test_max_pool_equals_reduce_window_in_value_and_gradient_where_no_values_tie(
     height, width, window, stride, pad
 ):
     hypothesis.assume(2 * pad <= window <= min(height, width) + 2 * pad)
     x, how = _distinct(height, width), (window, stride, pad)
-    expected = _with_gradient(_reduce_window, x, *how)
-    ours = _with_gradient(layers.max_pool, x, *how)
+    ours, expected = _with_gradients((layers.max_pool, _reduce_window), x, *how)
     jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 

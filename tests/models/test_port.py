@@ -19,11 +19,21 @@ BACKBONES = [
     ViT(width=192, patch_px=32),
     ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
 ]
+# By default the smallest network with each kind of block. VGG's first linear layer is 100 MB.
+VGG11, SLOW = VGG(depth=11), pytest.mark.slow
+SMALLEST = (
+    ResNet(depth=18),
+    ResNet(depth=50, groups=32, width_per_group=4),
+    ResNetSmall(depth=20),
+    VGG11,
+    ViT(width=192, patch_px=32),
+    ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
+)
 NAMINGS = [
     pytest.param(
         backbone,
         naming,
-        marks=pytest.mark.slow if backbone == VGG(depth=19, batch_norm=True) else (),
+        marks=() if backbone in SMALLEST and (backbone, naming) != (VGG11, 'timm') else SLOW,
     )
     for backbone in BACKBONES
     for naming in backbone.port_tables()
@@ -97,6 +107,28 @@ def _problems(state_dict, rules, wanted):
     with pytest.raises(port.PortError) as error:
         port.to_ours(state_dict, rules, wanted)
     return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('transform', 'shape'),
+    [
+        (port_rules.linear_after_flatten(3, 2, 4), (5, 24)),
+        (port_rules.linear_as_conv(2, 4), (5, 3, 2, 4)),
+    ],
+    ids=['matrix', 'convolution'],
+)
+def test_the_layout_of_a_linear_layer_after_a_map_is_restored_exactly(transform, shape):
+    foreign = np.arange(np.prod(shape)).reshape(shape)
+    ours = transform.to_ours(foreign)
+    assert ours.shape == (24, 5)
+    np.testing.assert_array_equal(transform.to_foreign(ours), foreign)
+
+
+def test_both_layouts_of_a_linear_layer_after_a_map_are_one_here():
+    as_conv = np.random.default_rng(1).normal(size=(5, 3, 2, 4))
+    ours = port_rules.linear_as_conv(2, 4).to_ours(as_conv)
+    flat = port_rules.linear_after_flatten(3, 2, 4).to_ours(as_conv.reshape(5, -1))
+    np.testing.assert_array_equal(ours, flat)
 
 
 def test_every_misfit_is_named_in_one_error():

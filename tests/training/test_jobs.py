@@ -64,7 +64,7 @@ def test_every_stage_but_the_head_starts_from_the_weights(files):
     expected = value('stage3/block1/conv1/kernel')(kernel.shape)
     np.testing.assert_array_equal(kernel, expected)
     assert not np.any(job.params['head']['linear']['kernel'])
-    assert job.notes == ('The head is new: 10 classes in the place of 10.',)
+    assert job.notes == ('The head is new: 10 classes instead of 10.',)
 
 
 def test_the_head_of_the_weights_is_kept_if_the_experiment_says_so(files):
@@ -102,7 +102,7 @@ def test_another_head_follows_the_last_kept_stage(files):
 def test_a_network_is_adapted_to_gray_input(files):
     job = setup(ResNetSmall(), files, preprocessing=GRAY)
     assert job.params['stem']['conv1']['kernel'].shape == (3, 3, 1, 16)
-    assert 'stem/conv1/kernel reads 1 channels in the place of 3.' in job.notes
+    assert 'stem/conv1/kernel reads 1 channels instead of 3.' in job.notes
     x = stages.normalise(job.model.preprocessing, np.zeros((1, 32, 32, 3), np.uint8))
     assert x.shape == (1, 32, 32, 1)
 

@@ -48,7 +48,7 @@ def taken(content, part=None):
 def test_what_authors_evaluate_is_taken_and_the_other_named(content, other):
     values, notes = taken(content)
     assert values == {1.0}
-    assert f"also '{other}'" in notes
+    assert f"the others are '{other}'" in notes
     assert taken(content, other)[0] == {0.0}
 
 
@@ -79,7 +79,7 @@ def test_two_networks_between_which_nothing_decides_are_refused(content):
 
 
 def test_an_unknown_part_lists_what_is_there():
-    with pytest.raises(InputError, match="no network 'ema'; there is model"):
+    with pytest.raises(InputError, match="no network 'ema'; it has model"):
         contents.choose({'model': RAW}, 'ema')
 
 

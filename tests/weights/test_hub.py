@@ -7,6 +7,7 @@ import sys
 import threading
 import urllib.parse
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -224,8 +225,9 @@ def test_a_repository_gives_a_network_with_all_that_it_says_of_it(server):
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
-    x = golden_small.images(1, 32)
-    np.testing.assert_array_equal(network.logits(x), tljax.load(state_dict()).logits(x))
+    wanted = tljax.load(state_dict())
+    values = ((n.params, n.stats) for n in (network, wanted))
+    jax.tree.map(np.testing.assert_array_equal, *values)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_what_describes_a_file_lies_in_its_folder(server):
         ('hf:org/gated', 'it is gated'),
         ('hf:org/whole@v9', "it has no revision 'v9'"),
         ('hf:org/whole/other.bin', r"it has no file 'other\.bin' at 'main'"),
-        ('hf:org/two', r'name one of its files behind a slash: a\.safetensors, b\.safetensors'),
+        ('hf:org/two', r'append one of its files after a slash: a\.safetensors, b\.safetensors'),
         ('hf:org/parts', 'eights in several parts are not read'),
         ('hf:org/parts/model-00001-of-00002.safetensors', 'one of several parts'),
         ('hf:org/parts/model.safetensors.index.json', 'one of several parts'),
@@ -291,9 +293,9 @@ def test_what_cannot_be_had_is_said_in_a_line(spec, reason, server):
     ('repo', 'reason'),
     [
         ('org/page', 'it is a web page'),
-        ('org/damaged', 'its SHA-256 is .*, the hub states'),
+        ('org/damaged', 'its SHA-256 is .*, but the hub states'),
         ('org/cut', 'could not be downloaded'),
-        ('org/odd', 'is deleted'),
+        ('org/odd', 'was deleted'),
     ],
 )
 def test_a_bad_file_is_refused_each_time_and_left_nowhere(repo, reason, server, tmp_path):
@@ -343,7 +345,7 @@ def test_a_file_that_was_damaged_in_the_cache_is_deleted_and_comes_again(server,
     path = hub.fetch('hf:org/whole').path
     path.resolve().write_bytes(WEIGHTS[:-1] + b'?')
     monkeypatch.setenv('TLJAX_OFFLINE', '1')
-    with pytest.raises(InputError, match=r'its SHA-256 is .*, the hub states'):
+    with pytest.raises(InputError, match=r'its SHA-256 is .*, but the hub states'):
         hub.fetch('hf:org/whole')
     monkeypatch.delenv('TLJAX_OFFLINE')
     assert hub.fetch('hf:org/whole').path.read_bytes() == WEIGHTS
@@ -463,7 +465,7 @@ def test_transformers_crops(fields, wanted):
     ],
 )
 def test_preprocessing_that_cannot_be_understood_is_an_error(fields):
-    with pytest.raises(InputError, match='preprocessing of the repository is odd'):
+    with pytest.raises(InputError, match='preprocessing of the repository is invalid'):
         hub_config.preprocessing_of({}, {'image_mean': [0.5], 'image_std': [0.5]} | fields)
 
 
@@ -478,7 +480,7 @@ def test_preprocessing_that_cannot_be_understood_is_an_error(fields):
     ],
 )
 def test_a_configuration_of_timm_that_cannot_be_understood_is_an_error(fields):
-    with pytest.raises(InputError, match='preprocessing of the repository is odd'):
+    with pytest.raises(InputError, match='preprocessing of the repository is invalid'):
         hub_config.preprocessing_of({'pretrained_cfg': fields}, {})
 
 

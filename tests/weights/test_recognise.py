@@ -37,7 +37,7 @@ def test_positions_that_are_no_square_are_named(positions):
 
 def test_a_width_of_unknown_heads_is_named():
     said = error(entries(width=96))
-    assert 'The nearest is ViT under the names of timm' in said
+    assert 'The nearest is ViT with the names of timm' in said
     assert 'its width 96 is not a multiple of 64' in said
 
 

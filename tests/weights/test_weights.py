@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests import golden_small
 from tljax import tree
 from tljax.models import port, preprocessing, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
@@ -28,9 +29,11 @@ TEXT = json.dumps(preprocessing.to_fields(CUSTOM))
 
 @pytest.fixture(scope='module')
 def variables():
-    """Random parameters and statistics, as host arrays."""
-    model = stages.build(BACKBONE, 7)
-    return jax.tree.map(np.asarray, stages.init(model, jax.random.key(0)))
+    """Parameters and statistics by formula, as host arrays."""
+    shapes = stages.shapes(stages.build(BACKBONE, 7))
+    return tuple(
+        tree.map_paths(lambda path, x: golden_small.tensor(path, x.shape), part) for part in shapes
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a model takes of pretrained weights, and how they are brought to other inputs."""
+"""Selects the pretrained values that a model uses, and adapts them to other images."""
 
 import dataclasses
 import math
@@ -16,18 +16,18 @@ from tljax.weights.pretrained import Pretrained
 
 
 class AdaptError(InputError):
-    """Weights that cannot be brought to what a model reads."""
+    """Weights that cannot be adapted to a model."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """The stages that pretrained weights give to a model.
+    """The pretrained values for a model.
 
     Attributes:
-        params: whole stages only; the others start at random.
+        params: of complete stages; the other stages start at random.
         stats: of the same stages.
-        dropped: stages of the weights that the model does not have.
-        notes: what was changed or replaced, a sentence each.
+        dropped: stages of the weights that the model lacks.
+        notes: a sentence for every change.
     """
 
     params: Params
@@ -39,11 +39,11 @@ class Adapted:
 def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> Adapted:
     """The values of pretrained weights for a model.
 
-    The head is the model's own, new one unless `keep_head`. Kernels that read images of another
-    number of channels, and position embeddings of images of another size, are adapted.
+    The model gets a new head unless `keep_head`. Kernels are adapted to another number of channels,
+    and position embeddings to another image size.
 
     Raises:
-        AdaptError: the weights have no head to keep, or one of another number of classes; or a
+        AdaptError: the weights have no head to keep, their head has another number of classes, or a
             leaf cannot be adapted.
     """
     notes = list(pretrained.origin.notes)
@@ -51,8 +51,7 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
         _check_head(pretrained, model)
     elif HEAD in pretrained.params:
         notes.append(
-            f'The head is new: {model.num_classes} classes '
-            f'in the place of {pretrained.num_classes}.'
+            f'The head is new: {model.num_classes} classes instead of {pretrained.num_classes}.'
         )
     kept = [n for n in model.names if n in pretrained.params and (keep_head or n != HEAD)]
     params = {name: pretrained.params[name] for name in kept}
@@ -69,7 +68,7 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
 
 def _check_head(pretrained: Pretrained, model: Model) -> None:
     if HEAD not in pretrained.params:
-        raise AdaptError(f'weights {pretrained.origin.source!r} have no head that could be kept')
+        raise AdaptError(f'weights {pretrained.origin.source!r} have no head to keep')
     if pretrained.num_classes != model.num_classes:
         raise AdaptError(
             f'the head of weights {pretrained.origin.source!r} is for '
@@ -83,7 +82,7 @@ def _reads_other_images(pretrained: Pretrained, model: Model) -> bool:
 
 
 def _fitted(params: Params, model: Model) -> tuple[Params, list[str]]:
-    """Every leaf in the shape that the model has, and what was done for it."""
+    """Every leaf in the shape that the model needs, and a note for every change."""
     shapes = tree.flatten(stages.shapes(model)[0])
     first, leaves, notes, problems = model.names[0], {}, [], []
     for path, leaf in tree.flatten(params).items():
@@ -94,28 +93,28 @@ def _fitted(params: Params, model: Model) -> tuple[Params, list[str]]:
         if path.endswith('position_embedding'):
             leaves[path] = resize_positions(leaf, wanted[1])
             notes.append(f'{path} was resized from {leaf.shape[1] - 1} patches to {wanted[1] - 1}.')
-        elif path.split('/')[0] == first and leaf.ndim == 4 and _but_input(leaf.shape, wanted):
+        elif path.split('/')[0] == first and leaf.ndim == 4 and _same_but_input(leaf.shape, wanted):
             leaves[path] = adapt_channels(leaf, wanted[2])
-            notes.append(f'{path} reads {wanted[2]} channels in the place of {leaf.shape[2]}.')
+            notes.append(f'{path} reads {wanted[2]} channels instead of {leaf.shape[2]}.')
         else:
             problems.append(f'{path} is {list(leaf.shape)}, wanted {list(wanted)}')
     if problems:
-        raise AdaptError('weights cannot be brought to this model:\n  ' + '\n  '.join(problems))
+        raise AdaptError('the weights cannot be adapted to this model:\n  ' + '\n  '.join(problems))
     return tree.unflatten(leaves), notes
 
 
-def _but_input(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether two kernels differ in their input channels alone."""
+def _same_but_input(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two kernels' shapes differ only in the input channels."""
     return (*one[:2], one[3]) == (*other[:2], other[3])
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first convolution's kernel for images of another number of channels.
+    """A first convolution's kernel for images with another number of channels.
 
-    One channel reads what all read before, by the kernels' sum: a gray image gives exactly what
-    the same image repeated in every channel gave. More channels repeat the kernels in order and
-    scale them by old over new, so that inputs keep their scale; with a multiple of the old number,
-    an image repeated in every channel gives what it gave before.
+    For one channel, the kernels are summed, so a gray image gives the same output as the image
+    repeated in every channel gave before. For more channels, the kernels are repeated in order and
+    scaled by old over new, which keeps the scale of the output. With a multiple of the old number,
+    an image repeated in every channel gives the same output as before.
 
     Args:
         kernel: [h, w, C, F].
@@ -138,11 +137,11 @@ def resize_positions(embedding: np.ndarray, tokens: int) -> np.ndarray:
     """Position embeddings for another number of patches, cubic and antialiased.
 
     Args:
-        embedding: [1, 1 + g^2, F], the class token's first.
+        embedding: [1, 1 + g^2, F], beginning with the class token's.
         tokens: 1 + the new number of patches.
 
     Raises:
-        AdaptError: patches do not make a square.
+        AdaptError: a number of patches is not a square number.
 
     Source: timm's `resample_abs_pos_embed`; Dosovitskiy et al. 2020, section 3.2.
     """

@@ -1,4 +1,4 @@
-"""Which of the networks in a file is meant, and under which prefix its entries lie."""
+"""Chooses one of the networks in a file, and removes the prefix of its entries' names."""
 
 import dataclasses
 import functools
@@ -12,38 +12,38 @@ from tljax.models import port
 from tljax.types import InputError
 from tljax.weights import recognise
 
-# Words in the keys of a network, from what its authors evaluate to what they do not: averages
-# (EMA, SWA) before raw weights and DINO's teacher before its student, but the encoder that is
-# trained (MoCo's `encoder_q`, BYOL's `online`) before its momentum copy.
+# Words in the key of a network that its authors evaluate, and of one that they do not: averages
+# (EMA, SWA) are preferred to raw weights and DINO's teacher to its student, but the trained encoder
+# (MoCo's `encoder_q`, BYOL's `online`) to its momentum copy.
 PREFERRED = ('ema', 'averaged', 'shadow', 'swa', 'teacher')
 AVOIDED = ('student', 'target', 'momentum', 'encoder_k', 'key_encoder', 'discriminator')
 # The usual keys of a network in a checkpoint.
 WRAPPERS = ('state_dict', 'model_state_dict', 'model', 'net', 'network', 'params', 'weights')
 PREFIXES = ('module.', '_orig_mod.', 'model.', 'backbone.', 'net.')
-SHOWN = 12
+LISTED = 12  # names in a message
 
 
 class ContentError(InputError):
-    """A file without a network, or with several between which nothing decides."""
+    """A file without a network, or with several equally likely ones."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The entries of one network, and what is to be said of the choice."""
+    """The entries of one network, and a sentence for every part that was left out."""
 
     entries: Mapping[str, np.ndarray]
     notes: tuple[str, ...] = ()
 
 
 def choose(content: Any, part: str | None = None) -> Chosen:
-    """The network that is meant among all that a file holds.
+    """Chooses a network among the contents of a file.
 
     Args:
-        content: what the file holds: dictionaries of tensors by name, in others.
+        content: of the file: nested dictionaries of tensors by name.
         part: the dotted path of the network; None for the one that its authors evaluate.
 
     Raises:
-        ContentError: there is none, or no way to tell which.
+        ContentError: there is no network, or several equally likely ones.
     """
     if isinstance(content, Mapping) and not content and part is None:
         return Chosen(entries={})
@@ -52,14 +52,14 @@ def choose(content: Any, part: str | None = None) -> Chosen:
         key, entries, notes = part, _named(part, networks, content), []
     else:
         if not networks:
-            raise ContentError(f'it holds no dictionary of tensors by name; {_keys(content)}')
+            raise ContentError(f'it has no dictionary of tensors by name; {_keys(content)}')
         key = _best(networks)
         entries, notes = networks[key], _others(key, networks)
     prefix = _prefix(entries, key)
     inner = _below(entries, prefix)
-    left = [name for name in entries if not name.startswith(prefix)]
-    if prefix and left:
-        notes.append(f'Taken are the entries under {prefix!r}; left out: {_few(left)}.')
+    others = [name for name in entries if not name.startswith(prefix)]
+    if prefix and others:
+        notes.append(f'Loaded the entries under {prefix!r}; left out: {_few(others)}.')
     return Chosen(entries=inner, notes=tuple(notes))
 
 
@@ -68,7 +68,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _networks(content: Any, path: str = '', depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """`(dotted path, {name: array})` of every dictionary that holds arrays under names."""
+    """`(dotted path, {name: array})` of every dictionary with named arrays."""
     if not isinstance(content, Mapping) or depth > 8:
         return
     arrays = {k: v for k, v in content.items() if isinstance(k, str) and _is_array(v)}
@@ -80,45 +80,44 @@ def _networks(content: Any, path: str = '', depth: int = 0) -> Iterator[tuple[st
 
 
 def _named(part: str, networks: Mapping[str, Any], content: Any) -> Mapping[str, Any]:
-    """The entries at a dotted path: a dictionary's own, or those whose names begin with it."""
+    """The entries at a dotted path, which ends at a dictionary or at a prefix of names in one."""
     inside = [key for key in networks if key == part or key.startswith(f'{part}.')]
     if inside:
         return networks[_best({key: networks[key] for key in inside})]
     for key, entries in networks.items():
         rest = part.removeprefix(f'{key}.') if key else part
-        found = _below(entries, f'{rest}.')
-        if found and (not key or rest != part or len(networks) == 1):
-            return found
-    there = ', '.join(key or '(the file itself)' for key in networks) or _keys(content)
+        below = _below(entries, f'{rest}.')
+        if below and (not key or rest != part or len(networks) == 1):
+            return below
+    known = ', '.join(key or '(the file itself)' for key in networks) or _keys(content)
     prefixes = sorted({n.split('.')[0] for entries in networks.values() for n in entries})
     raise ContentError(
-        f'it holds no network {part!r}; there is {there}, with names that begin with '
-        f'{_few(prefixes)}'
+        f'it has no network {part!r}; it has {known}, with names that begin with {_few(prefixes)}'
     )
 
 
 def _best(networks: Mapping[str, Mapping[str, Any]]) -> str:
-    """The path of the network to take; much smaller dictionaries are no candidates."""
+    """The path of the network to load; much smaller dictionaries are not considered."""
     most = max(len(entries) for entries in networks.values())
     large = [key for key, entries in networks.items() if 2 * len(entries) >= most]
     least = min(map(_rank, large))
     best = [key for key in large if _rank(key) == least]
     if len(best) > 1:
         raise ContentError(
-            f'it holds several networks: {_few(list(map(repr, best)))}; choose one by '
+            f'it has several networks: {_few(list(map(repr, best)))}; choose one by '
             f'FILE#{best[0] or best[-1]}'
         )
     return best[0]
 
 
 def _rank(path: str) -> tuple[int, int]:
-    """Order of preference, the least first."""
+    """The order of preference, lowest first."""
     wrappers = [WRAPPERS.index(key) for key in path.split('.') if key in WRAPPERS]
-    return _evaluated(path), min(wrappers, default=len(WRAPPERS) if path else -1)
+    return _preference(path), min(wrappers, default=len(WRAPPERS) if path else -1)
 
 
-def _evaluated(path: str) -> int:
-    """0 for what authors evaluate by its name, 2 for what they do not, 1 where it does not say."""
+def _preference(path: str) -> int:
+    """0 if the name is of a network that authors evaluate, 2 if of one that they do not, else 1."""
     words = re.split(r'[._\-]', path.lower())
     if any(word in words for word in PREFERRED):
         return 0
@@ -132,40 +131,40 @@ def _others(key: str, networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not others:
         return []
     return [
-        f'Of several networks in the file {key!r} was taken; there are also '
-        f'{", ".join(others)} (choose by FILE#{others[0][1:-1]}).'
+        f'Loaded {key!r} of several networks in the file; the others are '
+        f'{", ".join(others)} (choose one by FILE#{others[0][1:-1]}).'
     ]
 
 
 def _prefix(entries: Mapping[str, Any], key: str) -> str:
-    """The prefix under which a known network's names lie most completely.
+    """The prefix after which most names are those of a known network.
 
     Raises:
-        ContentError: several prefixes hold as much, and their names do not say which is meant.
+        ContentError: several prefixes match equally many names and are equally preferred.
     """
     names = list(entries)
     cut = ''
     while more := next((p for p in PREFIXES if all(n.startswith(cut + p) for n in names)), ''):
         cut += more
-    if _placed(tuple(name.removeprefix(cut) for name in names)) == len(names):
+    if _matched(tuple(name.removeprefix(cut) for name in names)) == len(names):
         return cut
-    found = {prefix: _placed(tuple(_below(entries, prefix))) for prefix in _prefixes(names, cut)}
-    most = max(found.values(), default=0)
-    best = [prefix for prefix, placed in found.items() if placed == most]
-    least = min(map(_evaluated, best), default=0)
-    best = [prefix for prefix in best if _evaluated(prefix) == least]
+    counts = {prefix: _matched(tuple(_below(entries, prefix))) for prefix in _prefixes(names, cut)}
+    most = max(counts.values(), default=0)
+    best = [prefix for prefix, count in counts.items() if count == most]
+    least = min(map(_preference, best), default=0)
+    best = [prefix for prefix in best if _preference(prefix) == least]
     if not most:
         return cut
     if len(best) > 1:
         raise ContentError(
-            f'it holds several networks, under {", ".join(map(repr, best))}; choose one by '
+            f'it has several networks, under {", ".join(map(repr, best))}; choose one by '
             f'FILE#{f"{key}." if key else ""}{best[0].removesuffix(".")}'
         )
     return best[0]
 
 
 def _prefixes(names: list[str], cut: str) -> list[str]:
-    """Every dotted beginning of names that holds a tenth of them, and `cut`, the shortest first."""
+    """Every dotted prefix of at least a tenth of the names, and `cut`; the shortest first."""
     counts: dict[str, int] = {cut: len(names)}
     for name in names:
         for end in re.finditer(r'\.', name):
@@ -174,19 +173,19 @@ def _prefixes(names: list[str], cut: str) -> list[str]:
     return sorted((p for p, n in counts.items() if 10 * n >= len(names)), key=len)
 
 
-@functools.lru_cache(maxsize=64)  # every load of the same names asks again
-def _placed(names: tuple[str, ...]) -> int:
-    """How many names the table that fits best places; 0 if it is not half of them."""
-    best, seen = 0, []
+@functools.lru_cache(maxsize=64)  # called again at every load of the same names
+def _matched(names: tuple[str, ...]) -> int:
+    """The number of names that the best table matches; 0 if less than half."""
+    best, tried = 0, []
     if any(name.startswith(('params/', 'batch_stats/')) for name in names):
         return len(names)
     step = max(1, len(names) // recognise.SAMPLED_NAMES)
     for family in recognise.families():
         for variant in family.variants():
             for table in variant.port_tables().values():
-                if any(table is before for before in seen):
+                if any(table is before for before in tried):
                     continue
-                seen.append(table)
+                tried.append(table)
                 sample = names[::step]
                 if 2 * len(port.match(sample, table).problems) <= len(sample):
                     best = max(best, len(names) - len(port.match(names, table).problems))
@@ -202,8 +201,8 @@ def _below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def _keys(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f'it is {content!r:.80}' if not isinstance(content, list) else 'it is a list'
-    shown = [f'{key!r}: {_kind(value)}' for key, value in content.items()]
-    return f'its keys are {_few(shown)}' if shown else 'it is an empty dictionary'
+    items = [f'{key!r}: {_kind(value)}' for key, value in content.items()]
+    return f'its keys are {_few(items)}' if items else 'it is an empty dictionary'
 
 
 def _kind(value: Any) -> str:
@@ -213,5 +212,5 @@ def _kind(value: Any) -> str:
 
 
 def _few(names: list[str]) -> str:
-    more = f', ... ({len(names) - SHOWN} more)' if len(names) > SHOWN else ''
-    return ', '.join(names[:SHOWN]) + more
+    more = f', ... ({len(names) - LISTED} more)' if len(names) > LISTED else ''
+    return ', '.join(names[:LISTED]) + more

@@ -1,4 +1,4 @@
-"""Deltas: files that hold what training changed of pretrained weights, and name these."""
+"""Delta files: the values that training changed, and a reference to the pretrained weights."""
 
 import dataclasses
 import json
@@ -18,48 +18,48 @@ from tljax.weights.adapt import adapt
 from tljax.weights.own_format import architecture_from, architecture_text
 from tljax.weights.pretrained import Architecture, Opened, Origin, Pretrained
 
-BASE = 'base'  # the entry of the metadata that makes a file a delta: what `Base` says
+BASE = 'base'  # the metadata of a delta; it holds the fields of `Base` as JSON
 ADAPTERS = 'adapters'
 HEAD_BIAS = f'params/{HEAD}/linear/bias'
 
 
 class DeltaError(InputError):
-    """A delta that cannot be written or read, or that is not of these weights."""
+    """A delta that cannot be written or read, or that belongs to other weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Base:
-    """The weights that a delta changes: how they were asked for, and their file's SHA-256."""
+    """The weights that a delta changes: their spec and the SHA-256 of their file."""
 
     source: str
     sha256: str
 
     def check(self, origin: Origin) -> None:
-        """Holds weights against it.
+        """Checks that weights are the base.
 
         Raises:
-            DeltaError: they are others.
+            DeltaError: the weights have another SHA-256.
         """
         if origin.sha256 != self.sha256:
             raise DeltaError(
                 f'the base is {self.source!r} with SHA-256 {self.sha256}; '
-                f'{origin.source!r} has {origin.sha256 or "none, as it is no file"}'
+                f'{origin.source!r} has {origin.sha256 or "none, because it is no file"}'
             )
 
 
 def base_of_run(run: Run) -> Base:
-    """The weights that a run began with.
+    """The weights that a run started from.
 
     Raises:
-        DeltaError: there were none, or they were no file.
+        DeltaError: the run started from random weights, or from weights that are no file.
     """
     if run.weights is None:
-        raise DeltaError('training began from random weights: there is no base to name')
+        raise DeltaError('training started from random weights, so a delta has no base')
     source, sha256 = run.weights['source'], run.weights['sha256']
     if sha256 is None:
         raise DeltaError(
-            f'weights {source!r} are no file, and have no SHA-256 to name them by: export them to '
-            'one, and begin from that'
+            f'weights {source!r} are no file, so they have no SHA-256 for the delta: export them '
+            'to a file and train from that'
         )
     return Base(source=source, sha256=sha256)
 
@@ -68,35 +68,35 @@ def base_of_file(texts: Mapping[str, str]) -> Base:
     """The weights that a delta's metadata names.
 
     Raises:
-        DeltaError: it is damaged.
+        DeltaError: the metadata are damaged.
     """
     try:
         return Base(**json.loads(texts[BASE]))
     except (TypeError, ValueError) as error:
-        raise DeltaError(f'what the delta says of its base cannot be read: {error!r}') from error
+        raise DeltaError(f'the metadata of the delta cannot be read: {error!r}') from error
 
 
 def of_run(
     run: Run, base: Pretrained, architecture: Architecture
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """What a run changed of the weights it began with.
+    """The values that a run changed, as the entries and metadata of a delta.
 
     Args:
         run: with the values of its checkpoint.
-        base: those weights.
+        base: the weights that the run started from.
         architecture: of the run's network.
 
     Returns:
-        Under our own paths the leaves that adapters added, those of the head, and all others that
-        are not as they were, running statistics among them; and texts that `on_base` reads.
+        The leaves of adapters and head and all changed parameters and statistics, by tljax's
+        paths; and the metadata for `on_base`.
 
     Raises:
-        DeltaError: the weights are others, or backbone, head or an adapter are not tljax's own,
-            which no reader would import.
+        DeltaError: `base` has other weights; or the backbone, the head or an adapter is a class
+            outside tljax, which readers do not import.
     """
     if architecture_from(json.loads(architecture_text(architecture))) is None:
         raise DeltaError(
-            f"a delta is read for networks of tljax's own classes alone, not for {architecture}"
+            f"a delta needs a network of tljax's own classes, and this one is {architecture}"
         )
     named = base_of_run(run)
     named.check(base.origin)
@@ -113,15 +113,15 @@ def of_run(
 
 
 def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened:
-    """The whole network of a delta, adapters merged.
+    """The complete network of a delta, with adapters merged.
 
     Args:
-        delta: with the file's entries alone.
+        delta: the opened file of the delta.
         texts: the file's metadata.
-        base: the weights it is of.
+        base: the weights that the delta changes.
 
     Raises:
-        DeltaError: the delta does not fit them.
+        DeltaError: the delta does not fit its base.
     """
     model = network_of(delta).build(len(delta.entries[HEAD_BIAS]), delta.preprocessing)
     added = _decoded(json.loads(texts.get(ADAPTERS, '[]')))
@@ -134,31 +134,31 @@ def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened
             f'{delta.origin.source!r} does not fit its base (- wanted, + found):\n  '
             + '\n  '.join(problems)
         )
-    whole = tree.unflatten(leaves)
-    whole['params'] = jax.tree.map(np.asarray, stages.plain(added, whole['params']))
-    return dataclasses.replace(delta, entries=tree.flatten(whole))
+    variables = tree.unflatten(leaves)
+    variables['params'] = jax.tree.map(np.asarray, stages.plain(added, variables['params']))
+    return dataclasses.replace(delta, entries=tree.flatten(variables))
 
 
 def network_of(delta: Opened) -> Architecture:
-    """Of what network it is a delta.
+    """The network that a delta states.
 
     Raises:
-        DeltaError: it does not say.
+        DeltaError: the delta states no network, or has no head.
     """
     if delta.architecture is None or HEAD_BIAS not in delta.entries:
-        raise DeltaError(f'{delta.origin.source!r} does not say of what network it is a delta')
+        raise DeltaError(f'{delta.origin.source!r} is a delta that states no network')
     return delta.architecture
 
 
 def _fitted(base: Pretrained, model: Model) -> dict[str, Any]:
-    """The leaves that training began with, but for the head's."""
-    begun = adapt(base, model)
-    return tree.flatten({'params': begun.params, 'batch_stats': begun.stats})
+    """The leaves at the start of training, without the head's."""
+    adapted = adapt(base, model)
+    return tree.flatten({'params': adapted.params, 'batch_stats': adapted.stats})
 
 
 def _decoded(encoded: Any) -> tuple[Adapter, ...]:
-    """Adapters from a file, which may be anybody's: no class but tljax's own is imported."""
+    """Adapters from a file; only tljax's classes are imported, because the author is unknown."""
     try:
         return json_form.decode(encoded, ours_only=True)
     except (AttributeError, ImportError, TypeError) as error:
-        raise DeltaError(f'a delta holds adapters of tljax alone: {error}') from error
+        raise DeltaError(f'a delta can have only adapters of tljax: {error}') from error

@@ -1,10 +1,10 @@
-"""Downloads that a later run can trust: whole, of the right sum, and never under a false name.
+"""Downloads files into the cache folder, and verifies cached files.
 
-A file lies in the cache folder as `<8 hex digits of its address>-<its name>`. Beside it lie
+A file is stored as `<8 hex digits of its address's SHA-256>-<its name>`, with
 
-    ….sha256       its sum when it was downloaded
-    ….part         what has come so far of one that is under way; locked by who downloads it
-    ….part.json    which version of the file that is, so that it can be gone on with
+    ….sha256       its SHA-256 after the download
+    ….part         the bytes of an unfinished download, locked by the process that downloads it
+    ….part.json    the version of that file, for resuming
 """
 
 import contextlib
@@ -31,22 +31,23 @@ from tljax.weights.transfer import Address, DownloadError
 
 __all__ = ['DownloadError', 'download', 'file_sha256', 'folder', 'offline', 'refusal']
 
-TOLD_BYTES = 10_000_000  # smaller files say nothing to a log
-HEADER_BYTES = 100_000_000  # at most, in safetensors' own reader too
+LOGGED_BYTES = 10_000_000  # downloads of smaller files are not logged
+HEADER_BYTES = 100_000_000  # the largest header that the safetensors library accepts
 SUM_IN_NAME = re.compile(r'-([0-9a-f]{8,64})(\.\w+){1,2}$', re.IGNORECASE)
 
 
 def download(url: str) -> pathlib.Path:
     """The file at `url` (http or https), from the cache folder or the network.
 
-    It takes its name only when whole: its length is what the server announced, its SHA-256 begins
-    with the digits that end its name, where it has such, and it is no web page, error message or
-    pointer. One that breaks off is gone on with, now or in a later run, if the server still has
-    the same version. The sum of a cached file is taken every time: one that has been damaged is
-    downloaded again, or refused when offline. Of several processes one downloads, the others wait.
+    A file gets its name only after a complete download: it has the announced length, its SHA-256
+    begins with the digits at the end of its name (if there are any), and it is no web page, error
+    message or pointer. An interrupted download is resumed, also by a later run, if the server
+    still has the same version. A cached file is verified at every call; a damaged one is downloaded
+    again, or refused when offline. If several processes need a file, one of them downloads it.
 
     Raises:
-        DownloadError: no answer, not the file that was meant, or no place to keep it.
+        DownloadError: the server does not answer, the file is not the expected one, or it cannot be
+            stored.
     """
     address = transfer.parse(url)
     digits = hashlib.sha256(address.url.encode()).hexdigest()[:8]
@@ -62,20 +63,20 @@ def download(url: str) -> pathlib.Path:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(_beside(path, '.part'), address) as part:
-            if _flaw(path, address.name) is None:  # another process has brought it meanwhile
+            if _flaw(path, address.name) is None:  # another process has downloaded it
                 _beside(path, '.part').unlink()
             else:
                 _fetch(address, path, part)
     except OSError as error:
         raise DownloadError(
-            f'{address}: cannot be kept in {path.parent}: {error.strerror or error}; '
-            'TLJAX_CACHE names another folder'
+            f'{address}: cannot be stored in {path.parent}: {error.strerror or error}; '
+            'set TLJAX_CACHE to another folder'
         ) from error
     return path
 
 
 def folder() -> pathlib.Path:
-    """Where downloaded files are kept."""
+    """The folder of downloaded files."""
     return environment.cache_dir() / 'weights'
 
 
@@ -92,10 +93,10 @@ def file_sha256(path: pathlib.Path) -> str:
 
 
 def refusal(path: pathlib.Path) -> str | None:
-    """Why a file cannot be one of weights, by its first bytes and its length; None if it may be.
+    """Why a file cannot be weights, by its first bytes and its length; None if it can be.
 
-    What servers send in place of a file is known by its beginning; safetensors and zip archives
-    (torch's newer form, npz) also say where they end. Other formats are left to who reads them.
+    Web pages, JSON and git-lfs pointers, which servers send instead of a file, are recognised by
+    their first bytes. The length of safetensors files and zip archives (torch, npz) is checked.
     """
     size = path.stat().st_size
     with path.open('rb') as file:
@@ -103,7 +104,7 @@ def refusal(path: pathlib.Path) -> str | None:
     if not size:
         return 'it is empty'
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') <= size - 8:
-        return _safetensors_refusal(path)  # the length that it starts with may look like anything
+        return _safetensors_refusal(path)  # first, because its length can look like another format
     if start[:4] == b'PK\x03\x04':
         return None if zipfile.is_zipfile(path) else 'it is a zip archive that is cut short'
     text = start.removeprefix(b'\xef\xbb\xbf').strip()
@@ -111,7 +112,7 @@ def refusal(path: pathlib.Path) -> str | None:
     if text.startswith(b'<'):
         return f'it is a web page or XML: {quoted!r}'
     if text.startswith(b'version https://git-lfs'):
-        return 'it is a git-lfs pointer in place of the file'
+        return 'it is a git-lfs pointer instead of the file'
     if text.startswith((b'{', b'[')):
         with contextlib.suppress(ValueError, RecursionError):
             json.loads(text)
@@ -127,9 +128,9 @@ def _safetensors_refusal(path: pathlib.Path) -> str | None:
             header.pop('__metadata__', None)
             end = 8 + length + max((e['data_offsets'][1] for e in header.values()), default=0)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            return 'it begins like a safetensors file, and its header cannot be read'
+            return 'it begins like a safetensors file, but its header cannot be read'
     size = path.stat().st_size
-    return None if size == end else f'its header promises {end} bytes and there are {size}'
+    return None if size == end else f'its header states {end} bytes, but it has {size}'
 
 
 def _beside(path: pathlib.Path, suffix: str) -> pathlib.Path:
@@ -137,53 +138,52 @@ def _beside(path: pathlib.Path, suffix: str) -> pathlib.Path:
 
 
 def _flaw(path: pathlib.Path, name: str) -> str | None:
-    """Why a cached file is not to be used; one put there by hand is examined and its sum kept."""
+    """Why a cached file cannot be used; None if it can.
+
+    The SHA-256 of a file that the user put there is recorded.
+    """
     if not path.exists():
-        return 'is not there'
+        return 'does not exist'
     digest, record = file_sha256(path), _beside(path, '.sha256')
     if record.exists():
         known = record.read_text(errors='replace').partition(' ')[0]
-        return (
-            None
-            if digest == known
-            else (
-                f'has been damaged: its SHA-256 is {digest}, and was {known} when it was downloaded'
-            )
-        )
+        if digest == known:
+            return None
+        return f'has been damaged: its SHA-256 is {digest}, and was {known} after the download'
     if problem := _problem(path, name, digest):
-        return f'is not to be trusted: {problem}'
+        return f'is not the expected file: {problem}'
     with contextlib.suppress(OSError):  # the folder may be read-only
         _record(path, digest)
     return None
 
 
 def _record(path: pathlib.Path, digest: str) -> None:
-    """In the form of `sha256sum`."""
+    """Writes the SHA-256 in the format of `sha256sum`."""
     _beside(path, '.sha256').write_text(f'{digest}  {path.name}\n')
 
 
 def _problem(path: pathlib.Path, name: str, digest: str) -> str | None:
-    """Why a whole file is not the one that was meant."""
-    problem, promised = refusal(path), SUM_IN_NAME.search(name)
-    if problem is None and promised and not digest.startswith(promised[1].lower()):
+    """Why a complete file is not the expected one."""
+    problem, expected = refusal(path), SUM_IN_NAME.search(name)
+    if problem is None and expected and not digest.startswith(expected[1].lower()):
         return (
-            f'its SHA-256 is {digest}, its name promises {promised[1]} (if that is no sum, fetch '
-            'the file by hand and name its path)'
+            f'its SHA-256 is {digest}, but its name ends in {expected[1]} (if that is no SHA-256, '
+            'download the file by hand and give its path)'
         )
     return problem
 
 
 @contextlib.contextmanager
 def _locked(path: pathlib.Path, address: Address) -> Iterator[BinaryIO]:
-    """A file open for appending, held by this process alone; another that holds it is awaited."""
+    """A file open for appending, locked by this process; waits for another process's lock."""
     while True:
         with path.open('a+b') as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f'{address}: waiting for who is downloading it', file=sys.stderr)
+                print(f'{address}: waiting for another process that downloads it', file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
-            # Who held it has renamed or removed it, unless the name still means this file.
+            # The process that held the lock may have renamed or removed the file.
             if _is_named(file, path):
                 yield file
                 return
@@ -197,21 +197,21 @@ def _is_named(file: BinaryIO, path: pathlib.Path) -> bool:
 
 
 def _fetch(address: Address, path: pathlib.Path, part: BinaryIO) -> None:
-    """Downloads, examines and names the file; what can be gone on with stays, all else goes."""
+    """Downloads, verifies and renames the file; keeps an unfinished part if it can be resumed."""
     part_path, version = _beside(path, '.part'), _beside(path, '.part.json')
     try:
         with _Progress(address.name) as progress:
             transfer.complete(address, part, version, progress.at)
         digest = file_sha256(part_path)
         if problem := _problem(part_path, address.name, digest):
-            raise DownloadError(f'{address}: what came is not the file: {problem}')
+            raise DownloadError(f'{address}: the download is not the expected file: {problem}')
         _record(path, digest)
         version.unlink(missing_ok=True)
     except transfer.BrokenError as error:
         if not version.exists():
             part_path.unlink()
         raise DownloadError(
-            f'{address}: could not be downloaded: {error}; a file can be named by its path instead'
+            f'{address}: could not be downloaded: {error}; a local file can be given by its path'
         ) from error
     except (DownloadError, OSError):
         part_path.unlink(missing_ok=True)
@@ -221,7 +221,7 @@ def _fetch(address: Address, path: pathlib.Path, part: BinaryIO) -> None:
 
 
 class _Progress:
-    """Tells on stderr how far a download is: a bar on a terminal, two lines for a log."""
+    """Shows the progress of a download on stderr: a bar on a terminal, or two lines in a log."""
 
     def __init__(self, name: str):
         self._name, self._size, self._started = name, 0, time.monotonic()
@@ -242,9 +242,9 @@ class _Progress:
         return self
 
     def at(self, have: int, size: int | None) -> None:
-        """There are `have` bytes of `size`, which may be unknown."""
+        """Shows `have` of `size` bytes; `size` can be unknown."""
         self._bar.update(self._task, completed=have, total=size)
-        if not self._size and max(have, size or 0) > TOLD_BYTES:
+        if not self._size and max(have, size or 0) > LOGGED_BYTES:
             self._size = max(have, size or 0)
             self._log(f'downloading {self._name}, {self._size / 1e6:.0f} MB')
 

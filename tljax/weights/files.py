@@ -1,4 +1,4 @@
-"""Files of weights in every format, told by their content, as arrays by name."""
+"""Reads files of weights; their content decides the format."""
 
 import dataclasses
 import json
@@ -18,19 +18,19 @@ from tljax.weights import contents, download, options, torch_file
 
 
 class FileError(InputError):
-    """A file that is of no known kind, damaged, or refused as unsafe."""
+    """A file of an unknown kind, or one that is damaged or unsafe."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        entries: `{name: array}` under the file's own names; read from the disk when touched,
-            where the format allows it.
-        metadata: texts beside them (safetensors only).
+        entries: `{name: array}` with the file's own names; safetensors are read from the disk on
+            access.
+        metadata: texts (safetensors only).
         format: `safetensors`, `torch (zip)`, `torch (legacy)` or `npz`.
-        notes: which of several networks was taken and what was left out, a sentence each.
+        notes: a sentence on the chosen network and on every part that was left out.
         options: stored next to the tensors of the network, see `options.collect`.
     """
 
@@ -42,37 +42,37 @@ class File:
 
 
 def read(path: pathlib.Path, part: str | None = None) -> File:
-    """The arrays of the network in a file, by their own names.
+    """The entries of the network in a file.
 
-    Dictionaries around it are opened, and a prefix of its names is cut off: see `contents`.
+    `contents` chooses the network among nested dictionaries and removes the prefix of its names.
 
     Args:
         path: the file.
-        part: the dotted path of the network inside; None for the one its authors evaluate.
+        part: the dotted path of the network; None for the one that its authors evaluate.
 
     Raises:
-        FileError: the file is of no known kind, damaged, refused as unsafe, or holds no network.
+        FileError: the file is of an unknown kind, damaged or unsafe, or has no network.
     """
     try:
         content, metadata, kind = _content(path)
         chosen = contents.choose(content, part)
         torch = kind.startswith('torch')
-        found = options.collect(content) if torch else options.from_texts(metadata)
+        stated = options.collect(content) if torch else options.from_texts(metadata)
     except (ValueError, InputError, safetensors.SafetensorError, zipfile.BadZipFile) as error:
         named = str(path) in str(error)
         raise FileError(str(error) if named else f'{path}: {error}') from error
     return File(
-        entries=chosen.entries, metadata=metadata, format=kind, notes=chosen.notes, options=found
+        entries=chosen.entries, metadata=metadata, format=kind, notes=chosen.notes, options=stated
     )
 
 
 def _content(path: pathlib.Path) -> tuple[Any, Mapping[str, str], str]:
-    """What a file holds, the texts beside it, and its format."""
+    """The content of a file, its metadata and its format."""
     with path.open('rb') as file:
         start = file.read(512)
     if foreign := foreign_kind(path, start):
         raise FileError(f'it is {foreign}; wanted a safetensors, torch or npz file')
-    # A safetensors file begins with the length of its header, whose bytes may be anything.
+    # A safetensors file begins with the length of its header, which can be any bytes.
     if start[8:9] == b'{':
         return *_read_safetensors(path), 'safetensors'
     if start[:2] == b'PK' and _is_npz(path):
@@ -85,7 +85,7 @@ def _content(path: pathlib.Path) -> tuple[Any, Mapping[str, str], str]:
     )
 
 
-# The first bytes of files that are taken for weights.
+# The first bytes of files that are not weights and are often mistaken for them.
 _BEGINNINGS = {
     b'\x89HDF\r\n\x1a\n': 'an HDF5 file (.h5, as Keras writes)',
     b'\x1f\x8b': 'a gzip archive: unpack it first',
@@ -96,11 +96,11 @@ _BEGINNINGS = {
     b'\x93NUMPY': 'a single NumPy array (.npy)',
     b'%PDF': 'a PDF document',
 }
-_MAPS = (*range(0x81, 0x90), 0xDE, 0xDF)  # how MessagePack begins a dictionary
+_MAPS = (*range(0x81, 0x90), 0xDE, 0xDF)  # the first byte of a dictionary in MessagePack
 
 
 def foreign_kind(path: pathlib.Path, start: bytes) -> str | None:
-    """What a file is that is none of weights, by its first bytes; None if it may be one."""
+    """The kind of a file that is not weights, by its first bytes; None if it may be weights."""
     if start[8:9] == b'{':
         return None
     for beginning, kind in _BEGINNINGS.items():
@@ -153,10 +153,9 @@ DTYPES = {
 
 
 def _read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
-    """Views of the mapped file: a value is read when it is touched, and copied never.
+    """Views of the memory-mapped file, which are read on access.
 
-    The library opens the file first, which holds its header to the format; what it returns
-    itself are copies.
+    The safetensors library is used to validate the header only, because it returns copies.
     """
     with safetensors.safe_open(path, framework='numpy') as handle:
         metadata = handle.metadata() or {}
@@ -182,16 +181,16 @@ def _is_npz(path: pathlib.Path) -> bool:
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Every array; one of Python objects, whose reading would execute a pickle, is refused."""
+    """Every array; arrays of Python objects are refused, because pickle would execute code."""
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def as_array(value: Any) -> np.ndarray:
-    """An array out of whatever a state dict in memory holds, torch's tensors among it."""
+    """A NumPy array from an array or a torch tensor."""
     if hasattr(value, 'detach'):
         value = value.detach().cpu()
-        value = value.float() if 'bfloat16' in str(value.dtype) else value  # which NumPy lacks
+        value = value.float() if 'bfloat16' in str(value.dtype) else value  # not in NumPy
     return np.asarray(value)
 
 

@@ -105,16 +105,16 @@ def _usual(spec: str, names: list[str]) -> str:
     Raises:
         HubError: the repository has none of `FILES`, and not exactly one safetensors file.
     """
-    found = [name for name in FILES if name in names]
+    usual = [name for name in FILES if name in names]
     single = [name for name in names if name.endswith('.safetensors')]
-    if found or len(single) == 1:
-        return (found or single)[0]
+    if usual or len(single) == 1:
+        return (usual or single)[0]
     parts = any(PART.search(name) for name in names)
     hint = ' Weights in several parts are not read.' if parts else ''
-    there = ', '.join(sorted(names)[:20]) or 'nothing'
+    names_text = ', '.join(sorted(names)[:20]) or 'it is empty'
     raise HubError(
-        f'{spec}: it has none of {", ".join(FILES)}; name one of its files behind a slash: '
-        f'{there}.{hint}'
+        f'{spec}: it has none of {", ".join(FILES)}; append one of its files after a slash: '
+        f'{names_text}.{hint}'
     )
 
 
@@ -129,10 +129,10 @@ def _check(path: pathlib.Path, spec: str) -> None:
     if problem is None and re.fullmatch('[0-9a-f]{64}', blob):
         digest = download.file_sha256(path)
         if digest != blob:
-            problem = f'its SHA-256 is {digest}, the hub states {blob}'
+            problem = f'its SHA-256 is {digest}, but the hub states {blob}'
     if problem:
         _delete(path)
-        raise HubError(f'{spec}: {path} was not the file and is deleted: {problem}')
+        raise HubError(f'{spec}: {path} is damaged and was deleted: {problem}')
 
 
 def _delete(path: pathlib.Path) -> None:
@@ -150,7 +150,7 @@ def _json(repository: Repository, file: str) -> Mapping[str, Any]:
     except HubError as error:
         assert path is not None
         _delete(path)
-        raise HubError(f'{error}, and is deleted') from error
+        raise HubError(f'{error}; it was deleted') from error
 
 
 def _fields(path: pathlib.Path | None) -> Mapping[str, Any]:
@@ -158,18 +158,18 @@ def _fields(path: pathlib.Path | None) -> Mapping[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
+        fields = json.loads(path.read_text())
+        if not isinstance(fields, dict):
             raise ValueError('it has no fields')
     except ValueError as error:
         raise HubError(f'{path} is no JSON: {error}') from error
-    return found
+    return fields
 
 
 def _front_matter(text: str) -> dict[str, str]:
     """The one-line fields in the front matter of a model card."""
-    found = re.match(r'---\s*\n(.*?)\n---', text, re.DOTALL)
-    lines = found[1].splitlines() if found else []
+    matter = re.match(r'---\s*\n(.*?)\n---', text, re.DOTALL)
+    lines = matter[1].splitlines() if matter else []
     pairs = [re.sub(r'\s#.*', '', line).split(':', 1) for line in lines if re.match(r'\w+:', line)]
     fields = {name: value.strip().strip('\'"') for name, value in pairs}
     return {name: value for name, value in fields.items() if value}

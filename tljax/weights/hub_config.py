@@ -1,4 +1,4 @@
-"""What timm and transformers write beside weights on a hub: of images, classes, the licence."""
+"""Reads preprocessing, classes and licence from the configurations of timm and transformers."""
 
 import re
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 from tljax.types import InputError, Interpolation, Preprocessing
 
-TIMM_CROP_SHARE = 0.875  # timm's, where a configuration does not say
-# ConvNeXt's processor in transformers crops below this size, and squashes from it on.
+TIMM_CROP_SHARE = 0.875  # timm's default
+# ConvNeXt's processor in transformers crops below this size and squashes from this size on.
 SQUASHED_FROM_PX = 384
-# By timm's name and by Pillow's number. Lanczos is taken for its neighbour; timm's `random` is one
-# of the two when training.
+# By timm's name and by Pillow's number. Bicubic replaces Lanczos, its nearest relative. timm's
+# `random` chooses between bilinear and bicubic in training.
 RESAMPLING = {
     'bilinear': Interpolation.BILINEAR,
     2: Interpolation.BILINEAR,
@@ -23,11 +23,11 @@ RESAMPLING = {
 
 
 class HubError(InputError):
-    """A repository or file that cannot be had, or cannot be understood."""
+    """A repository or file that is missing or cannot be read."""
 
 
 def licence_of(config: Mapping[str, Any], card: Mapping[str, str]) -> str | None:
-    """The licence that a repository states, in its card or in timm's configuration."""
+    """The licence that a repository states in its card or in timm's configuration."""
     name = card.get('license')
     if name == 'other':
         name = card.get('license_name', name)
@@ -35,7 +35,7 @@ def licence_of(config: Mapping[str, Any], card: Mapping[str, str]) -> str | None
 
 
 def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The classes in the order of the logits, where they have names and not just numbers."""
+    """The classes in the order of the logits; None if they have only numbers."""
     if names := config.get('label_names'):
         return tuple(map(str, names))
     labels = {str(index): str(name) for index, name in (config.get('id2label') or {}).items()}
@@ -48,24 +48,25 @@ def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 def preprocessing_of(
     config: Mapping[str, Any], preprocessor: Mapping[str, Any]
 ) -> Preprocessing | None:
-    """What timm's or transformers' configuration says of images; None where neither says enough.
+    """The preprocessing of timm's or transformers' configuration; None if both are incomplete.
 
-    Images that are squashed to a square there are resized by their short side and cut here.
+    Networks that squash images to a square get images here that are resized by the short side and
+    cropped.
 
     Args:
-        config: of config.json; timm has all in its `pretrained_cfg`.
-        preprocessor: of transformers' preprocessor_config.json.
+        config: the fields of config.json; timm's are in its `pretrained_cfg`.
+        preprocessor: the fields of transformers' preprocessor_config.json.
 
     Raises:
-        HubError: it says something that cannot be, or that `Preprocessing` has no field for.
+        HubError: a value is invalid or not supported by `Preprocessing`.
     """
     try:
-        found = _timm(config.get('pretrained_cfg')) or _transformers(preprocessor)
+        result = _timm(config.get('pretrained_cfg')) or _transformers(preprocessor)
     except (AttributeError, LookupError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise HubError(f'the preprocessing of the repository is odd: {error!r}') from error
-    if found and (problems := found.problems()):
-        raise HubError(f'the preprocessing of the repository is odd: {"; ".join(problems)}')
-    return found
+        raise HubError(f'the preprocessing of the repository is invalid: {error!r}') from error
+    if result and (problems := result.problems()):
+        raise HubError(f'the preprocessing of the repository is invalid: {"; ".join(problems)}')
+    return result
 
 
 def _timm(fields: Mapping[str, Any] | None) -> Preprocessing | None:
@@ -113,13 +114,14 @@ def _transformers(fields: Mapping[str, Any]) -> Preprocessing | None:
 def _of_unit_range(
     value: Any, fields: Mapping[str, Any], offset: bool = False
 ) -> tuple[float, ...]:
-    """A mean or deviation for images in [0, 1], of one for 8 bits times `rescale_factor`.
+    """A mean or standard deviation for images in [0, 1].
 
-    With `rescale_offset`, as EfficientNet's processor has it, 1 is subtracted after the scaling.
+    The configuration's value is for 8-bit values times `rescale_factor`. With `rescale_offset`
+    (EfficientNet's processor), 1 is subtracted after the scaling.
     """
     values = value if isinstance(value, (list, tuple)) else [value] * 3
     factor = fields.get('rescale_factor', 1 / 255) if fields.get('do_rescale', True) else 1.0
-    # 255 * (1 / 255) is 1 exactly, so that what is usual stays as it is written.
+    # 255 * (1 / 255) is exactly 1, so values with the default factor do not change.
     return tuple((float(v) + offset) / (255 * factor) for v in values)
 
 
@@ -130,7 +132,7 @@ def _interpolation(name: str | int) -> Interpolation:
 
 
 def _side(size: Any) -> int:
-    """One side out of a number, or of a dictionary with the short one or with both."""
+    """The side length, from a number or from a dictionary with the short side or both sides."""
     if isinstance(size, Mapping):
         return int(size.get('shortest_edge') or _square(size['height'], size['width']))
     return int(size)

@@ -37,10 +37,10 @@ def parse(spec: str) -> HubSpec:
     Raises:
         HubError: the spec has another form.
     """
-    found = _SPEC.fullmatch(spec)
-    if found is None or {'.', '..'} & set(re.split('[:/@]', spec)):
+    match = _SPEC.fullmatch(spec)
+    if match is None or {'.', '..'} & set(re.split('[:/@]', spec)):
         raise HubError(f'weights {spec!r}: wanted {FORM}, e.g. hf:timm/resnet50.a1_in1k')
-    return HubSpec(repo=found['repo'], revision=found['revision'], file=found['file'])
+    return HubSpec(repo=match['repo'], revision=match['revision'], file=match['file'])
 
 
 class Repository:
@@ -94,7 +94,7 @@ class Repository:
             return None
 
     def names(self) -> list[str]:
-        """The names of the repository's files; of those in the cache if the hub is out of reach.
+        """The names of the repository's files; of the cached ones if the hub does not answer.
 
         Raises:
             HubError: the files cannot be listed.
@@ -121,10 +121,10 @@ class Repository:
         return sorted(path.relative_to(snapshot).as_posix() for path in files)
 
     def _is_known_to_lack(self, file: str) -> bool:
-        found = self._library.try_to_load_from_cache(
+        cached = self._library.try_to_load_from_cache(
             self._spec.repo, file, cache_dir=self._cache, revision=self._revision
         )
-        return found is self._library._CACHED_NO_EXIST
+        return cached is self._library._CACHED_NO_EXIST
 
     def _reason(self, error: Exception, file: str) -> str:
         """One line with the reason of a failure and its remedy."""
@@ -133,7 +133,7 @@ class Repository:
         local = f'{file} is not in the cache {self._cache}, and {hub} does not answer as a hub'
         if download.offline():
             local = f'{file} is not in the cache {self._cache}, and TLJAX_OFFLINE or '
-            local += 'HF_HUB_OFFLINE forbids to download it'
+            local += 'HF_HUB_OFFLINE forbids downloads'
         login = '`hf auth login`, or set HF_TOKEN'
         reasons = {
             errors.GatedRepoError: f'it is gated: accept its terms on the hub, then {login}',
@@ -143,9 +143,9 @@ class Repository:
             errors.LocalEntryNotFoundError: local,
             errors.EntryNotFoundError: f'it has no file {file!r} at {self._revision!r}',
         }
-        words = f'{file} could not be downloaded from {hub}: {" ".join(str(error).split()):.300}'
-        found = (reason for kind, reason in reasons.items() if isinstance(error, kind))
-        return f'hf:{self._spec.repo}: {next(found, words)}'
+        other = f'{file} could not be downloaded from {hub}: {" ".join(str(error).split()):.300}'
+        matching = (reason for kind, reason in reasons.items() if isinstance(error, kind))
+        return f'hf:{self._spec.repo}: {next(matching, other)}'
 
 
 def _library() -> Any:

@@ -22,24 +22,25 @@ from tljax.weights.adapt import adapt
 from tljax.weights.loading import Weights
 from tljax.weights.pretrained import Origin, Pretrained
 
-FAR = 10  # times the largest value of a normalised image: these are pixels as they were
-BATCH_SIZE = 32  # images, or views of them, that `predict` has on the device at a time
+FAR = 10  # values beyond this multiple of the largest normalised value are raw pixels
+BATCH_SIZE = 32  # images or views that `predict` puts on the device at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Network:
-    """A network with its values, to be applied; what it is made of is there to be used alone.
+    """A network with its parameters, ready to be applied.
 
     Attributes:
-        model: its stages.
-        params: its parameters, on the device.
-        stats: its running statistics.
+        model: the stages.
+        params: the parameters, on the device.
+        stats: the running statistics.
         backbone: the family and its hyperparameters.
-        origin: where the weights came from.
-        class_names: in the order of the logits, where they are known.
-        multi_label: whether an image has a set of them; `predict` then asks for each alone.
-        temperature: that `predict` divides the logits by; None if none was fitted.
-        notes: what was replaced or adapted when it was loaded.
+        origin: the source of the weights.
+        class_names: in the order of the logits; None if unknown.
+        multi_label: whether an image has a set of labels; `predict` then returns independent
+            probabilities.
+        temperature: `predict` divides the logits by it; None if none was fitted.
+        notes: a sentence for everything that loading replaced, adapted or assumed.
     """
 
     model: Model
@@ -54,11 +55,14 @@ class Network:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What it expects of an image."""
+        """The preprocessing that the weights expect."""
         return self.model.preprocessing
 
     def probabilities(self, logits: jax.Array, *, calibrated: bool = True) -> jax.Array:
-        """Logits [B, K] to probabilities, divided by `temperature` first if there is one."""
+        """The probabilities [B, K] of the classes from logits [B, K].
+
+        If `calibrated`, the logits are divided by `temperature`, if there is one.
+        """
         if calibrated and self.temperature is not None:
             logits = logits / self.temperature
         return stages.probabilities(logits, multi_label=self.multi_label)
@@ -74,7 +78,7 @@ class Network:
         )
 
     def preprocess(self, images: Any) -> jax.Array:
-        """Images as `logits` and `features` take them: resized, cut and normalised.
+        """Resizes, crops and normalises images for `logits` and `features`.
 
         Args:
             images: an array [h, w, C] uint8, a PIL image or the path of an image file; or a
@@ -84,7 +88,7 @@ class Network:
             [B, size_px, size_px, C] float32; one image is a batch of one.
 
         Raises:
-            InputError: another type, shape or dtype, or a file that is no readable image.
+            InputError: an image has another type, shape or dtype, or a file cannot be read.
         """
         canvases = list(image_inputs.canvases(images, self.preprocessing))
         if not canvases:
@@ -96,13 +100,13 @@ class Network:
         """Logits of normalised images.
 
         Args:
-            x: [B, H, W, C] float32, as `preprocess` makes them.
+            x: [B, H, W, C] float32, the result of `preprocess`.
 
         Returns:
             [B, K].
 
         Raises:
-            InputError: integers, another shape, or values far beyond those of normalised images.
+            InputError: `x` has integers, another shape, or values that are not normalised.
         """
         return self._run(self.params, self.stats, self._normalised(x), None)
 
@@ -110,14 +114,14 @@ class Network:
         """The output of a stage for normalised images.
 
         Args:
-            x: [B, H, W, C] float32, as `preprocess` makes them.
-            stage: one of `model.names`; None for the last before the head.
+            x: [B, H, W, C] float32, the result of `preprocess`.
+            stage: one of `model.names`; None for the last one below the head.
 
         Returns:
-            Maps [B, h, w, F], tokens [B, T, F] or vectors [B, F], as the stage has them.
+            Maps [B, h, w, F], tokens [B, T, F] or vectors [B, F], as the stage gives them.
 
         Raises:
-            InputError: there is no such stage, or `x` is refused as in `logits`.
+            InputError: the stage does not exist, or `logits` would refuse `x`.
         """
         names = self.model.names
         stage = names[-2] if stage is None else stage
@@ -129,35 +133,35 @@ class Network:
     def predict(
         self, images: Any, views: Views | None = None, *, calibrated: bool = True
     ) -> np.ndarray:
-        """The probability of every class, for images of any size.
+        """The probability of every class for images of any size.
 
-        They are decoded as in training, and resized, cut and normalised as `preprocessing` says.
-        Probabilities sum to 1, but for a network that was trained on images with several labels.
+        Images are decoded as in training and preprocessed as `preprocessing` states. The
+        probabilities of an image sum to 1, except with `multi_label`.
 
         Args:
-            images: as `preprocess` takes them: arrays, PIL images or paths, one or several.
-            views: of each image, whose probabilities are averaged; None for its centre.
+            images: one or several, as for `preprocess`.
+            views: of each image; their probabilities are averaged. None for the centre.
             calibrated: whether the logits are divided by `temperature`, if there is one.
 
         Returns:
             [B, K] float32; one image is a batch of one.
 
         Raises:
-            InputError: another type, shape or dtype, a file that is no readable image, or views
-                that do not fit `preprocessing`.
+            InputError: `preprocess` would refuse the images, or the views do not fit
+                `preprocessing`.
         """
         views = views or Centre()
         check(views, self.preprocessing)
         canvases = image_inputs.canvases(images, self.preprocessing)
-        found = [np.zeros((0, self.model.num_classes), np.float32)]
+        parts = [np.zeros((0, self.model.num_classes), np.float32)]
         rows = max(1, BATCH_SIZE // views.count)
-        while part := list(itertools.islice(canvases, rows)):
-            shown = views(jnp.asarray(image_inputs.batch(part)), self.preprocessing.size_px)
-            found.append(np.asarray(self._predict(self.params, self.stats, shown, calibrated)))
-        return np.concatenate(found)
+        while chunk := list(itertools.islice(canvases, rows)):
+            x = views(jnp.asarray(image_inputs.batch(chunk)), self.preprocessing.size_px)
+            parts.append(np.asarray(self._predict(self.params, self.stats, x, calibrated)))
+        return np.concatenate(parts)
 
     def _normalised(self, x: Any) -> jax.Array:
-        """`x` as float32, if it can be a batch of normalised images."""
+        """`x` as float32, after checking that it can be a batch of normalised images."""
         channels = len(self.preprocessing.mean)
         advice = f'wanted normalised [B, H, W, {channels}] float32: use network.preprocess(images)'
         try:
@@ -184,8 +188,8 @@ class Network:
     @functools.cached_property
     def _predict(self):
         @functools.partial(jax.jit, static_argnums=3)
-        def predict(params: Params, stats: Stats, shown: jax.Array, calibrated: bool) -> jax.Array:
-            logits = stages.classify(self.model, params, stats, shown, multi_label=self.multi_label)
+        def predict(params: Params, stats: Stats, x: jax.Array, calibrated: bool) -> jax.Array:
+            logits = stages.classify(self.model, params, stats, x, multi_label=self.multi_label)
             return self.probabilities(logits, calibrated=calibrated)
 
         return predict
@@ -209,32 +213,34 @@ def load(
     seed: int = 0,
     allow_nonfinite: bool = False,
 ) -> Network:
-    """A pretrained network, recognised by its entries and brought to a task.
+    """Loads a pretrained network, which is recognised by its entries, for a task.
 
     Args:
         weights: a path, `torchvision:<name>`, `hf:<repo>`, an https address, `embedded:<name>`, a
-            run's folder, or a state dict in memory `{name: array}`; see `weights`.
-        num_classes: K; another one than the weights' own replaces their head by a new one. None
-            keeps it.
-        head: a new head (see `heads`), or `'pretrained'` for the weights' own. None: as
-            `num_classes` says.
+            run's folder, or a state dict in memory `{name: array}`; see `loading`.
+        num_classes: K; if it differs from the pretrained head's, the head is replaced. None keeps
+            the head.
+        head: a new head (see `heads`), or `'pretrained'` to keep the head. None lets `num_classes`
+            decide.
         backbone: the architecture; None to recognise it.
-        channels: of the images; other ones than the weights' own adapt the first convolution.
-        size_px: of the images that the network reads; None for the weights' own.
-        preprocessing: in the place of the weights' own and of the two above.
-        seed: of a new head's values.
-        allow_nonfinite: whether the weights may hold NaN or infinite values, to look at them.
+        channels: of the images; the first convolution is adapted to them. None for the weights'.
+        size_px: of the images that the network reads; None for the weights'.
+        preprocessing: replaces the weights' preprocessing, `channels` and `size_px`.
+        seed: for the values of a new head.
+        allow_nonfinite: whether the weights may contain NaN or infinite values.
 
     Returns:
-        The network, its values on the default device.
+        The network with its parameters on the default device.
 
     Raises:
-        InputError: the weights cannot be had, recognised, or fitted.
+        InputError: the weights cannot be read, recognised or adapted.
     """
     pretrained = loading.load(weights, backbone, allow_nonfinite=allow_nonfinite)
     classes = pretrained.num_classes
     if isinstance(head, str) and head != PRETRAINED:
-        raise InputError(f'head is {head!r}, wanted {PRETRAINED!r}, None or an object of heads')
+        raise InputError(
+            f'head is {head!r}, wanted {PRETRAINED!r}, None or a head such as LinearHead()'
+        )
     keep_head = head == PRETRAINED or (head is None and num_classes in (None, classes))
     num_classes = num_classes or classes
     if num_classes is None:
@@ -242,8 +248,8 @@ def load(
     architecture = pretrained.architecture
     if not keep_head:
         architecture = dataclasses.replace(architecture, head=head)
-    shown = preprocessing or _preprocessing(pretrained, channels, size_px)
-    model = architecture.build(num_classes, shown)
+    images = preprocessing or _preprocessing(pretrained, channels, size_px)
+    model = architecture.build(num_classes, images)
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
@@ -251,14 +257,7 @@ def load(
     for note in notes:
         console.console.print(note, markup=False)
     values = stages.start(model, adapted.params, adapted.stats, jax.random.key(seed))
-    # Stage by stage, so that not all of a mapped file is held twice at once.
-    params, stats = (
-        {
-            name: jax.block_until_ready(jax.device_put(jax.tree.map(_owned, stage)))
-            for name, stage in part.items()
-        }
-        for part in values
-    )
+    params, stats = map(_on_device, values)
     return Network(
         model=model,
         params=params,
@@ -272,11 +271,20 @@ def load(
     )
 
 
-def _owned(leaf: Any) -> Any:
-    """A leaf that is no view of the file or of the caller's array, which may change.
+def _on_device(values: dict[str, Any]) -> dict[str, Any]:
+    """Copies of stages on the device; one at a time, so that a mapped file is not held twice."""
+    return {
+        name: jax.block_until_ready(jax.device_put(jax.tree.map(_copied, stage)))
+        for name, stage in values.items()
+    }
 
-    On CPU, `jax.device_put` makes a view of an aligned, contiguous array, even with
-    `may_alias=False`. Leaves in another order of axes are rearranged by it, and so copied.
+
+def _copied(leaf: Any) -> Any:
+    """A copy of a leaf that `jax.device_put` would not copy.
+
+    The file or the caller's array may change later. On CPU, `jax.device_put` makes a view of an
+    aligned, contiguous array, even with `may_alias=False`. It rearranges leaves in another order of
+    axes, and thus copies them.
     """
     contiguous = isinstance(leaf, np.ndarray) and leaf.flags.c_contiguous
     return leaf.copy() if contiguous else leaf
@@ -285,7 +293,7 @@ def _owned(leaf: Any) -> Any:
 def _preprocessing(
     pretrained: Pretrained, channels: int | None, size_px: int | None
 ) -> Preprocessing:
-    found = pretrained.preprocessing
+    images = pretrained.preprocessing
     if size_px is not None:
-        found = preprocessing.with_size(found, size_px)
-    return found if channels is None else preprocessing.with_channels(found, channels)
+        images = preprocessing.with_size(images, size_px)
+    return images if channels is None else preprocessing.with_channels(images, channels)

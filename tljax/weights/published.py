@@ -1,7 +1,7 @@
-"""What is known of the files that torchvision publishes, by their names.
+"""Preprocessing, licence and classes of the files that torchvision publishes, by file name.
 
 Sizes and interpolations are those of torchvision 0.29's weight entries (`IMAGENET1K_V1`, `..._V2`,
-`..._SWAG_E2E_V1`, `..._SWAG_LINEAR_V1`); the eight digits of a name begin the file's SHA-256.
+`..._SWAG_E2E_V1`, `..._SWAG_LINEAR_V1`). A name ends in the first eight digits of the SHA-256.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ SWAG_LICENCE = 'CC-BY-NC-4.0 (SWAG); fine-tuned on ImageNet-1k'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known of a file beside what is in it; None for what is not."""
+    """Facts about a file that are not stored in it; None if unknown."""
 
     preprocessing: Preprocessing | None = None
     licence: str | None = None
@@ -32,7 +32,7 @@ class Card:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `options`
 
 
-# By the side to resize to, of the files that cut 224 px out, bilinear.
+# Files whose images are resized (bilinear) to this side and cropped to 224 px.
 CROPPED_224 = {
     256: (
         'resnet18-f37072fd', 'resnet34-b627a593', 'resnet50-0676ba61', 'resnet101-63fe2227',
@@ -53,8 +53,8 @@ CROPPED_224 = {
     230: ('convnext_small-0c510722',),
 }  # fmt: skip
 
-# Whole images of that side, bicubic: Singh et al. 2022, "Revisiting weakly supervised
-# pre-training of visual perception models".
+# Files whose images have this side (bicubic) and are not cropped.
+# Source: Singh et al. 2022, "Revisiting weakly supervised pre-training".
 SWAG = {
     224: ('vit_b_16_lc_swag-4e70ced5', 'vit_l_16_lc_swag-4d563306', 'vit_h_14_lc_swag-c1eb923e'),
     384: ('vit_b_16_swag-9ac1b537',),
@@ -64,51 +64,51 @@ SWAG = {
 
 
 def url(name: str) -> str:
-    """Where torchvision's file of a name lies."""
+    """The address of a file."""
     return URL.format(name=name)
 
 
 def names() -> tuple[str, ...]:
-    """The files that are known, as `torchvision:<name>` takes them."""
+    """The names of the known files, for `torchvision:<name>`."""
     return tuple(_cards())
 
 
 def full_name(name: str) -> str:
-    """The file that a name means: a network's alone is its current default, the last one listed.
+    """The complete name of a file; a network's name stands for its current default file.
 
     Raises:
-        InputError: it is neither a known network nor a name that ends in eight digits.
+        InputError: the name is no known network and does not end in eight digits.
     """
     if re.search(r'-[0-9a-f]{8}$', name):
         return name
-    found = [known for known in names() if known.rpartition('-')[0] == name]
-    if found:
-        console.console.print(f'torchvision:{name} is torchvision:{found[-1]}', markup=False)
-        return found[-1]
+    matches = [known for known in names() if known.rpartition('-')[0] == name]
+    if matches:  # the last one is the default
+        console.console.print(f'torchvision:{name} is torchvision:{matches[-1]}', markup=False)
+        return matches[-1]
     near = difflib.get_close_matches(name, names(), n=4, cutoff=0.4)
     raise InputError(
         f'weights torchvision:{name}: torchvision publishes no such file; '
-        f'near are {", ".join(near) or "none"}'
+        f'similar names: {", ".join(near) or "none"}'
     )
 
 
 def card(name: str) -> Card:
-    """What is known of a file of that name, without its suffix; an empty card for others."""
+    """The card of a file by its name without suffix; an empty card for an unknown name."""
     return _cards().get(name, Card())
 
 
 @functools.cache
 def _cards() -> dict[str, Card]:
-    found = {}
+    cards = {}
     for resize_px, group in CROPPED_224.items():
         preprocessing = Preprocessing(size_px=224, resize_px=resize_px)
-        found |= {name: _card(preprocessing, TORCHVISION_LICENCE) for name in group}
+        cards |= {name: _card(preprocessing, TORCHVISION_LICENCE) for name in group}
     for size_px, group in SWAG.items():
         preprocessing = Preprocessing(
             size_px=size_px, resize_px=size_px, interpolation=Interpolation.BICUBIC
         )
-        found |= {name: _card(preprocessing, SWAG_LICENCE) for name in group}
-    return found
+        cards |= {name: _card(preprocessing, SWAG_LICENCE) for name in group}
+    return cards
 
 
 def _card(preprocessing: Preprocessing, licence: str) -> Card:

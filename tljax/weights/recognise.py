@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to: its family, its size and who named its entries."""
+"""Recognises the network of a state dict: its family, its size and the naming of its entries."""
 
 import dataclasses
 import functools
@@ -15,24 +15,24 @@ from tljax.models.stages import Model
 from tljax.types import Backbone, InputError, MisfitError
 
 SAMPLED_NAMES = 32
-ODD = 6  # entries without a place that one message names
+LISTED = 6  # names in a message
 HEAD_BIAS = f'params/{stages.HEAD}/linear/bias'
 
 
 class UnknownNetworkError(InputError):
-    """Entries that belong to no network known here; the message says what came nearest."""
+    """Entries of an unknown network; the message names the nearest known one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """A network, the naming of its entries, and where each of them goes.
+    """A network, the naming of its entries, and the path of each entry.
 
     Attributes:
         backbone: the member of the family.
         naming: a key of its `port_tables()`, or `port.OWN`.
-        matched: the entries' places.
-        num_classes: K of the head that is there; None for a network without.
-        model: the whole network, with some head where it has none.
+        matched: the paths of the entries.
+        num_classes: K of the head; None for a network without a head.
+        model: the network; with an arbitrary head if the entries have none.
     """
 
     backbone: Any
@@ -42,88 +42,92 @@ class Recognised:
     model: Model
 
     def wanted(self) -> dict[str, Any]:
-        """`{path: shape holder}` of what the network consists of; without a head if it has none."""
-        leaves = _leaves(_ByText(self.model))
+        """The shapes of all leaves by path; without those of a head that the entries lack."""
+        leaves = _leaves(_ByRepr(self.model))
         if self.num_classes is not None:
             return leaves
         return {path: leaf for path, leaf in leaves.items() if path.split('/')[1] != stages.HEAD}
 
 
 def families() -> tuple[type, ...]:
-    """The backbones in the folder of that name, one or more a file."""
-    found = []
-    for module in pkgutil.iter_modules(backbones.__path__):
-        home = importlib.import_module(f'{backbones.__name__}.{module.name}')
-        for value in vars(home).values():
-            own = isinstance(value, type) and value.__module__ == home.__name__
-            if own and dataclasses.is_dataclass(value) and hasattr(value, 'fitted'):
-                found.append(value)
-    return tuple(found)
+    """All recognisable backbones in `models.backbones`."""
+    names = [module.name for module in pkgutil.iter_modules(backbones.__path__)]
+    modules = [importlib.import_module(f'{backbones.__name__}.{name}') for name in names]
+    return tuple(
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and dataclasses.is_dataclass(value)
+        and hasattr(value, 'fitted')
+    )
 
 
 def recognise(entries: Mapping[str, np.ndarray]) -> Recognised:
     """The network that entries belong to.
 
-    The table that can place the most names decides; of several as good, the member that lacks
-    the fewest leaves. An entry that is missing or too much does not keep a network from being
-    recognised: it is `port.placed` that is strict.
+    The table that matches the most names decides; if several match equally many, the member that
+    lacks the fewest leaves. Missing and extra entries are accepted here, because `port.placed`
+    reports them.
 
     Args:
         entries: `{name: array}`.
 
     Raises:
-        UnknownNetworkError: no table places half of the names.
+        UnknownNetworkError: no table matches half of the names.
     """
-    found: list[tuple[int, Recognised]] = []
+    candidates: list[tuple[int, Recognised]] = []
     for family in families():
         for variant in family.variants():
             for naming, matched in _matches(variant, entries):
-                placed = len(entries) - len(matched.problems)
-                if placed * 2 >= len(entries) > 0:
-                    found += [(placed, m) for m in _fitted(variant, naming, matched, entries)]
-    if not found:
+                count = len(entries) - len(matched.problems)
+                if count * 2 >= len(entries) > 0:
+                    candidates += [(count, m) for m in _fitted(variant, naming, matched, entries)]
+    if not candidates:
         raise UnknownNetworkError(_unknown(entries))
-    most = max(placed for placed, _ in found)
-    best = [member for placed, member in found if placed == most]
+    most = max(count for count, _ in candidates)
+    best = [member for count, member in candidates if count == most]
     return best[0] if len(best) == 1 else min(best, key=_lacking)
 
 
 def under(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> Recognised:
-    """Entries as those of a given backbone, under the table that places the most names."""
+    """Entries of a given backbone, matched by the table that matches the most names."""
     tables = _matches(backbone, entries)
-    if not tables:  # nothing of it fits: the first table's report says so as well as any
+    if not tables:  # no name matches; the report by the first table is as good as any
         naming, table = next(iter(backbone.port_tables().items()), (port.OWN, ()))
         tables = [(naming, port.match(list(entries), table))]
     naming, matched = min(tables, key=lambda pair: len(pair[1].problems))
     return _recognised(backbone, naming, matched, entries)
 
 
-def without_own_head(found: Recognised) -> tuple[Recognised, tuple[str, ...]]:
-    """The network without a head of another form, as fine-tuned networks have, and a note of it.
+def without_other_head(network: Recognised) -> tuple[Recognised, tuple[str, ...]]:
+    """The network without a head of another form, which fine-tuned networks have, and a note on it.
 
-    Entries that no rule places are taken for such a head if they lie where the library has its
-    own (`fc.1.weight` for `fc.weight`); the family's own head must not be there as well.
+    Entries that match no rule belong to such a head if their names begin like the library's head
+    (`fc.1.weight` instead of `fc.weight`), and if the family's own head is absent.
     """
     heads = {
         name.split('.')[0]
-        for rule in found.backbone.port_tables().get(found.naming, ())
+        for rule in network.backbone.port_tables().get(network.naming, ())
         if rule.ours is not None and rule.ours.startswith(f'params/{stages.HEAD}/')
         for name in rule.names
     }
-    odd = [name for name in found.matched.problems if name.split('.')[0] in heads]
-    if not odd or HEAD_BIAS in found.matched.leaves:
-        return found, ()
+    extra = [name for name in network.matched.problems if name.split('.')[0] in heads]
+    if not extra or HEAD_BIAS in network.matched.leaves:
+        return network, ()
     head = f'params/{stages.HEAD}/'
-    leaves = {p: leaf for p, leaf in found.matched.leaves.items() if not p.startswith(head)}
-    problems = {n: why for n, why in found.matched.problems.items() if n not in odd}
-    matched = port.Match(leaves, (*found.matched.dropped, *odd), problems)
-    note = f'The head of the weights is of another form and was left out: {", ".join(odd[:6])}.'
-    return dataclasses.replace(found, matched=matched, num_classes=None), (note,)
+    leaves = {p: leaf for p, leaf in network.matched.leaves.items() if not p.startswith(head)}
+    problems = {n: reason for n, reason in network.matched.problems.items() if n not in extra}
+    matched = port.Match(leaves, (*network.matched.dropped, *extra), problems)
+    names = ', '.join(extra[:LISTED])
+    note = f'The head of the weights has another form and was left out: {names}.'
+    return dataclasses.replace(network, matched=matched, num_classes=None), (note,)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shapes(Mapping[str, tuple[int, ...]]):
-    """Shapes by path, each taken when it is asked for: rearranging VGG's `fc6` copies 400 MB."""
+    """Shapes by path, computed on demand, because rearranging VGG's `fc6` copies 400 MB."""
 
     matched: port.Match
     entries: Mapping[str, np.ndarray]
@@ -141,10 +145,10 @@ class _Shapes(Mapping[str, tuple[int, ...]]):
 
 
 def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> list[tuple[str, port.Match]]:
-    """What each naming makes of the names; our own where they begin as our paths do.
+    """The result of each naming, or of tljax's own if names begin like its paths.
 
-    Of libraries that name alike the first is taken, and tables that place none of a few names,
-    spread over all, are passed over.
+    Equal tables of several libraries are tried once. Tables that match none of some sampled names
+    are skipped.
     """
     names, tables = list(entries), []
     if any(name.startswith(('params/', 'batch_stats/')) for name in names):
@@ -162,11 +166,11 @@ def _fitted(
 ) -> list[Recognised]:
     try:
         member = variant.fitted(_Shapes(matched, entries), naming)
-    except MisfitError:  # `_nearest` says why, where no other network fits
+    except MisfitError:  # if no other network fits, `_nearest` gives the reason
         return []
     if member is None:
         return []
-    if naming != port.OWN and member != variant:  # where a name goes may depend on the size
+    if naming != port.OWN and member != variant:  # the path of a name can depend on the size
         table = member.port_tables()[naming]
         if table is not variant.port_tables()[naming]:
             matched = port.match(list(entries), table)
@@ -190,27 +194,27 @@ def _recognised(
 
 
 @dataclasses.dataclass(frozen=True)
-class _ByText:
-    """A model that is equal to another if both are written alike; configs cannot be hashed."""
+class _ByRepr:
+    """A model compared and hashed by its `repr`, because config dataclasses have no hash."""
 
     model: Model
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByText) and repr(self.model) == repr(other.model)
+        return isinstance(other, _ByRepr) and repr(self.model) == repr(other.model)
 
     def __hash__(self) -> int:
         return hash(repr(self.model))
 
 
 @functools.lru_cache(maxsize=16)
-def _leaves(what: _ByText) -> dict[str, Any]:
-    """`{path: shape holder}`; tracing a network takes longer than reading its file."""
-    params, stats = stages.shapes(what.model)
+def _leaves(key: _ByRepr) -> dict[str, Any]:
+    """Shapes by path, cached because tracing a network takes longer than reading its file."""
+    params, stats = stages.shapes(key.model)
     return tree.flatten({'params': params, 'batch_stats': stats})
 
 
 def _lacking(member: Recognised) -> int:
-    """How many leaves a network has that are not there, or otherwise shaped."""
+    """The number of missing and extra leaves."""
     return len(set(member.wanted()) ^ set(member.matched.leaves))
 
 
@@ -218,14 +222,13 @@ def _unknown(entries: Mapping[str, np.ndarray]) -> str:
     names = ', '.join(list(entries)[:4]) + (', ...' if len(entries) > 4 else '')
     known = ', '.join(family.__name__ for family in families())
     return (
-        f'no network known here has these {len(entries)} entries ({names}); known are {known}.'
-        f'{_nearest(entries)} Name the backbone, or bring the names to those of a library that '
-        'it is ported from'
+        f'no known network has these {len(entries)} entries ({names}); known are {known}.'
+        f'{_nearest(entries)} Pass the backbone, or rename the entries as in a library that has it'
     )
 
 
 def _nearest(entries: Mapping[str, np.ndarray]) -> str:
-    """A sentence on the family that places most of the names, and what of them it cannot place."""
+    """A sentence on the table that matches the most names, and the names that it does not match."""
     tables = [
         (len(matched.problems), variant, naming, matched)
         for family in families()
@@ -234,14 +237,14 @@ def _nearest(entries: Mapping[str, np.ndarray]) -> str:
     ]
     if not tables:
         return ''
-    odd, variant, naming, matched = min(tables, key=lambda table: table[0])
-    if odd * 2 > len(entries):
+    count, variant, naming, matched = min(tables, key=lambda table: table[0])
+    if count * 2 > len(entries):
         return ''
-    parts = [f' The nearest is {type(variant).__name__} under the names of {naming}']
-    if odd:
-        shown = [f'{name} {list(np.shape(entries[name]))}' for name in list(matched.problems)[:ODD]]
-        more = f' and {odd - ODD} more' if odd > ODD else ''
-        parts.append(f'it has no place for {", ".join(shown)}{more}')
+    parts = [f' The nearest is {type(variant).__name__} with the names of {naming}']
+    if count:
+        names = [f'{n} {list(np.shape(entries[n]))}' for n in list(matched.problems)[:LISTED]]
+        more = f' and {count - LISTED} more' if count > LISTED else ''
+        parts.append(f'it has no place for {", ".join(names)}{more}')
     try:
         variant.fitted(_Shapes(matched, entries), naming)
     except MisfitError as error:

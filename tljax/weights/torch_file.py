@@ -1,9 +1,7 @@
-"""Reads torch's `.pth` files without torch, and without running what is in them.
+"""Reads torch's `.pth` files without torch, and without executing them.
 
-A `.pth` is a pickle, and a pickle is a program. This reader imports nothing that a file names.
-Tensors and dictionaries are rebuilt by functions of its own; any other class (`torch.device`, the
-options of a training) becomes a stand-in without content; functions of Python itself are refused.
-Both forms are read: the zip archive that torch writes since 1.6, and the stream before it.
+A `.pth` is a pickle, and a pickle is a program: see `torch_pickle`. Both formats are read: the zip
+archive that torch writes since release 1.6, and the older stream.
 """
 
 import io
@@ -20,13 +18,13 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read(path: str | pathlib.Path) -> Any:
-    """The object that `torch.save` wrote, with numpy arrays in the place of tensors.
+    """The object that `torch.save` wrote, with NumPy arrays instead of tensors.
 
     Args:
-        path: a `.pth`, `.pt` or `.th` file in either form.
+        path: a `.pth`, `.pt` or `.th` file in either format.
 
     Raises:
-        UnsafeFileError: the pickle names anything outside the allow-list; nothing of it has run.
+        UnsafeFileError: the pickle names something outside the allow-list; nothing was executed.
         ValueError: the file is damaged or of another kind.
     """
     path = pathlib.Path(path)
@@ -39,7 +37,7 @@ def read(path: str | pathlib.Path) -> Any:
         raise ValueError(f'{path}: not a readable torch file: {error!r:.200}') from error
 
 
-MAX_EXPANSION = 100  # torch does not compress; other archives of weights gain far less
+MAX_EXPANSION = 100  # torch does not compress, and other archives of weights shrink far less
 
 
 def _read_zip(path: pathlib.Path) -> Any:
@@ -47,10 +45,10 @@ def _read_zip(path: pathlib.Path) -> Any:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > MAX_EXPANSION * path.stat().st_size:
             raise UnsafeFileError(f'its archive unpacks to {unpacked} bytes')
-        found = [name for name in archive.namelist() if name.endswith('/data.pkl')]
-        if len(found) != 1:
-            raise ValueError(f'its archive has {len(found)} entries data.pkl, wanted 1')
-        main = found[0]
+        pickles = [name for name in archive.namelist() if name.endswith('/data.pkl')]
+        if len(pickles) != 1:
+            raise ValueError(f'its archive has {len(pickles)} entries data.pkl, wanted 1')
+        main = pickles[0]
         folder = main.removesuffix('data.pkl')
         order = f'{folder}byteorder'
         if order in archive.namelist() and archive.read(order) != b'little':
@@ -96,7 +94,7 @@ def _read_legacy(path: pathlib.Path) -> Any:
 
 
 def _arrays(content: Any, done: dict[int, Any] | None = None) -> Any:
-    """Arrays in the place of tensors; what a file shares stays shared."""
+    """The content with arrays instead of tensors; shared tensors stay shared."""
     done = {} if done is None else done
     if id(content) in done:
         return done[id(content)]

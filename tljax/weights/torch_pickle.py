@@ -34,19 +34,19 @@ DTYPES = {
 
 
 class UnsafeFileError(InputError):
-    """A pickle that names something a file of weights has no need of."""
+    """A pickle that names something that files of weights do not need."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dtype:
-    """Stands for a storage class, `torch.FloatStorage`."""
+    """Represents a storage class such as `torch.FloatStorage`."""
 
     name: str
 
 
 @dataclasses.dataclass(slots=True)
 class Storage:
-    """The values behind tensors; the old form fills them in after the pickle."""
+    """The values of tensors; in the old format they follow the pickle."""
 
     dtype: np.dtype
     numel: int
@@ -55,7 +55,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tensor:
-    """A view of a storage, made an array once its values are there."""
+    """A view of a storage; it becomes an array after the storage is read."""
 
     storage: Storage
     offset: int
@@ -63,7 +63,11 @@ class Tensor:
     strides: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """The values, copied out of the storage's bounds never."""
+        """The values.
+
+        Raises:
+            UnsafeFileError: the view exceeds the storage.
+        """
         values = self.storage.values
         assert values is not None
         wanted = self.offset + sum(
@@ -77,11 +81,11 @@ class Tensor:
 
 
 class StandIn:
-    """Takes the place of an object whose class is unknown here.
+    """Replaces an object of an unknown class.
 
-    Of what a pickle gives it, it keeps the plain fields, as those of an `argparse.Namespace` or of
-    a kind of dictionary, and ignores all else. Each class that a file names gets a subclass, whose
-    `name` says what it stands for.
+    It keeps plain fields, such as those of an `argparse.Namespace` or of a subclass of `dict`, and
+    ignores everything else in the pickle. Each class in a file gets its own subclass with the
+    class's name as `name`.
     """
 
     __slots__ = ('fields',)
@@ -89,9 +93,9 @@ class StandIn:
     fields: dict[str, Any]
 
     def __new__(cls, *_arguments, **_named):
-        found = super().__new__(cls)
-        found.fields = {}
-        return found
+        instance = super().__new__(cls)
+        instance.fields = {}
+        return instance
 
     def __init__(self, *_arguments, **_named):
         pass
@@ -99,7 +103,7 @@ class StandIn:
     def _ignore(*_arguments, **_named) -> None:
         return None
 
-    # BUILD and SETITEM(S) may call these on the class as well, with other arguments.
+    # BUILD and SETITEM(S) can call these on the class too, with other arguments.
     def __setstate__(*arguments: Any) -> None:
         for state in arguments[1:]:
             if isinstance(arguments[0], StandIn) and type(state) is dict:
@@ -109,18 +113,18 @@ class StandIn:
         if len(arguments) == 3 and isinstance(arguments[0], StandIn):
             StandIn.__setstate__(arguments[0], dict([arguments[1:]]))
 
-    # What the opcodes REDUCE, APPEND(S) and ADDITEMS call.
+    # The methods that the opcodes REDUCE, APPEND(S) and ADDITEMS call.
     __call__ = append = extend = add = _ignore
 
     def __repr__(self) -> str:
         return f'<{self.name}>'
 
 
-MAX_UNKNOWN_NAMES = 10_000  # a class is made for each
+MAX_UNKNOWN_NAMES = 10_000  # each becomes a class
 
-# Data types of Python's own library that stand beside weights; all else of the library is refused.
+# Data types of the standard library in files of weights; its other names are refused.
 _HARMLESS = {
-    '_codecs': {'encode'},  # how protocol 2 writes bytes
+    '_codecs': {'encode'},  # protocol 2 writes bytes with it
     'argparse': {'Namespace'},
     'collections': {'Counter', 'defaultdict', 'deque'},
     'datetime': {'date', 'datetime', 'time', 'timedelta', 'timezone'},
@@ -154,7 +158,7 @@ _LOADERS = {'load', '_load_from_bytes'}  # torch's functions that unpickle once 
 
 
 def _is_refused(module: str, name: str) -> bool:
-    """Whether a name is one of code: of Python's own library or ours, or a way into a class."""
+    """Whether a name is code: of the standard library, of tljax, or a dunder of a class."""
     root = module.split('.')[0]
     if name in _HARMLESS.get(module, ()):
         return False
@@ -174,7 +178,7 @@ def _rebuild_parameter(data, *_ignored) -> Tensor:
 
 
 class _Inert:
-    """A function without attributes, so that a pickle's BUILD has nothing of it to change."""
+    """A function without attributes, which a pickle's BUILD could change."""
 
     __slots__ = ()
     function: Callable[..., Any]
@@ -235,8 +239,8 @@ _PUTS = ('PUT', 'BINPUT', 'LONG_BINPUT')
 def load(file: IO[bytes], load_storage: Callable[[tuple[Any, ...]], Storage]) -> Any:
     """The next object of a stream.
 
-    Its opcodes are looked at first: the unpickler reserves a table up to the largest number that
-    an object is stored under, so that a few bytes could fill the memory.
+    The numbers under which it stores objects are checked first, because the unpickler reserves a
+    table up to the largest number, so a few bytes could fill the memory.
     """
     start, size = file.tell(), file.seek(0, os.SEEK_END)
     file.seek(start)

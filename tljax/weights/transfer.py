@@ -1,7 +1,7 @@
-"""One file over http or https, gone on with after every interruption, and never glued wrongly.
+"""Downloads one file over http or https, and resumes after interruptions.
 
-Bytes are appended to a `.part` file. A small JSON file beside it holds the version that they are
-of (an ETag, or a date) and the size of the whole; without it a part is not gone on with.
+Bytes are appended to a `.part` file. A small JSON file next to it has the version of the file (an
+ETag or a date) and its complete size; without it, a download starts from the beginning.
 """
 
 import base64
@@ -23,35 +23,35 @@ from typing import Any, BinaryIO
 
 from tljax.types import InputError
 
-ATTEMPTS = 4  # in a row that bring nothing new
-BACKOFF_S = 0.5  # doubled with every such attempt
+ATTEMPTS = 4  # in a row without new bytes
+BACKOFF_S = 0.5  # doubled after every such attempt
 TIMEOUT_S = 30  # without a byte
 CHUNK_BYTES = 1 << 20
-TRANSIENT = (408, 425, 429)  # HTTP's codes that may pass, beside 500 and above
+TRANSIENT = (408, 425, 429)  # HTTP codes after which another attempt can succeed; also >= 500
 
-Progress = Callable[[int, int | None], None]  # bytes there are, and of the whole if it is known
+Progress = Callable[[int, int | None], None]  # the number of bytes, and the complete size if known
 
 
 class DownloadError(InputError):
-    """A file that could not be had, or is not the one that was meant."""
+    """A file that could not be downloaded, or is not the expected one."""
 
 
 class BrokenError(Exception):
-    """An attempt that failed in a way that may pass."""
+    """An attempt failed, and another one can succeed."""
 
 
 class _ChangedError(BrokenError):
-    """The server has not what the part is a part of."""
+    """The server has another version of the file than the part."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where a file is.
+    """The address of a file.
 
     Attributes:
         url: without user and password.
-        login: `user:password`, or nothing.
-        name: the last segment of the path, decoded, of letters, digits and `._+-` only.
+        login: `user:password`, or empty.
+        name: the last segment of the path, decoded, with letters, digits and `._+-` only.
     """
 
     url: str
@@ -59,23 +59,23 @@ class Address:
     name: str
 
     def __str__(self) -> str:
-        """Without the query, which may hold a secret."""
-        return _shown(self.url)
+        """The URL without the query, which can contain a secret."""
+        return _without_query(self.url)
 
 
 def parse(url: str) -> Address:
-    """Takes an address apart.
+    """Parses an address.
 
     Raises:
-        DownloadError: it is none, or neither http nor https.
+        DownloadError: the text is no address, or its scheme is neither http nor https.
     """
     try:
         parts = urllib.parse.urlsplit(url.strip())
         if parts.scheme not in ('http', 'https') or not parts.hostname or parts.port == 0:
-            raise ValueError('of another kind')
+            raise ValueError('no http address')
     except ValueError:
-        shown = _shown(re.sub('//.*@', '//', url))
-        raise DownloadError(f'{shown}: wanted an address, http(s)://host/path') from None
+        public = _without_query(re.sub('//.*@', '//', url))
+        raise DownloadError(f'{public}: wanted an address, http(s)://host/path') from None
     login, _, host = parts.netloc.rpartition('@')
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
     query = urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~?")
@@ -88,19 +88,19 @@ def parse(url: str) -> Address:
 
 
 def complete(address: Address, part: BinaryIO, version: pathlib.Path, progress: Progress) -> None:
-    """Brings a part to its whole length, in as many attempts as it takes.
+    """Downloads the rest of a file, in several attempts if necessary.
 
     Args:
-        address: of the whole file.
-        part: open for appending, with what came earlier.
-        version: the JSON file that says what that is a part of.
-        progress: is told after every chunk.
+        address: of the file.
+        part: open for appending, with the bytes of earlier downloads.
+        version: the JSON file with the version of the part.
+        progress: called after every chunk.
 
     Raises:
-        BrokenError: several attempts brought nothing new; what there is can be gone on with if
-            the version is there.
-        DownloadError: the server refuses.
-        OSError: the disk does.
+        BrokenError: `ATTEMPTS` attempts in a row brought no new bytes; a later call can resume if
+            `version` exists.
+        DownloadError: the server refuses the request.
+        OSError: the disk fails.
     """
     failures, longest = 0, part.seek(0, os.SEEK_END)
     while True:
@@ -118,7 +118,7 @@ def complete(address: Address, part: BinaryIO, version: pathlib.Path, progress: 
 
 
 def _attempt(address: Address, part: BinaryIO, version: pathlib.Path, progress: Progress) -> None:
-    """Asks once for what is missing, or for all where the file has changed in the meantime."""
+    """Requests the missing bytes once, or the complete file if it has changed."""
     known = _known(version)
     have = part.seek(0, os.SEEK_END) if known else 0
     if have and have == known['size']:
@@ -126,11 +126,11 @@ def _attempt(address: Address, part: BinaryIO, version: pathlib.Path, progress: 
     with _ask(address, have, known) as answer:
         if have and answer.status == 206:
             if not _continues(answer, have, known):
-                raise _ChangedError('the file has changed meanwhile')
+                raise _ChangedError('the file on the server has changed')
             return _copy(answer, part, have, known['size'], progress)
-        version.unlink(missing_ok=True)  # before what it is of, or a kill would leave a false one
+        version.unlink(missing_ok=True)  # first, because a kill must not leave a wrong version
         part.truncate(0)
-        size = _whole_size(address, answer)
+        size = _complete_size(address, answer)
         if validator := _validator(answer.headers):
             version.write_text(json.dumps({'validator': validator, 'size': size}))
         _copy(answer, part, 0, size, progress)
@@ -145,33 +145,33 @@ def _known(version: pathlib.Path) -> dict[str, Any]:
 
 
 def _validator(headers: Message) -> str | None:
-    """What `If-Range` can name a version by; a weak ETag is not enough (RFC 9110, 13.1.5)."""
+    """The version for `If-Range`, which accepts no weak ETag (RFC 9110, 13.1.5)."""
     etag = headers.get('ETag', '')
     return etag if etag.startswith('"') else headers.get('Last-Modified')
 
 
 def _continues(answer: http.client.HTTPResponse, have: int, known: dict[str, Any]) -> bool:
-    """Whether a 206 goes on where the part ends, in the same version.
+    """Whether a 206 continues at the end of the part, in the same version.
 
-    It repeats an ETag always, a date not (RFC 9110, 15.3.7).
+    A 206 always repeats an ETag, but not always a date (RFC 9110, 15.3.7).
     """
-    found = re.match(r'bytes (\d+)-\d+/(\d+|\*)$', answer.headers.get('Content-Range', ''))
+    content_range = re.match(r'bytes (\d+)-\d+/(\d+|\*)$', answer.headers.get('Content-Range', ''))
     by_date = not known['validator'].startswith('"')
     return (
-        found is not None
-        and int(found[1]) == have
-        and found[2] in ('*', str(known['size']))
+        content_range is not None
+        and int(content_range[1]) == have
+        and content_range[2] in ('*', str(known['size']))
         and _validator(answer.headers) in (known['validator'], None if by_date else '')
     )
 
 
-def _whole_size(address: Address, answer: http.client.HTTPResponse) -> int | None:
-    """The announced bytes; None where only the end of the answer tells."""
+def _complete_size(address: Address, answer: http.client.HTTPResponse) -> int | None:
+    """The announced number of bytes; None if it is not announced."""
     encoding = answer.headers.get('Content-Encoding', 'identity')
     if answer.status != 200 or encoding != 'identity':
         raise DownloadError(
             f'{address}: the server answered {answer.status} in encoding {encoding}, wanted 200 '
-            'and the file as it is'
+            'and no encoding'
         )
     return answer.length
 
@@ -183,9 +183,9 @@ def _copy(
     size: int | None,
     progress: Progress,
 ) -> None:
-    """Appends what comes.
+    """Appends the bytes of an answer.
 
-    Errors of the network become `BrokenError`, so that an `OSError` is one of the disk.
+    Errors of the network become `BrokenError`, so an `OSError` is always one of the disk.
     """
     progress(have, size)
     while size is None or have < size:
@@ -200,7 +200,7 @@ def _copy(
         progress(have, size)
     part.flush()
     if size is not None and have != size:
-        raise BrokenError(f'{have} bytes came of {size} announced')
+        raise BrokenError(f'received {have} of {size} bytes')
 
 
 def _ask(address: Address, have: int, known: dict[str, Any]) -> http.client.HTTPResponse:
@@ -208,7 +208,7 @@ def _ask(address: Address, have: int, known: dict[str, Any]) -> http.client.HTTP
     if have:
         request.add_header('Range', f'bytes={have}-')
         request.add_header('If-Range', known['validator'])
-    if address.login:  # not for whom a redirect leads to
+    if address.login:  # a redirect must not send it to another server
         token = base64.b64encode(address.login.encode()).decode()
         request.add_unredirected_header('Authorization', f'Basic {token}')
     try:
@@ -216,14 +216,14 @@ def _ask(address: Address, have: int, known: dict[str, Any]) -> http.client.HTTP
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-            if have and error.code == 416:  # the range begins behind the end
-                raise _ChangedError('the file has changed meanwhile') from error
-        if _may_pass(error):
+            if have and error.code == 416:  # the range begins after the end
+                raise _ChangedError('the file on the server has changed') from error
+        if _is_transient(error):
             raise BrokenError(_reason(error)) from error
         raise DownloadError(f'{address}: {_reason(error)}') from error
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code in TRANSIENT
     certificate = isinstance(getattr(error, 'reason', None), ssl.SSLCertVerificationError)
@@ -231,7 +231,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Leads to http and https only, and never from https to http."""
+    """Follows redirects to http and https only, and never from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -239,24 +239,25 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         kind = urllib.parse.urlsplit(newurl).scheme
         if kind not in ('http', 'https') or (req.type, kind) == ('https', 'http'):
             fp.close()
-            raise DownloadError(f'{_shown(req.full_url)}: leads to {kind}, which is not followed')
+            public = _without_query(req.full_url)
+            raise DownloadError(f'{public}: it redirects to {kind}, which is refused')
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _reason(error: Exception) -> str:
-    """An error of the network in a few words, without an address."""
+    """A short text for an error of the network, without an address."""
     if isinstance(error, urllib.error.HTTPError):
         return ' '.join(f'the server answered {error.code} {error.reason}'.split())
     if isinstance(error, http.client.InvalidURL | UnicodeError):
-        return 'this is no address, or leads to none'
+        return 'the address, or the target of a redirect, is invalid'
     if isinstance(error, http.client.IncompleteRead):
         return 'the connection broke off'
     reason = getattr(error, 'reason', error)
     if isinstance(reason, TimeoutError):
-        return f'nothing came for {TIMEOUT_S} s'
+        return f'no byte arrived for {TIMEOUT_S} s'
     return str(reason) or type(reason).__name__
 
 
-def _shown(url: str) -> str:
+def _without_query(url: str) -> str:
     before, *rest = re.split('[?#]', url, maxsplit=1)
     return before + ('?…' if rest else '')

@@ -1,4 +1,4 @@
-"""Opened weights become a network: its architecture is recognised and its leaves are filled."""
+"""Turns opened weights into a network: recognises its architecture and fills its leaves."""
 
 import dataclasses
 from typing import Any
@@ -81,7 +81,7 @@ def translate(opened: Opened, network: Recognised, *, allow_nonfinite: bool = Fa
         WeightsError: entries are missing, unexpected or of another shape (all are listed), or a
             value is an integer, NaN or infinite.
     """
-    network, notes = recognise.without_own_head(network)
+    network, notes = recognise.without_other_head(network)
     values = _float32(opened, _placed(opened, network))
     if not allow_nonfinite:
         _check_finite(opened, values)
@@ -112,15 +112,15 @@ def _placed(opened: Opened, network: Recognised) -> dict[str, np.ndarray]:
         return port.placed(network.matched, opened.entries, network.wanted())
     except port.PortError as error:
         raise WeightsError(
-            f'weights {opened.origin.source!r} do not fit {network.backbone} under the names of '
+            f'weights {opened.origin.source!r} do not fit {network.backbone} with the names of '
             f'{network.naming}: {error}\n'
-            "Set the backbone's fields to the network they are of, or rename the entries to those "
-            f'of {" or ".join(network.backbone.port_tables())}; a part of a network is not loaded.'
+            "Set the backbone's fields to those of this network, or rename the entries as in "
+            f'{" or ".join(network.backbone.port_tables())}; part of a network cannot be loaded.'
         ) from error
 
 
 def _float32(opened: Opened, leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Floats only: quantised values mean nothing without their scales, which lie elsewhere."""
+    """The leaves as float32; integers are refused because their scales are not read."""
     integers = [f'{path} ({x.dtype})' for path, x in leaves.items() if x.dtype.kind in 'biu']
     if integers:
         raise WeightsError(
@@ -140,6 +140,6 @@ def _check_finite(opened: Opened, values: dict[str, np.ndarray]) -> None:
 
 
 def is_finite(leaf: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite; one pass over the sum decides unless it overflows."""
+    """Whether no value is NaN or infinite; the sum decides, unless it overflows."""
     with np.errstate(all='ignore'):
         return bool(np.isfinite(leaf.sum())) or bool(np.isfinite(leaf).all())
