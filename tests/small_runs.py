@@ -16,12 +16,26 @@ from tljax.augment import HorizontalFlip
 from tljax.config.experiment import Experiment
 from tljax.models import layers
 from tljax.records import checkpoint, writers
+from tljax.sample_transfer import Guard
 from tljax.strategies.optimizers import AdamW
 from tljax.strategies.strategies import FineTune
 from tljax.training import compiled_step, jobs, run
 from tljax.training.run import train
-from tljax.types import Examples, Phase, Preprocessing, Rule
+from tljax.training.source_guard import guard
+from tljax.types import CachePrefix, Examples, Phase, Preprocessing, Rule
 
+# Fields that no evaluation depends on, with any value.
+TRAINING_ONLY = {
+    'strategy': FineTune(),
+    'optimizer': AdamW(),
+    'augmentations': (),
+    'penalties': (),
+    'samples': None,
+    'epochs': 1.0,
+    'ema_decay': None,
+    'cache_prefix': CachePrefix.AUTO,
+    'accumulate': 1,
+}
 TIMING = ('images_per_second', 'waiting_share', 'seconds_left')
 
 
@@ -181,24 +195,35 @@ def shared_programs():
         results = {}
 
         @functools.wraps(function)
-        def call(*args, **kwargs):
-            name = key(*args, **kwargs)
+        def call(*args, **options):
+            name = key(*args, **options)
             if name not in results:
-                results[name] = function(*args, **kwargs)
+                results[name] = function(*args, **options)
             return results[name]
 
         return call
 
     def of_step(job, phase, accumulate=None, features=None, with_samples=False):
+        samples = job.samples and dataclasses.replace(
+            job.samples.config, guard=Guard.OFF, trial_pairs=1, trial_steps=1
+        )
+        unused = {'cache_prefix': CachePrefix.AUTO, 'baselines': ()}
+        experiment = dataclasses.replace(job.experiment, samples=samples, **unused)
         accumulate = accumulate or job.experiment.accumulate
-        return repr((job.experiment, phase.index, accumulate, features, with_samples))
+        return repr((experiment, phase.index, accumulate, features, with_samples))
+
+    def of_evaluation(job):
+        return repr(dataclasses.replace(job.experiment, **TRAINING_ONLY))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, 'setup', shared(jobs.setup, repr))
+        setup = shared(jobs.setup, repr)
+        # Copies, because a job keeps the arrays of its penalties.
+        patch.setattr(jobs, 'setup', lambda experiment: dataclasses.replace(setup(experiment)))
         step = shared(compiled_step.compile_train_step, of_step)
         patch.setattr(compiled_step, 'compile_train_step', step)
-        evaluate = shared(run.make_evaluate, lambda job: repr(job.experiment))
+        evaluate = shared(run.make_evaluate, of_evaluation)
         patch.setattr(run, 'make_evaluate', evaluate)
+        patch.setattr(guard, 'LossReader', shared(guard.LossReader, of_evaluation))
         yield
 
 

@@ -1,6 +1,7 @@
-"""Penalties in a run: what they read of the start, what they cost, and that a run resumes."""
+"""Penalties in a run: the arrays of the start that they read, their cost, and resumption."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from tests.training import test_step as steps_tests
 from tests.training.test_step import EVERYTHING, STAGES, assert_close, below, equal, jit, make_batch
 from tljax import devices
 from tljax.config.experiment import ConfigError
+from tljax.data.pipeline import Reading
 from tljax.metrics.losses import CrossEntropy
 from tljax.models import stages
 from tljax.strategies import partition
@@ -40,7 +42,8 @@ from tljax.training.run import train
 from tljax.types import InputError, Norm
 from tljax.weights import loading, own_format
 
-S = 5  # classes of the source task
+pytestmark = pytest.mark.usefixtures('shared_programs')
+S = 5  # classes of the upstream task
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +60,7 @@ def source(tmp_path_factory):
     return str(path)
 
 
-def penalised(source, *penalties, **changes):
+def with_penalties(source, *penalties, **changes):
     """The tiny experiment, from these weights, with some penalties."""
     return experiment(backbone=Tiny(weights=source), penalties=penalties, **changes)
 
@@ -68,23 +71,34 @@ ALL = (
 )  # fmt: skip
 
 
+STEPS: dict[str, 'Step'] = {}
+
+
+def small_step(rules, *penalties, **options):
+    """A `Step`; equal arguments give the same object, which is compiled once."""
+    key = repr((rules, penalties, sorted(options.items())))
+    if key not in STEPS:
+        STEPS[key] = Step(rules, *penalties, **options)
+    return STEPS[key]
+
+
 class Step:
-    """A step of the small network with penalties, and where it starts."""
+    """A step of the small network with penalties, and its first state."""
 
     def __init__(self, rules, *penalties, norm=Norm.AUTO, accumulate=1, rate=1.0, earlier=()):
         model, params, stats = steps_tests.network()
         rng = np.random.default_rng(1)
         head = {'linear': {'kernel': rng.normal(size=(8, S)), 'bias': rng.normal(size=S)}}
-        whole = {**model.stages, 'head': steps_tests.layers.ClassifierHead(S)}
+        upstream_stages = {**model.stages, 'head': steps_tests.layers.ClassifierHead(S)}
         upstream = Upstream(
-            model=dataclasses.replace(model, stages=whole, num_classes=S),
+            model=dataclasses.replace(model, stages=upstream_stages, num_classes=S),
             params={'head': jax.tree.map(np.float32, head)},
             stats={},
             first='head',
         )
         phases = [partition.assign(params, rules) for rules in (*earlier, rules)]
         cuts = [find_cut(model, labels, norm) for labels in phases]
-        held = penalty_start.PenaltyStart(
+        start = penalty_start.PenaltyStart(
             penalties=penalties,
             model=model,
             params=params,
@@ -98,11 +112,12 @@ class Step:
                 for labels, cut in zip(phases, cuts, strict=True)
             ),
         )
-        self.plan = held.plan(len(phases) - 1) if penalties else None
-        self.given = ()
-        if penalties:  # of which none looks at examples
-            mesh, how = devices.make_mesh(), {'seed': 0, 'batch_size': 8, 'threads': 0}
-            self.given = (held.measure(None, mesh, **how),)  # type: ignore[arg-type]
+        self.plan = start.in_phase(len(phases) - 1) if penalties else None
+        self.arrays = ()
+        if penalties:  # none of which reads examples
+            reading = Reading(batch_size=8, threads=0, cache_gigabytes=0.0)
+            mesh = devices.make_mesh()
+            self.arrays = (start.measure(None, mesh, seed=0, reading=reading),)  # type: ignore[arg-type]
         labels, sgd = phases[-1], SGD(learning_rate=rate, momentum=0.0)
         transform = partition.make(sgd, rules, labels, lambda _: rate)
         self.labels = labels
@@ -112,27 +127,47 @@ class Step:
             compute=Compute(accumulate=accumulate),
         )  # fmt: skip
 
-    def after(self, start=None, batch=None, plan=None):
+    @functools.cached_property
+    def compiled(self):
+        """The step, jitted."""
+        return jit(self.make(self.plan))
+
+    def after(self, start=None, batch=None):
         """The state and the sums after one step."""
-        return jit(self.make(plan or self.plan))(
-            jax.random.key(0), start or self.start, batch or make_batch(), *self.given
+        return self.compiled(
+            jax.random.key(0), start or self.start, batch or make_batch(), *self.arrays
         )
 
     def cost(self):
         """The floating-point operations of a step."""
-        arguments = (jax.random.key(0), self.start, make_batch(), *self.given)
-        return jit(self.make(self.plan)).lower(*arguments).compile().cost_analysis()['flops']
+        arguments = (jax.random.key(0), self.start, make_batch(), *self.arrays)
+        return steps_tests.operations(self.compiled.lower(*arguments))
 
 
 def moved_from(start, by):
-    """A state whose parameters have all moved."""
+    """A state with `by` added to every parameter."""
     return dataclasses.replace(start, params=jax.tree.map(lambda x: x + by, start.params))
 
 
-def test_a_penalty_adds_its_slope_to_that_of_the_loss():
-    plain, held = Step(EVERYTHING), Step(EVERYTHING, L2SP(strength=0.5, head_strength=0.2))
+PULL = L2SP(strength=0.5, head_strength=0.2)
+FEATURES = FeatureDistillation(strength=3.0)
+TOP = {
+    'features': FeatureDistillation(strength=9.0, stages=('top',)), 'logits': LogitDistillation()
+}  # fmt: skip
+TOP_MEMBERS = ['features', pytest.param('logits', marks=pytest.mark.slow)]
+
+
+def in_parts(accumulate):
+    """A step with two penalties and running statistics, whose batches are split into parts."""
+    return small_step(
+        EVERYTHING, PULL, FEATURES, norm=Norm.AFFINE_ONLY, accumulate=accumulate, rate=0.5
+    )
+
+
+def test_a_penalty_adds_its_gradient_to_that_of_the_loss():
+    plain, penalised = small_step(EVERYTHING), small_step(EVERYTHING, PULL)
     begun = moved_from(plain.start, 0.25)
-    (free, _), (kept, sums) = (one.after(begun) for one in (plain, held))
+    (free, _), (kept, sums) = (one.after(begun) for one in (plain, penalised))
     pull = jax.tree.map(lambda a, b: a - b, free.params, kept.params)
     below_head = {name: pull[name] for name in STAGES[:-1]}
     jax.tree.map(lambda x: np.testing.assert_allclose(x, 0.5 * 0.25, atol=1e-5), below_head)
@@ -141,128 +176,126 @@ def test_a_penalty_adds_its_slope_to_that_of_the_loss():
     )  # fmt: skip
     shared = sum(x.size for x in jax.tree.leaves(below_head))
     head = sum(float((x**2).sum()) for x in jax.tree.leaves(begun.params['head']))
-    wanted = 0.25 * shared * 0.25**2 + 0.1 * head
-    np.testing.assert_allclose(sums['penalty_L2SP'] / sums['count'], wanted, rtol=1e-4)
+    expected = 0.25 * shared * 0.25**2 + 0.1 * head
+    np.testing.assert_allclose(sums['penalty_L2SP'] / sums['count'], expected, rtol=1e-4)
 
 
-def test_the_loss_that_is_recorded_is_without_penalties():
-    plain, held = Step(EVERYTHING), Step(EVERYTHING, L2SP(head_strength=1e3))
-    (_, free), (_, kept) = (one.after() for one in (plain, held))
+def test_the_recorded_loss_has_no_penalties():
+    (_, free), (_, kept) = (
+        small_step(EVERYTHING, *penalties).after() for penalties in ((), (PULL,))
+    )
     assert free['loss'] == kept['loss']
     assert kept['penalty_L2SP'] > 1
 
 
-def test_a_stronger_penalty_ends_nearer_to_the_start():
-    ways = []
+def test_a_stronger_penalty_ends_closer_to_the_start():
+    distances = []
     for strength in (1e-3, 10.0):
-        held = Step(EVERYTHING, L2SP(strength=strength), rate=0.05)
-        current, one = held.start, jit(held.make(held.plan))
+        one = small_step(below('top'), L2SP(strength=strength), rate=0.05)
+        current = one.start
         for number in range(8):
-            current, _ = one(jax.random.key(0), current, make_batch(number), *held.given)
-        moved = jax.tree.map(jnp.subtract, current.params['low'], held.start.params['low'])
-        ways.append(float(sum((x**2).sum() for x in jax.tree.leaves(moved))))
-    assert ways[1] < 0.5 * ways[0]
+            current, _ = one.after(current, make_batch(number))
+        moved = jax.tree.map(jnp.subtract, current.params['top'], one.start.params['top'])
+        distances.append(float(sum((x**2).sum() for x in jax.tree.leaves(moved))))
+    assert distances[1] < 0.5 * distances[0]
 
 
 def test_several_penalties_add_up():
-    two = (L2SP(strength=0.5), FeatureDistillation(strength=3.0))
-    plain, both, *each = (Step(EVERYTHING, *which) for which in ((), two, two[:1], two[1:]))
-    begun = moved_from(plain.start, 0.25)
-    free, together, first, second = (one.after(begun)[0].params for one in (plain, both, *each))
-    wanted = jax.tree.map(lambda f, a, b: a + b - f, free, first, second)
-    assert_close(together, wanted, rtol=1e-4, atol=1e-5)
+    steps = [small_step(EVERYTHING, *p) for p in ((), (PULL, FEATURES), (PULL,), (FEATURES,))]
+    begun = moved_from(steps[0].start, 0.25)
+    free, together, first, second = (one.after(begun)[0].params for one in steps)
+    expected = jax.tree.map(lambda f, a, b: a + b - f, free, first, second)
+    assert_close(together, expected, rtol=1e-4, atol=1e-5)
     assert not equal(first, free)
     assert not equal(second, free)
 
 
-@pytest.mark.parametrize('penalty', [FeatureDistillation(strength=9.0), LogitDistillation()])
-def test_frozen_leaves_and_statistics_stay_bit_identical_under_a_penalty(penalty):
-    held = Step(below('top'), penalty)
-    end, _ = held.after()
-    for name in ('low', 'mid'):
-        assert equal(end.params[name], held.start.params[name])
-        assert equal(end.stats[name], held.start.stats[name])
-    assert not equal(end.params['top'], held.start.params['top'])
+@pytest.mark.parametrize('name', TOP_MEMBERS)
+def test_frozen_leaves_and_statistics_stay_bit_identical_under_a_penalty(name):
+    one = small_step(below('top'), TOP[name])
+    end, _ = one.after()
+    for stage in ('low', 'mid'):
+        assert equal(end.params[stage], one.start.params[stage])
+        assert equal(end.stats[stage], one.start.stats[stage])
+    assert not equal(end.params['top'], one.start.params['top'])
 
 
-def test_what_is_compared_with_is_the_starting_network_and_not_todays():
-    held = Step(EVERYTHING, FeatureDistillation(), norm=Norm.AFFINE_ONLY)
-    still, moved = (held.after(s)[1] for s in (held.start, moved_from(held.start, 0.25)))
+def test_a_penalty_compares_with_the_starting_network():
+    one = in_parts(1)
+    still, moved = (one.after(s)[1] for s in (one.start, moved_from(one.start, 0.25)))
     np.testing.assert_allclose(still['penalty_FeatureDistillation'], 0, atol=1e-6)
     assert moved['penalty_FeatureDistillation'] > 1e-3
 
 
-def test_statistics_are_those_of_the_start_too():
-    """By the batch's own in training, so that nothing else of a step reads the running ones."""
-    held = Step(EVERYTHING, FeatureDistillation())
-    moved = jax.tree.map(lambda x: x + 0.25, held.start.stats)
-    found, wanted = (
-        held.after(dataclasses.replace(held.start, stats=stats))[1]['penalty_FeatureDistillation']
-        for stats in (moved, held.start.stats)
+def test_a_penalty_uses_the_statistics_of_the_starting_network():
+    """Training uses the batch's statistics, so nothing else of a step reads the running ones."""
+    one = small_step(EVERYTHING, FEATURES)
+    moved = jax.tree.map(lambda x: x + 0.25, one.start.stats)
+    actual, expected = (
+        one.after(dataclasses.replace(one.start, stats=stats))[1]['penalty_FeatureDistillation']
+        for stats in (moved, one.start.stats)
     )
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('penalty', [FeatureDistillation(stages=('top',)), LogitDistillation()])
-def test_the_starting_network_goes_on_from_the_frozen_prefix_with_the_same_result(penalty):
-    held = Step(below('top'), penalty)
-    assert held.plan.shares_prefix
-    begun = moved_from(held.start, 0.0)
+@pytest.mark.parametrize('name', TOP_MEMBERS)
+def test_the_starting_network_shares_the_frozen_prefix_with_the_same_result(name):
+    one = small_step(below('top'), TOP[name])
+    assert one.plan.shares_prefix
+    begun = moved_from(one.start, 0.0)
     begun.params['top'] = jax.tree.map(lambda x: x + 0.25, begun.params['top'])
-    apart = dataclasses.replace(held.plan, shares_prefix=False)
-    one, other = (held.after(begun, plan=plan)[0] for plan in (held.plan, apart))
-    assert_close(one.params, other.params, rtol=1e-5, atol=1e-6)
+    separate = jit(one.make(dataclasses.replace(one.plan, shares_prefix=False)))
+    expected, _ = separate(jax.random.key(0), begun, make_batch(), *one.arrays)
+    assert_close(one.after(begun)[0].params, expected.params, rtol=1e-5, atol=1e-6)
 
 
-def test_of_the_starting_network_only_stages_above_the_cut_are_computed():
+def test_a_step_computes_the_starting_network_above_the_cut_only():
     high, low = (
-        Step(below(stage), FeatureDistillation()).cost() - Step(below(stage)).cost()
-        for stage in ('top', 'low')
+        small_step(below(stage), penalty).cost() - small_step(below(stage)).cost()
+        for stage, penalty in (('top', TOP['features']), ('low', FEATURES))
     )
     assert 0 < high < low / 2
 
 
-def test_what_an_earlier_phase_trained_is_not_taken_for_the_start():
-    held = Step(below('top'), FeatureDistillation(), earlier=(EVERYTHING,))
-    assert not held.plan.shares_prefix
-    assert all(leaf is not None for leaf in jax.tree.leaves(held.given[0].params))
-    moved = moved_from(held.start, 0.25)
-    moved.params['top'] = held.start.params['top']
-    assert held.after(moved)[1]['penalty_FeatureDistillation'] > 1e-3
+def test_the_start_of_stages_that_an_earlier_phase_trained_is_kept():
+    one = small_step(below('top'), FeatureDistillation(), earlier=(EVERYTHING,))
+    assert not one.plan.shares_prefix
+    assert all(leaf is not None for leaf in jax.tree.leaves(one.arrays[0].params))
+    moved = moved_from(one.start, 0.25)
+    moved.params['top'] = one.start.params['top']
+    assert one.after(moved)[1]['penalty_FeatureDistillation'] > 1e-3
 
 
 def test_frozen_leaves_are_not_kept_twice():
-    held = Step(below('top'), L2SP())
-    kept = {n for n in STAGES if jax.tree.leaves(held.given[0].params[n])}
-    assert kept == {'top', 'head'}
+    start = small_step(below('top'), L2SP()).arrays[0].params
+    assert {name for name in STAGES if jax.tree.leaves(start[name])} == {'top', 'head'}
 
 
-def test_what_reads_no_start_keeps_none():
-    assert not jax.tree.leaves(Step(EVERYTHING, BSS()).given)
+def test_a_penalty_that_reads_no_start_keeps_none():
+    assert not jax.tree.leaves(small_step(EVERYTHING, BSS()).arrays)
 
 
-def test_parts_of_a_batch_weigh_as_their_rows():
+def test_parts_of_a_batch_count_by_their_images():
     batch = make_batch()
     batch['mask'][5:] = False
-    ends = [
-        Step(EVERYTHING, L2SP(), FeatureDistillation(), norm=Norm.AFFINE_ONLY, accumulate=parts)
-        for parts in (1, 2)
-    ]
-    begun = moved_from(ends[0].start, 0.25)
-    (one, sums), (two, summed) = (end.after(begun, batch) for end in ends)
+    begun = moved_from(in_parts(1).start, 0.25)
+    (one, sums), (two, summed) = (in_parts(count).after(begun, batch) for count in (1, 2))
     assert_close(two.params, one.params, rtol=1e-4, atol=1e-5)
     for name in ('penalty_L2SP', 'penalty_FeatureDistillation'):
         np.testing.assert_allclose(summed[name], sums[name], rtol=1e-4)
 
 
-def test_four_devices_pay_as_one_does():
-    held = Step(EVERYTHING, BSS(smallest=2), FeatureDistillation(), LogitDistillation(), rate=0.1)
-    alone = held.after()[0]
+def test_penalties_on_four_devices_equal_those_on_one():
+    penalties = BSS(smallest=2), FeatureDistillation(), LogitDistillation()
+    one = small_step(below('top'), *penalties, rate=0.1)
+    alone = one.after()[0]
     mesh = devices.make_mesh()
-    whole, rows = devices.replicated(mesh), devices.split(mesh)
+    replicated, rows = devices.replicated(mesh), devices.split(mesh)
     shared = jit(
-        held.make(held.plan), in_shardings=(whole, whole, rows, whole), out_shardings=whole
-    )(jax.random.key(0), held.start, devices.put_batch(mesh, make_batch()), *held.given)[0]
+        one.make(one.plan),
+        in_shardings=(replicated, replicated, rows, replicated),
+        out_shardings=replicated,
+    )(jax.random.key(0), one.start, devices.put_batch(mesh, make_batch()), *one.arrays)[0]
     assert_close(shared.params, alone.params, rtol=1e-4, atol=1e-4)
 
 
@@ -271,20 +304,18 @@ def test_penalties_of_one_class_are_numbered():
 
 
 @pytest.fixture(scope='module')
-def reference(source, tmp_path_factory):
+def reference(shared_programs, source, tmp_path_factory):
     """The folder and the result of a run of two phases with every penalty."""
     workdir = tmp_path_factory.mktemp('reference')
-    return workdir, train(penalised(source, *ALL, strategy=HeadThenAll()), workdir)
+    return workdir, train(with_penalties(source, *ALL, strategy=HeadThenAll()), workdir)
 
 
-@pytest.mark.parametrize('number', [3, 6])
-def test_a_run_with_penalties_resumes_as_if_it_had_not_been_stopped(
-    number, source, reference, tmp_path
-):
-    what = penalised(source, *ALL, strategy=HeadThenAll())
-    crash_after(number, what, tmp_path)
-    train(what, tmp_path)
-    assert_same_run(what, tmp_path, reference)
+@pytest.mark.parametrize('number', [pytest.param(3, marks=pytest.mark.slow), 6])
+def test_a_resumed_run_with_penalties_is_bit_identical(number, source, reference, tmp_path):
+    settings = with_penalties(source, *ALL, strategy=HeadThenAll())
+    crash_after(number, settings, tmp_path)
+    train(settings, tmp_path)
+    assert_same_run(settings, tmp_path, reference)
 
 
 def test_training_records_have_the_value_of_each_penalty(reference):
@@ -300,13 +331,13 @@ def test_training_records_have_the_value_of_each_penalty(reference):
 
 
 def test_without_penalties_nothing_of_the_start_is_kept(source):
-    job = jobs.setup(penalised(source))
+    job = jobs.setup(with_penalties(source))
     assert (job.penalty_start, job.penalty_arrays) == (None, ())
 
 
 def test_without_penalties_nothing_of_them_is_in_the_program():
     """No operation comes from their file, and the program costs what its stages do."""
-    one = Step(EVERYTHING)
+    one = small_step(EVERYTHING)
     traced = jax.make_jaxpr(one.make(None))(jax.random.key(0), one.start, make_batch())
     files = {
         frame.file_name.rpartition('/')[-1]
@@ -323,7 +354,7 @@ def test_a_penalty_on_a_linear_probe_is_refused_before_anything_is_compiled(
 ):
     monkeypatch.setattr(compiled_step, 'compile_train_step', None)
     with pytest.raises(InputError, match=rf'penalties\[0\] \({type(penalty).__name__}\) has no'):
-        jobs.setup(penalised(source, penalty, strategy=LinearProbe()))
+        jobs.setup(with_penalties(source, penalty, strategy=LinearProbe()))
 
 
 @pytest.mark.parametrize('strategy', [FineTune(), FromScratch()])
@@ -335,21 +366,21 @@ def test_without_weights_there_is_no_head_of_a_source_task(penalty, strategy):
 
 def test_from_scratch_nothing_is_drawn_to_weights_that_are_not_used(source):
     with pytest.raises(InputError, match='no pretrained stage trains'):
-        jobs.setup(penalised(source, L2SP(), strategy=FromScratch()))
+        jobs.setup(with_penalties(source, L2SP(), strategy=FromScratch()))
 
 
 def test_all_penalties_without_effect_are_named_at_once(source):
     with pytest.raises(InputError, match=r'penalties\[0\].*\n.*penalties\[2\]'):
-        jobs.setup(penalised(source, DELTA(stages=('mid',)), BSS(), DELTA(stages=('x',))))
+        jobs.setup(with_penalties(source, DELTA(stages=('mid',)), BSS(), DELTA(stages=('x',))))
 
 
 def test_a_penalty_out_of_range_is_a_problem_of_the_config(source):
     with pytest.raises(ConfigError, match=r'config.penalties\[1\].strength is -1'):
-        jobs.setup(penalised(source, BSS(), L2SP(strength=-1.0)))
+        jobs.setup(with_penalties(source, BSS(), L2SP(strength=-1.0)))
 
 
 def test_co_tuning_knows_each_label_in_source_categories(source):
-    job = jobs.setup(penalised(source, CoTuning()))
+    job = jobs.setup(with_penalties(source, CoTuning()))
     (relation,) = job.penalty_arrays[0].prepared
     assert relation.shape == (3, S)
     np.testing.assert_allclose(relation.sum(1), 1, rtol=1e-5)
@@ -365,8 +396,8 @@ def test_co_tuning_knows_each_label_in_source_categories(source):
 
 
 def test_fisher_information_is_there_for_what_trains_and_came_with_the_weights(source):
-    job = jobs.setup(penalised(source, L2SPFisher(examples=4), strategy=HeadThenAll()))
-    (found,) = job.penalty_arrays[0].prepared
-    assert found.keys() == {'low', 'high'}
-    assert all((leaf >= 0).all() for leaf in jax.tree.leaves(found))
-    assert any((leaf > 0).any() for leaf in jax.tree.leaves(found['low']))
+    job = jobs.setup(with_penalties(source, L2SPFisher(examples=4), strategy=HeadThenAll()))
+    (fisher,) = job.penalty_arrays[0].prepared
+    assert fisher.keys() == {'low', 'high'}
+    assert all((leaf >= 0).all() for leaf in jax.tree.leaves(fisher))
+    assert any((leaf > 0).any() for leaf in jax.tree.leaves(fisher['low']))

@@ -1,4 +1,4 @@
-"""Training from what frozen stages gave: the same as training through them."""
+"""Training on cached outputs of frozen stages ends like training through these stages."""
 
 import dataclasses
 import io
@@ -28,41 +28,70 @@ from tljax.strategies.penalties import DELTA, L2SP
 from tljax.strategies.strategies import FineTune, GradualUnfreeze, LinearProbe
 from tljax.training import jobs, prefix_cache
 from tljax.training.run import train
-from tljax.types import BadFiles, Balance, CachePrefix, Dtype, Findings, Norm
+from tljax.types import BadFiles, Balance, CachePrefix, Dtype, Findings, Norm, Phase, Rule
 from tljax.weights import own_format
 
+pytestmark = pytest.mark.usefixtures('shared_programs')
 ALWAYS, AUTO, NEVER = CachePrefix.ALWAYS, CachePrefix.AUTO, CachePrefix.NEVER
 AUGMENTED = (Affine(rotate_degrees=20, shift_share=0.2), HorizontalFlip(), Brightness(strength=0.5))
 GRADUAL = GradualUnfreeze(epochs_per_stage=1.0)
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Nothing is on the disk before."""
+def empty_cache(tmp_path, monkeypatch):
+    """Every test starts without features on the disk."""
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class HeadThenHigh:
+    """The head for 4 steps, then the head and the last stage for 4; `low` is always frozen."""
+
+    @property
+    def pretrained(self):
+        """See `types.Strategy`."""
+        return True
+
+    def phases(self, params):
+        """See `types.Strategy`."""
+        head, high = Rule(pattern='head'), Rule(pattern='high', learning_rate_scale=0.5)
+        frozen = Rule(pattern='**', train=False)
+        return Phase(rules=(head, frozen), steps=4), Phase(rules=(head, high, frozen), steps=4)
 
 
 def frozen(**changes):
     """A run with frozen stages and no augmentation."""
-    return experiment(**{'strategy': LinearProbe(), 'augmentations': (), **changes})
+    fields = {'strategy': LinearProbe(), 'augmentations': (), 'checkpoint_every_steps': None}
+    return experiment(**{**fields, **changes})
 
 
+PENALTIES = (L2SP(), DELTA())
 RUNS = {
     'probe': {},
-    'phases': {'strategy': GRADUAL},
-    'augmented': {'strategy': GRADUAL, 'augmentations': AUGMENTED},
-    'balanced': {'balance': Balance.SAMPLE, 'augmentations': AUGMENTED},
-    'parts': {'accumulate': 2, 'strategy': GRADUAL},
+    'augmented, in parts, balanced, averaged, folded, bfloat16, with penalties': {
+        'strategy': HeadThenHigh(),
+        'augmentations': AUGMENTED,
+        'accumulate': 2,
+        'balance': Balance.SAMPLE,
+        'ema_decay': 0.5,
+        'fold_prefix': True,
+        'prefix_dtype': Dtype.BFLOAT16,
+        'penalties': PENALTIES,
+    },
+    'gradual, averaged, with penalties': {
+        'strategy': GRADUAL, 'ema_decay': 0.5, 'penalties': PENALTIES
+    },
+    'gradual, augmented, in parts': {
+        'strategy': GRADUAL, 'augmentations': AUGMENTED, 'accumulate': 2
+    },
     'folded': {'fold_prefix': True},
     'bfloat16': {'prefix_dtype': Dtype.BFLOAT16},
-    'averaged': {'strategy': GRADUAL, 'ema_decay': 0.5},
-    'held': {'strategy': GRADUAL, 'penalties': (L2SP(), DELTA())},
-}
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A PNG of its number as a gray level; the fifth has vanished."""
+    """A PNG file of one gray level; the fifth file is missing."""
 
     number: int
 
@@ -81,7 +110,7 @@ class Stored:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Broken:
-    """The labels of `Blobs`; bad files are left out."""
+    """`Blobs` as PNG files, of which unreadable ones are skipped."""
 
     def splits(self):
         """See `types.DataSource`."""
@@ -93,125 +122,144 @@ class Broken:
         return splits
 
 
-def weights_file(folder):
-    """Weights of the tiny network, with a head of three classes."""
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """A file of weights of the tiny network, with a head of three classes."""
     backbone: Any = Tiny()
     model = stages.build(backbone, 3)
-    path = folder / 'tiny.safetensors'
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
     own_format.save(path, *stages.init(model, jax.random.key(3)), {})
     return str(path)
 
 
-def run(what, folder, cache):
-    """The end of a run and its records, with or without features made ahead."""
-    what = dataclasses.replace(what, cache_prefix=cache)
-    result = train(what, folder)
-    return last_checkpoint(what, folder)[0]['state'], records(folder), result
+def run(settings, folder, cache):
+    """The last state of a run, its records and its result, with or without a prefix cache."""
+    settings = dataclasses.replace(settings, cache_prefix=cache)
+    result = train(settings, folder)
+    return last_checkpoint(settings, folder)[0]['state'], records(folder), result
 
 
-@pytest.mark.parametrize('name', RUNS)
-def test_it_ends_where_training_through_the_frozen_stages_does(name, tmp_path, monkeypatch):
-    made, prepare = [], prefix_cache.prepare
+def members(names, *fast):
+    """The names of runs; all except `fast` are slow."""
+    return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize('name', members(RUNS, *list(RUNS)[:2]))
+def test_a_run_with_a_prefix_cache_ends_like_one_without(name, weights, tmp_path, monkeypatch):
+    caches, prepare = [], prefix_cache.prepare
 
     def watched(*args):
-        made.append(prepare(*args))
-        return made[-1]
+        caches.append(prepare(*args))
+        return caches[-1]
 
     monkeypatch.setattr(prefix_cache, 'prepare', watched)
-    what = frozen(**RUNS[name], backbone=Tiny(weights=weights_file(tmp_path)))
-    found, lines, result = run(what, tmp_path / 'ahead', ALWAYS if what.augmentations else AUTO)
-    assert any(made)
-    wanted, other_lines, other_result = run(what, tmp_path / 'through', NEVER)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    settings = frozen(**RUNS[name], backbone=Tiny(weights=weights))
+    state, lines, result = run(
+        settings, tmp_path / 'cached', ALWAYS if settings.augmentations else AUTO
+    )
+    assert any(caches)
+    expected, other_lines, other_result = run(settings, tmp_path / 'through', NEVER)
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     pairs = [*zip(lines, other_lines, strict=True), (result['test'], other_result['test'])]
     for one, other in pairs:
-        for name in ('loss', 'accuracy'):
-            assert one[name] == pytest.approx(other[name], rel=1e-4), name
+        for metric in ('loss', 'accuracy'):
+            assert one[metric] == pytest.approx(other[metric], rel=1e-4), metric
 
 
-def passes(monkeypatch):
-    """A list that grows by the number of images, whenever some are read."""
-    read, canvas = [], decode.to_canvas
+def decoded_images(monkeypatch):
+    """A list with an entry for every image that was read."""
+    images, to_canvas = [], decode.to_canvas
 
     def counted(*args):
-        read.append(1)
-        return canvas(*args)
+        images.append(1)
+        return to_canvas(*args)
 
     monkeypatch.setattr(decode, 'to_canvas', counted)
-    return read
+    return images
 
 
 def test_images_are_read_once_for_all_epochs_and_a_second_run_computes_no_features(
     tmp_path, monkeypatch
 ):
-    read = passes(monkeypatch)
-    found, extract = [], features.extract
+    images = decoded_images(monkeypatch)
+    extracted, extract = [], features.extract
 
     def watched(*args, **options):
-        found.append(extract(*args, **options))
-        return found[-1]
+        extracted.append(extract(*args, **options))
+        return extracted[-1]
 
     monkeypatch.setattr(features, 'extract', watched)
     train(frozen(), tmp_path / 'first')
-    assert len(read) == 32 + 16 + 16 + 24  # train, val; val and test at the end, in batches of 8
-    assert [one.computed for one in found] == [27, 9]
-    train(frozen(optimizer=SGD(learning_rate=0.1)), tmp_path / 'second')
-    assert [one.computed for one in found] == [27, 9, 0, 0]
+    # train and val once, then val and test in the final evaluation; in batches of 8
+    assert len(images) == 32 + 16 + 16 + 24
+    assert [one.computed for one in extracted] == [27, 9]
+    train(frozen(optimizer=SGD(learning_rate=0.1), epochs=1.5), tmp_path / 'second')
+    assert [one.computed for one in extracted] == [27, 9, 0, 0]
 
 
-@pytest.mark.parametrize('strategy', [LinearProbe(), GRADUAL], ids=['probe', 'phases'])
-def test_a_stopped_run_resumes_bit_by_bit(strategy, tmp_path):
-    what = frozen(strategy=strategy, augmentations=AUGMENTED, cache_prefix=ALWAYS)
-    reference = tmp_path / 'whole', train(what, tmp_path / 'whole')
-    for number in (1, 5, 9):
-        crash_after(number, what, tmp_path / 'stopped')
-    train(what, tmp_path / 'stopped')
-    assert_same_run(what, tmp_path / 'stopped', reference)
+@pytest.mark.parametrize(
+    ('strategy', 'crashes'),
+    [
+        (HeadThenHigh(), (3, 7)),
+        pytest.param(LinearProbe(), (1, 5, 9), marks=pytest.mark.slow),
+        pytest.param(GRADUAL, (1, 5, 9), marks=pytest.mark.slow),
+    ],
+    ids=['two cached phases', 'probe', 'gradual'],
+)
+def test_a_resumed_run_with_a_prefix_cache_is_bit_identical(strategy, crashes, tmp_path):
+    settings = frozen(
+        strategy=strategy, augmentations=AUGMENTED, cache_prefix=ALWAYS, checkpoint_every_steps=2
+    )
+    reference = tmp_path / 'reference', train(settings, tmp_path / 'reference')
+    for number in crashes:
+        crash_after(number, settings, tmp_path / 'resumed')
+    train(settings, tmp_path / 'resumed')
+    assert_same_run(settings, tmp_path / 'resumed', reference)
 
 
 OBSTACLES = {
     'nothing is frozen': ({'strategy': FineTune()}, 'no stage below'),
-    'statistics move': ({'norm': Norm.LIVE}, 'statistics of frozen stages follow'),
+    'statistics follow the batch': ({'norm': Norm.LIVE}, 'statistics of frozen stages follow'),
     'images are mixed': ({'augmentations': (MixUp(),)}, 'MixUp looks at other images'),
     'images are copied': ({'augmentations': (Copy(views=2),)}, 'Copy looks at other images'),
 }
 
 
+def cache_of(job):
+    """What `prefix_cache.prepare` returns for the first phase, if it computes nothing."""
+    return prefix_cache.prepare(job, job.phases[0], None, 0, 4)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize('name', OBSTACLES)
-def test_what_cannot_be_made_ahead_is_refused_when_asked_for_and_else_trained_through(
-    name, tmp_path
-):
-    changes, said = OBSTACLES[name]
-    job = jobs.setup(frozen(**changes, cache_prefix=ALWAYS))
-    with pytest.raises(ConfigError, match=f'phase 1: .*{said}'):
-        prefix_cache.check(job)
+def test_an_impossible_prefix_cache_is_an_error_only_if_it_was_required(name):
+    changes, reason = OBSTACLES[name]
     job = jobs.setup(frozen(**changes))
-    assert prefix_cache.prepare(job, job.phases[0], None, 0, 4) is None  # type: ignore[arg-type]
+    assert cache_of(job) is None
+    required = dataclasses.replace(job.experiment, cache_prefix=ALWAYS)
+    with pytest.raises(ConfigError, match=f'phase 1: .*{reason}'):
+        prefix_cache.check(dataclasses.replace(job, experiment=required))
 
 
 @pytest.mark.parametrize(
     'changes',
     [{'augmentations': AUGMENTED}, {'epochs': 0.8}, {'cache_prefix': NEVER}],
-    ids=['views are seen once', 'less than an epoch', 'never'],
+    ids=['each view is used once', 'less than an epoch', 'never'],
 )
-def test_by_itself_it_is_done_where_it_spares_work(changes):
-    job = jobs.setup(frozen(**changes))
-    assert prefix_cache.prepare(job, job.phases[0], None, 0, 4) is None  # type: ignore[arg-type]
+def test_by_default_there_is_no_prefix_cache_where_it_saves_nothing(changes):
+    assert cache_of(jobs.setup(frozen(**changes))) is None
 
 
-def test_features_that_memory_has_no_room_for_are_not_made_by_itself(monkeypatch):
+def test_by_default_there_is_no_prefix_cache_that_does_not_fit_in_memory(monkeypatch):
     monkeypatch.setattr(features.collected, '_memory_bytes', lambda: 1000)
-    job = jobs.setup(frozen())
-    assert prefix_cache.prepare(job, job.phases[0], None, 0, 4) is None  # type: ignore[arg-type]
+    assert cache_of(jobs.setup(frozen())) is None
 
 
-def test_a_bad_image_counts_nowhere(tmp_path, monkeypatch):
-    """Of 36 images one cannot be read: its row is masked, as when training through."""
-    ends = []
-    for cache in (AUTO, NEVER):
-        what = frozen(data=Broken(), cache_prefix=cache)
-        train(what, tmp_path / cache.value)
-        ends.append(last_checkpoint(what, tmp_path / cache.value)[0]['state'].params)
-    for one, other in zip(*map(jax.tree.leaves, ends), strict=True):
+def test_an_unreadable_image_is_masked_as_without_a_prefix_cache(tmp_path):
+    """One of 36 images cannot be read."""
+    states = [
+        run(frozen(data=Broken(), epochs=1.5), tmp_path / cache.value, cache)[0]
+        for cache in (AUTO, NEVER)
+    ]
+    for one, other in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

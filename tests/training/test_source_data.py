@@ -1,4 +1,4 @@
-"""Samples of a source beside a target's: what a step makes of them, and that a run resumes."""
+"""Training with samples of a source domain: their part of a step, and resumption."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from tljax.data import arrays
 from tljax.data.synthetic import Synthetic
 from tljax.metrics.losses import CrossEntropy
 from tljax.models import stages
-from tljax.records import writers
+from tljax.records import checkpoint, runs, writers
 from tljax.sample_transfer import (
     GradientAlignment,
     Guard,
@@ -42,16 +42,17 @@ from tljax.training.batches import train_batches
 from tljax.training.run import train
 from tljax.types import Examples, InputError, Norm, Seen
 
+pytestmark = pytest.mark.usefixtures('shared_programs')
 WAVES = Synthetic(num_classes=4, train_per_class=10, test_per_class=1, size_px=8)
 
 
 def beside(**changes):
-    """A source of four classes, without a short run."""
+    """Samples of four classes, without a guard."""
     return LabelledSource(**{'data': WAVES, 'guard': Guard.OFF, **changes})
 
 
 def sourced(**changes):
-    """The tiny experiment with it; see `small_runs.experiment`."""
+    """The tiny experiment with samples; see `small_runs.experiment`."""
     fields = {name: changes.pop(name) for name in list(changes) if name in EXPERIMENT}
     return experiment(samples=beside(**changes), **fields)
 
@@ -61,7 +62,7 @@ EXPERIMENT = {f.name for f in dataclasses.fields(experiment())} - {'data', 'per_
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Mislabelled:
-    """The blobs' own classes, as a source: the second half of them with wrong labels."""
+    """The blobs as samples; the second half of them has wrong labels."""
 
     def splits(self):
         """See `types.DataSource`."""
@@ -72,7 +73,7 @@ class Mislabelled:
 
 
 def pool(**changes):
-    """The blobs without labels, of which much is taken."""
+    """The tiny experiment with the blobs as unlabelled samples, most of which get a label."""
     fields = {
         'data': Blobs(), 'threshold': 0.4, 'guard': Guard.OFF, 'strong': (Cutout(),), **changes
     }  # fmt: skip
@@ -82,7 +83,11 @@ def pool(**changes):
 RUNS = {
     'alignment': lambda: sourced(until_epochs=2.0, weights=GradientAlignment()),
     'phases': lambda: sourced(
-        strategy=HeadThenAll(), ema_decay=0.9, weights=TrAdaBoost(), accumulate=2
+        strategy=HeadThenAll(),
+        until_epochs=2.0,
+        ema_decay=0.9,
+        weights=TrAdaBoost(),
+        accumulate=2,
     ),
     'shared head': lambda: sourced(
         data=Mislabelled(), share_head=True, weights=NearestSelection(), guard=Guard.WARN
@@ -93,20 +98,39 @@ RUNS = {
 
 @functools.cache
 def resolved(name):
-    """A job of `RUNS`, with its weights even."""
+    """A job of `RUNS`, with equal weights."""
     return jobs.setup(RUNS[name]())
 
 
-@pytest.mark.parametrize('name', RUNS)
-def test_a_run_with_a_source_crashed_and_resumed_ends_as_if_it_had_not_been(name, tmp_path):
-    reference, workdir = tmp_path / 'reference', tmp_path / 'crashed'
-    result = train(RUNS[name](), reference)
-    crash_after(5, RUNS[name](), workdir)
-    train(RUNS[name](), workdir)
-    assert_same_run(RUNS[name](), workdir, (reference, result))
-    (found, _), (wanted, _) = (last_checkpoint(RUNS[name](), w) for w in (workdir, reference))
-    assert jax.tree.leaves(found['state'].source)
-    assert_identical(found['state'].source, wanted['state'].source)
+@pytest.fixture(scope='module')
+def reference_of(shared_programs, tmp_path_factory):
+    """The function from a run's name to folder and result; it trains each once, without crashes."""
+    folder = tmp_path_factory.mktemp('reference')
+
+    @functools.cache
+    def reference(name):
+        return folder / name, train(RUNS[name](), folder / name)
+
+    return reference
+
+
+def members(names, *fast):
+    """The names of cases; all except `fast` are slow."""
+    return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize('name', members(RUNS, 'phases', 'pool'))
+def test_a_run_with_samples_that_crashed_and_resumed_is_bit_identical(name, reference_of, tmp_path):
+    crash_after(5, RUNS[name](), tmp_path)
+    train(RUNS[name](), tmp_path)
+    reference = reference_of(name)
+    assert_same_run(RUNS[name](), tmp_path, reference)
+    resumed, expected = (
+        last_checkpoint(RUNS[name](), folder)[0]['state'].source
+        for folder in (tmp_path, reference[0])
+    )
+    assert jax.tree.leaves(resumed)
+    assert_identical(resumed, expected)
 
 
 def batches(job, steps=6):
@@ -114,14 +138,14 @@ def batches(job, steps=6):
     return list(train_batches(job, steps))
 
 
-def test_the_target_rows_are_those_of_a_run_without_a_source():
+def test_target_rows_are_those_of_a_run_without_samples():
     with_samples, without = (batches(jobs.setup(e)) for e in (sourced(), experiment()))
     for one, other in zip(with_samples, without, strict=True):
         one.pop('source')
         assert_identical(one, other)
 
 
-def test_the_source_rows_follow_the_seed_and_the_step_whatever_reads_them(monkeypatch):
+def test_sample_rows_depend_on_seed_and_step_only(monkeypatch):
     reference = [batch['source'] for batch in batches(resolved('alignment'))]
     threads = jobs.setup(dataclasses.replace(RUNS['alignment'](), data_threads=0))
     assert_identical([batch['source'] for batch in batches(threads)], reference)
@@ -137,7 +161,7 @@ def test_the_source_rows_follow_the_seed_and_the_step_whatever_reads_them(monkey
     assert not np.array_equal(other[0]['source']['id'], reference[0]['id'])
 
 
-def test_a_stream_resumes_where_it_was_saved():
+def test_batches_resume_where_they_were_saved():
     stream = iter(train_batches(resolved('alignment'), 11))
     for _ in range(4):
         next(stream)
@@ -150,7 +174,7 @@ def test_a_stream_resumes_where_it_was_saved():
 
 
 class Step:
-    """One step of a job, from its start, without optimizer state of its own to look past."""
+    """One step of a job from its start, with an optimizer that has no state."""
 
     def __init__(self, **changes):
         plain = {
@@ -177,14 +201,14 @@ class Step:
         return compiled(jobs.train_key(job), state, devices.put_batch(job.mesh, batch))
 
     def moved(self, *arguments, **named):
-        """By how much the step moved the network's parameters."""
+        """The change of the network's parameters by the step."""
         after, _ = self.after(*arguments, **named)
         return jax.tree.map(lambda a, b: np.asarray(a) - b, after.params, self.job.params)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Still:
-    """The tiny network with a head that does not start from zeros, without dropout."""
+    """The tiny network without dropout; its head does not start at zero."""
 
     weights: str | None = None
 
@@ -229,7 +253,7 @@ def norm(tree):
     return float(np.sqrt(sum(np.square(x).sum() for x in jax.tree.leaves(tree))))
 
 
-def test_the_source_adds_its_gradient_by_the_ratio_of_rows_and_the_weights():
+def test_the_gradient_of_samples_is_scaled_by_the_ratio_of_rows_and_the_weights():
     """A fraction of 2/3 is twice as many rows, and twice the gradient of their mean."""
     half, more = Step(), Step(fraction=2 / 3)
     assert (half.job.samples.rows, more.job.samples.rows) == (8, 16)
@@ -237,7 +261,7 @@ def test_the_source_adds_its_gradient_by_the_ratio_of_rows_and_the_weights():
     batch = batches(half.job, 1)[0]
     pull = difference(half.moved(True), alone)
     assert norm(pull['low']) > 1e-3
-    assert norm(pull['head']) == 0  # the source has its own
+    assert norm(pull['head']) == 0  # the samples have their own head
     doubled = {**batch, 'source': jax.tree.map(lambda x: np.concatenate([x, x]), batch['source'])}
     twice = difference(more.moved(True, batch=doubled), alone)
     assert_close(twice, jax.tree.map(lambda x: 2 * x, pull), atol=1e-4)
@@ -246,7 +270,7 @@ def test_the_source_adds_its_gradient_by_the_ratio_of_rows_and_the_weights():
     assert_close(half.moved(True, weights=np.zeros(40)), alone, atol=0)
 
 
-def test_each_source_row_counts_by_its_own_weight():
+def test_each_sample_counts_by_its_own_weight():
     step = Step()
     batch = batches(step.job, 1)[0]
     alone, rows = step.moved(False), batch['source']['id']
@@ -261,14 +285,14 @@ def test_each_source_row_counts_by_its_own_weight():
 
 
 @pytest.mark.parametrize('norm_policy', [Norm.AUTO, Norm.AFFINE_ONLY])
-def test_running_statistics_follow_the_target_alone(norm_policy):
+def test_running_statistics_follow_the_target_only(norm_policy):
     step = Step(norm=norm_policy)
     (with_samples, _), (alone, _) = (step.after(one) for one in (True, False))
     assert_identical(with_samples.stats, alone.stats)
 
 
-def test_the_source_is_seen_by_the_statistics_of_its_own_rows():
-    """Target rows of other values change nothing of a source row's pull, other source rows do."""
+def test_samples_are_normalised_by_the_statistics_of_samples():
+    """A sample's gradient does not depend on the target's images, but on the other samples."""
     step = Step(share_head=True, data=Mislabelled())
     batch = batches(step.job, 1)[0]
     one = np.zeros(36)
@@ -287,15 +311,19 @@ def test_the_source_is_seen_by_the_statistics_of_its_own_rows():
     assert norm(difference(pulls[0]['head'], pulls[2]['head'])) > 0.1 * norm(pulls[0]['head']) > 0
 
 
-def test_accumulated_parts_add_up_to_the_whole():
+def test_accumulated_parts_add_up_to_the_whole_batch():
     whole, parts = (Step(norm=Norm.AFFINE_ONLY, accumulate=n) for n in (1, 4))
     assert_close(whole.moved(True), parts.moved(True))
     (_, one), (_, other) = (step.after(True) for step in (whole, parts))
     assert float(one['source_loss']) == pytest.approx(float(other['source_loss']), rel=1e-4)
 
 
-@pytest.mark.parametrize('one', [Copy(views=2), MixUp()], ids=['copies', 'mixed'])
-def test_augmentations_that_copy_and_mix_take_source_rows_too(one):
+@pytest.mark.parametrize(
+    'one',
+    [Copy(views=2), pytest.param(MixUp(), marks=pytest.mark.slow)],
+    ids=['copies', 'mixed'],
+)
+def test_samples_are_copied_and_mixed_too(one):
     _, sums = Step(augmentations=(one,)).after(True)
     assert float(sums['source_count']) == 8 * getattr(one, 'views', 1)
     assert np.isfinite(float(sums['source_loss']))
@@ -306,64 +334,59 @@ def flops(job, with_samples):
     return compiled.cost_analysis()['flops']
 
 
-def test_a_step_costs_what_its_rows_cost_and_nothing_more_of_a_source_that_has_ended():
-    job = jobs.setup(sourced())
-    plain, double = (jobs.setup(experiment(batch_size=n)) for n in (8, 16))
+def test_a_step_costs_as_much_as_its_rows_and_without_samples_as_a_plain_step():
+    job = Step().job
+    plain, double = (
+        jobs.setup(dataclasses.replace(job.experiment, samples=None, batch_size=n)) for n in (8, 16)
+    )
     assert flops(job, False) == flops(plain, False)
     assert flops(job, True) == pytest.approx(flops(double, False), rel=0.12)
 
 
-def test_what_the_source_counts_falls_to_nothing_by_its_last_epoch(tmp_path):
-    job = resolved('alignment')
+def test_the_strength_of_samples_falls_to_zero_by_their_last_epoch(reference_of):
+    job = resolved('phases')
     assert job.samples.until == 7
     strengths = [float(job.samples.strength(np.float32(at))) for at in (0, 3.5, 7)]
     assert strengths == pytest.approx([1.0, 0.5, 0.0])
-    assert jobs.samples_end(job, job.phases[0]) == 7
-    train(RUNS['alignment'](), tmp_path)
-    seen = [r['step'] for r in records(tmp_path) if 'source_loss' in r]
-    assert seen == [4, 5, 7]
-    assert [r['step'] for r in records(tmp_path) if r['split'] == 'train'] == [4, 5, 7, 10, 11]
+    assert jobs.samples_end(job, job.phases[1]) == 7
+    trained = [r for r in records(reference_of('phases')[0]) if r['split'] == 'train']
+    assert [r['step'] for r in trained] == [4, 5, 7, 10, 11]
+    assert [r['step'] for r in trained if 'source_loss' in r] == [5, 7]
 
 
-def test_the_network_that_is_kept_knows_nothing_of_the_source(tmp_path):
-    from tljax.records import checkpoint, runs
-
-    train(RUNS['alignment'](), tmp_path)
-    found = runs.read(tmp_path)
-    assert set(found.params) == {'low', 'high', 'head'}
-    assert found.params['head']['linear']['bias'].shape == (3,)
-    assert checkpoint.read_variables(tmp_path / 'checkpoints')[1].keys() == found.params.keys()
+def test_the_saved_network_has_no_leaf_of_the_samples(reference_of):
+    folder, _ = reference_of('phases')
+    saved = runs.read(folder)
+    assert set(saved.params) == {'low', 'high', 'head'}
+    assert saved.params['head']['linear']['bias'].shape == (3,)
+    assert checkpoint.read_variables(folder / 'checkpoints')[1].keys() == saved.params.keys()
 
 
-def test_the_source_head_learns_in_its_own_state_by_the_rate_of_the_phase(tmp_path):
-    train(RUNS['phases'](), tmp_path)
-    arrays, _ = last_checkpoint(RUNS['phases'](), tmp_path)
+def test_the_head_of_the_samples_is_trained(reference_of):
+    arrays, _ = last_checkpoint(RUNS['phases'](), reference_of('phases')[0])
     head = arrays['state'].source.head['head']['linear']
     assert head['bias'].shape == (4,)
     assert np.abs(head['kernel']).max() > 0
 
 
-def test_in_a_phase_that_shares_nothing_no_source_row_is_computed(tmp_path):
+def test_a_phase_that_trains_no_shared_leaf_has_no_samples():
     job = resolved('phases')
     first, second = job.phases
-    assert jobs.samples_end(job, first) == 0
-    assert jobs.samples_end(job, second) == 11
-    train(RUNS['phases'](), tmp_path)
-    assert ['source_loss' in r for r in records(tmp_path) if r['split'] == 'train'][:2] == [
-        False, True
-    ]  # fmt: skip
+    assert (first.start, jobs.samples_end(job, first)) == (0, 0)
+    assert (second.start, jobs.samples_end(job, second)) == (4, 7)
+    assert [job.samples.steps_in(phase) for phase in job.phases] == [0, 3]
 
 
-def test_images_without_weight_are_not_read():
+def test_samples_of_weight_zero_are_not_read():
     job = jobs.setup(sourced())
     weights = np.zeros(40, np.float32)
     weights[[3, 20, 21]] = 40 / 3
-    job = dataclasses.replace(job, source=dataclasses.replace(job.samples, weights=weights))
+    job = dataclasses.replace(job, samples=dataclasses.replace(job.samples, weights=weights))
     ids = np.concatenate([b['source']['id'] for b in batches(job, 7)])
     assert set(ids.tolist()) == {3, 20, 21}
 
 
-def test_a_head_is_shared_by_the_names_of_the_classes():
+def test_a_shared_head_matches_classes_by_name():
     some = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
     reordered = arrays.keep(train=some, test=some, class_names=('c', 'a'))
     job = jobs.setup(sourced(data=reordered, share_head=True))
@@ -371,8 +394,8 @@ def test_a_head_is_shared_by_the_names_of_the_classes():
     assert job.samples.head == {}
 
 
-def test_examples_that_training_keeps_getting_wrong_fade(tmp_path):
-    """TrAdaBoost, where half of the source has wrong labels."""
+def test_samples_that_are_always_misclassified_lose_weight(tmp_path):
+    """TrAdaBoost, where half of the samples have wrong labels."""
     what = sourced(
         data=Mislabelled(), share_head=True, weights=TrAdaBoost(), epochs=40.0,
         evaluate_every_epochs=40.0, checkpoint_every_steps=None, augmentations=(),
@@ -386,8 +409,8 @@ def test_examples_that_training_keeps_getting_wrong_fade(tmp_path):
 
 
 @pytest.mark.parametrize('shared', [False, True], ids=['own head', 'shared head'])
-def test_rows_are_weighed_by_how_far_they_pull_the_shared_layer_where_the_target_does(shared):
-    """That is the layer before both heads, or the head that is shared; by derivatives of both."""
+def test_gradient_alignment_weights_samples_by_the_product_of_gradients_of_the_shared_layer(shared):
+    """The layer before both heads, or the shared head; the gradients come from `jax.grad`."""
     changes = {'data': Mislabelled(), 'share_head': True} if shared else {}
     step = Step(weights=GradientAlignment(rate=1.0), norm=Norm.AFFINE_ONLY, **changes)
     job, batch = step.job, batches(step.job, 1)[0]
@@ -413,18 +436,17 @@ def test_rows_are_weighed_by_how_far_they_pull_the_shared_layer_where_the_target
 
     layer = jnp.zeros((9, kinds[0] if shared else 8))
     pull = jax.grad(loss)(layer, target, batch['label'], head, kinds[0])
-    rows = [
-        jax.grad(loss)(layer, x[None], jnp.array([label]), other, kinds[1])
-        for x, label in zip(source, batch['source']['label'], strict=True)
-    ]
-    aligned = np.maximum([float((pull * row).sum()) for row in rows], 0)
+    rows = jax.vmap(lambda x, label: jax.grad(loss)(layer, x[None], label[None], other, kinds[1]))(
+        source, jnp.asarray(batch['source']['label'])
+    )
+    aligned = np.maximum((pull * rows).sum((1, 2)), 0)
     wanted = aligned / aligned.mean()
     assert 0 < (aligned > 0).sum() < len(aligned)
     found = np.asarray(after.source.weights)[batch['source']['id']]
     np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-4)
 
 
-def test_where_no_row_helps_gradient_alignment_moves_all_weights_towards_nothing():
+def test_gradient_alignment_moves_weights_towards_zero_if_no_sample_helps():
     x, errors = jnp.array([[1.0, 2.0]]), jnp.array([[0.5, -0.5]])
     seen = Seen(
         step=jnp.int32(0), last=True, rows=jnp.array([2]), mask=jnp.array([True]),
@@ -437,7 +459,7 @@ def test_where_no_row_helps_gradient_alignment_moves_all_weights_towards_nothing
     np.testing.assert_allclose(after, [0.5, 0.5, 0.625, 0.5, 0.5])
 
 
-def test_a_round_of_tradaboost_ends_with_its_epoch_and_averages_what_was_shown():
+def test_a_round_of_tradaboost_ends_with_its_epoch_and_averages_over_its_steps():
     scheme = TrAdaBoost(round_epochs=2.0)
     weights, memory = jnp.ones(3), jax.tree.map(jnp.asarray, scheme.begin(3, 1.0, 6))
     wrong = {0: [0.9, 0.1], 1: [0.5, 0.1]}  # of examples 0 and 1, in two steps
@@ -454,7 +476,7 @@ def test_a_round_of_tradaboost_ends_with_its_epoch_and_averages_what_was_shown()
     assert not memory['shown'].any()
 
 
-def test_a_round_of_tradaboost_ends_where_steps_are_skipped():
+def test_a_round_of_tradaboost_ends_where_steps_are_skipped_too():
     """As in short runs and in trials, whose steps are spread over a phase: rounds of 3 steps."""
     scheme = TrAdaBoost(round_epochs=3.0)
     weights, memory = jnp.ones(2), jax.tree.map(jnp.asarray, scheme.begin(2, 1.0, 9))
@@ -492,14 +514,14 @@ def test_a_round_of_tradaboost_ends_where_steps_are_skipped():
         ),
     ],
 )
-def test_a_source_that_cannot_be_is_named_before_anything_is_compiled(what, words):
+def test_impossible_samples_are_refused_before_anything_is_compiled(what, words):
     with pytest.raises(InputError, match=words):
         jobs.setup(what())
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class BackboneOnly:
-    """All but the head trains."""
+    """All stages except the head are trained."""
 
     pretrained: bool = True
 
@@ -510,13 +532,13 @@ class BackboneOnly:
         return (Phase(rules=(Rule(pattern='head', train=False), Rule(pattern='**'))),)
 
 
-def test_a_solved_head_and_then_everything_takes_a_source(tmp_path):
+def test_a_solved_head_followed_by_fine_tuning_trains_on_samples(tmp_path):
     what = sourced(strategy=LPFT(learning_rate_scale=0.1), epochs=1.0)
     train(what, tmp_path)
     assert [r for r in writers.read_metrics(tmp_path / 'metrics.jsonl') if 'source_loss' in r]
 
 
-def test_an_old_state_without_a_source_is_as_it_was():
+def test_a_state_without_samples_has_none_of_their_fields():
     job = jobs.setup(experiment())
     assert jobs.first_state(job).source is None
     assert 'source_loss' not in jobs.zero_totals(job)

@@ -1,4 +1,4 @@
-"""The guard: what short runs hold out, what they say of a source, and how surely."""
+"""The guard: the images that short runs hold out, and the verdict on samples."""
 
 import dataclasses
 
@@ -19,6 +19,7 @@ from tljax.training.source_guard import draws, guard
 from tljax.training.source_guard.verdict import Losses, verdict
 from tljax.types import Phase, Rule
 
+pytestmark = pytest.mark.usefixtures('shared_programs')
 HALF = np.array([0.9, 0.7, 0.8, 1.1, 0.6, 1.0])
 NOISE = np.array([0.5, -0.4, 0.5, -0.5, 0.3, -0.2])
 
@@ -29,7 +30,7 @@ def said(difference, of=HALF, ids=None):
     return verdict([Losses(ids, of + difference)], [Losses(ids, of)], 5, 9)
 
 
-def test_a_verdict_is_the_interval_of_the_mean_difference_with_95_percent_below_each_end():
+def test_a_verdict_is_the_90_percent_interval_of_the_mean_difference():
     assert said(0.1).difference == pytest.approx(0.1)
     assert said(0.1).hurts
     assert not said(0.1).helps
@@ -40,14 +41,14 @@ def test_a_verdict_is_the_interval_of_the_mean_difference_with_95_percent_below_
     np.testing.assert_allclose(said(NOISE).interval, wanted)
 
 
-def test_a_source_that_does_nothing_is_said_to_hurt_in_one_of_twenty_verdicts():
+def test_one_of_twenty_verdicts_on_samples_without_effect_is_that_they_hurt():
     rng = np.random.default_rng(0)
     differences = rng.standard_t(4, (4000, 20))  # heavy tails, as those of losses
     found = np.mean([said(one, np.zeros(20)).hurts for one in differences])
     assert 0.035 < found < 0.055
 
 
-def test_an_image_that_several_pairs_held_out_counts_once_by_its_mean():
+def test_an_image_held_out_by_several_pairs_counts_once_with_its_mean():
     ids = [np.array([3, 5]), np.array([5, 9])]
     one = [Losses(ids[0], np.array([1.0, 4.0])), Losses(ids[1], np.array([2.0, 2.0]))]
     other = [Losses(rows, np.ones(2)) for rows in ids]
@@ -62,7 +63,7 @@ def of_classes(examples):
     return np.bincount(examples.labels, minlength=3).tolist()
 
 
-def test_pairs_hold_out_other_labelled_images_until_all_have_had_their_turn():
+def test_pairs_hold_out_other_labelled_images_until_all_were_held_out():
     job = jobs.setup(sourced())
     found = draws.make(job, 4)
     assert found[0] is job
@@ -98,7 +99,7 @@ class WithValidation:
 @pytest.mark.parametrize(
     'changes', [{'data': WithValidation()}, {'subset': Subset(label_noise=0.3)}]
 )
-def test_validation_images_of_their_own_judge_all_pairs_and_batches_are_drawn_anew(changes):
+def test_all_pairs_use_the_validation_split_of_the_data_and_other_batches(changes):
     job = jobs.setup(experiment(samples=beside(), **changes))
     found = draws.make(job, 3)
     assert all(one.splits is job.splits for one in found)
@@ -109,7 +110,7 @@ def test_validation_images_of_their_own_judge_all_pairs_and_batches_are_drawn_an
     assert len({tuple(np.concatenate(order).tolist()) for order in orders}) == 6
 
 
-def test_two_programs_train_all_pairs_and_a_third_what_a_source_leaves_when_it_ends(monkeypatch):
+def test_all_pairs_share_two_programs_and_a_third_where_samples_end_early(monkeypatch):
     compiled, asked = compiled_step.compile_train_step, []
     monkeypatch.setattr(
         compiled_step, 'compile_train_step', lambda *a, **k: asked.append(a) or compiled(*a, **k)
@@ -122,9 +123,13 @@ def test_two_programs_train_all_pairs_and_a_third_what_a_source_leaves_when_it_e
         assert (found.steps, found.whole, found.count, len(found.pairs)) == (11, 11, 27, 3)
 
 
-def test_the_first_pair_is_that_of_a_guard_with_one_and_none_knows_of_the_others():
-    jobs_of = {n: jobs.setup(sourced(guard=Guard.DROP, trial_pairs=n)) for n in (1, 2, 3)}
-    one, two, three = (guard.compare(job, job.samples).pairs for job in jobs_of.values())
+def test_a_pair_of_short_runs_does_not_depend_on_the_number_of_pairs():
+    one, two, three = (
+        guard.compare(job, job.samples).pairs
+        for job in (
+            jobs.setup(sourced(guard=Guard.DROP, trial_pairs=n, trial_steps=4)) for n in (1, 2, 3)
+        )
+    )
     assert one == three[:1]
     assert two == three[:2]
     assert len(set(three)) == 3
@@ -135,8 +140,8 @@ def test_no_pair_of_short_runs_is_refused():
         jobs.setup(sourced(trial_pairs=0))
 
 
-def test_the_short_runs_find_out_what_hurts_and_what_helps():
-    """The target's own classes, told wrongly, against told rightly, with one head for both."""
+def test_wrongly_labelled_samples_hurt_and_rightly_labelled_ones_do_not():
+    """Both have the target's classes and share its head."""
 
     @dataclasses.dataclass(slots=True, kw_only=True)
     class Right:
@@ -173,7 +178,7 @@ class Turned:
         return {'train': dataclasses.replace(found, labels=(found.labels + 1) % 3)}
 
 
-def test_a_phase_that_starts_when_the_source_has_ended_has_no_step_with_it():
+def test_a_phase_after_the_last_step_of_samples_has_no_step_with_samples():
     job = jobs.setup(sourced(until_epochs=1.0))
     phase, until = job.phases[0], job.samples.until
     late = dataclasses.replace(phase, start=until, stop=until + 5, earliest=until)
@@ -183,7 +188,7 @@ def test_a_phase_that_starts_when_the_source_has_ended_has_no_step_with_it():
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class TwoOfAll:
-    """Everything in two phases of 6 steps, the first of which may run out of patience."""
+    """Two phases of 6 steps that train all stages; the first may run out of patience."""
 
     patience: int | None = None
 
@@ -200,7 +205,7 @@ class TwoOfAll:
 
 @pytest.fixture
 def source_steps(monkeypatch):
-    """The steps at which short runs are given rows of a source; they train nothing."""
+    """The steps at which short runs get samples; the steps do nothing else."""
     found = []
 
     def compile_train_step(*args):
@@ -216,7 +221,7 @@ def source_steps(monkeypatch):
     return found
 
 
-def test_a_short_run_has_the_source_at_the_steps_at_which_training_has_it(source_steps):
+def test_a_short_run_has_samples_at_the_same_steps_as_training(source_steps):
     """The source ends with step 4, in the first of two phases of 6 steps."""
     job = jobs.setup(sourced(strategy=TwoOfAll(), until_epochs=1.0, trial_pairs=1))
     guard.compare(job, job.samples)
@@ -229,7 +234,7 @@ def test_a_short_run_has_the_source_at_the_steps_at_which_training_has_it(source
     assert source_steps == of_training == [0, 1, 2, 3]
 
 
-def test_a_short_run_of_a_later_phase_has_the_source_until_it_ends(source_steps):
+def test_a_short_run_of_a_later_phase_has_samples_until_they_end(source_steps):
     """Only the second phase, of steps 4 to 10, shares anything with a source that ends at 7."""
     job = jobs.setup(sourced(strategy=HeadThenAll(), until_epochs=2.0, trial_pairs=1))
     found = guard.compare(job, job.samples)
@@ -237,7 +242,7 @@ def test_a_short_run_of_a_later_phase_has_the_source_until_it_ends(source_steps)
     assert source_steps == [4, 5, 6]
 
 
-def test_a_short_run_is_of_the_phase_with_the_most_steps_of_the_source(monkeypatch):
+def test_a_short_run_trains_the_phase_with_the_most_steps_with_samples(monkeypatch):
     """The second phase is longer, and the source ends at its second step."""
     job = jobs.setup(sourced(strategy=HeadThenAll(), share_head=True, data=Blobs()))
     source = dataclasses.replace(job.samples, until=6)
@@ -251,7 +256,7 @@ def test_a_short_run_is_of_the_phase_with_the_most_steps_of_the_source(monkeypat
 ANY = [Losses(np.arange(6), HALF)]
 
 
-def test_a_phase_starts_as_soon_as_the_one_before_can_run_out_of_patience():
+def test_the_earliest_start_of_a_phase_is_where_the_one_before_can_run_out_of_patience():
     """The first evaluation is the best so far; one or two more may be no better."""
     starts = {}
     for patience in (None, 1, 2):
@@ -260,7 +265,7 @@ def test_a_phase_starts_as_soon_as_the_one_before_can_run_out_of_patience():
     assert starts == {None: 6, 1: 4, 2: 6}  # evaluated at 2, 4 and 6
 
 
-def test_a_source_that_ends_before_the_planned_start_counts_where_patience_may_end_sooner(
+def test_samples_that_end_before_the_planned_start_count_where_patience_may_end_sooner(
     source_steps,
 ):
     """The head alone for up to 9 steps, that may be 7, then everything: the source ends at 8."""

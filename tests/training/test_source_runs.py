@@ -1,4 +1,4 @@
-"""Before a run: what a source's examples weigh, whether it helps, and what of it is kept."""
+"""Preparation of a run with samples: their weights, the guard's decision, and their records."""
 
 import dataclasses
 import json
@@ -42,6 +42,7 @@ from tljax.training.source_guard import records as source_records
 from tljax.training.source_guard.verdict import Losses, verdict
 from tljax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('shared_programs')
 WEIGHINGS = (
     Uniform(), LogisticRatio(), KernelMeanMatching(), Kliep(centres=10), ClassImportance(),
     NearestSelection(neighbours=2), TrAdaBoost(),
@@ -69,13 +70,23 @@ class Mixed:
         }
 
 
+@pytest.fixture(scope='module')
+def mixed(shared_programs, tmp_path_factory):
+    """A job with half of its samples like the target, and a cache of features of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield jobs.setup(sourced(data=Mixed()))
+
+
+def measured(job, **changes):
+    """The weights of a job's samples with other fields, and whether they were clipped."""
+    config = dataclasses.replace(job.samples.config, **changes)
+    return preparation.measure(job, dataclasses.replace(job.samples, config=config))
+
+
 @pytest.mark.parametrize('weighing', WEIGHINGS, ids=lambda one: type(one).__name__)
-def test_weights_are_those_of_the_starting_network_of_mean_1_and_the_same_again(
-    weighing, monkeypatch, tmp_path
-):
-    monkeypatch.setenv('TLJAX_CACHE', str(tmp_path))
-    job = jobs.setup(sourced(data=Mixed(), weights=weighing))
-    (weights, _), (again, _) = (preparation.measure(job, job.samples) for _ in range(2))
+def test_initial_weights_have_mean_1_and_are_reproducible(weighing, mixed):
+    (weights, _), (again, _) = (measured(mixed, weights=weighing) for _ in range(2))
     assert (weights.shape, weights.dtype) == ((72,), np.float32)
     assert weights.min() >= 0
     assert weights.mean() == pytest.approx(1, rel=1e-5)
@@ -84,19 +95,17 @@ def test_weights_are_those_of_the_starting_network_of_mean_1_and_the_same_again(
         assert weights[:36].mean() > 1.2 * weights[36:].mean()  # noise is not like the target
 
 
-def test_weights_that_are_worth_too_little_are_clipped_to_the_share_that_is_wanted():
-    job = jobs.setup(sourced(data=Mixed(), weights=LogisticRatio(), least_share=0.99))
-    weights, clipped = preparation.measure(job, job.samples)
+def test_weights_with_a_small_effective_size_are_clipped_to_the_smallest_share(mixed):
+    weights, clipped = measured(mixed, weights=LogisticRatio(), least_share=0.99)
     assert clipped
     assert effective_sample_size(weights) == pytest.approx(0.99 * 72, rel=1e-3)
-    job = jobs.setup(sourced(data=Mixed(), weights=LogisticRatio(), least_share=0.01))
-    free, clipped = preparation.measure(job, job.samples)
+    free, clipped = measured(mixed, weights=LogisticRatio(), least_share=0.01)
     assert not clipped
     assert effective_sample_size(free) < 0.95 * 72
 
 
-class Told:
-    """Stands in for the short runs: counts them, and says what it is told to."""
+class FixedVerdict:
+    """Replaces the short runs: counts them, and gives a fixed verdict."""
 
     def __init__(self, monkeypatch, by):
         self.asked = 0
@@ -110,11 +119,11 @@ class Told:
         return verdict(*([one] for one in losses), 4, 9)
 
 
-def test_a_source_that_hurts_is_dropped_and_the_run_is_one_without_it(
+def test_samples_that_hurt_are_dropped_and_the_run_equals_one_without_samples(
     monkeypatch, tmp_path, capsys
 ):
-    Told(monkeypatch, by=0.5)
-    what = sourced(guard=Guard.DROP, epochs=1.5)
+    FixedVerdict(monkeypatch, by=0.5)
+    what = sourced(guard=Guard.DROP, epochs=1.0)
     result = train(what, tmp_path / 'one')
     output = ' '.join(capsys.readouterr().out.split())
     assert 'samples hurt. The run continues without samples.' in output
@@ -128,29 +137,32 @@ def test_a_source_that_hurts_is_dropped_and_the_run_is_one_without_it(
 
 
 @pytest.mark.parametrize(('choice', 'by'), [(Guard.WARN, 0.5), (Guard.DROP, -0.5)])
-def test_a_source_stays_under_a_warning_or_where_it_helps(choice, by, monkeypatch, tmp_path):
-    Told(monkeypatch, by=by)
+def test_samples_stay_if_the_guard_only_warns_or_they_help(choice, by, monkeypatch, tmp_path):
+    FixedVerdict(monkeypatch, by=by)
     result = train(sourced(guard=choice, epochs=1.0), tmp_path)
     assert result['source']['kept']
     assert any('source_loss' in record for record in records(tmp_path))
 
 
-def test_a_resumed_run_takes_weights_and_decision_from_its_folder(monkeypatch, tmp_path):
-    told = Told(monkeypatch, by=-0.5)
-    what = sourced(guard=Guard.DROP, weights=NearestSelection(neighbours=2), data=Mixed())
+def test_a_resumed_run_reads_weights_and_decision_from_its_folder(monkeypatch, tmp_path):
+    fixed = FixedVerdict(monkeypatch, by=-0.5)
+    what = sourced(
+        guard=Guard.DROP, weights=NearestSelection(neighbours=2), data=Mixed(), epochs=1.0
+    )
     crash_after(3, what, tmp_path)
-    assert told.asked == 1
+    assert fixed.asked == 1
     monkeypatch.setattr(preparation, 'measure', None)
     train(what, tmp_path)
-    assert told.asked == 1
+    assert fixed.asked == 1
 
 
-def test_a_source_of_another_size_than_the_run_began_with_is_refused(monkeypatch, tmp_path):
-    crash_after(3, sourced(), tmp_path)
+def test_a_resumed_run_refuses_another_number_of_samples(monkeypatch, tmp_path):
+    crash_after(3, sourced(epochs=1.0), tmp_path)
     short = Synthetic(num_classes=4, train_per_class=9, test_per_class=1, size_px=8).splits()
     monkeypatch.setattr(Synthetic, 'splits', lambda _: short)
     with pytest.raises(InputError, match='the source has 36 images, and had 40'):
-        train(sourced(), tmp_path)
+        # With another number of threads, because equal experiments share their data here.
+        train(sourced(epochs=1.0, data_threads=0), tmp_path)
 
 
 def test_a_damaged_file_of_weights_is_named(tmp_path):
@@ -159,7 +171,7 @@ def test_a_damaged_file_of_weights_is_named(tmp_path):
         source_records.read_weights(tmp_path)
 
 
-def test_what_has_weight_is_listed_and_drawn(tmp_path):
+def test_the_weights_of_classes_and_images_are_listed_and_drawn(tmp_path):
     train(sourced(data=Mixed(), weights=NearestSelection(neighbours=2), epochs=1.0), tmp_path)
     found = json.loads((tmp_path / 'source.json').read_text())
     assert {row['class'] for row in found['classes']} == {'a', 'b', 'c', 'noise'}
@@ -173,7 +185,7 @@ def test_what_has_weight_is_listed_and_drawn(tmp_path):
     assert (tmp_path / 'source_histogram.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_the_baseline_without_the_source_says_what_each_class_gains(tmp_path, capsys):
+def test_the_baseline_without_samples_gives_the_gain_of_each_class(tmp_path, capsys):
     what = sourced(baselines=(WithoutSource(),), epochs=1.0)
     results = baselines.train_all(what, tmp_path)
     assert list(results) == ['fine tune', 'fine tune, no source']
@@ -191,7 +203,7 @@ def pool(**changes):
     return UnlabelledPool(**{'data': Blobs(), **changes})
 
 
-def test_of_a_pool_what_the_network_is_sure_of_is_taken_and_remembered():
+def test_confident_predictions_become_labels_of_a_pool_and_are_remembered():
     logits = jnp.log(jnp.array([[0.97, 0.02, 0.01], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]))
     memory = {'label': jnp.full(5, -1, jnp.int32)}
     none = SampleLabels(jnp.zeros((3, 3)), jnp.zeros(3, jnp.int32), jnp.ones(3, bool))
@@ -204,7 +216,7 @@ def test_of_a_pool_what_the_network_is_sure_of_is_taken_and_remembered():
     assert after['label'].tolist() == [-1, -1, -1, -1, 0]
 
 
-def test_a_class_of_which_little_is_taken_is_taken_from_less():
+def test_a_rare_class_of_a_pool_has_a_lower_threshold():
     known = jnp.array([0] * 60 + [1] * 15 + [-1] * 25, jnp.int32)
     least = np.asarray(pool(threshold=0.9).thresholds(known, 3))
     assert least[0] == pytest.approx(0.9)  # as much as any, and more than is open
