@@ -362,7 +362,14 @@ def augmented(seed):
 def all_augmentations():
     """All augmentations of the same images in one program, which compiles fastest."""
     each = {one.__name__: instance(one) for one in classes_of('Augmentation')}
-    return jax.jit(lambda *batch: {name: one(*batch) for name, one in each.items()})
+    fast_compilation = {
+        'xla_backend_optimization_level': 0,
+        'xla_llvm_disable_expensive_passes': True,
+    }
+    return jax.jit(
+        lambda *batch: {name: one(*batch) for name, one in each.items()},
+        compiler_options=fast_compilation,
+    )
 
 
 @every('Augmentation')

@@ -256,8 +256,8 @@ def test_the_experiment_itself_is_a_candidate_unless_another_one_is_equal(monkey
         job = jobs.setup(configured)
         evidence = types.SimpleNamespace(source='x', experiment=configured, job=job)
         names[type(strategy)] = [one.name for one in candidates.propose(evidence, families)]
-        (configured,) = candidates.as_configured(evidence)
-        assert (configured.first, configured.steps) == ('low', job.steps)
+        (candidate,) = candidates.as_configured(evidence)
+        assert (candidate.first, candidate.steps) == ('low', job.steps)
     assert len(names[FineTune]) == 2
     assert names[HeadThenAll][2] == 'as configured (head then all)'
 

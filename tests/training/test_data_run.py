@@ -101,7 +101,7 @@ def test_a_run_is_not_resumed_on_other_classes(folder):
     (folder / 'train/dog').rename(folder / 'train/eel')
     (folder / 'test/dog').rename(folder / 'test/eel')
     with pytest.raises(ConfigError, match='changed: class_names, train, test'):
-        run(folder)
+        begun(folder)
 
 
 def test_a_run_trains_on_the_subset_of_its_experiment(folder):

@@ -210,6 +210,7 @@ def test_a_phase_with_patience_that_runs_to_its_end_restores_its_best_evaluation
     assert 'Phase 1 ends at step 11, with the values of step' in output
 
 
+@pytest.mark.slow
 def test_the_solved_head_is_the_minimum_on_the_frozen_features():
     """Solving it again changes almost nothing."""
     job = jobs.setup(lp_ft())
@@ -290,7 +291,7 @@ class TestOutOfMemory:
         monkeypatch.setattr(compiled_step, 'compile_train_step', compile_train_step)
 
     def test_the_step_is_that_of_the_accumulation_that_fits(self, limited, capsys):
-        job = jobs.setup(experiment())
+        job = jobs.setup(two_phases())
         batch = batches.Feed(job, job.phases[0]).take(0)
         steps = [CompiledStep(job, job.phases[0], parts) for parts in (1, 2)]
         states_after = [step(jobs.first_state(job), batch)[0] for step in steps]

@@ -317,4 +317,4 @@ def test_a_stop_whose_last_checkpoint_is_lost_does_not_promise_to_resume_there()
             raise checkpoint.CheckpointError('the last checkpoint was not written: disk full')
 
     with pytest.raises(checkpoint.CheckpointError, match='step 7 by SIGTERM.*disk full'):
-        run._close_after(Interrupted(signal.SIGTERM, 7), Lost())
+        run._close_after(Interrupted(signal.SIGTERM, 7), Lost())  # type: ignore[arg-type]
