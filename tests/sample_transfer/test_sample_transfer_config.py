@@ -1,4 +1,4 @@
-"""configs/sample_transfer.py as a user runs it, with few steps; the code of docs/sample_transfer.md."""
+"""configs/sample_transfer.py as a user runs it with few steps, and the code of its page."""
 
 import json
 import pathlib
