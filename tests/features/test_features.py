@@ -53,7 +53,7 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def network():
     """A model of three stages with its values."""
     model = Model(stages=STAGES, preprocessing=PREPROCESSING, num_classes=4)
