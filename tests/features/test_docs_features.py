@@ -17,6 +17,7 @@ from tljax.weights import loading
 TEXT = (pathlib.Path(__file__).parents[2] / 'docs/features.md').read_text()
 # The last stage and one epoch keep the grid of suffixes short: on the CPU its steps are no loop.
 SMALLER = {"'stage4'": "'stage3'", '224': '32', "'epochs': 10": "'epochs': 1"}
+SHALLOW = ResNetSmall(depth=8)  # one block in each stage
 FEATURES = {'pooled': (60, 1, 64), 'maps': (60, 1, 16, 16, 32), 'several': (60, 3, 64)}
 ALL = {**FEATURES, 'accuracies': (3,), 'accuracy': (4, 3, 2, 2)}
 
@@ -28,11 +29,11 @@ ALL = {**FEATURES, 'accuracies': (3,), 'accuracy': (4, 3, 2, 2)}
 )
 def test_the_code_of_the_page_runs(end, shapes, monkeypatch, tmp_path):
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path))
-    model = stages.build(ResNetSmall(), 10)
+    model = stages.build(SHALLOW, 10)
     params, stats = stages.init(model, jax.random.key(0))
     values = tree.flatten({'params': jax.tree.map(np.asarray, params), 'batch_stats': stats})
     load = loading.load
-    monkeypatch.setattr(loading, 'load', lambda source, backbone, **_: load(values, backbone))
+    monkeypatch.setattr(loading, 'load', lambda source, backbone, **_: load(values, SHALLOW))
     splits = Synthetic(num_classes=10, train_per_class=6, test_per_class=3, size_px=32).splits()
     scope = {
         'examples': splits['train'],

@@ -1,4 +1,4 @@
-"""Features are what the frozen prefix gives, and are computed once."""
+"""Features are the outputs of the frozen prefix, and are computed once."""
 
 import dataclasses
 import io
@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import flax.linen as nn
 import jax
@@ -24,9 +25,10 @@ from tljax.models.layers import Pooling
 from tljax.models.stages import Model
 from tljax.types import BadFiles, Examples, Findings, InputError, Preprocessing
 
-CANVAS = Preprocessing(size_px=6, resize_px=8)
+PREPROCESSING = Preprocessing(size_px=6, resize_px=8)
 FLIP = (augment.RandomCrop(size_px=8, pad_px=2), augment.HorizontalFlip())
 COUNT = 7
+SLOW = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -51,10 +53,10 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path / 'cache'))
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def network():
     """A model of three stages with its values."""
-    model = Model(stages=STAGES, preprocessing=CANVAS, num_classes=4)
+    model = Model(stages=STAGES, preprocessing=PREPROCESSING, num_classes=4)
     return model, *stages.init(model, jax.random.key(3))
 
 
@@ -85,7 +87,7 @@ def direct(network, examples, cut='head', pooled=True):
     """What the network itself gives, without views."""
     model, params, stats = network
     images = jnp.stack([examples.load(i) for i in range(len(examples))])
-    x = stages.normalise(CANVAS, images)
+    x = stages.normalise(PREPROCESSING, images)
     x, _ = stages.run(model, params, stats, x, stop=cut)
     return np.asarray(layers.pool(x) if pooled else x)
 
@@ -94,8 +96,15 @@ def store_files(tmp_path, suffix='values'):
     return sorted((tmp_path / 'cache' / 'features').glob(f'*/*.{suffix}'))
 
 
-@pytest.mark.parametrize('cut', ['mid', 'head'])
-@pytest.mark.parametrize('pooled', [True, False])
+@pytest.mark.parametrize(
+    ('cut', 'pooled'),
+    [
+        ('head', True),
+        pytest.param('head', False, marks=SLOW),
+        pytest.param('mid', True, marks=SLOW),
+        pytest.param('mid', False, marks=SLOW),
+    ],
+)
 def test_features_are_the_prefix_of_the_network(cut, pooled, network):
     pooling = Pooling.AVERAGE if pooled else None
     for _ in range(2):
@@ -110,7 +119,7 @@ def test_the_suffix_on_features_gives_the_networks_logits(network):
     found = features.extract(*network, pictures(), cut='mid', pooling=None)
     logits, _ = stages.run(model, params, stats, jnp.asarray(found.values)[:, 0], start='mid')
     images = jnp.stack([pictures().load(i) for i in range(COUNT)])
-    wanted, _ = stages.run(model, params, stats, stages.normalise(CANVAS, images))
+    wanted, _ = stages.run(model, params, stats, stages.normalise(PREPROCESSING, images))
     np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -122,7 +131,11 @@ def test_all_cuts_in_one_pass_are_each_alone(network):
         assert (found.computed, alone.computed) == (COUNT, 0)
 
 
-@pytest.mark.parametrize('steps', [[0, 1, 5], np.arange(3 * COUNT).reshape(COUNT, 3)])
+@pytest.mark.parametrize(
+    'steps',
+    [pytest.param([0, 1, 5], marks=SLOW), np.arange(3 * COUNT).reshape(COUNT, 3)],
+    ids=['shared', 'own'],
+)
 def test_views_are_what_training_sees_at_those_steps(steps, network):
     model, params, stats = network
     key = jax.random.key(9)
@@ -130,16 +143,24 @@ def test_views_are_what_training_sees_at_those_steps(steps, network):
     found = features.extract(*network, pictures(), views=views, batch_size=4)
     assert found.values.shape == (COUNT, 3, 5)
     examples, steps = pictures(), np.broadcast_to(steps, (COUNT, 3))
+
+    @jax.jit
+    def view(image, step, identity):
+        keys = augment.example_keys(key, step, identity[None])
+        image, _ = augment.apply(FLIP, keys, image[None], jnp.zeros((1, 4)))
+        x = stages.normalise(PREPROCESSING, image)
+        return layers.pool(stages.run(model, params, stats, x, stop='head')[0])[0]
+
     for i in range(COUNT):
         for v in range(3):
-            ids = jnp.asarray(examples.ids[i : i + 1], jnp.uint32)
-            keys = augment.example_keys(key, int(steps[i, v]), ids)
-            image, _ = augment.apply(FLIP, keys, examples.load(i)[None], jnp.zeros((1, 4)))
-            x, _ = stages.run(model, params, stats, stages.normalise(CANVAS, image), stop='head')
-            np.testing.assert_allclose(found.values[i, v], layers.pool(x)[0], rtol=1e-4, atol=1e-5)
+            wanted = view(examples.load(i), np.uint32(steps[i, v]), np.uint32(examples.ids[i]))
+            np.testing.assert_allclose(found.values[i, v], wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'float16', 'bfloat16'])
+@pytest.mark.parametrize(
+    'dtype',
+    [pytest.param('float32', marks=SLOW), pytest.param('float16', marks=SLOW), 'bfloat16'],
+)
 def test_features_come_back_from_the_disk_bit_by_bit(dtype, network):
     first = features.extract(*network, pictures(), dtype=dtype)
     again = features.extract(*network, pictures(), dtype=dtype)
@@ -206,8 +227,8 @@ class Sharper(Part):
 
 def with_mean(network):
     model, params, stats = network
-    shown = dataclasses.replace(CANVAS, mean=(0.5, 0.4, 0.4))
-    return dataclasses.replace(model, preprocessing=shown), params, stats
+    other = dataclasses.replace(PREPROCESSING, mean=(0.5, 0.4, 0.4))
+    return dataclasses.replace(model, preprocessing=other), params, stats
 
 
 OTHER_NETWORKS = {
@@ -218,19 +239,37 @@ OTHER_NETWORKS = {
 }
 
 
+def identity(network, cut='head', pooling=Pooling.AVERAGE, dtype='float32', views=None):
+    """The name of the store of features made so, and what identifies their rows beside images."""
+    prefix = Prefix(network[0], (cut,), pooling, jnp.dtype(dtype), views)
+    steps = prefix.steps(COUNT)
+    return prefix.digest(cut, *network[1:]), prefix.marks(pictures().ids, steps)
+
+
 @pytest.mark.parametrize('name', OTHER_NETWORKS)
-def test_what_another_network_made_is_not_used(name, network):
+def test_another_network_has_another_identity(name, network):
+    assert identity(OTHER_NETWORKS[name](network)) != identity(network)
+
+
+def test_what_another_network_made_is_not_used(network):
     features.extract(*network, pictures())
-    assert features.extract(*OTHER_NETWORKS[name](network), pictures()).computed == COUNT
+    assert features.extract(*changed_weights(network), pictures()).computed == COUNT
 
 
 def test_a_change_above_the_cut_computes_nothing(network):
     features.extract(*network, pictures(), cut='mid')
-    for other in (changed_weights(network), with_stages(network, head=layers.ClassifierHead(9))):
-        assert features.extract(*other, pictures(), cut='mid').computed == 0
+    assert features.extract(*changed_weights(network), pictures(), cut='mid').computed == 0
+
+
+def test_another_head_leaves_the_identity_of_features_before_it(network):
+    other = with_stages(network, head=layers.ClassifierHead(9))
+    assert identity(other, cut='mid') == identity(network, cut='mid')
 
 
 VIEWS = TrainingViews(augmentations=FLIP, key=jax.random.key(0), steps=[0])
+
+
+OTHER_KEY = dataclasses.replace(VIEWS, key=jax.random.key(1))
 
 
 @pytest.mark.parametrize(
@@ -240,15 +279,19 @@ VIEWS = TrainingViews(augmentations=FLIP, key=jax.random.key(0), steps=[0])
         {'pooling': Pooling.CONCATENATED},
         {'dtype': 'float16'},
         {'views': None},
-        {'views': dataclasses.replace(VIEWS, key=jax.random.key(1))},
+        {'views': OTHER_KEY},
         {'views': dataclasses.replace(VIEWS, steps=[1])},
         {'views': dataclasses.replace(VIEWS, augmentations=FLIP[::-1])},
     ],
     ids=str,
 )
-def test_features_made_otherwise_are_kept_apart(other, network):
+def test_features_made_otherwise_have_another_identity(other, network):
+    assert identity(network, **{'views': VIEWS, **other}) != identity(network, views=VIEWS)
+
+
+def test_features_made_otherwise_are_kept_apart(network):
     features.extract(*network, pictures(), views=VIEWS)
-    assert features.extract(*network, pictures(), **{'views': VIEWS, **other}).computed == COUNT
+    assert features.extract(*network, pictures(), views=OTHER_KEY).computed == COUNT
     assert features.extract(*network, pictures(), views=VIEWS).computed == 0
 
 
@@ -272,7 +315,9 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize('name', DAMAGE)
+@pytest.mark.parametrize(
+    'name', ['a bit', *[pytest.param(n, marks=SLOW) for n in list(DAMAGE)[1:]]]
+)
 def test_damaged_features_are_computed_again(name, network, tmp_path):
     first = features.extract(*network, pictures())
     damage, lost = DAMAGE[name]
@@ -291,8 +336,8 @@ def test_without_a_cache_nothing_is_written(network, tmp_path):
 
 
 def test_the_disk_is_kept_within_its_bound(network, tmp_path):
-    limit = 40 * 20  # of 7 rows of 20 bytes, in files of 10
-    for seed in range(8):
+    limit = 20 * 20  # of 7 rows of 20 bytes, in files of 5
+    for seed in range(4):
         values = stages.init(network[0], jax.random.key(seed))
         features.extract(network[0], *values, pictures(), cache_gigabytes=limit / 1e9)
         assert sum(path.stat().st_size for path in store_files(tmp_path)) <= limit + 200
@@ -319,9 +364,10 @@ def test_features_without_room_anywhere_are_an_error(network, monkeypatch):
         features.extract(*network, pictures(), cache_gigabytes=1e-8)
 
 
-def test_a_matrix_has_every_view_with_its_label(network):
-    views = dataclasses.replace(VIEWS, steps=[0, 1])
-    found = features.extract(*network, pictures(), views=views)
+def test_a_matrix_has_every_view_with_its_label():
+    values = np.arange(2 * COUNT * 5.0).reshape(COUNT, 2, 5)
+    places, labels = np.arange(COUNT), pictures().labels
+    found = features.Features(values=values, labels=labels, ids=places, places=places, computed=0)
     x, labels = found.matrix()
     assert x.shape == (2 * COUNT, 5)
     np.testing.assert_array_equal(x[3], found.values[1, 1])
@@ -366,50 +412,44 @@ def test_features_beyond_the_range_of_their_dtype_are_an_error(network):
         features.extract(model, large, stats, pictures(), dtype='float16')
 
 
-DIGEST = """
-from tests.features.test_features import digest_of_resnext
-print(digest_of_resnext())
-"""
-
-
 def digest_of_resnext():
+    """Its grouped convolutions are functions whose names contain an address."""
     model = stages.build(ResNet(depth=50, groups=32, width_per_group=4), 2)
-    shapes = ({stage: part[stage] for stage in ('stem', 'stage1')} for part in stages.shapes(model))
-    params, stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tuple(shapes))
+    kept = {name: model.stages[name] for name in ('stem', 'stage1', 'head')}
+    model = dataclasses.replace(model, stages=kept)
+    params, stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stages.shapes(model))
     views = dataclasses.replace(VIEWS, augmentations=FLIP[1:])
-    prefix = Prefix(model, ('stage2',), None, jnp.dtype('float32'), views)
-    return prefix.digest('stage2', params, stats)
+    prefix = Prefix(model, ('head',), None, jnp.dtype('float32'), views)
+    return prefix.digest('head', params, stats)
 
 
-def test_a_program_has_the_same_digest_in_every_process():
-    command = [sys.executable, '-c', DIGEST]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == digest_of_resnext()
-
-
-WRITER = """
-import os, pathlib, sys, time
-import jax, numpy as np
-from tests.features.test_features import CANVAS, STAGES, direct, pictures
-from tljax import features
-from tljax.models import stages
-
-root, number = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-os.environ['TLJAX_CACHE'] = str(root / 'cache')
-model = stages.Model(stages=STAGES, preprocessing=CANVAS, num_classes=4)
-network = (model, *stages.init(model, jax.random.key(3)))
-(root / f'ready{number}').touch()
-while not (root / f'ready{1 - number}').exists():
-    time.sleep(0.01)
-for _ in range(3):
-    found = features.extract(*network, pictures(50), batch_size=8)
+def extract_with_another(root, number, running=lambda: True):
+    """Extracts while process `1 - number` does, and compares with the network itself."""
+    model = Model(stages=STAGES, preprocessing=PREPROCESSING, num_classes=4)
+    network = (model, *stages.init(model, jax.random.key(3)))
     wanted = direct(network, pictures(50))
-    np.testing.assert_allclose(found.values[:, 0], wanted, rtol=1e-5, atol=1e-5)
+    (root / f'ready{number}').touch()
+    while not (root / f'ready{1 - number}').exists():
+        assert running()
+        time.sleep(0.01)
+    for _ in range(3):
+        found = features.extract(*network, pictures(50), batch_size=8)
+        np.testing.assert_allclose(found.values[:, 0], wanted, rtol=1e-5, atol=1e-5)
+
+
+PROCESS = """
+import pathlib, sys
+from tests.features import test_features
+test_features.extract_with_another(pathlib.Path(sys.argv[1]), 1)
+print(test_features.digest_of_resnext())
 """
 
 
-def test_two_processes_may_extract_at_once(network, tmp_path):
-    command = [sys.executable, '-c', WRITER, str(tmp_path)]
-    both = [subprocess.Popen([*command, str(number)], cwd=ROOT) for number in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+def test_two_processes_extract_at_once_and_name_a_program_alike(network, tmp_path):
+    command = [sys.executable, '-c', PROCESS, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        extract_with_another(tmp_path, 0, running=lambda: other.poll() is None)
+        output, _ = other.communicate(timeout=600)
+    assert other.returncode == 0
+    assert output.strip() == digest_of_resnext()
     assert features.extract(*network, pictures(50)).computed == 0

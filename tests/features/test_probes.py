@@ -45,7 +45,10 @@ def objective(kernel, bias, x, labels, decay):
 DECAYS = (1e-5, 1e-3, 1e-1, 10.0)
 
 
-@pytest.mark.parametrize('shape', [(120, 15), (40, 90)], ids=str)
+WIDE = pytest.param((40, 90), marks=pytest.mark.slow)  # which ridge regression has by default
+
+
+@pytest.mark.parametrize('shape', [(120, 15), WIDE], ids=str)
 def test_logistic_regression_reaches_scikit_learns_objective(shape):
     x, labels = blobs(*shape, spread=2.0)
     fit = probes.logistic(x, labels, DECAYS)
@@ -62,7 +65,7 @@ def test_logistic_regression_reaches_scikit_learns_objective(shape):
 
 @pytest.mark.filterwarnings('ignore', category=ConvergenceWarning)
 def test_logistic_regression_of_badly_scaled_features_is_no_worse_than_scikit_learns():
-    x, labels = badly_scaled(80, 30)
+    x, labels = badly_scaled(120, 15)
     fit = probes.logistic(x, labels, [1e-4, 1.0, 1e-3, 1e-2])
     assert fit.converged.all()
     for i, decay in enumerate([1e-4, 1.0]):
@@ -234,9 +237,11 @@ def test_equal_logits_are_never_right():
     assert probes.accuracy(logits, jnp.array([0, 1, 0])) == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize('fitter', [probes.logistic, probes.ridge_classifier])
+@pytest.mark.parametrize(
+    'fitter', [pytest.param(probes.logistic, marks=pytest.mark.slow), probes.ridge_classifier]
+)
 def test_the_strength_is_chosen_on_validation_and_refitted_on_both(fitter):
-    train, val = blobs(24, 15, spread=3.0), blobs(200, 15, seed=1, spread=3.0)
+    train, val = blobs(120, 15, spread=3.0), blobs(120, 15, seed=1, spread=3.0)
     strengths = [1e-4, 1e-1, 3.0, 1e4]
     found = probes.choose(train, val, fitter=fitter, strengths=strengths, standardise=False)
     scores = []

@@ -77,11 +77,24 @@ def one_run(optimizer, rate, decay, seed, fraction, views=1):
     return params
 
 
-@pytest.mark.parametrize('optimizer', [SGD(nesterov=True), AdamW()], ids=lambda o: type(o).__name__)
-def test_every_cell_is_its_run_alone(optimizer):
+# Every setting of every axis occurs twice.
+FEW = [(0, 0, 0, 0), (0, 1, 1, 1), (1, 0, 1, 0), (1, 1, 0, 1)]
+ALL = list(itertools.product(*map(range, AXES.shape)))
+
+
+@pytest.mark.parametrize(
+    ('optimizer', 'cells'),
+    [
+        (AdamW(), FEW),
+        pytest.param(SGD(nesterov=True), ALL, marks=pytest.mark.slow),
+        pytest.param(AdamW(), ALL, marks=pytest.mark.slow),
+    ],
+    ids=['few cells', 'nesterov', 'adamw'],
+)
+def test_every_cell_is_its_run_alone(optimizer, cells):
     found = whole_grid(optimizer)
     assert found['linear']['kernel'].shape == (*AXES.shape, SIZE, CLASSES)
-    for places in itertools.product(*map(range, AXES.shape)):
+    for places in cells:
         parts = (AXES.learning_rates, AXES.weight_decays, AXES.seeds, AXES.fractions)
         cell = [part[place] for part, place in zip(parts, places, strict=True)]
         alone = one_run(optimizer, *cell)
@@ -103,7 +116,11 @@ class Restless:
         return optax.scale(-0.1)
 
 
-@pytest.mark.parametrize('optimizer', [SGD(), Restless()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    'optimizer',
+    [pytest.param(SGD(), marks=pytest.mark.slow), Restless()],
+    ids=['sgd', 'restless'],
+)
 def test_a_cell_does_not_depend_on_the_others(optimizer):
     found = whole_grid(optimizer)['linear']['kernel']
     axes = Axes(learning_rates=(0.3,), weight_decays=(0.1,), seeds=(4,), fractions=(0.4,))
@@ -129,7 +146,7 @@ class Suffix(nn.Module):
         return nn.Dense(CLASSES, name='linear')(layers.pool(x))
 
 
-@pytest.mark.parametrize('looped', [False, True])
+@pytest.mark.parametrize('looped', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_whole_suffix_is_trained_like_a_head(looped, monkeypatch):
     values, labels = made(shape=(4, 4, 2))
     module = Suffix()

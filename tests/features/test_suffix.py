@@ -45,7 +45,9 @@ def cells():
     )
 
 
-@pytest.mark.parametrize(('rate', 'decay', 'seed'), [(0, 1, 0), (1, 0, 0)])
+@pytest.mark.parametrize(
+    ('rate', 'decay', 'seed'), [(0, 1, 0), pytest.param(1, 0, 0, marks=pytest.mark.slow)]
+)
 def test_a_cell_is_the_run_of_its_settings(cells, rate, decay, seed, tmp_path, monkeypatch):
     monkeypatch.setattr('flax.linen.Dropout.__call__', lambda self, x, **_: x)
     what = run_of(AXES.learning_rates[rate], AXES.weight_decays[decay], AXES.seeds[seed])

@@ -300,7 +300,7 @@ def test_neighbours_of_a_tie_are_decided_by_the_nearest():
 def test_neighbours_are_the_same_in_blocks_of_rows(monkeypatch):
     x, labels = blobs()
     whole = transferability.knn_accuracy(x, labels)
-    monkeypatch.setattr('tljax.features.transferability.accuracy.ROWS', 7)
+    monkeypatch.setattr('tljax.features.transferability.accuracy.BLOCK', 7)
     assert transferability.knn_accuracy(x, labels) == whole
 
 

@@ -23,4 +23,4 @@ def ledoit_wolf(centred: Any, trace: Any, squares: Any) -> tuple[Any, Any]:
     count, width = centred.shape
     # The mean over examples of |x x' - S|^2 is that of |x|^4, minus |S|^2.
     error = (((centred**2).sum(1) ** 2).mean() - squares) / count
-    return error, squares - trace**2 / width
+    return error, squares - width * (trace / width) ** 2

@@ -1,8 +1,7 @@
-"""Weights of source examples, and how a config trains such examples too (`samples=`).
+"""Weights of source examples, and the config classes that train source samples (`samples=`).
 
-The weights are pure functions of cached features.
-What needs two domains takes them by name, `source=` and `target=`: exchanged, the weights would be
-those of the other. Weights are 0 or more, one for each source example, of mean 1.
+Weights are pure functions of features, one for each source example, 0 or more, with mean 1. The two
+domains are keyword-only arguments, `source=` and `target=`, so that they cannot be swapped.
 """
 
 from tljax.sample_transfer.kernels import (

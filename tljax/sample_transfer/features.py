@@ -1,20 +1,25 @@
-"""Features of two domains, brought to one scale."""
+"""Features of two domains on one scale."""
 
 import numpy as np
 
 from tljax.features.transferability import checks
 from tljax.types import Array
 
-CONSTANT = 1e-6  # spread of a feature, relative to its size, that is rounding in float32
+CONSTANT = 1e-6  # a feature varies if its spread is more than this times its mean
 
 
 def standardised(source: Array, target: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Features [N, F] and [M, F] in float32, each of mean 0 and variance 1 over both domains.
+    """Standardises features over both domains, which have equal weight; constant ones become 0.
 
-    The domains count alike, however many examples they have; constant features become 0.
+    Args:
+        source: [N, F].
+        target: [M, F].
+
+    Returns:
+        [N, F] and [M, F] float32.
 
     Raises:
-        InputError: other shapes or types, values that are not finite.
+        InputError: a shape or type does not fit, or a value is not finite.
     """
     one, other = checks.matrix('source', source), checks.matrix('target', target)
     checks.same_width(one.shape[1], other.shape[1])
@@ -27,14 +32,14 @@ def standardised(source: Array, target: Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """[N, M] of [N, F] and [M, F], float32."""
-    found = one @ other.T
-    found *= -2
-    found += (one**2).sum(1)[:, None]
-    found += (other**2).sum(1)
-    return np.maximum(found, 0, out=found)
+    """Squared Euclidean distances [N, M] of rows [N, F] and [M, F]."""
+    distances = one @ other.T
+    distances *= -2
+    distances += (one**2).sum(1)[:, None]
+    distances += (other**2).sum(1)
+    return np.maximum(distances, 0, out=distances)
 
 
-def subset(count: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices of at most `most` of `count` rows, drawn at random."""
-    return rng.permutation(count)[:most]
+def subset(count: int, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """Random indices of at most `limit` of `count` rows."""
+    return rng.permutation(count)[:limit]

@@ -1,28 +1,29 @@
-"""Source examples by their class, and by the target examples that they are near to."""
+"""Weights of source examples by their class, and by their distance to target examples."""
 
 import numpy as np
 
+from tljax.features.nearest import nearest
 from tljax.features.transferability import checks
 from tljax.sample_transfer import features
 from tljax.sample_transfer.size import normalised
 from tljax.types import Array, InputError
 
-TARGET_ROWS = 256  # whose distances are held at a time
+BLOCK = 256  # target examples whose distances are in memory at a time
 
 
 def class_importance(*, source_labels: Array, target_probabilities: Array) -> np.ndarray:
-    """Weights by how frequent an example's class seems in the target, relative to the source.
+    """Weights by the frequency of an example's class in the target, relative to the source.
 
     Args:
-        source_labels: [N] integers 0 to Z - 1 of the source's examples.
-        target_probabilities: [M, Z], what a network trained on the source says about the target's
-            examples: its softmax, and not the logits.
+        source_labels: [N] integers 0 to Z - 1.
+        target_probabilities: [M, Z], softmax outputs (not logits) for the target's examples of a
+            network that was trained on the source.
 
     Returns:
-        [N] float64 of mean 1.
+        [N] float64 with mean 1.
 
     Raises:
-        InputError: other shapes or types, rows that are no distributions, labels beyond Z.
+        InputError: a shape, type or range does not fit, or rows are not probabilities.
 
     Source: Ngiam et al. 2018, "Domain Adaptive Transfer Learning with Specialist Models".
     """
@@ -42,33 +43,28 @@ def class_importance(*, source_labels: Array, target_probabilities: Array) -> np
 def nearest_selection(
     *, source: Array, target: Array, neighbours: int = 100, counted: bool = False
 ) -> np.ndarray:
-    """Weights of the source examples that are among the nearest to any target example.
+    """Weights that select the source examples nearest to any target example.
 
     Args:
-        source: features [N, F] of the source's examples.
-        target: features [M, F] of the target's.
-        neighbours: source examples that each target example chooses, at most N.
-        counted: an example weighs as much as target examples chose it; otherwise all that were
-            chosen weigh alike.
+        source: features [N, F].
+        target: features [M, F].
+        neighbours: source examples that each target example selects, at most N.
+        counted: the weight is proportional to the number of target examples that selected an
+            example; otherwise all selected examples have equal weight.
 
     Returns:
-        [N] float64 of mean 1; 0 for those that were not chosen.
+        [N] float64 with mean 1; 0 for examples that were not selected.
 
     Raises:
-        InputError: other shapes, types or ranges, values that are not finite.
+        InputError: a shape, type or range does not fit, or a value is not finite.
 
     Source: Ge and Yu 2017, "Borrowing Treasures from the Wealthy: Deep Transfer Learning through
-    Selective Joint Fine-tuning"; distances are Euclidean, of standardised features.
+    Selective Joint Fine-tuning". Here distances are Euclidean, of standardised features.
     """
     one, other = features.standardised(source, target)
     if not 0 < neighbours <= len(one):
         raise InputError(f'neighbours is {neighbours}, wanted 1 to the {len(one)} of the source')
-    chosen = np.zeros(len(one), np.int64)
-    norms = (one**2).sum(1)
-    for start in range(0, len(other), TARGET_ROWS):
-        distances = other[start : start + TARGET_ROWS] @ one.T
-        distances *= -2
-        distances += norms  # but for the target's own, the same in a row
-        near = np.argpartition(distances, neighbours - 1, 1)[:, :neighbours]
-        chosen += np.bincount(near.ravel(), minlength=len(one))
-    return normalised(chosen if counted else chosen > 0)
+    counts = np.zeros(len(one), np.int64)
+    for places, _ in nearest(other, one, neighbours, block=BLOCK):
+        counts += np.bincount(places.ravel(), minlength=len(one))
+    return normalised(counts if counted else counts > 0)

@@ -1,4 +1,4 @@
-"""What weights are worth: their effective number of examples, and how it is kept up."""
+"""The effective sample size of weights, and clipping that raises it."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tljax.types import Array, InputError
 
-HALVINGS = 60  # of the interval that the cap lies in
+HALVINGS = 60  # of the interval in which the cap is searched
 
 
 def uniform(count: int) -> np.ndarray:
@@ -21,13 +21,13 @@ def uniform(count: int) -> np.ndarray:
 
 
 def effective_sample_size(weights: Array) -> float:
-    """How many examples of equal weight estimate a mean as surely, 1 to N.
+    """The number of examples of equal weight that estimate a mean as precisely, 1 to N.
 
     Args:
         weights: [N], 0 or more.
 
     Raises:
-        InputError: other shapes, values below 0, all 0 or not finite.
+        InputError: the shape does not fit, or weights are negative, all 0 or not finite.
 
     Source: Kish 1965: `sum(w)^2 / sum(w^2)`.
     """
@@ -36,18 +36,18 @@ def effective_sample_size(weights: Array) -> float:
 
 
 def clip_to_share(weights: Array, share: float) -> np.ndarray:
-    """Weights capped just so far that they are worth a share of the examples.
+    """Weights clipped at the highest cap that gives them a minimal effective sample size.
 
     Args:
         weights: [N], 0 or more.
-        share: of N that the effective sample size is to have at least. Where fewer examples than
-            that have any weight, those have equal ones.
+        share: minimum of the effective sample size, relative to N. If fewer examples than that have
+            a positive weight, these get equal weights.
 
     Returns:
-        [N] of mean 1; the given weights, but for their scale, where they are worth enough.
+        [N] with mean 1. Weights with a sufficient effective sample size are only rescaled.
 
     Raises:
-        InputError: other shapes or ranges.
+        InputError: a shape or range does not fit.
     """
     if not 0 < share <= 1:
         raise InputError(f'share is {share}, wanted 0 < share <= 1')
@@ -61,27 +61,27 @@ def clip_to_share(weights: Array, share: float) -> np.ndarray:
 
 
 def normalised(weights: Array) -> np.ndarray:
-    """Float64 [N] of mean 1.
+    """Weights [N] as float64 with mean 1.
 
     Raises:
-        InputError: other shapes, values below 0, all 0 or not finite.
+        InputError: the shape does not fit, or weights are negative, all 0 or not finite.
     """
     array = np.asarray(weights, np.float64)
     if array.ndim != 1 or not len(array):
         raise InputError(f'weights are {list(array.shape)}, wanted [N]')
     if not np.isfinite(array).all() or array.min() < 0 or not array.any():
         raise InputError(
-            f'weights are {array.min():.3g} to {array.max():.3g}, wanted finite ones of 0 or more, '
-            'not all 0'
+            f'weights are {array.min():.3g} to {array.max():.3g}, wanted finite values of 0 or '
+            'more, not all 0'
         )
-    scaled = array / array.max()  # their squares cannot overflow
+    scaled = array / array.max()  # so that squares cannot overflow
     return scaled / scaled.mean()
 
 
 def capped(weights: np.ndarray, most: float) -> np.ndarray:
-    """Weights of mean 1, the largest lowered until none is over `most`.
+    """Weights with mean 1, clipped at the highest cap that leaves none above `most`.
 
-    Where fewer than N / `most` examples have any weight, those have equal ones.
+    If fewer than N / `most` examples have a positive weight, these get equal weights.
     """
     full = normalised(weights)
     if full.max() <= most:
@@ -89,10 +89,10 @@ def capped(weights: np.ndarray, most: float) -> np.ndarray:
     return normalised(full.clip(max=_highest(full, lambda cut: cut.max() <= most * cut.mean())))
 
 
-def _highest(weights: np.ndarray, fine: Callable[[np.ndarray], bool]) -> float:
-    """The highest cap of weights at which they are fine; the least weight where they never are."""
+def _highest(weights: np.ndarray, accepts: Callable[[np.ndarray], bool]) -> float:
+    """The highest cap that is accepted; the smallest positive weight if none is."""
     low, high = weights[weights > 0].min(), weights.max()
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if fine(weights.clip(max=middle)) else (low, middle)
+        low, high = (middle, high) if accepts(weights.clip(max=middle)) else (low, middle)
     return low

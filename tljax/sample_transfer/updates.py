@@ -1,4 +1,4 @@
-"""Weights that change in training, by functions that can be jitted: boosting, and alignment."""
+"""Weights that change during training, by jittable functions: boosting and gradient alignment."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from tljax.types import InputError
 
-LEAST_ERROR, MOST_ERROR = 1e-4, 0.499  # a target error beyond these would weigh without bound
+LEAST_ERROR, MOST_ERROR = 1e-4, 0.499  # limits of the target error, so that weights stay finite
 
 
 def tradaboost(
@@ -19,23 +19,23 @@ def tradaboost(
     rounds: int,
     corrected: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
-    """One round of TrAdaBoost: source examples that are wrong lose weight, target ones gain it.
+    """One round of TrAdaBoost: wrong source examples lose weight, wrong target examples gain it.
 
     Args:
         source_weights: [N], 0 or more; all 1 before the first round.
-        target_weights: [M] likewise.
-        source_losses: [N] in [0, 1] of the round's classifier: 1 where it is wrong, or one minus
-            the probability of the label. Values beyond are cut.
-        target_losses: [M] likewise.
-        rounds: how many there will be; the more, the less a source example loses in each.
-        corrected: source weights are raised by `2 (1 - error)`. Without it they vanish beside the
-            target's even where the classifier is right about them.
+        target_weights: [M], like `source_weights`.
+        source_losses: [N], losses of the round's classifier: 1 if it is wrong, or 1 minus the
+            probability of the label. Values are clipped to [0, 1].
+        target_losses: [M], like `source_losses`.
+        rounds: total number of rounds. With more rounds each one changes source weights less.
+        corrected: multiply source weights by `2 (1 - error)`. Without it they vanish relative to
+            the target's, even if the classifier is right about them.
 
     Returns:
-        New weights [N] and [M], of mean 1 over both together.
+        New weights [N] and [M], with mean 1 over both together.
 
     Raises:
-        InputError: shapes that do not fit, no rounds.
+        InputError: shapes do not fit, or `rounds` is less than 1.
 
     Source: Dai et al. 2007, "Boosting for Transfer Learning", figure 1; the correction is that of
     Al-Stouhi and Reddy 2011, "Adaptive Boosting for Transfer Learning using Dynamic Updates".
@@ -45,7 +45,7 @@ def tradaboost(
         if weights.ndim != 1 or weights.shape != losses.shape:
             raise InputError(
                 f'{name} has weights {list(weights.shape)} and losses {list(losses.shape)}, wanted '
-                'one of each an example'
+                'one of each per example'
             )
     if rounds < 1:
         raise InputError(f'rounds is {rounds}, wanted 1 or more')
@@ -61,15 +61,15 @@ def tradaboost(
 
 
 def faded(weights: jax.Array, losses: jax.Array, rounds: int | jax.Array) -> jax.Array:
-    """The source's part of a round of TrAdaBoost, relative to all of the target.
+    """The source weights after a round of TrAdaBoost, relative to the sum of the target's weights.
 
-    With the correction of `tradaboost`, a round multiplies the sum of the target's weights and
-    each source weight by the same `2 (1 - error)`; what is left of the rule is this.
+    With the correction of `tradaboost`, the sum of the target's weights and every source weight
+    have the factor `2 (1 - error)`, which cancels. The factor `beta ** loss` remains.
 
     Args:
         weights: [N].
         losses: [N] in [0, 1].
-        rounds: how many there will be.
+        rounds: total number of rounds.
     """
     return weights * (1 / (1 + jnp.sqrt(2 * math.log(len(weights)) / rounds))) ** losses
 
@@ -81,23 +81,23 @@ def gradient_alignment(
     target_features: jax.Array,
     target_errors: jax.Array,
 ) -> jax.Array:
-    """Weights by how far a step on a source example alone would lower the target's loss.
+    """Weights by how much a gradient step on a source example would reduce the target's loss.
 
-    That is the product of the gradients of the two losses with respect to a linear head on
-    the features, 0 where it is negative. Both domains go through the same head.
+    The weight is the product of the two losses' gradients with respect to a shared linear head, or
+    0 if the product is negative.
 
     Args:
-        source_features: [N, F], what the head reads.
-        source_errors: [N, K], the gradient of each example's loss with respect to its logits; for
-            the cross-entropy, probabilities minus targets.
+        source_features: [N, F], inputs of the head.
+        source_errors: [N, K], the gradient of each example's loss with respect to its logits. For
+            the cross-entropy it is probabilities minus targets.
         target_features: [M, F].
         target_errors: [M, K].
 
     Returns:
-        [N] of mean 1; all 0 where no source example would help.
+        [N] with mean 1; all 0 if no source example would help.
 
     Raises:
-        InputError: shapes that do not fit.
+        InputError: shapes do not fit.
 
     Source: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning", equations 12
     to 14, for the last layer.
@@ -110,7 +110,7 @@ def gradient_alignment(
             f'source has features and errors of {shapes}, target of {others}, wanted [N, F] and '
             '[N, K], [M, F] and [M, K]'
         )
-    gradient = target_features.T @ target_errors / len(target_features)  # [F, K], of the weights
+    gradient = target_features.T @ target_errors / len(target_features)  # [F, K], by the kernel
     return alignment(source_features, source_errors, gradient, target_errors.mean(0))
 
 
@@ -121,14 +121,14 @@ def alignment(
     offset: jax.Array,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """`gradient_alignment`, where the target's gradient is known.
+    """`gradient_alignment` with a known gradient of the target's loss.
 
     Args:
         features: [N, F] of the source.
-        errors: [N, K] likewise.
-        slope: [F, K], the gradient of the target's loss by the layer's weights.
-        offset: [K], by its bias.
-        mask: [N] bool, what counts; None for all.
+        errors: [N, K] of the source.
+        slope: [F, K], the gradient with respect to the layer's kernel.
+        offset: [K], the gradient with respect to its bias.
+        mask: [N] bool, the examples to use; None for all. The others get weight 0.
     """
     aligned = ((features @ slope + offset[None]) * errors).sum(1)
     aligned = jnp.maximum(aligned, 0)

@@ -1,4 +1,4 @@
-"""How the examples of a source are weighed: what a config says in `weights=`."""
+"""The config classes for weights of source examples (`weights=`)."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from tljax.types import Domains, Seen
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Uniform:
-    """All examples count alike."""
+    """Equal weights."""
 
     def measure(self, domains: Domains) -> np.ndarray:
         """See `types.Weighing`."""
@@ -27,10 +27,10 @@ class Uniform:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class LogisticRatio:
-    """By the odds that an example is of the target; see `logistic_ratio`."""
+    """Weights by the odds that an example belongs to the target; see `logistic_ratio`."""
 
     folds: int = 3
-    most: float = 20.0  # no weight is larger
+    most: float = 20.0  # largest weight
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -46,12 +46,12 @@ class LogisticRatio:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class KernelMeanMatching:
-    """So that the means of a kernel's space agree; see `kernel_mean_matching`."""
+    """Weights that match the means in a kernel's feature space; see `kernel_mean_matching`."""
 
     block_rows: int = 1000
     target_rows: int = 2000
-    bandwidth: float = 1.0  # of the median distance
-    most: float = 20.0
+    bandwidth: float = 1.0  # relative to the median distance
+    most: float = 20.0  # largest weight
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -73,11 +73,11 @@ class KernelMeanMatching:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Kliep:
-    """By a mixture of kernels that makes the target likely; see `kliep`."""
+    """Weights from a mixture of kernels that maximises the target's likelihood; see `kliep`."""
 
     centres: int = 100
     folds: int = 5
-    most: float = 20.0
+    most: float = 20.0  # largest weight
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -98,7 +98,7 @@ class Kliep:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ClassImportance:
-    """By how much of the target looks like an example's class; see `class_importance`."""
+    """Weights by the frequency of an example's class in the target; see `class_importance`."""
 
     def measure(self, domains: Domains) -> np.ndarray:
         """See `types.Weighing`."""
@@ -109,13 +109,13 @@ class ClassImportance:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class NearestSelection:
-    """Those nearest to a target example, and no others; see `nearest_selection`.
+    """Selects the examples nearest to a target example; see `nearest_selection`.
 
-    The others are not even read.
+    Training does not read the other examples.
     """
 
-    neighbours: int = 100  # of each target example; all, where the source has fewer
-    counted: bool = False
+    neighbours: int = 100  # of each target example; all if the source has fewer
+    counted: bool = False  # weights are proportional to the number of selections
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -134,19 +134,19 @@ class NearestSelection:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class TrAdaBoost:
-    """Examples that the network goes on getting wrong fade, a round at a time.
+    """Reduces the weights of examples that the network keeps getting wrong.
 
-    A round is some epochs of the target's, in which each example's `1 - p(label)` is averaged over
-    the steps that show it; at its end its weight is multiplied by `beta` to that power. Of an
-    example that no step showed, the mean of those shown counts. Weights begin at 1 and only fall,
-    relative to the target's, which stay 1: a network is one learner and no vote of the rounds'
-    learners, and would be bent to the hardest target examples alone.
+    A round is `round_epochs` epochs of the target. Over a round, `1 - p(label)` of each example is
+    averaged over the steps that used it. At the end its weight is multiplied by `beta` to the power
+    of this mean. An example that no step used gets the mean of the others. Weights start at 1. The
+    target's weights stay 1: the paper raises them for a vote of all rounds' classifiers, but one
+    network would then follow the hardest target examples only.
 
     Source: Dai et al. 2007, "Boosting for Transfer Learning", with the correction of Al-Stouhi and
     Reddy 2011; see `faded`.
     """
 
-    round_epochs: float = 1.0
+    round_epochs: float = 1.0  # epochs of the target
 
     @property
     def needs_slope(self) -> bool:
@@ -170,7 +170,7 @@ class TrAdaBoost:
             'shown': np.zeros(count, np.float32),
             'round_steps': np.int32(length),
             'rounds': np.float32(max(1, total_steps // length)),
-            'last_step': np.int32(-1),  # that showed rows; a short run skips some
+            'last_step': np.int32(-1),  # the last step with source rows; short runs skip steps
         }
 
     def update(
@@ -192,18 +192,18 @@ class TrAdaBoost:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class GradientAlignment:
-    """By how far a step on an example would lower the target's loss, learned as training goes.
+    """Weights by how much a step on an example would reduce the target's loss.
 
-    Each step weighs its rows by `alignment` with the gradient of the target's rows, which is there
-    anyway, and a weight moves towards that by `rate`; 1 is the paper's. Where no row would help,
-    all of them move towards 0: a source that never does comes to count nothing.
+    Each step computes the `alignment` of its source rows with the gradient of its target rows, and
+    moves their weights towards it by `rate`. If no row would help, all of them move towards 0, so a
+    source that never helps ends up with weight 0.
 
     Source: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning", for the last
-    layer that the domains share; there the target's rows are held out, here they are those of
-    the step.
+    layer that the domains share. In the paper `rate` is 1 and the target rows are held out; here
+    they are those of the step.
     """
 
-    rate: float = 0.3
+    rate: float = 0.3  # 0 < rate <= 1
 
     @property
     def needs_slope(self) -> bool:
@@ -230,14 +230,14 @@ class GradientAlignment:
         assert seen.errors is not None
         assert seen.slope is not None
         assert seen.offset is not None
-        found = alignment(seen.features, seen.errors, seen.slope, seen.offset, seen.mask)
+        aligned = alignment(seen.features, seen.errors, seen.slope, seen.offset, seen.mask)
         before = weights[seen.rows]
-        moved = jnp.where(seen.mask, before + self.rate * (found - before), before)
-        return weights.at[seen.rows].set(moved), memory
+        after = jnp.where(seen.mask, before + self.rate * (aligned - before), before)
+        return weights.at[seen.rows].set(after), memory
 
 
 def _low(one: Any, **least: float) -> list[str]:
-    """A line for each field that is less than it may be, or infinite."""
+    """One line for each field that is less than its minimum or infinite."""
     return [
         f'{name} is {getattr(one, name)}, wanted {value} or more'
         for name, value in least.items()

@@ -1,8 +1,8 @@
-"""Scores of transferability: how good a pretrained network is for a target, without training it.
+"""Transferability scores: how well a pretrained network suits a target, without training it.
 
-Pure functions of what a frozen network says about labelled target images, in float64 on the host.
-Labels are integers 0 to K - 1, each of which has an example. A larger score is better, but for the
-two distances between source and target.
+Pure functions of a frozen network's outputs for labelled target images, in float64 on the host.
+Labels are integers 0 to K - 1, and every class has an example. A larger score is better; the two
+distances between source and target are the exception.
 """
 
 from tljax.features.transferability.accuracy import knn_accuracy, linear_probe_accuracy

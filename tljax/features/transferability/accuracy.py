@@ -1,29 +1,30 @@
-"""Accuracies as scores, each example held out in its turn."""
+"""Scores that are accuracies with every example held out in turn."""
 
 import numpy as np
 
+from tljax.features.nearest import nearest
 from tljax.features.transferability import checks, spectra
 from tljax.types import Array, InputError
 
-ROWS = 1024  # of distances at a time
+BLOCK = 1024  # examples whose distances are in memory at a time
 # Ridge penalties, relative to the mean squared singular value of the features.
 STRENGTHS = tuple(10.0**power for power in range(-6, 4))
 
 
 def knn_accuracy(features: Array, labels: Array, *, neighbours: int = 5) -> float:
-    """The share of examples that most of their nearest neighbours are of the class of.
+    """Leave-one-out accuracy of k-nearest-neighbour classification: larger is better.
 
-    Larger is better. Distances are Euclidean, an example is no neighbour of itself, and of classes
-    with as many neighbours the one with the nearest is taken. Rotating, shifting and scaling all
-    features alike leaves it as it is.
+    Distances are Euclidean. Of classes with equally many neighbours, the one with the nearest
+    neighbour is predicted. The score is invariant to rotation, shift and uniform scale of the
+    features.
 
     Args:
         features: [N, F] of the target's examples.
         labels: [N] integers 0 to K - 1.
-        neighbours: at most N - 1.
+        neighbours: k, at most N - 1.
 
     Raises:
-        InputError: other shapes, types or ranges, values that are not finite, a class without
+        InputError: a shape, type or range does not fit, a value is not finite, or a class has no
             examples.
 
     Source: Cover and Hart 1967; as a score of transferability, Renggli et al. 2022, "Which Model to
@@ -33,44 +34,38 @@ def knn_accuracy(features: Array, labels: Array, *, neighbours: int = 5) -> floa
     classes = checks.classes('labels', labels, len(x))
     if not 0 < neighbours < len(x):
         raise InputError(f'neighbours is {neighbours}, wanted 1 to {len(x) - 1}')
-    x = x - x.mean(0)  # smaller numbers, less cancellation
-    norms = (x**2).sum(1)
-    # A nearer neighbour outweighs all farther ones of a tie, but never one vote.
+    x = x - x.mean(0)  # differences of smaller numbers lose fewer digits
+    # In a tie a nearer neighbour outweighs all farther ones. All extra weights are below one vote.
     votes = 1 + 0.5 ** np.arange(1.0, neighbours + 1)
-    right = 0
-    for start in range(0, len(x), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(x)))
-        distances = norms - 2 * (x[rows] @ x.T)  # but for the row's own norm
-        distances[rows - start, rows] = np.inf
-        near = np.argpartition(distances, neighbours - 1, 1)[:, :neighbours]
-        order = np.take_along_axis(distances, near, 1).argsort(1, kind='stable')
-        found = classes.labels[np.take_along_axis(near, order, 1)]
-        counts = np.zeros((len(rows), len(classes.counts)))
-        np.add.at(counts, (np.arange(len(rows))[:, None], found), votes)
-        right += int((counts.argmax(1) == classes.labels[rows]).sum())
-    return right / len(x)
+    predicted = []
+    for places, distances in nearest(x, x, neighbours, block=BLOCK, leave_one_out=True):
+        order = distances.argsort(1, kind='stable')
+        labels_in_order = classes.labels[np.take_along_axis(places, order, 1)]
+        counts = np.zeros((len(places), len(classes.counts)))
+        np.add.at(counts, (np.arange(len(places))[:, None], labels_in_order), votes)
+        predicted.append(counts.argmax(1))
+    return int((np.concatenate(predicted) == classes.labels).sum()) / len(x)
 
 
 def linear_probe_accuracy(
     features: Array, labels: Array, *, strengths: tuple[float, ...] = STRENGTHS
 ) -> float:
-    """The share of examples that a linear probe trained on all others gets right.
+    """Leave-one-out accuracy of a linear probe: larger is better.
 
-    Larger is better. The probe is a ridge regression on the indicators of the classes, with an
-    intercept; its penalty is the one with the least squared error on the examples held out, so that
-    the accuracy is a little optimistic. Rotating, shifting and scaling all features alike leaves it
-    as it is.
+    The probe is a ridge regression with an intercept on the indicators of the classes. Its penalty
+    minimises the squared error on the held-out examples, so the accuracy is slightly optimistic.
+    The score is invariant to rotation, shift and uniform scale of the features.
 
     Args:
         features: [N, F] of the target's examples.
         labels: [N] integers 0 to K - 1.
-        strengths: penalties to choose among, relative to the mean squared singular value.
+        strengths: candidates for the penalty, relative to the mean squared singular value.
 
     Raises:
-        InputError: other shapes, types or ranges, values that are not finite, a class without
+        InputError: a shape, type or range does not fit, a value is not finite, or a class has no
             examples.
 
-    Source: Allen 1974 for the closed form of leaving one out.
+    Source: Allen 1974 for the closed form of leave-one-out.
     """
     if not strengths or not all(0 < strength < np.inf for strength in strengths):
         raise InputError(f'strengths is {strengths}, wanted values more than 0')
@@ -84,26 +79,26 @@ def linear_probe_accuracy(
 def leave_one_out(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray, strengths: tuple[float, ...]
 ) -> np.ndarray:
-    """What ridge regressions with an intercept predict for rows they were not fitted to.
+    """Leave-one-out predictions of a ridge regression with an intercept.
 
     Args:
         x: [N, F].
         y: [N, K].
-        weights: [N] of the rows' squared errors, of sum 1.
-        strengths: of the penalty, relative to the mean squared singular value of the weighted rows;
-            the one with the least weighted error is taken.
+        weights: [N] of the rows' squared errors, with sum 1.
+        strengths: candidates for the penalty, relative to the mean squared singular value of the
+            weighted rows. The one with the smallest weighted error is used.
 
     Returns:
         [N, K].
     """
     root = np.sqrt(weights)[:, None]
     mean = weights @ y
-    found = spectra.factors(root * (x - weights @ x))
-    u, inner = found.left(), found.project(root * (y - mean))
-    scale = found.squares.mean() if len(found.squares) else 1.0
+    factors = spectra.factors(root * (x - weights @ x))
+    u, inner = factors.left(), factors.project(root * (y - mean))
+    scale = factors.squares.mean() if len(factors.squares) else 1.0
     best, least = y, np.inf
     for strength in strengths:
-        kept = found.squares / (found.squares + strength * scale)
+        kept = factors.squares / (factors.squares + strength * scale)
         fitted = mean + u @ (kept[:, None] * inner) / root
         leverage = weights + (u**2) @ kept
         errors = (y - fitted) / (1 - leverage)[:, None]

@@ -1,4 +1,4 @@
-"""What all scores ask of their arguments."""
+"""Checks of the arguments of all scores."""
 
 import dataclasses
 
@@ -7,31 +7,38 @@ import numpy as np
 
 from tljax.types import Array, InputError
 
-SUM_TOLERANCE = 1e-2  # of a row of probabilities; bfloat16 has 8 bits
+SUM_TOLERANCE = 1e-2  # deviation of a row of probabilities from sum 1; bfloat16 has 8 bits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classes:
-    """Labels [N] in 0 to K - 1, and how many of each there are [K]."""
+    """Labels [N] in 0 to K - 1, and the number of examples of each class [K]."""
 
     labels: np.ndarray
     counts: np.ndarray
 
     def indicators(self) -> np.ndarray:
-        """[N, K] float64: 1 where the example is of the class."""
+        """One-hot labels [N, K] float64."""
         return np.eye(len(self.counts))[self.labels]
 
     def sums(self, rows: np.ndarray) -> np.ndarray:
-        """[K, F] sums over the examples of each class, of [N, F]."""
+        """Sums [K, F] of rows [N, F] over the examples of each class."""
         return self.indicators().T @ rows
 
     def means(self, rows: np.ndarray) -> np.ndarray:
-        """[K, F] means over the examples of each class, of [N, F]."""
+        """Means [K, F] of rows [N, F] over the examples of each class."""
         return self.sums(rows) / self.counts[:, None]
 
 
 def matrix(name: str, value: Array) -> np.ndarray:
-    """Float64 [N, F], all finite, of two rows or more.
+    """Checks a matrix of floats [N, F], finite, with two rows or more.
+
+    Args:
+        name: of the argument, for error messages.
+        value: the argument.
+
+    Returns:
+        The matrix as float64.
 
     Raises:
         InputError: it is anything else.
@@ -39,11 +46,11 @@ def matrix(name: str, value: Array) -> np.ndarray:
     array = np.asarray(value)
     if array.ndim != 2 or not jnp.issubdtype(array.dtype, jnp.floating):
         raise InputError(
-            f'{name} is {list(array.shape)} {array.dtype}, wanted a matrix of floats, a row an '
-            'example'
+            f'{name} is {list(array.shape)} {array.dtype}, wanted a matrix of floats with one row '
+            'per example'
         )
     if array.shape[0] < 2 or array.shape[1] < 1:
-        raise InputError(f'{name} is {list(array.shape)}, wanted two rows or more, and columns')
+        raise InputError(f'{name} is {list(array.shape)}, wanted two rows and one column or more')
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
@@ -52,7 +59,12 @@ def matrix(name: str, value: Array) -> np.ndarray:
 
 
 def classes(name: str, value: Array, count: int) -> Classes:
-    """Labels of `count` examples, all of 0 to K - 1 among them, K at least 2.
+    """Checks the labels of `count` examples: every class of 0 to K - 1 occurs, K at least 2.
+
+    Args:
+        name: of the argument, for error messages.
+        value: the argument, [N].
+        count: N.
 
     Raises:
         InputError: they are anything else.
@@ -73,10 +85,18 @@ def classes(name: str, value: Array, count: int) -> Classes:
 
 
 def integers(name: str, value: Array, count: int | None = None) -> np.ndarray:
-    """Integers [N].
+    """Checks a vector of integers.
+
+    Args:
+        name: of the argument, for error messages.
+        value: the argument.
+        count: the length that is wanted; None for any.
+
+    Returns:
+        [N] int64.
 
     Raises:
-        InputError: they are anything else, or not `count`.
+        InputError: it is anything else.
     """
     array = np.asarray(value)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or not len(array):
@@ -89,25 +109,32 @@ def integers(name: str, value: Array, count: int | None = None) -> np.ndarray:
 
 
 def probabilities(name: str, value: Array) -> np.ndarray:
-    """Float64 [N, Z], each row a distribution.
+    """Checks probabilities [N, Z] whose rows have sum 1.
+
+    Args:
+        name: of the argument, for error messages.
+        value: the argument.
+
+    Returns:
+        The matrix as float64, each row divided by its sum.
 
     Raises:
-        InputError: it is anything else, logits for example.
+        InputError: it is anything else, for example logits.
     """
     array = matrix(name, value)
     off = np.abs(array.sum(1) - 1)
     if array.min() < 0 or off.max() > SUM_TOLERANCE:
         row = int(off.argmax())
         raise InputError(
-            f'{name} has a least value of {array.min():.3g}, and row {row} sums to '
+            f'{name} has the minimum {array.min():.3g}, and row {row} sums to '
             f'{array[row].sum():.3g}: wanted probabilities (the softmax of logits)'
         )
     return array / array.sum(1, keepdims=True)
 
 
 def same_width(source: int, target: int) -> None:
-    """Raises an InputError if the features of two domains cannot be of one network."""
+    """Raises an `InputError` if the features of two domains differ in width."""
     if source != target:
         raise InputError(
-            f'source has {source} features and target {target}, wanted those of one network'
+            f'source has {source} features and target {target}, wanted features of one network'
         )

@@ -1,4 +1,4 @@
-"""Distances between the features of a source and of a target: smaller is nearer."""
+"""Distances between the features of a source and a target domain: smaller is nearer."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from tljax.types import Array, InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Moments:
-    """What is kept of a source whose images are not: the mean [F] and covariance [F, F]."""
+    """The mean [F] and covariance [F, F] of features, for a source without stored images."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -22,7 +22,7 @@ def moments(features: Array) -> Moments:
     """The mean and covariance (divided by N - 1) of features [N, F].
 
     Raises:
-        InputError: another shape or type, values that are not finite.
+        InputError: the shape or type does not fit, or a value is not finite.
     """
     return _moments('features', features)
 
@@ -36,14 +36,14 @@ def _moments(name: str, features: Array) -> Moments:
 def frechet_distance(source: Moments | Array, target: Moments | Array) -> float:
     """Squared Frechet distance of two Gaussians with the features' moments: smaller is nearer.
 
-    The two can be exchanged. It is 0 for equal moments, and grows with the square of the scale.
+    The distance is symmetric. It is 0 for equal moments, and grows with the square of the scale.
 
     Args:
         source: features [N, F], or their moments.
         target: features [M, F] of the same network, or their moments.
 
     Raises:
-        InputError: other shapes or types, values that are not finite.
+        InputError: a shape or type does not fit, or a value is not finite.
 
     Source: Dowson and Landau 1982; for features of networks, Heusel et al. 2017.
     """
@@ -52,13 +52,13 @@ def frechet_distance(source: Moments | Array, target: Moments | Array) -> float:
         for name, value in (('source', source), ('target', target))
     )
     checks.same_width(len(one.mean), len(other.mean))
-    # The sum of singular values of the product of roots is the trace of the root of the product,
-    # without taking roots of rounding errors.
+    # The trace of the root of the product is the sum of the singular values of the product of
+    # roots. This form takes no roots of rounding errors.
     product = _root(one.covariance) @ _root(other.covariance)
     common = np.linalg.svd(product, compute_uv=False).sum()
-    apart = ((one.mean - other.mean) ** 2).sum()
-    spread = np.trace(one.covariance) + np.trace(other.covariance)
-    return max(float(apart + spread - 2 * common), 0.0)
+    between_means = ((one.mean - other.mean) ** 2).sum()
+    traces = np.trace(one.covariance) + np.trace(other.covariance)
+    return max(float(between_means + traces - 2 * common), 0.0)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
@@ -68,8 +68,8 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(values.clip(0))) @ vectors.T
 
 
-def _checked(name: str, given: Moments) -> Moments:
-    mean, covariance = (np.asarray(a, np.float64) for a in (given.mean, given.covariance))
+def _checked(name: str, value: Moments) -> Moments:
+    mean, covariance = (np.asarray(a, np.float64) for a in (value.mean, value.covariance))
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise InputError(
             f'{name} has a mean {list(mean.shape)} and a covariance {list(covariance.shape)}, '
@@ -85,16 +85,16 @@ def _checked(name: str, given: Moments) -> Moments:
 def proxy_a_distance(source: Array, target: Array) -> float:
     """Proxy A-distance: smaller is nearer, from 0 to 2.
 
-    `2 (1 - 2 error)` of a linear classifier that tells the two domains apart, each example held out
-    in its turn, both domains counting alike. The two can be exchanged. It does not change when the
-    features are rotated, shifted or scaled alike.
+    It is `2 (1 - 2 error)`, where `error` is the leave-one-out error of a linear classifier between
+    the two domains, which have equal weight. The distance is symmetric, and invariant to rotation,
+    shift and uniform scale of the features.
 
     Args:
         source: features [N, F].
         target: features [M, F] of the same network.
 
     Raises:
-        InputError: other shapes or types, values that are not finite.
+        InputError: a shape or type does not fit, or a value is not finite.
 
     Source: Ben-David et al. 2006, "Analysis of Representations for Domain Adaptation", section 4;
     the classifier here is a ridge regression.
@@ -103,6 +103,6 @@ def proxy_a_distance(source: Array, target: Array) -> float:
     checks.same_width(one.shape[1], other.shape[1])
     side = np.repeat([1.0, -1.0], [len(one), len(other)])
     weights = np.repeat([0.5 / len(one), 0.5 / len(other)], [len(one), len(other)])
-    told = leave_one_out(np.concatenate([one, other]), side[:, None], weights, STRENGTHS)[:, 0]
-    error = float(weights @ (told * side <= 0))
+    predicted = leave_one_out(np.concatenate([one, other]), side[:, None], weights, STRENGTHS)
+    error = float(weights @ (predicted[:, 0] * side <= 0))
     return max(2 * (1 - 2 * error), 0.0)

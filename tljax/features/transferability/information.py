@@ -1,4 +1,4 @@
-"""Scores by what source outputs, or clusters of features, say about target labels."""
+"""Scores from the information that upstream outputs, or clusters of features, have on labels."""
 
 import warnings
 
@@ -12,19 +12,20 @@ from tljax.types import Array, InputError
 def leep(source_probabilities: Array, labels: Array) -> float:
     """Log expected empirical prediction: larger is better, at most 0.
 
-    How well the target label is predicted by drawing a source class from the network's output, and
-    then a target class from those that went with it.
+    The log probability of the target label under this model: draw an upstream class from the
+    network's output, then a target class from its empirical distribution given the upstream class.
 
     Args:
-        source_probabilities: [N, Z], the network's own softmax over its Z source classes, for the
-            target's examples. First, and not the logits.
-        labels: [N] integers 0 to K - 1, the target's. Second.
+        source_probabilities: [N, Z], softmax outputs (not logits) of the network over its Z
+            upstream classes, for the target's examples.
+        labels: [N] integers 0 to K - 1 of the target.
 
     Returns:
         The mean log probability of the target label, in nats.
 
     Raises:
-        InputError: other shapes or types, rows that are no distributions, a class without examples.
+        InputError: a shape or type does not fit, rows are not probabilities, or a class has no
+            examples.
 
     Source: Nguyen et al. 2020, "LEEP: A New Measure to Evaluate Transferability of Learned
     Representations".
@@ -49,21 +50,21 @@ def nleep(
     energy: float = 0.8,
     seed: int = 0,
 ) -> float:
-    """LEEP with clusters of features for source classes: larger is better, at most 0.
+    """LEEP with clusters of the features as upstream classes: larger is better, at most 0.
 
     Args:
         features: [N, F] of the target's examples.
         labels: [N] integers 0 to K - 1.
-        components_per_class: Gaussians of the mixture, divided by K.
-        energy: the share of the variance that the principal components before it keep.
-        seed: of the mixture's start.
+        components_per_class: number of Gaussians of the mixture, divided by K.
+        energy: share of the variance that is kept by the principal components.
+        seed: of the mixture's initialisation.
 
     Returns:
         The mean log probability of the target label, in nats.
 
     Raises:
-        InputError: other shapes, types or ranges, values that are not finite, a class without
-            examples, fewer examples than Gaussians.
+        InputError: a shape, type or range does not fit, a value is not finite, a class has no
+            examples, or there are fewer examples than Gaussians.
 
     Source: Li et al. 2021, "Ranking Neural Checkpoints".
     """
@@ -77,17 +78,18 @@ def nleep(
             f'components_per_class is {components_per_class}, {components} Gaussians for {len(x)} '
             'examples: wanted 1 to N / K'
         )
-    from sklearn.exceptions import ConvergenceWarning  # a slow import that only this score needs
+    from sklearn.exceptions import ConvergenceWarning  # a slow import for this score only
     from sklearn.mixture import GaussianMixture
 
-    found = spectra.factors(x - x.mean(0))
-    if not len(found.squares):
+    factors = spectra.factors(x - x.mean(0))
+    squares = factors.squares
+    if not len(squares):
         return _leep(np.ones((len(x), 1)), classes)
-    share = np.cumsum(found.squares) / found.squares.sum()
+    share = np.cumsum(squares) / squares.sum()
     kept = min(int(np.searchsorted(share, energy)) + 1, len(share))
-    reduced = found.left()[:, :kept] * np.sqrt(found.squares[:kept] / found.squares[0] * len(x))
+    reduced = factors.left()[:, :kept] * np.sqrt(squares[:kept] / squares[0] * len(x))
     mixture = GaussianMixture(components, random_state=seed)
-    with warnings.catch_warnings():  # it says so when 100 iterations were not enough
+    with warnings.catch_warnings():  # the mixture need not converge within 100 iterations
         warnings.simplefilter('ignore', ConvergenceWarning)
         mixture.fit(reduced)
     return _leep(mixture.predict_proba(reduced), classes)
@@ -96,19 +98,19 @@ def nleep(
 def nce(*, source_labels: Array, target_labels: Array) -> float:
     """Negative conditional entropy of the target's labels: larger is better, at most 0.
 
-    It says how little is left to know of the target label once the source label is known,
-    `-H(target | source)`. The other way round it is another number, hence the names.
+    The value is `-H(target | upstream)`. Swapped arguments give another number, therefore they are
+    keyword-only.
 
     Args:
-        source_labels: [N] integers, the source class of each target example: its label there, or
-            the network's most probable class.
+        source_labels: [N] integers, the upstream class of each target example: its label in the
+            upstream task, or the network's most probable class.
         target_labels: [N] integers 0 to K - 1.
 
     Returns:
-        Minus the entropy, in nats.
+        Minus the conditional entropy, in nats.
 
     Raises:
-        InputError: other shapes or types, a target class without examples.
+        InputError: a shape or type does not fit, or a target class has no examples.
 
     Source: Tran et al. 2019, "Transferability and Hardness of Supervised Classification Tasks".
     """
@@ -117,5 +119,5 @@ def nce(*, source_labels: Array, target_labels: Array) -> float:
     _, source = np.unique(source, return_inverse=True)
     joint = np.zeros((source.max() + 1, len(classes.counts)))
     np.add.at(joint, (source, classes.labels), 1)
-    given = joint / joint.sum(1, keepdims=True)
-    return float((joint[joint > 0] * np.log(given[joint > 0])).sum() / len(source))
+    conditional = joint / joint.sum(1, keepdims=True)
+    return float((joint[joint > 0] * np.log(conditional[joint > 0])).sum() / len(source))
