@@ -29,13 +29,18 @@ from tljax.training.run import train
 from tljax.types import InputError, Interpolation, Preprocessing
 from tljax.weights import export, loading, model_card, own_format, pretrained
 
+SMALL = ResNetSmall()
 FAMILIES = [
     ResNet(depth=18),
-    ResNetSmall(),
+    SMALL,
     ViT(width=64, depth=2, size_px=32),
     ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
 ]
-NAMINGS = [(backbone, naming) for backbone in FAMILIES for naming in backbone.port_tables()]
+NAMINGS = [
+    pytest.param(backbone, naming, marks=[pytest.mark.slow] if index else [])
+    for backbone in FAMILIES
+    for index, naming in enumerate(backbone.port_tables())
+]
 
 
 def foreign(backbone, naming, classes=7):
@@ -70,7 +75,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp('export')
     source = folder / 'source.safetensors'
     metadata = {'licence': 'CC0-1.0'}
-    safetensors.numpy.save_file(foreign(ResNetSmall(), 'akamaster'), source, metadata)
+    safetensors.numpy.save_file(foreign(SMALL, 'akamaster'), source, metadata)
     shown = Preprocessing(size_px=16, resize_px=18, mean=(0.3,) * 3, std=(0.4,) * 3)
     train(
         experiment.Experiment(
@@ -83,6 +88,7 @@ def run(tmp_path_factory):
             validation_fraction=0.4,
             epochs=1,
             batch_size=8,
+            report=False,
         ),
         folder / 'run',
     )
@@ -104,7 +110,7 @@ def test_a_run_is_a_source_of_weights(run, digits):
 
 
 def test_a_run_can_begin_from_another_ones_weights(run):
-    begun = loading.load(run, ResNetSmall())
+    begun = loading.load(run, SMALL)
     assert begun.num_classes == 10
     with pytest.raises(InputError, match=r'are of ResNetSmall\(depth=20.*wanted .*depth=56'):
         loading.load(run, ResNetSmall(depth=56))
@@ -195,8 +201,8 @@ def test_names_that_a_family_does_not_have_are_answered_with_those_it_has(run, t
 def headed(folder):
     """A file under our own paths with a head of two layers."""
     head = heads.MLPHead(hidden=(6,), kernel_std=0.1)
-    whole = loading.load(foreign(ResNetSmall(), 'akamaster'))
-    what = pretrained.Architecture(backbone=ResNetSmall(), cut_after='stage2', head=head)
+    whole = loading.load(foreign(SMALL, 'akamaster'))
+    what = pretrained.Architecture(backbone=SMALL, cut_after='stage2', head=head)
     params, stats = stages.init(what.build(4), jax.random.key(0))
     values = {**params, 'stem': whole.params['stem']}
     texts = {'architecture': own_format.architecture_text(what)}
@@ -224,13 +230,15 @@ def test_a_file_cannot_make_the_reader_import_anything(tmp_path, monkeypatch):
     (tmp_path / 'stranger.py').write_text('')
     monkeypatch.syspath_prepend(tmp_path)
     texts = {'architecture': json.dumps({'backbone': {'class': 'stranger:ResNet'}})}
-    whole = loading.load(foreign(ResNetSmall(), 'akamaster'))
+    whole = loading.load(foreign(SMALL, 'akamaster'))
     own_format.save(tmp_path / 'a.safetensors', whole.params, whole.stats, texts)
     assert loading.open_(tmp_path / 'a.safetensors').architecture is None
     assert 'stranger' not in sys.modules
 
 
 # --- programs ---
+
+OTHER_SIZES = [(61, 40), (20, 20), (33, 90), (32, 32)]
 
 
 def test_a_program_gives_what_the_network_predicts(run, tmp_path):
@@ -249,7 +257,11 @@ def test_a_program_is_for_every_platform(run):
 
 
 @pytest.mark.parametrize('interpolation', list(Interpolation))
-@pytest.mark.parametrize('size', [(40, 61), (61, 40), (20, 20), (33, 90), (32, 32)])
+@pytest.mark.parametrize(
+    'size',
+    [(40, 61), *(pytest.param(size, marks=pytest.mark.slow) for size in OTHER_SIZES)],
+    ids=str,
+)
 def test_a_programs_resizing_is_pillows_within_two_grey_levels(interpolation, size):
     shown = Preprocessing(size_px=30, resize_px=32, interpolation=interpolation)
     coarse = np.random.default_rng(1).integers(0, 256, (9, 11, 3), np.uint8)
@@ -329,6 +341,7 @@ def test_a_head_trained_here_gives_the_same_logits_in_torch(tmp_path):
             validation_fraction=0.5,
             epochs=1,
             batch_size=4,
+            report=False,
         ),
         tmp_path / 'run',
     )

@@ -242,26 +242,29 @@ SEVERAL = np.random.default_rng(0).integers(0, 2, (32, 3), np.uint8)
     [
         (
             {'loss': CrossEntropy()},
-            'config.loss is CrossEntropy, which is of images with one label',
+            'config.loss is CrossEntropy, which needs one label per image',
         ),
-        ({'loss': Focal()}, 'have several or none, wanted BinaryCrossEntropy'),
+        ({'loss': Focal()}, 'any number of labels, wanted BinaryCrossEntropy'),
         ({'loss': ClassWeighted(loss=BinaryCrossEntropy(), weights=(1.0, 1.0, 2.0))}, 'wanted Bin'),
         (
             {'balance': Balance.SAMPLE},
-            'config.balance is sample: where an image has several labels',
+            'config.balance is sample, which needs one label per image',
         ),
         (
             {
                 'balance': Balance.WEIGH,
                 'loss': BinaryCrossEntropy(positive_weights=(1.0, 1.0, 1.0)),
             },
-            'wanted BinaryCrossEntropy without any',
+            'wanted BinaryCrossEntropy without positive_weights',
         ),
         (
             {'loss': BinaryCrossEntropy(positive_weights=(1.0, 2.0))},
-            'config.loss.positive_weights has 2 values, found 3 classes in the data',
+            'config.loss.positive_weights has 2 values, wanted 3, one for each class',
         ),
-        ({'penalties': (DELTA(),)}, 'config.penalties[0] is DELTA, which is of images with one'),
+        (
+            {'penalties': (DELTA(),)},
+            'config.penalties[0] is DELTA, which needs one label per image',
+        ),
         ({'subset': Subset(imbalance=10.0)}, 'imbalance is 10.0; with several labels an image'),
         ({'subset': Subset(label_noise=0.1)}, 'label_noise is 0.1; with several labels an image'),
     ],
