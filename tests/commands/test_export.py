@@ -13,7 +13,7 @@ from PIL import Image
 
 import tljax
 from tests import golden_small
-from tljax import tree
+from tests.commands.conftest import foreign
 from tljax.commands import export as command
 from tljax.config import experiment
 from tljax.data import decode
@@ -43,20 +43,6 @@ NAMINGS = [
 ]
 
 
-def foreign(backbone, naming, classes=7):
-    """A state dict as another library would save it."""
-    params, stats = stages.shapes(stages.build(backbone, classes))
-    leaves = tree.flatten({'params': params, 'batch_stats': stats})
-    zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
-    names = port.to_foreign(zeros, backbone.port_tables()[naming])
-    return {
-        name: array
-        if name.endswith('num_batches_tracked')
-        else golden_small.tensor(name, array.shape)
-        for name, array in names.items()
-    }
-
-
 @pytest.mark.parametrize(('backbone', 'naming'), NAMINGS, ids=str)
 def test_a_file_comes_in_and_leaves_again_bit_for_bit(backbone, naming, tmp_path):
     state_dict = foreign(backbone, naming)
@@ -70,29 +56,8 @@ def test_a_file_comes_in_and_leaves_again_bit_for_bit(backbone, naming, tmp_path
 
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    """A short run of a linear probe from a file with a licence, and the folder of both."""
-    folder = tmp_path_factory.mktemp('export')
-    source = folder / 'source.safetensors'
-    metadata = {'licence': 'CC0-1.0'}
-    safetensors.numpy.save_file(foreign(SMALL, 'akamaster'), source, metadata)
-    shown = Preprocessing(size_px=16, resize_px=18, mean=(0.3,) * 3, std=(0.4,) * 3)
-    train(
-        experiment.Experiment(
-            backbone=ResNetSmall(weights=str(source)),
-            data=Digits(),
-            strategy=LinearProbe(),
-            optimizer=SGD(learning_rate=0.1),
-            preprocessing=shown,
-            per_class=5,
-            validation_fraction=0.4,
-            epochs=1,
-            batch_size=8,
-            report=False,
-        ),
-        folder / 'run',
-    )
-    return folder / 'run'
+def run(probe_run):
+    return probe_run
 
 
 @pytest.fixture(scope='module')
@@ -159,7 +124,7 @@ def card(run, tmp_path_factory):
         'license: cc0-1.0',
         r'ResNetSmall\(depth=20',
         r'\| data \| Digits\(\) \|',
-        r'\| strategy \| LinearProbe\(',
+        r'\| strategy \| FreezeBelow\(',
         r'\| test \| 797 \| [\d.]+ % \([\d.]+ to [\d.]+\)',
         'resized to 18 px .bilinear',
         r'mean \[0\.3, 0\.3, 0\.3\]',

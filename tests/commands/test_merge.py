@@ -18,7 +18,7 @@ from tljax.records import console
 from tljax.strategies.optimizers import SGD
 from tljax.training import evaluation, merging, runs_to_merge
 from tljax.training.run import train
-from tljax.types import InputError, Preprocessing
+from tljax.types import InputError
 from tljax.weights import loading
 
 
@@ -243,32 +243,22 @@ def test_a_file_that_is_there_is_kept(folders, tmp_path):
     assert (tmp_path / 'out.safetensors').read_text() == 'mine'
 
 
-@pytest.fixture(scope='module')
-def transferred(tmp_path_factory):
-    """A run from pretrained weights, and its folder."""
-    folder = tmp_path_factory.mktemp('transferred') / 'run'
-    backbone = ResNetSmall(weights='embedded:glyphs')
-    shown = Preprocessing(size_px=8, resize_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
-    train(short(0.1, backbone=backbone, preprocessing=shown), folder, show_model=False)
-    return folder
-
-
-def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(transferred, tmp_path, capsys):
+def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(probe_run, tmp_path, capsys):
     out = tmp_path / 'merged.safetensors'
-    table = merging.merge([transferred], out, alphas=(0.5,))
+    table = merging.merge([probe_run], out, alphas=(0.5,))
     assert 'the start' in table
     network = tljax.load(out)
-    assert network.class_names == ('a', 'b', 'c')
-    assert network.preprocessing.size_px == 8
-    end = runs_to_merge.read(transferred).values
+    assert network.class_names == tuple('0123456789')
+    assert network.preprocessing.size_px == 16
+    end = runs_to_merge.read(probe_run).values
     np.testing.assert_array_equal(  # the start had no head of its own
         network.params['head']['linear']['kernel'], end.params['head']['linear']['kernel']
     )
-    start = loading.load('embedded:glyphs').params['stage2']
-    between = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start, end.params['stage2'])
+    start = loading.load(probe_run.parent / 'source.safetensors').params['stage3']
+    between = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start, end.params['stage3'])
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
-        network.params['stage2'],
+        network.params['stage3'],
         between,
     )
     accuracy = console.accuracy_text(table[list(table)[-1]]['test'])

@@ -173,11 +173,11 @@ def test_the_solved_head_is_the_minimum_on_the_frozen_features(references):
 
 def test_running_means_are_what_is_evaluated_and_kept(references):
     workdir, _ = references['solved']
-    from tljax.records import checkpoint
+    from tljax.records import checkpoint_reading
 
     arrays, step = last_checkpoint(lp_ft(), workdir)
     state = arrays['state']
-    kept = checkpoint.read_variables(workdir / 'checkpoints', step)[1]
+    kept = checkpoint_reading.read_variables(workdir / 'checkpoints', step)[1]
     assert_identical(tree.flatten(kept), tree.flatten(tree.fill(state.ema, state.params)))
     assert not np.array_equal(kept['low']['conv']['kernel'], state.params['low']['conv']['kernel'])
 

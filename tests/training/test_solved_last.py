@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.small_runs import Crash, assert_identical, assert_same_run, experiment, last_checkpoint
-from tljax.records import checkpoint, replacement, writers
+from tljax.records import checkpoint, checkpoint_reading, replacement, writers
 from tljax.strategies.strategies import LPFT
 from tljax.training import jobs, run, solved_head
 from tljax.training.evaluation import make_evaluate
@@ -66,7 +66,7 @@ def test_the_checkpoint_that_is_kept_is_the_solved_head(name, references):
 @pytest.mark.parametrize('name', RUNS)
 def test_result_validation_and_loaded_network_are_those_of_the_checkpoint(name, references):
     folder, result = references[name]
-    step, params, stats = checkpoint.read_variables(folder / 'checkpoints')
+    step, params, stats = checkpoint_reading.read_variables(folder / 'checkpoints')
     assert step == result['step']
     evaluate = make_evaluate(jobs.setup(RUNS[name]()))
     found = evaluate(params, stats, 'test', final=True)['loss']

@@ -326,13 +326,15 @@ def test_what_the_source_counts_falls_to_nothing_by_its_last_epoch(tmp_path):
 
 
 def test_the_network_that_is_kept_knows_nothing_of_the_source(tmp_path):
-    from tljax.records import checkpoint, runs
+    from tljax.records import checkpoint_reading, runs
 
     train(RUNS['alignment'](), tmp_path)
     found = runs.read(tmp_path)
     assert set(found.params) == {'low', 'high', 'head'}
     assert found.params['head']['linear']['bias'].shape == (3,)
-    assert checkpoint.read_variables(tmp_path / 'checkpoints')[1].keys() == found.params.keys()
+    assert (
+        checkpoint_reading.read_variables(tmp_path / 'checkpoints')[1].keys() == found.params.keys()
+    )
 
 
 def test_the_source_head_learns_in_its_own_state_by_the_rate_of_the_phase(tmp_path):

@@ -13,7 +13,7 @@ from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.models import preprocessing, stages
 from tljax.models.views import Centre
-from tljax.records import checkpoint
+from tljax.records import checkpoint_reading
 from tljax.types import (
     Adapter,
     Backbone,
@@ -89,7 +89,7 @@ def read(workdir: pathlib.Path) -> Run:
     fields = config_json.fields_of((workdir / CONFIG_FILE).read_text())
     adapters = config_json.field_from(fields, 'adapters')
     result = _read_json(workdir / RESULT_FILE)
-    step, params, stats = checkpoint.read_variables(
+    step, params, stats = checkpoint_reading.read_variables(
         workdir / CHECKPOINTS, result['step'] if result else None
     )
     network = _read_json(workdir / NETWORK_FILE)
