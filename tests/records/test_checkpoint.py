@@ -184,7 +184,6 @@ def test_damage_is_detected_and_the_checkpoint_before_is_taken(damage, two, open
 
 
 def test_damage_to_any_file_is_detected(two, opened):
-    one = opened()
     for path in data_files(two, 2):
         content = path.read_bytes()
         if content:

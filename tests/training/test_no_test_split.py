@@ -41,7 +41,7 @@ def test_the_result_has_no_test(run):
 
 def test_runs_are_compared_on_validation_and_this_is_said(run):
     assert 'There is no test split.' in run[2]
-    assert 'no test split; on 6 validation images, which picked the checkpoint' in run[2]
+    assert 'Without a test split, on 6 validation images, which selected the checkpoint' in run[2]
     assert 'val accuracy (95 % interval)' in run[2]
     assert 'test accuracy' not in run[2]
 
