@@ -16,7 +16,7 @@ PACKAGES = ('tljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grai
 
 
 class Records:
-    """Writes the metrics of a run to metrics.jsonl, one object a line, and as TensorBoard events."""
+    """Writes the metrics of a run to metrics.jsonl and as TensorBoard events."""
 
     def __init__(self, workdir: pathlib.Path, resumed_at: int, phase: int):
         """Opens the files and deletes records of an earlier attempt after the resumed position.
