@@ -192,9 +192,8 @@ def changed_files(workdir: pathlib.Path, modules: Collection[str] | None = None)
 
 def _notes(workdir: pathlib.Path, fields: dict[str, Any]) -> tuple[str, ...]:
     """A sentence on each file of the network's classes that has changed."""
-    modules = json_form.foreign_modules(
-        [fields.get(name) for name in ('backbone', 'head', 'adapters')]
-    )
+    parts = [fields.get(name) for name in ('backbone', 'head', 'adapters')]
+    modules = json_form.foreign_modules(parts)
     return tuple(
         f'Warning: the run was trained with another version of {file}, which defines its network.'
         for file in changed_files(workdir, modules)

@@ -101,9 +101,8 @@ def gain_table(rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for name in ('class', 'with the source', 'without', 'gain'):
         table.add_column(name, justify='left' if name == 'class' else 'right')
-    for row in (
-        rows if len(rows) <= 2 * CLASSES_SHOWN else [*rows[:CLASSES_SHOWN], *rows[-CLASSES_SHOWN:]]
-    ):
+    long = len(rows) > 2 * CLASSES_SHOWN
+    for row in [*rows[:CLASSES_SHOWN], *rows[-CLASSES_SHOWN:]] if long else rows:
         values = [f'{100 * row[name]:.1f}' for name in ('with_source', 'without')]
         table.add_row(row['class'], *values, f'{100 * row["gain"]:+.1f}')
     return table
