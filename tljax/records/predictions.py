@@ -156,7 +156,7 @@ def data_folder(splits: Mapping[str, Examples], declared: str | None = None) -> 
 
     Args:
         splits: the examples.
-        declared: the path that the data source was given.
+        declared: the path in the config of the data source.
     """
     files = [path for examples in splits.values() for path in _files(examples) if path]
     if not files:
