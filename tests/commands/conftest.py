@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests import golden_small, served
+from tests import golden_small, served, small_runs
 from tljax import tree
 from tljax.config.experiment import Experiment
-from tljax.data.digits import Digits
 from tljax.models import port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.views import FlipViews
@@ -58,7 +57,7 @@ def probe_run(tmp_path_factory) -> pathlib.Path:
     safetensors.numpy.save_file(foreign(ResNetSmall(), 'akamaster'), source, metadata)
     experiment = Experiment(
         backbone=ResNetSmall(weights=str(source)),
-        data=Digits(),
+        data=small_runs.Blobs(),
         strategy=FreezeBelow(stage='stage3'),
         optimizer=SGD(learning_rate=0.1),
         preprocessing=Preprocessing(size_px=16, resize_px=18, mean=(0.3,) * 3, std=(0.4,) * 3),

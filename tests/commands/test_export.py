@@ -12,7 +12,7 @@ import safetensors.numpy
 from PIL import Image
 
 import tljax
-from tests import golden_small
+from tests import golden_small, small_runs
 from tests.commands.conftest import foreign
 from tljax.commands import export as command
 from tljax.config import experiment
@@ -61,22 +61,22 @@ def run(probe_run):
 
 
 @pytest.fixture(scope='module')
-def digits():
+def images():
     """Test images of another size than the network reads [5, 8, 8, 3]."""
-    split = Digits().splits()['test']
-    return [split.load(i) for i in range(5)]
+    split = small_runs.Blobs().splits()['test']
+    return [split.load(i) for i in split.ids[:5]]
 
 
-def test_a_run_is_a_source_of_weights(run, digits):
+def test_a_run_is_a_source_of_weights(run, images):
     network = tljax.load(run)
-    assert network.class_names == tuple('0123456789')
+    assert network.class_names == ('a', 'b', 'c')
     assert network.preprocessing.resize_px == 18
-    assert network.predict(digits).shape == (5, 10)
+    assert network.predict(images).shape == (5, 3)
 
 
 def test_a_run_can_begin_from_another_ones_weights(run):
     begun = loading.load(run, SMALL)
-    assert begun.num_classes == 10
+    assert begun.num_classes == 3
     with pytest.raises(InputError, match=r'are of ResNetSmall\(depth=20.*wanted .*depth=56'):
         loading.load(run, ResNetSmall(depth=56))
 
@@ -87,18 +87,18 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('naming', ['akamaster', port.OWN])
-def test_an_exported_run_predicts_as_the_run_does(naming, run, digits, tmp_path):
+def test_an_exported_run_predicts_as_the_run_does(naming, run, images, tmp_path):
     out = tmp_path / 'net.safetensors'
     export.export(str(run), out, names=naming)
     again = tljax.load(out)
-    np.testing.assert_array_equal(again.predict(digits), tljax.load(run).predict(digits))
+    np.testing.assert_array_equal(again.predict(images), tljax.load(run).predict(images))
 
 
 def test_what_travels_with_weights_is_in_the_file(run, tmp_path):
     export.export(str(run), tmp_path / 'net.safetensors')
     found = loading.load(tmp_path / 'net.safetensors')
     assert found.preprocessing == loading.load(run).preprocessing
-    assert found.origin.class_names == tuple('0123456789')
+    assert found.origin.class_names == ('a', 'b', 'c')
     assert found.origin.licence == 'CC0-1.0'
     with safetensors.safe_open(tmp_path / 'net.safetensors', 'numpy') as handle:
         assert handle.metadata()['format'] == 'pt'  # or timm and transformers refuse it
@@ -123,16 +123,16 @@ def card(run, tmp_path_factory):
     [
         'license: cc0-1.0',
         r'ResNetSmall\(depth=20',
-        r'\| data \| Digits\(\) \|',
+        r'\| data \| Blobs\(',
         r'\| strategy \| FreezeBelow\(',
-        r'\| test \| 797 \| [\d.]+ % \([\d.]+ to [\d.]+\)',
+        r'\| test \| 21 \| [\d.]+ % \([\d.]+ to [\d.]+\)',
         'resized to 18 px .bilinear',
         r'mean \[0\.3, 0\.3, 0\.3\]',
         'source.safetensors',
         'SHA-256: `[0-9a-f]{64}`',
         'licence: CC0-1.0',
-        'Classes, in the order of the logits: 0, 1, 2',
-        '270,000|269,722 parameters',
+        'Classes, in the order of the logits: a, b, c',
+        '269,267 parameters',
     ],
 )
 def test_the_card_says(words, card):

@@ -291,7 +291,9 @@ def test_one_label_an_image_may_be_asked_for_class_by_class():
 
 def test_class_weights_of_another_number_of_classes_are_told():
     loss = ClassWeighted(loss=CrossEntropy(), weights=(1.0, 2.0))
-    with pytest.raises(ConfigError, match=r'config.loss.weights has 2 values, found 3 classes'):
+    with pytest.raises(
+        ConfigError, match=r'loss.weights has 2 values, wanted 3, one for each class'
+    ):
         jobs.setup(memory(np.arange(32) % 3, loss=loss))
 
 
