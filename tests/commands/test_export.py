@@ -64,7 +64,7 @@ def run(probe_run):
 def images():
     """Test images of another size than the network reads [5, 8, 8, 3]."""
     split = small_runs.Blobs().splits()['test']
-    return [split.load(i) for i in split.ids[:5]]
+    return [split.load(i) for i in range(5)]
 
 
 def test_a_run_is_a_source_of_weights(run, images):
