@@ -12,7 +12,7 @@ import tljax
 
 SMALL = tljax.Preprocessing(
     size_px=16, resize_px=16, mean=(0.3, 0.3, 0.3), std=(0.35, 0.35, 0.35)
-)  # of the letters on which the quickstart's network was pretrained
+)  # the same as for the letters on which the quickstart's network was pretrained
 
 
 def get_config() -> tljax.Experiment:

@@ -1,4 +1,4 @@
-"""`tljax COMMAND` and `python -m tljax COMMAND`: every command by its name."""
+"""`tljax COMMAND` and `python -m tljax COMMAND`: runs a command by its name."""
 
 import difflib
 import sys
@@ -10,33 +10,33 @@ from tljax.version import __version__
 HELP = {'--help', '-h', '-help', 'help'}
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        words: the command's name and its words; None for those of the process.
+        argv: the command's name and its arguments; None for those of the process.
 
     Returns:
-        The exit code: 2 where there is no such command.
+        The exit code; 2 for an unknown command.
     """
-    words = sys.argv[1:] if words is None else words
-    if not words or words[0] in HELP:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in HELP:
         print(_help())
         return 0
-    if words[0] == '--version':
+    if argv[0] == '--version':
         print(f'tljax {__version__}')
         return 0
-    name = words[0].replace('_', '-')
+    name = argv[0].replace('_', '-')
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f'did you mean tljax {near[0]}?' if near else f'there is {", ".join(COMMANDS)}'
-        print(f'error: there is no command {words[0]!r}; {hint}', file=sys.stderr)
+        hint = f'did you mean tljax {near[0]}?' if near else f'wanted one of {", ".join(COMMANDS)}'
+        print(f'error: there is no command {argv[0]!r}; {hint}', file=sys.stderr)
         return 2
-    return module(name).main(words[1:])
+    return module(name).main(argv[1:])
 
 
 def _help() -> str:
-    lines = [f'  {name:<12}{what}' for name, what in COMMANDS.items()]
+    lines = [f'  {name:<12}{text}' for name, text in COMMANDS.items()]
     return '\n'.join(
         [
             'tljax: transfer learning in JAX',
@@ -45,7 +45,7 @@ def _help() -> str:
             '',
             *lines,
             '',
-            'tljax COMMAND --help prints what a command takes, tljax --version the version.',
+            'tljax COMMAND --help prints the arguments of a command, tljax --version the version.',
         ]
     )
 

@@ -2,10 +2,20 @@
 
 import pathlib
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from tests import served
+from tests import golden_small, served, small_runs
+from tljax import tree
+from tljax.config.experiment import Experiment
+from tljax.models import port, stages
+from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.views import FlipViews
+from tljax.strategies.optimizers import SGD
+from tljax.strategies.strategies import FreezeBelow
+from tljax.training.run import train
+from tljax.types import Preprocessing
 
 
 @pytest.fixture(scope='session')
@@ -19,3 +29,43 @@ def served_run(tmp_path_factory) -> pathlib.Path:
         return served.make(
             tmp_path_factory.mktemp('served'), test_views=FlipViews(), keep_features=True
         )
+
+
+def foreign(backbone, naming, classes=7):
+    """A state dict as another library would save it."""
+    params, stats = stages.shapes(stages.build(backbone, classes))
+    leaves = tree.flatten({'params': params, 'batch_stats': stats})
+    zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
+    names = port.to_foreign(zeros, backbone.port_tables()[naming])
+    return {
+        name: array
+        if name.endswith('num_batches_tracked')
+        else golden_small.tensor(name, array.shape)
+        for name, array in names.items()
+    }
+
+
+@pytest.fixture(scope='session')
+def probe_run(tmp_path_factory) -> pathlib.Path:
+    """A run that fine-tunes weights with a licence; they are next to it in `source.safetensors`.
+
+    Tests only read it.
+    """
+    folder = tmp_path_factory.mktemp('probe')
+    source = folder / 'source.safetensors'
+    metadata = {'licence': 'CC0-1.0'}
+    safetensors.numpy.save_file(foreign(ResNetSmall(), 'akamaster'), source, metadata)
+    experiment = Experiment(
+        backbone=ResNetSmall(weights=str(source)),
+        data=small_runs.Blobs(),
+        strategy=FreezeBelow(stage='stage3'),
+        optimizer=SGD(learning_rate=0.1),
+        preprocessing=Preprocessing(size_px=16, resize_px=18, mean=(0.3,) * 3, std=(0.4,) * 3),
+        per_class=5,
+        validation_fraction=0.4,
+        epochs=1,
+        batch_size=8,
+        report=False,
+    )
+    train(experiment, folder / 'run', show_model=False)
+    return folder / 'run'

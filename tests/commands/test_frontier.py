@@ -16,17 +16,24 @@ from tljax.training.step_cost import Cost
 from tljax.types import InputError
 
 
+def measured(folder, *flags):
+    """The output folder and the points of a small experiment's frontier."""
+    (folder / 'small.py').write_text('from tests.small_runs import short as get_config\n')
+    words = [f'--config={folder / "small.py"}', '--repeats=3', f'--out={folder / "out"}']
+    assert command.main([*words, *flags]) == 0
+    return folder / 'out', json.loads((folder / 'out' / 'frontier.json').read_text())
+
+
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
-    """The folder, the points and the printed text of a small frontier that was trained."""
-    folder = tmp_path_factory.mktemp('frontier')
-    (folder / 'small.py').write_text('from tests.small_runs import short as get_config\n')
-    words = [f'--config={folder / "small.py"}', '--train', '--repeats=3', f'--out={folder / "out"}']
-    with pytest.MonkeyPatch.context() as patch:
-        printed = []
-        patch.setattr(frontier.console.console, 'print', lambda *parts: printed.append(parts))
-        assert command.main(words) == 0
-    return folder / 'out', json.loads((folder / 'out' / 'frontier.json').read_text()), printed
+    """A frontier without training."""
+    return measured(tmp_path_factory.mktemp('frontier'))
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A frontier with a trained run of each cut."""
+    return measured(tmp_path_factory.mktemp('trained'), '--train')
 
 
 pytestmark = pytest.mark.filterwarnings(
@@ -57,8 +64,9 @@ def test_every_cut_is_timed_as_often(small):
         assert min(point['seconds']) > 0
 
 
-def test_every_cut_is_trained_and_scored_as_its_run_says(small):
-    out, points, _ = small
+@pytest.mark.slow
+def test_every_cut_is_trained_and_scored_as_its_run_says(trained):
+    out, points = trained
     for point in points:
         result = json.loads((out / point['lowest'] / 'result.json').read_text())
         assert point['test'] == result['test']
@@ -66,14 +74,18 @@ def test_every_cut_is_trained_and_scored_as_its_run_says(small):
         assert len(point['test']['accuracy_interval']) == 2
 
 
-def test_a_table_and_a_picture_are_written(small):
-    out, points, _ = small
+def test_a_table_is_written(small):
+    out, points = small
     lines = (out / 'frontier.md').read_text().splitlines()
     assert len(lines) == 2 + len(points)
     assert lines[2].startswith('| head | 27 |')
     assert lines[4].startswith('| low up |')
     assert all(line.count('|') == len(frontier.COLUMNS) + 1 for line in lines)
-    assert (out / 'frontier.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.slow
+def test_a_picture_of_what_was_trained_is_written(trained):
+    assert (trained[0] / 'frontier.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_cuts_differ_from_the_experiment_in_their_strategy_only():
@@ -193,6 +205,11 @@ def test_without_matplotlib_there_is_a_table_all_the_same(tmp_path, monkeypatch)
     monkeypatch.setattr(plots, 'frontier', refuse)
     frontier._tell(points(0.5, 0.4, 0.8), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['frontier.json', 'frontier.md']
+
+
+def test_a_picture_of_accuracies_is_drawn(tmp_path):
+    frontier._tell(points(0.5, 0.4, 0.8), tmp_path)
+    assert (tmp_path / 'frontier.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_what_was_not_trained_is_not_drawn(tmp_path):

@@ -1,6 +1,8 @@
 """The learning-rate finder: what it computes, what it suggests, and that it leaves nothing."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import sys
 
@@ -17,31 +19,59 @@ from tests.small_runs import (
 )
 from tljax.commands import lr_find as lr_find_command
 from tljax.strategies.optimizers import SGD
-from tljax.strategies.schedules import Cosine
 from tljax.strategies.strategies import LPFT, FineTune
 from tljax.training import jobs, lr_find, solved_head, walk
 from tljax.training.run import train
 from tljax.types import InputError
 
+CONFIG = """\
+from tests import small_runs
+from tljax import SGD, Cosine
+
+
+def get_config():
+    schedule = Cosine(warmup_epochs=1)
+    return small_runs.experiment(optimizer=SGD(), schedule=schedule, clip_norm=None)
+"""
+
 
 @pytest.fixture(scope='module')
-def curve():
-    """Of a network under SGD, up to where it diverges."""
-    what = experiment(optimizer=SGD(), schedule=Cosine(warmup_epochs=1), clip_norm=None)
-    return lr_find.find(what, steps=60, lowest=1e-5, highest=1e6)
+def printed(tmp_path_factory):
+    """The output of the command, for a network that diverges, and its folder."""
+    folder, printed = tmp_path_factory.mktemp('lr_find'), io.StringIO()
+    (folder / 'small.py').write_text(CONFIG)
+    words = ['--config=small.py', '--steps=60', '--lowest=1e-5', '--highest=1e6']
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        assert lr_find_command.main([*words, '--out=new/rates.png', '--rule=minimum']) == 0
+    return printed.getvalue(), folder
+
+
+@pytest.fixture(scope='module')
+def curve(printed):
+    """The points that the command writes."""
+    return json.loads((printed[1] / 'new/rates.json').read_text())
 
 
 def test_the_rates_rise_geometrically_from_the_lowest(curve):
-    rates = curve.learning_rates
+    rates = np.array(curve['learning_rates'])
     np.testing.assert_allclose(rates[0], 1e-5)
     np.testing.assert_allclose(rates[1:] / rates[:-1], 1e11 ** (1 / 59))
 
 
 def test_it_ends_where_the_loss_diverges(curve):
-    assert curve.diverged
-    assert 20 < len(curve.losses) < 60
-    assert np.isfinite(curve.losses).all()
-    assert (curve.smoothed[:-1] <= 4 * np.minimum.accumulate(curve.smoothed)[:-1]).all()
+    smoothed = np.array(curve['smoothed'])
+    assert 20 < len(curve['losses']) < 60
+    assert np.isfinite(curve['losses']).all()
+    assert (smoothed[:-1] <= 4 * np.minimum.accumulate(smoothed)[:-1]).all()
+
+
+def test_the_command_writes_points_and_picture_and_prints_the_flag(printed, curve):
+    text, folder = printed
+    assert len(curve['learning_rates']) == len(curve['losses']) == len(curve['smoothed'])
+    assert (folder / 'new/rates.png').read_bytes().startswith(b'\x89PNG')
+    flag = f'--config.optimizer.learning_rate={curve["suggestions"]["minimum"]:.2g}'
+    assert text.splitlines()[-1] == flag
+    assert sorted(path.name for path in folder.iterdir()) == ['new', 'small.py']
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -57,12 +87,22 @@ class Nothing:
 TRACED = []
 
 
+def constant():
+    """An experiment without random changes of images."""
+    return experiment(optimizer=SGD(learning_rate=0.3), augmentations=(Nothing(),))
+
+
 @pytest.fixture(scope='module')
-def level():
+def level(used):
     """The curve of a rate that hardly rises."""
     TRACED.clear()
-    what = experiment(optimizer=SGD(learning_rate=0.3), augmentations=(Nothing(),))
-    return lr_find.find(what, steps=4, lowest=0.05, highest=0.05 * (1 + 1e-6))
+    return lr_find.find(used, steps=4, lowest=0.05, highest=0.05 * (1 + 1e-6))
+
+
+@pytest.fixture(scope='module')
+def used():
+    """The experiment of that curve."""
+    return constant()
 
 
 def test_it_goes_to_the_highest_rate_where_nothing_diverges(level):
@@ -81,6 +121,7 @@ def test_the_losses_are_those_of_training_at_these_rates(level, tmp_path):
         augmentations=(Nothing(),),
         log_every_steps=1,
         checkpoint_every_steps=None,
+        epochs=1.0,  # 4 steps
     )
     train(what, tmp_path)
     losses = [record['loss'] for record in records(tmp_path) if record['split'] == 'train'][:4]
@@ -98,19 +139,34 @@ def test_the_first_phase_with_steps_is_tried(strategy, count):
     assert found[-1].schedule == rising
 
 
-def test_a_solved_head_is_solved_before():
+@pytest.fixture(scope='module')
+def after_solving():
+    """A job whose first phase solves the head, and the state in which the next one starts."""
     job = jobs.setup(experiment(strategy=LPFT()))
-    state = walk.start_of(job, job.phases[1])
-    solved, _ = solved_head.solve(job, jobs.first_state(job), job.phases[0])
-    assert_identical(state.params, solved.params)
+    return job, walk.start_of(job, job.phases[1])
+
+
+def test_a_phase_after_a_solved_head_starts_with_another_head(after_solving):
+    _, state = after_solving
     assert not np.array_equal(state.params['head']['linear']['bias'], np.zeros(3))
 
 
+@pytest.mark.slow
+def test_a_solved_head_is_solved_before(after_solving):
+    job, state = after_solving
+    solved, _ = solved_head.solve(job, jobs.first_state(job), job.phases[0])
+    assert_identical(state.params, solved.params)
+
+
+def test_it_leaves_the_experiment_as_it_is(level, used):
+    assert used == constant()
+
+
+@pytest.mark.slow
 def test_a_run_after_it_is_the_run_without_it(tmp_path):
     result = train(short(), tmp_path / 'without')
     what = short()
     lr_find.find(what, steps=12)
-    assert what == short()
     train(what, tmp_path / 'after')
     assert_same_run(what, tmp_path / 'after', (tmp_path / 'without', result))
 
@@ -146,25 +202,6 @@ def test_running_means_are_freed_of_their_start():
     np.testing.assert_allclose(lr_find.smooth([1.0, 2.0]), [1.0, (0.09 + 0.2) / 0.19])
 
 
-@pytest.fixture
-def command(tmp_path, monkeypatch):
-    """`main` on the small experiment, in an empty folder."""
-    (tmp_path / 'small.py').write_text('from tests.small_runs import experiment as get_config\n')
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: lr_find_command.main(['--config=small.py', '--steps=12', *words])
-
-
-def test_the_command_writes_points_and_picture_and_prints_the_flag(command, tmp_path, capsys):
-    assert command('--out=new/rates.png', '--rule=minimum') == 0
-    points = json.loads((tmp_path / 'new' / 'rates.json').read_text())
-    assert len(points['learning_rates']) == len(points['losses']) == len(points['smoothed'])
-    assert (tmp_path / 'new' / 'rates.png').read_bytes().startswith(b'\x89PNG')
-    rate = points['suggestions']['minimum']
-    flag = capsys.readouterr().out.splitlines()[-1]
-    assert flag == f'--config.optimizer.learning_rate={rate:.2g}'
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['new', 'small.py']
-
-
 def test_without_matplotlib_everything_but_the_picture_is_there(
     level, tmp_path, capsys, monkeypatch
 ):
@@ -176,6 +213,8 @@ def test_without_matplotlib_everything_but_the_picture_is_there(
     assert [path.name for path in tmp_path.iterdir()] == ['rates.json']
 
 
-def test_what_is_wrong_is_said_in_a_line(command, capsys):
-    assert command('--lowest=2', '--highest=1') == 2
+def test_wrong_rates_are_an_error_of_one_line(tmp_path, capsys):
+    (tmp_path / 'small.py').write_text(CONFIG)
+    words = [f'--config={tmp_path}/small.py', '--lowest=2', '--highest=1']
+    assert lr_find_command.main(words) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

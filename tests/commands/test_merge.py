@@ -10,31 +10,49 @@ import pytest
 import safetensors
 
 import tljax
-from tests.small_runs import Tiny, assert_identical, experiment
+from tests.small_runs import Tiny, assert_identical, experiment, last_checkpoint
 from tljax.commands import merge as command
 from tljax.models import averaging, heads
 from tljax.models.backbones.resnet_small import ResNetSmall
-from tljax.records import console
+from tljax.records import checkpoint, console
 from tljax.strategies.optimizers import SGD
 from tljax.training import evaluation, merging, runs_to_merge
 from tljax.training.run import train
-from tljax.types import InputError, Preprocessing
+from tljax.types import InputError
 from tljax.weights import loading
 
 
-def short(rate, **changes):
-    """One epoch at a learning rate; only that differs, so that all share their images."""
-    fields = {'epochs': 1.0, 'optimizer': SGD(learning_rate=rate), 'checkpoint_every_steps': None}
-    return experiment(**{**fields, **changes})
+def short():
+    """An experiment of one epoch."""
+    return experiment(epochs=1.0, optimizer=SGD(), checkpoint_every_steps=None)
+
+
+def copy_with_other_values(folder, target, arrays, step):
+    """A copy of a run with random changes of its values, as another learning rate would make."""
+    shutil.copytree(folder, target)
+    rng = np.random.default_rng(ord(target.name))
+    state = arrays['state']
+    values = {
+        name: jax.tree.map(
+            lambda x: x * rng.uniform(0.5, 1.5, x.shape).astype(x.dtype), getattr(state, name)
+        )
+        for name in ('params', 'stats')
+    }
+    checkpoints = checkpoint.Checkpoints(target / 'checkpoints')
+    changed = {**arrays, 'state': dataclasses.replace(state, **values)}
+    checkpoints.replace(step, changed, checkpoints.record(step))
+    checkpoints.close()
+    return target
 
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
     """Three runs of a small network."""
-    folder = tmp_path_factory.mktemp('merge')
-    for name, rate in (('a', 0.02), ('b', 0.3), ('c', 0.1)):
-        train(short(rate), folder / name, show_model=False)
-    return [folder / name for name in 'abc']
+    first = tmp_path_factory.mktemp('merge') / 'a'
+    train(short(), first, show_model=False)
+    latest = last_checkpoint(short(), first)
+    others = [copy_with_other_values(first, first.with_name(name), *latest) for name in 'bc']
+    return [first, *others]
 
 
 def read(path):
@@ -243,32 +261,22 @@ def test_a_file_that_is_there_is_kept(folders, tmp_path):
     assert (tmp_path / 'out.safetensors').read_text() == 'mine'
 
 
-@pytest.fixture(scope='module')
-def transferred(tmp_path_factory):
-    """A run from pretrained weights, and its folder."""
-    folder = tmp_path_factory.mktemp('transferred') / 'run'
-    backbone = ResNetSmall(weights='embedded:glyphs')
-    shown = Preprocessing(size_px=8, resize_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
-    train(short(0.1, backbone=backbone, preprocessing=shown), folder, show_model=False)
-    return folder
-
-
-def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(transferred, tmp_path, capsys):
+def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(probe_run, tmp_path, capsys):
     out = tmp_path / 'merged.safetensors'
-    table = merging.merge([transferred], out, alphas=(0.5,))
+    table = merging.merge([probe_run], out, alphas=(0.5,))
     assert 'the start' in table
     network = tljax.load(out)
     assert network.class_names == ('a', 'b', 'c')
-    assert network.preprocessing.size_px == 8
-    end = runs_to_merge.read(transferred).values
+    assert network.preprocessing.size_px == 16
+    end = runs_to_merge.read(probe_run).values
     np.testing.assert_array_equal(  # the start had no head of its own
         network.params['head']['linear']['kernel'], end.params['head']['linear']['kernel']
     )
-    start = loading.load('embedded:glyphs').params['stage2']
-    between = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start, end.params['stage2'])
+    start = loading.load(probe_run.parent / 'source.safetensors').params['stage3']
+    between = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start, end.params['stage3'])
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
-        network.params['stage2'],
+        network.params['stage3'],
         between,
     )
     accuracy = console.accuracy_text(table[list(table)[-1]]['test'])

@@ -15,6 +15,8 @@ from tljax.data import decode, unlabelled
 from tljax.models.views import NAMED
 from tljax.training import prediction
 
+OTHER_VIEWS = sorted(set(NAMED) - {'centre'})
+
 
 @pytest.fixture(scope='module')
 def workdir(served_run):
@@ -50,7 +52,9 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize('views', NAMED)
+@pytest.mark.parametrize(
+    'views', ['centre', *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_VIEWS)]
+)
 def test_a_folder_is_predicted_as_in_python(views, run, images, tmp_path, network):
     out = tmp_path / 'out.csv'
     code, printed = run(images, f'--out={out}', f'--views={views}')

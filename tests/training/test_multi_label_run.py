@@ -249,26 +249,29 @@ SEVERAL = np.random.default_rng(0).integers(0, 2, (32, 3), np.uint8)
     [
         (
             {'loss': CrossEntropy()},
-            'config.loss is CrossEntropy, which is of images with one label',
+            'config.loss is CrossEntropy, which needs one label per image',
         ),
-        ({'loss': Focal()}, 'have several or none, wanted BinaryCrossEntropy'),
+        ({'loss': Focal()}, 'any number of labels, wanted BinaryCrossEntropy'),
         ({'loss': ClassWeighted(loss=BinaryCrossEntropy(), weights=(1.0, 1.0, 2.0))}, 'wanted Bin'),
         (
             {'balance': Balance.SAMPLE},
-            'config.balance is sample: where an image has several labels',
+            'config.balance is sample, which needs one label per image',
         ),
         (
             {
                 'balance': Balance.WEIGH,
                 'loss': BinaryCrossEntropy(positive_weights=(1.0, 1.0, 1.0)),
             },
-            'wanted BinaryCrossEntropy without any',
+            'wanted BinaryCrossEntropy without positive_weights',
         ),
         (
             {'loss': BinaryCrossEntropy(positive_weights=(1.0, 2.0))},
-            'config.loss.positive_weights has 2 values, found 3 classes in the data',
+            'config.loss.positive_weights has 2 values, wanted 3, one for each class',
         ),
-        ({'penalties': (DELTA(),)}, 'config.penalties[0] is DELTA, which is of images with one'),
+        (
+            {'penalties': (DELTA(),)},
+            'config.penalties[0] is DELTA, which needs one label per image',
+        ),
         ({'subset': Subset(imbalance=10.0)}, 'imbalance is 10.0; with several labels an image'),
         ({'subset': Subset(label_noise=0.1)}, 'label_noise is 0.1; with several labels an image'),
     ],
@@ -295,7 +298,9 @@ def test_images_with_one_label_can_be_trained_with_binary_cross_entropy():
 
 def test_class_weights_of_another_number_of_classes_are_refused():
     loss = ClassWeighted(loss=CrossEntropy(), weights=(1.0, 2.0))
-    with pytest.raises(ConfigError, match=r'config.loss.weights has 2 values, found 3 classes'):
+    with pytest.raises(
+        ConfigError, match=r'loss.weights has 2 values, wanted 3, one for each class'
+    ):
         jobs.setup(memory(np.arange(32) % 3, loss=loss))
 
 

@@ -41,7 +41,7 @@ def test_the_result_has_no_test(run):
 
 def test_the_comparison_on_validation_images_says_so(run):
     assert 'There is no test split.' in run[2]
-    assert 'no test split; on 6 validation images, which picked the checkpoint' in run[2]
+    assert 'Without a test split, on 6 validation images, which selected the checkpoint' in run[2]
     assert 'val accuracy (95 % interval)' in run[2]
     assert 'test accuracy' not in run[2]
 

@@ -20,7 +20,7 @@ from tests.small_runs import (
 )
 from tljax import tree
 from tljax.config.experiment import ConfigError
-from tljax.records import checkpoint, console, writers
+from tljax.records import checkpoint_reading, console, writers
 from tljax.strategies.optimizers import SGD
 from tljax.strategies.strategies import LPFT, GradualUnfreeze
 from tljax.training import batches, compiled_step, jobs, solved_head, states
@@ -229,7 +229,7 @@ def test_running_means_are_evaluated_and_kept(references):
     folder = references(impatient).folder
     arrays, step = last_checkpoint(impatient(), folder)
     state = arrays['state']
-    kept = checkpoint.read_variables(folder / 'checkpoints', step)[1]
+    kept = checkpoint_reading.read_variables(folder / 'checkpoints', step)[1]
     assert_identical(tree.flatten(kept), tree.flatten(tree.fill(state.ema, state.params)))
     assert not np.array_equal(kept['low']['conv']['kernel'], state.params['low']['conv']['kernel'])
 

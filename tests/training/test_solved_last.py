@@ -19,7 +19,7 @@ from tests.small_runs import (
     experiment,
     last_checkpoint,
 )
-from tljax.records import checkpoint, replacement, writers
+from tljax.records import checkpoint, checkpoint_reading, replacement, writers
 from tljax.strategies.strategies import LPFT
 from tljax.training import jobs, run, solved_head
 from tljax.training.evaluation import make_evaluate
@@ -86,7 +86,7 @@ def test_the_checkpoint_that_is_kept_has_the_solved_head(name, reference_of):
 @pytest.mark.parametrize('name', members('validated'))
 def test_result_validation_and_loaded_network_are_those_of_the_checkpoint(name, reference_of):
     folder, result = reference_of(name)
-    step, params, stats = checkpoint.read_variables(folder / 'checkpoints')
+    step, params, stats = checkpoint_reading.read_variables(folder / 'checkpoints')
     assert step == result['step']
     evaluate = make_evaluate(jobs.setup(RUNS[name]()))
     loss = evaluate(params, stats, 'test', final=True)['loss']

@@ -277,5 +277,5 @@ def test_samples_that_end_before_the_planned_start_count_where_patience_may_end_
 
 
 def test_a_source_that_ends_before_any_start_of_what_it_shares_is_refused():
-    with pytest.raises(ConfigError, match='in no phase does anything train that it shares'):
+    with pytest.raises(ConfigError, match='the samples have no effect'):
         jobs.setup(sourced(strategy=Impatient(), until_epochs=2.0))

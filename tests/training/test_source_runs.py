@@ -20,7 +20,7 @@ from tests.small_runs import (
 from tests.training.test_source_data import sourced
 from tljax.augment import Cutout
 from tljax.data.synthetic import Synthetic
-from tljax.records import checkpoint
+from tljax.records import checkpoint_reading
 from tljax.sample_transfer import (
     ClassImportance,
     Guard,
@@ -131,7 +131,10 @@ def test_samples_that_hurt_are_dropped_and_the_run_equals_one_without_samples(
     assert result['source']['trial']['says'] == 'hurts'
     plain = dataclasses.replace(what, samples=None)
     train(plain, tmp_path / 'other')
-    arrays = [checkpoint.read_variables(tmp_path / n / 'checkpoints')[1:] for n in ('one', 'other')]
+    arrays = [
+        checkpoint_reading.read_variables(tmp_path / n / 'checkpoints')[1:]
+        for n in ('one', 'other')
+    ]
     assert_identical(*arrays)
     assert records(tmp_path / 'one') == records(tmp_path / 'other')
 

@@ -14,7 +14,7 @@ from tljax.advise.advice import Advice
 from tljax.advise.halving import Entry
 from tljax.config import json_form
 from tljax.config.experiment import Experiment
-from tljax.records import checkpoint, console, writers
+from tljax.records import console, folder_lock, writers
 from tljax.records.figures.axes import seconds_text
 from tljax.strategies import strategies
 
@@ -39,7 +39,7 @@ def advise(
     Raises:
         InputError: see `advice.find`; or another process uses the folder.
     """
-    with checkpoint.lock(workdir):
+    with folder_lock.lock(workdir):
         result = advice.find(
             experiment,
             budget_seconds=budget_seconds,

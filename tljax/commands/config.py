@@ -6,8 +6,8 @@ tljax config --config=runs/quickstart/config.json --json
 --config=NAME_OR_FILE[:ARGUMENT]   as for tljax train, with --config.FIELD=VALUE
 --json                      prints JSON instead of a table
 
-A field is set by the command line, by the config, or by its default. A config that states the
-default counts as the default. Exit codes: 0 success, 2 the input cannot be used.
+A field is set by the command line, by the config, or by its default. A value in the config that
+equals the default counts as the default. Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from tljax.commands import command_line, config_files, exit, overrides
 from tljax.commands.value_text import value_text
 
-# Of the columns in characters; with the gaps between them they fill 100.
+# Widths of the columns in characters; with the gaps between columns they fill 100.
 WIDTHS = {'field': 22, 'value': 16, 'set by': 12, 'default': 10, 'what it does': 26}
 
 

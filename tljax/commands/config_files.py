@@ -80,7 +80,7 @@ def _suggestion(path: pathlib.Path) -> str:
     return f'there is no such file or name; the shipped configs are {", ".join(shipped())}'
 
 
-def experiment(words: ConfigArguments) -> tuple[Any, str]:
+def experiment(arguments: ConfigArguments) -> tuple[Any, str]:
     """Loads the experiment of a command line and applies its overrides.
 
     Returns:
@@ -89,13 +89,13 @@ def experiment(words: ConfigArguments) -> tuple[Any, str]:
     Raises:
         UsageError: the file cannot be used, or a field cannot be set.
     """
-    loaded, name = load(words)
-    overrides.apply(loaded, words.overrides)
+    loaded, name = load(arguments)
+    overrides.apply(loaded, arguments.overrides)
     _check_paths(loaded)
     return loaded, name
 
 
-def load(words: ConfigArguments) -> tuple[Any, str]:
+def load(arguments: ConfigArguments) -> tuple[Any, str]:
     """Loads an experiment without its overrides.
 
     Returns:
@@ -104,7 +104,7 @@ def load(words: ConfigArguments) -> tuple[Any, str]:
     Raises:
         UsageError: the file cannot be used.
     """
-    file = find(words.spec or '')
+    file = find(arguments.spec or '')
     if file.path.suffix == '.json':
         return _read_record(file.path), file.run_name
     module = _import(file)
@@ -115,13 +115,13 @@ def load(words: ConfigArguments) -> tuple[Any, str]:
     return result, file.run_name
 
 
-def import_classes(words: ConfigArguments) -> None:
+def import_classes(arguments: ConfigArguments) -> None:
     """Imports the config file, if one is named, so that its classes can be read from records.
 
     Raises:
         UsageError: there is no such file, or it raises an error.
     """
-    if words.spec is not None and (file := find(words.spec)).path.suffix != '.json':
+    if arguments.spec is not None and (file := find(arguments.spec)).path.suffix != '.json':
         _import(file)
 
 

@@ -101,8 +101,9 @@ def _build(value: Value, kind: Any, flag: str, text: str) -> Any:
 
 
 def _is_none(value: Value, kinds: list[Any]) -> bool:
-    is_word = isinstance(value, Text) and not value.quoted
-    return is_word and NONE in kinds and value.text.lower() == 'none'
+    if not isinstance(value, Text) or value.quoted:
+        return False
+    return NONE in kinds and value.text.lower() == 'none'
 
 
 def _build_tuple(value: Items, kind: Any, flag: str) -> tuple[Any, ...]:

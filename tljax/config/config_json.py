@@ -1,4 +1,4 @@
-"""`config.json`: an experiment as JSON, read back, and compared with another one."""
+"""`config.json`: writes an experiment as JSON, reads it, and compares two of them."""
 
 import dataclasses
 import json
@@ -9,42 +9,46 @@ from tljax.config.json_form import current, decode, encode
 
 
 def to_json(experiment: Experiment) -> str:
-    """An experiment as JSON that `from_json` turns back into an equal one."""
+    """Writes an experiment as JSON. `from_json` reads it as an equal experiment."""
     return json.dumps(encode(experiment), indent=2)
 
 
 def from_json(text: str) -> Experiment:
-    """The inverse of `to_json`.
+    """Reads an experiment from JSON.
 
     Raises:
-        ConfigError: a class it names can no longer be imported or has other fields.
+        ConfigError: a class that it names is unknown or has other fields.
     """
     experiment = _decoded(fields_of(text))
     if not isinstance(experiment, Experiment):
-        raise ConfigError(f'this config.json holds {experiment!r:.60}, no Experiment')
+        raise ConfigError(f'this config.json has {experiment!r:.60}, wanted an Experiment')
     return experiment
 
 
 def fields_of(text: str) -> dict[str, Any]:
-    """The JSON form of an experiment, with no class looked up.
+    """Reads the JSON form of an experiment without looking up its classes.
 
     Raises:
-        ConfigError: it is damaged.
+        ConfigError: the text is damaged.
     """
+    fields = _parse(text, 'this config.json')
+    if not isinstance(fields, dict):
+        raise ConfigError(f'this config.json has {fields!r:.60}, wanted an Experiment')
+    return fields
+
+
+def _parse(text: str, name: str) -> Any:
     try:
-        found = json.loads(text)
+        return current(json.loads(text))
     except ValueError as error:
-        raise ConfigError(f'this config.json is damaged: {error}') from error
-    if not isinstance(found, dict):
-        raise ConfigError(f'this config.json holds {found!r:.60}, no Experiment')
-    return current(found)
+        raise ConfigError(f'{name} is damaged: {error}') from error
 
 
 def field_from(fields: dict[str, Any], name: str) -> Any:
-    """One field of an experiment's JSON form; its default where it is not there.
+    """One field of an experiment's JSON form; its default if the form lacks it.
 
     Raises:
-        ConfigError: a class it names may not be used, or has other fields.
+        ConfigError: a class that it names is unknown or has other fields.
     """
     if name in fields:
         return _decoded(fields[name])
@@ -60,43 +64,44 @@ def _decoded(value: Any) -> Any:
     try:
         return decode(value)
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f'this config.json was written by other code: {error}') from error
+        raise ConfigError(f'this config.json does not fit this version: {error}') from error
 
 
 def difference(ours: str, theirs: str) -> list[str]:
-    """The fields in which two JSON forms differ and that could change a result.
+    """Lists the fields that differ between two JSON forms and can change a result.
+
+    Args:
+        ours: of the experiment.
+        theirs: of the record of a run.
 
     Raises:
-        ConfigError: `theirs`, from a file, is not whole.
+        ConfigError: the record is damaged.
     """
-    one = current(json.loads(ours))
-    try:
-        two = current(json.loads(theirs))
-    except ValueError as error:
-        raise ConfigError(f'the config.json of that run is damaged: {error}') from error
+    record = _parse(theirs, 'the config.json of that run')
     return [
-        f'config.{path}: {first} was {second}'
-        for path, first, second in _differences('', one, two)
+        f'config.{path}: {present} was {former}'
+        for path, present, former in _differences('', current(json.loads(ours)), record)
         if path.split('.')[0].split('[')[0] not in HARMLESS
     ]
 
 
-def _differences(path: str, one: Any, two: Any) -> list[tuple[str, Any, Any]]:
-    same_class = isinstance(one, dict) and isinstance(two, dict) and _kind(one) == _kind(two)
-    if same_class:
+def _differences(path: str, present: Any, former: Any) -> list[tuple[str, Any, Any]]:
+    """The path and both values of each difference, as deep inside as both have the same class."""
+    both = (present, former)
+    if all(isinstance(one, dict) for one in both) and _class(present) == _class(former):
         prefix = f'{path}.' if path else ''
-        keys = [*one, *(key for key in two if key not in one)]
+        keys = [*present, *(key for key in former if key not in present)]
         parts = [
-            _differences(f'{prefix}{key}', one.get(key, ABSENT), two.get(key, ABSENT))
+            _differences(f'{prefix}{key}', present.get(key, ABSENT), former.get(key, ABSENT))
             for key in keys
         ]
-    elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        pairs = zip(one, two, strict=True)
-        parts = [_differences(f'{path}[{i}]', a, b) for i, (a, b) in enumerate(pairs)]
+    elif all(isinstance(one, list) for one in both) and len(present) == len(former):
+        pairs = zip(present, former, strict=True)
+        parts = [_differences(f'{path}[{i}]', *pair) for i, pair in enumerate(pairs)]
     else:
-        return [] if one == two else [(path, one, two)]
+        return [] if present == former else [(path, present, former)]
     return [line for part in parts for line in part]
 
 
-def _kind(encoded: dict[str, Any]) -> Any:
+def _class(encoded: dict[str, Any]) -> Any:
     return encoded.get('class', encoded.get('enum'))

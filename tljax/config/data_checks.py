@@ -1,4 +1,4 @@
-"""Whether an experiment and its data agree: what can be checked only once the data is known."""
+"""Checks of an experiment that need its data."""
 
 from collections.abc import Mapping
 
@@ -8,50 +8,52 @@ from tljax.types import Balance, Examples
 
 
 def check(experiment: Experiment, splits: Mapping[str, Examples]) -> None:
-    """Holds an experiment against the splits of its source, before anything is compiled.
+    """Checks that an experiment fits the splits of its data, before anything is compiled.
 
     Raises:
         ConfigError: with a line for each problem.
     """
     train = splits['train']
-    found = _several_labels_problems(experiment) if train.multi_label else []
-    found += _weight_problems(experiment, len(experiment.subset.classes or train.class_names))
-    if found:
-        raise ConfigError('\n'.join(found))
+    problems = _multi_label_problems(experiment) if train.multi_label else []
+    problems += _class_weight_problems(
+        experiment, len(experiment.subset.classes or train.class_names)
+    )
+    if problems:
+        raise ConfigError('\n'.join(problems))
 
 
-def _several_labels_problems(experiment: Experiment) -> list[str]:
-    """What is wrong where an image has several labels, or none."""
-    found, loss, wanted = [], experiment.loss, BinaryCrossEntropy.__name__
+def _multi_label_problems(experiment: Experiment) -> list[str]:
+    """Problems with images that have any number of labels."""
+    problems, loss, wanted = [], experiment.loss, BinaryCrossEntropy.__name__
     if getattr(loss, 'one_label', False):
-        found.append(
-            f'config.loss is {type(loss).__name__}, which is of images with one label each; these '
-            f'have several or none, wanted {wanted}'
+        problems.append(
+            f'config.loss is {type(loss).__name__}, which needs one label per image; these images '
+            f'have any number of labels, wanted {wanted}'
         )
-    found += [
-        f'config.penalties[{i}] is {type(penalty).__name__}, which is of images with one label each'
+    problems += [
+        f'config.penalties[{i}] is {type(penalty).__name__}, which needs one label per image'
         for i, penalty in enumerate(experiment.penalties)
         if getattr(penalty, 'one_label', False)
     ]
     if experiment.balance is Balance.SAMPLE:
-        found.append(
-            'config.balance is sample: where an image has several labels, no order shows every '
-            f'class as often, wanted {Balance.WEIGH.value} or {Balance.NONE.value}'
+        problems.append(
+            'config.balance is sample, which needs one label per image: wanted '
+            f'{Balance.WEIGH.value} or {Balance.NONE.value}'
         )
     weighed = experiment.balance is Balance.WEIGH
     if weighed and not (isinstance(loss, BinaryCrossEntropy) and not loss.positive_weights):
-        found.append(
-            'config.balance is weigh, which sets positive_weights where an image has several '
-            f'labels: wanted {wanted} without any'
+        problems.append(
+            'config.balance is weigh, which sets positive_weights of the loss: wanted '
+            f'{wanted} without positive_weights'
         )
-    return found
+    return problems
 
 
-def _weight_problems(experiment: Experiment, num_classes: int) -> list[str]:
-    """Weights of other classes than the data's."""
+def _class_weight_problems(experiment: Experiment, num_classes: int) -> list[str]:
+    """Problems with the number of class weights of the loss."""
     loss = experiment.loss
     return [
-        f'config.loss.{name} has {len(weights)} values, found {num_classes} classes in the data'
+        f'config.loss.{name} has {len(weights)} values, wanted {num_classes}, one for each class'
         for name in ('weights', 'positive_weights')
         if (weights := getattr(loss, name, ())) and len(weights) != num_classes
     ]

@@ -1,4 +1,4 @@
-"""The experiment: what a config file returns."""
+"""`Experiment`, the dataclass that a config file returns."""
 
 import dataclasses
 
@@ -31,58 +31,58 @@ from tljax.types import (
 
 
 class ConfigError(InputError):
-    """A field of an experiment that cannot be used; a line for each."""
+    """Fields of an experiment cannot be used; the message has a line for each problem."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Experiment:
-    """One run, and what it is compared with.
+    """Describes one run and its baselines, with everything that changes a result.
 
-    Everything that changes a result is here. Epochs are passes over the training split, after
-    `per_class` and the validation split have been taken.
+    An epoch is one pass over the training split, after `per_class` and the validation split have
+    been applied.
 
     Attributes:
-        backbone: the network, and where its weights come from.
+        backbone: the network and the origin of its weights.
         data: the images, their labels and their splits.
-        strategy: which parameters train, and in which phases.
-        optimizer: of the trained parameters, with its learning rate.
-        schedule: how the learning rate changes over the steps.
-        loss: what training minimises.
-        augmentations: of training images, on the device, in this order.
-        penalties: terms that are added to the loss, in training only.
-        samples: of another domain, which are trained in addition to the data.
+        strategy: the trained parameters and the phases of training.
+        optimizer: updates the trained parameters; it has the learning rate.
+        schedule: changes the learning rate over the steps.
+        loss: the function that training minimises.
+        augmentations: random changes of training images, on the device, in this order.
+        penalties: terms that are added to the training loss.
+        samples: images of a source domain that are trained together with the data.
         epochs: passes over the training split.
-        batch_size: images of a step, over all devices.
-        clip_norm: largest norm of the trained parameters' gradient; none for no clipping.
-        norm: whether normalisation layers use the batch's statistics or their running ones.
-        stochastic_norm: mixes the batch's statistics with the running ones, channel by channel.
+        batch_size: images per step, over all devices.
+        clip_norm: largest gradient norm of the trained parameters; none for no clipping.
+        norm: whether normalisation layers use statistics of the batch or running statistics.
+        stochastic_norm: mixes both kinds of statistics at random, channel by channel.
         adapters: small modules that are added to the layers of the network, in this order.
-        ema_decay: decay of running means of the parameters, which are evaluated and kept.
-        compute_dtype: of training; parameters and statistics stay float32.
-        prefix_dtype: of the frozen stages below the trained ones; none for compute_dtype.
+        ema_decay: decay of the parameters' running means, which are evaluated and kept.
+        compute_dtype: type of computation in training; parameters and statistics stay float32.
+        prefix_dtype: the same for the frozen stages below the trained ones; none: compute_dtype.
         fold_prefix: folds BatchNorm of the frozen stages into the layers before it.
-        cache_prefix: whether the frozen stages run once for all epochs.
-        remat: stages (patterns) whose activations are computed twice and not kept.
-        accumulate: parts in which a batch is computed; BatchNorm sees each part alone.
-        cut_after: the last stage of the backbone to keep; none keeps all.
-        head: none for a new one of the family's kind, pretrained for the one in the weights.
-        preprocessing: of images; none for what the weights expect.
-        gray_range: black and white of images deeper than 8 bits.
+        cache_prefix: whether outputs of the frozen stages are computed once for all epochs.
+        remat: patterns of stages whose activations are recomputed in the backward pass.
+        accumulate: parts into which a batch is split; BatchNorm uses each part's statistics.
+        cut_after: last stage of the backbone that is kept; none keeps all.
+        head: none for a new head of the usual kind, pretrained for the head of the weights.
+        preprocessing: size and normalisation of images; none for those of the weights.
+        gray_range: black and white level of images with more than 8 bits.
         per_class: labelled training images per class; none for all.
-        subset: a part of the data, for ablations.
-        balance: what is done about classes that are more frequent than others, in training.
-        validation_fraction: of each class, where the data has no validation split of its own.
+        subset: selects a part of the data, for ablations.
+        balance: how training treats classes of different frequency.
+        validation_fraction: part of each class that becomes the validation split if there is none.
         evaluate: splits that are evaluated during training.
-        test_views: of each test image at the end, over which probabilities are averaged.
-        keep_features: whether predictions.npz has the pooled input of the head of each image.
-        report: whether the run ends with a page, report.html.
-        evaluate_every_epochs: epochs between evaluations; each saves a checkpoint.
-        checkpoint_every_steps: steps between further checkpoints, for long epochs.
+        test_views: views of each test image whose probabilities are averaged, at the end.
+        keep_features: whether predictions.npz also has the pooled input of the head.
+        report: whether the run writes its page, report.html.
+        evaluate_every_epochs: epochs between evaluations; each one saves a checkpoint.
+        checkpoint_every_steps: steps between additional checkpoints, for long epochs.
         log_every_steps: steps between records of the training loss.
         data_threads: threads that decode images.
-        cache_gigabytes: disk space for decoded images, and for features; 0 keeps neither.
-        seed: of everything random.
-        baselines: strategies that are trained after it, for comparison; they have no adapters.
+        cache_gigabytes: disk space for decoded images and features; 0 stores neither.
+        seed: seed of all random numbers.
+        baselines: strategies that are trained afterwards for comparison, without adapters.
     """
 
     backbone: Backbone
@@ -129,7 +129,7 @@ class Experiment:
 
     @property
     def reading(self) -> Reading:
-        """How images are read."""
+        """The batch size, threads and cache with which images are read."""
         return Reading(
             batch_size=self.batch_size,
             threads=self.data_threads,
@@ -137,7 +137,7 @@ class Experiment:
         )
 
 
-# A run may be resumed with other values of these: they change no result.
+# A run may be resumed with other values of these fields, because they change no result.
 HARMLESS = ('data_threads', 'cache_gigabytes', 'baselines', 'keep_features', 'report')
-PRETRAINED = 'pretrained'  # the head that came with the weights
-ABSENT = 'absent'  # what a field is in the record of code that did not have it
+PRETRAINED = 'pretrained'  # the value of `head` for the head of the weights
+ABSENT = 'absent'  # stands for a field that a record of another version does not have

@@ -1,4 +1,4 @@
-"""The JSON form of a config's objects, and the classes that reading it may construct."""
+"""The JSON form of a config's objects. Reading it constructs objects of known classes only."""
 
 import dataclasses
 import enum
@@ -16,7 +16,7 @@ RENAMED_FIELDS = {'tljax:Experiment': {'source': 'samples'}}  # class: {former n
 
 
 def encode(value: Any) -> Any:
-    """Dataclasses, enums and tuples as what JSON can hold."""
+    """Turns dataclasses, enums and tuples into dicts and lists for JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {'class': name_of(type(value)), **fields}
@@ -26,26 +26,26 @@ def encode(value: Any) -> Any:
 
 
 def name_of(kind: type) -> str:
-    """`tljax:FreezeBelow` of a public class of tljax, `module:name` of any other."""
+    """The name of a class in JSON: `tljax:FreezeBelow`, or `module:name` of a user's class."""
     name = kind.__qualname__
     return f'{PACKAGE if is_public(kind) else kind.__module__}:{name}'
 
 
 def is_public(kind: type) -> bool:
-    """Whether a class is the one that tljax has under its name."""
+    """Whether tljax has a class under its own name."""
     return getattr(tljax, kind.__qualname__, None) is kind
 
 
 def decode(value: Any, *, ours_only: bool = False) -> Any:
-    """The inverse of `encode`. It never imports a module from outside this package.
+    """Constructs objects from their JSON form. It never imports a module from outside tljax.
 
     Args:
-        value: the JSON form; it may be somebody else's.
-        ours_only: whether only classes of tljax are taken. Otherwise those of modules that the
-            program has already imported are taken too, as `--config` imports the user's file.
+        value: the JSON form; it may come from an untrusted source.
+        ours_only: whether only classes of tljax are allowed. Otherwise classes of modules that are
+            already imported are allowed too; `--config` imports the user's file.
 
     Raises:
-        TypeError: a class is not one of those.
+        TypeError: a class is not allowed.
     """
     if isinstance(value, list):
         return tuple(decode(item, ours_only=ours_only) for item in value)
@@ -62,10 +62,9 @@ def decode(value: Any, *, ours_only: bool = False) -> Any:
 
 
 def current(encoded: Any) -> Any:
-    """A JSON form with the public names of tljax's classes and the present names of their fields.
+    """Replaces former names of tljax's classes and fields by the present ones.
 
-    Older files name a class by the module that defined it, as `tljax.strategies:FreezeBelow`.
-    Classes have moved to other modules since.
+    Older files name a class by the module that defined it then: `tljax.strategies:FreezeBelow`.
     """
     if isinstance(encoded, list):
         return [current(item) for item in encoded]
@@ -85,31 +84,31 @@ def _current_name(name: Any) -> Any:
 
 
 def _resolve(name: Any, ours_only: bool) -> Any:
-    """The dataclass or enum of that name: a public one of tljax, or one of an imported module."""
+    """The public dataclass or enum of tljax with a name, or that of an imported module."""
     module, _, qualname = str(name).partition(':')
     if _is_ours(module):
-        found = getattr(tljax, qualname) if qualname in dir(tljax) else None
+        result = getattr(tljax, qualname) if qualname in dir(tljax) else None
     elif ours_only or _is_standard(module) or module not in sys.modules:
         raise TypeError(
-            f'{name} is no class of {PACKAGE}; a class of your own is known once its file is '
-            'imported: --config=FILE on the command line, import in Python'
+            f'{name} is no class of {PACKAGE}; import the file that defines a class of your own: '
+            '--config=FILE on the command line, import in Python'
         )
     else:
-        found = _inside(sys.modules[module], qualname)
-    known = isinstance(found, type)
-    if not known or not (dataclasses.is_dataclass(found) or issubclass(found, enum.Enum)):
+        result = _defined_class(sys.modules[module], qualname)
+    is_class = isinstance(result, type)
+    if not is_class or not (dataclasses.is_dataclass(result) or issubclass(result, enum.Enum)):
         raise TypeError(f'{name} is no class of a config')
-    return found
+    return result
 
 
-def _inside(module: types.ModuleType, qualname: str) -> type | None:
-    """The class of that name, nested ones included, if the module itself defines it."""
-    found: Any = module
+def _defined_class(module: types.ModuleType, qualname: str) -> type | None:
+    """The class of a name, also nested in another, if the module itself defines it."""
+    value: Any = module
     for part in qualname.split('.'):
-        found = vars(found).get(part)
-        if not isinstance(found, type):
+        value = vars(value).get(part)
+        if not isinstance(value, type):
             return None
-    return found if found.__module__ == module.__name__ else None
+    return value if value.__module__ == module.__name__ else None
 
 
 def _is_standard(module: str) -> bool:
@@ -117,12 +116,12 @@ def _is_standard(module: str) -> bool:
 
 
 def _is_ours(module: str) -> bool:
-    """Whether it is the name of tljax or of a module of it, by whole segments."""
+    """Whether a module is tljax or a part of it; `tljaxother` is not."""
     return module.partition('.')[0] == PACKAGE
 
 
 def foreign_modules(encoded: Any) -> list[str]:
-    """The modules outside tljax that a JSON form has classes of."""
+    """The modules outside tljax whose classes a JSON form names."""
     modules = {name.partition(':')[0] for name in _class_names(encoded)}
     return sorted(module for module in modules if not _is_ours(module))
 
@@ -136,7 +135,7 @@ def _class_names(encoded: Any) -> Iterator[str]:
 
 
 def module_file(module: str) -> dict[str, str] | None:
-    """Path and SHA-256 of the file that defines an imported module; None where there is none."""
+    """Path and SHA-256 of the file of an imported module; None if it has no file."""
     name = getattr(sys.modules.get(module), '__file__', None)
     if name is None or not (path := pathlib.Path(name).absolute()).is_file():
         return None

@@ -1,4 +1,4 @@
-"""The phases of an experiment in steps: what each trains, and at which learning rate."""
+"""Plans the phases of an experiment: their steps, trained parameters and learning rates."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ from tljax.types import Examples, Params, Phase
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhasePlan:
-    """A phase with its place among the steps of the experiment.
+    """A phase with its steps, its trained parameters and its learning rate.
 
     If an earlier phase runs out of patience, this one starts before `start`, but not before
     `earliest`.
@@ -29,16 +29,16 @@ class PhasePlan:
         phase: the strategy's description of it.
         labels: per leaf, `frozen` or the group that trains it.
         cut: the stages that it trains.
-        averaged: per leaf, whether it has a running mean: it trains in this phase or trained in an
-            earlier one. None without running means.
+        averaged: per leaf, whether it has a running mean, because this phase or an earlier one
+            trains it. None without running means.
         optimizer: updates the trained leaves.
-        learning_rate: by the step of the phase.
+        learning_rate: a function of the step within the phase.
     """
 
     index: int
     start: int
     stop: int
-    earliest: int
+    earliest: int = 0
     phase: Phase
     labels: Params
     cut: Cut
@@ -55,56 +55,64 @@ class PhasePlan:
 def make(
     experiment: Experiment, model: Model, params: Params, splits: Mapping[str, Examples]
 ) -> tuple[PhasePlan, ...]:
-    """Resolves the phases of an experiment.
+    """Plans the phases of an experiment.
 
     Args:
         experiment: the strategy, the optimizer and the schedule.
         model: the network.
-        params: its parameters or their shapes, the stages in forward order.
-        splits: the data, of which the sizes of `train` and `val` are used.
+        params: its parameters or their shapes, with the stages in forward order.
+        splits: the data; the sizes of `train` and `val` are used.
 
     Raises:
-        InputError: a phase cannot be run, or its rules do not fit the parameters.
+        InputError: a phase is not valid, or its rules do not fit the parameters.
     """
-    plans: list[PhasePlan] = []
-    examples = len(splits['train'])
     phases = experiment.strategy.phases(params)
     _check_phases(phases, experiment, splits)
-    lengths = [_length(phase, experiment, examples) for phase in phases]
+    examples = len(splits['train'])
     steps_per_epoch = examples / experiment.batch_size
+    lengths = [_length(phase, experiment, examples) for phase in phases]
     marks = schedules.marks(experiment.evaluate_every_epochs, steps_per_epoch, sum(lengths))
-    for index, (phase, length) in enumerate(zip(phases, lengths, strict=True)):
+    plans: list[PhasePlan] = []
+    for phase, length in zip(phases, lengths, strict=True):
         before = plans[-1] if plans else None
-        start = before.stop if before else 0
-        labels = partition.assign(params, phase.rules, experiment.norm)
-        labels = partition.since(labels, before.labels if before else None, index)
-        cut = find_cut(model, labels, experiment.norm)
-        if phase.solver and cut.trainable != {stages.HEAD}:
-            raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
-        learning_rate = _learning_rate(experiment, phase, steps_per_epoch, max(length, 1))
-        plans.append(
-            PhasePlan(
-                index=index,
-                start=start,
-                stop=start + length,
-                earliest=_earliest_stop(before, marks) if before else 0,
-                phase=phase,
-                labels=labels,
-                cut=cut,
-                averaged=_averaged(experiment, labels, before),
-                optimizer=partition.make(
-                    experiment.optimizer,
-                    phase.rules,
-                    labels,
-                    learning_rate,
-                    experiment.clip_norm,
-                    phase.rates,
-                ),
-                learning_rate=learning_rate,
-            )
-        )
+        plan = _plan(phase, length, before, experiment, model, params, steps_per_epoch)
+        earliest = _earliest_stop(before, marks) if before else 0
+        plans.append(dataclasses.replace(plan, earliest=earliest))
     adapters.check_trained([partition.trained(plan.labels) for plan in plans])
     return tuple(plans)
+
+
+def _plan(
+    phase: Phase,
+    length: int,
+    before: PhasePlan | None,
+    experiment: Experiment,
+    model: Model,
+    params: Params,
+    steps_per_epoch: float,
+) -> PhasePlan:
+    """Plans a phase of a number of steps that follows another one."""
+    index, start = (before.index + 1, before.stop) if before else (0, 0)
+    labels = partition.assign(params, phase.rules, experiment.norm)
+    labels = partition.since(labels, before.labels if before else None, index)
+    cut = find_cut(model, labels, experiment.norm)
+    if phase.solver and cut.trainable != {stages.HEAD}:
+        raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train only the head')
+    learning_rate = _learning_rate(experiment, phase, steps_per_epoch, max(length, 1))
+    optimizer = partition.make(
+        experiment.optimizer, phase.rules, labels, learning_rate, experiment.clip_norm, phase.rates
+    )
+    return PhasePlan(
+        index=index,
+        start=start,
+        stop=start + length,
+        phase=phase,
+        labels=labels,
+        cut=cut,
+        averaged=_averaged(experiment, labels, before),
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+    )
 
 
 def _check_phases(
@@ -133,7 +141,7 @@ def _length(phase: Phase, experiment: Experiment, examples: int) -> int:
 def _earliest_stop(phase: PhasePlan, marks: Collection[int]) -> int:
     """The first step at which a phase can end, by its length or by its patience.
 
-    Patience ends it soonest if its first evaluation remains the best.
+    Patience ends it earliest if its first evaluation remains the best.
     """
     full = phase.earliest + phase.length
     if phase.phase.patience is None:

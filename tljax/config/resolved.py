@@ -1,4 +1,4 @@
-"""Every field of an experiment: its value, what set it, its default, and what it does."""
+"""Lists every field of an experiment: its value, what set it, its default and its meaning."""
 
 import copy
 import dataclasses
@@ -16,16 +16,24 @@ ENTRY = re.compile(r'^ +(\w+): (.*)')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A field of an experiment, or of an object in it."""
+    """A field of an experiment, or of an object in it.
 
-    path: str  # optimizer.learning_rate
+    Attributes:
+        path: of the field, e.g. `optimizer.learning_rate`.
+        value: of the field.
+        default: of the field; REQUIRED without one.
+        set_by: DEFAULT, CONFIG or COMMAND_LINE.
+        text: the description in the docstring of its class; empty without one.
+    """
+
+    path: str
     value: Any
-    default: Any  # REQUIRED where the class has none
-    set_by: str  # DEFAULT, CONFIG or COMMAND_LINE
-    text: str  # what it does, a sentence; empty where its class does not say
+    default: Any
+    set_by: str
+    text: str
 
     def record(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The row as JSON."""
         default = self.default if self.default == REQUIRED else json_form.encode(self.default)
         return {
             'field': self.path,
@@ -37,17 +45,17 @@ class Row:
 
 
 def rows(experiment: Any, overridden: Sequence[str] = ()) -> list[Row]:
-    """The fields of an experiment in order, each followed by those of the object in it.
+    """The fields of an experiment in order, each followed by the fields of its value.
 
     Args:
-        experiment: with everything set.
-        overridden: the fields that the command line set: `strategy`, `augmentations[0].pad_px`.
+        experiment: the experiment.
+        overridden: paths of the fields that the command line set, e.g. `augmentations[0].pad_px`.
     """
     return _rows('', experiment, tuple(overridden))
 
 
 def _rows(prefix: str, value: Any, overridden: tuple[str, ...]) -> list[Row]:
-    texts, found = attribute_texts(type(value)), []
+    texts, result = attribute_texts(type(value)), []
     for field in dataclasses.fields(value):
         inner, path = getattr(value, field.name), f'{prefix}{field.name}'
         default = default_of(field)
@@ -55,15 +63,15 @@ def _rows(prefix: str, value: Any, overridden: tuple[str, ...]) -> list[Row]:
         if any(_covers(one, path) for one in overridden):
             set_by = COMMAND_LINE
         text = texts.get(field.name, '')
-        found.append(Row(path=path, value=inner, default=default, set_by=set_by, text=text))
-        found += _inside(path, inner, overridden)
-    return found
+        result.append(Row(path=path, value=inner, default=default, set_by=set_by, text=text))
+        result += _inner_rows(path, inner, overridden)
+    return result
 
 
-def _inside(path: str, value: Any, overridden: tuple[str, ...]) -> list[Row]:
-    """The rows of an object, or of each object of a tuple."""
+def _inner_rows(path: str, value: Any, overridden: tuple[str, ...]) -> list[Row]:
+    """The rows of an object, or of all objects of a tuple."""
     if isinstance(value, tuple):
-        parts = [_inside(f'{path}[{i}]', item, overridden) for i, item in enumerate(value)]
+        parts = [_inner_rows(f'{path}[{i}]', item, overridden) for i, item in enumerate(value)]
         return [row for part in parts for row in part]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return []
@@ -71,20 +79,20 @@ def _inside(path: str, value: Any, overridden: tuple[str, ...]) -> list[Row]:
 
 
 def _covers(overridden: str, path: str) -> bool:
-    """Whether setting one field set another: itself, or what is inside it."""
+    """Whether a path is an overridden field or inside one."""
     return path == overridden or path.startswith((f'{overridden}.', f'{overridden}['))
 
 
 def default_of(field: dataclasses.Field) -> Any:
-    """The default of a field of a dataclass; REQUIRED where it has none."""
+    """The default of a field of a dataclass; REQUIRED without one."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return REQUIRED if field.default is dataclasses.MISSING else copy.copy(field.default)
 
 
 def attribute_texts(kind: type) -> dict[str, str]:
-    """What the section `Attributes:` of a class's docstring says of each field."""
-    section, found, last = ATTRIBUTES.search(kind.__doc__ or ''), {}, ''
+    """The description of each field in the section `Attributes:` of a class's docstring."""
+    section, result, last = ATTRIBUTES.search(kind.__doc__ or ''), {}, ''
     indent = None
     for line in section[1].splitlines() if section else ():
         entry = ENTRY.match(line)
@@ -93,7 +101,7 @@ def attribute_texts(kind: type) -> dict[str, str]:
             break
         if entry and (indent is None or depth == indent):
             indent, last = depth, entry[1]
-            found[last] = entry[2].strip()
+            result[last] = entry[2].strip()
         elif last and line.strip():
-            found[last] += f' {line.strip()}'
-    return found
+            result[last] += f' {line.strip()}'
+    return result

@@ -1,4 +1,4 @@
-"""Whether the fields of an experiment are valid: their types and their ranges."""
+"""Checks the types and ranges of the fields of an experiment."""
 
 import dataclasses
 import enum
@@ -10,85 +10,100 @@ from typing import Any
 from tljax.config.experiment import PRETRAINED, ConfigError, Experiment
 from tljax.types import gray_range_problems
 
+POSITIVE = (
+    'epochs',
+    'batch_size',
+    'clip_norm',
+    'per_class',
+    'evaluate_every_epochs',
+    'checkpoint_every_steps',
+    'accumulate',
+    'log_every_steps',
+)
+# The values of a field are at least 0 and below its limit.
+LIMITS = {
+    'cache_gigabytes': math.inf,
+    'validation_fraction': 1,
+    'ema_decay': 1,
+    'seed': 2**32,  # JAX's keys use 32 bits of a seed; a larger seed would repeat another one
+    'data_threads': 1024,
+}
+
 
 def validate(experiment: Experiment) -> None:
     """Checks every field, before anything is compiled.
 
-    Types are those of the annotations; the ranges of nested objects are what their own
-    `problems()` says.
+    Types are checked against the annotations. Nested objects check their own ranges with
+    `problems()`.
 
     Raises:
         ConfigError: with a line for each problem.
     """
     if not isinstance(experiment, Experiment):
         raise ConfigError(f'get_config() returned {experiment!r:.60}, wanted an Experiment')
-    found = _type_problems('config', experiment) + _range_problems(experiment)
-    found += _nested_problems('config', experiment)
-    if found:
-        raise ConfigError('\n'.join(found))
+    problems = _type_problems('config', experiment)
+    problems += [f'config.{line}' for line in _range_problems(experiment)]
+    problems += _nested_problems('config', experiment)
+    if problems:
+        raise ConfigError('\n'.join(problems))
 
 
-def _range_problems(e: Experiment) -> list[str]:
-    found = []
+def _range_problems(experiment: Experiment) -> list[str]:
+    """Problems of values of the right type; `_type_problems` reports the others."""
+    problems = []
+    for name in POSITIVE:
+        value = getattr(experiment, name)
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            problems.append(f'{name} is {value}, wanted more than 0')
+    for name, limit in LIMITS.items():
+        value = getattr(experiment, name)
+        if isinstance(value, int | float) and not 0 <= value < limit:
+            wanted = '0 or more' if limit == math.inf else f'0 <= x < {limit}'
+            problems.append(f'{name} is {value}, wanted {wanted}')
+    if _fits(experiment.gray_range, tuple[float, ...]):
+        problems += gray_range_problems(experiment.gray_range or ())
+    if _fits(experiment.evaluate, tuple[str, ...]) and set(experiment.evaluate) - {'val', 'test'}:
+        problems.append(f"evaluate is {experiment.evaluate}, wanted any of ('val', 'test')")
+    return problems + _accumulate_problems(experiment) + _head_problems(experiment)
 
-    def positive(name: str) -> None:
-        value = getattr(e, name)
-        if isinstance(value, (int, float)) and not (value > 0 and math.isfinite(value)):
-            found.append(f'config.{name} is {value}, wanted more than 0')
 
-    for name in ('epochs', 'batch_size', 'clip_norm', 'per_class', 'evaluate_every_epochs'):
-        positive(name)
-    if _fits(e.gray_range, tuple[float, ...]):
-        found.extend(f'config.{line}' for line in gray_range_problems(e.gray_range or ()))
-    positive('checkpoint_every_steps')
-    positive('accumulate')
-    positive('log_every_steps')
-    if isinstance(e.cache_gigabytes, (int, float)) and not 0 <= e.cache_gigabytes < math.inf:
-        found.append(f'config.cache_gigabytes is {e.cache_gigabytes}, wanted 0 or more')
-    if isinstance(e.validation_fraction, (int, float)) and not 0 <= e.validation_fraction < 1:
-        found.append(f'config.validation_fraction is {e.validation_fraction}, wanted 0 <= x < 1')
-    if isinstance(e.ema_decay, (int, float)) and not 0 <= e.ema_decay < 1:
-        found.append(f'config.ema_decay is {e.ema_decay}, wanted 0 <= x < 1')
-    whole = isinstance(e.accumulate, int) and isinstance(e.batch_size, int)
-    if whole and e.accumulate > 0 and e.batch_size % e.accumulate:
-        found.append(
-            f'config.accumulate is {e.accumulate}, wanted a divisor of batch_size, {e.batch_size}'
-        )
-    # JAX's keys take 32 bits of a seed: a larger one would repeat a smaller one's values.
-    for name, limit in (('seed', 2**32), ('data_threads', 1024)):
-        value = getattr(e, name)
-        if isinstance(value, int) and not 0 <= value < limit:
-            found.append(f'config.{name} is {value}, wanted 0 <= x < {limit}')
-    if _fits(e.evaluate, tuple[str, ...]) and set(e.evaluate) - {'val', 'test'}:
-        found.append(f"config.evaluate is {e.evaluate}, wanted any of ('val', 'test')")
-    if isinstance(e.head, str) and e.head != PRETRAINED:
-        found.append(f'config.head is {e.head!r}, wanted {PRETRAINED!r}, None or an object')
-    if e.head == PRETRAINED and e.cut_after is not None:
-        found.append(f'config.head is {PRETRAINED!r}, wanted cut_after None with it')
-    return found
+def _accumulate_problems(experiment: Experiment) -> list[str]:
+    parts, size = experiment.accumulate, experiment.batch_size
+    if isinstance(parts, int) and isinstance(size, int) and parts > 0 and size % parts:
+        return [f'accumulate is {parts}, wanted a divisor of batch_size, {size}']
+    return []
+
+
+def _head_problems(experiment: Experiment) -> list[str]:
+    head = experiment.head
+    if isinstance(head, str) and head != PRETRAINED:
+        return [f'head is {head!r}, wanted {PRETRAINED!r}, None or an object']
+    if head == PRETRAINED and experiment.cut_after is not None:
+        return [f'head is {PRETRAINED!r}, wanted cut_after None with it']
+    return []
 
 
 def _nested_problems(path: str, value: Any) -> list[str]:
-    """What the objects inside say of themselves, with their paths."""
+    """The problems that the objects in a value report, with their paths."""
     if isinstance(value, tuple):
         parts = [_nested_problems(f'{path}[{i}]', item) for i, item in enumerate(value)]
         return [line for part in parts for line in part]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return []
-    own = [] if _type_problems(path, value) else getattr(value, 'problems', list)()
-    found = [f'{path}.{line}' for line in own]
+    reported = [] if _type_problems(path, value) else getattr(value, 'problems', list)()
+    problems = [f'{path}.{line}' for line in reported]
     for field in dataclasses.fields(value):
-        found += _nested_problems(f'{path}.{field.name}', getattr(value, field.name))
-    return found
+        problems += _nested_problems(f'{path}.{field.name}', getattr(value, field.name))
+    return problems
 
 
 def _type_problems(path: str, value: Any) -> list[str]:
-    """Fields of a dataclass, and of those inside it, whose value is not of the annotated type."""
-    found = []
+    """The fields of an object, and of objects in it, whose values do not have the right type."""
+    problems = []
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
         if not _fits(inner, field.type):
-            found.append(
+            problems.append(
                 f'{path}.{field.name} is {inner!r:.80} ({type(inner).__name__}), '
                 f'wanted {type_text(field.type)}'
             )
@@ -98,12 +113,12 @@ def _type_problems(path: str, value: Any) -> list[str]:
             inside = {f'{path}.{field.name}[{i}]': item for i, item in enumerate(inner)}
         for place, item in inside.items():
             if dataclasses.is_dataclass(item) and not isinstance(item, type):
-                found += _type_problems(place, item)
-    return found
+                problems += _type_problems(place, item)
+    return problems
 
 
 def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a value is of an annotated type, as far as it can be told."""
+    """Whether a value has an annotated type; of unknown annotations every value has."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, one) for one in arguments)
@@ -122,7 +137,7 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 
 def type_text(wanted: Any) -> str:
-    """A type as a user would write it."""
+    """A type as text, for messages."""
     if typing.get_origin(wanted) is not None:
         return str(wanted).replace('tljax.types.', '').replace('typing.', '')
     if isinstance(wanted, type) and issubclass(wanted, enum.Enum):

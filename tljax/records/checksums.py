@@ -1,4 +1,4 @@
-"""The SHA-256 of every file of a checkpoint, written beside it and compared before it is read."""
+"""SHA-256 of every file of a checkpoint. They are written with it and compared before reading."""
 
 import hashlib
 import json
@@ -12,33 +12,33 @@ FOLDER = 'sha256'
 
 
 class CheckpointError(InputError):
-    """Checkpoints that cannot be written, trusted or shared."""
+    """Checkpoints cannot be written or read, or another run uses their folder."""
 
 
 def path_of(folder: pathlib.Path, step: int) -> pathlib.Path:
-    """The file that holds the sums of a step, in a run's `checkpoints/`."""
+    """The file with the checksums of a step, in a run's `checkpoints/`."""
     return folder / FOLDER / f'{step}.json'
 
 
-def digests(home: pathlib.Path, pattern: str = '**/*') -> dict[str, str]:
-    """The SHA-256 of every file of a checkpoint's folder that matches."""
+def digests(folder: pathlib.Path, pattern: str = '**/*') -> dict[str, str]:
+    """The SHA-256 of every file of a folder that matches a pattern, by relative path."""
     result = {}
-    for path in sorted(p for p in home.glob(pattern) if p.is_file()):
+    for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
         with path.open('rb') as file:
             digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        result[str(path.relative_to(home))] = digest
+        result[str(path.relative_to(folder))] = digest
     return result
 
 
 def verify(folder: pathlib.Path, step: int) -> None:
-    """Compares a checkpoint's files with what was written.
+    """Compares the files of a checkpoint with their checksums.
 
     Args:
         folder: a run's `checkpoints/`.
         step: of the checkpoint.
 
     Raises:
-        CheckpointError: a file is missing, changed or new, or the sums are missing.
+        CheckpointError: a file is missing, changed or new, or the checksums are missing.
     """
     path = path_of(folder, step)
     if not path.exists():
@@ -47,9 +47,10 @@ def verify(folder: pathlib.Path, step: int) -> None:
         )
     try:
         sums = json.loads(path.read_text())
-        found = digests(folder / 'steps' / str(step))
-        # A run that was killed after the commit left no sums of Orbax's own notes, beside the data.
-        intact = sums == {name: sum_ for name, sum_ in found.items() if '/' in name or name in sums}
+        present = digests(folder / 'steps' / str(step))
+        # A run that was killed right after the commit has no checksums of Orbax's own files, which
+        # are the ones outside of the folders.
+        intact = sums == {name: s for name, s in present.items() if '/' in name or name in sums}
     except (TypeError, ValueError):
         intact = False
     if not intact:
@@ -57,7 +58,7 @@ def verify(folder: pathlib.Path, step: int) -> None:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a JSON file completely or not at all."""
     part = path.with_suffix('.part')
     with part.open('w') as file:
         json.dump(content, file)

@@ -1,4 +1,4 @@
-"""What a run prints: tables, a progress bar, records as lines, and numbers as text."""
+"""The output of a run on the console: tables, a progress bar, and records as lines."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,17 +19,17 @@ from tljax.types import Params
 
 console = rich.console.Console(highlight=False, file=cast(TextIO, StandardOutput()))
 if not console.is_terminal:
-    console.width = 110  # a file or a pipe has no width, and tables should not be folded there
+    console.width = 110  # a file or a pipe has no width; narrow tables would be wrapped
 
 
 def model_table(
     rows: Sequence[tuple[str, tuple[int, ...], int]], labels: Params
 ) -> rich.table.Table:
-    """Stages, what they put out, their parameters, and what happens to them.
+    """A table of the stages: output shape, number of parameters, and whether they are trained.
 
     Args:
-        rows: of `model.describe`.
-        labels: of the phase, per leaf.
+        rows: name, output shape and number of parameters of each stage.
+        labels: `frozen` or the group that trains it, per leaf.
     """
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for name in ('stage', 'output'):
@@ -53,9 +53,14 @@ def counts(params: Params, labels: Params) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def progress(total_steps: int, done: int) -> Iterator[Any]:
-    """A progress bar; `update(step, images_per_second, waiting)` moves it.
+    """Draws a progress bar, if the output can show one.
 
-    Where the output can draw none, records are printed as lines alone.
+    Args:
+        total_steps: of the run.
+        done: steps that are already done.
+
+    Yields:
+        `update(step, images_per_second, waiting_share)`.
     """
     if not progress_bars.can_draw(console):
         yield lambda *_: None
@@ -78,13 +83,13 @@ def progress(total_steps: int, done: int) -> Iterator[Any]:
 
 
 def print_record(record: Mapping[str, Any]) -> None:
-    """One record as a line."""
+    """Prints one record of metrics as a line."""
     parts = [f'step {record["step"]:>5}', f'epoch {record["epoch"]:>6.1f}', f'{record["split"]:<5}']
     parts.append(f'loss {record["loss"]:.4f}')
     if 'accuracy' in record:
         parts.append(f'accuracy {record["accuracy"]:.1%}')
     else:
-        parts.append(_several_labels_text(record))
+        parts.append(_multi_label_text(record))
     if record['split'] == 'train':
         parts.append(f'{record["images_per_second"]:,.0f} images/s')
         parts.append(f'{record["seconds_left"]:.0f} s left')
@@ -92,15 +97,16 @@ def print_record(record: Mapping[str, Any]) -> None:
     console.print('  ' + '  '.join(parts))
 
 
-def _several_labels_text(record: Mapping[str, Any]) -> str:
-    shown = {'mAP': record.get('mean_average_precision'), 'F1': record['micro_f1']}
-    return '  '.join(f'{name} {value:.1%}' for name, value in shown.items() if value is not None)
+def _multi_label_text(record: Mapping[str, Any]) -> str:
+    metrics = {'mAP': record.get('mean_average_precision'), 'F1': record['micro_f1']}
+    return '  '.join(f'{name} {value:.1%}' for name, value in metrics.items() if value is not None)
 
 
 def with_interval(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """A split's metrics with the 95 % interval of its accuracy.
+    """Adds the 95 % interval of the accuracy to the metrics of a split.
 
-    With several labels an image that is `subset_accuracy`; for the others there is no such formula.
+    With several labels per image it is the interval of `subset_accuracy`, because the other metrics
+    have no formula for one.
     """
     name = 'accuracy' if 'accuracy' in metrics else 'subset_accuracy'
     count = metrics['count']

@@ -1,4 +1,4 @@
-"""Output that a run can do without: standard output and TensorBoard's events."""
+"""Standard output and TensorBoard events, whose errors do not stop a run."""
 
 import contextlib
 import os
@@ -8,39 +8,38 @@ from typing import Any
 
 import tensorboardX
 
-QUEUED = 10_000  # events; with a full queue `add_scalar` would wait for ever on a dead writer
+QUEUE_LENGTH = 10_000  # in events; if the queue is full, `add_scalar` waits for the writer
 
 
 def warn(message: str) -> None:
-    """A line on stderr, where that can be written."""
+    """Prints a warning on stderr, if that can be written."""
     with contextlib.suppress(OSError, ValueError):
         print(f'warning: {message}', file=sys.stderr)
 
 
 class StandardOutput:
-    """What `sys.stdout` is at the time of a call. Its errors never reach the caller.
+    """Writes to the current `sys.stdout` and hides its errors from the caller.
 
-    Characters that its encoding does not have are written as backslash escapes. After an error,
-    such as a closed pipe or a full disk, nothing more is written.
+    Characters that its encoding lacks are written as backslash escapes. After an error, such as a
+    closed pipe or a full disk, nothing more is written.
     """
 
     def __init__(self) -> None:
-        self._failed: Any = None  # the stream that cannot be written
+        self._failed: Any = None  # the stream that raised an error
 
     def write(self, text: str) -> int:
         """Writes text; returns its length."""
         stream = sys.stdout
         if stream is not None and stream is not self._failed:
             encoding = getattr(stream, 'encoding', None) or 'utf-8'
-            shown = text.encode(encoding, 'backslashreplace').decode(encoding)
             try:
-                stream.write(shown)
+                stream.write(text.encode(encoding, 'backslashreplace').decode(encoding))
             except (OSError, ValueError) as error:  # ValueError: the stream is closed
                 self._give_up(stream, error)
         return len(text)
 
     def flush(self) -> None:
-        """Flushes what was written."""
+        """Flushes the stream."""
         stream = sys.stdout
         if stream is None or stream is self._failed:
             return
@@ -51,7 +50,7 @@ class StandardOutput:
 
     def _give_up(self, stream: Any, error: Exception) -> None:
         self._failed = stream
-        # What is still buffered would fail once more when Python ends, and change the exit code.
+        # Writing the buffer when Python ends would fail again and change the exit code.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
@@ -63,14 +62,14 @@ class StandardOutput:
 
 
 class Events:
-    """TensorBoard's events of a run. The first error is a warning and ends them, not the run."""
+    """Writes TensorBoard events of a run. An error ends the events with a warning, not the run."""
 
     def __init__(self, workdir: pathlib.Path, purge_step: int):
-        """Opens a file of events, in which those from `purge_step` on replace earlier ones."""
+        """Opens a new file; its events replace those of earlier files from `purge_step` on."""
         self._writer: Any = None
         with self._guarded():
             self._writer = tensorboardX.SummaryWriter(
-                str(workdir), purge_step=purge_step, max_queue=QUEUED
+                str(workdir), purge_step=purge_step, max_queue=QUEUE_LENGTH
             )
 
     def add(self, name: str, value: float, step: int) -> None:
@@ -89,17 +88,17 @@ class Events:
                 self._writer.close()
 
     def _check_thread(self) -> None:
-        """Raises where the writer's thread has ended, which it does at an error of the disk."""
+        """Raises an error if the writer's thread has ended, as it does after a disk error."""
         events: Any = getattr(self._writer.file_writer, 'event_writer', None)
         thread = getattr(events, '_worker', None)
         if thread is not None and not thread.is_alive():
-            events._event_queue.cancel_join_thread()  # nobody reads it any more
-            raise OSError('its thread ended')
+            events._event_queue.cancel_join_thread()  # because nothing reads the queue now
+            raise OSError("the writer's thread ended")
 
     @contextlib.contextmanager
     def _guarded(self) -> Any:
         try:
             yield
-        except Exception as error:  # whatever it is, the metrics are in metrics.jsonl too
+        except Exception as error:  # metrics.jsonl has the same metrics
             self._writer = None
             warn(f'no more TensorBoard events: {error}; metrics.jsonl goes on')

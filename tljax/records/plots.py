@@ -1,4 +1,4 @@
-"""Pictures of measurements, drawn by matplotlib, which is an extra: `pip install 'tljax[plot]'`."""
+"""Draws measurements with matplotlib, which is optional: `pip install 'tljax[plot]'`."""
 
 import itertools
 import pathlib
@@ -23,10 +23,10 @@ class NoPictureError(InputError):
 
 
 def _figure(columns: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes, side by side, without pyplot's global state.
+    """Makes a figure with a row of axes, without pyplot's global state.
 
     Raises:
-        NoPictureError: there is no matplotlib.
+        NoPictureError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -46,17 +46,17 @@ def learning_rates(
     smoothed: Sequence[float],
     suggestions: Mapping[str, float],
 ) -> None:
-    """Draws the loss against a rising learning rate, with what is suggested.
+    """Draws the loss against a rising learning rate, and the suggested rates.
 
     Args:
-        path: the picture.
-        rates: [N], rising.
-        losses: [N].
-        smoothed: [N].
-        suggestions: a learning rate by the name of its rule.
+        path: the file of the picture.
+        rates: [N], ascending.
+        losses: [N] of single batches.
+        smoothed: [N] running means of the losses.
+        suggestions: a learning rate for each rule.
 
     Raises:
-        NoPictureError: there is no matplotlib.
+        NoPictureError: matplotlib is not installed.
     """
     figure, (axes,) = _figure()
     axes.plot(rates, losses, color=POINTS, lw=0.8, label='loss of a batch')
@@ -80,19 +80,19 @@ def frontier(
     intervals: Sequence[Sequence[float]],
     split: str,
 ) -> None:
-    """Draws accuracy against cost, a panel for each kind of cost, with the Pareto fronts.
+    """Draws accuracy against cost with the Pareto front, in a panel for each kind of cost.
 
     Args:
-        path: the picture.
-        names: [N] of the points.
-        panels: [N] costs by what they are.
-        fronts: for each panel, the indices of the front, by rising cost.
+        path: the file of the picture.
+        names: [N] names of the points.
+        panels: [N] costs for each title of a panel.
+        fronts: for each panel, the indices of its Pareto front, by ascending cost.
         accuracies: [N] in [0, 1].
-        intervals: [N] lows and highs.
-        split: of the accuracies, `test` or `val`.
+        intervals: [N] lower and upper limits of the accuracies.
+        split: `test` or `val`, on which the accuracies were measured.
 
     Raises:
-        NoPictureError: there is no matplotlib.
+        NoPictureError: matplotlib is not installed.
     """
     figure, every_axes = _figure(len(panels))
     percent = [100 * accuracy for accuracy in accuracies]
@@ -108,7 +108,7 @@ def frontier(
         axes.set_xlim(0, 1.12 * max(costs))  # room for the last name
     every_axes[0].set_ylabel(f'{"validation" if split == "val" else split} accuracy (%)')
     every_axes[0].legend(frameon=False, loc='lower right')
-    figure.draw_without_rendering()  # fixes the layout, in which labels are placed
+    figure.draw_without_rendering()  # computes the layout, which the labels need
     for axes, costs, front in zip(every_axes, panels.values(), fronts, strict=True):
         bars = [((x, low), (x, high)) for x, low, high in zip(costs, bottom, top, strict=True)]
         corners = [(costs[i], percent[i]) for i in front]
@@ -123,13 +123,13 @@ def _label(
     points: Sequence[tuple[float, float]],
     lines: Sequence[Sequence[tuple[float, float]]],
 ) -> None:
-    """Writes each name next to its point, where it covers least of the lines and other names.
+    """Writes each name next to its point, where it covers as little as possible.
 
     Args:
         axes: with their final layout and limits.
         names: [N].
         points: [N], in data coordinates.
-        lines: drawn from one point to another, in data coordinates.
+        lines: pairs of points that a line connects, in data coordinates.
     """
     share = np.linspace(0, 1, 200)[:, None]
     ink = np.concatenate([(1 - share) * start + share * end for start, end in np.array(lines)])
@@ -138,47 +138,52 @@ def _label(
     if legend is not None:
         ink = np.concatenate([ink, _pixels(legend.get_window_extent())])
     for name, point in zip(names, points, strict=True):
-        tries = []
-        for dx, dy, horizontal, vertical in LABEL_POSITIONS:
-            offset = dx * LABEL_GAP_PT, dy * LABEL_GAP_PT
-            text = axes.annotate(
-                name,
-                point,
-                offset,
-                textcoords='offset points',
-                ha=horizontal,
-                va=vertical,
-                fontsize=8,
-            )
-            box = text.get_window_extent()
-            outside = box.x1 > axes.bbox.x1 or box.x0 < axes.bbox.x0
-            covered = int(((ink > box.min) & (ink < box.max)).all(-1).sum())
-            tries.append((outside, covered, len(tries), text, box))
-        (*_, box), *others = sorted(tries, key=lambda one: one[:3])
-        for *_, text, _ in others:
-            text.remove()
-        ink = np.concatenate([ink, _pixels(box)])
+        text = _best_text(axes, name, point, ink)
+        ink = np.concatenate([ink, _pixels(text.get_window_extent())])
+
+
+def _best_text(axes: Any, name: str, point: tuple[float, float], ink: np.ndarray) -> Any:
+    """Writes a name at the position around a point that covers the fewest pixels of `ink`."""
+    candidates = []
+    for dx, dy, horizontal, vertical in LABEL_POSITIONS:
+        text = axes.annotate(
+            name,
+            point,
+            (dx * LABEL_GAP_PT, dy * LABEL_GAP_PT),
+            textcoords='offset points',
+            ha=horizontal,
+            va=vertical,
+            fontsize=8,
+        )
+        box = text.get_window_extent()
+        outside = box.x1 > axes.bbox.x1 or box.x0 < axes.bbox.x0
+        covered = int(((ink > box.min) & (ink < box.max)).all(-1).sum())
+        candidates.append((outside, covered, len(candidates), text))
+    (*_, best), *others = sorted(candidates, key=lambda candidate: candidate[:3])
+    for *_, text in others:
+        text.remove()
+    return best
 
 
 def _pixels(box: Any) -> np.ndarray:
-    """Points [P, 2] that cover a rectangle."""
+    """A grid of points [P, 2] that covers a rectangle."""
     x, y = np.meshgrid(np.arange(box.x0, box.x1, 2), np.arange(box.y0, box.y1, 2))
     return np.stack([x.ravel(), y.ravel()], -1)
 
 
-def histogram(path: pathlib.Path, values: Sequence[float], what: str, of: str) -> None:
-    """Draws how often values are how large.
+def histogram(path: pathlib.Path, values: Sequence[float], quantity: str, counted: str) -> None:
+    """Draws a histogram with a logarithmic count.
 
     Args:
-        path: the picture.
+        path: the file of the picture.
         values: [N].
-        what: they are.
-        of: what is counted.
+        quantity: the label of the horizontal axis: what the values are.
+        counted: the label of the vertical axis: what has the values.
 
     Raises:
-        NoPictureError: there is no matplotlib.
+        NoPictureError: matplotlib is not installed.
     """
     figure, (axes,) = _figure()
     axes.hist(values, bins=40, color=LINE)
-    axes.set(xlabel=what, ylabel=of, yscale='log')
+    axes.set(xlabel=quantity, ylabel=counted, yscale='log')
     figure.savefig(path)

@@ -13,7 +13,7 @@ from tljax.types import Examples, InputError
 
 PREDICTIONS_FILE = 'predictions.npz'
 PARTS = ('ids', 'paths', 'labels', 'logits', 'features')
-KINDS = {'ids': 'i', 'paths': 'U', 'labels': 'ib', 'logits': 'f', 'features': 'f'}
+DTYPE_KINDS = {'ids': 'i', 'paths': 'U', 'labels': 'ib', 'logits': 'f', 'features': 'f'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SplitPredictions:
     Attributes:
         ids: [N] int64, of the examples.
         paths: [N] text, relative to the folder of the data; '' for an image without a file.
-        labels: [N] int32; with several labels an image [N, K] bool.
+        labels: [N] int32; with several labels per image [N, K] bool.
         logits: [N, K] float32; of several views the log of the mean probability.
         features: [N, F] float32, the pooled input of the head; None if they were not kept.
     """
@@ -39,7 +39,7 @@ class SplitPredictions:
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image has a set of labels."""
+        """Whether an image has any number of labels."""
         return self.labels.ndim == 2
 
 
@@ -74,10 +74,10 @@ def write(path: pathlib.Path, predictions: Predictions) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> Predictions:
-    """The predictions of a file.
+    """Reads a file of predictions.
 
     Raises:
-        InputError: there is no such file, or its content is not as `write` makes it.
+        InputError: there is no such file, or its content is not valid.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -98,7 +98,7 @@ def read(path: str | os.PathLike[str]) -> Predictions:
 
 
 def _problem(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """The first problem of the content of a file; None without any."""
+    """The first problem of the content of a file; None without a problem."""
     classes = arrays.get('classes')
     if classes is None or classes.dtype.kind != 'U' or classes.ndim != 1:
         return 'classes are not a list of text'
@@ -111,7 +111,7 @@ def _problem(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def _split_problem(parts: Mapping[str, np.ndarray | None], num_classes: int) -> str | None:
-    """The first problem of the arrays of a split, by the name of the array."""
+    """The first problem of the arrays of a split, which starts with the name of the array."""
     ids, labels = parts['ids'], parts['labels']
     count = 0 if ids is None or ids.ndim != 1 else len(ids)
     sets = labels is not None and labels.dtype.kind == 'b'
@@ -126,7 +126,7 @@ def _split_problem(parts: Mapping[str, np.ndarray | None], num_classes: int) -> 
         fits = len(array.shape) == len(wanted) and all(
             size in (n, -1) for n, size in zip(array.shape, wanted, strict=True)
         )
-        if not fits or array.dtype.kind not in KINDS[part]:
+        if not fits or array.dtype.kind not in DTYPE_KINDS[part]:
             return f'{part} is {list(array.shape)} {array.dtype}, wanted {list(wanted)}'
     if labels is not None and not sets and count and not _within(labels, num_classes):
         return f'labels are {labels.min()} to {labels.max()}, wanted 0 to {num_classes - 1}'
@@ -144,7 +144,7 @@ def _escapes(path: str) -> bool:
 
 
 def text_array(values: Sequence[str]) -> np.ndarray:
-    """Text as an array; also where there is none."""
+    """An array of text, which may have no elements."""
     return np.array(list(values), np.str_) if len(values) else np.zeros(0, '<U1')
 
 
@@ -156,7 +156,7 @@ def data_folder(splits: Mapping[str, Examples], declared: str | None = None) -> 
 
     Args:
         splits: the examples.
-        declared: the path that the data source was given.
+        declared: the path in the config of the data source.
     """
     files = [path for examples in splits.values() for path in _files(examples) if path]
     if not files:

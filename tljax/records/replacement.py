@@ -1,21 +1,19 @@
-"""A checkpoint takes the place of another one of the same step; a kill leaves one of them whole."""
+"""Replaces a checkpoint by another one of the same step, so that a kill leaves one complete."""
 
 import json
 import pathlib
 import shutil
 from typing import Any
 
-from tljax.records import checksums
-
-VALIDATION_FILE = 'validation.json'  # {step: [score, -loss]}
+from tljax.records import checksums, ranking
 
 
 class Replacement:
-    """The folder that a new checkpoint waits in until it is whole, and how it takes its place.
+    """A folder for the new checkpoint, and a journal of the replacement.
 
-    A journal is written once the new checkpoint is whole. It holds the checksums and the validation
-    results that belong to it. Without a journal the old checkpoint stands; with one, every step
-    that is left can be taken again, by this process or by the next.
+    The journal is written when the new checkpoint is complete. It has the checksums and validation
+    results that belong to it. Without a journal the old checkpoint stays. With one, this process or
+    a later one completes the replacement; every step of it can be repeated.
 
     Args:
         folder: a run's `checkpoints/`.
@@ -26,20 +24,20 @@ class Replacement:
         self._journal = self.folder / 'journal.json'
 
     def recover(self) -> None:
-        """Ends what a killed process had committed, and removes what it had not."""
+        """Completes a replacement that a killed process had committed; deletes any other."""
         if self._journal.exists():
             self._take_place(**json.loads(self._journal.read_text()))
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def commit(self, step: int, validated: dict[int, list[float]]) -> None:
-        """Puts the checkpoint that is whole in `folder` in its place.
+    def commit(self, step: int, ranks: ranking.Ranks) -> None:
+        """Replaces the old checkpoint by the complete one in `folder`.
 
         Args:
-            step: of the checkpoint.
-            validated: the validation results of all steps, as they are with it.
+            step: of both checkpoints.
+            ranks: the validation results of all checkpoints after the replacement.
         """
         sums = checksums.digests(self.folder / str(step))
-        checksums.write_json(self._journal, {'step': step, 'sums': sums, 'validated': validated})
+        checksums.write_json(self._journal, {'step': step, 'sums': sums, 'validated': ranks})
         self.recover()
 
     def _take_place(self, step: int, sums: dict[str, str], validated: Any) -> None:
@@ -49,5 +47,5 @@ class Replacement:
                 place.rename(self.folder / f'old-{step}')
             new.rename(place)
         checksums.write_json(checksums.path_of(self._checkpoints, step), sums)
-        checksums.write_json(self._checkpoints / VALIDATION_FILE, validated)
+        checksums.write_json(self._checkpoints / ranking.VALIDATION_FILE, validated)
         self._journal.unlink()

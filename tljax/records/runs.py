@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and how it is read back."""
+"""Reads the network and the records of a run from its folder."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.models import preprocessing, stages
 from tljax.models.views import Centre
-from tljax.records import checkpoint
+from tljax.records import checkpoint_reading
 from tljax.types import (
     Adapter,
     Backbone,
@@ -27,16 +27,16 @@ from tljax.types import (
 )
 
 CONFIG_FILE = 'config.json'
-CLASSES_FILE = 'classes.json'  # files that define the user's own classes, with their SHA-256
+CLASSES_FILE = 'classes.json'  # the files that define the user's own classes, with SHA-256
 RESULT_FILE = 'result.json'
 SPLITS_FILE = 'splits.json'
-PASSED_OVER_FILE = 'passed_over.json'  # images that could not be read, where they are skipped
-NETWORK_FILE = 'network.json'  # preprocessing, and where the weights came from
+PASSED_OVER_FILE = 'passed_over.json'  # skipped images, which could not be read
+NETWORK_FILE = 'network.json'  # preprocessing and the origin of the weights
 CHECKPOINTS = 'checkpoints'
 
 
 class RunError(InputError):
-    """A folder that holds no run that can be read."""
+    """A folder holds no run, or a damaged one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,21 +45,21 @@ class Run:
 
     Attributes:
         backbone: the network's family.
-        head: what was put on it; None for the family's own, 'pretrained' for the weights' own.
+        head: None for the usual head of the family, 'pretrained' for the head of the weights.
         cut_after: the last stage of the backbone that was kept; None for all.
-        adapters: what training put beside its leaves.
-        config: the JSON form of the experiment. Its other classes may be the user's own, so they
-            are not looked up.
-        step: of the checkpoint that the network is from: the best, or the latest.
-        params: host arrays, those of adapters merged.
-        unmerged: the same as they were trained, with what adapters added.
+        adapters: the adapters that were trained.
+        config: the JSON form of the experiment. Its other classes are not looked up, because the
+            user's own may be missing.
+        step: the step of the network's checkpoint: the best, or else the latest.
+        params: host arrays, in which adapters are merged.
+        unmerged: host arrays as they were trained, with the parameters of adapters.
         stats: host arrays.
-        preprocessing: what the network expects of an image.
-        class_names: in the order of the head.
-        multi_label: whether an image has a set of them.
-        weights: what was recorded of the weights it started from; None for random ones.
-        result: the content of result.json; None while it is not finished.
-        notes: the user's own files that have changed since, a sentence each.
+        preprocessing: the network's input.
+        class_names: in the order of the logits.
+        multi_label: whether an image has any number of labels.
+        weights: the record of the starting weights; None for random ones.
+        result: the content of result.json; None before the run is finished.
+        notes: a sentence on each file of the user's classes that has changed since.
     """
 
     backbone: Backbone
@@ -80,16 +80,16 @@ class Run:
 
 
 def read(workdir: pathlib.Path) -> Run:
-    """The run of a folder.
+    """Reads the run of a folder.
 
     Raises:
-        InputError: there is none, it saved no checkpoint yet, or that is damaged.
+        InputError: there is no run, it has no checkpoint yet, or its files are damaged.
     """
     _check_files(workdir, CONFIG_FILE, NETWORK_FILE, SPLITS_FILE)
     fields = config_json.fields_of((workdir / CONFIG_FILE).read_text())
     adapters = config_json.field_from(fields, 'adapters')
     result = _read_json(workdir / RESULT_FILE)
-    step, params, stats = checkpoint.read_variables(
+    step, params, stats = checkpoint_reading.read_variables(
         workdir / CHECKPOINTS, result['step'] if result else None
     )
     network = _read_json(workdir / NETWORK_FILE)
@@ -114,14 +114,14 @@ def read(workdir: pathlib.Path) -> Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """How a run evaluates, as far as its config.json can be used.
+    """The settings with which a run evaluates its network.
 
     Attributes:
-        loss: None where it is a class that is not known here.
+        loss: None if its class is unknown.
         batch_size: over all devices.
-        test_views: of a test image; the centre where they are of a class that is not known here.
-        notes: what is not known, a sentence each.
-        augmentations: of training, their JSON form.
+        test_views: views of a test image; the centre if their class is unknown.
+        notes: a sentence on each unknown class.
+        augmentations: those of training, in JSON form.
     """
 
     loss: Loss | None
@@ -132,22 +132,22 @@ class EvaluationSettings:
 
 
 def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict[str, Any]]:
-    """How a run evaluates, and the content of its splits.json.
+    """Reads the evaluation settings of a run, and the content of its splits.json.
 
     Raises:
         InputError: the folder holds no run, or a damaged one.
     """
     _check_files(workdir, CONFIG_FILE, SPLITS_FILE)
     fields = config_json.fields_of((workdir / CONFIG_FILE).read_text())
-    notes, found = [], {}
-    for name, usual in (('loss', None), ('test_views', Centre())):
+    notes, values = [], {}
+    for name, default in (('loss', None), ('test_views', Centre())):
         try:
-            found[name] = config_json.field_from(fields, name)
+            values[name] = config_json.field_from(fields, name)
         except ConfigError as error:
-            found[name] = usual
-            notes.append(f"The run's own {name} cannot be used, so the usual one is: {error}")
+            values[name] = default
+            notes.append(f"The run's own {name} cannot be used; the default replaces it: {error}")
     settings = EvaluationSettings(
-        **found,
+        **values,
         batch_size=config_json.field_from(fields, 'batch_size'),
         notes=tuple(notes),
         augmentations=fields.get('augmentations', []),
@@ -156,7 +156,9 @@ def evaluation_settings(workdir: pathlib.Path) -> tuple[EvaluationSettings, dict
 
 
 def records(workdir: pathlib.Path) -> tuple[Experiment, dict[str, Any]]:
-    """What was run, and the content of splits.json: `class_names`, and per split `ids`, `labels`.
+    """Reads the experiment of a run, and the content of its splits.json.
+
+    splits.json has `class_names`, and for each split `ids` and `labels`.
 
     Raises:
         InputError: the folder holds no run, or a damaged one.
@@ -167,11 +169,11 @@ def records(workdir: pathlib.Path) -> tuple[Experiment, dict[str, Any]]:
 
 
 def changed_files(workdir: pathlib.Path, modules: Collection[str] | None = None) -> list[str]:
-    """The files of the user's own classes that are not what they were when the run began.
+    """The files of the user's own classes that have changed since the run started.
 
     Args:
         workdir: the run's folder.
-        modules: those whose files are compared; None for all that the run recorded.
+        modules: compares only the files of these modules; None for all that the run recorded.
 
     Raises:
         RunError: the record is damaged.
@@ -189,26 +191,27 @@ def changed_files(workdir: pathlib.Path, modules: Collection[str] | None = None)
 
 
 def _notes(workdir: pathlib.Path, fields: dict[str, Any]) -> tuple[str, ...]:
-    """A sentence on each file whose classes make the network and that has changed."""
-    own = json_form.foreign_modules([fields.get(name) for name in ('backbone', 'head', 'adapters')])
+    """A sentence on each file of the network's classes that has changed."""
+    parts = [fields.get(name) for name in ('backbone', 'head', 'adapters')]
+    modules = json_form.foreign_modules(parts)
     return tuple(
         f'Warning: the run was trained with another version of {file}, which defines its network.'
-        for file in changed_files(workdir, own)
+        for file in changed_files(workdir, modules)
     )
 
 
 def _check_files(workdir: pathlib.Path, *names: str) -> None:
-    """Raises a `RunError` where a folder lacks one of the files of a run."""
+    """Raises a `RunError` if a folder lacks one of the files."""
     for name in names:
         if not (workdir / name).is_file():
             raise RunError(f'{workdir} holds no run: there is no {name} in it')
 
 
 def _read_json(path: pathlib.Path) -> Any:
-    """A record; None where there is none.
+    """Reads a JSON file; None if it does not exist.
 
     Raises:
-        RunError: it is no JSON.
+        RunError: it is not valid JSON.
     """
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""The files of a run: metrics.jsonl with TensorBoard events, JSON files, and the environment."""
+"""Writes metrics.jsonl, TensorBoard events and JSON files of a run, and lists its environment."""
 
 import contextlib
 import json
@@ -16,20 +16,25 @@ PACKAGES = ('tljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grai
 
 
 class Records:
-    """The metrics of one run: a JSON object a line, and the same as TensorBoard events."""
+    """Writes the metrics of a run to metrics.jsonl and as TensorBoard events."""
 
     def __init__(self, workdir: pathlib.Path, resumed_at: int, phase: int):
-        """Opens the files, and drops what an earlier attempt wrote after step `resumed_at`.
+        """Opens the files and deletes records of an earlier attempt after the resumed position.
 
-        A later phase may have written at that step too, if it solved the head; `phase` is the index
-        of the one that is resumed. Of several processes the first writes.
+        Of several processes the first writes.
+
+        Args:
+            workdir: the run's folder.
+            resumed_at: the step at which the run is resumed.
+            phase: the index of the phase that is resumed. A later phase without steps may have
+                written records at the same step.
         """
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
         path = workdir / 'metrics.jsonl'
-        read = read_metrics(path)
-        kept = [r for r in read if r['step'] <= resumed_at and r['phase'] <= phase]
+        records = read_metrics(path)
+        kept = [r for r in records if r['step'] <= resumed_at and r['phase'] <= phase]
         part = path.with_suffix('.part')
         part.write_text(''.join(json.dumps(record) + '\n' for record in kept))
         part.replace(path)
@@ -37,7 +42,7 @@ class Records:
         self._events = Events(workdir, purge_step=resumed_at + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """One record: `step`, `epoch`, `phase`, `split`, and metrics by their plain names."""
+        """Writes a record: `step`, `epoch`, `phase`, `split`, and the metrics by name."""
         if not self._writes:
             return
         self._file.write(json.dumps(record) + '\n')
@@ -55,7 +60,7 @@ class Records:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
+    """Reads the records of a metrics.jsonl, without a last line that a kill cut short."""
     if not path.exists():
         return []
     records = []
@@ -66,7 +71,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices and the git revision, for result.json."""
+    """Versions of packages, devices and the git revision, for result.json."""
     versions = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -82,7 +87,7 @@ def environment() -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """The revision of the checkout this package lies in; None outside of one."""
+    """The git revision of this package; None outside of a git checkout."""
     folder = pathlib.Path(__file__).parent
     command = ['git', '-C', str(folder), 'describe', '--always', '--dirty', '--abbrev=40']
     with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -92,7 +97,7 @@ def _git_revision() -> str | None:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all; of several processes the first does."""
+    """Writes a JSON file completely or not at all; of several processes the first does."""
     if jax.process_index() > 0:
         return
     part = path.with_suffix('.part')

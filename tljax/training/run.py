@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import checkpoint, console, predictions, writers
+from tljax.records import console, folder_lock, predictions, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
@@ -44,7 +44,7 @@ def train(
         NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
-    with checkpoint.lock(workdir):
+    with folder_lock.lock(workdir):
         if finished := run_folder.claim(experiment, workdir):
             console.console.print(f'{workdir}: this run is finished; its result:')
             return finished

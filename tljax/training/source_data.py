@@ -206,7 +206,10 @@ def _check(samples: Samples, splits: Mapping[str, Examples], phases: tuple[Phase
     problems = []
     effective = [phase for phase in phases if samples.steps_in(phase)]
     if not effective:
-        problems.append('it has no effect: in no phase does anything train that it shares')
+        problems.append(
+            'the samples have no effect: all layers that they share with the data are frozen in '
+            'every phase; wanted a strategy that trains one of them'
+        )
     if samples.config.guard is not Guard.OFF and not len(splits['val']):
         problems.append(
             "guard is on and there are no validation images, wanted them, or guard 'off'"
