@@ -103,10 +103,10 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
     for path, content in list(zip(paths, contents, strict=True))[:20]:
         expected = np.asarray(Image.open(io.BytesIO(content)).convert('RGB'))
         np.testing.assert_array_equal(decode.decode(content, path), expected)
-        canvas = decode.load_canvas(ImageFile(path), CANVAS)
+        canvas = decode.load_resized(ImageFile(path), CANVAS)
         for start in (0, NEVER):
             decode.COMPILED_FROM = start
-            np.testing.assert_array_equal(canvas, decode.to_canvas(expected, CANVAS))
+            np.testing.assert_array_equal(canvas, decode.resize_square(expected, CANVAS))
     with ThreadPoolExecutor(CORES) as threads:
 
         def bare() -> None:
@@ -200,7 +200,7 @@ def gather(paths: list[pathlib.Path], pairs: int) -> None:
 
     def decoded() -> None:
         for path in paths:
-            out[:] = decode.load_canvas(ImageFile(path), CANVAS)
+            out[:] = decode.load_resized(ImageFile(path), CANVAS)
 
     show(
         'gather: from the cache / decoding, one thread',

@@ -1,4 +1,4 @@
-"""The thorough look at a data set: `tljax data`."""
+"""The full check of a data set: `tljax data`."""
 
 import io
 import pathlib
@@ -66,7 +66,7 @@ def checked(root, capsys):
 def test_a_sound_data_set_is_called_sound(checked):
     code, text = checked()
     assert code == 0
-    assert 'Nothing is wrong.' in text
+    assert 'No problems.' in text
 
 
 def test_images_are_counted_by_class_and_split(root, checked):
@@ -83,10 +83,10 @@ def test_images_are_counted_by_class_and_split(root, checked):
 def test_a_jpeg_that_is_damaged_inside_is_found(root, checked):
     path = root / 'train/dog/0.jpg'
     path.write_bytes(damaged_inside(path.read_bytes()))
-    assert files.look(path) is None  # the quick look cannot
+    assert files.check_file(path) is None  # the quick look cannot
     code, text = checked()
     assert code == 1
-    assert f'1 that cannot be used:\n  {path}: damaged inside: ' in text
+    assert f'1 unusable file(s):\n  {path}: damaged inside: ' in text
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGB'])
@@ -100,7 +100,7 @@ def test_bad_files_of_other_kinds_are_listed_together(root, checked):
     (root / 'test/cat/page.jpg').write_bytes(b'<html>')
     code, text = checked()
     assert code == 1
-    assert '2 that cannot be used' in text
+    assert '2 unusable file(s)' in text
 
 
 def test_the_same_file_in_two_splits_is_a_leak(root, checked):
@@ -108,7 +108,7 @@ def test_the_same_file_in_two_splits_is_a_leak(root, checked):
     code, text = checked()
     assert code == 1
     assert (
-        '1 in several splits, byte for byte (leakage):\n'
+        '1 exact duplicate(s) in several splits (leakage):\n'
         f'  {root}/train/cat/0.jpg = {root}/test/cat/copy.jpg' in text
     )
 
@@ -128,7 +128,7 @@ def test_nearly_the_same_picture_in_two_splits_is_a_leak(name, root, checked):
     code, text = checked()
     assert code == 1
     assert (
-        '1 in several splits, nearly the same (leakage):\n'
+        '1 near duplicate(s) in several splits (leakage):\n'
         f'  {root}/train/cat/0.jpg = {root}/test/cat/copy.jpg' in text
     )
 
@@ -148,14 +148,14 @@ def test_the_same_file_in_two_classes_is_told(root, checked):
     (root / 'train/dog/copy.jpg').write_bytes((root / 'train/cat/0.jpg').read_bytes())
     code, text = checked()
     assert code == 1
-    assert '1 in several classes, byte for byte' in text
+    assert '1 exact duplicate(s) in several classes' in text
 
 
 def test_the_same_file_twice_in_a_class_is_told_but_not_wrong(root, checked):
     (root / 'train/cat/copy.jpg').write_bytes((root / 'train/cat/0.jpg').read_bytes())
     code, text = checked()
     assert code == 0
-    assert '1 several times in a split' in text
+    assert '1 exact duplicate(s) within a split' in text
 
 
 def test_a_png_that_is_called_jpg_is_told_but_not_wrong(root, checked):
@@ -167,7 +167,7 @@ def test_a_png_that_is_called_jpg_is_told_but_not_wrong(root, checked):
 
 def test_what_is_passed_over_is_said(root, checked):
     (root / 'train/cat/.hidden.jpg').write_bytes(b'')
-    assert '1 hidden file(s) and folder(s) passed over' in checked()[1]
+    assert '1 hidden file(s) and folder(s) skipped' in checked()[1]
 
 
 def test_the_sheet_has_a_row_of_pictures_for_each_class(root, checked):
@@ -262,7 +262,7 @@ def test_an_image_with_several_labels_is_counted_in_the_row_of_each(several):
         ['(no', 'label)', '0', '1'],
         ['total', '2', '1'],
     ]
-    assert 'An image has 1 labels in the mean, and counts in the row of each.' in text
+    assert 'An image has 1 labels on average, and counts in the row of each label.' in text
 
 
 def test_the_sheet_has_a_row_for_images_without_a_label(several):
@@ -277,4 +277,4 @@ def test_the_same_file_with_other_labels_is_told(root, several):
     (root / 'copy.jpg').write_bytes((root / 'train/cat/1.jpg').read_bytes())
     code, text = several(('copy.jpg', 'cat', 'train'))
     assert code == 1
-    assert '1 with other labels, byte for byte:' in text
+    assert '1 exact duplicate(s) with other labels:' in text

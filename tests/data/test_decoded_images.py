@@ -49,7 +49,7 @@ def open_store(tmp_path):
 
 def assert_right(store, images, preprocessing=CANVAS):
     for image in images:
-        wanted = decode.load_canvas(image, preprocessing)
+        wanted = decode.load_resized(image, preprocessing)
         np.testing.assert_array_equal(store.load(image), wanted)
 
 
@@ -252,7 +252,7 @@ while not (root / f'ready{1 - number}').exists():
 store = Store(canvas, 10**9, root / 'cache')
 for _ in range(3):
     for image in images[::1 if number else -1]:
-        np.testing.assert_array_equal(store.load(image), decode.load_canvas(image, canvas))
+        np.testing.assert_array_equal(store.load(image), decode.load_resized(image, canvas))
 """
 
 

@@ -23,7 +23,7 @@ def encoded(kind='jpeg', size=(40, 30)):
 CONTENT = {
     'zero bytes': (b'', 'it is empty, 0 bytes'),
     'HTML': (b'<!DOCTYPE html><html>404</html>', 'it is HTML or XML'),
-    'text': (b'version https://git-lfs.github.com', 'of no format that is known'),
+    'text': (b'version https://git-lfs.github.com', 'unknown format'),
     '1 x 1': (encoded('png', (1, 1)), '1 x 1 px, wanted sides of at least 2 px'),
     '1 x 5000': (encoded('png', (1, 5000)), '1 x 5000 px, wanted sides of at least 2 px'),
     **{
@@ -79,13 +79,13 @@ def test_a_bad_file_is_left_out_if_so_wished(name, root):
 def test_nothing_is_wrong_with_a_good_file(kind, root):
     path = root / 'train/cat/good.jpg'  # whatever it is called
     path.write_bytes(encoded(kind))
-    assert files.look(path) is None
+    assert files.check_file(path) is None
 
 
 def test_a_good_file_with_bytes_after_its_end_is_good(root):
     path = root / 'train/cat/0.jpg'
     path.write_bytes(encoded() + b'trailer of a telephone' * 10)
-    assert files.look(path) is None
+    assert files.check_file(path) is None
 
 
 def test_a_decompression_bomb_is_found(root, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_file_that_may_not_be_read_is_found(root, monkeypatch):
 
 def test_a_link_to_nothing_is_found(root):
     (root / 'train/cat/gone.jpg').symlink_to('nowhere.jpg')
-    assert 'train/cat/gone.jpg: a link to nowhere.jpg, which is not there' in refusal(root)
+    assert 'train/cat/gone.jpg: a link to nowhere.jpg, which does not exist' in refusal(root)
 
 
 def test_a_name_that_is_not_utf8_is_found(root):
@@ -152,13 +152,13 @@ def test_ids_stay_when_a_bad_file_is_left_out(root):
 def test_a_class_of_which_no_good_image_is_left_is_named(root):
     for index in range(3):
         (root / f'train/cat/{index}.jpg').write_bytes(b'')
-    with pytest.raises(FolderError, match=r"no good image is left in train of the classes \['cat'"):
+    with pytest.raises(FolderError, match=r"train has no good image of the classes \['cat'"):
         skipping(root)
 
 
 def test_the_user_is_told_of_the_smallest_size_that_is_wanted(root):
     (root / 'train/cat/0.jpg').write_bytes(encoded('png', (9, 200)))
-    found = files.look(root / 'train/cat/0.jpg', least_px=10)
+    found = files.check_file(root / 'train/cat/0.jpg', least_px=10)
     assert found == (
         f'9 x 200 px, wanted sides of at least 10 px and at most {Image.MAX_IMAGE_PIXELS} pixels'
     )

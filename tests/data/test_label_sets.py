@@ -76,7 +76,7 @@ def test_every_beginning_of_an_order_has_nearly_the_share_of_every_class(seed):
 
 
 def train(labels=LABELS, count=None, seed=3, **options):
-    """What is left to train on, nothing being carved out of it."""
+    """The training examples without a validation split."""
     return prepared(labels, count, 0.0, seed, **options)['train']
 
 

@@ -63,7 +63,7 @@ def test_a_split_that_is_not_there_is_answered_with_those_that_are(split, reason
 
 
 def test_a_split_of_a_folder_that_is_not_split_is_refused(folder):
-    with pytest.raises(InputError, match='has no splits: leave --split=val out'):
+    with pytest.raises(InputError, match='has no splits: leave out --split=val'):
         read(folder / 'test', 'val')
 
 
@@ -80,7 +80,7 @@ def test_what_is_not_there_is_said(tmp_path):
 
 def test_bad_files_are_an_error_with_the_flag_that_skips_them(folder):
     (folder / 'test/cat/0.png').write_bytes(b'<html>')
-    with pytest.raises(InputError, match='(?s)leave them out with --bad_files=skip.*cat/0.png'):
+    with pytest.raises(InputError, match='(?s)skip them with --bad_files=skip.*cat/0.png'):
         read(folder)
 
 

@@ -105,9 +105,12 @@ def test_a_file_that_is_not_there_is_left_out_if_so_wished(folder):
     ('rows', 'said'),
     [
         ([('', 'cat', 'train')], "line 6: path '', label 'cat'; wanted both"),
-        ([('x.png', '', 'train')], "line 6: path 'x.png', label ''; wanted both; the label of an"),
-        ([('x.png', 'cat;', 'train')], "line 6: label 'cat;', wanted names that are not empty"),
-        ([('x.png', 'cat;dog;cat', 'train')], "line 6: label 'cat;dog;cat', wanted names that are"),
+        ([('x.png', '', 'train')], "line 6: path 'x.png', label ''; wanted both; for an image"),
+        ([('x.png', 'cat;', 'train')], "line 6: label 'cat;', wanted different names that"),
+        (
+            [('x.png', 'cat;dog;cat', 'train')],
+            "line 6: label 'cat;dog;cat', wanted different names",
+        ),
         ([('x.png', 'cat;eel', 'val')], "class 'eel' is in val, not in train"),
         ([('x.png', 'cat', 'training')], "line 6: split is 'training', wanted one of"),
         ([('x.png', 'cat', '')], '1 rows have no split'),
@@ -175,7 +178,7 @@ def test_a_test_split_drawn_of_several_labels_has_the_share_of_each(folder):
 
 def test_a_class_of_which_no_good_image_is_left_is_named(folder):
     text = csv_text([*SEVERAL, ('gone.png', 'eel;cat', 'train')])
-    with pytest.raises(FolderError, match=r"left in train of the classes \['eel'\]"):
+    with pytest.raises(FolderError, match=r"train has no good image of the classes \['eel'\]"):
         manifest(folder, text, bad_files=BadFiles.SKIP).splits()
 
 
@@ -188,8 +191,8 @@ def test_no_label_in_json_is_told(label, folder):
 def test_a_line_that_is_no_json_object_is_named(folder):
     text = json_text(ROWS) + '\n{"path": \n[1]'
     error = refusal(folder, text, 'list.jsonl')
-    assert 'line 5: no JSON object' in error
-    assert 'line 6: no JSON object' in error
+    assert 'line 5: not a JSON object' in error
+    assert 'line 6: not a JSON object' in error
 
 
 def test_a_list_without_a_header_is_told(folder):
@@ -214,7 +217,7 @@ def test_of_a_list_of_train_alone_a_share_of_each_class_is_the_test_split(folder
     splits = manifest(folder, csv_text(rows), test_fraction=0.4).splits()
     assert np.bincount(splits['test'].labels).tolist() == [2, 2]
     assert splits['train'].findings.notes == [
-        'there is train alone: 40 % of each class of it is the test split'
+        'train is the only split: 40 % of each class become the test split'
     ]
 
 

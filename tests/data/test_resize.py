@@ -38,7 +38,7 @@ def agree(height, width, side, interpolation):
     image.flags.writeable = False  # as Pillow gives them
     preprocessing = Preprocessing(size_px=side, resize_px=side, interpolation=interpolation)
     wanted = by_pillow(image, side, interpolation)
-    np.testing.assert_array_equal(decode.to_canvas(image, preprocessing), wanted)
+    np.testing.assert_array_equal(decode.resize_square(image, preprocessing), wanted)
 
 
 SIDES = st.integers(1, 120)
@@ -68,7 +68,7 @@ def test_one_channel_of_an_image_is_left_to_pillow():
     channel = noise(40, 33)[..., 0]
     preprocessing = Preprocessing(size_px=16, resize_px=16)
     wanted = by_pillow(channel, 16, Interpolation.BILINEAR)
-    np.testing.assert_array_equal(decode.to_canvas(channel, preprocessing), wanted)
+    np.testing.assert_array_equal(decode.resize_square(channel, preprocessing), wanted)
 
 
 def test_the_compiled_resizing_starts_when_it_pays(monkeypatch):
@@ -77,5 +77,5 @@ def test_the_compiled_resizing_starts_when_it_pays(monkeypatch):
     monkeypatch.setattr(decode, 'COMPILED_FROM', 3)
     monkeypatch.setattr(resize, 'central_square', lambda *given: calls.append(given))
     for _ in range(5):
-        decode.to_canvas(noise(20, 30), Preprocessing(size_px=8, resize_px=8))
+        decode.resize_square(noise(20, 30), Preprocessing(size_px=8, resize_px=8))
     assert len(calls) == 2

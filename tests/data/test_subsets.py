@@ -1,4 +1,4 @@
-"""Which examples of a split are used."""
+"""Selection of the examples of a split."""
 
 import numpy as np
 import pytest
@@ -127,7 +127,7 @@ def test_what_is_taken_keeps_its_images_and_labels():
 
 
 def limited(labels=LABELS, count=None, seed=3, **options):
-    """The labels and ids of what is left to train on, nothing being carved out of it."""
+    """The labels and ids of the training examples, without a validation split."""
     given_splits = {'train': examples(labels), 'test': examples(LABELS[:9], 1000)}
     subset = subsets.Subset(**options)
     return subsets.prepare(given_splits, count, 0.0, seed, subset)['train']

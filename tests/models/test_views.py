@@ -144,7 +144,7 @@ def pictures():
 def test_predictions_are_the_mean_over_the_views(chosen, network):
     found = network.predict(pictures(), views=chosen)
     for row, image in zip(found, pictures(), strict=True):
-        (canvas,) = image_inputs.canvases(image, network.preprocessing)
+        (canvas,) = image_inputs.decoded(image, network.preprocessing)
         shown = np.asarray(chosen(jnp.asarray(canvas[None]), 16)[0])
         each = jax.nn.softmax(network.logits(stages.normalise(network.preprocessing, shown)))
         np.testing.assert_allclose(row, each.mean(0), atol=1e-6)
@@ -176,7 +176,7 @@ def by_hand(job, chosen, examples: Examples):
     """Loss and accuracy, image by image."""
     losses, right = [], 0
     for i, label in enumerate(examples.labels):
-        canvas = decode.to_canvas(examples.load(i), LARGER)
+        canvas = decode.resize_square(examples.load(i), LARGER)
         shown = np.asarray(chosen(jnp.asarray(canvas[None]), 8)[0])
         x = stages.normalise(LARGER, shown)
         logits, _ = stages.run(job.model, job.params, job.stats, x)

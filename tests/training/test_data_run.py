@@ -58,7 +58,7 @@ def test_bad_files_that_are_left_out_are_listed_in_the_workdir(folder, capsys):
     assert (result['train_count'], result['test']['count']) == (22, 6)
     passed_over = written['passed_over.json']
     assert set(passed_over['bad_files']) == {f'{folder}/{name}' for name in BAD}
-    assert '1 hidden file(s) and folder(s) passed over' in passed_over['notes'][0]
+    assert '1 hidden file(s) and folder(s) skipped' in passed_over['notes'][0]
     assert '2 bad file(s) left out' in capsys.readouterr().out
 
 
@@ -111,7 +111,7 @@ def test_a_second_run_decodes_nothing(folder, monkeypatch):
     monkeypatch.setattr('tljax.data.decode.decode', refuse)
     changed = dataclasses.replace(Folder(path=str(folder)), bad_files=BadFiles.SKIP)
     other = experiment(data=changed, epochs=1.0, validation_fraction=0.0, evaluate=(), seed=1)
-    monkeypatch.setattr('tljax.data.files.look_at_all', lambda paths, least_px, deep: {
+    monkeypatch.setattr('tljax.data.files.check_files', lambda paths, least_px, deep: {
         f'{folder}/{name}': 'known' for name in BAD
     })  # fmt: skip
     assert train(other, folder.parent / 'second')['train_count'] == 22

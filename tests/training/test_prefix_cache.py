@@ -132,13 +132,13 @@ def test_it_ends_where_training_through_the_frozen_stages_does(name, tmp_path, m
 
 def passes(monkeypatch):
     """A list that grows by the number of images, whenever some are read."""
-    read, canvas = [], decode.to_canvas
+    read, canvas = [], decode.resize_square
 
     def counted(*args):
         read.append(1)
         return canvas(*args)
 
-    monkeypatch.setattr(decode, 'to_canvas', counted)
+    monkeypatch.setattr(decode, 'resize_square', counted)
     return read
 
 

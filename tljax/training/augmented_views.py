@@ -46,7 +46,7 @@ def _table(experiment, rows: int, columns: int, *, each: bool):
     examples = experiment.data.splits()['train']
     chosen = np.linspace(0, len(examples) - 1, min(rows, len(examples))).astype(int)
     preprocessing = experiment.preprocessing or experiment.backbone.preprocessing()
-    images = np.stack([decode.to_canvas(examples.load(int(i)), preprocessing) for i in chosen])
+    images = np.stack([decode.resize_square(examples.load(int(i)), preprocessing) for i in chosen])
     names = [', '.join(examples.names(int(i))) for i in chosen]
     table = [[(image, [name])] for image, name in zip(images, names, strict=True)]
     policies = [(one,) for one in experiment.augmentations] if each else None
