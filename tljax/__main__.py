@@ -14,10 +14,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        words: the command's name and its words; None for those of the process.
+        words: the name of the command and its arguments; None for the arguments of the process.
 
     Returns:
-        The exit code: 2 where there is no such command.
+        The exit code; 2 for an unknown command.
     """
     words = sys.argv[1:] if words is None else words
     if not words or words[0] in HELP:
@@ -29,8 +29,8 @@ def main(words: Sequence[str] | None = None) -> int:
     name = words[0].replace('_', '-')
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f'did you mean tljax {near[0]}?' if near else f'there is {", ".join(COMMANDS)}'
-        print(f'error: there is no command {words[0]!r}; {hint}', file=sys.stderr)
+        hint = f'did you mean tljax {near[0]}?' if near else f'wanted one of {", ".join(COMMANDS)}'
+        print(f'error: unknown command {words[0]!r}; {hint}', file=sys.stderr)
         return 2
     return module(name).main(words[1:])
 
@@ -45,7 +45,7 @@ def _help() -> str:
             '',
             *lines,
             '',
-            'tljax COMMAND --help prints what a command takes, tljax --version the version.',
+            'tljax COMMAND --help prints the arguments of a command, tljax --version the version.',
         ]
     )
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tljax.data import decode
+from tljax.data import decode, jpeg
 from tljax.types import Interpolation, Preprocessing
 
 # mode, values of a row of pixels, what of Pillow's to save with, and the RGB that is meant.
@@ -133,9 +133,9 @@ def test_an_orientation_is_found_wherever_it_stands_before_the_pixels(between):
 
 def test_the_pixels_of_a_jpeg_are_not_searched():
     data = encoded(photograph(64, 64), 'jpeg')
-    head = decode._before_pixels(data)
+    head = jpeg.before_scan(data)
     assert data[len(head) :].startswith(b'\xff\xda')
-    assert decode._before_pixels(head) == head
+    assert jpeg.before_scan(head) == head
 
 
 @pytest.mark.parametrize('kind', ['gif', 'webp', 'tiff', 'png'])

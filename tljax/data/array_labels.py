@@ -49,8 +49,8 @@ def _numbers(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in 'SU' or (strings and values.size):
         cleaned = [cells.clean(text) for text in _texts(values)]
         return np.asarray(cleaned, str).reshape(values.shape)
-    whole = values.dtype.kind == 'f' and values.ndim == 1 and (values == np.round(values)).all()
-    if values.dtype.kind == 'b' or (whole and np.isfinite(values).all()):
+    integral = values.dtype.kind == 'f' and values.ndim == 1 and (values == np.round(values)).all()
+    if values.dtype.kind == 'b' or (integral and np.isfinite(values).all()):
         return values.astype(np.int64) if values.ndim == 1 else values
     return values
 

@@ -179,7 +179,7 @@ class Store:
 
     def _make_room(self) -> bool:
         """Deletes the least recently used files of all stores, except those that this run uses."""
-        own = {shard.path for shard in self._shards.values() if shard.used}
+        used = {shard.path for shard in self._shards.values() if shard.used}
         entries = []
         for path in self.root.glob('*/*.values'):
             try:
@@ -188,7 +188,7 @@ class Store:
                 continue
         total = sum(size for _, _, size in entries) + self._slots * self._slot_bytes
         for _, path, size in sorted(entries):
-            if total > self._limit_bytes and path not in own:
+            if total > self._limit_bytes and path not in used:
                 path.unlink(missing_ok=True)
                 path.with_suffix('.records').unlink(missing_ok=True)
                 total -= size

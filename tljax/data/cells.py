@@ -82,9 +82,9 @@ def _wrong_width(cells: Sequence[str], width: int) -> str | None:
 def column(header: Sequence[str], name: str) -> int | None:
     """The index of a column by name, or by name without regard to case; None if not unique."""
     for names in (list(header), [one.lower() for one in header]):
-        wanted = name if names == list(header) else name.lower()
-        if names.count(wanted) == 1:
-            return names.index(wanted)
+        key = name if names == list(header) else name.lower()
+        if names.count(key) == 1:
+            return names.index(key)
     return None
 
 

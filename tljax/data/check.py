@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 from PIL import Image, ImageDraw, ImageFont
 
-from tljax.data import decode, files
+from tljax.data import decode, files, jpeg
 from tljax.data.files import Label, Listed
 from tljax.types import Preprocessing
 
@@ -67,7 +67,7 @@ def _check(path: pathlib.Path, split: str, label: Label, least_px: int) -> Check
         image = decode.decode(data, path, gray_range='own')
     except (decode.ImageError, OSError) as error:
         return dataclasses.replace(result, problem=files.reason(path, error))
-    if (damage := decode.jpeg_damage(data)) is not None:
+    if (damage := jpeg.damage(data)) is not None:
         return dataclasses.replace(result, problem=damage)
     gray = np.asarray(
         Image.fromarray(image).convert('L').resize((GRAY_PX, GRAY_PX), Image.Resampling.BOX),

@@ -7,10 +7,9 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
-from tljax.data import depth, orientation
+from tljax.data import depth, jpeg, orientation
 from tljax.data.depth import GrayRange
 from tljax.types import Encoded, InputError, Interpolation, Preprocessing
 
@@ -20,10 +19,8 @@ RESAMPLING = {
     Interpolation.BICUBIC: Image.Resampling.BICUBIC,
 }
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
-ORIENTED = (b'Exif\0\0', b'tiff:Orientation')  # marks of an orientation, in EXIF and in XMP
 COMPILED_FROM = 1000  # images: importing numba takes a second, and five the first time
 _resized = itertools.count()
-JPEGS = ('JPEG', 'MPO')  # an MPO has several JPEGs in one file; the first is used
 
 
 class ImageError(InputError):
@@ -80,7 +77,7 @@ def decode(
         RangeError: no range fits the training images.
     """
     try:
-        pixels = _jpeg(data, least_px) if _is_plain_jpeg(data) else None
+        pixels = jpeg.decode(data, least_px) if jpeg.is_plain(data) else None
         if pixels is not None:
             return pixels
         with Image.open(io.BytesIO(data)) as image:
@@ -88,8 +85,8 @@ def decode(
             if limit is not None and image.width * image.height > limit:
                 # Pillow itself only warns, below twice its limit.
                 raise ImageError(f'{image.width} x {image.height} px are over {limit} pixels')
-            if image.format in JPEGS and image.mode in ('RGB', 'L'):
-                pixels = _jpeg(data, least_px)
+            if image.format in jpeg.FORMATS and image.mode in ('RGB', 'L'):
+                pixels = jpeg.decode(data, least_px)
                 if pixels is not None:
                     return orientation.apply(pixels, orientation.of(image))
             if depth.is_deep(image):
@@ -127,59 +124,6 @@ def _not_an_image(data: bytes) -> str:
     if start.startswith((b'<!doctype html', b'<html', b'<head', b'<?xml', b'<svg')):
         return f'it is HTML or XML, beginning with {data[:32]!r}'
     return f'unknown format, beginning with {data[:16]!r}'
-
-
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether data is a JPEG in gray or YCbCr, of permitted size, without an orientation.
-
-    Such images are decoded without Pillow, which saves 3 % of the time.
-    """
-    if not data.startswith(b'\xff\xd8'):
-        return False
-    head = _before_pixels(data)
-    if any(mark in head for mark in ORIENTED):
-        return False
-    try:
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return False
-    pixels = int(height) * int(width)
-    return colors in ('YCbCr', 'Gray') and pixels <= (Image.MAX_IMAGE_PIXELS or pixels)
-
-
-def _before_pixels(data: bytes) -> bytes:
-    """The segments of a JPEG before its first scan; all of the data if the segments are broken.
-
-    Searching the scans, too, would add 5 % to the time of decoding.
-    """
-    place, segment = 2, data[2:4]
-    while segment[:1] == b'\xff' and segment[1:] not in (b'\xda', b'\xff'):
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
-        segment = data[place : place + 2]
-    return data[:place] if segment == b'\xff\xda' else data
-
-
-def _jpeg(data: bytes, least_px: int | None) -> np.ndarray | None:
-    """The pixels as stored; None if simplejpeg cannot decode them, so that Pillow has to try."""
-    try:
-        if least_px is None:
-            return simplejpeg.decode_jpeg(data)
-        return simplejpeg.decode_jpeg(data, min_height=least_px, min_width=least_px, min_factor=2.0)
-    except ValueError:
-        return None
-
-
-def jpeg_damage(data: bytes) -> str | None:
-    """The damage inside a JPEG that Pillow does not report; None for no damage."""
-    with Image.open(io.BytesIO(data)) as image:
-        if image.format not in JPEGS:
-            return None
-        colors = 'CMYK' if image.mode == 'CMYK' else 'RGB'
-    try:
-        simplejpeg.decode_jpeg(data, colors)
-    except ValueError as error:
-        return f'damaged inside: {error}'
-    return None
 
 
 def format_of(data: bytes) -> str:

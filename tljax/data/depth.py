@@ -130,9 +130,9 @@ def find(images: Iterable[np.ndarray], count: int, where: str) -> Range:
         RangeError: outliers would leave too few of the 256 levels for the other values.
     """
     each = max(64, SAMPLE // max(1, count))
-    low, high, whole, sample = np.inf, -np.inf, True, []
+    low, high, integral, sample = np.inf, -np.inf, True, []
     for image in images:
-        whole = whole and image.dtype.kind in 'iu'
+        integral = integral and image.dtype.kind in 'iu'
         values = image[np.isfinite(image)].astype(np.float64)
         if values.size:
             low, high = min(low, values.min()), max(high, values.max())
@@ -140,10 +140,10 @@ def find(images: Iterable[np.ndarray], count: int, where: str) -> Range:
             sample.append(values.max(keepdims=True))
     if not sample:
         return UNIT[0]
-    return choose(low, high, np.unique(np.concatenate(sample)), where, whole=whole)
+    return choose(low, high, np.unique(np.concatenate(sample)), where, integral=integral)
 
 
-def choose(low: float, high: float, values: np.ndarray, where: str, *, whole: bool) -> Range:
+def choose(low: float, high: float, values: np.ndarray, where: str, *, integral: bool) -> Range:
     """Chooses a range; see `find`.
 
     Args:
@@ -151,28 +151,28 @@ def choose(low: float, high: float, values: np.ndarray, where: str, *, whole: bo
         high: the largest value.
         values: [V] distinct values of a sample, ascending.
         where: the source of the images, for messages.
-        whole: whether all values are integers.
+        integral: whether all values are integers.
 
     Raises:
         RangeError: see `find`.
     """
-    own = (float(low), float(high) if high > low else float(low) + 1.0)
-    kept = _levels(values, own)
-    if kept < min(LEVELS, len(values) / 2):
+    full_range = (float(low), float(high) if high > low else float(low) + 1.0)
+    levels = _levels(values, full_range)
+    if levels < min(LEVELS, len(values) / 2):
         most = tuple(float(f'{x:.6g}') for x in np.quantile(values, (0.001, 0.999)))
         raise RangeError(
-            f'{where}: values go from {low:g} to {high:g}, and {kept} of 256 levels would be used, '
+            f'{where}: values go from {low:g} to {high:g}, and {levels} of 256 levels would be used, '
             f'because of outliers (99.8 % of the distinct values are in {most}): set '
             'config.gray_range=(LOW, HIGH) to the values that become black and white'
         )
-    wanted = kept if len(values) > DENSE else 0.95 * kept
-    if whole and low >= 0 and high <= 1:
+    required = levels if len(values) > DENSE else 0.95 * levels
+    if integral and low >= 0 and high <= 1:
         return UNIT[0]
-    common = [*(() if whole else UNIT[: 1 if low >= 0 else 2]), *BITS]
+    common = [*(() if integral else UNIT[: 1 if low >= 0 else 2]), *BITS]
     for one in common:
-        if one[0] <= low <= high <= one[1] and _levels(values, one) >= wanted:
+        if one[0] <= low <= high <= one[1] and _levels(values, one) >= required:
             return one
-    return own
+    return full_range
 
 
 def _levels(values: np.ndarray, gray_range: Range) -> int:

@@ -148,18 +148,18 @@ def _split_listing(
 
 def _in_two_splits(listed: dict[str, list[Listed]]) -> list[str]:
     """Messages for files that are in several splits, through links."""
-    seen: dict[tuple[int, int], tuple[str, pathlib.Path]] = {}
+    first_use: dict[tuple[int, int], tuple[str, pathlib.Path]] = {}
     problems = []
     for split, split_files in listed.items():
         for path, _ in split_files:
             if not path.exists():  # a broken link; `files.check_files` reports it
                 continue
             state = path.stat()
-            other, first = seen.setdefault((state.st_dev, state.st_ino), (split, path))
+            other, first = first_use.setdefault((state.st_dev, state.st_ino), (split, path))
             if other != split:
                 problems.append(f'{path} ({split}) and {first} ({other}) are the same file')
-    shown, more = problems[:SHOWN], len(problems) - SHOWN
-    return shown if more <= 0 else [*shown, f'and {more} more files in two splits']
+    more = len(problems) - SHOWN
+    return problems if more <= 0 else [*problems[:SHOWN], f'and {more} more files in two splits']
 
 
 def _list_split(

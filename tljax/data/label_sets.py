@@ -69,7 +69,7 @@ def of_each(labels: np.ndarray, count: int, order: np.ndarray) -> np.ndarray:
 
     Args:
         labels: [N, K] multi-hot.
-        count: examples per class, and examples without a label as far as there are so many.
+        count: examples per class, and at most so many without a label.
         order: [N] indices; earlier ones are chosen first.
 
     Raises:
@@ -149,7 +149,7 @@ def _parted(
         for label in sets[i]:
             holders.setdefault(label, []).append(i)
     left = {label: len(members) for label, members in holders.items()}
-    wanted = [{label: part * n for label, n in left.items()} for part in (1 - share, share)]
+    needed = [{label: part * n for label, n in left.items()} for part in (1 - share, share)]
     room = [part * len(members) for part in (1 - share, share)]
     parts: tuple[list[int], list[int]] = ([], [])
 
@@ -159,14 +159,14 @@ def _parted(
         parts[part].append(i)
         room[part] -= 1
         for label in sets[i]:
-            wanted[part][label] -= 1
+            needed[part][label] -= 1
             left[label] -= 1
 
     while open_ := {label: n for label, n in left.items() if n}:
         rarest = min(open_, key=lambda label: (open_[label], label))
         for i in holders[rarest]:
             if i in ties:
-                place(i, wanted[0][rarest], wanted[1][rarest])
+                place(i, needed[0][rarest], needed[1][rarest])
     for i in list(ties):
         place(i, 0, 0)
     return parts

@@ -90,7 +90,7 @@ def _captions(policy, keys, count: int, targets) -> list[list[str]]:
     for index, one in enumerate(policy):
         name = type(one).__name__
         if isinstance(one, compose.Operation):
-            drawn = jax.jit(jax.vmap(one.draw))(compose.own_keys(keys, index))
+            drawn = jax.jit(jax.vmap(one.draw))(compose.operation_keys(keys, index))
             host = {name: np.asarray(values) for name, values in drawn.items()}
             for row, caption in enumerate(lines[: len(keys)]):
                 caption.append(one.caption({name: values[row] for name, values in host.items()}))
