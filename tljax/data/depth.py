@@ -161,8 +161,8 @@ def choose(low: float, high: float, values: np.ndarray, where: str, *, integral:
     if levels < min(LEVELS, len(values) / 2):
         most = tuple(float(f'{x:.6g}') for x in np.quantile(values, (0.001, 0.999)))
         raise RangeError(
-            f'{where}: values go from {low:g} to {high:g}, and {levels} of 256 levels would be used, '
-            f'because of outliers (99.8 % of the distinct values are in {most}): set '
+            f'{where}: values go from {low:g} to {high:g}, and because of outliers only {levels} '
+            f'of 256 levels would be used (99.8 % of the distinct values are in {most}): set '
             'config.gray_range=(LOW, HIGH) to the values that become black and white'
         )
     required = levels if len(values) > DENSE else 0.95 * levels
