@@ -256,7 +256,7 @@ def test_a_column_of_labels_is_one_label_an_image(classes, dtype, tmp_path):
         (LABELS + 0.5, 'has 12 values that are not integers, the first at 0: 0.5'),
     ],
 )
-def test_what_is_no_label_is_counted_in_one_line(labels, said, tmp_path):
+def test_invalid_labels_are_counted_in_one_line(labels, said, tmp_path):
     with pytest.raises(ArraysError) as caught:
         saved(tmp_path, {'images': IMAGES, 'labels': labels}).splits()
     assert said in str(caught.value)

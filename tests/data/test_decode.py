@@ -121,7 +121,7 @@ def test_exif_orientation_is_applied(orientation, kind, tmp_path):
 
 
 @pytest.mark.parametrize('between', [b'', b'\xff\xe5\0\5abc', b'\xff\xff\xff\xe5\0\5abc'])
-def test_an_orientation_is_found_wherever_it_stands_before_the_pixels(between):
+def test_an_orientation_is_found_anywhere_before_the_pixels(between):
     exif = Image.Exif()
     exif[0x0112] = 3
     data = encoded(photograph(16, 24), 'jpeg', exif=exif)
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_named_in_one_line(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['missing.jpg', '.'])
-def test_what_is_no_file_is_named(name, tmp_path):
+def test_a_path_that_is_not_a_file_is_named(name, tmp_path):
     with pytest.raises(decode.ImageError, match=str(tmp_path / name)):
         decode.read_image(tmp_path / name)
 
@@ -293,7 +293,7 @@ def test_one_colour_stays_that_colour(value, height, width, interpolation):
     assert (resized(pixels, 16, interpolation) == value).all()
 
 
-def test_an_image_of_the_right_size_is_left_alone():
+def test_an_image_of_the_right_size_is_unchanged():
     pixels = np.asarray(noise(32, 32))
     np.testing.assert_array_equal(resized(pixels, 32), pixels)
 
@@ -307,7 +307,7 @@ def test_an_image_whose_short_side_is_right_is_only_cropped(upright):
     np.testing.assert_array_equal(resized(pixels, 32), wanted)
 
 
-def test_a_sliver_is_not_blown_up_whole(monkeypatch):
+def test_a_very_long_image_is_cut_before_it_is_resized(monkeypatch):
     """1 x 5000 px at 256 px would be a gigabyte, of which a centre of 200 kB is kept."""
     made, resize = [], Image.Image.resize
 
@@ -348,13 +348,13 @@ def test_scaled_decoding_keeps_twice_the_size():
 
 
 @pytest.mark.parametrize('size', [(100, 90), (256, 300), (400, 420)])  # 5/8 is slower than 1
-def test_images_below_twice_the_least_size_are_decoded_whole(size):
+def test_images_below_twice_the_least_size_are_decoded_at_full_size(size):
     data = encoded(photograph(*size), 'jpeg')
     assert decode.decode(data, 'photograph', 256).shape == (*size, 3)
 
 
 @pytest.mark.parametrize('scaled', [False, True])
-def test_scaled_decoding_looks_like_the_whole(scaled):
+def test_scaled_decoding_is_close_to_full_decoding(scaled):
     data = encoded(photograph(1200, 1000), 'jpeg', quality=95)
     wanted = Preprocessing(size_px=64, resize_px=64, scaled_decoding=scaled)
     whole = np.asarray(Image.open(io.BytesIO(data)))
@@ -362,6 +362,6 @@ def test_scaled_decoding_looks_like_the_whole(scaled):
     assert np.abs(difference).mean() < (1 if scaled else 1e-9)
 
 
-def test_html_is_told_from_a_damaged_image():
+def test_html_is_distinguished_from_a_damaged_image():
     with pytest.raises(decode.ImageError, match='it is HTML or XML'):
         decode.decode(DAMAGED['HTML'], 'page.jpg')

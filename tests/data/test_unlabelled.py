@@ -39,6 +39,6 @@ def test_another_column_may_be_named(tmp_path):
         ('list.jsonl', '{', 'line 1: not a JSON object'),
     ],
 )
-def test_a_list_without_paths_is_answered_with_what_it_has(name, text, said, tmp_path):
+def test_a_list_without_paths_is_refused_with_its_columns(name, text, said, tmp_path):
     with pytest.raises(FolderError, match=said):
         listed(tmp_path, text, name)

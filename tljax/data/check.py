@@ -21,7 +21,7 @@ GRAY_PX = 32
 FLAT_LEVELS = 2.0  # an image with a smaller standard deviation has no hash
 BANDS = 8  # bytes of a hash; hashes that differ in 6 bits have at least two equal bytes
 NO_LABEL = '(no label)'
-CAPTION_PX, SHEET_COLUMNS, SHEET_ROWS = 16, 10, 40
+CAPTION_PX, FONT_PX, SHEET_COLUMNS, SHEET_ROWS = 24, 15, 10, 40
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def contact_sheet(images: Sequence[CheckedImage], class_names: Sequence[str]) ->
 
     Images without a label have the last row.
     """
-    font = ImageFont.load_default(12)
+    font = ImageFont.load_default(FONT_PX)
     good = [image for image in images if image.problem is None]
     names = [*class_names, *([] if all(image.labels() for image in good) else [NO_LABEL])]
     rows = min(len(names), SHEET_ROWS)
@@ -170,7 +170,7 @@ def contact_sheet(images: Sequence[CheckedImage], class_names: Sequence[str]) ->
     draw = ImageDraw.Draw(sheet)
     for row in range(rows):
         members = [image for image in good if row in (image.labels() or [len(class_names)])]
-        draw.text((2, row * height), f'{names[row]}: {len(members)} images', 'black', font)
+        draw.text((2, row * height + 4), f'{names[row]}: {len(members)} images', 'black', font)
         chosen = np.unique(np.linspace(0, len(members) - 1, SHEET_COLUMNS).astype(int))
         for column, index in enumerate(chosen if members else ()):
             corner = (column * (THUMB_PX + 2), row * height + CAPTION_PX)
