@@ -8,8 +8,8 @@ are measured in turns in this process, after a warm-up; each line gives the medi
 ratios and their range, in seconds on the wall and of the processor, which other programs on the
 machine disturb less. Parts:
 
-    jpeg      reading with all cores, to pixels and to batches of resized images (by the compiled resizing
-              and by Pillow's), against the bare decoder with all cores on the same bytes
+    jpeg      reading with all cores, to pixels and to batches of resized images (by the compiled
+              resizing and by Pillow's), against the bare decoder with all cores on the same bytes
     cache     training of a ResNet-18 from the cache against the same on one batch that stays; the
               network sees 64 px, so that a step is short and the loader has more to do
     gather    images per second out of the cache, one thread, no step
