@@ -114,7 +114,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     try:
         with np.load(path) as file:  # never unpickles
             return dict(file)
-    except Exception as error:  # readers of damaged files raise nearly anything
+    except Exception as error:  # damaged files raise errors of almost any type
         raise ArraysError(f'{path}: not a readable .npz file: {error}') from error
 
 

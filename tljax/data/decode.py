@@ -94,7 +94,7 @@ def decode(
             return np.asarray(to_rgb(orientation.upright(image)))
     except depth.RangeError:  # concerns the data set, not this image
         raise
-    except Exception as error:  # decoders of damaged files raise nearly anything
+    except Exception as error:  # damaged files raise errors of almost any type
         text = str(error)
         if 'cannot identify image file' in text:
             error = ImageError(_not_an_image(data))
@@ -146,7 +146,7 @@ def from_pil(image: Image.Image, gray_range: GrayRange = None) -> np.ndarray:
         return np.asarray(to_rgb(orientation.upright(image), gray_range))
     except ImageError:
         raise
-    except Exception as error:  # decoders of damaged files raise nearly anything
+    except Exception as error:  # damaged files raise errors of almost any type
         raise unreadable(getattr(image, 'filename', '') or 'a PIL image', error) from error
 
 

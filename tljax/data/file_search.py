@@ -89,7 +89,7 @@ def is_image(path: pathlib.Path) -> bool:
             return False
         with Image.open(path) as image:
             return image.format not in NOT_PIXELS
-    except Exception:  # readers of other files raise nearly anything
+    except Exception:  # damaged files raise errors of almost any type
         return False
 
 

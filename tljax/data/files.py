@@ -100,7 +100,7 @@ def check_file(
             if _ends_well(image.format, file):
                 return None
         decode.read_image(path, 'own')
-    except Exception as error:  # readers of damaged files raise nearly anything
+    except Exception as error:  # damaged files raise errors of almost any type
         return reason(path, error)
     return None
 

@@ -10,7 +10,7 @@ def of(image: Image.Image) -> int:
     """The EXIF orientation; 1, which is upright, if the block is missing or cannot be read."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # the parser of EXIF blocks raises nearly anything
+    except Exception:  # damaged EXIF blocks raise errors of almost any type
         return 1
 
 
@@ -30,5 +30,5 @@ def upright(image: Image.Image) -> Image.Image:
     image.load()  # raises for a damaged image, outside of the `try`
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the parser of EXIF blocks raises nearly anything
+    except Exception:  # damaged EXIF blocks raise errors of almost any type
         return image

@@ -44,5 +44,5 @@ def _read(image: Encoded) -> np.ndarray:
     """The values of an image; none for a damaged image, which is reported when it is decoded."""
     try:
         return depth.values_of(decode.read_bytes(image))
-    except Exception:  # decoders of damaged files raise nearly anything
+    except Exception:  # damaged files raise errors of almost any type
         return np.zeros(0, np.uint8)

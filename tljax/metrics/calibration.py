@@ -1,6 +1,6 @@
 """Calibration: whether predicted probabilities equal the frequencies of right predictions.
 
-All functions compute in NumPy float64. Labels are [N] int, or with several labels an image [N, K],
+All functions compute in NumPy float64. Labels are [N] int, or with several labels per image [N, K],
 1 where it has the label. With several labels each decision (an image and a class) counts as one
 example: its confidence is the larger of p and 1 - p, and it is right if p > 0.5 agrees with the
 label.

@@ -41,7 +41,7 @@ def confident_joint(predicted: Array, labels: Array) -> np.ndarray:
         labels: [N] int.
 
     Raises:
-        InputError: several labels an image, or other shapes.
+        InputError: several labels per image, or other shapes.
     """
     p, labels, classes = _confident(predicted, labels)
     counts = np.zeros((p.shape[1],) * 2, int)
@@ -65,7 +65,7 @@ def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
         labels: [N] int.
 
     Raises:
-        InputError: several labels an image, or other shapes.
+        InputError: several labels per image, or other shapes.
     """
     p, labels, classes = _confident(predicted, labels)
     of_label = p[np.arange(len(p)), labels]
@@ -78,7 +78,7 @@ def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray,
     """Probabilities, labels, and the class that each image confidently belongs to; -1 for none."""
     p, labels = np.asarray(predicted, np.float64), np.asarray(labels)
     if labels.ndim == 2:
-        raise InputError('the images have several labels each, wanted one label an image')
+        raise InputError('the images have several labels each, wanted one label per image')
     confidences(p, labels)  # checks both
     counts = np.bincount(labels, minlength=p.shape[1])
     sums = np.bincount(labels, p[np.arange(len(p)), labels], minlength=p.shape[1])

@@ -15,7 +15,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     """The temperature that minimises the negative log-likelihood, by L-BFGS in float64.
 
     Source: Guo et al. 2017, section 4.2. The likelihood is convex in the inverse temperature. With
-    several labels an image, one temperature divides the logits of all sigmoids.
+    several labels per image, one temperature divides the logits of all sigmoids.
 
     Args:
         logits: [N, K], of images that the network was not trained on.
