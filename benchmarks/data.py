@@ -8,11 +8,11 @@ are measured in turns in this process, after a warm-up; each line gives the medi
 ratios and their range, in seconds on the wall and of the processor, which other programs on the
 machine disturb less. Parts:
 
-    jpeg      reading with all cores, to pixels and to batches of canvases (by the compiled resizing
-              and by Pillow's), against the bare decoder with all cores on the same bytes
+    jpeg      reading with all cores, to pixels and to batches of resized images (by the compiled
+              resizing and by Pillow's), against the bare decoder with all cores on the same bytes
     cache     training of a ResNet-18 from the cache against the same on one batch that stays; the
               network sees 64 px, so that a step is short and the loader has more to do
-    gather    canvases per second out of the cache, one thread, no step
+    gather    images per second out of the cache, one thread, no step
     scan      files per second of the look before a run
     memory    resident size after each of ten epochs
 """
@@ -38,7 +38,7 @@ from tljax.types import Examples, Preprocessing
 
 CORES = len(os.sched_getaffinity(0))
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data/imagenet_check/images'
-CANVAS = Preprocessing()
+PREPROCESSING = Preprocessing()
 NEVER = 10**9  # images before the compiled resizing is used; 0 for at once
 
 
@@ -103,10 +103,10 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
     for path, content in list(zip(paths, contents, strict=True))[:20]:
         expected = np.asarray(Image.open(io.BytesIO(content)).convert('RGB'))
         np.testing.assert_array_equal(decode.decode(content, path), expected)
-        canvas = decode.load_canvas(ImageFile(path), CANVAS)
+        resized = decode.load_resized(ImageFile(path), PREPROCESSING)
         for start in (0, NEVER):
             decode.COMPILED_FROM = start
-            np.testing.assert_array_equal(canvas, decode.to_canvas(expected, CANVAS))
+            np.testing.assert_array_equal(resized, decode.resize_square(expected, PREPROCESSING))
     with ThreadPoolExecutor(CORES) as threads:
 
         def bare() -> None:
@@ -118,9 +118,9 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
                 pass
 
         def batches() -> None:
-            split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 0)['']
+            split = decoded_images.wrap({'': examples_of(paths)}, PREPROCESSING, 0)['']
             stream = pipeline.train_batches(
-                split, CANVAS, batch_size=25, steps=steps, seed=0, threads=2 * CORES
+                split, PREPROCESSING, batch_size=25, steps=steps, seed=0, threads=2 * CORES
             )
             for _ in stream:
                 pass
@@ -152,7 +152,7 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
     from tljax.strategies.strategies import FineTune
     from tljax.training import states, step
 
-    small = Preprocessing(size_px=64)  # of canvases as large as ever
+    small = Preprocessing(size_px=64)  # of resized images of the same size
     model = stages.build(ResNet(depth=18), 10, preprocessing=small)
     params, stats = stages.init(model, jax.random.key(0))
     rules = FineTune().phases(stages.ordered(model, params))[0].rules
@@ -169,17 +169,19 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
             current, sums = train(key, current, batch)
             jax.block_until_ready(sums)
 
-    split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 20)['']
+    split = decoded_images.wrap({'': examples_of(paths)}, PREPROCESSING, 20)['']
     options: dict[str, Any] = {'batch_size': rows, 'steps': steps, 'seed': 0, 'threads': 4}
-    first = list(pipeline.train_batches(split, CANVAS, **options))
-    plain = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 0)['']
-    for one, other in zip(first, pipeline.train_batches(plain, CANVAS, **options), strict=True):
+    first = list(pipeline.train_batches(split, PREPROCESSING, **options))
+    plain = decoded_images.wrap({'': examples_of(paths)}, PREPROCESSING, 0)['']
+    for one, other in zip(
+        first, pipeline.train_batches(plain, PREPROCESSING, **options), strict=True
+    ):
         np.testing.assert_array_equal(one['image'], other['image'])
     resident = {name: jax.device_put(value) for name, value in first[0].items()}
     resident = {**resident, 'id': first[0]['id']}
 
     def cached() -> None:
-        run(pipeline.train_batches(split, CANVAS, **options))
+        run(pipeline.train_batches(split, PREPROCESSING, **options))
 
     def stays() -> None:
         run([resident] * steps)
@@ -191,8 +193,8 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
 
 def gather(paths: list[pathlib.Path], pairs: int) -> None:
     """Canvases out of the cache, copied as batching does."""
-    split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, 20)['']
-    out = np.empty((CANVAS.resize_px, CANVAS.resize_px, 3), np.uint8)
+    split = decoded_images.wrap({'': examples_of(paths)}, PREPROCESSING, 20)['']
+    out = np.empty((PREPROCESSING.resize_px, PREPROCESSING.resize_px, 3), np.uint8)
 
     def cached() -> None:
         for index in range(len(split)):
@@ -200,7 +202,7 @@ def gather(paths: list[pathlib.Path], pairs: int) -> None:
 
     def decoded() -> None:
         for path in paths:
-            out[:] = decode.load_canvas(ImageFile(path), CANVAS)
+            out[:] = decode.load_resized(ImageFile(path), PREPROCESSING)
 
     show(
         'gather: from the cache / decoding, one thread',
@@ -221,7 +223,7 @@ def scan(paths: list[pathlib.Path]) -> None:
 def memory(paths: list[pathlib.Path]) -> None:
     """Resident size after each of ten epochs, by the cache and by decoding."""
     for name, gigabytes in (('cache', 20), ('decoding', 0)):
-        split = decoded_images.wrap({'': examples_of(paths)}, CANVAS, gigabytes)['']
+        split = decoded_images.wrap({'': examples_of(paths)}, PREPROCESSING, gigabytes)['']
         per_epoch = len(paths) // 32
         options: dict[str, Any] = {
             'batch_size': 32,
@@ -230,7 +232,7 @@ def memory(paths: list[pathlib.Path]) -> None:
             'threads': 4,
         }
         sizes = []
-        for number, _ in enumerate(pipeline.train_batches(split, CANVAS, **options), 1):
+        for number, _ in enumerate(pipeline.train_batches(split, PREPROCESSING, **options), 1):
             if number % per_epoch == 0:
                 sizes.append(resident_megabytes())
         print(f'memory: {name:<9} private (and mapped) MB after each epoch: ', end='')

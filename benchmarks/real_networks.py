@@ -68,8 +68,8 @@ def batches(
     """Canvases [B, H, W, 3] and labels [B]."""
     for start in range(0, len(images), BATCH_SIZE):
         part = images[start : start + BATCH_SIZE]
-        canvases = [decode.to_canvas(decode.read_image(path), preprocessing) for path, _ in part]
-        yield np.stack(canvases), np.asarray([label for _, label in part])
+        resized = [decode.resize_square(decode.read_image(path), preprocessing) for path, _ in part]
+        yield np.stack(resized), np.asarray([label for _, label in part])
 
 
 def measure(case: Case, data: pathlib.Path) -> tuple[float, float, int]:
@@ -90,8 +90,8 @@ def measure(case: Case, data: pathlib.Path) -> tuple[float, float, int]:
     error = np.abs(logits(golden['images_u8']) - golden['logits']).max()
     images = labelled_images(data / case.images)
     right = 0
-    for canvases, labels in batches(images, model.preprocessing):
-        right += int((logits(canvases).argmax(-1) == labels).sum())
+    for resized, labels in batches(images, model.preprocessing):
+        right += int((logits(resized).argmax(-1) == labels).sum())
     return float(error / np.abs(golden['logits']).max()), 100 * right / len(images), len(images)
 
 

@@ -183,7 +183,7 @@ def outputs(network: tljax.Network, examples: Examples) -> dict[str, np.ndarray]
     parts = []
     for start in range(0, len(examples), ROWS):
         rows = range(start, min(start + ROWS, len(examples)))
-        images = np.stack([decode.to_canvas(examples.load(i), shown) for i in rows])
+        images = np.stack([decode.resize_square(examples.load(i), shown) for i in rows])
         parts.append(jax.device_get(run(network.params, network.stats, images)))
     return {stage: np.concatenate([part[stage] for part in parts]) for stage in names}
 

@@ -1,8 +1,9 @@
-"""Every augmentation once, on two photographs.
+"""Every augmentation once, on two photographs, with ranges that are wide enough to see.
 
-tljax augment --config=docs/gallery.py --each --rows=2 --out=docs/augment_operations.png
+tljax augment --config=docs/gallery.py:places --each --rows=2 --out=docs/augment_places.jpg
 
-The photographs are those of scikit-learn (its `datasets/images/README.txt` has their licences).
+The photographs are sample images of scikit-learn; their licences are in its
+`datasets/images/README.txt`.
 """
 
 import dataclasses
@@ -49,22 +50,22 @@ LISTS = {
         augment.HorizontalFlip(probability=1.0),
         augment.VerticalFlip(probability=1.0),
         augment.QuarterTurn(),
-        augment.Rotate(degrees=30.0),
-        augment.Shear(),
-        augment.Scale(factor=1.5),
-        augment.Translate(side_share=0.2),
-        augment.Perspective(),
-        augment.Elastic(),
+        augment.Rotate(degrees=45.0),
+        augment.Shear(horizontal_degrees=30.0, vertical_degrees=10.0),
+        augment.Scale(factor=2.0),
+        augment.Translate(side_share=0.3),
+        augment.Perspective(side_share=0.35),
+        augment.Elastic(side_share=0.12),
         augment.RandomCrop(size_px=128),
-        augment.RandomResizedCrop(),
-        augment.Affine(rotate_degrees=20.0, scale_factor=1.2, shift_share=0.1),
+        augment.RandomResizedCrop(area_max=0.5),
+        augment.Affine(rotate_degrees=40.0, shear_degrees=20.0, scale_factor=1.4, shift_share=0.2),
     ),
     'values': (
-        augment.Brightness(),
-        augment.Contrast(),
-        augment.Saturation(strength=0.8),
-        augment.Sharpness(),
-        augment.Hue(),
+        augment.Brightness(strength=0.7),
+        augment.Contrast(strength=0.8),
+        augment.Saturation(strength=1.0),
+        augment.Sharpness(strength=8.0),
+        augment.Hue(degrees=120.0),
         augment.Grayscale(probability=1.0),
         augment.Invert(probability=1.0),
         augment.Solarize(probability=1.0),
@@ -72,9 +73,9 @@ LISTS = {
         augment.AutoContrast(probability=1.0),
         augment.Equalize(probability=1.0),
         augment.Blur(probability=1.0, sigma_min_px=2.0, sigma_max_px=4.0),
-        augment.GaussianNoise(max_levels=40.0),
-        augment.SaltAndPepper(),
-        augment.Cutout(),
+        augment.GaussianNoise(max_levels=80.0),
+        augment.SaltAndPepper(pixel_share=0.3),
+        augment.Cutout(side_share=0.4),
         augment.RandomErasing(probability=1.0),
     ),
     'batch': (
@@ -82,8 +83,10 @@ LISTS = {
         augment.CutMix(),
         augment.MixUpOrCutMix(),
         augment.RandAugment(),
+        augment.RandAugment(layers=4),
         augment.TrivialAugment(),
         augment.AugMix(),
+        augment.AugMix(magnitude=10.0),
     ),
     'policy': (
         augment.Copy(),

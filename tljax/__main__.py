@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'did you mean tljax {near[0]}?' if near else f'wanted one of {", ".join(COMMANDS)}'
-        print(f'error: there is no command {argv[0]!r}; {hint}', file=sys.stderr)
+        print(f'error: unknown command {argv[0]!r}; {hint}', file=sys.stderr)
         return 2
     return module(name).main(argv[1:])
 

@@ -18,7 +18,7 @@ def make_mesh() -> Mesh:
 
 
 def local_mesh() -> Mesh:
-    """A mesh of this process's devices, for work that each process does independently."""
+    """A mesh of this process's devices, for independent work of each process."""
     devices = jax.local_devices()
     return jax.make_mesh(
         (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
@@ -64,7 +64,7 @@ def process() -> tuple[int, int]:
 def put_batch(mesh: Mesh, batch: Batch) -> Batch:
     """Puts a process's part of a batch on its devices, as a part of the global batch.
 
-    Ids become 32 bits wide; they are only folded into keys there.
+    Ids become 32 bits wide, because on the device they are only folded into random keys.
     """
     sharding = split(mesh)
 

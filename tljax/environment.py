@@ -3,8 +3,8 @@
 import os
 import pathlib
 
-# Sends single float32 convolutions back from YNNPACK, whose gradients of 1x1 kernels are slow, to
-# Eigen on CPU. `python -m benchmarks.xla_flag` measures it; other platforms ignore it.
+# On CPU, computes float32 convolutions by Eigen instead of YNNPACK, whose gradients of 1x1 kernels
+# are slow. `python -m benchmarks.xla_flag` measures it. Other platforms ignore the flag.
 CPU_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 
 
@@ -14,7 +14,7 @@ def prepare() -> None:
     if CPU_CONVOLUTIONS.split('=')[0] not in flags:
         os.environ['XLA_FLAGS'] = f'{flags} {CPU_CONVOLUTIONS}'.strip()
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache_dir() / 'compiled'))
-    # By default JAX does not cache compilations under a second, which is all of a small network's.
+    # By default JAX does not cache compilations under a second, so none of a small network.
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 

@@ -1,4 +1,4 @@
-"""Paths of leaves, whole-segment patterns, partial trees, and a `+`/`-` report of differences.
+"""Trees of parameters: paths of leaves, patterns, partial trees, and a report of differences.
 
 A path is the `/`-joined keys of a leaf: `stage3/block2/conv1/kernel`.
 """
@@ -31,18 +31,19 @@ def map_paths(function: Callable[[str, Any], Any], tree: Tree) -> Tree:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether `pattern` matches `path` or a parent of it; segments must match as a whole.
+    """Whether a pattern matches a path or one of its parents, segment by segment.
 
     Args:
-        pattern: segments; `*` and `?` are wildcards within one, `**` is any number of segments.
-        path: a leaf's path.
+        pattern: segments; `*` and `?` are wildcards within a segment, `**` is any number of
+            segments.
+        path: the path of a leaf.
     """
     return _matches(pattern.split('/'), path.split('/'))
 
 
 def _matches(pattern: list[str], path: list[str]) -> bool:
     if not pattern:
-        return True  # the rest of the path lies below the match
+        return True  # the pattern matched a parent of the path
     if pattern[0] == '**':
         return any(_matches(pattern[1:], path[i:]) for i in range(len(path) + 1))
     return (
@@ -71,34 +72,34 @@ def count(tree: Any) -> int:
 
 
 def size_bytes(tree: Any) -> int:
-    """The bytes of all leaves, which can be abstract."""
+    """The size of all leaves in bytes; they can be abstract."""
     return sum(
         int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree)
     )
 
 
-def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """The differences of `found` from `wanted`, a line each; empty if there are none.
+def difference(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """The differences of actual from expected leaves, a line each; empty if there are none.
 
     Args:
-        found: `{path: array or shape holder}`.
-        wanted: the expected paths and shapes, in the same form.
+        actual: `{path: leaf}`; leaves are arrays or have a shape.
+        expected: likewise.
 
     Returns:
         `- path shape` for a missing leaf (with the most similar extra path), `+ path shape` for an
         extra leaf, and both for a wrong shape.
     """
     lines = []
-    extra = [path for path in found if path not in wanted]
-    for path, leaf in wanted.items():
-        if path not in found:
+    extra = [path for path in actual if path not in expected]
+    for path, leaf in expected.items():
+        if path not in actual:
             near = difflib.get_close_matches(path, extra, n=1, cutoff=0.8)
             hint = f'   (found {near[0]})' if near else ''
             lines.append(f'- {path} {shape_text(leaf)}{hint}')
-        elif np.shape(found[path]) != np.shape(leaf):
+        elif np.shape(actual[path]) != np.shape(leaf):
             lines.append(f'- {path} {shape_text(leaf)}')
-            lines.append(f'+ {path} {shape_text(found[path])}')
-    lines += [f'+ {path} {shape_text(found[path])}' for path in extra]
+            lines.append(f'+ {path} {shape_text(actual[path])}')
+    lines += [f'+ {path} {shape_text(actual[path])}' for path in extra]
     return lines
 
 

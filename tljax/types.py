@@ -39,7 +39,7 @@ class Batch(TypedDict):
     """One step's input. Evaluation pads the last batch; `mask` marks the real rows."""
 
     image: Array  # [B, H, W, 3] uint8
-    label: Array  # [B] int32; with several labels an image [B, K] uint8, 1 where it has the label
+    label: Array  # [B] int32; with several labels per image [B, K] uint8, 1 where it has the label
     id: Array  # [B] int64 on the host; identifies the example in every order and subset
     mask: Array  # [B] bool
     source: NotRequired['Batch']  # rows of a source of samples, in addition to the target's
@@ -166,7 +166,7 @@ class Examples:
     """
 
     load: Callable[[int], np.ndarray]
-    labels: np.ndarray  # [N] int32; with several labels an image [N, K] uint8, multi-hot
+    labels: np.ndarray  # [N] int32; with several labels per image [N, K] uint8, multi-hot
     ids: np.ndarray  # [N] int64
     class_names: tuple[str, ...]
     encoded: Sequence[Encoded] | None = None  # N of them
@@ -462,7 +462,7 @@ class Loss(Protocol):
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and targets to [B] losses.
 
-        Targets are distributions [B, K]; with several labels an image, each is in [0, 1].
+        Targets are distributions [B, K]; with several labels per image, each is in [0, 1].
         """
         ...
 

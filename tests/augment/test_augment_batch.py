@@ -19,8 +19,13 @@ from tljax.augment.policies import AugMix, RandAugment, TrivialAugment
 ROWS = 8
 MIXES = [MixUp(), CutMix(), MixUpOrCutMix()]
 each_mix = pytest.mark.parametrize('index', range(3), ids=['MixUp', 'CutMix', 'MixUpOrCutMix'])
-LOCAL = (RandomResizedCrop(size_px=12), HorizontalFlip(), Elastic(), TrivialAugment(), Contrast())
-COPIES = (Copy(views=2), *LOCAL)
+MOVES = (Copy(views=2), RandomResizedCrop(size_px=12), HorizontalFlip(), Elastic())
+POLICIES = {
+    'copied': (*MOVES, Contrast()),
+    'mixed': (Copy(views=2), HorizontalFlip(), MixUp(alpha=1.0)),
+    'copied, with a policy': (*MOVES, TrivialAugment(), Contrast()),
+    'moved and mixed': (*MOVES, MixUp(alpha=1.0)),
+}
 
 
 def keys(count, seed=0):
@@ -153,52 +158,54 @@ def test_copies_are_never_mixed_with_each_other():
 
 
 @functools.cache
-def compiled(policy, devices):
-    """A program that applies a policy to `ROWS` images on some devices, and its sharding."""
+def compiled(name, devices):
+    """A program that applies one of `POLICIES` to `ROWS` images, and its sharding."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ('batch',))
     rows = NamedSharding(mesh, PartitionSpec('batch'))
     function = jax.jit(
-        functools.partial(augment.apply, policy), in_shardings=rows, out_shardings=rows
+        functools.partial(augment.apply, POLICIES[name]), in_shardings=rows, out_shardings=rows
     )
     return function.lower(keys(ROWS), noise(ROWS), jnp.eye(ROWS)).compile(), rows
 
 
-def on_devices(policy, devices, order=range(ROWS)):
-    """The images and targets of a policy on `ROWS` images in an order."""
-    function, rows = compiled(policy, devices)
+def on_devices(name, devices, order=range(ROWS)):
+    """The images and targets of one of `POLICIES` for `ROWS` images in an order."""
+    function, rows = compiled(name, devices)
     order = np.asarray(order)
     batch = keys(ROWS)[order], noise(ROWS)[order], jnp.eye(ROWS)[order]
     return [np.asarray(x) for x in function(*jax.device_put(batch, rows))]
 
 
-def test_a_copied_view_does_not_depend_on_its_place():
+some_policies = pytest.mark.parametrize(
+    'name', ['copied', pytest.param('copied, with a policy', marks=pytest.mark.slow)]
+)
+
+
+@some_policies
+def test_a_copied_view_does_not_depend_on_its_place(name):
     order = np.asarray([2, 0, 3, 1, 7, 6, 4, 5])
-    images, _ = on_devices(COPIES, 1)
-    reordered, _ = on_devices(COPIES, 1, order)
+    images, _ = on_devices(name, 1)
+    reordered, _ = on_devices(name, 1, order)
     rows = (2 * order[:, None] + np.arange(2)).reshape(-1)
     np.testing.assert_allclose(reordered, images[rows], atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    'policy',
-    [
-        COPIES,
-        (Copy(views=2), HorizontalFlip(), MixUp(alpha=1.0)),
-        pytest.param((*COPIES[:4], MixUp(alpha=1.0)), marks=pytest.mark.slow),
-    ],
-    ids=['of single images', 'mixed', 'moved and mixed'],
+    'name',
+    ['copied', 'mixed', *(pytest.param(n, marks=pytest.mark.slow) for n in [*POLICIES][2:])],
 )
-def test_four_devices_give_the_same_images_as_one(policy):
-    one_device, four_devices = (on_devices(policy, devices) for devices in (1, 4))
+def test_four_devices_give_the_same_images_as_one(name):
+    one_device, four_devices = (on_devices(name, devices) for devices in (1, 4))
     # Another program rounds positions otherwise: in noise, by a few thousandths of a level.
     for one, four in zip(one_device, four_devices, strict=True):
         np.testing.assert_allclose(one, four, atol=2e-2)
 
 
-def test_devices_exchange_nothing_for_augmentations_of_single_images():
-    text = compiled(COPIES, 4)[0].as_text()
+@some_policies
+def test_devices_exchange_nothing_for_augmentations_of_single_images(name):
+    text = compiled(name, 4)[0].as_text()
     exchanges = ('all-gather', 'all-reduce', 'permute', 'all-to-all')
-    assert not [name for name in exchanges if name in text]
+    assert not [word for word in exchanges if word in text]
 
 
 def test_randaugment_draws_every_operation_equally_often_at_its_strength():

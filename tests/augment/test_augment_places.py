@@ -132,7 +132,7 @@ OTHER = Affine(rotate_degrees=20, scale_factor=1.1)
 def composed_and_in_sequence(one):
     """Pairs of images of `one` before and after `OTHER`: composed, and one after the other."""
     image, targets = smooth(), jnp.zeros((1, 1))
-    index_keys = [augment.compose.own_keys(keys(1), index) for index in range(2)]
+    index_keys = [augment.compose.operation_keys(keys(1), index) for index in range(2)]
 
     @jax.jit
     def pairs(image):
@@ -235,7 +235,7 @@ def test_photometric_operations_run_after_geometric_ones_in_any_order_of_the_lis
     @jax.jit
     def in_sequence(images):
         # An operation's key depends on its index in the list.
-        index_keys = [augment.compose.own_keys(keys(3), index) for index in range(3)]
+        index_keys = [augment.compose.operation_keys(keys(3), index) for index in range(3)]
         moves = [(after[0], index_keys[0]), (after[1], index_keys[2])]
         moved = augment.compose.warp(moves, images)
         return Contrast()(index_keys[1], moved, jnp.zeros((3, 1)))[0]

@@ -22,8 +22,8 @@ def test_a_picture_is_written_where_it_is_asked_for(tmp_path):
     out = tmp_path / 'new' / 'picture.png'
     assert augment.main([QUICKSTART, '--rows=2', '--columns=3', f'--out={out}']) == 0
     with Image.open(out) as picture:
-        assert picture.width == 8 + 4 * 168
-        assert picture.height > 2 * 168
+        assert picture.width == 12 + 4 * 212
+        assert picture.height > 2 * 212
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_every_view_is_captioned_with_each_operation_and_what_it_drew():
             assert lines[1].startswith('Rotate')
             assert lines[1].endswith('degrees')
             assert 'HorizontalFlip' in lines[2]
-            assert lines[3].endswith('its own')
+            assert lines[3].endswith('of one image')
             assert 'RandomErasing' in lines[4]
 
 

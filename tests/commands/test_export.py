@@ -232,7 +232,7 @@ def test_a_programs_resizing_is_pillows_within_two_grey_levels(interpolation, si
     coarse = np.random.default_rng(1).integers(0, 256, (9, 11, 3), np.uint8)
     image = np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BILINEAR))
     ours = export.resize(image[None].astype(np.float32), shown)[0]
-    difference = np.abs(np.asarray(ours) - decode.to_canvas(image, shown).astype(np.float32))
+    difference = np.abs(np.asarray(ours) - decode.resize_square(image, shown).astype(np.float32))
     assert difference.max() <= 2
 
 

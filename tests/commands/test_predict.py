@@ -208,8 +208,8 @@ def test_a_folder_without_images_is_an_error(run, tmp_path):
 
 def test_no_more_images_are_decoded_than_are_read_ahead(images, network, monkeypatch):
     decoded = []
-    real = decode.canvas_of
-    monkeypatch.setattr(decode, 'canvas_of', lambda *a: decoded.append(a[1]) or real(*a))
+    real = decode.decode_resized
+    monkeypatch.setattr(decode, 'decode_resized', lambda *a: decoded.append(a[1]) or real(*a))
     many = unlabelled.read([str(images)]).take(np.tile(np.arange(21), 10))
     rows = prediction.predictions(network, many, NAMED['centre'], 4)
     next(rows)

@@ -98,8 +98,8 @@ ONE_MISSING = SETS[:9] * np.array([1, 0, 1], np.uint8)
 @pytest.mark.parametrize(
     ('changes', 'said'),
     [
-        ({'train_labels': SETS[:9] * 2}, 'train_labels is (9, 3), wanted 0 and 1 in it'),
-        ({'train_labels': SETS[:9] * 0.5}, 'train_labels is (9, 3), wanted 0 and 1 in it'),
+        ({'train_labels': SETS[:9] * 2}, 'train_labels is (9, 3), wanted only 0 and 1'),
+        ({'train_labels': SETS[:9] * 0.5}, 'train_labels is (9, 3), wanted only 0 and 1'),
         ({'train_labels': SETS}, 'train_labels is uint8 (12, 3), wanted (9,) integers'),
         ({'train_labels': SETS[:9, :0]}, 'train_labels is uint8 (9, 0), wanted (9,) integers'),
         ({'train_labels': ONE_MISSING}, 'train_labels has no example of the classes [1]'),
@@ -150,10 +150,10 @@ def test_a_dark_split_is_scaled_like_the_others(tmp_path):
         ({'train_images': None}, "missing ['train_images'], found"),
         ({'train_labels': None}, "missing ['train_labels'], found"),
         ({'train_images': IMAGES}, 'train_labels is int64 (9,), wanted (12,) integers'),
-        ({'train_labels': LABELS[:9] / 2}, '3 that are no whole numbers, the first at 1: 0.5'),
+        ({'train_labels': LABELS[:9] / 2}, '3 values that are not integers, the first at 1: 0.5'),
         (
             {'train_labels': LABELS[:9] - 1},
-            'train_labels has 3 below 0, the first at 0: -1; wanted 0',
+            'train_labels has 3 values below 0, the first at 0: -1; wanted 0',
         ),
         ({'train_images': IMAGES[:9, 0, 0]}, 'train_images is (9, 3), wanted [N, h, w]'),
         ({'train_images': IMAGES[:9].astype(str)}, 'train_images is <U3, wanted numbers'),
@@ -205,7 +205,7 @@ def test_the_digest_of_arrays_follows_their_content():
 
 
 def test_arrays_that_are_not_in_memory_are_asked_for():
-    with pytest.raises(ArraysError, match=r'give the same ones to tljax\.data\.arrays\.keep'):
+    with pytest.raises(ArraysError, match=r'pass the same arrays to tljax\.data\.arrays\.keep'):
         InMemory(digest='of another process').splits()
 
 
@@ -244,13 +244,19 @@ def test_a_column_of_labels_is_one_label_an_image(classes, dtype, tmp_path):
 @pytest.mark.parametrize(
     ('labels', 'said'),
     [
-        (np.where(np.arange(12) > 9, -1, LABELS), 'labels has 2 below 0, the first at 10: -1'),
-        (np.where(np.arange(12) > 9, np.nan, LABELS), 'has 2 that are no whole numbers, the first'),
-        (np.where(np.arange(12) > 9, '', NAMED), 'labels has 2 without a label, the first at 10'),
-        (LABELS + 0.5, 'has 12 that are no whole numbers, the first at 0: 0.5'),
+        (
+            np.where(np.arange(12) > 9, -1, LABELS),
+            'labels has 2 values below 0, the first at 10: -1',
+        ),
+        (
+            np.where(np.arange(12) > 9, np.nan, LABELS),
+            'has 2 values that are not integers, the first',
+        ),
+        (np.where(np.arange(12) > 9, '', NAMED), 'labels has 2 empty labels, the first at 10'),
+        (LABELS + 0.5, 'has 12 values that are not integers, the first at 0: 0.5'),
     ],
 )
-def test_what_is_no_label_is_counted_in_one_line(labels, said, tmp_path):
+def test_invalid_labels_are_counted_in_one_line(labels, said, tmp_path):
     with pytest.raises(ArraysError) as caught:
         saved(tmp_path, {'images': IMAGES, 'labels': labels}).splits()
     assert said in str(caught.value)

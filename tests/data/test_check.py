@@ -1,4 +1,4 @@
-"""The thorough look at a data set: `tljax data`."""
+"""The full check of a data set: `tljax data`."""
 
 import io
 import pathlib
@@ -66,7 +66,7 @@ def checked(root, capsys):
 def test_a_sound_data_set_is_called_sound(checked):
     code, text = checked()
     assert code == 0
-    assert 'Nothing is wrong.' in text
+    assert 'No problems.' in text
 
 
 def test_images_are_counted_by_class_and_split(root, checked):
@@ -80,17 +80,17 @@ def test_images_are_counted_by_class_and_split(root, checked):
     ]
 
 
-def test_a_jpeg_that_is_damaged_inside_is_found(root, checked):
+def test_a_jpeg_with_damage_in_its_middle_is_detected(root, checked):
     path = root / 'train/dog/0.jpg'
     path.write_bytes(damaged_inside(path.read_bytes()))
-    assert files.look(path) is None  # the quick look cannot
+    assert files.check_file(path) is None  # the quick look cannot
     code, text = checked()
     assert code == 1
-    assert f'1 that cannot be used:\n  {path}: damaged inside: ' in text
+    assert f'1 unusable file(s):\n  {path}: damaged inside: ' in text
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGB'])
-def test_a_sound_jpeg_of_any_colours_is_not_called_damaged(mode, root, checked):
+def test_a_good_jpeg_of_any_color_space_is_not_reported_as_damaged(mode, root, checked):
     (root / 'train/dog/more.jpg').write_bytes(jpeg(picture(50).convert(mode)))
     assert checked()[0] == 0
 
@@ -100,7 +100,7 @@ def test_bad_files_of_other_kinds_are_listed_together(root, checked):
     (root / 'test/cat/page.jpg').write_bytes(b'<html>')
     code, text = checked()
     assert code == 1
-    assert '2 that cannot be used' in text
+    assert '2 unusable file(s)' in text
 
 
 def test_the_same_file_in_two_splits_is_a_leak(root, checked):
@@ -108,7 +108,7 @@ def test_the_same_file_in_two_splits_is_a_leak(root, checked):
     code, text = checked()
     assert code == 1
     assert (
-        '1 in several splits, byte for byte (leakage):\n'
+        '1 exact duplicate(s) in several splits (leakage):\n'
         f'  {root}/train/cat/0.jpg = {root}/test/cat/copy.jpg' in text
     )
 
@@ -128,12 +128,12 @@ def test_nearly_the_same_picture_in_two_splits_is_a_leak(name, root, checked):
     code, text = checked()
     assert code == 1
     assert (
-        '1 in several splits, nearly the same (leakage):\n'
+        '1 near duplicate(s) in several splits (leakage):\n'
         f'  {root}/train/cat/0.jpg = {root}/test/cat/copy.jpg' in text
     )
 
 
-def test_nearly_the_same_picture_twice_in_a_split_is_no_leak(root, checked):
+def test_near_duplicates_within_a_split_are_no_leak(root, checked):
     (root / 'train/cat/copy.jpg').write_bytes(CHANGES['recompressed'](picture(0)))
     assert checked()[0] == 0
 
@@ -144,30 +144,30 @@ def test_pictures_of_one_colour_are_not_taken_for_each_other(root, checked):
     assert checked()[0] == 0
 
 
-def test_the_same_file_in_two_classes_is_told(root, checked):
+def test_the_same_file_in_two_classes_is_reported(root, checked):
     (root / 'train/dog/copy.jpg').write_bytes((root / 'train/cat/0.jpg').read_bytes())
     code, text = checked()
     assert code == 1
-    assert '1 in several classes, byte for byte' in text
+    assert '1 exact duplicate(s) in several classes' in text
 
 
-def test_the_same_file_twice_in_a_class_is_told_but_not_wrong(root, checked):
+def test_the_same_file_twice_in_a_class_is_reported_but_no_problem(root, checked):
     (root / 'train/cat/copy.jpg').write_bytes((root / 'train/cat/0.jpg').read_bytes())
     code, text = checked()
     assert code == 0
-    assert '1 several times in a split' in text
+    assert '1 exact duplicate(s) within a split' in text
 
 
-def test_a_png_that_is_called_jpg_is_told_but_not_wrong(root, checked):
+def test_a_png_named_jpg_is_reported_but_no_problem(root, checked):
     picture(70).save(root / 'train/cat/really.jpg', 'png')
     code, text = checked()
     assert code == 0
     assert 'train/cat/really.jpg: named .jpg but a PNG' in text
 
 
-def test_what_is_passed_over_is_said(root, checked):
+def test_skipped_files_are_reported(root, checked):
     (root / 'train/cat/.hidden.jpg').write_bytes(b'')
-    assert '1 hidden file(s) and folder(s) passed over' in checked()[1]
+    assert '1 hidden file(s) and folder(s) skipped' in checked()[1]
 
 
 def test_the_sheet_has_a_row_of_pictures_for_each_class(root, checked):
@@ -193,7 +193,7 @@ def test_a_sheet_inside_the_data_set_is_refused(root, checked):
     assert not (root / 'sheet.png').exists()
 
 
-def test_a_folder_that_is_no_data_set_is_refused(tmp_path, capsys):
+def test_a_folder_without_a_data_set_is_refused(tmp_path, capsys):
     assert main([str(tmp_path / 'nowhere')]) == 2
     assert 'no such folder' in capsys.readouterr().err
 
@@ -262,7 +262,7 @@ def test_an_image_with_several_labels_is_counted_in_the_row_of_each(several):
         ['(no', 'label)', '0', '1'],
         ['total', '2', '1'],
     ]
-    assert 'An image has 1 labels in the mean, and counts in the row of each.' in text
+    assert 'An image has 1 labels on average, and counts in the row of each label.' in text
 
 
 def test_the_sheet_has_a_row_for_images_without_a_label(several):
@@ -273,8 +273,8 @@ def test_the_sheet_has_a_row_for_images_without_a_label(several):
     assert (last[: check.THUMB_PX, : check.THUMB_PX] < 250).any()
 
 
-def test_the_same_file_with_other_labels_is_told(root, several):
+def test_the_same_file_with_other_labels_is_reported(root, several):
     (root / 'copy.jpg').write_bytes((root / 'train/cat/1.jpg').read_bytes())
     code, text = several(('copy.jpg', 'cat', 'train'))
     assert code == 1
-    assert '1 with other labels, byte for byte:' in text
+    assert '1 exact duplicate(s) with other labels:' in text

@@ -1,4 +1,4 @@
-"""From files of every kind to RGB, and from RGB to the canvas."""
+"""Decoding of files of every kind to RGB, and resizing."""
 
 import io
 import threading
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tljax.data import decode
+from tljax.data import decode, jpeg
 from tljax.types import Interpolation, Preprocessing
 
 # mode, values of a row of pixels, what of Pillow's to save with, and the RGB that is meant.
@@ -86,9 +86,9 @@ def noise(height, width):
     return Image.fromarray(pixels)
 
 
-def canvas(pixels, resize_px, interpolation=Interpolation.BILINEAR):
+def resized(pixels, resize_px, interpolation=Interpolation.BILINEAR):
     wanted = Preprocessing(resize_px=resize_px, interpolation=interpolation)
-    return decode.to_canvas(pixels, wanted)
+    return decode.resize_square(pixels, wanted)
 
 
 @pytest.mark.parametrize('name', ROWS)
@@ -121,7 +121,7 @@ def test_exif_orientation_is_applied(orientation, kind, tmp_path):
 
 
 @pytest.mark.parametrize('between', [b'', b'\xff\xe5\0\5abc', b'\xff\xff\xff\xe5\0\5abc'])
-def test_an_orientation_is_found_wherever_it_stands_before_the_pixels(between):
+def test_an_orientation_is_found_anywhere_before_the_pixels(between):
     exif = Image.Exif()
     exif[0x0112] = 3
     data = encoded(photograph(16, 24), 'jpeg', exif=exif)
@@ -133,9 +133,9 @@ def test_an_orientation_is_found_wherever_it_stands_before_the_pixels(between):
 
 def test_the_pixels_of_a_jpeg_are_not_searched():
     data = encoded(photograph(64, 64), 'jpeg')
-    head = decode._before_pixels(data)
+    head = jpeg.before_scan(data)
     assert data[len(head) :].startswith(b'\xff\xda')
-    assert decode._before_pixels(head) == head
+    assert jpeg.before_scan(head) == head
 
 
 @pytest.mark.parametrize('kind', ['gif', 'webp', 'tiff', 'png'])
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_named_in_one_line(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['missing.jpg', '.'])
-def test_what_is_no_file_is_named(name, tmp_path):
+def test_a_path_that_is_not_a_file_is_named(name, tmp_path):
     with pytest.raises(decode.ImageError, match=str(tmp_path / name)):
         decode.read_image(tmp_path / name)
 
@@ -257,8 +257,8 @@ def test_a_decompression_bomb_is_refused_while_another_thread_reads(tmp_path, mo
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 48), st.sampled_from(Interpolation))
-def test_an_image_of_any_size_fills_the_canvas(height, width, target, interpolation):
-    found = canvas(np.zeros((height, width, 3), np.uint8), target, interpolation)
+def test_an_image_of_any_size_is_resized_to_the_square(height, width, target, interpolation):
+    found = resized(np.zeros((height, width, 3), np.uint8), target, interpolation)
     assert (found.shape, found.dtype) == ((target, target, 3), np.uint8)
 
 
@@ -270,7 +270,7 @@ def test_an_image_of_any_size_fills_the_canvas(height, width, target, interpolat
     st.sampled_from(['bilinear', 'bicubic']),
     st.randoms(use_true_random=False),
 )
-def test_the_canvas_is_torchvisions_resize_and_centre_crop(height, ratio, target, name, random):
+def test_resizing_equals_torchvisions_resize_and_centre_crop(height, ratio, target, name, random):
     """Its `_compute_resized_output_size` and `center_crop`, version 0.21, on Pillow images."""
     width = max(1, round(height * ratio))
     pixels = np.frombuffer(random.randbytes(height * width * 3), np.uint8)
@@ -282,7 +282,7 @@ def test_the_canvas_is_torchvisions_resize_and_centre_crop(height, ratio, target
         image = image.resize(new_size, Image.Resampling[name.upper()])
     left, top = (round((n - target) / 2.0) for n in image.size)
     wanted = np.asarray(image.crop((left, top, left + target, top + target)))
-    found = canvas(pixels.reshape(height, width, 3), target, Interpolation(name))
+    found = resized(pixels.reshape(height, width, 3), target, Interpolation(name))
     np.testing.assert_allclose(found.astype(int), wanted, atol=1)
 
 
@@ -290,12 +290,12 @@ def test_the_canvas_is_torchvisions_resize_and_centre_crop(height, ratio, target
 @given(st.integers(0, 255), st.integers(1, 40), st.integers(1, 40), st.sampled_from(Interpolation))
 def test_one_colour_stays_that_colour(value, height, width, interpolation):
     pixels = np.full((height, width, 3), value, np.uint8)
-    assert (canvas(pixels, 16, interpolation) == value).all()
+    assert (resized(pixels, 16, interpolation) == value).all()
 
 
-def test_an_image_of_the_right_size_is_left_alone():
+def test_an_image_of_the_right_size_is_unchanged():
     pixels = np.asarray(noise(32, 32))
-    np.testing.assert_array_equal(canvas(pixels, 32), pixels)
+    np.testing.assert_array_equal(resized(pixels, 32), pixels)
 
 
 @pytest.mark.parametrize('upright', [True, False])
@@ -304,10 +304,10 @@ def test_an_image_whose_short_side_is_right_is_only_cropped(upright):
     wanted = pixels[:, 10:42]
     if upright:
         pixels, wanted = pixels.swapaxes(0, 1), wanted.swapaxes(0, 1)
-    np.testing.assert_array_equal(canvas(pixels, 32), wanted)
+    np.testing.assert_array_equal(resized(pixels, 32), wanted)
 
 
-def test_a_sliver_is_not_blown_up_whole(monkeypatch):
+def test_a_very_long_image_is_cut_before_it_is_resized(monkeypatch):
     """1 x 5000 px at 256 px would be a gigabyte, of which a centre of 200 kB is kept."""
     made, resize = [], Image.Image.resize
 
@@ -316,7 +316,7 @@ def test_a_sliver_is_not_blown_up_whole(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(Image.Image, 'resize', watched)
-    assert canvas(np.zeros((1, 5000, 3), np.uint8), 8).shape == (8, 8, 3)
+    assert resized(np.zeros((1, 5000, 3), np.uint8), 8).shape == (8, 8, 3)
     assert made
     assert max(image.width * image.height for image in made) < 100 * 8 * 8
 
@@ -341,27 +341,27 @@ def test_real_photographs_are_decoded_to_pillows_pixels(real_data):
         np.testing.assert_array_equal(decode.read_image(path), wanted)
 
 
-def test_scaled_decoding_keeps_twice_the_canvas():
+def test_scaled_decoding_keeps_twice_the_size():
     """2000 px at 1/4 are 500: no less than twice 128, and 1/8 would be."""
     data = encoded(photograph(2000, 2400), 'jpeg')
     assert decode.decode(data, 'photograph', 256).shape == (500, 600, 3)
 
 
 @pytest.mark.parametrize('size', [(100, 90), (256, 300), (400, 420)])  # 5/8 is slower than 1
-def test_images_below_twice_the_least_size_are_decoded_whole(size):
+def test_images_below_twice_the_least_size_are_decoded_at_full_size(size):
     data = encoded(photograph(*size), 'jpeg')
     assert decode.decode(data, 'photograph', 256).shape == (*size, 3)
 
 
 @pytest.mark.parametrize('scaled', [False, True])
-def test_scaled_decoding_looks_like_the_whole(scaled):
+def test_scaled_decoding_is_close_to_full_decoding(scaled):
     data = encoded(photograph(1200, 1000), 'jpeg', quality=95)
     wanted = Preprocessing(size_px=64, resize_px=64, scaled_decoding=scaled)
     whole = np.asarray(Image.open(io.BytesIO(data)))
-    difference = decode.canvas_of(data, 'photograph', wanted).astype(int) - canvas(whole, 64)
+    difference = decode.decode_resized(data, 'photograph', wanted).astype(int) - resized(whole, 64)
     assert np.abs(difference).mean() < (1 if scaled else 1e-9)
 
 
-def test_html_is_told_from_a_damaged_image():
+def test_html_is_distinguished_from_a_damaged_image():
     with pytest.raises(decode.ImageError, match='it is HTML or XML'):
         decode.decode(DAMAGED['HTML'], 'page.jpg')

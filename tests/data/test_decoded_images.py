@@ -1,4 +1,4 @@
-"""Decode once: the store of canvases."""
+"""The cache of decoded images."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from tljax.data.files import ImageFile
 from tljax.data.folder import Folder
 from tljax.types import Interpolation, Preprocessing
 
-CANVAS = Preprocessing(size_px=16, resize_px=16)
+PREPROCESSING = Preprocessing(size_px=16, resize_px=16)
 PLENTY = 10**9
 SLOT_BYTES = 16 * 16 * 3
 
@@ -41,15 +41,15 @@ def images(tmp_path):
 def open_store(tmp_path):
     """Opens the same store again and again, as runs one after the other do."""
 
-    def open_one(preprocessing=CANVAS, limit_bytes=PLENTY):
+    def open_one(preprocessing=PREPROCESSING, limit_bytes=PLENTY):
         return Store(preprocessing, limit_bytes, tmp_path / 'cache')
 
     return open_one
 
 
-def assert_right(store, images, preprocessing=CANVAS):
+def assert_right(store, images, preprocessing=PREPROCESSING):
     for image in images:
-        wanted = decode.load_canvas(image, preprocessing)
+        wanted = decode.load_resized(image, preprocessing)
         np.testing.assert_array_equal(store.load(image), wanted)
 
 
@@ -61,7 +61,7 @@ def disk_bytes(store):
     return sum(path.stat().st_blocks * 512 for path in pixel_files(store))
 
 
-def test_a_canvas_from_the_store_is_what_decoding_gives(images, open_store):
+def test_a_cached_image_equals_the_decoded_image(images, open_store):
     for store in (open_store(), open_store()):
         assert_right(store, images)
         assert_right(store, images)
@@ -82,7 +82,7 @@ def test_a_file_that_has_changed_is_decoded_again(images, open_store):
     assert store.decoded == 1
 
 
-def test_a_file_that_changes_during_a_run_is_noticed(images, open_store):
+def test_a_file_that_changes_during_a_run_is_decoded_again(images, open_store):
     store = open_store()
     assert_right(store, images)
     before = images[2].path.stat()  # size and date will be the same
@@ -113,14 +113,14 @@ def test_the_same_bytes_in_another_place_are_not_decoded_again(images, open_stor
         Preprocessing(size_px=16, resize_px=16, scaled_decoding=True),
     ],
 )
-def test_canvases_made_otherwise_are_kept_apart(other, images, open_store):
+def test_images_of_other_settings_are_cached_separately(other, images, open_store):
     assert_right(open_store(), images)
     store = open_store(other)
     assert_right(store, images, other)
     assert store.decoded == 6
 
 
-def test_canvases_of_another_decoder_are_not_used(images, open_store, monkeypatch):
+def test_cached_images_of_another_decoder_version_are_not_used(images, open_store, monkeypatch):
     assert_right(open_store(), images)
     monkeypatch.setattr(decode, 'VERSION', decode.VERSION + 1)
     store = open_store()
@@ -128,7 +128,7 @@ def test_canvases_of_another_decoder_are_not_used(images, open_store, monkeypatc
     assert store.decoded == 6
 
 
-def test_normalisation_does_not_matter_to_a_canvas(images, open_store):
+def test_cached_images_do_not_depend_on_normalisation(images, open_store):
     assert_right(open_store(), images)
     store = open_store(Preprocessing(size_px=8, resize_px=16, mean=(0.5,) * 3))
     assert_right(store, images)
@@ -170,7 +170,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize('name', DAMAGE)
-def test_damaged_canvases_are_made_again(name, images, open_store):
+def test_damaged_cached_images_are_decoded_again(name, images, open_store):
     store = open_store()
     assert_right(store, images)
     DAMAGE[name](pixel_files(store)[0])
@@ -192,8 +192,8 @@ def test_the_store_stays_within_its_bound(tmp_path, open_store):
         assert 0 < disk_bytes(store) <= limit + 8 * 4096  # a file takes whole blocks of the disk
 
 
-def test_what_was_not_used_for_longest_is_dropped_first(images, open_store):
-    limit = 16 * SLOT_BYTES  # four files of four canvases, if blocks were not 4 kB
+def test_the_least_recently_used_files_are_deleted_first(images, open_store):
+    limit = 16 * SLOT_BYTES  # four files of four images, if blocks were not 4 kB
     first = open_store(limit_bytes=limit)
     assert_right(first, images[:1])
     old = pixel_files(first)[0]
@@ -216,15 +216,15 @@ def test_a_run_that_needs_more_than_the_bound_goes_on_decoding(tmp_path, open_st
     assert pixel_files(store) == []
 
 
-def test_a_folder_that_cannot_be_written_is_said_once(images, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_once(images, tmp_path):
     (tmp_path / 'file').write_text('in the way')
-    store = Store(CANVAS, PLENTY, tmp_path / 'file')
+    store = Store(PREPROCESSING, PLENTY, tmp_path / 'file')
     with pytest.warns(UserWarning, match='images are decoded anew') as caught:
         assert_right(store, images)
     assert len(caught) == 1
 
 
-def test_a_full_disk_is_said_once(images, open_store, monkeypatch):
+def test_a_full_disk_is_reported_once(images, open_store, monkeypatch):
     def full(path, place, data):
         raise OSError(28, 'No space left on device')
 
@@ -244,15 +244,15 @@ from tljax.data.files import ImageFile
 from tljax.types import Preprocessing
 
 root, number = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-canvas = Preprocessing(size_px=16, resize_px=16)
+preprocessing = Preprocessing(size_px=16, resize_px=16)
 images = [ImageFile(path) for path in sorted(root.glob('*.png'))]
 (root / f'ready{number}').touch()
 while not (root / f'ready{1 - number}').exists():
     time.sleep(0.01)
-store = Store(canvas, 10**9, root / 'cache')
+store = Store(preprocessing, 10**9, root / 'cache')
 for _ in range(3):
     for image in images[::1 if number else -1]:
-        np.testing.assert_array_equal(store.load(image), decode.load_canvas(image, canvas))
+        np.testing.assert_array_equal(store.load(image), decode.load_resized(image, preprocessing))
 """
 
 
@@ -280,10 +280,10 @@ def folder(tmp_path, monkeypatch):
 
 def stream(folder, gigabytes, threads=0, process=(0, 1)):
     """Two epochs of training and the test split."""
-    splits = decoded_images.wrap(Folder(path=str(folder)).splits(), CANVAS, gigabytes)
+    splits = decoded_images.wrap(Folder(path=str(folder)).splits(), PREPROCESSING, gigabytes)
     options = {'batch_size': 4, 'threads': threads, 'process': process}
-    train = pipeline.train_batches(splits['train'], CANVAS, steps=3, seed=1, **options)
-    return [*train, *pipeline.eval_batches(splits['test'], CANVAS, **options)]
+    train = pipeline.train_batches(splits['train'], PREPROCESSING, steps=3, seed=1, **options)
+    return [*train, *pipeline.eval_batches(splits['test'], PREPROCESSING, **options)]
 
 
 def assert_equal(ours, theirs):

@@ -111,14 +111,14 @@ def test_images_of_8_bits_among_deep_ones_stay_as_they_are(tmp_path):
     assert levels(splits['train'].load(1)) == 256
 
 
-def test_deep_gray_of_no_known_range_is_refused(tmp_path):
+def test_deep_gray_without_a_known_range_is_refused(tmp_path):
     save(tmp_path / 'a.png', SETS['12 bits in 16'][0])
     with pytest.raises(decode.ImageError, match=r'uint16 from 0 to 4095.*set gray_range'):
         decode.read_image(tmp_path / 'a.png')
     assert levels(decode.read_image(tmp_path / 'a.png', (0, 4095))) == 256
 
 
-def test_a_set_to_evaluate_is_not_scanned_but_seen_by_the_range_of_the_network(tmp_path):
+def test_evaluation_data_is_scaled_by_the_range_of_the_network_and_not_scanned(tmp_path):
     folder(tmp_path, [SETS['12 bits in 16'][0]] * 2)
     examples = labelled.read(str(tmp_path), bad_files=BadFiles.SKIP).examples
     assert not examples.findings.bad
@@ -126,7 +126,7 @@ def test_a_set_to_evaluate_is_not_scanned_but_seen_by_the_range_of_the_network(t
     assert decoded_images.wrap({'': examples}, wanted, 0)[''].load(0).max() == 128
 
 
-def test_canvases_of_another_range_are_others():
+def test_images_of_another_range_are_cached_separately():
     ranges = (None, (0.0, 1.0), (0.0, 2.0))
     assert len({decoded_images.settings(Preprocessing(gray_range=one)) for one in ranges}) == 3
 

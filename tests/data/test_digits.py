@@ -20,7 +20,7 @@ def source() -> Any:
     return sklearn.datasets.load_digits()
 
 
-def test_there_are_1000_to_train_on_and_797_to_test(splits):
+def test_1000_images_are_for_training_and_797_for_testing(splits):
     assert {name: len(split) for name, split in splits.items()} == {'train': 1000, 'test': 797}
 
 
@@ -54,7 +54,7 @@ def test_labels_are_those_of_the_ids(name, splits, source):
     np.testing.assert_array_equal(splits[name].labels, source.target[splits[name].ids])
 
 
-def test_images_are_gray_and_use_the_whole_range(splits):
+def test_images_are_gray_and_use_the_full_range(splits):
     image = np.stack([splits['train'].load(i) for i in range(50)])
     assert (image.dtype, image.shape[1:]) == (np.uint8, (8, 8, 3))
     assert (image == image[..., :1]).all()

@@ -24,6 +24,6 @@ def test_the_page_shows_every_source():
     assert not [name for name in sources if name != 'InMemory' and f'{name}(' not in shown]
 
 
-def test_pictures_of_the_page_are_there():
+def test_pictures_of_the_page_exist():
     for name in re.findall(r'!\[[^\]]*\]\(([^)]*)\)', TEXT):
         assert (pathlib.Path(__file__).parents[2] / 'docs' / name).is_file()

@@ -23,7 +23,7 @@ def encoded(kind='jpeg', size=(40, 30)):
 CONTENT = {
     'zero bytes': (b'', 'it is empty, 0 bytes'),
     'HTML': (b'<!DOCTYPE html><html>404</html>', 'it is HTML or XML'),
-    'text': (b'version https://git-lfs.github.com', 'of no format that is known'),
+    'text': (b'version https://git-lfs.github.com', 'unknown format'),
     '1 x 1': (encoded('png', (1, 1)), '1 x 1 px, wanted sides of at least 2 px'),
     '1 x 5000': (encoded('png', (1, 5000)), '1 x 5000 px, wanted sides of at least 2 px'),
     **{
@@ -60,14 +60,14 @@ def skipping(root):
 
 
 @pytest.mark.parametrize('name', CONTENT)
-def test_a_bad_file_is_found_before_training_with_its_path_and_reason(name, root):
+def test_a_bad_file_is_reported_before_training_with_its_path_and_reason(name, root):
     content, reason = CONTENT[name]
     (root / 'train/cat/bad.jpg').write_bytes(content)
     assert f'{root}/train/cat/bad.jpg: {reason}' in refusal(root)
 
 
 @pytest.mark.parametrize('name', CONTENT)
-def test_a_bad_file_is_left_out_if_so_wished(name, root):
+def test_a_bad_file_is_skipped_if_configured(name, root):
     (root / 'train/cat/bad.jpg').write_bytes(CONTENT[name][0])
     splits, bad = skipping(root)
     assert {split: len(splits[split]) for split in splits} == {'train': 6, 'test': 6}
@@ -79,22 +79,22 @@ def test_a_bad_file_is_left_out_if_so_wished(name, root):
 def test_nothing_is_wrong_with_a_good_file(kind, root):
     path = root / 'train/cat/good.jpg'  # whatever it is called
     path.write_bytes(encoded(kind))
-    assert files.look(path) is None
+    assert files.check_file(path) is None
 
 
 def test_a_good_file_with_bytes_after_its_end_is_good(root):
     path = root / 'train/cat/0.jpg'
     path.write_bytes(encoded() + b'trailer of a telephone' * 10)
-    assert files.look(path) is None
+    assert files.check_file(path) is None
 
 
-def test_a_decompression_bomb_is_found(root, monkeypatch):
+def test_a_decompression_bomb_is_detected(root, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 40 * 30)
     (root / 'test/dog/bomb.png').write_bytes(encoded('png', (50, 40)))
     assert 'test/dog/bomb.png: ' in refusal(root)
 
 
-def test_a_file_that_may_not_be_read_is_found(root, monkeypatch):
+def test_a_file_without_permission_is_detected(root, monkeypatch):
     """Simulated, as these tests may run as root, who may read everything."""
     locked, opened = root / 'train/cat/0.jpg', pathlib.Path.open
 
@@ -107,12 +107,12 @@ def test_a_file_that_may_not_be_read_is_found(root, monkeypatch):
     assert f'{locked}: [Errno 13] Permission denied\n' in refusal(root) + '\n'
 
 
-def test_a_link_to_nothing_is_found(root):
+def test_a_broken_link_is_detected(root):
     (root / 'train/cat/gone.jpg').symlink_to('nowhere.jpg')
-    assert 'train/cat/gone.jpg: a link to nowhere.jpg, which is not there' in refusal(root)
+    assert 'train/cat/gone.jpg: a link to nowhere.jpg, which does not exist' in refusal(root)
 
 
-def test_a_name_that_is_not_utf8_is_found(root):
+def test_a_name_that_is_not_utf8_is_detected(root):
     (root / 'train/cat/b\udcffd.jpg').write_bytes(encoded())
     message = refusal(root)
     assert 'b\\udcffd.jpg: its name is not UTF-8' in message
@@ -141,7 +141,7 @@ def test_of_very_many_bad_files_the_rest_is_counted(root):
     assert 'and 7 more' in refusal(root)
 
 
-def test_ids_stay_when_a_bad_file_is_left_out(root):
+def test_ids_do_not_change_when_a_bad_file_is_skipped(root):
     before = Folder(path=str(root)).splits()
     (root / 'train/cat/1.jpg').write_bytes(b'')
     after, _ = skipping(root)
@@ -149,16 +149,16 @@ def test_ids_stay_when_a_bad_file_is_left_out(root):
     assert after['test'].ids.tolist() == before['test'].ids.tolist()
 
 
-def test_a_class_of_which_no_good_image_is_left_is_named(root):
+def test_a_class_without_a_good_image_is_named(root):
     for index in range(3):
         (root / f'train/cat/{index}.jpg').write_bytes(b'')
-    with pytest.raises(FolderError, match=r"no good image is left in train of the classes \['cat'"):
+    with pytest.raises(FolderError, match=r"train has no good image of the classes \['cat'"):
         skipping(root)
 
 
-def test_the_user_is_told_of_the_smallest_size_that_is_wanted(root):
+def test_the_message_has_the_smallest_permitted_size(root):
     (root / 'train/cat/0.jpg').write_bytes(encoded('png', (9, 200)))
-    found = files.look(root / 'train/cat/0.jpg', least_px=10)
+    found = files.check_file(root / 'train/cat/0.jpg', least_px=10)
     assert found == (
         f'9 x 200 px, wanted sides of at least 10 px and at most {Image.MAX_IMAGE_PIXELS} pixels'
     )

@@ -40,7 +40,7 @@ class Tree:
         return str(caught.value)
 
     def notes(self) -> str:
-        """What the folder's examples say was passed over."""
+        """The notes of the folder's examples on skipped files."""
         findings = self.splits()['train'].findings
         assert findings is not None
         return '\n'.join(findings.notes)
@@ -65,7 +65,7 @@ def test_an_image_belongs_to_its_split_and_its_class(tree):
     assert colours(splits['test']) == [(3, 'cat'), (4, 'dog')]
 
 
-def test_validation_is_there_only_where_its_folder_is(tree):
+def test_val_exists_only_with_its_folder(tree):
     assert set(tree.splits()) == {'train', 'test'}
     tree.add('val/dog/a.png')
     assert colours(tree.splits()['val']) == [(5, 'dog')]
@@ -102,7 +102,7 @@ def test_suffixes_count_in_either_case(suffix, tree):
 
 
 @pytest.mark.parametrize('name', ['notes.txt', 'Thumbs.db', 'README', 'list.csv', 'png'])
-def test_files_that_are_no_images_are_passed_over(name, tree):
+def test_files_that_are_not_images_are_skipped(name, tree):
     (tree.root / 'train/cat' / name).write_text('not an image')
     (tree.root / 'train' / name).write_text('not a class')
     assert colours(tree.splits()['train']) == [(1, 'cat'), (2, 'dog')]
@@ -112,7 +112,7 @@ def test_files_that_are_no_images_are_passed_over(name, tree):
     'name',
     ['train/cat/.hidden.png', 'train/.cache/a.png', 'train/cat/.thumbnails/a.png'],
 )
-def test_files_and_folders_that_begin_with_a_dot_are_passed_over(name, tree):
+def test_hidden_files_and_folders_are_skipped(name, tree):
     tree.add(name)
     assert colours(tree.splits()['train']) == [(1, 'cat'), (2, 'dog')]
 
@@ -156,11 +156,11 @@ def test_an_image_that_is_damaged_later_is_named_when_it_is_read(tree):
         split.load(0)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     assert str(tmp_path / 'data') in Tree(tmp_path / 'data').error()
 
 
-def test_a_missing_train_folder_is_named_with_what_is_there(tree):
+def test_a_missing_train_folder_is_named_with_the_existing_folders(tree):
     (tree.root / 'train').rename(tree.root / 'other')
     error = tree.error()
     assert "['train']" in error
@@ -175,12 +175,12 @@ def test_a_folder_that_holds_out_validation_alone_has_no_test_split(tree):
     assert tree.notes() == ''
 
 
-def test_of_train_alone_a_share_of_each_class_is_the_test_split_and_this_is_said(tree):
+def test_without_a_test_folder_a_noted_share_of_each_class_becomes_the_test_split(tree):
     (tree.root / 'test').rename(tree.root.parent / 'elsewhere')
     tree.add(*(f'train/{name}/{i}.png' for name in ('cat', 'dog') for i in range(9)))
     splits = tree.splits()
     assert [np.bincount(splits[s].labels).tolist() for s in ('train', 'test')] == [[8, 8], [2, 2]]
-    assert tree.notes() == 'there is train alone: 20 % of each class of it is the test split'
+    assert tree.notes() == 'train is the only split: 20 % of each class become the test split'
 
 
 def test_a_class_without_an_image_is_named(tree):
@@ -190,7 +190,7 @@ def test_a_class_without_an_image_is_named(tree):
 
 def test_a_split_without_an_image_is_named(tree):
     (tree.root / 'val').mkdir()
-    assert f'{tree.root}/val: no folder of a class' in tree.error()
+    assert f'{tree.root}/val: no class folder' in tree.error()
 
 
 @pytest.mark.parametrize('split', ['val', 'test'])
@@ -201,7 +201,7 @@ def test_a_class_that_is_not_in_train_is_named(split, tree):
 
 def test_a_train_folder_without_classes_is_named(tmp_path):
     tree = Tree(tmp_path).add('train/a.png', 'test/cat/a.png')
-    assert f'{tmp_path}/train: no folder of a class' in tree.error()
+    assert f'{tmp_path}/train: no class folder' in tree.error()
 
 
 def test_problems_of_classes_are_all_in_one_message(tree):
@@ -240,12 +240,12 @@ def test_the_drawn_splits_depend_on_their_seed_alone(flat):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_images_that_lie_in_no_folder_of_a_class_are_told(tmp_path):
+def test_images_outside_class_folders_are_reported(tmp_path):
     tree = Tree(tmp_path / 'data').add('a.png', 'b.png')
-    assert '2 image(s) lie in it, in no folder of a class' in tree.error()
+    assert 'no class folder in it, but 2 image(s)' in tree.error()
 
 
-def test_one_class_alone_is_told(tmp_path):
+def test_a_single_class_is_refused(tmp_path):
     assert "one folder, 'cat'" in Tree(tmp_path / 'data').add('cat/a.png', 'cat/b.png').error()
 
 
@@ -254,7 +254,7 @@ def test_an_empty_class_of_a_folder_without_splits_is_named(flat):
     assert f'{flat.root}/eel: no image' in flat.error()
 
 
-def test_a_file_instead_of_a_folder_is_told(tmp_path):
+def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     path = tmp_path / 'list.csv'
     path.write_text('path,label')
     with pytest.raises(FolderError, match='a list of files is a Manifest'):
@@ -266,24 +266,24 @@ def test_a_file_instead_of_a_folder_is_told(tmp_path):
     [
         ('train/cat/.hidden.png', '1 hidden file(s)'),
         ('train/.cache/a.png', '1 hidden file(s)'),
-        ('train/loose.png', '1 image(s) in no folder of a class'),
+        ('train/loose.png', '1 image(s) outside the folders of classes'),
     ],
 )
-def test_what_is_passed_over_is_said_with_an_example(name, said, tree):
+def test_notes_count_skipped_files_with_an_example(name, said, tree):
     tree.add(name)
     notes = tree.notes()
     assert said in notes
     assert str(tree.root / name).startswith(notes.rpartition('such as ')[2])
 
 
-@pytest.mark.parametrize(('name', 'said'), [('notes.txt', '.txt'), ('README', 'without suffix')])
-def test_files_that_are_no_images_are_counted_by_suffix(name, said, tree):
+@pytest.mark.parametrize(('name', 'said'), [('notes.txt', '.txt'), ('README', 'suffixless')])
+def test_files_that_are_not_images_are_counted_by_suffix(name, said, tree):
     (tree.root / 'train/cat' / name).write_text('not an image')
-    assert f'1 file(s) {said} that are no images passed over' in tree.notes()
+    assert f'1 {said} file(s) that are not images skipped' in tree.notes()
 
 
 @pytest.mark.parametrize('name', ['b.jfif', 'b.ppm', 'b.avif', 'b.txt', 'b', 'b.JP2'])
-def test_an_image_is_told_by_its_content_whatever_its_suffix(name, tree):
+def test_an_image_is_recognised_by_its_content_with_any_suffix(name, tree):
     tree.add(f'train/cat/{name}')
     assert (5, 'cat') in colours(tree.splits()['train'])
     assert tree.notes() == ''
@@ -302,7 +302,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize('spelling', SPELLINGS, ids=lambda names: names[0])
-def test_splits_are_known_by_any_spelling(spelling, tmp_path):
+def test_splits_are_recognised_by_several_names(spelling, tmp_path):
     tree = Tree(tmp_path / 'set')
     tree.add(*(f'{split}/{name}/a.png' for split in spelling for name in ('cat', 'dog')))
     splits = tree.splits()
@@ -313,12 +313,12 @@ def test_splits_are_known_by_any_spelling(spelling, tmp_path):
     }
 
 
-def test_a_spelling_that_was_taken_for_a_split_is_said(tree):
+def test_a_note_lists_the_folder_of_each_split(tree):
     (tree.root / 'test').rename(tree.root / 'Testing')
     assert 'the folder Testing is the test split' in tree.notes()
 
 
-def test_a_folder_that_is_not_used_is_named(tree):
+def test_an_unused_folder_is_named(tree):
     tree.add('extra/cat/a.png')
     assert '1 folder(s) not used: extra' in tree.notes()
 
@@ -338,7 +338,7 @@ def test_a_class_may_be_named_like_a_split(tmp_path):
 def test_a_class_whose_images_lie_in_several_folders_is_refused(tmp_path):
     tree = Tree(tmp_path / 'set')
     tree.add(*(f'{a}/{b}/a.png' for a in ('one', 'two') for b in ('cat', 'dog')))
-    assert f'{tree.root}/one: the folder of a class, whose images lie in 2 folders (cat, dog' in (
+    assert f'{tree.root}/one: a class folder with its images in 2 subfolders (cat, dog' in (
         tree.error()
     )
 
@@ -349,24 +349,24 @@ def test_a_file_in_two_splits_is_refused(tree):
     assert 'link.png (train) are the same file' in tree.error()
 
 
-def test_a_link_to_the_whole_set_inside_a_class_is_not_followed(tree):
+def test_a_link_to_the_data_set_inside_a_class_is_not_followed(tree):
     (tree.root / 'train/cat/all').symlink_to(tree.root)
     assert colours(tree.splits()['train']) == [(1, 'cat'), (2, 'dog')]
-    assert '1 link(s) to a folder that they lie in' in tree.notes()
+    assert '1 link(s) to a folder that contains them' in tree.notes()
 
 
-def test_a_pipe_named_like_an_image_is_passed_over(tree):
+def test_a_pipe_named_like_an_image_is_skipped(tree):
     os.mkfifo(tree.root / 'train/cat/pipe.jpg')
     assert '1 pipe(s), socket(s) or device(s)' in tree.notes()
-    assert 'a pipe' in str(files.look(tree.root / 'train/cat/pipe.jpg'))
+    assert 'a pipe' in str(files.check_file(tree.root / 'train/cat/pipe.jpg'))
     with pytest.raises(ImageError, match='a pipe'):
         decode.read_bytes(files.ImageFile(tree.root / 'train/cat/pipe.jpg'))
 
 
-def test_a_flat_split_is_told_what_is_wanted(tree):
+def test_a_split_without_class_folders_gets_the_wanted_layout(tree):
     shutil.rmtree(tree.root / 'test')
     tree.add('test/1.png', 'test/2.png')
-    wanted = f'{tree.root}/test: no folder of a class in it, 2 image(s) lie directly in it; wanted '
+    wanted = f'{tree.root}/test: no class folder in it, but 2 image(s); wanted '
     assert wanted + f'{tree.root}/test/<class>/*' in tree.error()
 
 
@@ -381,11 +381,11 @@ def test_a_class_is_the_same_in_either_unicode_form(tree):
     assert (6, composed) in colours(tree.splits()['test'])
 
 
-def test_nothing_is_said_of_a_folder_in_which_nothing_is_passed_over(tree):
+def test_without_skipped_files_there_are_no_notes(tree):
     assert tree.notes() == ''
 
 
-def test_a_loop_of_links_is_said(tree):
+def test_a_loop_of_links_is_noted(tree):
     (tree.root / 'train/cat/again').symlink_to(tree.root / 'train/cat')
     assert 'train/cat/again' in tree.notes()
     assert len(tree.splits()['train']) == 2
@@ -397,6 +397,6 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tree, tmp_path):
     assert len(tree.splits()['train']) == 3
 
 
-def test_a_class_whose_name_is_not_utf8_is_told(tree):
+def test_a_class_whose_name_is_not_utf8_is_refused(tree):
     tree.add('train/b\udcffd/a.png')
     assert 'class b\\udcffd is not UTF-8: rename the folder' in tree.error()

@@ -55,7 +55,7 @@ def test_another_seed_carves_otherwise():
     assert len({tuple(subsets.carve(LABELS, 0.3, seed)[1]) for seed in range(10)}) == 10
 
 
-def test_nothing_is_given_away_for_a_share_of_0():
+def test_a_share_of_0_leaves_the_second_part_empty():
     assert len(subsets.carve(LABELS, 0.0, 1)[1]) == 0
 
 
@@ -76,7 +76,7 @@ def test_every_beginning_of_an_order_has_nearly_the_share_of_every_class(seed):
 
 
 def train(labels=LABELS, count=None, seed=3, **options):
-    """What is left to train on, nothing being carved out of it."""
+    """The training examples without a validation split."""
     return prepared(labels, count, 0.0, seed, **options)['train']
 
 
@@ -156,13 +156,13 @@ def test_kept_classes_drop_the_other_labels_and_the_images_of_those_alone():
 
 
 @pytest.mark.parametrize('options', [{'imbalance': 2.0}, {'label_noise': 0.1}])
-def test_what_is_of_one_label_an_image_is_refused(options):
+def test_options_for_one_label_per_image_are_refused(options):
     ((name, value),) = options.items()
     with pytest.raises(InputError, match=f'config.subset: {name} is {value}; with several labels'):
         train(**options)
 
 
-def test_positive_weights_balance_what_is_there_with_what_is_not():
+def test_positive_weights_balance_positives_and_negatives():
     weights = np.array(label_sets.positive_weights(LABELS))
     np.testing.assert_allclose(weights * LABELS.sum(0), N - LABELS.sum(0))
 

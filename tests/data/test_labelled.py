@@ -28,18 +28,18 @@ def read(path, *args):
     return labelled.read(str(path), *args)
 
 
-def test_the_test_split_of_a_folder_is_taken_unless_told(folder):
+def test_the_test_split_of_a_folder_is_read_by_default(folder):
     found = read(folder)
     assert (found.split, found.examples.class_names) == ('test', ('cat', 'dog', 'eel'))
     np.testing.assert_array_equal(found.examples.labels, [0, 0, 1, 1, 2, 2])
     assert read(folder, 'train').examples.class_names == ('cat', 'dog')
 
 
-def test_a_folder_of_a_class_with_no_image_is_noted(folder):
+def test_a_class_folder_without_images_is_noted(folder):
     assert read(folder).examples.findings.notes == ['no image of bee']
 
 
-def test_a_folder_that_is_not_split_is_taken_whole(folder):
+def test_all_images_of_a_folder_without_splits_are_read(folder):
     found = read(folder / 'test')
     assert (found.split, len(found.examples), found.count) == (None, 6, 3)
 
@@ -55,36 +55,36 @@ def test_one_class_is_enough(folder):
     ('split', 'reason'),
     [('val', 'no split val: --split is one of train, test'), (None, 'neither test nor val')],
 )
-def test_a_split_that_is_not_there_is_answered_with_those_that_are(split, reason, folder):
+def test_a_missing_split_is_refused_with_the_existing_ones(split, reason, folder):
     if split is None:
         (folder / 'test').rename(folder.parent / 'test')
     with pytest.raises(InputError, match=reason):
         read(folder, split)
 
 
-def test_a_split_of_a_folder_that_is_not_split_is_refused(folder):
-    with pytest.raises(InputError, match='has no splits: leave --split=val out'):
+def test_a_split_of_a_folder_without_splits_is_refused(folder):
+    with pytest.raises(InputError, match='has no splits: leave out --split=val'):
         read(folder / 'test', 'val')
 
 
-def test_a_folder_without_images_of_a_class_says_what_was_wanted(tmp_path):
+def test_a_folder_without_class_images_is_refused_with_the_wanted_layout(tmp_path):
     save(tmp_path / 'loose.png')
     with pytest.raises(InputError, match='no image of a class in it, wanted .*<class>'):
         read(tmp_path)
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(InputError, match='there is no such folder or file'):
         read(tmp_path / 'nowhere')
 
 
 def test_bad_files_are_an_error_with_the_flag_that_skips_them(folder):
     (folder / 'test/cat/0.png').write_bytes(b'<html>')
-    with pytest.raises(InputError, match='(?s)leave them out with --bad_files=skip.*cat/0.png'):
+    with pytest.raises(InputError, match='(?s)skip them with --bad_files=skip.*cat/0.png'):
         read(folder)
 
 
-def test_bad_files_can_be_left_out(folder):
+def test_bad_files_can_be_skipped(folder):
     (folder / 'test/cat/0.png').write_bytes(b'<html>')
     found = read(folder, None, BadFiles.SKIP)
     assert len(found.examples) == 5
@@ -113,7 +113,7 @@ def test_a_list_gives_the_rows_of_a_split_and_their_classes(listed):
     np.testing.assert_array_equal(found.examples.labels, [1, 0])
 
 
-def test_a_list_that_is_not_split_is_taken_whole(listed):
+def test_all_images_of_a_list_without_splits_are_read(listed):
     listed.write_text('path,label\ndata/test/eel/0.png,eel\n')
     assert (read(listed).split, read(listed).examples.class_names) == (None, ('eel',))
 

@@ -89,12 +89,12 @@ def test_without_splits_a_share_of_each_class_is_the_test_split(folder):
     assert np.bincount(splits['test'].labels).tolist() == [3, 3]
 
 
-def test_a_file_that_is_listed_but_not_there_is_found_before_training(folder):
+def test_a_listed_file_that_is_missing_is_reported_before_training(folder):
     text = csv_text([*ROWS, ('gone.png', 'cat', 'train')])
     assert f'{folder}/gone.png: [Errno 2] No such file' in refusal(folder, text)
 
 
-def test_a_file_that_is_not_there_is_left_out_if_so_wished(folder):
+def test_a_missing_file_is_skipped_if_configured(folder):
     text = csv_text([*ROWS, ('gone.png', 'cat', 'train')])
     splits = manifest(folder, text, bad_files=BadFiles.SKIP).splits()
     assert len(splits['train']) == 2
@@ -105,9 +105,12 @@ def test_a_file_that_is_not_there_is_left_out_if_so_wished(folder):
     ('rows', 'said'),
     [
         ([('', 'cat', 'train')], "line 6: path '', label 'cat'; wanted both"),
-        ([('x.png', '', 'train')], "line 6: path 'x.png', label ''; wanted both; the label of an"),
-        ([('x.png', 'cat;', 'train')], "line 6: label 'cat;', wanted names that are not empty"),
-        ([('x.png', 'cat;dog;cat', 'train')], "line 6: label 'cat;dog;cat', wanted names that are"),
+        ([('x.png', '', 'train')], "line 6: path 'x.png', label ''; wanted both; for an image"),
+        ([('x.png', 'cat;', 'train')], "line 6: label 'cat;', wanted different names that"),
+        (
+            [('x.png', 'cat;dog;cat', 'train')],
+            "line 6: label 'cat;dog;cat', wanted different names",
+        ),
         ([('x.png', 'cat;eel', 'val')], "class 'eel' is in val, not in train"),
         ([('x.png', 'cat', 'training')], "line 6: split is 'training', wanted one of"),
         ([('x.png', 'cat', '')], '1 rows have no split'),
@@ -150,7 +153,7 @@ def test_several_labels_or_none_are_multi_hot_in_all_splits(name, text, folder):
     assert splits['val'].names(0) == ()
 
 
-def test_images_with_one_label_each_may_be_said_to_have_sets(folder):
+def test_images_with_one_label_each_can_be_declared_multi_label(folder):
     splits = manifest(folder, csv_text(ROWS), multi_label=True).splits()
     assert splits['train'].labels.tolist() == [[1, 0], [0, 1]]
     assert not manifest(folder, csv_text(ROWS)).splits()['train'].multi_label
@@ -173,32 +176,32 @@ def test_a_test_split_drawn_of_several_labels_has_the_share_of_each(folder):
     assert len(splits['test']) == 12
 
 
-def test_a_class_of_which_no_good_image_is_left_is_named(folder):
+def test_a_class_without_a_good_image_is_named(folder):
     text = csv_text([*SEVERAL, ('gone.png', 'eel;cat', 'train')])
-    with pytest.raises(FolderError, match=r"left in train of the classes \['eel'\]"):
+    with pytest.raises(FolderError, match=r"train has no good image of the classes \['eel'\]"):
         manifest(folder, text, bad_files=BadFiles.SKIP).splits()
 
 
 @pytest.mark.parametrize('label', [None, [None], ['']])
-def test_no_label_in_json_is_told(label, folder):
+def test_a_missing_label_in_json_is_reported(label, folder):
     text = json_text(ROWS) + '\n' + json.dumps({'path': 'x', 'label': label, 'split': 'train'})
     assert "line 5: path 'x', label ''; wanted both" in refusal(folder, text, 'list.jsonl')
 
 
-def test_a_line_that_is_no_json_object_is_named(folder):
+def test_a_line_that_is_not_a_json_object_is_named(folder):
     text = json_text(ROWS) + '\n{"path": \n[1]'
     error = refusal(folder, text, 'list.jsonl')
-    assert 'line 5: no JSON object' in error
-    assert 'line 6: no JSON object' in error
+    assert 'line 5: not a JSON object' in error
+    assert 'line 6: not a JSON object' in error
 
 
-def test_a_list_without_a_header_is_told(folder):
+def test_a_list_without_a_header_is_refused(folder):
     assert "the first line is ('a.png', 'cat', 'train')" in refusal(
         folder, csv_text(ROWS[1:], 'a.png,cat,train')
     )
 
 
-def test_a_list_in_which_nothing_is_to_train_on_is_told(folder):
+def test_a_list_without_training_images_is_refused(folder):
     assert "no row is in train, found ['test', 'val']" in refusal(folder, csv_text(ROWS[2:]))
 
 
@@ -214,12 +217,12 @@ def test_of_a_list_of_train_alone_a_share_of_each_class_is_the_test_split(folder
     splits = manifest(folder, csv_text(rows), test_fraction=0.4).splits()
     assert np.bincount(splits['test'].labels).tolist() == [2, 2]
     assert splits['train'].findings.notes == [
-        'there is train alone: 40 % of each class of it is the test split'
+        'train is the only split: 40 % of each class become the test split'
     ]
 
 
 @pytest.mark.parametrize('content', [None, b'path,label\n\xff\xfe,cat', b'path,label\n', b''])
-def test_a_list_that_is_not_there_or_not_text_or_empty_is_named(content, tmp_path):
+def test_a_list_that_is_missing_binary_or_empty_is_named(content, tmp_path):
     path = tmp_path / 'list.csv'
     if content is not None:
         path.write_bytes(content)
@@ -271,7 +274,7 @@ def test_empty_cells_behind_a_row_are_no_harm(folder):
     assert len(manifest(folder, text).splits()['val']) == 1
 
 
-def test_a_file_is_found_whichever_form_its_name_has_on_disk(folder):
+def test_a_file_is_found_in_either_unicode_form_of_its_name(folder):
     for listed, stored in (('e\u0301.png', '\u00e9.png'), ('\u00fc.png', 'u\u0308.png')):
         Image.new('RGB', (3, 3)).save(folder / stored)
         splits = manifest(folder, csv_text([*ROWS, (listed, 'cat', 'train')])).splits()
@@ -288,7 +291,7 @@ def test_other_columns_may_be_named(folder):
 
 
 @pytest.mark.parametrize('name', ['list.csv', 'list.jsonl'])
-def test_minus_one_among_numbered_classes_is_no_label(name, folder):
+def test_minus_one_among_numbered_classes_means_no_label(name, folder):
     rows = [(path, i - 1, 'train') for i, (path, *_) in enumerate(ROWS)]
     text = csv_text([tuple(map(str, row)) for row in rows]) if 'csv' in name else json_text(rows)
     first = 2 if 'csv' in name else 1
@@ -300,7 +303,7 @@ def test_minus_one_and_one_are_two_classes(folder):
     assert manifest(folder, csv_text(rows)).splits()['train'].class_names == ('-1', '1')
 
 
-def test_whole_floats_of_json_are_integers_and_nan_is_no_label(folder):
+def test_whole_floats_in_json_are_integers_and_nan_is_no_label(folder):
     rows = [('a.png', 1.0, 'train'), ('c.png', 1, 'train'), ('sub/b.png', 2, 'train')]
     splits = manifest(folder, json_text([*rows, ('d, e.png', 2, 'val')]), 'l.jsonl').splits()
     assert splits['train'].class_names == ('1', '2')

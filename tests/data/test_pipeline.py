@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tljax.data import decode, pipeline
 from tljax.types import BadFiles, Examples, Findings, Preprocessing
 
-CANVAS = Preprocessing(size_px=4, resize_px=4)
+PREPROCESSING = Preprocessing(size_px=4, resize_px=4)
 
 
 def examples(count):
@@ -31,7 +31,7 @@ def stream(count=10, batch_size=4, steps=6, **options):
     given_examples = examples(count)
     return iter(
         pipeline.train_batches(
-            given_examples, CANVAS, batch_size=batch_size, steps=steps, **options
+            given_examples, PREPROCESSING, batch_size=batch_size, steps=steps, **options
         )
     )
 
@@ -48,7 +48,7 @@ def uneven(counts=(20, 6, 4)):
 def evaluation(count, batch_size, **options):
     return list(
         pipeline.eval_batches(
-            examples(count), CANVAS, batch_size=batch_size, **{'threads': 0, **options}
+            examples(count), PREPROCESSING, batch_size=batch_size, **{'threads': 0, **options}
         )
     )
 
@@ -184,7 +184,9 @@ def test_an_error_of_a_loader_thread_reaches_the_loop():
 
     broken = Examples(load=load, labels=np.zeros(3, np.int32), ids=np.arange(3), class_names=('a',))
     with pytest.raises(OSError, match='the disk is gone'):
-        list(pipeline.train_batches(broken, CANVAS, batch_size=2, steps=1, seed=0, threads=4))
+        list(
+            pipeline.train_batches(broken, PREPROCESSING, batch_size=2, steps=1, seed=0, threads=4)
+        )
 
 
 class Image:
@@ -219,7 +221,7 @@ def examples_in_files(policy):
 
 def test_a_file_that_vanishes_while_bad_ones_are_skipped_is_masked_and_listed():
     given_examples = examples_in_files(BadFiles.SKIP)
-    stream = pipeline.train_batches(given_examples, CANVAS, batch_size=5, steps=2, seed=0)
+    stream = pipeline.train_batches(given_examples, PREPROCESSING, batch_size=5, steps=2, seed=0)
     for batch in stream:
         np.testing.assert_array_equal(batch['mask'], batch['id'] != 103)
         np.testing.assert_array_equal(
@@ -228,15 +230,15 @@ def test_a_file_that_vanishes_while_bad_ones_are_skipped_is_masked_and_listed():
     assert list(given_examples.findings.bad) == ['image 3']
 
 
-def test_a_file_that_vanishes_is_not_counted_in_evaluation():
-    batches = pipeline.eval_batches(examples_in_files(BadFiles.SKIP), CANVAS, batch_size=4)
+def test_a_file_that_disappears_is_not_counted_in_evaluation():
+    batches = pipeline.eval_batches(examples_in_files(BadFiles.SKIP), PREPROCESSING, batch_size=4)
     shown = np.concatenate([batch['id'][batch['mask']] for batch in batches])
     assert shown.tolist() == [100, 101, 102, 104]
 
 
 def test_a_file_that_vanishes_ends_a_run_that_did_not_ask_to_skip():
     stream = pipeline.train_batches(
-        examples_in_files(BadFiles.ERROR), CANVAS, batch_size=5, steps=1, seed=0
+        examples_in_files(BadFiles.ERROR), PREPROCESSING, batch_size=5, steps=1, seed=0
     )
     with pytest.raises(decode.ImageError, match='image 3'):
         list(stream)
@@ -246,7 +248,7 @@ def balanced_epochs(count, **options):
     """The ids and labels of some epochs of 30 examples, in classes of 20, 6 and 4."""
     options = {'seed': 3, 'threads': 0, **options}
     batches = pipeline.train_batches(
-        uneven(), CANVAS, batch_size=30, steps=count, balanced=True, **options
+        uneven(), PREPROCESSING, batch_size=30, steps=count, balanced=True, **options
     )
     return [(batch['id'], batch['label']) for batch in batches]
 
@@ -286,7 +288,9 @@ def test_no_more_is_read_ahead_than_two_batches_for_each_thread(batches):
         examples(200), load=lambda i: read.append(i) or np.zeros((4, 4, 3), np.uint8)
     )
     options = {'steps': 50, 'seed': 0} if batches == 'train_batches' else {}
-    stream = iter(getattr(pipeline, batches)(counted, CANVAS, batch_size=4, threads=2, **options))
+    stream = iter(
+        getattr(pipeline, batches)(counted, PREPROCESSING, batch_size=4, threads=2, **options)
+    )
     next(stream)
     time.sleep(0.3)  # for threads to read on, if nothing holds them
     assert len(read) <= 4 * (1 + 2 * 2)

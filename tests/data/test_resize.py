@@ -24,7 +24,7 @@ def noise(height, width, seed=0):
 
 
 def by_pillow(image, side, interpolation):
-    """The canvas, with the short side resized and the centre cut out by Pillow."""
+    """The image, with the short side resized and the centre cut out by Pillow."""
     height, width = image.shape[:2]
     short = min(height, width)
     size = tuple(int(side * n / short) for n in (width, height))
@@ -38,7 +38,7 @@ def agree(height, width, side, interpolation):
     image.flags.writeable = False  # as Pillow gives them
     preprocessing = Preprocessing(size_px=side, resize_px=side, interpolation=interpolation)
     wanted = by_pillow(image, side, interpolation)
-    np.testing.assert_array_equal(decode.to_canvas(image, preprocessing), wanted)
+    np.testing.assert_array_equal(decode.resize_square(image, preprocessing), wanted)
 
 
 SIDES = st.integers(1, 120)
@@ -46,7 +46,7 @@ SIDES = st.integers(1, 120)
 
 @settings(deadline=None, max_examples=100)
 @given(SIDES, SIDES, st.integers(1, 60), st.sampled_from([*Interpolation]))
-def test_any_canvas_has_the_very_pixels_of_pillow(height, width, side, interpolation):
+def test_resized_images_have_the_exact_pixels_of_pillow(height, width, side, interpolation):
     short, long = sorted((height, width))
     assume(long <= 16 * short)  # a longer one is cut before
     agree(height, width, side, interpolation)
@@ -54,7 +54,7 @@ def test_any_canvas_has_the_very_pixels_of_pillow(height, width, side, interpola
 
 @pytest.mark.parametrize('interpolation', Interpolation)
 @pytest.mark.parametrize('shape', [(375, 500), (500, 333), (100, 1600), (224, 200), (1500, 700)])
-def test_large_canvases_have_the_very_pixels_of_pillow(shape, interpolation):
+def test_large_resized_images_have_the_exact_pixels_of_pillow(shape, interpolation):
     agree(*shape, 256, interpolation)
 
 
@@ -64,11 +64,11 @@ def test_a_view_that_is_not_contiguous_is_resized_too():
     np.testing.assert_array_equal(resize.central_square(image, (48, 16), 16), wanted)
 
 
-def test_one_channel_of_an_image_is_left_to_pillow():
+def test_a_single_channel_is_resized_by_pillow():
     channel = noise(40, 33)[..., 0]
     preprocessing = Preprocessing(size_px=16, resize_px=16)
     wanted = by_pillow(channel, 16, Interpolation.BILINEAR)
-    np.testing.assert_array_equal(decode.to_canvas(channel, preprocessing), wanted)
+    np.testing.assert_array_equal(decode.resize_square(channel, preprocessing), wanted)
 
 
 def test_the_compiled_resizing_starts_when_it_pays(monkeypatch):
@@ -77,5 +77,5 @@ def test_the_compiled_resizing_starts_when_it_pays(monkeypatch):
     monkeypatch.setattr(decode, 'COMPILED_FROM', 3)
     monkeypatch.setattr(resize, 'central_square', lambda *given: calls.append(given))
     for _ in range(5):
-        decode.to_canvas(noise(20, 30), Preprocessing(size_px=8, resize_px=8))
+        decode.resize_square(noise(20, 30), Preprocessing(size_px=8, resize_px=8))
     assert len(calls) == 2

@@ -1,4 +1,4 @@
-"""Which examples of a split are used."""
+"""Selection of the examples of a split."""
 
 import numpy as np
 import pytest
@@ -110,24 +110,24 @@ def test_validation_is_carved_out_of_the_labelled_examples():
     assert not set(splits['train'].ids) & set(splits['val'].ids)
 
 
-def test_validation_of_the_source_is_taken_whole():
+def test_the_val_split_of_the_source_is_used_unchanged():
     splits = prepared(val=examples(LABELS[:7], 500))
     assert splits['val'].ids.tolist() == list(range(500, 507))
     assert np.bincount(splits['train'].labels).tolist() == [10] * 4
 
 
-def test_the_test_split_is_left_as_it_is():
+def test_the_test_split_is_unchanged():
     assert prepared()['test'].ids.tolist() == list(range(1000, 1009))
 
 
-def test_what_is_taken_keeps_its_images_and_labels():
+def test_selected_examples_keep_their_images_and_labels():
     train = prepared()['train']
     assert [train.load(i)[0, 0, 0] for i in range(len(train))] == train.ids.tolist()
     np.testing.assert_array_equal(train.labels, LABELS[train.ids])
 
 
 def limited(labels=LABELS, count=None, seed=3, **options):
-    """The labels and ids of what is left to train on, nothing being carved out of it."""
+    """The labels and ids of the training examples, without a validation split."""
     given_splits = {'train': examples(labels), 'test': examples(LABELS[:9], 1000)}
     subset = subsets.Subset(**options)
     return subsets.prepare(given_splits, count, 0.0, seed, subset)['train']
@@ -181,7 +181,7 @@ def test_the_longer_tail_is_part_of_the_shorter():
     assert ids[0] < ids[1] < ids[2] < ids[3]
 
 
-def test_of_the_rarest_class_one_is_left():
+def test_the_rarest_class_keeps_one_example():
     labels = np.repeat(np.arange(3), 5)
     assert np.bincount(limited(labels, imbalance=1000).labels)[-1] == 1
 
@@ -203,7 +203,7 @@ def test_a_share_of_the_labels_of_every_class_is_wrong(share, seed):
 
 @settings(deadline=None, max_examples=30)
 @given(st.floats(0, 1), st.floats(0, 1), seeds)
-def test_what_little_noise_makes_wrong_more_noise_makes_wrong_alike(one, other, seed):
+def test_wrong_labels_of_little_noise_are_among_those_of_more_noise(one, other, seed):
     little, much = (wrong(share, seed) for share in sorted((one, other)))
     assert little.items() <= much.items()
 
@@ -222,7 +222,7 @@ def test_labels_are_wrong_in_training_only():
     np.testing.assert_array_equal(splits['test'].labels, LABELS[:9])
 
 
-def test_kept_classes_are_renumbered_in_the_order_given_in_all_splits():
+def test_selected_classes_are_renumbered_in_their_order_in_all_splits():
     given_splits = {'train': examples(LABELS), 'test': examples(LABELS[:60], 1000)}
     chosen = subsets.Subset(classes=('d', 'b'))
     splits = subsets.prepare(given_splits, None, 0.2, 3, chosen)
@@ -233,7 +233,7 @@ def test_kept_classes_are_renumbered_in_the_order_given_in_all_splits():
     assert len(splits['train']) + len(splits['val']) == 50 + 20
 
 
-def test_a_class_that_is_not_there_is_named():
+def test_an_unknown_class_is_named():
     with pytest.raises(InputError, match=r"no classes \['e'\], found \['a', 'b', 'c', 'd'\]"):
         limited(classes=('a', 'e'))
 

@@ -61,9 +61,9 @@ def test_records_have_stamps_of_their_own(folder):
 
 @pytest.mark.parametrize('threads', [0, 4])
 def test_threads_may_read_records(folder, threads):
-    canvas = Preprocessing(size_px=4, resize_px=4)
+    preprocessing = Preprocessing(size_px=4, resize_px=4)
     batches = pipeline.eval_batches(
-        source(folder).splits()['train'], canvas, batch_size=4, threads=threads
+        source(folder).splits()['train'], preprocessing, batch_size=4, threads=threads
     )
     reds = np.concatenate([batch['image'][batch['mask']][:, 0, 0, 0] for batch in batches])
     assert sorted(reds.tolist()) == list(range(10))
@@ -79,22 +79,22 @@ def test_tensorflow_is_not_imported(folder):
     assert done.stdout.strip() == '(10, 20, 3) False', done.stderr
 
 
-def test_a_set_that_is_not_prepared_is_told_with_what_prepares_it(folder):
+def test_an_unprepared_data_set_is_refused_with_the_command_to_prepare_it(folder):
     error = refusal(folder, name='oxford_iiit_pet')
     assert f'looked for {folder}/oxford_iiit_pet/' in error
     assert "found ['tiny/1.0.0']" in error
     assert f'tfds build oxford_iiit_pet --data_dir={folder} --file_format=array_record' in error
 
 
-def test_a_version_that_is_not_prepared_is_told(folder):
+def test_an_unprepared_version_is_refused(folder):
     assert 'tfds build tiny:2.0.0' in refusal(folder, name='tiny:2.0.0')
 
 
-def test_a_folder_that_is_not_there_is_told(folder):
+def test_a_missing_data_folder_is_refused(folder):
     assert 'found no such folder' in refusal(folder / 'elsewhere')
 
 
-def test_a_set_in_another_format_is_told_with_what_converts_it(tmp_path):
+def test_another_format_is_refused_with_the_command_to_convert_it(tmp_path):
     prepared.prepare(tmp_path)
     path = tmp_path / 'tiny/1.0.0/dataset_info.json'
     content = json.loads(path.read_text())
@@ -105,12 +105,12 @@ def test_a_set_in_another_format_is_told_with_what_converts_it(tmp_path):
     assert f'tfds convert_format --dataset_version_dir={tmp_path}/tiny/1.0.0' in error
 
 
-def test_a_split_that_is_not_there_is_told_with_those_that_are(folder):
+def test_an_unknown_split_is_refused_with_the_existing_ones(folder):
     error = refusal(folder, test='validation')
     assert "no split 'validation', found {'train': 10, 'test': 6}" in error
 
 
 @pytest.mark.parametrize('key', ['image_key', 'label_key'])
-def test_a_feature_that_is_not_there_is_told_with_those_that_are(folder, key):
+def test_an_unknown_feature_is_refused_with_the_existing_ones(folder, key):
     error = refusal(folder, **{key: 'file'})
     assert "{'file': 'Text', 'image': 'Image', 'label': 'ClassLabel'}" in error

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from tljax.metrics import calibration, label_errors
+from tljax.metrics import calibration, label_errors, scaling
 from tljax.types import InputError
 
 REFERENCE = json.loads(pathlib.Path(__file__).with_name('calibration_reference.json').read_text())
@@ -28,7 +28,7 @@ SETS = (np.random.default_rng(3).random((300, 4)) < SIGMOIDS**0.3 / 1.3).astype(
         (calibration.class_wise_calibration_error(P, LABELS), 'netcal_ece_class_wise'),
         (calibration.brier_score(P, LABELS), 'torch_brier'),
         (calibration.negative_log_likelihood(LOGITS, LABELS), 'torch_nll'),
-        (calibration.fit_temperature(LOGITS, LABELS), 'torch_temperature'),
+        (scaling.fit_temperature(LOGITS, LABELS), 'torch_temperature'),
     ],
 )
 def test_values_are_those_of_other_libraries(found, reference):
@@ -99,17 +99,17 @@ def test_the_bands_of_a_reliability_diagram_are_those_of_resampled_images():
 
 @pytest.mark.parametrize('labels', [LABELS, SETS], ids=['labels', 'sets'])
 def test_a_temperature_has_the_least_likelihood_and_scaling_a_lower_one(labels):
-    best = calibration.fit_temperature(LOGITS, labels)
+    best = scaling.fit_temperature(LOGITS, labels)
     value = calibration.negative_log_likelihood(LOGITS, labels, best)
     for other in (best * 0.99, best * 1.01):
         assert value < calibration.negative_log_likelihood(LOGITS, labels, other)
-    scaled = calibration.fit_vector_scaling(LOGITS, labels).apply(LOGITS)
+    scaled = scaling.fit_vector_scaling(LOGITS, labels).apply(LOGITS)
     assert calibration.negative_log_likelihood(scaled, labels) < value
 
 
 def test_a_temperature_without_a_maximum_is_one():
-    assert calibration.fit_temperature(10 * np.eye(3), np.arange(3)) == 1.0
-    assert calibration.fit_temperature([[np.inf, 0.0]], [0]) == 1.0
+    assert scaling.fit_temperature(10 * np.eye(3), np.arange(3)) == 1.0
+    assert scaling.fit_temperature([[np.inf, 0.0]], [0]) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -35,18 +35,18 @@ def test_numbers_are_the_indices_of_a_network_without_names(data, wanted):
 
 
 @pytest.mark.parametrize('data', [('0', '3'), ('0', '7'), ('1', '01'), ('0', 'cat')])
-def test_numbers_that_are_no_places_of_the_network_are_no_classes_of_it(data):
+def test_numbers_outside_the_outputs_of_the_network_are_refused(data):
     with pytest.raises(ClassesError, match='2 classes'):
         match(data, network=None)
 
 
-def test_classes_in_another_order_go_by_their_names_and_that_is_said():
+def test_classes_in_another_order_are_matched_by_name_with_a_note():
     found = match(('eel', 'cat', 'dog'))
     np.testing.assert_array_equal(found.numbers, [2, 0, 1])
     assert 'in another order' in found.note
 
 
-def test_fewer_classes_are_found_by_their_names_and_that_is_said():
+def test_fewer_classes_are_matched_by_name_with_a_note():
     found = match(('eel', 'cat'))
     np.testing.assert_array_equal(found.numbers, [2, 0])
     assert '2 of the 3 classes' in found.note
@@ -66,7 +66,7 @@ def test_of_many_classes_a_few_are_listed_and_the_others_counted():
     assert (lines[21], lines[-1]) == ('  + 6 more', '  - 980 more')
 
 
-def test_without_names_of_the_network_the_order_is_said_to_be_unchecked():
+def test_without_names_of_the_network_a_note_says_that_the_order_is_unchecked():
     found = match(NETWORK, network=None)
     np.testing.assert_array_equal(found.numbers, [0, 1, 2])
     assert 'network has no class names' in found.note
@@ -98,7 +98,7 @@ def test_other_names_are_taken_where_all_of_the_data_are_such():
         match(('n3', 'cat'), aliases=aliases)
 
 
-def test_two_classes_of_one_name_are_told_apart_by_their_numbers():
+def test_two_classes_of_one_name_are_distinguished_by_their_numbers():
     assert class_names.labels(('crane', 'dog', 'crane'), 3) == ('crane (0)', 'dog', 'crane (2)')
 
 

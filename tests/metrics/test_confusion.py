@@ -39,7 +39,7 @@ classification = jax.jit(totals.classification)
 
 @settings(deadline=None)
 @given(arrays.arrays(np.float32, (4, 3), elements=values))
-def test_what_is_right_is_what_counts_as_such_in_the_accuracy(logits):
+def test_right_predictions_are_those_of_the_accuracy(logits):
     labels = np.array([0, 1, 2, 0], np.int32)
     sums = classification(jnp.asarray(logits), jnp.asarray(labels), jnp.zeros(4), jnp.ones(4, bool))
     right = confusion.predicted(logits, labels) == labels
@@ -64,7 +64,7 @@ def test_a_picture_has_a_row_for_each_class_and_a_limit(classes):
     assert classes <= drawn.height <= max(confusion.SIDE_PX + 1, classes)
 
 
-def test_of_many_classes_the_lowest_are_shown():
+def test_a_long_table_has_the_classes_with_the_lowest_values():
     accuracies = [i / 50 for i in range(50)]
     table = confusion.class_table({'accuracy': accuracies}, [1] * 50, tuple(map(str, range(50))))
     assert table.row_count == confusion.CLASSES_SHOWN

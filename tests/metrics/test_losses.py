@@ -169,7 +169,7 @@ def test_binary_cross_entropy_is_the_mean_over_classes_of_that_of_their_sigmoids
 
 @settings(deadline=None, max_examples=40)
 @given(logits_of_any_size, targets_of_sets)
-def test_positive_weights_multiply_the_loss_of_what_is_there(logits, targets):
+def test_positive_weights_multiply_the_loss_of_positives(logits, targets):
     weights = (0.5, 1.0, 2.0, 7.0, 3.0)
     found = BinaryCrossEntropy(positive_weights=weights)(jnp.asarray(logits), jnp.asarray(targets))
     there = binary_losses(logits, np.ones((B, K))) * targets * np.array(weights)

@@ -123,7 +123,7 @@ def test_a_score_that_is_nan_comes_last():
 
 @settings(deadline=None, max_examples=30)
 @given(batches)
-def test_what_padding_holds_does_not_matter(batch):
+def test_the_values_of_padding_do_not_matter(batch):
     other = {name: values.copy() for name, values in batch.items()}
     padding = ~batch['mask']
     other['logits'][padding], other['losses'][padding] = np.nan, np.nan

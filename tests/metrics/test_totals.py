@@ -84,7 +84,7 @@ def test_an_example_counts_for_the_class_of_its_label(given_batch):
 
 @settings(deadline=None, max_examples=40)
 @given(examples, arrays(bool, B))
-def test_the_sums_of_parts_add_up_to_the_sums_of_the_whole(given_batch, in_first):
+def test_the_sums_of_parts_add_up_to_the_sums_of_all(given_batch, in_first):
     mask = given_batch['mask']
     parts = [
         totals.classification(**{**given_batch, 'mask': mask & part})
@@ -103,7 +103,7 @@ def test_nothing_added_changes_nothing(given_batch):
 
 @settings(deadline=None, max_examples=40)
 @given(examples)
-def test_what_padding_holds_does_not_matter(given_batch):
+def test_the_values_of_padding_do_not_matter(given_batch):
     padding = ~given_batch['mask']
     other = {name: value.copy() for name, value in given_batch.items()}
     other['logits'][padding] = np.nan

@@ -146,7 +146,7 @@ def pictures():
 def test_predictions_are_the_mean_over_the_views(chosen, network):
     found = network.predict(pictures(), views=chosen)
     for row, image in zip(found, pictures(), strict=True):
-        (canvas,) = image_inputs.canvases(image, network.preprocessing)
+        (canvas,) = image_inputs.decoded(image, network.preprocessing)
         shown = np.asarray(chosen(jnp.asarray(canvas[None]), 16)[0])
         each = jax.nn.softmax(network.logits(stages.normalise(network.preprocessing, shown)))
         np.testing.assert_allclose(row, each.mean(0), atol=1e-6)
@@ -176,7 +176,9 @@ def evaluated(changes, split='test', *, final=True):
 
 def by_hand(job, chosen, examples: Examples):
     """Loss and accuracy from the mean of each image's probabilities in NumPy."""
-    images = np.stack([decode.to_canvas(examples.load(i), LARGER) for i in range(len(examples))])
+    images = np.stack(
+        [decode.resize_square(examples.load(i), LARGER) for i in range(len(examples))]
+    )
     shown = np.asarray(chosen(jnp.asarray(images), 8))
     x = stages.normalise(LARGER, shown.reshape(-1, 8, 8, 3))
     logits, _ = jax.jit(lambda x: stages.run(job.model, job.params, job.stats, x))(x)

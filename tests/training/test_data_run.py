@@ -59,7 +59,7 @@ def test_skipped_bad_files_are_listed_in_the_workdir(folder, capsys):
     assert (result['train_count'], result['test']['count']) == (22, 6)
     passed_over = files['passed_over.json']
     assert set(passed_over['bad_files']) == {f'{folder}/{name}' for name in BAD}
-    assert '1 hidden file(s) and folder(s) passed over' in passed_over['notes'][0]
+    assert '1 hidden file(s) and folder(s) skipped' in passed_over['notes'][0]
     assert '2 bad file(s) left out' in capsys.readouterr().out
 
 
@@ -125,7 +125,7 @@ def test_a_second_run_decodes_nothing(folder, monkeypatch):
         raise AssertionError('an image is decoded')
 
     monkeypatch.setattr('tljax.data.decode.decode', refuse)
-    monkeypatch.setattr('tljax.data.files.look_at_all', lambda paths, least_px, deep: {
+    monkeypatch.setattr('tljax.data.files.check_files', lambda paths, least_px, deep: {
         f'{folder}/{name}': 'known' for name in BAD
     })  # fmt: skip
     second = jobs.setup(begun(folder)[0].experiment)

@@ -272,8 +272,8 @@ SEVERAL = np.random.default_rng(0).integers(0, 2, (32, 3), np.uint8)
             {'penalties': (DELTA(),)},
             'config.penalties[0] is DELTA, which needs one label per image',
         ),
-        ({'subset': Subset(imbalance=10.0)}, 'imbalance is 10.0; with several labels an image'),
-        ({'subset': Subset(label_noise=0.1)}, 'label_noise is 0.1; with several labels an image'),
+        ({'subset': Subset(imbalance=10.0)}, 'imbalance is 10.0; with several labels per image'),
+        ({'subset': Subset(label_noise=0.1)}, 'label_noise is 0.1; with several labels per image'),
     ],
 )
 def test_options_for_one_label_are_refused_before_anything_is_compiled(changes, message):

@@ -169,13 +169,13 @@ def test_a_run_with_a_prefix_cache_ends_like_one_without(name, weights, tmp_path
 
 def decoded_images(monkeypatch):
     """A list with an entry for every image that was read."""
-    images, to_canvas = [], decode.to_canvas
+    images, resize = [], decode.resize_square
 
     def counted(*args):
         images.append(1)
-        return to_canvas(*args)
+        return resize(*args)
 
-    monkeypatch.setattr(decode, 'to_canvas', counted)
+    monkeypatch.setattr(decode, 'resize_square', counted)
     return images
 
 

@@ -132,7 +132,7 @@ def pictures():
 
 def test_images_of_any_size_are_resized_cut_and_normalised_as_in_training(network):
     shown = network.preprocessing
-    canvases = np.stack([decode.to_canvas(image, shown) for image in pictures()])
+    canvases = np.stack([decode.resize_square(image, shown) for image in pictures()])
     x = stages.normalise(shown, canvases)
     wanted = jax.nn.softmax(network.logits(x))
     np.testing.assert_allclose(network.predict(pictures()), wanted, atol=1e-6)

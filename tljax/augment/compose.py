@@ -130,18 +130,18 @@ def apply(
         Images [B m, h, w, 3] float32 and targets [B m, K], with m views of each from `Copy`.
     """
     for group in _groups(augmentations):
-        operations = [(x, own_keys(keys, i)) for i, x in group if isinstance(x, Operation)]
+        operations = [(x, operation_keys(keys, i)) for i, x in group if isinstance(x, Operation)]
         if operations:
             images = _apply_group(operations, images)
             continue
         ((index, augmentation),) = group
         rows, images = len(images), images.astype(jnp.float32)
-        images, targets = augmentation(own_keys(keys, index), images, targets)
+        images, targets = augmentation(operation_keys(keys, index), images, targets)
         keys = view_keys(keys, len(images) // rows)
     return images.astype(jnp.float32), targets
 
 
-def own_keys(keys: jax.Array, index: int) -> jax.Array:
+def operation_keys(keys: jax.Array, index: int) -> jax.Array:
     """The keys [B] of the augmentation at `index` of the list."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, index)
 

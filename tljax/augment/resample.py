@@ -39,8 +39,8 @@ def levels_for(shrink: float, height: int, width: int) -> int:
 
     0 below √2, because bilinear interpolation, two pixels wide, skips no pixel then.
     """
-    wanted = round(math.log2(max(shrink, 1.0)))
-    return max(0, min(wanted, int(math.log2(max(min(height, width) / 2, 1)))))
+    levels = round(math.log2(max(shrink, 1.0)))
+    return max(0, min(levels, int(math.log2(max(min(height, width) / 2, 1)))))
 
 
 def bilinear(image: jax.Array, rows: jax.Array, columns: jax.Array, levels: int = 0) -> jax.Array:

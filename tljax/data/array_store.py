@@ -1,10 +1,11 @@
-"""Arrays of one shape in memory-mapped files on the disk, shared by all runs of a user.
+"""A cache of arrays of one shape in memory-mapped files, shared by all runs of a user.
 
-A store is a folder with pairs of files in it: `.values`, arrays end to end, and `.records`, for
-each of them the two digests it is found by and its checksum. A process appends to files of its own
-and reads those of all, so that any number of writers may run; nothing in a file is ever changed.
-An array whose checksum is wrong is not there, and is made again by whoever asked for it. Stores
-that lie in one folder share a bound: what was not used for longest is dropped first.
+A store is a folder with pairs of files. A `.values` file holds arrays, one after the other. Its
+`.records` file holds two keys (digests) and a checksum for each array. A process appends to its own
+files and reads the files of all processes, so any number of processes can write at the same time.
+Stored values are never changed. An array with a wrong checksum counts as missing, and the caller
+computes it again. All stores in one parent folder share a size limit; the least recently used files
+are deleted first.
 """
 
 import hashlib
@@ -23,8 +24,8 @@ from typing import Any
 import numpy as np
 
 RECORD = struct.Struct('<16s16sI')  # two digests and the checksum of the array
-SHARD_BYTES = 2**30  # of the arrays in one file, which is dropped at once; each is held open
-REFRESH_SECONDS = 2.0  # between looks at what other processes have written
+SHARD_BYTES = 2**30  # of a `.values` file; files are deleted one by one, and each is kept open
+REFRESH_SECONDS = 2.0  # between readings of the records of other processes
 GIGABYTE = 10**9
 
 
@@ -34,7 +35,7 @@ def digest(data: bytes | memoryview) -> bytes:
 
 
 class _Shard:
-    """A pair of files, as one process reads them."""
+    """A pair of files that this process reads."""
 
     def __init__(self, path: pathlib.Path, slot_bytes: int):
         self.path, self.used = path, False
@@ -44,7 +45,7 @@ class _Shard:
         self._values: np.ndarray | None = None
 
     def new_records(self) -> list[tuple[int, bytes, bytes]]:
-        """Slot and two digests of each record added since the last call."""
+        """The slot and the two digests of each record added since the last call."""
         with self.path.with_suffix('.records').open('rb') as file:
             file.seek(self._offset)
             data = file.read()
@@ -57,7 +58,7 @@ class _Shard:
         return entries
 
     def read(self, slot: int) -> np.ndarray | None:
-        """The bytes of an array, [slot_bytes] uint8; None where they are damaged."""
+        """The bytes of an array, [slot_bytes] uint8; None if they are damaged."""
         if self._values is None:
             with self.path.open('rb') as file:
                 slots = os.fstat(file.fileno()).st_size // self._slot_bytes
@@ -81,10 +82,10 @@ class Store:
 
     Args:
         folder: folder of this store; all stores in its parent folder share the limit.
-        shape: of each array.
+        shape: shape of each array.
         dtype: dtype of each array.
         limit_bytes: disk limit of all stores together.
-        otherwise: consequence when arrays cannot be stored, for the warning.
+        consequence: what happens if arrays cannot be stored, for the warning.
     """
 
     def __init__(
@@ -93,11 +94,11 @@ class Store:
         shape: tuple[int, ...],
         dtype: Any,
         limit_bytes: int,
-        otherwise: str,
+        consequence: str,
     ):
         self.folder, self.root = folder, folder.parent
         self._shape, self._dtype = shape, np.dtype(dtype)
-        self._limit_bytes, self._otherwise = limit_bytes, otherwise
+        self._limit_bytes, self._consequence = limit_bytes, consequence
         self._slot_bytes = math.prod(shape) * self._dtype.itemsize
         self._slots = max(1, min(SHARD_BYTES, limit_bytes // 4) // self._slot_bytes)
         self._lock = threading.Lock()
@@ -108,7 +109,7 @@ class Store:
         self._full = False
 
     def find(self, key: bytes, also: bytes | None = None) -> np.ndarray | None:
-        """The array with digest `key`, as a view of a file; `also` becomes a second key of it."""
+        """The array with digest `key`, as a view of a file; `also` becomes another key of it."""
         place = self._places.get(key)
         if place is None:
             self._refresh()
@@ -117,7 +118,7 @@ class Store:
             return None
         try:
             values = place[0].read(place[1])
-        except OSError:  # it was dropped
+        except OSError:  # another process deleted the file
             values = None
         if values is None:
             self._places.pop(key, None)
@@ -127,9 +128,9 @@ class Store:
         return values.view(self._dtype).reshape(self._shape)
 
     def add(self, keys: Sequence[tuple[bytes, bytes]], arrays: np.ndarray) -> None:
-        """Appends arrays [n, *shape], each with its two digests as keys.
+        """Appends arrays [n, *shape], each with two digests as keys.
 
-        If that fails, it warns once and stores nothing more.
+        After a failed write it warns once and stores nothing more.
         """
         data = np.ascontiguousarray(arrays, self._dtype).view(np.uint8)
         rows = data.reshape(len(keys), self._slot_bytes)
@@ -141,13 +142,13 @@ class Store:
                     if self._writer is not None:
                         count = self._writer.append(keys, rows)
                         keys, rows = keys[count:], rows[count:]
-                        self._take_in(self._writer.shard)
+                        self._read_records(self._writer.shard)
                 except OSError as error:
                     self._full = True
-                    warnings.warn(f'{self.folder}: {self._otherwise}: {error}', stacklevel=2)
+                    warnings.warn(f'{self.folder}: {self._consequence}: {error}', stacklevel=2)
 
     def _refresh(self) -> None:
-        """Reads the records that other processes have written, the newest last."""
+        """Reads the new records of all processes."""
         if time.monotonic() - self._refreshed < REFRESH_SECONDS:
             return
         with self._lock:  # other threads wait, so they do not recompute stored arrays
@@ -155,14 +156,14 @@ class Store:
                 return
             for path in sorted(self.folder.glob('*.values')):
                 shard = self._shards.setdefault(path.name, _Shard(path, self._slot_bytes))
-                self._take_in(shard)
+                self._read_records(shard)
             self._refreshed = time.monotonic()
 
-    def _take_in(self, shard: _Shard) -> None:
+    def _read_records(self, shard: _Shard) -> None:
         try:
             for slot, first, second in shard.new_records():
                 self._places[first] = self._places[second] = shard, slot
-        except OSError:  # it was dropped
+        except OSError:  # another process deleted the file
             return
 
     def _next_writer(self) -> None:
@@ -178,7 +179,7 @@ class Store:
 
     def _make_room(self) -> bool:
         """Deletes the least recently used files of all stores, except those that this run uses."""
-        own = {shard.path for shard in self._shards.values() if shard.used}
+        used = {shard.path for shard in self._shards.values() if shard.used}
         entries = []
         for path in self.root.glob('*/*.values'):
             try:
@@ -187,7 +188,7 @@ class Store:
                 continue
         total = sum(size for _, _, size in entries) + self._slots * self._slot_bytes
         for _, path, size in sorted(entries):
-            if total > self._limit_bytes and path not in own:
+            if total > self._limit_bytes and path not in used:
                 path.unlink(missing_ok=True)
                 path.with_suffix('.records').unlink(missing_ok=True)
                 total -= size
@@ -195,22 +196,22 @@ class Store:
 
 
 class _Writer:
-    """The pair of files that a process appends to; open only while it does."""
+    """A pair of files that this process appends to; they are open only during a write."""
 
     def __init__(self, path: pathlib.Path, slot_bytes: int, slots: int):
         self.shard, self.written = _Shard(path, slot_bytes), 0
         self._slot_bytes, self._slots = slot_bytes, slots
         path.with_suffix('.records').touch(exist_ok=False)
         with path.open('xb') as file:
-            # Sparse, so that it can be mapped at once; a write into the map itself would end the
-            # process, not raise, where the disk is full.
+            # Sparse, so that the file can be mapped before it is full. Writing into the map itself
+            # would end the process, instead of raising, if the disk is full.
             file.truncate(slots * slot_bytes)
 
     def append(self, keys: Sequence[tuple[bytes, bytes]], rows: np.ndarray) -> int:
-        """Writes as many rows as there is place for, and only then the records that tell of them.
+        """Writes as many rows as fit, and then their records.
 
         Returns:
-            How many.
+            The number of rows written.
         """
         rows = rows[: self._slots - self.written]
         sums = [zlib.crc32(row.data) for row in rows]

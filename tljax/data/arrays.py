@@ -14,34 +14,36 @@ from tljax.data.array_labels import ArraysError
 from tljax.types import Examples, Findings, Range
 
 SPLITS = ('train', 'val', 'test')
-_KEPT: dict[str, dict[str, Any]] = {}  # what `keep` was given, by its digest
+_KEPT: dict[str, dict[str, Any]] = {}  # the arrays passed to `keep`, by digest
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Arrays:
     """An `.npz` file with `train_images`, `train_labels`, `test_images` and `test_labels`.
 
-    `val_images` and `val_labels` may be there, and `class_names`. Where nothing is held out, of
-    `images` and `labels` or of those of `train` alone, the test split is drawn, class by class;
-    with `train` and `val` there is none. Images are [N, h, w] or [N, h, w, 1 or 3]: uint8, or
-    others by the range of values of `train`, see `depth.find`. Labels are integers from 0 or
-    strings, [N] or [N, 1], or where an image has several or none, 0 and 1 as [N, K].
+    Optional arrays are `val_images`, `val_labels` and `class_names`. A file with only `images` and
+    `labels`, or only those of `train`, is split into `train` and `test`, stratified by class. With
+    `train` and `val` there is no test split.
+
+    Images are [N, h, w] or [N, h, w, 1 or 3]. Other types than uint8 are scaled by the range of
+    the values of `train`; see `depth.find`. Labels are integers from 0 or strings, [N] or [N, 1].
+    With several labels per image, or none, they are [N, K] of 0 and 1.
     """
 
     path: str
-    test_fraction: float = 0.2  # of each class, where nothing is held out
-    split_seed: int = 0  # of that draw
+    test_fraction: float = 0.2  # of each class, for a file without a test split
+    split_seed: int = 0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
-        fine = 0 < self.test_fraction < 1
-        problems = [] if fine else [f'test_fraction is {self.test_fraction}, wanted 0 < x < 1']
+        """Messages for `config.validate`."""
+        valid = 0 < self.test_fraction < 1
+        problems = [] if valid else [f'test_fraction is {self.test_fraction}, wanted 0 < x < 1']
         if self.split_seed < 0:
             problems.append(f'split_seed is {self.split_seed}, wanted at least 0')
         return problems
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, and `val` and `test` where the file has them or they are drawn.
+        """`train`, and `val` and `test` if the file has them or `test` is drawn.
 
         Raises:
             ArraysError: the file cannot be read, or its arrays do not fit together.
@@ -49,28 +51,28 @@ class Arrays:
         path = pathlib.Path(self.path).expanduser()
         content = read(path)
         content = array_labels.normalised(content, str(path))
-        there = {name.partition('_')[0] for name in content} & {'images', *SPLITS}
-        if there in ({'images'}, {'train'}):
+        present = {name.partition('_')[0] for name in content} & {'images', *SPLITS}
+        if present in ({'images'}, {'train'}):
             content = _drawn(content, self.test_fraction, self.split_seed)
         return _examples(content, str(path))
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class InMemory:
-    """Arrays of this process, which `keep` was given; the digest names them in a run's record."""
+    """Arrays in the memory of this process; make it with `keep`. A run records their digest."""
 
     digest: str
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, and `val` and `test` where they were given.
+        """`train`, and `val` and `test` if they were passed to `keep`.
 
         Raises:
-            ArraysError: this process was not given the arrays of that digest.
+            ArraysError: no arrays with this digest were passed to `keep` in this process.
         """
         if self.digest not in _KEPT:
             raise ArraysError(
-                f'no arrays of digest {self.digest} are in memory, found {sorted(_KEPT)}: '
-                'give the same ones to tljax.data.arrays.keep first'
+                f'no arrays with digest {self.digest} are in memory, found {sorted(_KEPT)}: '
+                'pass the same arrays to tljax.data.arrays.keep first'
             )
         content = array_labels.normalised(_KEPT[self.digest], 'arrays in memory')
         return _examples(content, 'arrays in memory')
@@ -83,13 +85,13 @@ def keep(
     val: tuple[np.ndarray, np.ndarray] | None = None,
     class_names: Sequence[str] = (),
 ) -> InMemory:
-    """A source of arrays in memory, for as long as the process lives.
+    """Makes a data source of arrays, which stay in memory until the process ends.
 
     Args:
         train: images and labels, as in `Arrays`.
-        test: likewise; None for none.
-        val: likewise; None to have it carved out of `train`.
-        class_names: in the order of the labels; their numbers by default.
+        test: likewise; None for no test split.
+        val: likewise; None to take it from `train`.
+        class_names: names in the order of the labels; their numbers by default.
     """
     content: dict[str, Any] = {'class_names': np.asarray(class_names, str)}
     for name, split in (('train', train), ('val', val), ('test', test)):
@@ -104,104 +106,108 @@ def keep(
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """The arrays of an `.npz` file.
+    """Reads the arrays of an `.npz` file.
 
     Raises:
-        ArraysError: it cannot be read.
+        ArraysError: the file cannot be read.
     """
     try:
         with np.load(path) as file:  # never unpickles
             return dict(file)
-    except Exception as error:  # readers of damaged files raise nearly anything
+    except Exception as error:  # damaged files raise errors of almost any type
         raise ArraysError(f'{path}: not a readable .npz file: {error}') from error
 
 
 def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tuple[Examples, bool]:
-    """A split alone, and whether its classes have names.
+    """Reads a single split, and whether its classes have names.
 
     Args:
-        content: as in `Arrays`.
-        split: its name; None for `images` and `labels`.
-        where: of the content, for messages.
+        content: arrays by name, as in `Arrays`.
+        split: the name of the split; None for `images` and `labels`.
+        where: the source of the arrays, for messages.
 
     Raises:
-        ArraysError: the arrays of that split are missing, or do not fit together.
+        ArraysError: the arrays of the split are missing, or do not fit together.
     """
     prefix, split = ('', 'test') if split is None else (f'{split}_', split)
     if f'{prefix}images' not in content:
         raise ArraysError(f'{where}: missing {prefix}images, found {sorted(content)}')
     content = array_labels.normalised(content, where)
-    own = {f'{split}_{name}': content.get(f'{prefix}{name}') for name in ('images', 'labels')}
-    content = {**content, **own}
+    names = ('images', 'labels')
+    content = {**content, **{f'{split}_{n}': content.get(f'{prefix}{n}') for n in names}}
     problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split)]
-    names = tuple(map(str, content.get('class_names', ())))
-    if not problems and names and len(names) <= (top := _top(content[f'{split}_labels'])):
-        problems.append(f'class_names has {len(names)} names, labels go up to {top}')
+    class_names = tuple(map(str, content.get('class_names', ())))
+    if not problems and class_names:
+        top = _largest_label(content[f'{split}_labels'])
+        if len(class_names) <= top:
+            problems.append(f'class_names has {len(class_names)} names, labels go up to {top}')
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
     findings = _findings([content[f'{split}_images']], where, alone=True)
-    return _split(content, split, names, 0, findings), bool(names)
+    return _split(content, split, class_names, 0, findings), bool(class_names)
 
 
 def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
+    """The arrays with `train` and `test` in place of their only split."""
     prefix = '' if 'images' in content else 'train_'
     if f'{prefix}labels' not in content:
         return content
-    images, own = content.pop(f'{prefix}images'), content.pop(f'{prefix}labels')
-    if own.ndim not in (1, 2) or len(images) != len(own) or not own.size:
-        raise ArraysError(f'images are {images.shape} and labels {own.shape}, wanted N of both')
-    if problems := array_labels.problems(own, f'{prefix}labels', len(images)):
+    images, labels = content.pop(f'{prefix}images'), content.pop(f'{prefix}labels')
+    if labels.ndim not in (1, 2) or len(images) != len(labels) or not labels.size:
+        raise ArraysError(f'images are {images.shape} and labels {labels.shape}, wanted N of both')
+    if problems := array_labels.problems(labels, f'{prefix}labels', len(images)):
         raise ArraysError(problems[0])
-    for name, part in zip(('train', 'test'), subsets.carve(own, fraction, seed), strict=True):
-        content[f'{name}_images'], content[f'{name}_labels'] = images[part], own[part]
+    for name, part in zip(('train', 'test'), subsets.carve(labels, fraction, seed), strict=True):
+        content[f'{name}_images'], content[f'{name}_labels'] = images[part], labels[part]
     return content
 
 
 def _examples(content: Mapping[str, Any], where: str) -> dict[str, Examples]:
-    """The splits of checked arrays."""
-    there = [name for name in SPLITS if f'{name}_images' in content]
+    """Checks the arrays and returns the splits."""
+    splits = [name for name in SPLITS if f'{name}_images' in content]
     labelled = [f'{name}_images' for name in SPLITS if f'{name}_labels' in content]
     wanted = dict.fromkeys(('train_images', 'train_labels', *labelled))
     missing = [name for name in wanted if name not in content]
     if missing:
         raise ArraysError(f'{where}: missing {missing}, found {sorted(content)}')
-    problems = [line for name in there for line in _problems(content, name)]
+    problems = [line for name in splits for line in _problems(content, name)]
     if not problems:
-        problems = _class_problems(content, there)
+        problems = _class_problems(content, splits)
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
     names = _names(content)
-    images = [content[f'{name}_images'] for name in there]
+    images = [content[f'{name}_images'] for name in splits]
     findings = _findings(images, where)
     result, first_id = {}, 0
-    for name in there:
+    for name in splits:
         result[name] = _split(content, name, names, first_id, findings)
         first_id += len(result[name])
     return result
 
 
 def _names(content: Mapping[str, Any]) -> tuple[str, ...]:
-    given = content.get('class_names', ())
-    if len(given):
-        return tuple(str(name) for name in given)
-    return tuple(str(i) for i in range(_top(content['train_labels']) + 1))
+    class_names = content.get('class_names', ())
+    if len(class_names):
+        return tuple(str(name) for name in class_names)
+    return tuple(str(i) for i in range(_largest_label(content['train_labels']) + 1))
 
 
-def _top(labels: np.ndarray) -> int:
-    """The largest label that there is; of labels [N, K], the last."""
+def _largest_label(labels: np.ndarray) -> int:
+    """The largest label; K - 1 for labels [N, K]."""
     return labels.shape[1] - 1 if labels.ndim == 2 else int(labels.max())
 
 
-def _class_problems(content: Mapping[str, Any], there: Sequence[str]) -> list[str]:
-    """What is wrong with the classes, labels being fine in each split."""
-    labels = {name: content[f'{name}_labels'] for name in there}
+def _class_problems(content: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+    """Messages for classes that differ between splits or lack a name or an example."""
+    labels = {name: content[f'{name}_labels'] for name in splits}
     if len({values.shape[1:] for values in labels.values()}) > 1:
         shapes = {name: values.shape for name, values in labels.items()}
         return [f'labels are {shapes}, wanted [N] in all splits or the same K in [N, K]']
-    top, names, train = max(map(_top, labels.values())), _names(content), labels['train']
+    top = max(map(_largest_label, labels.values()))
+    names, train = _names(content), labels['train']
     several = train.ndim == 2
-    own = np.flatnonzero(train.any(0)) if several else train
-    absent = sorted(set(range(top + 1)) - set(own.tolist()))
+    trained = np.flatnonzero(train.any(0)) if several else train
+    absent = sorted(set(range(top + 1)) - set(trained.tolist()))
     problems = [f'train_labels has no example of the classes {absent[:20]}'] if absent else []
     if len(names) <= top or (several and len(names) > top + 1):
         problems.append(f'class_names has {len(names)} names, labels go up to {top}')
@@ -224,7 +230,13 @@ def _problems(content: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _findings(images: Sequence[np.ndarray], where: str, *, alone: bool = False) -> Findings | None:
-    """What holds the range of values of all splits, found in the first; None for 8 bits."""
+    """Findings with the range of values of all splits, from the first split; None for 8 bits.
+
+    Args:
+        images: the images of each split.
+        where: their source, for messages.
+        alone: for a split without training images, from which no range can be computed.
+    """
     if all(one.dtype in (np.uint8, bool) for one in images):
         return None
 
@@ -234,7 +246,7 @@ def _findings(images: Sequence[np.ndarray], where: str, *, alone: bool = False) 
         if alone and ends not in depth.CONVENTIONS:
             raise depth.RangeError(
                 f'{where}: images are {images[0].dtype} from {ends[0]:g} to {ends[1]:g}, and the '
-                'network names no range: give --gray_range=LOW,HIGH'
+                'network has no range: pass --gray_range=LOW,HIGH'
             )
         return ends
 
@@ -260,7 +272,11 @@ def _split(
         image = image.reshape(*image.shape[:2], -1)
         return np.broadcast_to(image, (*image.shape[:2], 3))
 
-    own = content[f'{name}_labels']
-    own = own.astype(np.uint8 if own.ndim == 2 else np.int32)
-    ids = first_id + np.arange(len(own))
-    return Examples(load=load, labels=own, ids=ids, class_names=class_names, findings=findings)
+    labels = content[f'{name}_labels']
+    return Examples(
+        load=load,
+        labels=labels.astype(np.uint8 if labels.ndim == 2 else np.int32),
+        ids=first_id + np.arange(len(labels)),
+        class_names=class_names,
+        findings=findings,
+    )

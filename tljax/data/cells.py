@@ -1,4 +1,4 @@
-"""Cells of lists: tables in CSV, and text without what cannot be seen."""
+"""Cells of lists: CSV tables, and cleaning of text."""
 
 import csv
 import dataclasses
@@ -8,14 +8,14 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-INVISIBLE = dict.fromkeys(map(ord, '\u200b\u2060\ufeff\u00ad'))  # no script needs them
-JOINERS = '\u200c\u200d'  # Persian, Indic scripts and emoji need them, but not at an end
+INVISIBLE = dict.fromkeys(map(ord, '\u200b\u2060\ufeff\u00ad'))  # needed by no script
+JOINERS = '\u200c\u200d'  # needed by Persian, Indic scripts and emoji, but not at the ends
 UNLABELLED = '-1'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The names of the columns of a list, or of the entries in JSON lines."""
+    """The names of the columns of a CSV list, or of the keys of JSON lines."""
 
     path: str = 'path'
     label: str = 'label'
@@ -23,9 +23,9 @@ class Columns:
 
 
 def clean(text: str) -> str:
-    """Text in Unicode's composed form (NFC), without invisible characters or spaces at its ends.
+    """Cleans text: composed Unicode (NFC), no invisible characters, no spaces at the ends.
 
-    Spaces of other kinds (non-breaking, full-width, tabs) become plain ones.
+    Other white space (non-breaking or full-width spaces, tabs) becomes plain spaces.
     """
     text = unicodedata.normalize('NFC', text.translate(INVISIBLE))
     text = ''.join(' ' if character.isspace() else character for character in text)
@@ -33,21 +33,22 @@ def clean(text: str) -> str:
 
 
 def stripped(text: str) -> str:
-    """The same for a path, whose inner characters stay as they are on disk."""
+    """A path without white space and invisible characters at its ends; inside nothing changes."""
     return text.strip().strip('\u200b\u2060\ufeff' + JOINERS).strip()
 
 
 def text_of(value: Any) -> str:
-    """A value of JSON as a cell; '' for none and NaN, and whole floats as integers."""
+    """A JSON value as text: '' for null and NaN, and whole floats as integers."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ''
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def table(text: str) -> tuple[list[str], dict[int, list[str]], list[str]]:
-    """The header of a table in CSV, its rows by line, and what is wrong with other rows.
+    """Parses a CSV table; cells are not cleaned, and empty lines are skipped.
 
-    Cells are as they are written; empty lines are passed over.
+    Returns:
+        The header, `{line number: cells}` of valid rows, and messages for invalid rows.
     """
     reader = csv.reader(io.StringIO(text, newline=''), strict=True)
     header: list[str] = []
@@ -69,27 +70,27 @@ def table(text: str) -> tuple[list[str], dict[int, list[str]], list[str]]:
 
 
 def _wrong_width(cells: Sequence[str], width: int) -> str | None:
-    """Why a row does not fit a header; empty cells at its end are no harm."""
+    """The reason why a row does not fit the header; extra empty cells at its end are ignored."""
     if len(cells) < width:
         return f'{len(cells)} cells, wanted the {width} of the header'
     if any(map(clean, cells[width:])):
-        quotes = 'a value with a comma in it stands in quotes'
+        quotes = 'a value with a comma needs quotes'
         return f'{len(cells)} cells, wanted the {width} of the header: {quotes}'
     return None
 
 
-def place(header: Sequence[str], name: str) -> int | None:
-    """Which column has a name, else which has it in other letters' case; None for no single one."""
+def column(header: Sequence[str], name: str) -> int | None:
+    """The index of a column by name, or by name without regard to case; None if not unique."""
     for names in (list(header), [one.lower() for one in header]):
-        wanted = name if names == list(header) else name.lower()
-        if names.count(wanted) == 1:
-            return names.index(wanted)
+        key = name if names == list(header) else name.lower()
+        if names.count(key) == 1:
+            return names.index(key)
     return None
 
 
 def unlabelled(labels: Sequence[str]) -> list[int]:
-    """Where labels are -1 among classes that are numbered from 0: those stand for no label."""
+    """The indices of labels -1 if all others are numbers from 0; -1 then means no label."""
     names = set(labels) - {UNLABELLED}
     if len(names) < 2 or not all(name.isdecimal() for name in names):
         return []
-    return [place for place, label in enumerate(labels) if label == UNLABELLED]
+    return [index for index, label in enumerate(labels) if label == UNLABELLED]

@@ -39,7 +39,7 @@ def _wrapped(examples: Examples, preprocessing: Preprocessing, kept: 'Store | No
         return _by_range(examples, preprocessing)
     if kept is None:
         return dataclasses.replace(
-            examples, load=lambda i: decode.load_canvas(encoded[i], preprocessing)
+            examples, load=lambda i: decode.load_resized(encoded[i], preprocessing)
         )
     return dataclasses.replace(examples, load=_Reader(encoded, kept))
 
@@ -97,7 +97,7 @@ class Store:
         content = array_store.digest(data)
         decoded = self._arrays.find(content, stamp)
         if decoded is None:
-            decoded = decode.canvas_of(data, image, self._preprocessing)
+            decoded = decode.decode_resized(data, image, self._preprocessing)
             with self._lock:
                 self.decoded += 1
             self._arrays.add([(stamp, content)], decoded[None])

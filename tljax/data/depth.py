@@ -1,8 +1,8 @@
-"""Images deeper than 8 bits: which they are, their values, and the one range of a data set.
+"""Images deeper than 8 bits: their values, and one range of values for a data set.
 
-Sixteen bits of a file may hold 10, 12 or 14 bits of a camera, or Hounsfield units, and
-floating-point values may be in [0, 1], [-1, 1] or anywhere: no file says so. A range is therefore
-found from the values of all training images, and used for every image that the network reads.
+A 16-bit file can hold 10, 12 or 14 bits of a camera, or Hounsfield units, and floating-point values
+can be in [0, 1], [-1, 1] or any other range. Files do not state it. So the range is computed from
+the values of all training images, and then applied to every image of the network.
 """
 
 import io
@@ -19,28 +19,29 @@ from tljax.types import InputError, Range
 FULL: Range = (0.0, 65535.0)  # of 16 bits
 UNIT: tuple[Range, ...] = ((0.0, 1.0), (-1.0, 1.0))  # conventions for floating-point values
 BITS: tuple[Range, ...] = ((0.0, 255.0), (0.0, 1023.0), (0.0, 4095.0), (0.0, 16383.0), FULL)
-CONVENTIONS = (*UNIT, BITS[0], FULL)  # of a set that nothing is trained on
-SAMPLE = 2**21  # values by which the levels of a set are counted
-LEVELS = 64  # fewer than these out of many are too few
-DENSE = 1024  # distinct values that fill all of 256 levels, however they fall
-WIDE = re.compile('(LA|RGB|RGBA|RGBX|RGBa);16([BLN])')  # raw modes that Pillow cuts to 8 bits
-# Of images deeper than 8 bits: a range, a function that finds it, or each image's own, by which
-# images cannot be compared; None refuses gray ones, as nothing in a file says what black is.
+CONVENTIONS = (*UNIT, BITS[0], FULL)  # the ranges accepted without training images
+SAMPLE = 2**21  # values of a data set from which levels are counted
+LEVELS = 64  # a range that leaves fewer levels is refused
+DENSE = 1024  # more distinct values than this fill all 256 levels
+WIDE = re.compile('(LA|RGB|RGBA|RGBX|RGBa);16([BLN])')  # raw modes that Pillow reduces to 8 bits
+# For images deeper than 8 bits: a range, a function that computes it, or 'own' for the range of
+# each image, which makes images incomparable. None refuses gray images, because a file does not
+# state which value is black.
 GrayRange = Range | Callable[[], Range] | Literal['own'] | None
 SWAPPED = {'B': 'L', 'L': 'B', 'N': 'B' if sys.byteorder == 'little' else 'L'}
 
 
 class RangeError(InputError):
-    """Values of images that no range fits; the message names the field that sets one."""
+    """No range fits the values of the images; the message names the field that sets a range."""
 
 
 def is_gray(image: Image.Image) -> bool:
-    """Whether an image is gray of 16 or 32 bits, or floating-point."""
+    """Whether an image is gray with 16 or 32 bits, or floating-point."""
     return image.mode.startswith('I;16') or image.mode in ('I', 'F')
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image that is opened, not read, is deeper than 8 bits."""
+    """Whether an image is deeper than 8 bits; it must be opened but not yet read."""
     return is_gray(image) or _wide(image) is not None
 
 
@@ -52,10 +53,10 @@ def _wide(image: Image.Image) -> re.Match | None:
     return WIDE.fullmatch(str(args[0] if isinstance(args, (tuple, list)) and args else args))
 
 
-def words(data: bytes) -> np.ndarray | None:
-    """The 16 bits of each colour of an encoded image, [h, w, C] uint16; None for other images.
+def sixteen_bits(data: bytes) -> np.ndarray | None:
+    """The pixels [h, w, C] uint16 of an encoded color image of 16 bits; None for other images.
 
-    Pillow keeps the high bytes. The low ones are what it reads in the other order of bytes.
+    Pillow keeps only the high bytes. Decoding with the other byte order gives the low bytes.
     """
     with Image.open(io.BytesIO(data)) as image:
         if (wide := _wide(image)) is None:
@@ -70,7 +71,7 @@ def words(data: bytes) -> np.ndarray | None:
 
 
 def _read_as(image: Any, mode: str, raw_mode: str) -> np.ndarray:
-    """The bytes of an image that is not read yet, taken for another raw mode."""
+    """Reads an opened image as if its file had another raw mode."""
     image._mode = mode
     tiles = []
     for codec, extents, offset, args in image.tile:
@@ -81,17 +82,17 @@ def _read_as(image: Any, mode: str, raw_mode: str) -> np.ndarray:
 
 
 def scaled(values: np.ndarray, gray_range: Range) -> np.ndarray:
-    """Values of any shape as uint8: the ends of a range become 0 and 255, NaN becomes 0."""
+    """Scales values to uint8: the ends of the range become 0 and 255, and NaN becomes 0."""
     low, high = gray_range
     levels = (np.asarray(values, np.float64) - low) * (255.0 / (high - low))
     return np.round(np.nan_to_num(np.clip(levels, 0, 255))).astype(np.uint8)
 
 
-def resolved(gray_range: GrayRange, values: np.ndarray) -> Range:
-    """The range of an image with these values.
+def range_for(gray_range: GrayRange, values: np.ndarray) -> Range:
+    """The range for an image with these values.
 
     Raises:
-        ValueError: none is given.
+        ValueError: `gray_range` is None.
     """
     if gray_range is None:
         raise ValueError(
@@ -105,32 +106,33 @@ def resolved(gray_range: GrayRange, values: np.ndarray) -> Range:
 
 
 def values_of(data: bytes) -> np.ndarray:
-    """The values of an encoded image deeper than 8 bits, without transparency."""
-    samples = words(data)
-    if samples is not None:
-        return samples[..., : 1 if samples.shape[-1] == 2 else 3]
+    """The values of an encoded image deeper than 8 bits, without its alpha channel."""
+    pixels = sixteen_bits(data)
+    if pixels is not None:
+        return pixels[..., : 1 if pixels.shape[-1] == 2 else 3]
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
 
 
 def find(images: Iterable[np.ndarray], count: int, where: str) -> Range:
-    """The range of the values of images.
+    """Computes the range of the values of images.
 
-    It is one of the usual ones, [0, 1] or [-1, 1] of floating-point values or that of 8, 10, 12,
-    14 or 16 bits, if nearly no level is lost by it; else from the least value to the largest.
+    A common range is preferred if it loses almost no level: [0, 1] or [-1, 1] for floating-point
+    values, or the range of 8, 10, 12, 14 or 16 bits. Otherwise the range is from the smallest to
+    the largest value.
 
     Args:
-        images: arrays of any shape, one at a time.
-        count: how many there are.
-        where: they are from, for messages.
+        images: arrays of any shape, read one at a time.
+        count: the number of images.
+        where: the source of the images, for messages.
 
     Raises:
-        RangeError: of many values few levels would be left, as single values are far off.
+        RangeError: outliers would leave too few of the 256 levels for the other values.
     """
     each = max(64, SAMPLE // max(1, count))
-    low, high, whole, sample = np.inf, -np.inf, True, []
+    low, high, integral, sample = np.inf, -np.inf, True, []
     for image in images:
-        whole = whole and image.dtype.kind in 'iu'
+        integral = integral and image.dtype.kind in 'iu'
         values = image[np.isfinite(image)].astype(np.float64)
         if values.size:
             low, high = min(low, values.min()), max(high, values.max())
@@ -138,32 +140,39 @@ def find(images: Iterable[np.ndarray], count: int, where: str) -> Range:
             sample.append(values.max(keepdims=True))
     if not sample:
         return UNIT[0]
-    return choose(low, high, np.unique(np.concatenate(sample)), where, whole=whole)
+    return choose(low, high, np.unique(np.concatenate(sample)), where, integral=integral)
 
 
-def choose(low: float, high: float, values: np.ndarray, where: str, *, whole: bool) -> Range:
-    """The range of distinct values, [V] ascending, of which the least and the largest are known.
+def choose(low: float, high: float, values: np.ndarray, where: str, *, integral: bool) -> Range:
+    """Chooses a range; see `find`.
+
+    Args:
+        low: the smallest value.
+        high: the largest value.
+        values: [V] distinct values of a sample, ascending.
+        where: the source of the images, for messages.
+        integral: whether all values are integers.
 
     Raises:
         RangeError: see `find`.
     """
-    own = (float(low), float(high) if high > low else float(low) + 1.0)
-    kept = _levels(values, own)
-    if kept < min(LEVELS, len(values) / 2):
+    full_range = (float(low), float(high) if high > low else float(low) + 1.0)
+    levels = _levels(values, full_range)
+    if levels < min(LEVELS, len(values) / 2):
         most = tuple(float(f'{x:.6g}') for x in np.quantile(values, (0.001, 0.999)))
         raise RangeError(
-            f'{where}: values go from {low:g} to {high:g}, and {kept} of 256 levels would be used, '
-            f'as few of them are far off (99.8 % of the distinct ones are in {most}): set '
-            'config.gray_range=(LOW, HIGH) to what is to become black and white'
+            f'{where}: values go from {low:g} to {high:g}, and because of outliers only {levels} '
+            f'of 256 levels would be used (99.8 % of the distinct values are in {most}): set '
+            'config.gray_range=(LOW, HIGH) to the values that become black and white'
         )
-    wanted = kept if len(values) > DENSE else 0.95 * kept
-    if whole and low >= 0 and high <= 1:
+    required = levels if len(values) > DENSE else 0.95 * levels
+    if integral and low >= 0 and high <= 1:
         return UNIT[0]
-    usual = [*(() if whole else UNIT[: 1 if low >= 0 else 2]), *BITS]
-    for one in usual:
-        if one[0] <= low <= high <= one[1] and _levels(values, one) >= wanted:
+    common = [*(() if integral else UNIT[: 1 if low >= 0 else 2]), *BITS]
+    for one in common:
+        if one[0] <= low <= high <= one[1] and _levels(values, one) >= required:
             return one
-    return own
+    return full_range
 
 
 def _levels(values: np.ndarray, gray_range: Range) -> int:

@@ -11,12 +11,12 @@ import sklearn.model_selection
 from tljax.types import Examples
 
 TEST_EXAMPLES = 797
-SPLIT_SEED = 0  # fixed: the test split is the same in every run
+SPLIT_SEED = 0  # constant, so every run has the same test split
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Digits:
-    """Handwritten digits of 43 people, 8 x 8 px; 1000 to train on, 797 to test, stratified.
+    """Handwritten digits of 43 people, 8 x 8 px: 1000 for training and 797 for testing, stratified.
 
     Source: Alpaydin & Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", as shipped
     with scikit-learn (`load_digits`).
@@ -25,7 +25,7 @@ class Digits:
     def splits(self) -> Mapping[str, Examples]:
         """`train` and `test`."""
         digits: Any = sklearn.datasets.load_digits()
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # they are 0 to 16
+        images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0 to 16
         images = np.repeat(images[..., None], 3, axis=-1)
         everything = Examples(
             load=lambda i: images[i],

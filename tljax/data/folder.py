@@ -4,55 +4,53 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-from tljax.data import cells, files, split_folders, subsets
-from tljax.data.files import FolderError, Listed, Walk
+from tljax.data import cells, file_search, files, split_folders, subsets
+from tljax.data.file_search import FileSearch
+from tljax.data.files import FolderError, Listed
 from tljax.data.split_folders import Layout
 from tljax.types import BadFiles, Examples, Findings
 
-SHOWN = 20  # files in two splits that one message names
+SHOWN = 20  # files in two splits in one message
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Folder:
-    """Images in one folder per class, in one folder per split or without.
+    """Images in one folder per class, with or without a folder per split.
 
-    Classes are the folders under `train`, in natural order. Other spellings of the splits count too
-    (`Training`, `validation`, `test_set`). Without splits the folders of `path` are the classes.
-    Where nothing is held out, there or with
-    `train` alone, the test split is drawn, class by class; with `train` and `val` there is none.
-    Files and folders whose names begin with a dot are passed over. Nothing is ever written there.
+    Classes are the folders in `train`, in natural order. Other names of splits are recognised too
+    (`Training`, `validation`, `test_set`). Without split folders, the folders in `path` are the
+    classes. If there are no split folders, or only `train`, the test split is drawn, stratified by
+    class. With `train` and `val` there is no test split. Hidden files and folders are skipped.
+    Nothing is written into the folder.
     """
 
     path: str
     bad_files: BadFiles = BadFiles.ERROR
-    test_fraction: float = 0.2  # of each class, where nothing is held out
-    split_seed: int = 0  # of that draw
-    least_px: int = files.LEAST_PX  # of each side of an image
+    test_fraction: float = 0.2  # of each class, for a folder without a test split
+    split_seed: int = 0
+    least_px: int = files.LEAST_PX  # smallest permitted side of an image
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `config.validate`."""
         return problems_of(self.test_fraction, self.split_seed, self.least_px)
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, and `val` and `test` where they have folders or are drawn.
+        """`train`, and `val` and `test` if they have folders or `test` is drawn.
 
         Raises:
-            FolderError: `train` or a class is missing, a split is empty, a class stands in another
-                split only, or files are bad; all of it in one message.
+            FolderError: `train` or a class is missing, a split is empty, `train` lacks a class of
+                another split, or files are bad. One message lists all problems.
         """
         listed, classes, notes = listing(self.path)
         paths = [path for split in listed.values() for path, _ in split]
-        listed, said = held_out(listed, self.test_fraction, self.split_seed)
-        findings = Findings(
-            policy=self.bad_files,
-            notes=[*notes, *said],
-        )
-        findings.bad = files.look_at_all(paths, self.least_px, findings.deep)
+        listed, more = held_out(listed, self.test_fraction, self.split_seed)
+        findings = Findings(policy=self.bad_files, notes=[*notes, *more])
+        findings.bad = files.check_files(paths, self.least_px, findings.deep)
         return files.examples(listed, classes, findings)
 
 
 def problems_of(test_fraction: float, split_seed: int, least_px: int) -> list[str]:
-    """What `validate` reports of a source of files."""
+    """Messages for invalid fields of a data source of files."""
     problems = []
     if not 0 < test_fraction < 1:
         problems.append(f'test_fraction is {test_fraction}, wanted 0 < x < 1')
@@ -66,19 +64,23 @@ def problems_of(test_fraction: float, split_seed: int, least_px: int) -> list[st
 def held_out(
     listed: dict[str, list[Listed]], fraction: float, seed: int
 ) -> tuple[dict[str, list[Listed]], list[str]]:
-    """The same splits, or `train` and `test` where there is one alone, and what is to be said."""
+    """Splits a single split into `train` and `test`; several splits are returned unchanged.
+
+    Returns:
+        The splits, and notes.
+    """
     if len(listed) > 1:
         return listed, []
     (everything,) = listed.values()
-    note = f'there is train alone: {100 * fraction:g} % of each class of it is the test split'
+    note = f'train is the only split: {100 * fraction:g} % of each class become the test split'
     return drawn(everything, fraction, seed), [note] if 'train' in listed else []
 
 
 def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, list[Listed]]:
-    """`train` and `test` of files that are not split, class by class.
+    """Splits files into `train` and `test`, stratified by class.
 
     Raises:
-        FolderError: a class has a single file, or one of the splits would be empty.
+        FolderError: the test split would be empty.
     """
     labels = [label for _, label in everything]
     classes = set(files.labels_of(labels))
@@ -96,26 +98,26 @@ def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, lis
 
 
 def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
-    """The files of each split, the classes, and notes; one split named '' where there is none.
+    """The files of each split, the class names, and notes; without splits, one named ''.
 
     Args:
         path: the folder.
 
     Raises:
-        FolderError: as for `Folder.splits`, but for bad files.
+        FolderError: as for `Folder.splits`, except for bad files.
     """
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         actual = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
         raise FolderError(f'{root}: wanted a folder of images; found {actual}')
-    walk = Walk()
-    layout = split_folders.find(root, walk)
+    search = FileSearch()
+    layout = split_folders.find(root, search)
     if layout.splits:
-        listed, classes, problems = _split_listing(layout, walk)
+        listed, classes, problems = _split_listing(layout, search)
         problems += _in_two_splits(listed)
     else:
         classes = [cells.clean(name) for name in layout.classes]
-        labelled_files, problems = _list_split(layout.root, classes, walk, wanted_all=True)
+        labelled_files, problems = _list_split(layout.root, classes, search, all_classes=True)
         listed = {'': labelled_files}
         problems += _one_level(root, classes)
     problems += [
@@ -125,93 +127,100 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     ]
     if problems:
         raise FolderError(f'{root}:\n  ' + '\n  '.join(map(files.printable, problems)))
-    return listed, classes, [*layout.notes, *walk.notes()]
+    return listed, classes, [*layout.notes, *search.notes()]
 
 
 def _split_listing(
-    layout: Layout, walk: Walk
+    layout: Layout, search: FileSearch
 ) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
-    """The files of each split, the classes, and what is wrong with them."""
+    """The files of each split, the class names, and problems."""
     if 'train' not in layout.splits:
-        there = 'train/<class>/* and test/<class>/* in it'
-        names = walk.folders(layout.root)
-        raise FolderError(f"{layout.root}: wanted {there}; missing ['train'], found {names}")
-    classes = list(map(cells.clean, walk.folders(layout.splits['train'])))
+        wanted = 'train/<class>/* and test/<class>/* in it'
+        names = search.folders(layout.root)
+        raise FolderError(f"{layout.root}: wanted {wanted}; missing ['train'], found {names}")
+    classes = list(map(cells.clean, search.folders(layout.splits['train'])))
     listed, problems = {}, []
     for split, folder in layout.splits.items():
-        listed[split], said = _list_split(folder, classes, walk, wanted_all=split == 'train')
-        problems += said
+        listed[split], more = _list_split(folder, classes, search, all_classes=split == 'train')
+        problems += more
     return listed, classes, problems
 
 
 def _in_two_splits(listed: dict[str, list[Listed]]) -> list[str]:
-    """Files that more than one split reaches, by links or under several names."""
-    seen: dict[tuple[int, int], tuple[str, pathlib.Path]] = {}
+    """Messages for files that are in several splits, through links."""
+    first_use: dict[tuple[int, int], tuple[str, pathlib.Path]] = {}
     problems = []
     for split, split_files in listed.items():
         for path, _ in split_files:
-            if not path.exists():  # a broken link, which the look at all files reports
+            if not path.exists():  # a broken link; `files.check_files` reports it
                 continue
             state = path.stat()
-            other, first = seen.setdefault((state.st_dev, state.st_ino), (split, path))
+            other, first = first_use.setdefault((state.st_dev, state.st_ino), (split, path))
             if other != split:
                 problems.append(f'{path} ({split}) and {first} ({other}) are the same file')
-    shown, more = problems[:SHOWN], len(problems) - SHOWN
-    return shown if more <= 0 else [*shown, f'and {more} more files in two splits']
+    more = len(problems) - SHOWN
+    return problems if more <= 0 else [*problems[:SHOWN], f'and {more} more files in two splits']
 
 
 def _list_split(
-    folder: pathlib.Path, classes: list[str], walk: Walk, *, wanted_all: bool
+    folder: pathlib.Path, classes: list[str], search: FileSearch, *, all_classes: bool
 ) -> tuple[list[Listed], list[str]]:
-    """The files of a split with their labels, and what is wrong with it."""
-    names = walk.folders(folder)
-    own = {cells.clean(name): name for name in names}  # macOS writes accents in another form
+    """The files of a split with their labels, and problems.
+
+    Args:
+        folder: the folder of the split.
+        classes: the class names.
+        search: finds the files.
+        all_classes: whether every class must have an image.
+    """
+    names = search.folders(folder)
+    folder_of = {cells.clean(name): name for name in names}  # macOS writes accents in another form
     problems = [
         f'{folder / name}: class {name!r} has no folder under train'
-        for clean, name in own.items()
+        for clean, name in folder_of.items()
         if clean not in classes
     ]
-    if len(own) < len(names):
-        problems.append(f'{folder}: folders whose names are alike but for their Unicode form')
+    if len(folder_of) < len(names):
+        problems.append(f'{folder}: two folder names differ only in their Unicode form')
     if not names:
-        problems.append(f'{folder}: no folder of a class in it{_loose(folder)}')
+        problems.append(f'{folder}: no class folder in it{_loose(folder)}')
     listed: list[Listed] = []
     for label, name in enumerate(classes):
-        paths = walk.images(folder / own[name]) if name in own else []
-        if not paths and wanted_all:
+        paths = search.images(folder / folder_of[name]) if name in folder_of else []
+        if not paths and all_classes:
             problems.append(f'{folder / name}: no image in it')
-        problems += _folders_in_a_class(folder / own.get(name, name), paths)
+        problems += _folders_in_a_class(folder / folder_of.get(name, name), paths)
         listed += [(path, label) for path in paths]
-    if not listed and names and not wanted_all:
+    if not listed and names and not all_classes:
         problems.append(f'{folder}: no image in it{_loose(folder)}')
     return listed, problems
 
 
 def _loose(folder: pathlib.Path) -> str:
-    """What a message adds on images that lie beside the folders of classes, and what is wanted."""
-    count = sum(path.is_file() and files.is_image(path) for path in folder.iterdir())
-    lie = f', {count} image(s) lie directly in it' if count else ''
-    return f'{lie}; wanted {folder}/<class>/*'
+    """The end of a message: the number of images outside class folders, and the wanted layout."""
+    count = sum(path.is_file() and file_search.is_image(path) for path in folder.iterdir())
+    loose = f', but {count} image(s)' if count else ''
+    return f'{loose}; wanted {folder}/<class>/*'
 
 
 def _folders_in_a_class(folder: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
-    """What is wrong with a class whose images all lie in several folders of their own."""
+    """A message if all images of a class are in several subfolders, else nothing."""
     inside = {path.relative_to(folder).parts[:-1][:1] for path in paths}
     if () in inside or len(inside) < 2:
         return []
     names = ', '.join(sorted(name for (name,) in inside)[:3])
     return [
-        f'{folder}: the folder of a class, whose images lie in {len(inside)} folders ({names}, '
-        '...); wanted the images of one class, or train/<class>/* and test/<class>/* for splits'
+        f'{folder}: a class folder with its images in {len(inside)} subfolders ({names}, ...); '
+        'wanted the images of one class, or train/<class>/* and test/<class>/* for splits'
     ]
 
 
 def _one_level(root: pathlib.Path, classes: list[str]) -> list[str]:
-    """What is wrong with a folder whose images have no class, or one."""
-    loose = [p.name for p in root.iterdir() if p.is_file() and files.is_image(p)]
+    """A message for a folder whose images have no class or only one, else nothing."""
+    loose = [p.name for p in root.iterdir() if p.is_file() and file_search.is_image(p)]
     if loose and not classes:
         wanted = f'wanted {root}/<class>/*, or a Manifest'
-        return [f'{root}: {len(loose)} image(s) lie in it, in no folder of a class; {wanted}']
+        return [f'{root}: no class folder in it, but {len(loose)} image(s); {wanted}']
     if len(classes) == 1:
-        return [f'{root}: one folder, {classes[0]!r}; wanted two classes or more, a folder each']
+        return [f'{root}: one folder, {classes[0]!r}; wanted one for each of two or more classes']
     return []

@@ -1,4 +1,4 @@
-"""Images that are computed: printed characters, bent and blurred to look written."""
+"""Computed images: printed characters, distorted to resemble handwriting."""
 
 import dataclasses
 import functools
@@ -13,28 +13,28 @@ from PIL import Image, ImageDraw, ImageFont
 from tljax.types import Examples
 
 KNOWN = string.digits + string.ascii_letters
-CANVAS_PX = 32  # characters are bent at this size
+DRAWN_PX = 32  # side of the image on which characters are drawn and distorted
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Glyphs:
-    """Characters of a font, each image under a random map and stroke, with noise.
+    """Characters of a font, with random distortion, stroke width and noise.
 
-    White on black, averaged down to `size_px`: at 8 px as coarse as `Digits`. An image is a
-    function of the seed and its id. A class is a character, by its name.
+    They are white on black and reduced to `size_px`; at 8 px they are as coarse as `Digits`. An
+    image depends only on the seed and its id. Each character is a class.
     """
 
     characters: str = string.digits
-    font: str | None = None  # a TrueType file, of any script; None for Pillow's own font
+    font: str | None = None  # a TrueType file of any script; None for Pillow's font
     train_per_class: int = 200
     test_per_class: int = 20
-    size_px: int = 8  # divides 32
-    bend: float = 1.0  # of how far maps go; 0 leaves print as it is
+    size_px: int = 8  # a divisor of 32
+    bend: float = 1.0  # strength of the distortion; 0 for undistorted print
     noise_levels: float = 12.0  # standard deviation, of 255
     seed: int = 0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `config.validate`."""
         problems = []
         unknown = set(self.characters) - set(KNOWN) if self.font is None else set()
         if unknown or len(set(self.characters)) < max(2, len(self.characters)):
@@ -47,8 +47,8 @@ class Glyphs:
         for name in ('train_per_class', 'test_per_class'):
             if getattr(self, name) < 1:
                 problems.append(f'{name} is {getattr(self, name)}, wanted at least 1')
-        if self.size_px < 1 or CANVAS_PX % self.size_px:
-            problems.append(f'size_px is {self.size_px}, wanted a divisor of {CANVAS_PX}')
+        if self.size_px < 1 or DRAWN_PX % self.size_px:
+            problems.append(f'size_px is {self.size_px}, wanted a divisor of {DRAWN_PX}')
         for name in ('bend', 'noise_levels', 'seed'):
             if not 0 <= getattr(self, name) < float('inf'):
                 problems.append(f'{name} is {getattr(self, name)}, wanted 0 or more')
@@ -62,7 +62,7 @@ class Glyphs:
 
     def _examples(self, first_id: int, count: int) -> Examples:
         ids = first_id + np.arange(count)
-        image = functools.lru_cache(maxsize=count)(self._image)  # drawing takes over a millisecond
+        image = functools.lru_cache(maxsize=count)(self._image)  # drawing takes more than 1 ms
         return Examples(
             load=lambda i: image(first_id + int(i)),
             labels=(ids % len(self.characters)).astype(np.int32),
@@ -74,8 +74,8 @@ class Glyphs:
         """[size_px, size_px, 3] uint8."""
         rng = np.random.default_rng([self.seed, example_id])
         image = printed(self.characters[example_id % len(self.characters)], self.font)
-        image = _stroked(_bent(image, rng, self.bend), rng, self.bend)
-        block = CANVAS_PX // self.size_px
+        image = _thickened(_distorted(image, rng, self.bend), rng, self.bend)
+        block = DRAWN_PX // self.size_px
         image = image.reshape(self.size_px, block, self.size_px, block).mean((1, 3))
         image = image * rng.uniform(0.7, 1.6) + rng.normal(0, self.noise_levels, image.shape)
         return np.repeat(np.clip(np.round(image), 0, 255).astype(np.uint8)[..., None], 3, -1)
@@ -83,38 +83,38 @@ class Glyphs:
 
 @functools.lru_cache(maxsize=len(KNOWN))
 def printed(character: str, path: str | None = None) -> np.ndarray:
-    """[CANVAS_PX, CANVAS_PX] float32 in [0, 255]: the character, filling most of the canvas."""
+    """Draws a character that fills most of the image: [DRAWN_PX, DRAWN_PX] float32 in [0, 255]."""
     font = ImageFont.truetype(path, 96) if path else ImageFont.load_default(96)
     left, top, right, bottom = font.getbbox(character)
     image = Image.new('L', (int(right - left), int(bottom - top)))
     ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=font)
-    scale = 0.8 * CANVAS_PX / max(image.size)
+    scale = 0.8 * DRAWN_PX / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    canvas = Image.new('L', (CANVAS_PX, CANVAS_PX))
-    corner = ((CANVAS_PX - width) // 2, (CANVAS_PX - height) // 2)
-    canvas.paste(image.resize((width, height), Image.Resampling.LANCZOS), corner)
-    return np.asarray(canvas, np.float32)
+    square = Image.new('L', (DRAWN_PX, DRAWN_PX))
+    corner = ((DRAWN_PX - width) // 2, (DRAWN_PX - height) // 2)
+    square.paste(image.resize((width, height), Image.Resampling.LANCZOS), corner)
+    return np.asarray(square, np.float32)
 
 
-def _bent(image: np.ndarray, rng: np.random.Generator, bend: float) -> np.ndarray:
-    """Read under a random affine map of up to 20 degrees and a smooth field of about 1.5 px."""
+def _distorted(image: np.ndarray, rng: np.random.Generator, bend: float) -> np.ndarray:
+    """Applies a random affine map of up to 20 degrees and a smooth displacement of about 1.5 px."""
     turn, shear = np.radians(20) * bend * rng.uniform(-1, 1, 2)
     sides = 1.3 ** (bend * rng.uniform(-1, 1, 2))
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     matrix = matrix @ np.array([[1, 0], [np.tan(shear), 1]]) / sides
-    middle = (CANVAS_PX - 1) / 2
-    grid = np.indices((CANVAS_PX, CANVAS_PX)).reshape(2, -1) - middle
-    shift = 0.08 * CANVAS_PX * bend * rng.uniform(-1, 1, (2, 1))
+    middle = (DRAWN_PX - 1) / 2
+    grid = np.indices((DRAWN_PX, DRAWN_PX)).reshape(2, -1) - middle
+    shift = 0.08 * DRAWN_PX * bend * rng.uniform(-1, 1, (2, 1))
     coarse = 1.5 * bend * rng.normal(size=(2, 4, 4))
-    field = np.asarray(scipy.ndimage.zoom(coarse, (1, CANVAS_PX // 4, CANVAS_PX // 4), order=3))
-    where = matrix @ grid + middle + shift + field.reshape(2, -1)
-    return scipy.ndimage.map_coordinates(image, where, order=1).reshape(image.shape)
+    field = np.asarray(scipy.ndimage.zoom(coarse, (1, DRAWN_PX // 4, DRAWN_PX // 4), order=3))
+    positions = matrix @ grid + middle + shift + field.reshape(2, -1)
+    return scipy.ndimage.map_coordinates(image, positions, order=1).reshape(image.shape)
 
 
-def _stroked(image: np.ndarray, rng: np.random.Generator, bend: float) -> np.ndarray:
-    """With strokes thickened by up to 1.6 px."""
+def _thickened(image: np.ndarray, rng: np.random.Generator, bend: float) -> np.ndarray:
+    """Thickens strokes by up to 1.6 px."""
     thick = scipy.ndimage.grey_dilation(image, 3)
-    share = 1.6 * bend * rng.uniform()
-    more = scipy.ndimage.grey_dilation(thick, 3)
-    low = image + np.clip(share, 0, 1) * (thick - image)
-    return low + np.clip(share - 1, 0, 1) * (more - thick)
+    thicker = scipy.ndimage.grey_dilation(thick, 3)
+    amount = 1.6 * bend * rng.uniform()
+    result = image + np.clip(amount, 0, 1) * (thick - image)
+    return result + np.clip(amount - 1, 0, 1) * (thicker - thick)

@@ -1,4 +1,4 @@
-"""Images as a caller has them, arrays, PIL images or paths, to the canvases a network reads."""
+"""Decoding of images from arrays, PIL images or paths, as `Network.predict` takes them."""
 
 import os
 import pathlib
@@ -14,26 +14,26 @@ from tljax.types import InputError, Preprocessing
 COLORS = 3  # channels of an image that is decoded here
 
 
-def canvases(images: Any, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-    """The canvas of each image, decoded as in training, one after another.
+def decoded(images: Any, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+    """Decodes and resizes images as in training, one after another.
 
     Args:
         images: an array [h, w, C] uint8, a PIL image or the path of an image file; or a sequence
             of these, of any sizes, or an array [B, h, w, C] uint8.
-        preprocessing: of the network: `resize_px`, the interpolation, and C as the number of its
-            means. A network of one channel takes images in color too.
+        preprocessing: that of the network. C is the number of its means. A network with one
+            channel accepts color images too.
 
     Yields:
         [resize_px, resize_px, C] uint8.
 
     Raises:
-        InputError: another type, shape or dtype, or a file that is no readable image.
+        InputError: another type, shape or dtype, or a file that is not a readable image.
     """
-    return (_canvas(image, preprocessing) for image in _each(images))
+    return (_decode(image, preprocessing) for image in _each(images))
 
 
 def batch(images: list[np.ndarray]) -> np.ndarray:
-    """Canvases [h, w, C] as [B, h, w, C]; gray ones get three channels beside ones in color."""
+    """Stacks images [h, w, C] to [B, h, w, C]; gray images get three channels if others have."""
     if len({image.shape[-1] for image in images}) > 1:
         images = [np.broadcast_to(image, (*image.shape[:2], COLORS)) for image in images]
     return np.stack(images)
@@ -50,23 +50,23 @@ def _each(images: Any) -> Iterable[Any]:
     return images
 
 
-def _canvas(image: Any, preprocessing: Preprocessing) -> np.ndarray:
+def _decode(image: Any, preprocessing: Preprocessing) -> np.ndarray:
     channels = len(preprocessing.mean)
     if isinstance(image, str | os.PathLike):
         path = pathlib.Path(os.fsdecode(image)).expanduser()
-        return _in_color(decode.load_canvas(files.ImageFile(path), preprocessing), channels)
+        return _in_color(decode.load_resized(files.ImageFile(path), preprocessing), channels)
     if isinstance(image, Image.Image):
         pixels = _in_color(decode.from_pil(image, decode.range_of(preprocessing)), channels)
-        return decode.to_canvas(pixels, preprocessing)
+        return decode.resize_square(pixels, preprocessing)
     pixels = _array(image, channels)
     if pixels.shape[-1] == COLORS:
-        return decode.to_canvas(pixels, preprocessing)
-    layers = [decode.to_canvas(pixels[..., c], preprocessing) for c in range(channels)]
+        return decode.resize_square(pixels, preprocessing)
+    layers = [decode.resize_square(pixels[..., c], preprocessing) for c in range(channels)]
     return np.stack(layers, -1)
 
 
 def _in_color(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """What was decoded, if the network can take it."""
+    """The pixels unchanged, if the network takes three channels or one."""
     if channels not in (1, COLORS):
         raise InputError(
             f'a path or a PIL image has {COLORS} channels, wanted an array [h, w, {channels}] uint8'

@@ -50,5 +50,5 @@ def _measure(examples: Examples, index: int) -> tuple[float, float, float]:
         image.draft('L', (THUMB_PX, THUMB_PX))
         gray = image.convert('RGB').convert('L')
         return width, height, float(np.asarray(gray).mean()) / 255
-    except Exception:  # readers of damaged files raise nearly anything
+    except Exception:  # damaged files raise errors of almost any type
         return math.nan, math.nan, math.nan

@@ -1,4 +1,4 @@
-"""A list of image files with their labels: CSV, or JSON lines."""
+"""A list of image files with labels, in CSV or JSON lines."""
 
 import collections
 import dataclasses
@@ -13,57 +13,57 @@ from tljax.data.cells import Columns
 from tljax.data.files import FolderError, Listed
 from tljax.types import BadFiles, Examples, Findings
 
-SEPARATOR = ';'  # between the labels of one image; alone, it says that there are none
-SHOWN = 20  # problems that one message names
+SEPARATOR = ';'  # between the labels of one image; alone, it means no label
+SHOWN = 20  # problems in one message
 
 Row = tuple[str, tuple[str, ...], str]  # path, labels, split or ''
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Manifest:
-    """Images by a list: `path,label[,split]` in CSV with a header, or as JSON lines.
+    """Images from a list: `path,label[,split]` in CSV with a header, or in JSON lines.
 
-    A path is relative to the list's own folder, or to `root`. Where nothing is held out, without
-    the column `split` or with `train` alone in it, the test split is drawn, class by class; with
-    `train` and `val` there is none. Classes are the labels of `train`, sorted.
+    Paths are relative to the folder of the list, or to `root`. If the list has no column `split`,
+    or only `train` in it, the test split is drawn, stratified by class. With `train` and `val`
+    there is no test split. Classes are the labels of `train`, sorted.
 
-    Cells lose spaces at their ends and characters that cannot be seen, and labels are brought to
-    Unicode's composed form (NFC); how many were changed is noted.
+    Spaces at the ends of cells and invisible characters are removed, and labels are converted to
+    composed Unicode (NFC). A note counts the changed cells.
 
-    Several labels are separated by `;`, and `;` alone says that an image has none; in JSON a list
-    of labels does as well, and `[]`. Where one image has several or none, all have sets of labels.
+    Several labels of an image are separated by `;`, and `;` alone means no label. In JSON a list of
+    labels works too. If any image has several labels or none, all images have sets of labels.
     """
 
     path: str
     root: str | None = None
-    multi_label: bool = False  # sets of labels, though every image that is listed has one
+    multi_label: bool = False  # sets of labels, even if every listed image has one label
     bad_files: BadFiles = BadFiles.ERROR
-    test_fraction: float = 0.2  # of each class, where nothing is held out
-    split_seed: int = 0  # of that draw
-    least_px: int = files.LEAST_PX  # of each side of an image
-    path_column: str = 'path'  # or entry, in JSON lines
+    test_fraction: float = 0.2  # of each class, for a list without a test split
+    split_seed: int = 0
+    least_px: int = files.LEAST_PX  # smallest permitted side of an image
+    path_column: str = 'path'  # the column, or the key in JSON lines
     label_column: str = 'label'
     split_column: str = 'split'
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `config.validate`."""
         return folder.problems_of(self.test_fraction, self.split_seed, self.least_px)
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, and `val` and `test` where the list has them or they are drawn.
+        """`train`, and `val` and `test` if the list has them or `test` is drawn.
 
         Raises:
-            FolderError: a row cannot be used, `train` is missing, a class stands in another split
-                only, or files are bad.
+            FolderError: a row is invalid, `train` is missing or lacks a class of another split, or
+                files are bad.
         """
         columns = Columns(path=self.path_column, label=self.label_column, split=self.split_column)
-        listed, classes, said = listing(
+        listed, classes, notes = listing(
             self.path, self.root, multi_label=self.multi_label, columns=columns
         )
         paths = [path for split in listed.values() for path, _ in split]
-        listed, notes = folder.held_out(listed, self.test_fraction, self.split_seed)
-        findings = Findings(policy=self.bad_files, notes=[*said, *notes])
-        findings.bad = files.look_at_all(paths, self.least_px, findings.deep)
+        listed, more = folder.held_out(listed, self.test_fraction, self.split_seed)
+        findings = Findings(policy=self.bad_files, notes=[*notes, *more])
+        findings.bad = files.check_files(paths, self.least_px, findings.deep)
         return files.examples(listed, classes, findings)
 
 
@@ -74,32 +74,32 @@ def listing(
     multi_label: bool = False,
     columns: Columns = Columns(),  # noqa: B008  frozen
 ) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
-    """The files of each split with their labels, the classes, and notes.
+    """The files of each split with their labels, the class names, and notes.
 
-    There is one split named '' where the list has none.
+    Without a column of splits, there is one split named ''.
 
     Raises:
-        FolderError: as for `Manifest.splits`, but for bad files.
+        FolderError: as for `Manifest.splits`, except for bad files.
     """
     source = pathlib.Path(path).expanduser()
     listed, notes = rows(source, columns)
     several = multi_label or any(len(labels) != 1 for _, labels, _ in listed)
     _check(source, listed, least_classes=1 if several else 2)
-    whole = pathlib.Path(root or source.parent).expanduser()
-    return *_listed(listed, whole, several=several), notes
+    folder_of_paths = pathlib.Path(root or source.parent).expanduser()
+    return *_listed(listed, folder_of_paths, several=several), notes
 
 
 def rows(
     source: pathlib.Path,
     columns: Columns = Columns(),  # noqa: B008  frozen
 ) -> tuple[list[Row], list[str]]:
-    """The rows of a list, checked one by one, and notes on what was changed in them.
+    """The valid rows of a list, and notes on changed cells.
 
     Raises:
-        FolderError: the file is no list, or a row has no path or no label.
+        FolderError: the file is not a list, or a row is invalid.
     """
     try:
-        text = source.read_text('utf-8-sig')  # spreadsheets begin theirs with a mark
+        text = source.read_text('utf-8-sig')  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise FolderError(f'{source}: not a readable list: {error}') from error
     read = _json_lines if source.suffix.lower() in ('.jsonl', '.ndjson') else _csv
@@ -109,7 +109,7 @@ def rows(
         problems += [f'line {number}: {problem}' for problem in _row_problems(path, labels, split)]
     _refuse(source, problems)
     if not rows:
-        raise FolderError(f'{source}: no row in it, wanted path,label[,split] in each')
+        raise FolderError(f'{source}: no rows, wanted path,label[,split] in each')
     _refuse_unlabelled(source, rows)
     return list(rows.values()), _notes(list(raw.values()), list(rows.values()))
 
@@ -120,11 +120,11 @@ def _cleaned(row: Row) -> Row:
 
 
 def _notes(raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
-    """How many labels and paths were changed by cleaning, and one of each."""
+    """Notes with the number of labels and paths that cleaning changed, and an example."""
     pairs = list(zip(raw, cleaned, strict=True))
     labels = [(a, b) for old, new in pairs for a, b in zip(old[1], new[1], strict=True) if a != b]
     paths = [(old[0], new[0]) for old, new in pairs if old[0] != new[0]]
-    how = 'spaces at the ends and invisible characters taken away, Unicode composed (NFC)'
+    how = 'spaces at the ends and invisible characters removed, Unicode composed (NFC)'
     return [
         f'{len(changed)} {what} normalised ({how}), such as {changed[0][0]!a} to {changed[0][1]!a}'
         for what, changed in (('label(s)', labels), ('path(s)', paths))
@@ -138,18 +138,19 @@ def _refuse_unlabelled(source: pathlib.Path, rows: Mapping[int, Row]) -> None:
     if places:
         first = f'the first in line {pairs[places[0]][0]}'
         raise FolderError(
-            f'{source}: {len(places)} label(s) are -1, {first}, and the others are numbered from '
-            '0: -1 stands for no label; leave these rows out'
+            f'{source}: {len(places)} label(s) are -1, {first}, and the others are numbers from 0. '
+            '-1 means no label: leave out these rows'
         )
 
 
 def _row_problems(path: str, labels: tuple[str, ...], split: str) -> list[str]:
+    """Messages for one row; empty for a valid row."""
     problems, text = [], SEPARATOR.join(labels)
     if not path or labels == ('',):
-        none = f'; the label of an image that has none is {SEPARATOR!r}' if path else ''
+        none = f'; for an image without a label write {SEPARATOR!r}' if path else ''
         problems.append(f'path {path!r}, label {text!r}; wanted both{none}')
     elif '' in labels or len(set(labels)) < len(labels):
-        problems.append(f'label {text!r}, wanted names that are not empty, each once')
+        problems.append(f'label {text!r}, wanted different names that are not empty')
     if split and split not in split_folders.SPLITS:
         problems.append(f'split is {split!r}, wanted one of {split_folders.SPLITS}')
     return problems
@@ -162,7 +163,7 @@ def _refuse(source: pathlib.Path, problems: list[str]) -> None:
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    """The labels of a cell; of an empty one, an empty label."""
+    """The labels in a cell; an empty cell has one empty label."""
     if SEPARATOR not in text:
         return (text,)
     if cells.clean(text) == SEPARATOR:
@@ -171,10 +172,10 @@ def _labels(text: str) -> tuple[str, ...]:
 
 
 def _csv(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]:
-    """Rows by their line, and what is wrong with them."""
+    """`{line number: row}` of a list, and messages for invalid rows."""
     header, table, problems = cells.table(text)
     path, label, split = (
-        cells.place(header, name) for name in (columns.path, columns.label, columns.split)
+        cells.column(header, name) for name in (columns.path, columns.label, columns.split)
     )
     if path is None or label is None:
         return {}, [_no_column(header, columns)]
@@ -188,13 +189,13 @@ def _csv(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]:
 def _no_column(header: Sequence[str], columns: Columns) -> str:
     wanted = f'the columns {columns.path},{columns.label}[,{columns.split}]'
     return (
-        f'the first line is {tuple(header)}, wanted {wanted}, each once; '
-        'path_column, label_column and split_column name others'
+        f'the first line is {tuple(header)}, wanted {wanted}, each once; set other names with '
+        'path_column, label_column and split_column'
     )
 
 
 def _json_lines(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]:
-    """Rows by their line, and what is wrong with them."""
+    """`{line number: row}` of a list, and messages for invalid rows."""
     rows: dict[int, Row] = {}
     problems = []
     for number, line in enumerate(text.split('\n'), 1):
@@ -205,13 +206,13 @@ def _json_lines(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]
             path, split = row.get(columns.path), row.get(columns.split)
             labels = _json_labels(row.get(columns.label))
         except (ValueError, AttributeError) as error:
-            problems.append(f'line {number}: no JSON object: {error}')
+            problems.append(f'line {number}: not a JSON object: {error}')
             continue
         missing = [name for name in (columns.path, columns.label) if name not in row]
         if missing:
             problems.append(
-                f'line {number}: no {", ".join(missing)}, found {sorted(row)}; '
-                'path_column and label_column name other entries'
+                f'line {number}: no {", ".join(missing)}, found {sorted(row)}; set other keys with '
+                'path_column and label_column'
             )
             continue
         rows[number] = str(path or ''), labels, str(split or '')
@@ -225,14 +226,14 @@ def _json_labels(label: Any) -> tuple[str, ...]:
 
 
 def _check(source: pathlib.Path, rows: list[Row], least_classes: int) -> None:
-    """What is wrong with the rows together."""
-    named = {split for _, _, split in rows}
+    """Raises an error for splits, classes or paths that do not fit together."""
+    splits = {split for _, _, split in rows}
     problems = []
-    if named != {''}:
-        if '' in named:
+    if splits != {''}:
+        if '' in splits:
             problems.append(f'{sum(not split for *_, split in rows)} rows have no split')
-        if 'train' not in named:
-            problems.append(f'no row is in train, found {sorted(named)}')
+        if 'train' not in splits:
+            problems.append(f'no row is in train, found {sorted(splits)}')
     classes = _classes(rows)
     used, known = {(label, split) for _, labels, split in rows for label in labels}, set(classes)
     elsewhere = sorted(one for one in used if one[0] not in known)
@@ -245,26 +246,27 @@ def _check(source: pathlib.Path, rows: list[Row], least_classes: int) -> None:
 
 
 def _classes(rows: list[Row]) -> list[str]:
-    ours = [labels for _, labels, split in rows if split in ('', 'train')]
-    return class_order.ordered({label for labels in ours for label in labels})
+    train = [labels for _, labels, split in rows if split in ('', 'train')]
+    return class_order.ordered({label for labels in train for label in labels})
 
 
 def _listed(
     rows: list[Row], root: pathlib.Path, *, several: bool
 ) -> tuple[dict[str, list[Listed]], list[str]]:
-    """The files of each split with their labels, and the classes."""
+    """The files of each split with their labels, and the class names."""
     classes = _classes(rows)
     numbers = {name: number for number, name in enumerate(classes)}
     listed: dict[str, list[Listed]] = {}
     for name in ('', *split_folders.SPLITS):
         for path, labels, _ in (row for row in rows if row[2] == name):
-            own = tuple(numbers[label] for label in labels)
-            listed.setdefault(name, []).append((on_disk(root, path), own if several else own[0]))
+            indices = tuple(numbers[label] for label in labels)
+            label = indices if several else indices[0]
+            listed.setdefault(name, []).append((on_disk(root, path), label))
     return listed, classes
 
 
 def on_disk(root: pathlib.Path, path: str) -> pathlib.Path:
-    """A listed file, in the form of Unicode that its name has on disk; as listed if in none."""
+    """The path of a listed file, in the Unicode form (NFC or NFD) of its name on disk."""
     listed = root / path
     if path.isascii() or listed.exists():
         return listed

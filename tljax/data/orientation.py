@@ -1,4 +1,4 @@
-"""Which way up an image is to be seen, by its EXIF block."""
+"""The orientation of an image, from its EXIF block."""
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -7,15 +7,15 @@ ORIENTATION = 0x0112  # EXIF 2.32, table 6
 
 
 def of(image: Image.Image) -> int:
-    """As EXIF has it; 1, which is upright, where that block is missing or cannot be read."""
+    """The EXIF orientation; 1, which is upright, if the block is missing or cannot be read."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # the parser of EXIF blocks raises nearly anything
+    except Exception:  # damaged EXIF blocks raise errors of almost any type
         return 1
 
 
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels as they are to be seen; Source: EXIF 2.32, table 6."""
+def apply(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Rotates and mirrors stored pixels to be upright. Source: EXIF 2.32, table 6."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -26,9 +26,9 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; as it is, where that block cannot be read."""
-    image.load()  # a damaged image is not to be taken for a damaged block
+    """The upright image by its EXIF orientation; unchanged if the block cannot be read."""
+    image.load()  # raises for a damaged image, outside of the `try`
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the parser of EXIF blocks raises nearly anything
+    except Exception:  # damaged EXIF blocks raise errors of almost any type
         return image

@@ -1,4 +1,4 @@
-"""Two streams of batches in step: the target's, and for some steps those of a source domain."""
+"""Two synchronous streams of batches: of the target, and for some steps of a source domain."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -7,9 +7,9 @@ from tljax.types import Batch
 
 
 class PairedBatches:
-    """The target's batches, which contain a batch of the source domain for the first steps.
+    """The target's batches, with a batch of the source domain in each of the first steps.
 
-    Both streams are at the same step, and each is the same as it would be alone.
+    Each stream is the same as without the other.
 
     Args:
         target: the target's batches.
@@ -25,7 +25,7 @@ class PairedBatches:
 
 
 class PairedIterator:
-    """An iterator over `PairedBatches`, with `get_state` and `set_state` as grain's have them."""
+    """An iterator over `PairedBatches`, with `get_state` and `set_state` like grain's iterators."""
 
     def __init__(self, target: Iterator[Batch], source: Iterator[Batch], until: int):
         self._target: Any = target
@@ -48,7 +48,7 @@ class PairedIterator:
         return {'target': target, 'source': source, 'step': self._step}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to positions that `get_state` returned."""
+        """Moves both streams to positions from `get_state`."""
         self._target.set_state(state['target'])
         self._source.set_state(state['source'])
         self._step = state['step']

@@ -1,4 +1,4 @@
-"""Batches, as a pure function of the examples, the seed and the position."""
+"""Streams of batches; each batch depends only on the examples, the seed and its position."""
 
 import dataclasses
 import functools
@@ -45,9 +45,9 @@ def train_batches(
 ) -> grain.IterDataset:
     """Full batches of shuffled epochs, one epoch after the other.
 
-    The order of an epoch depends on the seed and its number. A batch may span two
-    epochs. The stream is the same for any number of threads and of processes; a process reads
-    its own rows of each global batch.
+    The order of an epoch depends on the seed and the number of the epoch. A batch can span two
+    epochs. The stream is the same for any number of threads and processes. A process reads its own
+    rows of each global batch.
 
     Args:
         examples: the training split.
@@ -55,7 +55,7 @@ def train_batches(
         batch_size: examples in the global batch.
         steps: the length of the stream.
         seed: seed of the shuffling.
-        process: this process's index and their number.
+        process: the index of this process and the number of processes.
         threads: threads that read ahead; 0 reads on demand.
         balanced: draws every class equally often; the epoch length does not change.
         substitute: replaces the images of the batches, for example by cached features.
@@ -69,8 +69,9 @@ def train_batches(
 
     def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, local_size)
-        place = step * batch_size + index * local_size + row
-        return _example(examples, preprocessing, example_at(place), place, substitute)
+        global_position = step * batch_size + index * local_size + row
+        example = example_at(global_position)
+        return _example(examples, preprocessing, example, global_position, substitute)
 
     positions = grain.MapDataset.range(steps * local_size)
     batches = positions.map(load).batch(local_size)
@@ -82,38 +83,38 @@ def stream(labels: np.ndarray, seed: int, *, balanced: bool = False) -> Callable
     """The index of the example at each position of an endless stream of shuffled epochs.
 
     Args:
-        labels: [N], or [N, K] where an image has several.
+        labels: [N], or [N, K] for several labels per image.
         seed: seed of the shuffling.
         balanced: see `train_batches`.
     """
     count = len(labels)
 
-    # grain's own shuffling takes 0.35 ms an example in a set of 80, and 9 ms in one of 3.
+    # grain's shuffling takes 0.35 ms per example for 80 examples, and 9 ms for 3 examples.
     @functools.lru_cache(maxsize=4)
     def order(epoch: int) -> np.ndarray:
         rng = np.random.default_rng([seed, epoch])
         return balanced_order(labels, rng) if balanced else rng.permutation(count)
 
     def example_at(position: int) -> int:
-        epoch, place = divmod(position, count)
-        return int(order(epoch)[place])
+        epoch, index = divmod(position, count)
+        return int(order(epoch)[index])
 
     return example_at
 
 
 def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many indices as there are labels, every class as often as the others, in random order.
+    """As many random indices as there are labels, with every class equally often.
 
-    Every example of a rare class is drawn before any repeats; some of a frequent class are left
-    out. Where the classes do not divide the examples, some classes have one more.
+    All examples of a rare class are drawn before one repeats, and some examples of a frequent class
+    are left out. If N is not divisible by the number of classes, some classes have one more.
     """
     present = rng.permutation(np.unique(labels))
     chosen = []
-    for place, label in enumerate(present):
+    for index, label in enumerate(present):
         members = np.flatnonzero(labels == label)
-        wanted = len(labels) // len(present) + (place < len(labels) % len(present))
-        rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
-        chosen.append(np.concatenate(rounds)[:wanted])
+        count = len(labels) // len(present) + (index < len(labels) % len(present))
+        rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+        chosen.append(np.concatenate(rounds)[:count])
     return rng.permutation(np.concatenate(chosen))
 
 
@@ -128,7 +129,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every example once, in order; the last batch is padded and masked.
 
-    All processes give the same number of batches. Arguments as for `train_batches`.
+    All processes get the same number of batches. Arguments as for `train_batches`.
     """
     index, number = process
     local_size = batch_size // number
@@ -148,7 +149,7 @@ def eval_batches(
 
 
 def _read_options(threads: int) -> grain.ReadOptions:
-    """Two batches ahead for each thread: grain counts what it hands out, and that is batches."""
+    """Options that read two batches ahead per thread; grain counts batches, not examples."""
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, 1))
 
 
@@ -159,7 +160,7 @@ def _example(
     position: int,
     substitute: Substitute | None,
 ) -> dict[str, Any]:
-    """One row of a batch; masked, if its image is unreadable and the policy skips those."""
+    """One row of a batch; masked if its image is unreadable and bad files are skipped."""
     if substitute is not None:
         image, good = substitute(index, position)
     else:
@@ -178,7 +179,7 @@ def _decoded_image(
     """The decoded image and True, or a black image and False if the image is unreadable."""
     side = preprocessing.resize_px
     try:
-        return decode.to_canvas(examples.load(index), preprocessing), True
+        return decode.resize_square(examples.load(index), preprocessing), True
     except decode.ImageError as error:
         findings = examples.findings
         if findings is None or findings.policy is not BadFiles.SKIP or not examples.encoded:

@@ -1,7 +1,7 @@
-"""Pillow's resizing, compiled: the same integers in the same order, hence the same pixels.
+"""Pillow's resizing, compiled: the same integer operations in the same order, so the same pixels.
 
-Needs numba (the extra `fast`); without it `decode.to_canvas` calls Pillow, which takes five times
-as long. What is cut off is not computed.
+It needs numba (the extra `fast`). Without numba `decode.resize_square` calls Pillow, which takes
+five times as long. Pixels outside the central square are not computed.
 
 Source of the arithmetic: Pillow, `src/libImaging/Resample.c`, for 8 bits a channel.
 """
@@ -11,27 +11,28 @@ import math
 import numba
 import numpy as np
 
-LANES = 64  # rows that `_across` takes at once, measured: 16 take 1.4 times as long, 8 twice
-BITS = 22  # after the point of a weight
+LANES = 64  # rows per block of `_across`: with 16 it takes 1.4 times as long, with 8 twice
+BITS = 22  # fractional bits of a weight
 HALF = 1 << (BITS - 1)
 i4, i8, u1, f8, b1 = numba.int32, numba.int64, numba.uint8, numba.float64, numba.boolean
 TAPS = numba.types.Tuple((i8[::1], i8[::1], i4[:, ::1]))
 IMAGE, LINES = (numba.types.Array(u1, n, 'C', readonly=True) for n in (3, 2))
-at = np.uintp  # an index that is not looked at for being negative, which keeps loops from SIMD
+at = np.uintp  # unsigned indices: a check for negative ones would prevent SIMD loops
 
 
 def central_square(
     image: np.ndarray, size: tuple[int, int], side: int, cubic: bool = False
 ) -> np.ndarray:
-    """The central square of a resized image, as `PIL.Image.resize` and a crop give it.
+    """The central square of a resized image, as from `PIL.Image.resize` and a crop.
 
-    The very pixels where Pillow, too, resizes along rows first: up to twice as high as wide.
+    The pixels are bit-identical for images up to twice as high as wide. Pillow resizes taller
+    images along columns first.
 
     Args:
         image: [h, w, 3] uint8.
-        size: width and height of the whole when resized, at least `side`.
-        side: of the square.
-        cubic: bicubic, not bilinear.
+        size: width and height of the full resized image, at least `side`.
+        side: side of the square.
+        cubic: bicubic interpolation instead of bilinear.
 
     Returns:
         [side, side, 3] uint8.
@@ -44,13 +45,13 @@ def central_square(
     start, stop = rows[0][0], (rows[0] + rows[1]).max()
     narrow = np.empty((stop - start, side, 3), np.uint8)
     _across(image[start:stop], narrow, columns)
-    canvas = np.empty((side, side, 3), np.uint8)
-    _down(narrow.reshape(len(narrow), -1), canvas.reshape(side, -1), (rows[0] - start, *rows[1:]))
-    return canvas
+    square = np.empty((side, side, 3), np.uint8)
+    _down(narrow.reshape(len(narrow), -1), square.reshape(side, -1), (rows[0] - start, *rows[1:]))
+    return square
 
 
 def compiled(signature):
-    """Compiles a function when the module is imported; kept on disk for the next process."""
+    """Compiles a function when the module is imported, and caches the result on disk."""
     return numba.njit(signature, nogil=True, cache=True)
 
 
@@ -64,7 +65,7 @@ def _bicubic(x):
 
 @compiled(TAPS(i8, i8, i8, i8, b1))
 def _taps(size, new_size, start, many, cubic):
-    """Per new pixel from `start` on: the first old one, how many of them, and their weights."""
+    """For `many` new pixels from `start`: the first old pixel, their number, and their weights."""
     scale = size / new_size
     stretch = max(scale, 1.0)
     reach = (2.0 if cubic else 1.0) * stretch
@@ -88,7 +89,7 @@ def _taps(size, new_size, start, many, cubic):
 
 @compiled(numba.void(LINES, u1[::1], i4[::1], i8, i8, i4[::1]))
 def _weigh(lines, out, sums, first, count, weights):
-    """The weighted sum of lines [N, L], from the first one on, in whole grey levels."""
+    """The weighted sum of `count` of the lines [N, L], rounded to gray levels."""
     for i in range(len(out)):
         sums[at(i)] = HALF
     for k in range(count):
@@ -103,7 +104,7 @@ def _weigh(lines, out, sums, first, count, weights):
 def _across(image, out, taps):
     """Resizes along rows: [h, w, 3] to [h, new w, 3].
 
-    Rows are laid side by side, so that the innermost loops run over neighbours in memory.
+    A block is transposed, so that the innermost loops run over adjacent memory.
     """
     first, count, weights = taps
     left, right = first[0], (first + count).max()

@@ -1,4 +1,4 @@
-"""The range of gray values of a data set's training images, found when it is first needed."""
+"""The range of gray values of a data set's training images, computed when first needed."""
 
 import functools
 import threading
@@ -11,38 +11,38 @@ from tljax.data import decode, depth
 from tljax.types import Encoded, Range
 
 THREADS = 4
-AHEAD = 16  # images in memory at a time
+BLOCK = 16  # images in memory at a time
 
 
-def of(encoded: Sequence[Encoded], where: str) -> Callable[[], Range]:
-    """A function that finds the range of images deeper than 8 bits, once.
+def gray_range(encoded: Sequence[Encoded], where: str) -> Callable[[], Range]:
+    """A function that returns the range of images deeper than 8 bits, and computes it once.
 
     Args:
-        encoded: those images of the training split.
-        where: they are from, for messages.
+        encoded: the training images deeper than 8 bits.
+        where: the source of the images, for messages.
     """
     lock = threading.Lock()
 
     @functools.cache
-    def find() -> Range:
+    def compute() -> Range:
         return depth.find(_values(encoded), len(encoded), where)
 
-    def found() -> Range:
-        with lock:
-            return find()
+    def cached() -> Range:
+        with lock:  # other threads wait for the result and do not compute it again
+            return compute()
 
-    return found
+    return cached
 
 
 def _values(encoded: Sequence[Encoded]) -> Iterator[np.ndarray]:
     with ThreadPoolExecutor(THREADS) as threads:
-        for start in range(0, len(encoded), AHEAD):
-            yield from threads.map(_read, encoded[start : start + AHEAD])
+        for start in range(0, len(encoded), BLOCK):
+            yield from threads.map(_read, encoded[start : start + BLOCK])
 
 
 def _read(image: Encoded) -> np.ndarray:
-    """The values of an image; none of a damaged one, which is reported when it is decoded."""
+    """The values of an image; none for a damaged image, which is reported when it is decoded."""
     try:
         return depth.values_of(decode.read_bytes(image))
-    except Exception:  # decoders of damaged files raise nearly anything
+    except Exception:  # damaged files raise errors of almost any type
         return np.zeros(0, np.uint8)

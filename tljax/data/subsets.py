@@ -1,4 +1,4 @@
-"""Which examples of a split are used: stratified, seeded, and nested where the size varies."""
+"""Selection of the examples of a split: stratified, seeded, and nested over sizes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,25 +8,24 @@ import numpy as np
 from tljax.data import label_sets
 from tljax.types import Examples, InputError
 
-# What is drawn with a seed, so that one choice does not follow from another.
-CARVED, NOISE = 1, 2
+CARVED, NOISE = 1, 2  # parts of random seeds, so that the choices are independent
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Subset:
     """A part of a data set, for ablations.
 
-    Parts of the same seed are nested: what `fraction=0.1` keeps is among what 0.2 keeps, and what
-    0.1 of `label_noise` makes wrong is wrong in the same way with 0.2.
+    Parts with the same seed are nested: `fraction=0.2` keeps all examples of `fraction=0.1`, and
+    `label_noise=0.2` has all wrong labels of `label_noise=0.1`.
     """
 
-    classes: tuple[str, ...] = ()  # to keep in all splits, in this order; none for all
-    fraction: float = 1.0  # of each class's training examples, one at least
-    imbalance: float = 1.0  # how often the first class is in training for one of the last
-    label_noise: float = 0.0  # share of each class's training labels that are made wrong
+    classes: tuple[str, ...] = ()  # the classes to keep, in this order; () for all
+    fraction: float = 1.0  # of the training examples of each class, at least one
+    imbalance: float = 1.0  # training examples of the first class divided by those of the last
+    label_noise: float = 0.0  # share of wrong training labels in each class
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `config.validate`."""
         problems = []
         if len(set(self.classes)) < len(self.classes) or len(self.classes) == 1:
             problems.append(f'classes is {self.classes}, wanted two or more, each once')
@@ -40,27 +39,27 @@ class Subset:
 
 
 def per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The indices of `count` examples of every class, ascending.
+    """The indices of `count` random examples of every class, ascending.
 
-    Sets of the same seed are nested: the first five of a class are among its first ten.
+    Sets with the same seed are nested: five examples of a class are among its ten.
 
     Args:
         labels: [N] int.
         count: examples per class.
-        seed: which.
+        seed: random seed.
 
     Raises:
-        InputError: a class has fewer.
+        InputError: a class has fewer examples.
     """
-    there = dict(zip(*(x.tolist() for x in np.unique(labels, return_counts=True)), strict=True))
-    short = [f'class {label} has {size}' for label, size in there.items() if size < count]
+    sizes = dict(zip(*(x.tolist() for x in np.unique(labels, return_counts=True)), strict=True))
+    short = [f'class {label} has {size}' for label, size in sizes.items() if size < count]
     if short:
         raise InputError(f'{count} examples per class were asked for, but {", ".join(short)}')
-    return first_of_each(labels, dict.fromkeys(there, count), seed)
+    return first_of_each(labels, dict.fromkeys(sizes, count), seed)
 
 
 def first_of_each(labels: np.ndarray, counts: Mapping[int, int], seed: int) -> np.ndarray:
-    """The indices of the first `counts[label]` of every class in its seeded order, ascending."""
+    """The indices of `counts[label]` examples of each class, the first in random order."""
     chosen = []
     for label, count in counts.items():
         members = np.flatnonzero(labels == label)
@@ -70,14 +69,14 @@ def first_of_each(labels: np.ndarray, counts: Mapping[int, int], seed: int) -> n
 
 
 def long_tailed(counts: Mapping[int, int], ratio: float) -> dict[int, int]:
-    """Counts that fall from the first class to the last, by a factor of `ratio` in all.
+    """Counts that decrease exponentially from the first class to the last.
 
     Source: Cui et al. 2019, "Class-Balanced Loss", section 5.1: n_k = n_0 ratio^(-k / (K - 1)).
-    n_0 is the most that all classes can follow.
+    n_0 is the largest number for which every class has enough examples.
 
     Args:
         counts: examples per label.
-        ratio: 1 or more.
+        ratio: count of the first class divided by that of the last, 1 or more.
     """
     labels = sorted(counts)
     falls = {label: ratio ** (-k / max(1, len(labels) - 1)) for k, label in enumerate(labels)}
@@ -86,13 +85,13 @@ def long_tailed(counts: Mapping[int, int], ratio: float) -> dict[int, int]:
 
 
 def noisy(labels: np.ndarray, share: float, num_classes: int, seed: int) -> np.ndarray:
-    """Labels of which a share of each class is replaced by other classes, evenly.
+    """Replaces a share of the labels of each class by random other classes.
 
     Args:
         labels: [N] int.
-        share: of each class, rounded.
+        share: share of the labels of each class, rounded to a whole number.
         num_classes: K.
-        seed: which, and by what.
+        seed: random seed.
     """
     changed = labels.copy()
     for label in np.unique(labels):
@@ -106,16 +105,16 @@ def noisy(labels: np.ndarray, share: float, num_classes: int, seed: int) -> np.n
 
 
 def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits indices in two, class by class.
+    """Splits indices into two parts, stratified by class.
 
     Args:
         labels: [N] int, or [N, K] multi-hot.
-        fraction: the share of each class that goes to the second part, rounded; a class keeps
-            at least one example in the first.
-        seed: which.
+        fraction: share of each class in the second part, rounded; the first part has at least one
+            example of each class.
+        seed: random seed.
 
     Returns:
-        Both parts' indices, ascending.
+        The indices of both parts, ascending.
     """
     if labels.ndim == 2:
         return label_sets.carve(labels, fraction, seed)
@@ -123,9 +122,9 @@ def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         order = np.random.default_rng([seed, int(label), CARVED]).permutation(len(members))
-        away = min(round(fraction * len(members)), len(members) - 1)
-        second.append(members[order[:away]])
-        first.append(members[order[away:]])
+        size = min(round(fraction * len(members)), len(members) - 1)
+        second.append(members[order[:size]])
+        first.append(members[order[size:]])
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
 
 
@@ -136,26 +135,26 @@ def prepare(
     seed: int,
     subset: Subset | None = None,
 ) -> dict[str, Examples]:
-    """`train`, `val` and, where the source has it, `test` of an experiment.
+    """The splits of an experiment: `train`, `val` and, if the data source has it, `test`.
 
-    The labelled examples are limited first, and validation is carved out of those, so that
-    selection never sees a label more than the budget. Labels are made wrong in what is left to
-    train on. The test split is left as it is, but for classes that are not kept.
+    The labelled examples are limited first, and `val` is taken from the limited `train`. So the
+    selection of a checkpoint uses no labels outside the limit. Label noise is added to the
+    remaining `train` only. The test split changes only by the selection of classes.
 
     Args:
-        splits: what a source gave.
+        splits: the splits of the data source.
         count: labelled examples per class; None for all.
-        validation_fraction: the share of `train` that becomes `val`, where the source has none.
-        seed: of all choices.
-        subset: what else limits or changes the training examples.
+        validation_fraction: the share of `train` that becomes `val`, if the source has no `val`.
+        seed: random seed of all choices.
+        subset: further limits or changes of the training examples.
 
     Raises:
-        InputError: a class is not there, or has too few examples, or labels are several and
-            something is asked for that is of one.
+        InputError: a class does not exist or has too few examples, or `subset` needs one label per
+            image and images have several.
     """
     subset = subset or Subset()
     if splits['train'].multi_label:
-        _refuse_of_one_label(subset)
+        _check_multi_label(subset)
     if subset.classes:
         splits = {name: only(split, subset.classes) for name, split in splits.items()}
     train = _limited(splits['train'], count, subset, seed)
@@ -174,12 +173,13 @@ def prepare(
 
 
 def only(examples: Examples, classes: tuple[str, ...]) -> Examples:
-    """The examples of some classes, which become labels 0, 1, ... in that order.
+    """The examples of some classes, with labels 0, 1, ... in that order.
 
-    Of several labels the others are dropped, and examples that had no label at all stay.
+    With several labels per image, labels of other classes are removed, and images that had no label
+    are kept.
 
     Raises:
-        InputError: a class is not there.
+        InputError: a class does not exist.
     """
     unknown = [name for name in classes if name not in examples.class_names]
     if unknown:
@@ -195,24 +195,27 @@ def only(examples: Examples, classes: tuple[str, ...]) -> Examples:
     return dataclasses.replace(kept, labels=numbers[kept.labels], class_names=classes)
 
 
-def _refuse_of_one_label(subset: Subset) -> None:
-    fields = {'imbalance': 1.0, 'label_noise': 0.0}
-    asked = [f'{n} is {getattr(subset, n)}' for n, no in fields.items() if getattr(subset, n) != no]
-    if asked:
-        wanted = ', '.join(f'{name} {value}' for name, value in fields.items())
+def _check_multi_label(subset: Subset) -> None:
+    """Raises an error for fields that need one label per image."""
+    neutral = {'imbalance': 1.0, 'label_noise': 0.0}
+    values = {name: getattr(subset, name) for name in neutral}
+    problems = [f'{name} is {value}' for name, value in values.items() if value != neutral[name]]
+    if problems:
+        wanted = ', '.join(f'{name} {value}' for name, value in neutral.items())
         raise InputError(
-            f'config.subset: {", ".join(asked)}; with several labels an image, wanted {wanted}'
+            f'config.subset: {", ".join(problems)}; with several labels per image, wanted {wanted}'
         )
 
 
 def _limited(train: Examples, count: int | None, subset: Subset, seed: int) -> Examples:
+    """The training examples within a count per class and the limits of a subset."""
     labels = train.labels
     if train.multi_label:
         if count is None and subset.fraction == 1:
             return train
         return train.take(label_sets.limited(labels, count, subset.fraction, seed))
     if count is not None:
-        per_class(labels, count, seed)  # has every class as many?
+        per_class(labels, count, seed)  # raises if a class has fewer
     present, sizes = (x.tolist() for x in np.unique(labels, return_counts=True))
     limits = {
         label: max(1, round(subset.fraction * (size if count is None else count)))
@@ -226,10 +229,10 @@ def _limited(train: Examples, count: int | None, subset: Subset, seed: int) -> E
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
-    """Weights that make every class count alike, 1 in the mean over the examples.
+    """Class weights with the same total for every class, and a mean of 1 over the examples.
 
     Source: King & Zeng 2001, "Logistic Regression in Rare Events Data", section 4.2; scikit-learn's
-    `class_weight='balanced'`: N / (K n_k). A class without an example has 0.
+    `class_weight='balanced'`: N / (K n_k). The weight of a class without examples is 0.
     """
     counts = np.bincount(labels, minlength=num_classes)
     weights = np.divide(

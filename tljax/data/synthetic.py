@@ -1,4 +1,4 @@
-"""Images that are computed: coloured waves, one direction and colour a class."""
+"""Computed images: colored waves, with one direction and color per class."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from tljax.types import Examples
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Synthetic:
-    """Waves in noise, for trying a program out and for measuring its speed.
+    """Noisy waves, for tests of a program and measurements of its speed.
 
-    An image is a function of the seed and its id. A small network learns to tell the classes
-    within an epoch or two.
+    An image depends only on the seed and its id. A small network learns the classes in one or two
+    epochs.
     """
 
     num_classes: int = 10
@@ -24,7 +24,7 @@ class Synthetic:
     seed: int = 0
 
     def problems(self) -> list[str]:
-        """What `validate` reports."""
+        """Messages for `config.validate`."""
         limits = {
             'num_classes': 2,
             'train_per_class': 1,
@@ -61,7 +61,7 @@ class Synthetic:
         y, x = np.mgrid[: self.size_px, : self.size_px] / self.size_px
         along = x * np.cos(turn / 2) + y * np.sin(turn / 2)
         wave = np.sin(8 * np.pi * along + rng.uniform(0, 2 * np.pi))
-        colour = np.cos(turn + np.array([0, 2, 4]) * np.pi / 3)
-        image = 128 + 50 * wave[..., None] + 50 * colour
+        color = np.cos(turn + np.array([0, 2, 4]) * np.pi / 3)
+        image = 128 + 50 * wave[..., None] + 50 * color
         image = image + rng.normal(0, self.noise_levels, image.shape)
         return np.clip(np.round(image), 0, 255).astype(np.uint8)

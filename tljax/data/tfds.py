@@ -1,4 +1,4 @@
-"""Sets that TensorFlow Datasets has prepared as array_record, read without TensorFlow."""
+"""Data sets prepared by TensorFlow Datasets as array_record, read without TensorFlow."""
 
 import dataclasses
 import pathlib
@@ -10,44 +10,44 @@ import numpy as np
 from tljax.data import decode
 from tljax.types import BadFiles, Examples, Findings, InputError
 
-FORMAT = 'array_record'  # the one that gives any record without reading those before it
+FORMAT = 'array_record'  # the only format with random access to records
 
 
 class TFDSError(InputError):
-    """A prepared set that cannot be used; the message says where it was looked for."""
+    """A prepared data set that cannot be used; the message has the folder that was searched."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class TFDS:
-    """A prepared set by its name, as `oxford_iiit_pet` or `imagenet2012:5.1.0`.
+    """A prepared data set by name, e.g. `oxford_iiit_pet` or `imagenet2012:5.1.0`.
 
-    Splits are in TensorFlow Datasets' own words, such as `train` or `train[:80%]`. It is prepared
-    once, by `tfds build NAME --file_format=array_record`, which wants the extra `tfds-build`.
+    Splits use the syntax of TensorFlow Datasets, e.g. `train` or `train[:80%]`. Prepare a data set
+    once with `tfds build NAME --file_format=array_record`, which needs the extra `tfds-build`.
     """
 
     name: str
-    data_dir: str | None = None  # None for TensorFlow Datasets' own, ~/tensorflow_datasets
+    data_dir: str | None = None  # None for ~/tensorflow_datasets, the default of TFDS
     train: str = 'train'
-    val: str | None = None  # None to have it carved out of `train`
-    test: str | None = 'test'  # None for none
+    val: str | None = None  # None to take it from `train`
+    test: str | None = 'test'  # None for no test split
     image_key: str = 'image'
     label_key: str = 'label'
     bad_files: BadFiles = BadFiles.ERROR
 
     def splits(self) -> Mapping[str, Examples]:
-        """`train`, and `val` and `test` where they are asked for.
+        """`train`, and `val` and `test` if they are configured.
 
         Raises:
-            TFDSError: the set is not prepared, or not in a form that can be read, or has no such
-                splits or features.
+            TFDSError: the data set is not prepared, has another format, or lacks the splits or
+                features.
         """
         builder = self._builder()
         class_names = self._class_names(builder)
         findings = Findings(policy=self.bad_files)
         result, first_id = {}, 0
-        for split, words in (('train', self.train), ('val', self.val), ('test', self.test)):
-            if words is not None:
-                records = self._records(builder, words)
+        for split, name in (('train', self.train), ('val', self.val), ('test', self.test)):
+            if name is not None:
+                records = self._records(builder, name)
                 result[split] = self._examples(builder, records, first_id, class_names, findings)
                 first_id += len(records)
         _check_classes(result, class_names, self.name)
@@ -63,8 +63,8 @@ class TFDS:
         except (tfds.core.DatasetNotFoundError, ValueError) as error:
             where = folder or pathlib.Path(constants.DATA_DIR)
             raise TFDSError(
-                f'{self.name} is not prepared: looked for {where}/{self.name.partition(":")[0]}/'
-                f'[config/]version, found {_found(where)}. To prepare it:\n'
+                f'{self.name} is not prepared: wanted {where}/{self.name.partition(":")[0]}/'
+                f'[config/]version, found {_prepared_sets(where)}. To prepare it:\n'
                 f"  pip install 'tljax[tfds-build]'\n"
                 f'  tfds build {self.name} --data_dir={where} --file_format={FORMAT}'
             ) from error
@@ -80,27 +80,27 @@ class TFDS:
 
     def _class_names(self, builder: Any) -> tuple[str, ...]:
         features = builder.info.features
-        there = {key: type(feature).__name__ for key, feature in sorted(features.items())}
+        kinds = {key: type(feature).__name__ for key, feature in sorted(features.items())}
         wanted = {self.image_key: 'Image', self.label_key: 'ClassLabel'}
-        if {key: there.get(key) for key in wanted} != wanted:
+        if {key: kinds.get(key) for key in wanted} != wanted:
             raise TFDSError(
-                f'{self.name} has the features {there}, wanted {wanted}; '
-                'image_key and label_key name others'
+                f'{self.name} has the features {kinds}, wanted {wanted}; '
+                'set other keys with image_key and label_key'
             )
         label = features[self.label_key]
         return tuple(label.names or map(str, range(label.num_classes)))
 
-    def _records(self, builder: Any, words: str) -> Any:
+    def _records(self, builder: Any, split: str) -> Any:
         import tensorflow_datasets as tfds
 
-        skip = {self.image_key: tfds.decode.SkipDecoding()}  # the bytes as they are
+        skip = {self.image_key: tfds.decode.SkipDecoding()}  # returns the encoded bytes
         try:
-            return builder.as_data_source(split=words, decoders=skip)
+            return builder.as_data_source(split=split, decoders=skip)
         except ValueError as error:
-            there = {name: split.num_examples for name, split in builder.info.splits.items()}
+            sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
             raise TFDSError(
-                f'{self.name} has no split {words!r}, found {there}; '
-                'train, val and test take words such as "train[:80%]"'
+                f'{self.name} has no split {split!r}, found {sizes}; '
+                'train, val and test take splits such as "train[:80%]"'
             ) from error
 
     def _examples(
@@ -127,41 +127,43 @@ class TFDS:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """An image that is one of the records of a prepared set."""
+    """An image in a record of a prepared data set."""
 
     records: Any
     index: int
     key: str
-    version: str  # of the whole set
+    version: str  # of the data set
 
     def __str__(self) -> str:
         return f'{self.version.partition(" ")[0]} {self.records.split}, record {self.index}'
 
     def read(self) -> bytes:
-        """The encoded image."""
+        """The bytes of the encoded image."""
         return self.records[self.index][self.key]
 
     def stamp(self) -> str:
-        """The set, when it was prepared, and the index."""
+        """The data set, the time of its preparation, and the index."""
         return f'{self.version} {self.index}'
 
 
-def _found(folder: pathlib.Path) -> str:
+def _prepared_sets(folder: pathlib.Path) -> str:
     if not folder.is_dir():
         return 'no such folder'
     return str(sorted(str(p.parent.relative_to(folder)) for p in folder.rglob('features.json')))
 
 
 def _check_classes(splits: Mapping[str, Examples], class_names: tuple[str, ...], name: str) -> None:
+    """Raises an error for empty splits, missing labels, and classes that `train` lacks."""
     problems = []
-    seen = set(splits['train'].labels.tolist())
+    trained = set(splits['train'].labels.tolist())
     for split, examples in splits.items():
         if not len(examples):
             problems.append(f'{split} is empty')
         if examples.labels.min(initial=0) < 0:
-            problems.append(f'{split} has no labels: they are -1')
-        only = sorted(set(examples.labels[examples.labels >= 0].tolist()) - seen)
-        if only:
-            problems.append(f'{split} has {[class_names[i] for i in only]}, train does not')
+            problems.append(f'{split} has no labels: its labels are -1')
+        missing = sorted(set(examples.labels[examples.labels >= 0].tolist()) - trained)
+        if missing:
+            names = [class_names[i] for i in missing]
+            problems.append(f'{split} has the classes {names}, train does not')
     if problems:
         raise TFDSError(f'{name}:\n  ' + '\n  '.join(problems))

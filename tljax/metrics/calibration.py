@@ -1,6 +1,6 @@
-"""Calibration: whether predicted probabilities are the frequencies of being right.
+"""Calibration: whether predicted probabilities equal the frequencies of right predictions.
 
-All functions compute in NumPy float64. Labels are [N] int, or with several labels an image [N, K],
+All functions compute in NumPy float64. Labels are [N] int, or with several labels per image [N, K],
 1 where it has the label. With several labels each decision (an image and a class) counts as one
 example: its confidence is the larger of p and 1 - p, and it is right if p > 0.5 agrees with the
 label.
@@ -12,14 +12,12 @@ and netcal close the other side, which matters only for values on an edge.
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 import scipy.special
 
 from tljax.types import Array, InputError
 
 BINS = 15  # Guo et al. 2017
-LARGEST_TEMPERATURE = 20.0  # and the smallest is its inverse
-FEW_IMAGES = 50  # with fewer a temperature is unsure
+FEW_IMAGES = 50  # with fewer images a temperature is uncertain
 
 
 def probabilities(logits: Array, *, multi_label: bool = False, temperature: float = 1) -> Array:
@@ -89,11 +87,11 @@ def adaptive_calibration_error(predicted: Array, labels: Array, bins: int = BINS
     bins, the empty bins are left out.
     """
     p, present = _per_class(predicted, labels)
-    found = []
-    for values, own in zip(p.T, present.T, strict=True):
-        gaps, counts = _gaps(values, own, _equal_mass(values, bins), bins)
-        found.append(gaps[counts > 0].mean())
-    return float(np.mean(found))
+    means = []
+    for values, labelled in zip(p.T, present.T, strict=True):
+        gaps, counts = _gaps(values, labelled, _equal_mass(values, bins), bins)
+        means.append(gaps[counts > 0].mean())
+    return float(np.mean(means))
 
 
 def brier_score(predicted: Array, labels: Array) -> float:
@@ -115,8 +113,8 @@ def negative_log_likelihood(logits: Array, labels: Array, temperature: float = 1
         labels: [N], or [N, K].
         temperature: that divides the logits.
     """
-    z, labels = _checked_logits(logits, labels)
-    return _likelihood(z / temperature, labels)[0]
+    z, labels = checked_logits(logits, labels)
+    return likelihood_and_gradient(z / temperature, labels)[0]
 
 
 def summary(logits: Array, labels: Array, temperature: float = 1.0) -> dict[str, float]:
@@ -193,84 +191,7 @@ def reliability(
     )
 
 
-def fit_temperature(logits: Array, labels: Array) -> float:
-    """The temperature that minimises the negative log-likelihood, by L-BFGS in float64.
-
-    Source: Guo et al. 2017, section 4.2. The likelihood is convex in the inverse temperature. With
-    several labels an image, one temperature divides the logits of all sigmoids.
-
-    Args:
-        logits: [N, K], of images that the network was not trained on.
-        labels: [N], or [N, K].
-
-    Returns:
-        The temperature; 1 if the likelihood has no maximum between 1/20 and 20, for example if all
-        images are classified right, and if a logit is not finite.
-    """
-    z, labels = _checked_logits(logits, labels)
-    if not np.isfinite(z).all():
-        return 1.0
-
-    def objective(log_inverse: np.ndarray) -> tuple[float, np.ndarray]:
-        inverse = np.exp(log_inverse[0])
-        value, slopes = _likelihood(z * inverse, labels)
-        return value, np.array([(slopes * z).sum() * inverse])
-
-    limit = np.log(LARGEST_TEMPERATURE)
-    # A convex function has its minimum inside if its slope changes sign.
-    if not objective(np.array([-limit]))[1] < 0 < objective(np.array([limit]))[1]:
-        return 1.0
-    options = {'ftol': 1e-15, 'gtol': 1e-10}
-    found = scipy.optimize.minimize(
-        objective, [0.0], jac=True, method='L-BFGS-B', bounds=[(-limit, limit)], options=options
-    )
-    return float(np.exp(-found.x[0]))
-
-
-class VectorScaling(NamedTuple):
-    """A scale and a bias for the logit of each class, [K] each."""
-
-    scale: np.ndarray
-    bias: np.ndarray
-
-    def apply(self, logits: Array) -> np.ndarray:
-        """Logits [N, K] to calibrated logits [N, K]; the predicted class can change."""
-        return np.asarray(logits, np.float64) * self.scale + self.bias
-
-
-def fit_vector_scaling(logits: Array, labels: Array) -> VectorScaling:
-    """The scales and biases that minimise the negative log-likelihood, by L-BFGS in float64.
-
-    Source: vector scaling of Guo et al. 2017, section 4.2. It has 2 K values, so it needs many
-    images of each class. Scales are between 1/20 and 20, and biases between -20 and 20.
-
-    Args:
-        logits: [N, K], of images that the network was not trained on.
-        labels: [N], or [N, K].
-
-    Raises:
-        InputError: other shapes, or a logit is not finite.
-    """
-    z, labels = _checked_logits(logits, labels)
-    if not np.isfinite(z).all():
-        raise InputError('logits are not finite')
-    classes, limit = z.shape[1], LARGEST_TEMPERATURE
-
-    def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
-        scale, bias = np.split(values, 2)
-        value, slopes = _likelihood(z * scale + bias, labels)
-        return value, np.concatenate([(slopes * z).sum(0), slopes.sum(0)])
-
-    start = np.concatenate([np.ones(classes), np.zeros(classes)])
-    bounds = [(1 / limit, limit)] * classes + [(-limit, limit)] * classes
-    options = {'maxiter': 1000, 'maxfun': 10000, 'ftol': 1e-14, 'gtol': 1e-8}
-    found = scipy.optimize.minimize(
-        objective, start, jac=True, method='L-BFGS-B', bounds=bounds, options=options
-    )
-    return VectorScaling(*np.split(found.x, 2))
-
-
-def _likelihood(z: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+def likelihood_and_gradient(z: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """The mean negative log-likelihood of float64 logits, and its gradient [N, K]."""
     if labels.ndim == 2:
         losses = np.logaddexp(0, z) - labels * z
@@ -283,15 +204,21 @@ def _likelihood(z: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _checked(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
-    p, labels = _checked_logits(predicted, labels, 'probabilities')
+    """Probabilities [N, K] as float64, and labels; see `checked_logits`."""
+    p, labels = checked_logits(predicted, labels, 'probabilities')
     if not (np.isfinite(p).all() and p.min() >= 0 and p.max() <= 1 + 1e-6):
         raise InputError('probabilities are not all in [0, 1]')
     return p, labels
 
 
-def _checked_logits(
+def checked_logits(
     logits: Array, labels: Array, name: str = 'logits'
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [N, K] as float64, and labels [N] int or [N, K] float64; see `confidences`.
+
+    Raises:
+        InputError: other shapes, no image, or labels outside of the classes.
+    """
     z, labels = np.asarray(logits, np.float64), np.asarray(labels)
     fits = z.ndim == 2 and z.size and labels.shape in (z.shape[:1], z.shape)
     if not fits:

@@ -1,5 +1,6 @@
 """Matching the class names of a data set with those of a network."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +22,7 @@ class Match:
     numbers: np.ndarray
     note: str
 
-    def placed(self, labels: np.ndarray, num_classes: int, *, several: bool) -> np.ndarray:
+    def renumbered(self, labels: np.ndarray, num_classes: int, *, several: bool) -> np.ndarray:
         """Labels of the data in the network's numbering.
 
         Args:
@@ -71,7 +72,7 @@ def match(
     """
     if network is None or data is None:
         return _unnamed(network, data, count, num_classes)
-    indices = {name: place for place, name in enumerate(network)}
+    indices = {name: index for index, name in enumerate(network)}
     if aliases and set(data) <= aliases.keys() and not set(data) <= indices.keys():
         indices = dict(aliases)
     unknown = [name for name in data if name not in indices]
@@ -132,7 +133,7 @@ def difference(network: Sequence[str], data: Sequence[str]) -> str:
     return '\n  '.join(
         [
             f'{len(extra)} of the {len(data)} classes of the data (+) are not among the '
-            f'{len(network)} of the network (- are those that the data lacks):',
+            f'{len(network)} of the network (- are missing in the data):',
             *_cut(extra),
             *_cut(missing),
         ]
@@ -152,7 +153,5 @@ def labels(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
     """A unique label for each logit: its name, or its number if names are unknown."""
     if names is None:
         return tuple(map(str, range(num_classes)))
-    seen: dict[str, int] = {}
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-    return tuple(n if seen[n] == 1 else f'{n} ({index})' for index, n in enumerate(names))
+    counts = collections.Counter(names)
+    return tuple(n if counts[n] == 1 else f'{n} ({index})' for index, n in enumerate(names))

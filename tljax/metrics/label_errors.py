@@ -14,7 +14,7 @@ class LabelErrors(NamedTuple):
     """Likely label errors, the most likely first: [M] each.
 
     Attributes:
-        places: of the images.
+        places: the indices of the images.
         labels: their labels.
         suggested: the class that each likely belongs to.
         confidence: the probability of its label.
@@ -41,7 +41,7 @@ def confident_joint(predicted: Array, labels: Array) -> np.ndarray:
         labels: [N] int.
 
     Raises:
-        InputError: several labels an image, or other shapes.
+        InputError: several labels per image, or other shapes.
     """
     p, labels, classes = _confident(predicted, labels)
     counts = np.zeros((p.shape[1],) * 2, int)
@@ -65,25 +65,25 @@ def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
         labels: [N] int.
 
     Raises:
-        InputError: several labels an image, or other shapes.
+        InputError: several labels per image, or other shapes.
     """
     p, labels, classes = _confident(predicted, labels)
-    own = p[np.arange(len(p)), labels]
+    of_label = p[np.arange(len(p)), labels]
     places = np.flatnonzero((classes >= 0) & (classes != labels) & (p.argmax(-1) != labels))
-    places = places[np.argsort(own[places], kind='stable')]
-    return LabelErrors(places, labels[places], classes[places], own[places])
+    places = places[np.argsort(of_label[places], kind='stable')]
+    return LabelErrors(places, labels[places], classes[places], of_label[places])
 
 
 def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probabilities, labels, and the class that each image confidently belongs to; -1 for none."""
     p, labels = np.asarray(predicted, np.float64), np.asarray(labels)
     if labels.ndim == 2:
-        raise InputError('the images have several labels each, wanted one label an image')
+        raise InputError('the images have several labels each, wanted one label per image')
     confidences(p, labels)  # checks both
     counts = np.bincount(labels, minlength=p.shape[1])
-    own = np.bincount(labels, p[np.arange(len(p)), labels], minlength=p.shape[1])
+    sums = np.bincount(labels, p[np.arange(len(p)), labels], minlength=p.shape[1])
     # 2 is more than any probability: no image belongs to a class without labels.
-    thresholds = np.where(counts > 0, own / np.maximum(counts, 1), 2.0)
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), 2.0)
     reached = p >= np.maximum(thresholds, 2 * TOLERANCE) - TOLERANCE
     classes = np.where(reached.sum(-1) > 1, p.argmax(-1), reached.argmax(-1))
     return p, labels, np.where(reached.any(-1), classes, -1)

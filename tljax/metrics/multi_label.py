@@ -55,7 +55,7 @@ def zeros(num_classes: int) -> Sums:
 def summary(
     host: Mapping[str, Any], rows: Sequence[tuple[np.ndarray, np.ndarray]] = ()
 ) -> dict[str, Any]:
-    """Scores from sums, and from the logits and labels of all images if given.
+    """Scores from sums, and from the logits and labels of all images if they are passed.
 
     Args:
         host: sums, as host arrays.
@@ -90,7 +90,7 @@ def summary(
 
 
 def precision_recall(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The precision and the recall of a class for each score that it could be predicted from.
+    """The precision and the recall of a class at each distinct score as threshold.
 
     Images with equal scores share a rank. NaN scores come last.
 
@@ -137,8 +137,8 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
     return float((np.diff(right, prepend=0) * right / predicted).sum() / right[-1])
 
 
-def _ratio(part: float, whole: int) -> float | None:
-    return part / whole if whole else None
+def _ratio(part: float, total: int) -> float | None:
+    return part / total if total else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -68,7 +68,7 @@ class RiskThreshold(NamedTuple):
 def threshold_for_risk(
     confidence: Array, right: Array, risk: float, delta: float = 0.05
 ) -> RiskThreshold:
-    """A threshold with the largest coverage found whose risk is at most a stated one.
+    """The threshold of the largest coverage whose risk is bounded by a stated one.
 
     Source: "selection with guaranteed risk", algorithm 1 of Geifman & El-Yaniv 2017, "Selective
     Classification for Deep Neural Networks". It searches the order of the confidences by halving,

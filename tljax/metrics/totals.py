@@ -141,8 +141,8 @@ def rank(summary: Mapping[str, Any]) -> tuple[float, float]:
     return values['score'], -values['loss']
 
 
-def _ratio(part: float, whole: int) -> float | None:
-    return part / whole if whole else None
+def _ratio(part: float, total: int) -> float | None:
+    return part / total if total else None
 
 
 def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tljax import devices
-from tljax.metrics import calibration, totals
+from tljax.metrics import calibration, scaling, totals
 from tljax.models import layers, stages
 from tljax.models.layers import Pooling
 from tljax.models.stages import HEAD
@@ -143,7 +143,7 @@ def calibrate(predicted: Predictions) -> dict[str, Any] | None:
     val = predicted.splits.get('val')
     if val is None or not len(val) or not np.isfinite(val.logits).all():
         return None
-    temperature = calibration.fit_temperature(val.logits, val.labels)
+    temperature = scaling.fit_temperature(val.logits, val.labels)
     unsure = len(val) < calibration.FEW_IMAGES or temperature == 1.0
     result = {'temperature': temperature, 'images': len(val), 'unsure': unsure}
     for name, split in predicted.splits.items():

@@ -261,7 +261,7 @@ def _matched(
     if loaded.class_names == published.imagenet_classes():
         aliases = {key: place for place, key in enumerate(published.imagenet_ids())}
     match = class_names.match(loaded.class_names, names, count, total, aliases)
-    labels = match.placed(data.examples.labels, total, several=loaded.multi_label)
+    labels = match.renumbered(data.examples.labels, total, several=loaded.multi_label)
     if names is not None and len(names) < total:
         names = None  # some of the outputs, found by their numbers
     examples = dataclasses.replace(data.examples, labels=labels)

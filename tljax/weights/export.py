@@ -163,7 +163,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
 
 
 def resize(images: jax.Array, shown: Preprocessing) -> jax.Array:
-    """The canvas of images, as `decode.to_canvas` makes it, on the device.
+    """The canvas of images, as `decode.resize_square` makes it, on the device.
 
     Args:
         images: [B, h, w, C] in [0, 255].

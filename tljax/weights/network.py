@@ -90,7 +90,7 @@ class Network:
         Raises:
             InputError: an image has another type, shape or dtype, or a file cannot be read.
         """
-        canvases = list(image_inputs.canvases(images, self.preprocessing))
+        canvases = list(image_inputs.decoded(images, self.preprocessing))
         if not canvases:
             shape = (0, *(self.preprocessing.size_px,) * 2, len(self.preprocessing.mean))
             return jnp.zeros(shape, jnp.float32)
@@ -152,7 +152,7 @@ class Network:
         """
         views = views or Centre()
         check(views, self.preprocessing)
-        canvases = image_inputs.canvases(images, self.preprocessing)
+        canvases = image_inputs.decoded(images, self.preprocessing)
         parts = [np.zeros((0, self.model.num_classes), np.float32)]
         rows = max(1, BATCH_SIZE // views.count)
         while chunk := list(itertools.islice(canvases, rows)):

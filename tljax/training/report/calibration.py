@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tljax.metrics import calibration, selective
+from tljax.metrics import calibration, scaling, selective
 from tljax.records.figures import curves
 from tljax.records.figures.axes import share_text
 from tljax.records.figures.curves import Curve
@@ -43,7 +43,7 @@ def _temperature(inputs: Inputs) -> tuple[float, str]:
         temperature, images = recorded['temperature'], recorded['images']
     elif 'val' in inputs.splits:
         validation = inputs.splits['val']
-        temperature = calibration.fit_temperature(validation.logits, validation.labels)
+        temperature = scaling.fit_temperature(validation.logits, validation.labels)
         images = len(validation)
     else:
         return 1.0, 'There is no validation split, so no temperature was fitted.'
