@@ -213,9 +213,9 @@ def gather(paths: list[pathlib.Path], pairs: int) -> None:
 
 def scan(paths: list[pathlib.Path]) -> None:
     """The look before a run."""
-    files.look_at_all(paths)
+    files.check_files(paths)
     started = time.perf_counter()
-    bad = files.look_at_all(paths * 10)
+    bad = files.check_files(paths * 10)
     seconds = time.perf_counter() - started
     print(f'scan: {len(paths) * 10 / seconds:,.0f} files/s, {len(bad)} bad')
 

@@ -1,0 +1,152 @@
+"""Forgetting: accuracy on the upstream task before and after training, and in between (WiSE-FT)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tljax import devices, tree
+from tljax.config.experiment import PRETRAINED
+from tljax.metrics import paired
+from tljax.metrics.totals import wilson_interval
+from tljax.models import averaging
+from tljax.models.averaging import Values
+from tljax.models.stages import HEAD
+from tljax.models.views import Centre
+from tljax.records.predictions import SplitPredictions
+from tljax.training import final_evaluation, labelled_evaluation
+from tljax.training.labelled_evaluation import Data
+from tljax.training.robustness.subject import Subject, evaluation_of
+from tljax.types import BadFiles, Examples, InputError
+from tljax.weights import network
+from tljax.weights.network import Network
+
+ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
+
+
+@dataclasses.dataclass(frozen=True)
+class Upstream:
+    """The network that a run started from, and images of its task.
+
+    Attributes:
+        network: with its own head.
+        data: labelled images of its classes.
+        tuned: the parameters and statistics after training, under the same head.
+    """
+
+    network: Network
+    data: Data
+    tuned: Values
+
+
+def read(subject: Subject, path: str, bad_files: BadFiles) -> Upstream:
+    """The upstream network of a run and images of its task.
+
+    Raises:
+        InputError: the run started from random weights or from weights without a head; its
+            stages are not those of the weights; the images are missing or of other classes.
+    """
+    weights = getattr(subject.experiment.backbone, 'weights', None)
+    if weights is None:
+        raise InputError(f'--source: {subject.folder} started from random weights')
+    try:
+        start = network.load(weights, head=PRETRAINED)
+    except InputError as error:
+        raise InputError(f'--source: the upstream network cannot be used: {error}') from error
+    tuned = Values(
+        {**subject.network.params, HEAD: _source_head(subject, start)}, subject.network.stats
+    )
+    _check_leaves(subject, start, tuned)
+    data = labelled_evaluation.given_data(start, path, None, bad_files, {})
+    return Upstream(start, data, tuned)
+
+
+def _source_head(subject: Subject, start: Network) -> Any:
+    """The upstream head; the one that was trained if the run kept it."""
+    kept = subject.experiment.head == PRETRAINED
+    return (subject.network if kept else start).params[HEAD]
+
+
+def _check_leaves(subject: Subject, start: Network, tuned: Values) -> None:
+    before, after = (
+        {path: np.shape(leaf) for path, leaf in tree.flatten(dict(params=p, stats=s)).items()}
+        for p, s in ((start.params, start.stats), tuned)
+    )
+    differing = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+    if differing:
+        raise InputError(
+            f'--source: the network of {subject.folder} has other parameters than its weights, '
+            f'so the upstream head does not fit it: {", ".join(differing[:5])}'
+        )
+
+
+def measure(
+    subject: Subject, upstream: Upstream, alphas: Sequence[float] = ALPHAS
+) -> dict[str, Any]:
+    """The accuracy on both tasks along the line from the start to the trained network, as JSON.
+
+    BatchNorm statistics are interpolated too. Where the head of the run is new, it stands on every
+    network of the line for the run's own task, and the upstream head for the upstream task.
+    """
+    split = subject.evaluated_split
+    own = subject.data(split)
+    head = {HEAD: subject.network.params[HEAD]}
+    if subject.experiment.head == PRETRAINED:
+        head = {HEAD: upstream.network.params[HEAD]}
+    target = (
+        Values({**upstream.network.params, **head}, upstream.network.stats),
+        Values(subject.network.params, subject.network.stats),
+    )
+    source = (Values(upstream.network.params, upstream.network.stats), upstream.tuned)
+    lines = {
+        'source': _line(subject, upstream.network, source, upstream.data.examples, alphas),
+        'target': _line(subject, subject.network, target, own.examples, alphas),
+    }
+    before, after = (_right(lines['source'][i]) for i in (0, -1))
+    return {
+        'path': upstream.data.name,
+        'weights': upstream.network.origin.source,
+        'split': split,
+        'before': _accuracy(lines['source'][0]),
+        'after': _accuracy(lines['source'][-1]),
+        'loss': paired.accuracy_difference(before, after)._asdict(),
+        'curve': [
+            {
+                'alpha': alpha,
+                **{name: _accuracy(line[index]) for name, line in lines.items()},
+            }
+            for index, alpha in enumerate(alphas)
+        ],
+        'notes': list(upstream.data.notes),
+    }
+
+
+def _line(
+    subject: Subject,
+    loaded: Network,
+    ends: tuple[Values, Values],
+    examples: Examples,
+    alphas: Sequence[float],
+) -> list[SplitPredictions]:
+    """The predictions of every network on the line between two."""
+    evaluation = evaluation_of(loaded, Centre(), subject.mesh, subject.batch_size)
+    start, end = devices.put_replicated(subject.mesh, ends)
+    mix = jax.jit(averaging.interpolate)
+    return [
+        final_evaluation.predict(evaluation, *mix(start, end, alpha), examples) for alpha in alphas
+    ]
+
+
+def _right(split: SplitPredictions) -> np.ndarray:
+    return split.logits.argmax(-1) == split.labels
+
+
+def _accuracy(split: SplitPredictions) -> dict[str, Any]:
+    right = _right(split)
+    return {
+        'accuracy': float(right.mean()),
+        'accuracy_interval': list(wilson_interval(int(right.sum()), len(right))),
+        'images': len(right),
+    }

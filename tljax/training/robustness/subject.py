@@ -1,0 +1,163 @@
+"""The run whose robustness is measured: its network, its data, and predictions of any images."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from tljax import devices
+from tljax.config.experiment import Experiment
+from tljax.metrics.losses import CrossEntropy
+from tljax.models.views import Centre
+from tljax.records import predictions, runs
+from tljax.records.predictions import PREDICTIONS_FILE, SplitPredictions
+from tljax.records.runs import EvaluationSettings
+from tljax.training import final_evaluation, labelled_evaluation
+from tljax.training.evaluation import Evaluation
+from tljax.training.labelled_evaluation import Data
+from tljax.training.trained_run import TrainedRun
+from tljax.types import Examples, InputError, Params, Stats, Views
+from tljax.weights import network
+from tljax.weights.network import Network
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """A finished run.
+
+    Attributes:
+        folder: of the run.
+        network: its best checkpoint.
+        settings: how the run evaluated.
+        recorded: the content of its splits.json.
+        batch_size: of images, over all devices.
+    """
+
+    folder: pathlib.Path
+    network: Network
+    settings: EvaluationSettings
+    recorded: dict[str, Any]
+    batch_size: int
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """The experiment that was run."""
+        return runs.records(self.folder)[0]
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """All devices."""
+        return devices.make_mesh()
+
+    @functools.cached_property
+    def values(self) -> tuple[Params, Stats]:
+        """The parameters and statistics, on every device."""
+        return devices.put_replicated(self.mesh, (self.network.params, self.network.stats))
+
+    @property
+    def temperature(self) -> float:
+        """The temperature that was fitted to the validation images; 1 if none was."""
+        return self.network.temperature or 1.0
+
+    @property
+    def evaluated_split(self) -> str:
+        """`test`, or `val` if there are no test images.
+
+        Raises:
+            InputError: the run has neither.
+        """
+        for name in ('test', 'val'):
+            if self.recorded.get(name, {}).get('ids'):
+                return name
+        raise InputError(f'{self.folder} has neither test nor validation images to compare with')
+
+    def data(self, split: str) -> Data:
+        """The images of a split of the run.
+
+        Raises:
+            InputError: they cannot be read any more.
+        """
+        return labelled_evaluation.own_data(self.network, self.experiment, self.recorded, split)
+
+    def has(self, split: str) -> bool:
+        """Whether the run has images of a split."""
+        return bool(self.recorded.get(split, {}).get('ids'))
+
+    @functools.cached_property
+    def reference(self) -> SplitPredictions:
+        """The predictions of the split that the run was evaluated on, as the run recorded them.
+
+        A run of a version that did not record them is evaluated again.
+        """
+        split = self.evaluated_split
+        path = self.folder / PREDICTIONS_FILE
+        if path.is_file():
+            recorded = predictions.read(path).splits
+            if split in recorded and len(recorded[split]):
+                return recorded[split]
+        data = self.data(split)
+        return self.predict(data.examples, data.folder, self.reference_views)
+
+    @property
+    def reference_views(self) -> Views:
+        """The views by which the run evaluated `reference`."""
+        return self.settings.test_views if self.evaluated_split == 'test' else Centre()
+
+    def predict(
+        self,
+        examples: Examples,
+        folder: pathlib.Path | None = None,
+        views: Views | None = None,
+        *,
+        features: bool = False,
+    ) -> SplitPredictions:
+        """The predictions of all images that can be read.
+
+        Args:
+            examples: decoded images, with labels below the number of classes.
+            folder: that their paths are relative to.
+            views: of each image; None for its centre.
+            features: whether the pooled inputs of the head are computed too.
+        """
+        evaluation = self._evaluation(str(views), views or Centre())
+        return final_evaluation.predict(
+            evaluation, *self.values, examples, folder, features=features
+        )
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  a program is compiled once for all sets of images
+    def _evaluation(self, name: str, views: Any) -> Evaluation:
+        return evaluation_of(self.network, views, self.mesh, self.batch_size)
+
+
+def evaluation_of(loaded: Network, views: Views, mesh: Mesh, batch_size: int) -> Evaluation:
+    """The evaluation of a network that predicts one label an image."""
+    return Evaluation(
+        model=loaded.model, loss=CrossEntropy(), mesh=mesh, batch_size=batch_size, views=views
+    )
+
+
+def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
+    """A finished run.
+
+    Raises:
+        InputError: the folder holds none, or images have several labels.
+    """
+    folder = folder.expanduser()
+    settings, recorded = runs.evaluation_settings(folder)
+    TrainedRun(folder).result  # noqa: B018  raises where the run is not finished
+    loaded = network.load(str(folder))
+    if loaded.multi_label:
+        raise InputError(
+            f'{folder} predicts several labels of an image, wanted a run with one label an image'
+        )
+    return Subject(folder, loaded, settings, recorded, batch_size or settings.batch_size)
+
+
+def spread(examples: Examples, most: int | None) -> Examples:
+    """At most so many examples, evenly spread over all of them."""
+    if most is None or len(examples) <= most:
+        return examples
+    return examples.take(np.unique(np.linspace(0, len(examples) - 1, most).round().astype(int)))
