@@ -2,14 +2,12 @@
 
 import pathlib
 
-import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests import golden_small, served, small_runs
-from tljax import tree
+from tests import served, small_runs
+from tests.state_dicts import foreign
 from tljax.config.experiment import Experiment
-from tljax.models import port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.views import FlipViews
 from tljax.strategies.optimizers import SGD
@@ -29,20 +27,6 @@ def served_run(tmp_path_factory) -> pathlib.Path:
         return served.make(
             tmp_path_factory.mktemp('served'), test_views=FlipViews(), keep_features=True
         )
-
-
-def foreign(backbone, naming, classes=7):
-    """A state dict as another library would save it."""
-    params, stats = stages.shapes(stages.build(backbone, classes))
-    leaves = tree.flatten({'params': params, 'batch_stats': stats})
-    zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
-    names = port.to_foreign(zeros, backbone.port_tables()[naming])
-    return {
-        name: array
-        if name.endswith('num_batches_tracked')
-        else golden_small.tensor(name, array.shape)
-        for name, array in names.items()
-    }
 
 
 @pytest.fixture(scope='session')

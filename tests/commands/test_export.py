@@ -13,7 +13,7 @@ from PIL import Image
 
 import tljax
 from tests import golden_small, small_runs
-from tests.commands.conftest import foreign
+from tests.state_dicts import foreign
 from tljax.commands import export as command
 from tljax.config import experiment
 from tljax.data import decode

@@ -4,26 +4,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests import golden_small
-from tljax import tree
+from tests.state_dicts import foreign
 from tljax.commands import weights
-from tljax.models import port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vit import ViT
 from tljax.weights import loading, translation, verify
 
 
-def state_dict(backbone, naming):
-    params, stats = stages.shapes(stages.build(backbone, 7))
-    leaves = tree.flatten({'params': params, 'batch_stats': stats})
-    zeros = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in leaves.items()}
-    foreign = port.to_foreign(zeros, backbone.port_tables()[naming])
-    return {name: golden_small.tensor(name, array.shape) for name, array in foreign.items()}
-
-
 @pytest.fixture
 def small():
-    return state_dict(ResNetSmall(), 'akamaster')
+    return foreign(ResNetSmall(), 'akamaster')
 
 
 def show(entries, tmp_path, capsys, *flags):
@@ -58,7 +48,7 @@ def test_the_sum_is_shown(small, tmp_path, capsys):
 
 
 def test_entries_that_are_joined_are_shown_as_such(tmp_path, capsys):
-    entries = state_dict(ViT(width=64, depth=1, size_px=32), 'transformers4')
+    entries = foreign(ViT(width=64, depth=1, size_px=32), 'transformers4')
     code, printed = show(entries, tmp_path, capsys)
     assert code == 0
     assert printed.out.count('joined to the one above') == 4
