@@ -71,7 +71,7 @@ def _source_head(subject: Subject, start: Network) -> Any:
 
 def _check_leaves(subject: Subject, start: Network, tuned: Values) -> None:
     before, after = (
-        {path: np.shape(leaf) for path, leaf in tree.flatten(dict(params=p, stats=s)).items()}
+        {path: np.shape(leaf) for path, leaf in tree.flatten({'params': p, 'stats': s}).items()}
         for p, s in ((start.params, start.stats), tuned)
     )
     differing = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
