@@ -41,7 +41,7 @@ def suffix(
 
     def init(seed: int) -> Params:
         key, _ = jax.random.split(jax.random.key(seed))  # as a run of that seed draws it
-        drawn, _ = stages.init(model, key, given=model.names[:-1])
+        drawn, _ = stages.init(model, key, skip=model.names[:-1])
         return {name: params[name] for name in kept} | drawn
 
     return apply, init
