@@ -154,9 +154,9 @@ def compare() -> None:
     }
     for name, (matrix, side, wanted) in cases.items():
         places = resample.project(matrix, *resample.grid(side, side))
-        found = np.asarray(resample.bilinear(jnp.asarray(image, jnp.float32), *places))
+        outcome = np.asarray(resample.bilinear(jnp.asarray(image, jnp.float32), *places))
         inner = (slice(side // 5, -side // 5),) * 2  # outside, Pillow has black
-        error = np.abs(found - np.asarray(wanted, np.float32))[inner].max()
+        error = np.abs(outcome - np.asarray(wanted, np.float32))[inner].max()
         print(f'{name}: {error:.2f} grey levels from Pillow at most')
         assert error < 1.01
 
@@ -176,8 +176,8 @@ def pairs(name: str, ours: Callable[[], Any], other: Callable[[], Any], count: i
 
 def _seconds(call: Callable[[], Any]) -> float:
     started = time.perf_counter()
-    told = call()
-    return told if isinstance(told, float) else time.perf_counter() - started
+    seconds = call()
+    return seconds if isinstance(seconds, float) else time.perf_counter() - started
 
 
 def torchvision(python: str) -> Callable[[str], Callable[[], float]]:
@@ -187,10 +187,10 @@ def torchvision(python: str) -> Callable[[str], Callable[[], float]]:
     )
     assert child.stdin
     assert child.stdout
-    told, answers = child.stdin, child.stdout
+    requests, answers = child.stdin, child.stdout
 
     def call(name: str) -> float:
-        print(name, file=told, flush=True)
+        print(name, file=requests, flush=True)
         return json.loads(answers.readline())
 
     return lambda name: functools.partial(call, name)

@@ -101,12 +101,12 @@ def jpeg(paths: list[pathlib.Path], pairs: int) -> None:
     contents = [path.read_bytes() for path in paths]
     steps = 3 * len(paths) // 25
     for path, content in list(zip(paths, contents, strict=True))[:20]:
-        whole = np.asarray(Image.open(io.BytesIO(content)).convert('RGB'))
-        np.testing.assert_array_equal(decode.decode(content, path), whole)
+        expected = np.asarray(Image.open(io.BytesIO(content)).convert('RGB'))
+        np.testing.assert_array_equal(decode.decode(content, path), expected)
         canvas = decode.load_canvas(ImageFile(path), CANVAS)
         for start in (0, NEVER):
             decode.COMPILED_FROM = start
-            np.testing.assert_array_equal(canvas, decode.to_canvas(whole, CANVAS))
+            np.testing.assert_array_equal(canvas, decode.to_canvas(expected, CANVAS))
     with ThreadPoolExecutor(CORES) as threads:
 
         def bare() -> None:
@@ -233,16 +233,16 @@ def memory(paths: list[pathlib.Path]) -> None:
         for number, _ in enumerate(pipeline.train_batches(split, CANVAS, **options), 1):
             if number % per_epoch == 0:
                 sizes.append(resident_megabytes())
-        print(f'memory: {name:<9} own (and mapped) MB after each epoch: ', end='')
-        print(', '.join(f'{own:.0f} ({mapped:.0f})' for own, mapped in sizes))
+        print(f'memory: {name:<9} private (and mapped) MB after each epoch: ', end='')
+        print(', '.join(f'{private:.0f} ({mapped:.0f})' for private, mapped in sizes))
 
 
 def resident_megabytes() -> tuple[float, float]:
-    """What the process holds of its own and what of mapped files; Linux only."""
+    """Resident private memory and mapped files of the process, in MB; Linux only."""
     lines = pathlib.Path('/proc/self/status').read_text().splitlines()
     values = dict(line.split(':', 1) for line in lines)
-    own, mapped = (int(values[name].split()[0]) / 1000 for name in ('RssAnon', 'RssFile'))
-    return own, mapped
+    private, mapped = (int(values[name].split()[0]) / 1000 for name in ('RssAnon', 'RssFile'))
+    return private, mapped
 
 
 def main() -> None:
@@ -254,22 +254,22 @@ def main() -> None:
     parser.add_argument('--pairs', type=int, default=5)
     parser.add_argument('--steps', type=int, default=10)
     parser.add_argument('--parts', default='jpeg,gather,scan,memory,cache')
-    given = parser.parse_args()
-    parts = given.parts.split(',')
+    arguments = parser.parse_args()
+    parts = arguments.parts.split(',')
     with tempfile.TemporaryDirectory() as scratch:
         os.environ['TLJAX_CACHE'] = scratch
-        paths = images(given.images, pathlib.Path(scratch))
+        paths = images(arguments.images, pathlib.Path(scratch))
         print(f'{len(paths)} files of {paths[0].parent}, {CORES} cores')
         if 'jpeg' in parts:
-            jpeg(paths, given.pairs)
+            jpeg(paths, arguments.pairs)
         if 'gather' in parts:
-            gather(paths, given.pairs)
+            gather(paths, arguments.pairs)
         if 'scan' in parts:
             scan(paths)
         if 'memory' in parts:
             memory(paths)
         if 'cache' in parts:
-            cache(paths, given.pairs, given.steps)
+            cache(paths, arguments.pairs, arguments.steps)
 
 
 if __name__ == '__main__':

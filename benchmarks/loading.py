@@ -1,4 +1,4 @@
-"""What loading a ResNet-50 costs beside reading its file: time and memory.
+"""The cost of loading a ResNet-50 compared with reading its file: time and memory.
 
     python -m benchmarks.loading [--pairs=9]
 
@@ -75,7 +75,7 @@ def _times(path: pathlib.Path, pairs: int) -> tuple[float, list[tuple[float, flo
     started = time.perf_counter()
     _load(path)
     first = time.perf_counter() - started
-    found = []
+    results = []
     for _ in range(pairs):
         started = time.perf_counter()
         content = path.read_bytes()
@@ -83,12 +83,12 @@ def _times(path: pathlib.Path, pairs: int) -> tuple[float, list[tuple[float, flo
         del content
         again = time.perf_counter()
         _load(path)
-        found.append((middle - started, time.perf_counter() - again))
-    return first, found
+        results.append((middle - started, time.perf_counter() - again))
+    return first, results
 
 
 def _bytes_above_model(path: pathlib.Path) -> int:
-    """The most that loading held, beside what there was before and the model itself."""
+    """The peak memory of loading, minus the memory before it and that of the model."""
     _load('embedded:glyphs')  # what is imported and set up once
     stages.shapes(stages.build(ResNet(), 1000))
     before = _status_bytes('VmRSS')

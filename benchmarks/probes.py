@@ -204,8 +204,8 @@ def scikit_learn(x: np.ndarray, labels: np.ndarray, jobs: Any, **options: Any) -
     pool = Parallel(n_jobs=CORES, max_nbytes=None)
 
     def call() -> tuple[list[Any], float]:
-        found = pool(delayed(fit)(x, labels, *job, **options) for job in jobs)
-        pairs: list[Any] = list(found or ())
+        results = pool(delayed(fit)(x, labels, *job, **options) for job in jobs)
+        pairs: list[Any] = list(results or ())
         return [model for model, _ in pairs], sum(taken for _, taken in pairs)
 
     return call
@@ -213,10 +213,10 @@ def scikit_learn(x: np.ndarray, labels: np.ndarray, jobs: Any, **options: Any) -
 
 def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> Any:
     """Times both in turns, on the wall and of the processor, and prints the ratios."""
-    times, found, models_ = [], None, None
+    times, results, models_ = [], None, None
     for _ in range(pairs):
         started = time.perf_counter(), time.process_time()
-        found = jax.block_until_ready(ours())
+        results = jax.block_until_ready(ours())
         mine = time.perf_counter() - started[0], time.process_time() - started[1]
         started = time.perf_counter()
         models_, processor = theirs()
@@ -228,7 +228,7 @@ def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], pairs
             f'{name}, {kind}: {first:.3f} s, scikit-learn {second:.3f} s: '
             f'{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})'
         )
-    return found, models_, statistics.median(row[0] for row in times)
+    return results, models_, statistics.median(row[0] for row in times)
 
 
 def compare_heads(train: tuple[Any, Any], val: tuple[Any, Any], pairs: int) -> float:
@@ -241,9 +241,9 @@ def compare_heads(train: tuple[Any, Any], val: tuple[Any, Any], pairs: int) -> f
     ours()
     print(f'grid of 32 heads with its compilation: {time.perf_counter() - started:.2f} s')
     theirs()
-    found, fits, seconds = compare('grid of 32 heads', ours, theirs, pairs)
+    results, fits, seconds = compare('grid of 32 heads', ours, theirs, pairs)
     best = max((model.predict(val_x) == val[1]).mean() for model in fits)
-    print(f'best accuracy on validation: {found.max():.4f}, scikit-learn {best:.4f}')
+    print(f'best accuracy on validation: {results.max():.4f}, scikit-learn {best:.4f}')
     return seconds
 
 
@@ -255,9 +255,9 @@ def compare_regression(train: tuple[Any, Any], pairs: int) -> None:
     theirs = scikit_learn(host, labels, jobs, tol=1e-6, max_iter=2000)
     probes.logistic(x, labels, decays)
     name = '32 strengths of logistic regression'
-    found, fits, _ = compare(name, lambda: probes.logistic(x, labels, decays), theirs, pairs)
+    results, fits, _ = compare(name, lambda: probes.logistic(x, labels, decays), theirs, pairs)
     above = [
-        objective(*_arrays(found.linear.at(i)), host, labels, float(decay))
+        objective(*_arrays(results.linear.at(i)), host, labels, float(decay))
         / objective(fits[i].coef_.T, fits[i].intercept_, host, labels, float(decay))
         - 1
         for i, decay in enumerate(decays)
@@ -283,15 +283,15 @@ def probe_of_one_view(made: Task, pairs: int) -> float:
     count, ratios, passes = len(made.splits['train']), [], []
     for pair in range(-1, pairs):
         started = time.perf_counter()
-        found = made.extract('train', cache_gigabytes=0)
-        jax.block_until_ready(found.values)
+        results = made.extract('train', cache_gigabytes=0)
+        jax.block_until_ready(results.values)
         passed = time.perf_counter() - started
         started = time.perf_counter()
         options = {'optimizer': SGD(), 'num_classes': 10, 'epochs': 10, 'batch_size': BATCH_SIZE}
         axes = Axes(learning_rates=(0.01,))
         jax.block_until_ready(
             grid.train(
-                jnp.asarray(found.values), found.labels, axes, apply=apply, init=init, **options
+                jnp.asarray(results.values), results.labels, axes, apply=apply, init=init, **options
             )
         )
         probed = time.perf_counter() - started
@@ -330,8 +330,10 @@ def compare_torch(python: str, made: Task, ours: float) -> None:
             std=np.float32(model.preprocessing.std),
         )
         command = [python, '-c', TORCH, folder, EPOCHS, BATCH_SIZE, 0.01, 1e-2, CORES]
-        told = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
-    answer = json.loads(told.stdout)
+        completed = subprocess.run(
+            list(map(str, command)), check=True, capture_output=True, text=True
+        )
+    answer = json.loads(completed.stdout)
     here = np.asarray(made.extract('train', cache_gigabytes=0).values)[:8, 0]
     error = np.abs(here - np.asarray(answer['features'])).max() / np.abs(here).max()
     assert error < 1e-3, error

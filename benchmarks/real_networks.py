@@ -1,4 +1,4 @@
-"""What ported real networks score on real images, beside what is stated for the originals.
+"""Accuracy of ported networks on real images, compared with the published figures.
 
     python -m benchmarks.real_networks --data=../shared/data
 
@@ -54,8 +54,8 @@ def labelled_images(folder: pathlib.Path) -> list[tuple[pathlib.Path, int]]:
     with table.open(newline='') as file:
         rows = list(csv.DictReader(file))
     name, label = (next(key for key in rows[0] if key in keys) for keys in (FILE_KEYS, LABEL_KEYS))
-    found = {path.name: path for path in folder.rglob('*') if path.is_file()}
-    return [(found[pathlib.Path(row[name]).name], int(row[label])) for row in rows]
+    results = {path.name: path for path in folder.rglob('*') if path.is_file()}
+    return [(results[pathlib.Path(row[name]).name], int(row[label])) for row in rows]
 
 
 FILE_KEYS = ('file', 'filename', 'path', 'image')

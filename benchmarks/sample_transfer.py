@@ -45,9 +45,9 @@ from tljax.strategies.optimizers import SGD
 from tljax.strategies.schedules import Cosine
 from tljax.training import compiled_step, jobs, states, step_cost
 from tljax.training.batches import train_batches
+from tljax.training.compiled_step import CompiledStep
 from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
-from tljax.training.memory_fallback import FittingStep
 from tljax.training.source_guard import guard
 from tljax.types import DataSource, Examples, Phase, Preprocessing, Rule
 
@@ -77,11 +77,11 @@ class EasternArabic:
         import matplotlib  # an extra, which only this source needs
 
         font = pathlib.Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
-        found = Glyphs(
+        results = Glyphs(
             characters='٠١٢٣٤٥٦٧٨٩', font=str(font), train_per_class=self.train_per_class
         ).splits()
         names = tuple(string.digits)
-        return {n: dataclasses.replace(split, class_names=names) for n, split in found.items()}
+        return {n: dataclasses.replace(split, class_names=names) for n, split in results.items()}
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -93,9 +93,9 @@ class HalfOf:
 
     def splits(self) -> Mapping[str, Examples]:
         """See `types.DataSource`."""
-        found = dict(self.data.splits())
-        halves = subsets.carve(found['train'].labels, 0.5, 0)
-        return found | {'train': found['train'].take(halves[self.second])}
+        results = dict(self.data.splits())
+        halves = subsets.carve(results['train'].labels, 0.5, 0)
+        return results | {'train': results['train'].take(halves[self.second])}
 
 
 def small(side_px: int) -> Preprocessing:
@@ -111,12 +111,12 @@ def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, Lab
     prints = Glyphs(train_per_class=100)
     few: dict[str, Any] = {'guard': Guard.WARN}
     bent = Affine(rotate_degrees=10, shear_degrees=10, scale_factor=1.1, shift_share=0.06)
-    written = {'data': Digits(), 'augmentations': (bent,)}
+    handwritten = {'data': Digits(), 'augmentations': (bent,)}
     random: dict[str, Any] = {'backbone': ResNetSmall(depth=20)}
     random['strategy'] = ForSteps(steps=100, pretrained=False)
     letters: dict[str, Any] = {'backbone': ResNetSmall(depth=20, weights='embedded:glyphs')}
     letters['strategy'] = ForSteps(steps=60, pretrained=True)
-    own = LabelledSource(data=prints, share_head=True, **few)
+    printed = LabelledSource(data=prints, share_head=True, **few)
     arabic = LabelledSource(data=EasternArabic(train_per_class=100), share_head=True, **few)
     more = dataclasses.replace(arabic, fraction=0.75)
     same = LabelledSource(data=halves[1], share_head=True, **few)
@@ -128,13 +128,13 @@ def targets(data: pathlib.Path) -> dict[str, tuple[dict[str, Any], dict[str, Lab
     far = LabelledSource(data=Glyphs(train_per_class=100, size_px=32), fraction=0.75, **few)
     return {
         'digits': (
-            {**written, **random, 'preprocessing': small(8)},
-            {'printed digits': own, 'CIFAR-10': LabelledSource(data=photos, **few)},
+            {**handwritten, **random, 'preprocessing': small(8)},
+            {'printed digits': printed, 'CIFAR-10': LabelledSource(data=photos, **few)},
         ),
         'digits, from letters': (
-            {**written, **letters, 'preprocessing': small(16)},
+            {**handwritten, **letters, 'preprocessing': small(16)},
             {
-                'printed digits': own,
+                'printed digits': printed,
                 'CIFAR-10': LabelledSource(data=photos, **few),
                 'Eastern Arabic digits': arabic,
                 'Eastern Arabic digits, three to one': more,
@@ -170,7 +170,11 @@ def programs() -> Iterator[None]:
     compile_train_step, held = compiled_step.compile_train_step, {}
 
     def once(job: Job, phase: Any, *options: Any) -> jax.stages.Compiled:
-        source = job.source and (len(job.source.examples), bool(job.source.head), job.source.rows)
+        source = job.samples and (
+            len(job.samples.examples),
+            bool(job.samples.head),
+            job.samples.rows,
+        )
         fields = [
             getattr(job.experiment, n)
             for n in ('strategy', 'augmentations', 'preprocessing', 'batch_size')
@@ -190,17 +194,17 @@ def programs() -> Iterator[None]:
 def accuracy(job: Job) -> float:
     """On the test images, after training."""
     (phase,) = job.phases
-    train_step, state = FittingStep(job, phase, 1), jobs.first_state(job)
+    train_step, state = CompiledStep(job, phase, 1), jobs.first_state(job)
     for batch in train_batches(job, phase.length):
         state, _ = train_step(state, devices.put_batch(job.mesh, batch))
-    found = evaluator(job)(states.evaluated(state), state.stats, job.splits['test'])
-    return found['accuracy']
+    results = evaluator(job)(states.evaluated(state), state.stats, job.splits['test'])
+    return results['accuracy']
 
 
 @functools.cache
 def _evaluator(name: str, job: 'Held') -> Any:
-    whole = job.job
-    return Evaluation.of(whole.experiment, whole.model, whole.mesh, whole.experiment.test_views)
+    inner = job.job
+    return Evaluation.of(inner.experiment, inner.model, inner.mesh, inner.experiment.test_views)
 
 
 class Held:
@@ -242,14 +246,14 @@ def measure(
             for name in missing:
                 began = time.perf_counter()
                 job = jobs.setup(dataclasses.replace(plain, samples=sources[name]))
-                assert job.source is not None
-                verdict = guard.compare(job, job.source)
-                found = {'target': target, 'source': name, 'labels': count, 'seed': seed}
-                found |= {'taken': plain.per_class, 'with': accuracy(job), 'without': without}
-                found |= {'trial': verdict.record(), 'seconds': time.perf_counter() - began}
-                rows.append(found)
+                assert job.samples is not None
+                verdict = guard.compare(job, job.samples)
+                results = {'target': target, 'source': name, 'labels': count, 'seed': seed}
+                results |= {'taken': plain.per_class, 'with': accuracy(job), 'without': without}
+                results |= {'trial': verdict.record(), 'seconds': time.perf_counter() - began}
+                rows.append(results)
                 writers.write_json(out, rows)
-                print(json.dumps(found), flush=True)
+                print(json.dumps(results), flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -301,7 +305,9 @@ def cost(repeats: int) -> None:
     steps = []
     for job in map(jobs.setup, experiments.values()):
         (phase,) = job.phases
-        compiled = compiled_step.compile_train_step(job, phase, with_source=job.source is not None)
+        compiled = compiled_step.compile_train_step(
+            job, phase, with_samples=job.samples is not None
+        )
         steps.append(
             (
                 job,
@@ -316,9 +322,9 @@ def cost(repeats: int) -> None:
         print(
             f'{name:>8} rows: {1e3 * statistics.median(seconds):.0f} ms, {own.flops:.3g} operations'
         )
-    with_source, together, alone = map(np.array, taken)
+    with_samples, together, alone = map(np.array, taken)
     for name, other in (('one step of 64', together), ('two steps of 32', 2 * alone)):
-        low, middle, high = np.quantile(with_source / other, (0.25, 0.5, 0.75))
+        low, middle, high = np.quantile(with_samples / other, (0.25, 0.5, 0.75))
         print(f'with a source over {name}: {middle:.2f} (quartiles {low:.2f} and {high:.2f})')
 
 

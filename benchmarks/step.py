@@ -1,13 +1,13 @@
-"""Forward passes and training steps of ResNet-50 and VGG-16 beside torch's, in one run.
+"""Forward passes and training steps of ResNet-50 and VGG-16 compared with torch's, in one run.
 
     python -m benchmarks.step --torch=/path/to/python [--pairs=5] [--rows=16] [--network=resnet50]
 
-Random weights, images and labels are the same for both; torch runs in the Python given, which needs
-no tljax, as it is and with channels_last, on as many threads as there are cores. What is frozen has
-`requires_grad=False` there, and its BatchNorm evaluates, as here. Logits and the norm of the
-gradient are compared first. Then every case is timed by turns after a warm-up, and the median of
-the pairs' ratios is printed with the least and the greatest: torch's faster form over ours, so that
-above 1 is faster here.
+Random weights, images and labels are the same for both. torch runs in the Python of --torch, which
+needs no tljax, as it is and with channels_last, on as many threads as there are cores. What is
+frozen has `requires_grad=False` there, and its BatchNorm evaluates, as here. Logits and the norm of
+the gradient are compared first. Then every case is timed by turns after a warm-up, and the median
+of the pairs' ratios is printed with the least and the greatest: torch's faster form over ours, so
+that above 1 is faster here.
 
 A row `kept for 10 epochs` is what `cache_prefix` does with images that are not augmented: the
 frozen stages run once, then ten steps on what they gave, against ten of torch; seconds are of one.
@@ -218,19 +218,19 @@ def measure(name: str, folder: pathlib.Path, arguments: argparse.Namespace) -> N
     torch = Torch(arguments.torch, folder, name)
     for case in ('forward', 'full fine-tuning', *CUTS[name]):
         request = {'case': case, 'frozen': frozen_of(name, case)}
-        call, found = ours.forward() if case == 'forward' else ours.training(case)
+        call, results = ours.forward() if case == 'forward' else ours.training(case)
         answer = torch.ask(**request, form='eager')
         wanted = answer.get('gradient_norm')
         if wanted is None:
             wanted = np.load(folder / 'logits.npy')
-        off = np.abs(found - wanted).max() / np.abs(wanted).max()
+        off = np.abs(results - wanted).max() / np.abs(wanted).max()
         assert off < (1e-4 if case == 'forward' else 2e-2), f'{case}: differs by {off:.1e}'
         cells = compare(call, torch, request, arguments.pairs)
         print(f'| {name} | {case} | {cells} |', flush=True)
         if case in CUTS[name]:
             del call  # and with it a state
             call, again = ours.kept(case)
-            assert abs(again - found) < 1e-4 * found, f'{case}: features give another gradient'
+            assert abs(again - results) < 1e-4 * results, f'{case}: features give another gradient'
             cells = compare(call, torch, request, arguments.pairs, EPOCHS)
             print(f'| {name} | {case}{KEPT} | {cells} |', flush=True)
     torch.close()

@@ -19,7 +19,7 @@ import jax
 
 from benchmarks.step import CUTS, NETWORKS, Ours, timed
 
-LEAST = 0.01  # of the whole, to be a row of its own
+LEAST = 0.01  # share of the total that gets its own row
 
 
 def seconds_by_kind(call: Callable[[], Any]) -> dict[str, float]:
@@ -29,12 +29,12 @@ def seconds_by_kind(call: Callable[[], Any]) -> dict[str, float]:
             call()
         (path,) = pathlib.Path(folder).rglob('*.trace.json.gz')
         events = json.loads(gzip.decompress(path.read_bytes()))['traceEvents']
-    found: collections.Counter[str] = collections.Counter()
+    results: collections.Counter[str] = collections.Counter()
     for event in events:
         name = event.get('args', {}).get('hlo_op')
         if event.get('ph') == 'X' and name and not event['name'].startswith('end:'):
-            found[name.partition('.')[0]] += event['dur'] / 1e6
-    return dict(found.most_common())
+            results[name.partition('.')[0]] += event['dur'] / 1e6
+    return dict(results.most_common())
 
 
 def main() -> None:
@@ -52,14 +52,14 @@ def main() -> None:
     forward = arguments.case == 'forward'
     call, _ = ours.forward() if forward else ours.training(arguments.case)
     call()
-    whole = timed(call)
-    found = seconds_by_kind(call)
-    print(f'{arguments.network}, {arguments.case}: {whole:.2f} s a step, unprofiled\n')
+    step_seconds = timed(call)
+    results = seconds_by_kind(call)
+    print(f'{arguments.network}, {arguments.case}: {step_seconds:.2f} s per step, unprofiled\n')
     print('| instructions | seconds | share |')
     print('| --- | --- | --- |')
-    total = sum(found.values())
-    rest = sum(seconds for seconds in found.values() if seconds < LEAST * total)
-    rows = {kind: s for kind, s in found.items() if s >= LEAST * total} | {'the others': rest}
+    total = sum(results.values())
+    rest = sum(seconds for seconds in results.values() if seconds < LEAST * total)
+    rows = {kind: s for kind, s in results.items() if s >= LEAST * total} | {'the others': rest}
     for kind, seconds in rows.items():
         print(f'| {kind} | {seconds:.2f} | {seconds / total:.0%} |')
 

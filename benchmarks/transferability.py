@@ -13,7 +13,7 @@ seconds on the wall and of the processor, which other programs on the machine di
 `--others` it times one call of each of the other scores.
 
 With `--data` it scores candidates (stages of a ResNet-18 with ImageNet weights, the letters
-network, random weights) on photographs of clothing, beside the test accuracy of a logistic
+network, random weights) on photographs of clothing, compared with the test accuracy of a logistic
 regression on the same features.
 """
 
@@ -140,10 +140,10 @@ def logme(pairs: int, x: np.ndarray, labels: np.ndarray) -> None:
         '\n| LogME | seconds | over ours (all pairs) | of the processor | over ours (all pairs) |'
     )
     print('| --- ' * 5 + '|')
-    for name, found in seconds.items():
+    for name, results in seconds.items():
         print(f'| {name} ', end='')
         for clock in (0, 1):
-            times = [pair[clock] for pair in found]
+            times = [pair[clock] for pair in results]
             ours = [pair[clock] for pair in seconds['ours']]
             ratios = sorted(a / b for a, b in zip(times, ours, strict=True))
             print(
@@ -174,11 +174,11 @@ def outputs(network: tljax.Network, examples: Examples) -> dict[str, np.ndarray]
 
     @jax.jit
     def run(params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
-        x, found = stages.normalise(shown, images), {}
+        x, results = stages.normalise(shown, images), {}
         for stage, following in zip(names, network.model.names[1:], strict=True):
             x, _ = stages.run(network.model, params, stats, x, start=stage, stop=following)
-            found[stage] = x.mean((1, 2)) if x.ndim == 4 else x
-        return found
+            results[stage] = x.mean((1, 2)) if x.ndim == 4 else x
+        return results
 
     parts = []
     for start in range(0, len(examples), ROWS):

@@ -5,7 +5,7 @@
 Runs configs/quickstart.py (transfer, from scratch, linear probe) with several numbers of labelled
 digits per class and several seeds, each with the same number of training steps, and writes
 OUT.json, OUT.md and OUT.png. The seed picks the labelled images, the initial values and the order.
-Takes about 15 minutes on 2 CPU cores; what is in OUT.json already is not run again.
+Takes about 15 minutes on 2 CPU cores; runs that are in OUT.json are not repeated.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tljax.strategies.schedules import Cosine
 from tljax.training.run import train
 from tljax.types import Strategy
 
-Found = dict[str, dict[str, dict[str, float]]]  # strategy, labels per class, seed: accuracy
+Results = dict[str, dict[str, dict[str, float]]]  # strategy, labels per class, seed: accuracy
 TITLES = {
     'freeze below stage2': 'transfer (freeze below stage2)',
     'linear probe': 'linear probe',
@@ -71,19 +71,19 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(half)
 
 
-def sizes_of(found: Found) -> list[int]:
+def sizes_of(results: Results) -> list[int]:
     """The numbers of labels per class that were run."""
-    return sorted({int(size) for runs in found.values() for size in runs})
+    return sorted({int(size) for runs in results.values() for size in runs})
 
 
-def table(found: Found) -> str:
+def table(results: Results) -> str:
     """The accuracies as Markdown, in percent."""
-    sizes = sizes_of(found)
+    sizes = sizes_of(results)
     lines = [
         '| labels per class | ' + ' | '.join(map(str, sizes)) + ' |',
         '| --- |' + ' --- |' * len(sizes),
     ]
-    for name, runs in found.items():
+    for name, runs in results.items():
         cells = []
         for size in sizes:
             mean, half = interval(list(runs[str(size)].values()))
@@ -92,11 +92,11 @@ def table(found: Found) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def draw(found: Found, path: pathlib.Path) -> None:
+def draw(results: Results, path: pathlib.Path) -> None:
     """The accuracies as a picture."""
     figure, axes = plt.subplots(figsize=(6.4, 3.6), dpi=160)
-    sizes = sizes_of(found)
-    for name, runs in found.items():
+    sizes = sizes_of(results)
+    for name, runs in results.items():
         means, halves = zip(*(interval(list(runs[str(s)].values())) for s in sizes), strict=True)
         low, high = (100 * (np.array(means) + sign * np.array(halves)) for sign in (-1, 1))
         axes.fill_between(sizes, low, np.minimum(high, 100), color=COLOURS[name], alpha=0.15, lw=0)
@@ -124,18 +124,18 @@ def main() -> None:
     base = quickstart.get_config()
     others = [one for one in reversed(base.baselines) if not isinstance(one, WithoutSource)]
     path = arguments.out.with_suffix('.json')
-    found = json.loads(path.read_text()) if path.exists() else {}
+    results = json.loads(path.read_text()) if path.exists() else {}
     for strategy in (base.strategy, *others):
-        runs = found.setdefault(strategies.name_of(strategy), {})
+        runs = results.setdefault(strategies.name_of(strategy), {})
         for per_class in arguments.per_class:
             for seed in range(arguments.seeds):
                 done = runs.setdefault(str(per_class), {})
                 if str(seed) not in done:
                     done[str(seed)] = accuracy(strategy, per_class, seed)
-                    path.write_text(json.dumps(found, indent=1) + '\n')
-    arguments.out.with_suffix('.md').write_text(table(found))
-    draw(found, arguments.out.with_suffix('.png'))
-    print(table(found))
+                    path.write_text(json.dumps(results, indent=1) + '\n')
+    arguments.out.with_suffix('.md').write_text(table(results))
+    draw(results, arguments.out.with_suffix('.png'))
+    print(table(results))
 
 
 if __name__ == '__main__':

@@ -2,10 +2,10 @@
 
     python -m scripts.compare_strategies --out=docs/strategies.json --seeds=3
 
-Runs configs/quickstart.py (10 labelled images a class) with each strategy and norm policy, the same
-number of epochs for all, and prints test accuracies in percent: their mean over seeds, and half the
-width of its 95 % interval. The seed picks the labelled images, the initial values and the order.
-What is in the file already is not run again; about 10 s a run on 2 CPU cores.
+Runs configs/quickstart.py (10 labelled images per class) with each strategy and norm policy, the
+same number of epochs for all, and prints test accuracies in percent: their mean over seeds, and
+half the width of its 95 % interval. The seed picks the labelled images, the initial values and the
+order. Runs that are in the file are not repeated; a run takes about 10 s on 2 CPU cores.
 """
 
 import argparse
@@ -77,15 +77,15 @@ def main() -> None:
     parser.add_argument('--out', type=pathlib.Path, required=True)
     parser.add_argument('--seeds', type=int, default=3)
     arguments = parser.parse_args()
-    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for seed in range(arguments.seeds):
         for name, changes in ROWS.items():
-            if str(seed) not in found.setdefault(name, {}):
-                found[name][str(seed)] = accuracy(changes, seed)
-                arguments.out.write_text(json.dumps(found, indent=2) + '\n')
+            if str(seed) not in results.setdefault(name, {}):
+                results[name][str(seed)] = accuracy(changes, seed)
+                arguments.out.write_text(json.dumps(results, indent=2) + '\n')
     print('| strategy | test accuracy, % |\n| --- | --- |')
     for name in ROWS:
-        mean, half = interval(list(found[name].values()))
+        mean, half = interval(list(results[name].values()))
         print(f'| `{name}` | {100 * mean:.1f} ± {100 * half:.1f} |')
 
 

@@ -3,9 +3,9 @@
     python -m scripts.norm_policies --data=DIR --weights=FILE --out=docs/norm_policies.json
 
 Trains configs/resnet18_96px.py at 64 px on a folder of images (DIR/{train,test}/<class>/*), 20
-labelled a class, 10 epochs, with every norm policy: a probe and full fine-tuning, in batches of 16
-and of 4. Prints test accuracies in percent: their mean over seeds, and half the width of its 95 %
-interval. What is in the file already is not run again.
+labelled images per class, 10 epochs, with every norm policy: a probe and full fine-tuning, in
+batches of 16 and of 4. Prints test accuracies in percent: their mean over seeds, and half the width
+of its 95 % interval. Runs that are in the file are not repeated.
 """
 
 import argparse
@@ -60,24 +60,24 @@ def main() -> None:
     parser.add_argument('--out', type=pathlib.Path, required=True)
     parser.add_argument('--seeds', type=int, default=2)
     arguments = parser.parse_args()
-    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for seed in range(arguments.seeds):
         for batch in BATCHES:
             for name, strategy in STRATEGIES.items():
                 for norm in Norm:
                     key = f'{name} {norm.value} {batch}'
-                    if str(seed) in found.setdefault(key, {}):
+                    if str(seed) in results.setdefault(key, {}):
                         continue
                     changes = {'strategy': strategy, 'norm': norm, 'batch_size': batch}
-                    found[key][str(seed)] = accuracy(arguments, {**changes, 'seed': seed})
-                    arguments.out.write_text(json.dumps(found, indent=2) + '\n')
+                    results[key][str(seed)] = accuracy(arguments, {**changes, 'seed': seed})
+                    arguments.out.write_text(json.dumps(results, indent=2) + '\n')
     columns = [(name, batch) for name in STRATEGIES for batch in BATCHES]
     print(
         '| `norm` | ' + ' | '.join(f'`{name}`, {batch} a batch' for name, batch in columns) + ' |'
     )
     print('| --- ' * (1 + len(columns)) + '|')
     for norm in Norm:
-        means = [interval(list(found[f'{n} {norm.value} {b}'].values())) for n, b in columns]
+        means = [interval(list(results[f'{n} {norm.value} {b}'].values())) for n, b in columns]
         cells = ' | '.join(f'{100 * mean:.1f} ± {100 * half:.1f}' for mean, half in means)
         print(f'| `{norm.value}` | {cells} |')
 

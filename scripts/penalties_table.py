@@ -1,10 +1,10 @@
-"""Measures the table of docs/penalties.md: test accuracy with each penalty and without any.
+"""Measures the table of docs/penalties.md: test accuracy with each penalty and without one.
 
     python -m scripts.penalties_table --seeds=3
 
-Runs configs/quickstart.py from 5 labelled digits a class for 120 steps, with several seeds, which
-pick the labelled images, the initial values and the order. A row's gain is over the same seed
-without penalty.
+Runs configs/quickstart.py from 5 labelled digits per class for 120 steps, with several seeds. A
+seed selects the labelled images, the initial values and the order. The gain of a row is relative to
+the same seed without penalty.
 """
 
 import argparse
@@ -63,13 +63,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seeds', type=int, default=3)
     seeds = range(parser.parse_args().seeds)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in PENALTIES}
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in PENALTIES}
     for seed in seeds:
         for name, penalties in PENALTIES.items():
-            found[name].append(measure(penalties, seed))
+            results[name].append(measure(penalties, seed))
     print('| penalty | test accuracy | gain | seconds a run |\n| --- | --- | --- | --- |')
-    plain = np.array(found['none'])
-    for name, values in found.items():
+    plain = np.array(results['none'])
+    for name, values in results.items():
         accuracy, seconds = np.array(values).T
         (mean, half), (gain, spread) = (
             interval(list(x)) for x in (accuracy, accuracy - plain[:, 0])

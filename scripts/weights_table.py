@@ -1,4 +1,4 @@
-"""Prints the table of the files that are known by name, as docs/weights.md has it.
+"""Prints the table of known weight files for docs/weights.md.
 
 python -m scripts.weights_table
 """
@@ -12,15 +12,15 @@ HEADER = (
 
 
 def table() -> str:
-    """A line for every file of torchvision's that is known, in Markdown."""
+    """A Markdown table with a line for every known torchvision file."""
     lines: list[str] = [*HEADER]
     for name in sorted(published.names()):
         card = published.card(name)
-        shown = card.preprocessing
-        assert shown is not None
+        preprocessing = card.preprocessing
+        assert preprocessing is not None
         lines.append(
-            f'| `torchvision:{name}` | {shown.size_px} px, {shown.resize_px} px '
-            f'| {shown.interpolation.value} | {card.licence} |'
+            f'| `torchvision:{name}` | {preprocessing.size_px} px, {preprocessing.resize_px} px '
+            f'| {preprocessing.interpolation.value} | {card.licence} |'
         )
     return '\n'.join(lines) + '\n'
 

@@ -53,6 +53,10 @@ from .data.synthetic import Synthetic as Synthetic
 from .data.tfds import TFDS as TFDS
 from .features import probes as probes
 from .features import transferability as transferability
+from .metrics import calibration as calibration
+from .metrics import label_errors as label_errors
+from .metrics import selective as selective
+from .metrics import slices as slices
 from .metrics.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .metrics.losses import ClassWeighted as ClassWeighted
 from .metrics.losses import CrossEntropy as CrossEntropy
@@ -72,6 +76,8 @@ from .models.stochastic_norm import StochNorm as StochNorm
 from .models.views import Centre as Centre
 from .models.views import FlipViews as FlipViews
 from .models.views import TenCrop as TenCrop
+from .records.predictions import Predictions as Predictions
+from .records.predictions import SplitPredictions as SplitPredictions
 from .records.runs import RunError as RunError
 from .sample_transfer.source import Guard as Guard
 from .sample_transfer.source import LabelledSource as LabelledSource
@@ -113,12 +119,14 @@ from .strategies.strategies import LinearProbe as LinearProbe
 from .strategies.strategies import NormOnly as NormOnly
 from .strategies.strategies import SolvedProbe as SolvedProbe
 from .strategies.strategies import Surgical as Surgical
+from .training.compiled_step import OutOfMemoryError as OutOfMemoryError
 from .training.fine_tuning import fine_tune as fine_tune
 from .training.fine_tuning import train as train
-from .training.memory_fallback import OutOfMemoryError as OutOfMemoryError
 from .training.nonfinite import NotFiniteError as NotFiniteError
 from .training.signals import Interrupted as Interrupted
 from .training.trained_run import TrainedRun as TrainedRun
+from .training.training_label_errors import LikelyError as LikelyError
+from .training.training_label_errors import likely_training_errors as likely_training_errors
 from .types import Adapter as Adapter
 from .types import Augmentation as Augmentation
 from .types import Backbone as Backbone

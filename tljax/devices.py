@@ -56,6 +56,11 @@ def _on_host(value: Any) -> Any:
     return np.asarray(value)
 
 
+def process() -> tuple[int, int]:
+    """The index of this process and the number of processes."""
+    return jax.process_index(), jax.process_count()
+
+
 def put_batch(mesh: Mesh, batch: Batch) -> Batch:
     """Puts a process's part of a batch on its devices, as a part of the global batch.
 

@@ -4,18 +4,21 @@ import dataclasses
 import json
 import shutil
 
+import jax
+import jax.export
 import numpy as np
 import pytest
 from PIL import Image
 
 import tljax
 from tests import served
+from tests.small_runs import Tiny
 from tljax.commands import evaluate as command
 from tljax.models.views import FlipViews
-from tljax.records import console
-from tljax.training import labelled_evaluation
-from tljax.types import BadFiles
-from tljax.weights import published
+from tljax.records import console, predictions
+from tljax.training import final_evaluation, labelled_evaluation
+from tljax.types import BadFiles, InputError
+from tljax.weights import export, published
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +26,9 @@ def workdir(tmp_path_factory):
     """A run whose test images were seen by two views each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
-        yield served.make(tmp_path_factory.mktemp('served'), test_views=FlipViews())
+        yield served.make(
+            tmp_path_factory.mktemp('served'), test_views=FlipViews(), keep_features=True
+        )
 
 
 @pytest.fixture
@@ -65,6 +70,90 @@ def test_the_same_images_by_their_folder_give_it_too(run, workdir):
     _, _, written = run(workdir.parent / 'data')
     wanted = result(workdir)['test']
     assert {name: written[name] for name in wanted} == wanted
+
+
+def test_the_result_follows_from_the_predictions_to_the_last_digit(workdir):
+    done = tljax.TrainedRun(workdir)
+    assert set(done.predictions.splits) == {'val', 'test'}
+    assert done.predictions.classes == done.network.class_names
+    recorded = json.loads((workdir / 'splits.json').read_text())
+    for name, split in done.predictions.splits.items():
+        metrics = final_evaluation.make_metrics(done.config.loss)(split)
+        assert console.with_interval(metrics) == done.result[name]
+        assert split.ids.tolist() == recorded[name]['ids']
+        data = workdir.parent / 'data'
+        assert [str(data / path) for path in split.paths] == recorded[name]['files']
+
+
+def test_the_kept_features_are_what_the_head_reads(workdir):
+    done = tljax.TrainedRun(workdir)
+    val = done.predictions.splits['val']
+    head = jax.device_get(done.network.params['head']['linear'])
+    np.testing.assert_allclose(
+        val.features @ head['kernel'] + head['bias'], val.logits, rtol=1e-3, atol=1e-4
+    )
+    assert len(done.predictions.splits['test'].features) == 21
+
+
+def test_the_command_writes_the_same_predictions(run, workdir, tmp_path):
+    run('--data=config', f'--predictions={tmp_path / "own.npz"}')
+    ours = predictions.read(tmp_path / 'own.npz').splits['test']
+    wanted = tljax.TrainedRun(workdir).predictions.splits['test']
+    for part in ('ids', 'paths', 'labels', 'logits'):
+        np.testing.assert_array_equal(getattr(ours, part), getattr(wanted, part))
+
+
+def test_a_temperature_changes_the_loss_and_no_decision(run, workdir):
+    calibrated = result(workdir)['calibration']
+    code, printed, found = run('--data=config', '--split=val', '--calibrated')
+    assert code == 0, printed.err
+    wanted = result(workdir)['val']
+    differing = {name for name in wanted if found[name] != wanted[name]}
+    assert differing == {'loss'}
+    after = calibrated['val']['after']['negative_log_likelihood']
+    assert found['loss'] == pytest.approx(after, rel=1e-5)
+    assert found['calibration']['temperature'] == calibrated['temperature'] != 1
+    assert 'calibration error' in printed.out
+    assert calibrated['unsure']  # of so few images
+
+
+def test_probabilities_are_calibrated_unless_asked_otherwise(workdir):
+    done = tljax.TrainedRun(workdir)
+    image = np.full((8, 8, 3), 90, np.uint8)
+    plain = done.network.predict(image, calibrated=False).astype(float)
+    scaled = plain ** (1 / done.result['calibration']['temperature'])
+    np.testing.assert_allclose(done.network.predict(image), scaled / scaled.sum(), 1e-4)
+
+
+def test_a_run_of_before_temperatures_predicts_without_one(workdir, tmp_path, run):
+    old = shutil.copytree(workdir, tmp_path / 'old')
+    content = result(old)
+    del content['calibration']
+    (old / 'result.json').write_text(json.dumps(content))
+    (old / 'predictions.npz').unlink()
+    network = tljax.load(old)
+    assert network.temperature is None
+    image = np.full((8, 8, 3), 90, np.uint8)
+    plain = network.predict(image, calibrated=False)
+    np.testing.assert_array_equal(network.predict(image), plain)
+    code, printed, _ = run('--data=config', '--calibrated', network=old)
+    assert (code, 'has no temperature' in printed.err) == (2, True)
+    with pytest.raises(InputError, match='there is no such file'):
+        _ = tljax.TrainedRun(old).predictions
+
+
+def test_exports_apply_the_temperature_and_the_card_says_so(workdir, tmp_path):
+    network = tljax.load(workdir)
+    side = network.preprocessing.resize_px
+    images = np.random.default_rng(0).integers(0, 255, (2, side, side, 3), np.uint8)
+    out, card = export.export(str(workdir), tmp_path / 'net.stablehlo', format='stablehlo')
+    called = jax.export.deserialize(bytearray(out.read_bytes())).call(images)
+    np.testing.assert_allclose(called, network.predict(images), 1e-4, 1e-5)
+    assert 'The program divides the logits by the temperature' in card.read_text()
+    assert '| test |' in card.read_text().partition('## Calibration')[2]
+    out, _ = export.export(str(workdir), tmp_path / 'a' / 'net.safetensors', names='tljax')
+    again = tljax.load(out, backbone=Tiny())  # type: ignore[arg-type]
+    assert again.temperature == network.temperature
 
 
 def test_other_views_are_a_flag(run):

@@ -149,13 +149,20 @@ def test_counts_are_exact_beyond_what_a_float_can_count():
 
 
 def test_adding_keeps_the_earlier_bad_step():
-    found = [{**totals.zeros(K), 'first_bad_step': jnp.int32(step)} for step in (9, 4)]
-    assert totals.add(*found)['first_bad_step'] == 4
-    assert totals.add(*found[::-1])['first_bad_step'] == 4
+    sums = [{**totals.zeros(K), 'first_bad_step': jnp.int32(step)} for step in (9, 4)]
+    assert totals.add(*sums)['first_bad_step'] == 4
+    assert totals.add(*sums[::-1])['first_bad_step'] == 4
+
+
+@pytest.mark.parametrize('order', [1, -1])
+def test_sums_with_different_names_are_refused(order):
+    sums = [totals.zeros(K), totals.training_zeros(K, ('penalty_L2SP',))]
+    with pytest.raises(KeyError, match='first_bad_step, penalty_L2SP'):
+        totals.add(*sums[::order])
 
 
 def test_sums_without_a_bad_step_have_one_after_every_step():
-    assert totals.zeros(K)['first_bad_step'] == totals.NO_STEP == 2**31 - 1
+    assert totals.training_zeros(K)['first_bad_step'] == totals.NO_STEP == 2**31 - 1
 
 
 def test_the_summary_divides_by_the_count():

@@ -22,9 +22,10 @@ def test_digits_beside_printed_ones_run_and_show_their_table(tmp_path):
         text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    source, tried = 'Source: 30 of 1,000 images a step', 'Tried 3 times for 2 of 2 steps'
-    for words in (source, tried, 'no source', 'gain'):
-        assert words in done.stdout
+    output = ' '.join(done.stdout.split())
+    samples, guard = '30 of 1,000 images in each batch', '3 pairs of short runs of 2 of 2 steps'
+    for text in (samples, guard, 'no source', 'gain'):
+        assert text in output
     record = json.loads((tmp_path / 'source.json').read_text())
     assert record['trial']['count'] == 50  # all labelled images, in turns
     rows = json.loads((tmp_path / 'source_gain.json').read_text())

@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+import tljax
 from tests.small_runs import experiment, two_phases
 from tljax.strategies.strategies import LinearProbe
 from tljax.training.run import train
@@ -80,6 +82,11 @@ def test_two_processes_train_as_one(name, devices, tmp_path):
     found = json.loads((tmp_path / 'run' / 'result.json').read_text())
     assert found['test']['loss'] == pytest.approx(result['test']['loss'], rel=1e-5)
     assert (found['step'], found['steps']) == (result['step'], result['steps'])
+    ours, theirs = (tljax.TrainedRun(tmp_path / one).predictions for one in ('run', 'alone'))
+    for split in ('val', 'test'):
+        np.testing.assert_array_equal(ours.splits[split].ids, theirs.splits[split].ids)
+        logits = [one.splits[split].logits for one in (ours, theirs)]
+        np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-4)
     assert 'step    11' in outputs[0]
     assert 'step    11' not in outputs[1]  # the first speaks for both
-    assert ('were run ahead' in outputs[0]) == (name == 'probe')
+    assert ('Prefix cache:' in outputs[0]) == (name == 'probe')

@@ -19,7 +19,15 @@ from tljax.models.views import FlipViews
 from tljax.records import console
 from tljax.strategies.penalties.delta import DELTA
 from tljax.strategies.strategies import LPFT
-from tljax.training import baselines, compiled_step, jobs, prediction, solved_head, states
+from tljax.training import (
+    baselines,
+    compiled_step,
+    final_evaluation,
+    jobs,
+    prediction,
+    solved_head,
+    states,
+)
 from tljax.types import Balance, InputError
 from tljax.weights import export
 
@@ -129,6 +137,26 @@ def test_an_exported_file_keeps_that_it_is_of_several_labels(run, tmp_path):
     assert '| split | images | mAP | micro F1 |' in card.read_text()
 
 
+def test_the_result_follows_from_the_predictions_to_the_last_digit(run):
+    found = tljax.TrainedRun(run[0]).predictions
+    metrics = final_evaluation.make_metrics(run[3].loss)
+    for name, split in found.splits.items():
+        assert split.labels.dtype == bool
+        assert console.with_interval(metrics(split)) == run[1][name]
+        assert split.paths.tolist() == [f'{number}.png' for number in split.ids]
+
+
+def test_one_temperature_calibrates_the_sigmoids(run):
+    found, network = run[1]['calibration'], tljax.load(run[0])
+    assert (found['images'], found['unsure']) == (40, True)
+    val = tljax.TrainedRun(run[0]).predictions.splits['val']
+    images = [np.asarray(Image.open(run[0].parent / path)) for path in val.paths]
+    scaled = 1 / (1 + np.exp(-val.logits.astype(float) / found['temperature']))
+    np.testing.assert_allclose(network.predict(images), scaled, 1e-4, 1e-5)
+    loss = [found['val'][when]['negative_log_likelihood'] for when in ('before', 'after')]
+    assert loss[1] < loss[0]
+
+
 def figures(run, *arguments):
     """What `tljax.commands.evaluate` writes of the run's network."""
     out = run[0].parent / 'figures.json'
@@ -191,10 +219,12 @@ def test_predictions_of_files_are_those_of_the_network_by_several_views_too(run)
     files = [str(run[0].parent / f'{number}.png') for number in (7, 8, 2)]
     images = [np.asarray(Image.open(file)) for file in files]
     examples = unlabelled.read(files)
-    found = dict(prediction.predictions(network, examples, FlipViews(), 8))
-    both = (network.predict(images) + network.predict([image[:, ::-1] for image in images])) / 2
+    plain = {'calibrated': False}
+    found = dict(prediction.predictions(network, examples, FlipViews(), 8, **plain))
+    mirrored = [image[:, ::-1] for image in images]
+    both = (network.predict(images, **plain) + network.predict(mirrored, **plain)) / 2
     np.testing.assert_allclose([found[file] for file in files], both, 1e-4)
-    np.testing.assert_allclose(network.predict(images, FlipViews()), both, 1e-4)
+    np.testing.assert_allclose(network.predict(images, FlipViews(), **plain), both, 1e-4)
 
 
 def memory(labels, **changes):

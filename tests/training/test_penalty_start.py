@@ -84,7 +84,7 @@ class Step:
         )
         phases = [partition.assign(params, rules) for rules in (*earlier, rules)]
         cuts = [find_cut(model, labels, norm) for labels in phases]
-        held = penalty_start.Anchor(
+        held = penalty_start.PenaltyStart(
             penalties=penalties,
             model=model,
             params=params,
@@ -92,7 +92,7 @@ class Step:
             shared=frozenset(STAGES[:-1]),
             upstream=upstream,
             phases=tuple(
-                penalty_start.Touched(
+                penalty_start.PhaseChanges(
                     leaves=partition.trained(labels), changed=cut.trainable | cut.updates_statistics
                 )
                 for labels, cut in zip(phases, cuts, strict=True)
@@ -301,7 +301,7 @@ def test_training_records_have_the_value_of_each_penalty(reference):
 
 def test_without_penalties_nothing_of_the_start_is_kept(source):
     job = jobs.setup(penalised(source))
-    assert (job.anchor, job.given) == (None, ())
+    assert (job.penalty_start, job.penalty_arrays) == (None, ())
 
 
 def test_without_penalties_nothing_of_them_is_in_the_program():
@@ -350,7 +350,7 @@ def test_a_penalty_out_of_range_is_a_problem_of_the_config(source):
 
 def test_co_tuning_knows_each_label_in_source_categories(source):
     job = jobs.setup(penalised(source, CoTuning()))
-    (relation,) = job.given[0].prepared
+    (relation,) = job.penalty_arrays[0].prepared
     assert relation.shape == (3, S)
     np.testing.assert_allclose(relation.sum(1), 1, rtol=1e-5)
     pretrained = loading.load(source, Tiny())
@@ -366,7 +366,7 @@ def test_co_tuning_knows_each_label_in_source_categories(source):
 
 def test_fisher_information_is_there_for_what_trains_and_came_with_the_weights(source):
     job = jobs.setup(penalised(source, L2SPFisher(examples=4), strategy=HeadThenAll()))
-    (found,) = job.given[0].prepared
+    (found,) = job.penalty_arrays[0].prepared
     assert found.keys() == {'low', 'high'}
     assert all((leaf >= 0).all() for leaf in jax.tree.leaves(found))
     assert any((leaf > 0).any() for leaf in jax.tree.leaves(found['low']))

@@ -115,8 +115,8 @@ def batches(job, steps=6):
 
 
 def test_the_target_rows_are_those_of_a_run_without_a_source():
-    with_source, without = (batches(jobs.setup(e)) for e in (sourced(), experiment()))
-    for one, other in zip(with_source, without, strict=True):
+    with_samples, without = (batches(jobs.setup(e)) for e in (sourced(), experiment()))
+    for one, other in zip(with_samples, without, strict=True):
         one.pop('source')
         assert_identical(one, other)
 
@@ -162,7 +162,7 @@ class Step:
         self.job = jobs.setup(sourced(**{**plain, **changes}))
         self.phase = self.job.phases[0]
 
-    def after(self, with_source, weights=None, batch=None):
+    def after(self, with_samples, weights=None, batch=None):
         """The state and the sums after it."""
         job, state = self.job, jobs.first_state(self.job)
         if weights is not None:
@@ -171,9 +171,9 @@ class Step:
             )
             state = devices.put_replicated(job.mesh, state)
         batch = dict(batch or batches(job, 1)[0])
-        if not with_source:
+        if not with_samples:
             batch.pop('source', None)
-        compiled = compiled_step.compile_train_step(job, self.phase, with_source=with_source)
+        compiled = compiled_step.compile_train_step(job, self.phase, with_samples=with_samples)
         return compiled(jobs.train_key(job), state, devices.put_batch(job.mesh, batch))
 
     def moved(self, *arguments, **named):
@@ -232,7 +232,7 @@ def norm(tree):
 def test_the_source_adds_its_gradient_by_the_ratio_of_rows_and_the_weights():
     """A fraction of 2/3 is twice as many rows, and twice the gradient of their mean."""
     half, more = Step(), Step(fraction=2 / 3)
-    assert (half.job.source.rows, more.job.source.rows) == (8, 16)
+    assert (half.job.samples.rows, more.job.samples.rows) == (8, 16)
     alone = half.moved(False)
     batch = batches(half.job, 1)[0]
     pull = difference(half.moved(True), alone)
@@ -263,8 +263,8 @@ def test_each_source_row_counts_by_its_own_weight():
 @pytest.mark.parametrize('norm_policy', [Norm.AUTO, Norm.AFFINE_ONLY])
 def test_running_statistics_follow_the_target_alone(norm_policy):
     step = Step(norm=norm_policy)
-    (with_source, _), (alone, _) = (step.after(one) for one in (True, False))
-    assert_identical(with_source.stats, alone.stats)
+    (with_samples, _), (alone, _) = (step.after(one) for one in (True, False))
+    assert_identical(with_samples.stats, alone.stats)
 
 
 def test_the_source_is_seen_by_the_statistics_of_its_own_rows():
@@ -301,8 +301,8 @@ def test_augmentations_that_copy_and_mix_take_source_rows_too(one):
     assert np.isfinite(float(sums['source_loss']))
 
 
-def flops(job, with_source):
-    compiled = compiled_step.compile_train_step(job, job.phases[0], with_source=with_source)
+def flops(job, with_samples):
+    compiled = compiled_step.compile_train_step(job, job.phases[0], with_samples=with_samples)
     return compiled.cost_analysis()['flops']
 
 
@@ -315,10 +315,10 @@ def test_a_step_costs_what_its_rows_cost_and_nothing_more_of_a_source_that_has_e
 
 def test_what_the_source_counts_falls_to_nothing_by_its_last_epoch(tmp_path):
     job = resolved('alignment')
-    assert job.source.until == 7
-    strengths = [float(job.source.strength(np.float32(at))) for at in (0, 3.5, 7)]
+    assert job.samples.until == 7
+    strengths = [float(job.samples.strength(np.float32(at))) for at in (0, 3.5, 7)]
     assert strengths == pytest.approx([1.0, 0.5, 0.0])
-    assert jobs.source_ends(job, job.phases[0]) == 7
+    assert jobs.samples_end(job, job.phases[0]) == 7
     train(RUNS['alignment'](), tmp_path)
     seen = [r['step'] for r in records(tmp_path) if 'source_loss' in r]
     assert seen == [4, 5, 7]
@@ -346,8 +346,8 @@ def test_the_source_head_learns_in_its_own_state_by_the_rate_of_the_phase(tmp_pa
 def test_in_a_phase_that_shares_nothing_no_source_row_is_computed(tmp_path):
     job = resolved('phases')
     first, second = job.phases
-    assert jobs.source_ends(job, first) == 0
-    assert jobs.source_ends(job, second) == 11
+    assert jobs.samples_end(job, first) == 0
+    assert jobs.samples_end(job, second) == 11
     train(RUNS['phases'](), tmp_path)
     assert ['source_loss' in r for r in records(tmp_path) if r['split'] == 'train'][:2] == [
         False, True
@@ -358,7 +358,7 @@ def test_images_without_weight_are_not_read():
     job = jobs.setup(sourced())
     weights = np.zeros(40, np.float32)
     weights[[3, 20, 21]] = 40 / 3
-    job = dataclasses.replace(job, source=dataclasses.replace(job.source, weights=weights))
+    job = dataclasses.replace(job, source=dataclasses.replace(job.samples, weights=weights))
     ids = np.concatenate([b['source']['id'] for b in batches(job, 7)])
     assert set(ids.tolist()) == {3, 20, 21}
 
@@ -367,8 +367,8 @@ def test_a_head_is_shared_by_the_names_of_the_classes():
     some = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
     reordered = arrays.keep(train=some, test=some, class_names=('c', 'a'))
     job = jobs.setup(sourced(data=reordered, share_head=True))
-    assert job.source.examples.labels.tolist() == [2, 0, 2, 0]
-    assert job.source.head == {}
+    assert job.samples.examples.labels.tolist() == [2, 0, 2, 0]
+    assert job.samples.head == {}
 
 
 def test_examples_that_training_keeps_getting_wrong_fade(tmp_path):
@@ -400,7 +400,7 @@ def test_rows_are_weighed_by_how_far_they_pull_the_shared_layer_where_the_target
 
     target, source = read(batch['image']), read(batch['source']['image'])
     head = job.params['head']['linear']
-    other = head if shared else job.source.head['head']['linear']
+    other = head if shared else job.samples.head['head']['linear']
     kinds = head['kernel'].shape[1], other['kernel'].shape[1]
 
     def loss(layer, features, labels, linear, classes):

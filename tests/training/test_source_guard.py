@@ -117,14 +117,14 @@ def test_two_programs_train_all_pairs_and_a_third_what_a_source_leaves_when_it_e
     for until, programs in ((None, 2), (2.0, 3)):
         asked.clear()
         job = jobs.setup(sourced(guard=Guard.DROP, until_epochs=until))
-        found = guard.compare(job, job.source)
+        found = guard.compare(job, job.samples)
         assert len(asked) == programs
         assert (found.steps, found.whole, found.count, len(found.pairs)) == (11, 11, 27, 3)
 
 
 def test_the_first_pair_is_that_of_a_guard_with_one_and_none_knows_of_the_others():
     jobs_of = {n: jobs.setup(sourced(guard=Guard.DROP, trial_pairs=n)) for n in (1, 2, 3)}
-    one, two, three = (guard.compare(job, job.source).pairs for job in jobs_of.values())
+    one, two, three = (guard.compare(job, job.samples).pairs for job in jobs_of.values())
     assert one == three[:1]
     assert two == three[:2]
     assert len(set(three)) == 3
@@ -151,7 +151,7 @@ def test_the_short_runs_find_out_what_hurts_and_what_helps():
             samples=beside(data=source, share_head=True, guard=Guard.DROP, trial_steps=100),
         )  # fmt: skip
         job = jobs.setup(what)
-        said[name] = guard.compare(job, job.source)
+        said[name] = guard.compare(job, job.samples)
     assert said['wrong'].hurts
     assert not said['right'].hurts
     assert said['right'].steps == 12  # no more than the run's own
@@ -175,10 +175,10 @@ class Turned:
 
 def test_a_phase_that_starts_when_the_source_has_ended_has_no_step_with_it():
     job = jobs.setup(sourced(until_epochs=1.0))
-    phase, until = job.phases[0], job.source.until
+    phase, until = job.phases[0], job.samples.until
     late = dataclasses.replace(phase, start=until, stop=until + 5, earliest=until)
-    assert job.source.steps_of(phase, job.experiment) == until == 4
-    assert job.source.steps_of(late, job.experiment) == 0
+    assert job.samples.steps_in(phase) == until == 4
+    assert job.samples.steps_in(late) == 0
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -212,14 +212,14 @@ def source_steps(monkeypatch):
         return run
 
     monkeypatch.setattr(compiled_step, 'compile_train_step', compile_train_step)
-    monkeypatch.setattr(guard, 'Reader', lambda job: lambda *args: Losses(np.arange(6), HALF))
+    monkeypatch.setattr(guard, 'LossReader', lambda job: lambda *args: Losses(np.arange(6), HALF))
     return found
 
 
 def test_a_short_run_has_the_source_at_the_steps_at_which_training_has_it(source_steps):
     """The source ends with step 4, in the first of two phases of 6 steps."""
     job = jobs.setup(sourced(strategy=TwoOfAll(), until_epochs=1.0, trial_pairs=1))
-    guard.compare(job, job.source)
+    guard.compare(job, job.samples)
     position, of_training = None, []
     for phase in job.phases:
         feed = Feed(job, phase, position=position)
@@ -232,7 +232,7 @@ def test_a_short_run_has_the_source_at_the_steps_at_which_training_has_it(source
 def test_a_short_run_of_a_later_phase_has_the_source_until_it_ends(source_steps):
     """Only the second phase, of steps 4 to 10, shares anything with a source that ends at 7."""
     job = jobs.setup(sourced(strategy=HeadThenAll(), until_epochs=2.0, trial_pairs=1))
-    found = guard.compare(job, job.source)
+    found = guard.compare(job, job.samples)
     assert (found.steps, found.whole) == (7, 7)
     assert source_steps == [4, 5, 6]
 
@@ -240,8 +240,8 @@ def test_a_short_run_of_a_later_phase_has_the_source_until_it_ends(source_steps)
 def test_a_short_run_is_of_the_phase_with_the_most_steps_of_the_source(monkeypatch):
     """The second phase is longer, and the source ends at its second step."""
     job = jobs.setup(sourced(strategy=HeadThenAll(), share_head=True, data=Blobs()))
-    source = dataclasses.replace(job.source, until=6)
-    assert [source.steps_of(phase, job.experiment) for phase in job.phases] == [4, 2]
+    source = dataclasses.replace(job.samples, until=6)
+    assert [source.steps_in(phase) for phase in job.phases] == [4, 2]
     asked = []
     monkeypatch.setattr(guard, '_losses', lambda *args: asked.append(args[3].index) or ANY)
     guard.compare(job, source)
@@ -266,8 +266,8 @@ def test_a_source_that_ends_before_the_planned_start_counts_where_patience_may_e
     """The head alone for up to 9 steps, that may be 7, then everything: the source ends at 8."""
     what = sourced(strategy=Impatient(), until_epochs=2.2, trial_pairs=1)
     job = jobs.setup(what)
-    assert (job.source.until, job.phases[1].start, job.phases[1].earliest) == (8, 9, 7)
-    guard.compare(job, job.source)
+    assert (job.samples.until, job.phases[1].start, job.phases[1].earliest) == (8, 9, 7)
+    guard.compare(job, job.samples)
     assert source_steps == [7]
 
 

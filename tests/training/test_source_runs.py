@@ -34,12 +34,12 @@ from tljax.sample_transfer import (
     WithoutSource,
     effective_sample_size,
 )
+from tljax.sample_transfer.source import SampleLabels
 from tljax.training import baselines, jobs
 from tljax.training.run import train
 from tljax.training.source_guard import guard, preparation
 from tljax.training.source_guard import records as source_records
 from tljax.training.source_guard.verdict import Losses, verdict
-from tljax.training.source_step import Rows, pseudo_labels, thresholds
 from tljax.types import InputError
 
 WEIGHINGS = (
@@ -75,7 +75,7 @@ def test_weights_are_those_of_the_starting_network_of_mean_1_and_the_same_again(
 ):
     monkeypatch.setenv('TLJAX_CACHE', str(tmp_path))
     job = jobs.setup(sourced(data=Mixed(), weights=weighing))
-    (weights, _), (again, _) = (preparation.measure(job, job.source) for _ in range(2))
+    (weights, _), (again, _) = (preparation.measure(job, job.samples) for _ in range(2))
     assert (weights.shape, weights.dtype) == ((72,), np.float32)
     assert weights.min() >= 0
     assert weights.mean() == pytest.approx(1, rel=1e-5)
@@ -86,11 +86,11 @@ def test_weights_are_those_of_the_starting_network_of_mean_1_and_the_same_again(
 
 def test_weights_that_are_worth_too_little_are_clipped_to_the_share_that_is_wanted():
     job = jobs.setup(sourced(data=Mixed(), weights=LogisticRatio(), least_share=0.99))
-    weights, clipped = preparation.measure(job, job.source)
+    weights, clipped = preparation.measure(job, job.samples)
     assert clipped
     assert effective_sample_size(weights) == pytest.approx(0.99 * 72, rel=1e-3)
     job = jobs.setup(sourced(data=Mixed(), weights=LogisticRatio(), least_share=0.01))
-    free, clipped = preparation.measure(job, job.source)
+    free, clipped = preparation.measure(job, job.samples)
     assert not clipped
     assert effective_sample_size(free) < 0.95 * 72
 
@@ -116,9 +116,8 @@ def test_a_source_that_hurts_is_dropped_and_the_run_is_one_without_it(
     Told(monkeypatch, by=0.5)
     what = sourced(guard=Guard.DROP, epochs=1.5)
     result = train(what, tmp_path / 'one')
-    assert 'it hurts. The run goes on without the source' in ' '.join(
-        capsys.readouterr().out.split()
-    )
+    output = ' '.join(capsys.readouterr().out.split())
+    assert 'samples hurt. The run continues without samples.' in output
     assert not result['source']['kept']
     assert result['source']['trial']['says'] == 'hurts'
     plain = dataclasses.replace(what, samples=None)
@@ -192,16 +191,12 @@ def pool(**changes):
     return UnlabelledPool(**{'data': Blobs(), **changes})
 
 
-def rows_of(*indices):
-    none = jnp.zeros((len(indices), 1))
-    return Rows(none, none, none, none, jnp.array([i >= 0 for i in indices]), jnp.array(indices))
-
-
 def test_of_a_pool_what_the_network_is_sure_of_is_taken_and_remembered():
     logits = jnp.log(jnp.array([[0.97, 0.02, 0.01], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]))
     memory = {'label': jnp.full(5, -1, jnp.int32)}
-    targets, labels, taken, after = pseudo_labels(
-        pool(balanced=False), logits, rows_of(4, 0, 2), memory
+    none = SampleLabels(jnp.zeros((3, 3)), jnp.zeros(3, jnp.int32), jnp.ones(3, bool))
+    (targets, labels, taken), after = pool(balanced=False).step_labels(
+        none, jnp.array([4, 0, 2]), lambda: logits, memory
     )
     assert labels.tolist() == [0, 1, 2]
     assert taken.tolist() == [True, False, False]
@@ -211,7 +206,7 @@ def test_of_a_pool_what_the_network_is_sure_of_is_taken_and_remembered():
 
 def test_a_class_of_which_little_is_taken_is_taken_from_less():
     known = jnp.array([0] * 60 + [1] * 15 + [-1] * 25, jnp.int32)
-    least = np.asarray(thresholds(pool(threshold=0.9), known, 3))
+    least = np.asarray(pool(threshold=0.9).thresholds(known, 3))
     assert least[0] == pytest.approx(0.9)  # as much as any, and more than is open
     assert pytest.approx(least[2]) == 0.45  # nothing yet
     share = 15 / 60

@@ -1,4 +1,6 @@
-"""Which transfer for which data: evidence, short trainings, and a config that can be run.
+"""Choosing a strategy for a data set: frozen features, short trials, and a config to train.
 
-`tljax advise`; docs/advise.md says how it decides.
+`tljax advise` calls `outputs.advise`, which calls `advice.find`: `tasks` reads the labelled
+images, `evidence` evaluates frozen features, `candidates` lists strategies, `rules` excludes some,
+`halving` trains the others with `trials`, and `choice` selects one. docs/advise.md describes it.
 """

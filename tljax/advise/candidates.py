@@ -1,22 +1,21 @@
-"""What could be done with a network: experiments that differ in what trains, and from where.
+"""Candidate strategies: experiments that differ in what is trained and from which weights.
 
-A family is a function from an experiment and the evidence to candidates; `FAMILIES` are all of
-them, so that another way of transfer is one more function. Rates are multiples of the
-experiment's: `HIGH` is what a new head wants, and `LOW` a fifth, which full fine-tuning of a large
-network wants (docs/results.md: at the head's rate a ResNet-18 is ruined from its third stage down).
+A family is a function from the evidence to candidates. `FAMILIES` lists all of them, so that a new
+kind of transfer is one more function. Learning rates are multiples of the experiment's: `HIGH`
+suits a new head, `LOW` suits full fine-tuning of a large network. (docs/results.md: at the head's
+rate a ResNet-18 fails if it is trained from its third stage or lower.)
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tljax.advise.choice import Answers
-from tljax.advise.evidence import Look
+from tljax.advise.evidence import Evidence
+from tljax.advise.held_out import HeldOutPredictions
 from tljax.config.experiment import Experiment
 from tljax.models.adapters import LoRA
 from tljax.models.stages import HEAD
 from tljax.strategies import strategies
-from tljax.strategies.cut import find_cut
 from tljax.strategies.penalties import L2SP
 from tljax.strategies.solvers import LBFGS
 from tljax.strategies.strategies import (
@@ -28,7 +27,7 @@ from tljax.strategies.strategies import (
     SolvedProbe,
 )
 from tljax.training import jobs
-from tljax.types import Norm
+from tljax.types import Norm, Strategy
 
 HIGH, LOW = 1.0, 0.2
 L2SP_STRENGTH = 0.01
@@ -39,13 +38,13 @@ class Candidate:
     """An experiment that may be advised.
 
     Attributes:
-        name: unique among those of a task.
-        family: by which rules speak of it.
-        experiment: to be run; a trial has a fold for its data.
-        first: the lowest stage that trains.
-        scale: of the experiment's learning rate.
-        answers: where the frozen features tell them already, so that nothing is trained.
-        steps: of a trial of the whole length; None for what the experiment's epochs give.
+        name: unique among the candidates of a task.
+        family: a key for the rules, e.g. `cut`.
+        experiment: the candidate on all labelled images; a trial replaces its data by a fold.
+        first: the lowest trained stage.
+        scale: the multiple of the experiment's learning rate.
+        predictions: of a probe, which needs no trial; None for all others.
+        steps: of a full-length trial; None if the experiment's epochs define them.
     """
 
     name: str
@@ -53,135 +52,126 @@ class Candidate:
     experiment: Experiment
     first: str
     scale: float = 1.0
-    answers: Answers | None = None
+    predictions: HeldOutPredictions | None = None
     steps: int | None = None
 
     @property
     def trained_stages(self) -> int:
-        """How many train: what is cheaper and safer trains fewer."""
-        e = self.experiment
-        stages = [*e.backbone.stages(), HEAD]
+        """How many stages are trained."""
+        stages = [*self.experiment.backbone.stages(), HEAD]
         return len(stages) - stages.index(self.first)
 
 
-Family = Callable[[Look], Sequence[Candidate]]
+Family = Callable[[Evidence], Sequence[Candidate]]
 
 
-def _put_aside(experiment: Experiment, **changes: Any) -> Experiment:
-    """The experiment with another strategy; what was meant for its own is put aside."""
-    fields = {'baselines': (), 'adapters': (), 'penalties': (), 'samples': None}
-    return dataclasses.replace(experiment, **{**fields, **changes})
-
-
-def probes(look: Look) -> list[Candidate]:
-    """The head alone, solved, on the last stage, and on the best one where that is another."""
-    found = []
-    for depth in {d.stage: d for d in (look.last, look.best)}.values():
-        strategy = SolvedProbe(solver=LBFGS(weight_decay=depth.decay))
-        changes: dict[str, Any] = {'strategy': strategy, 'augmentations': (), 'epochs': 1.0}
+def probes(evidence: Evidence) -> list[Candidate]:
+    """A solved linear probe of the last stage, and of the best one if that is another."""
+    result = []
+    for probe in {p.stage: p for p in (evidence.last, evidence.best)}.values():
+        strategy = SolvedProbe(solver=LBFGS(weight_decay=probe.decay))
+        changes: dict[str, Any] = {'augmentations': (), 'epochs': 1.0}
         name = 'linear probe'
-        if depth is not look.last:
-            changes['cut_after'] = depth.stage
-            name += f' of {depth.stage}'
-        found.append(
+        if probe is not evidence.last:
+            changes['cut_after'] = probe.stage
+            name += f' of {probe.stage}'
+        result.append(
             Candidate(
                 name=name,
                 family='probe',
-                experiment=_put_aside(look.experiment, **changes),
+                experiment=_with_strategy(evidence.experiment, strategy, **changes),
                 first=HEAD,
-                answers=depth.answers,
+                predictions=probe.predictions,
             )
         )
-    return found
+    return result
 
 
-def cuts(look: Look) -> list[Candidate]:
-    """Every stage but the first, and all above it, train."""
-    found = []
-    for stage in reversed(look.job.model.names[1:-1]):
-        for scale in (HIGH, LOW):
-            strategy = FreezeBelow(stage=stage, learning_rate_scale=scale)
-            found.append(_trained(look, f'freeze below {stage}', 'cut', strategy, stage, scale))
-    return found
-
-
-def fine_tuning(look: Look) -> list[Candidate]:
-    """Everything trains."""
+def cuts(evidence: Evidence) -> list[Candidate]:
+    """Freezing below each stage but the first, at both rates."""
     return [
         _trained(
-            look,
-            'full fine-tuning',
-            'full',
-            FineTune(learning_rate_scale=scale),
-            look.job.model.names[0],
-            scale,
+            evidence,
+            f'freeze below {stage}',
+            'cut',
+            FreezeBelow(stage=stage, learning_rate_scale=scale),
+            scale=scale,
+            first=stage,
+        )
+        for stage in reversed(evidence.job.model.names[1:-1])
+        for scale in (HIGH, LOW)
+    ]
+
+
+def fine_tuning(evidence: Evidence) -> list[Candidate]:
+    """Full fine-tuning at both rates."""
+    return [
+        _trained(
+            evidence, 'full fine-tuning', 'full', FineTune(learning_rate_scale=scale), scale=scale
         )
         for scale in (HIGH, LOW)
     ]
 
 
-def lp_ft(look: Look) -> list[Candidate]:
-    """The head solved, then everything trains."""
-    solver = LBFGS(weight_decay=look.last.decay)
+def lp_ft(evidence: Evidence) -> list[Candidate]:
+    """A solved head, then full fine-tuning."""
+    solver = LBFGS(weight_decay=evidence.last.decay)
     strategy = LPFT(learning_rate_scale=LOW, solver=solver)
-    return [_trained(look, 'LP-FT', 'lpft', strategy, look.job.model.names[0], LOW)]
+    return [_trained(evidence, 'LP-FT', 'lpft', strategy, scale=LOW)]
 
 
-def l2_sp(look: Look) -> list[Candidate]:
-    """Everything trains, drawn back to where it started."""
-    e = look.experiment
+def l2_sp(evidence: Evidence) -> list[Candidate]:
+    """Full fine-tuning with an L2-SP penalty in place of weight decay."""
+    optimizer = evidence.experiment.optimizer
     penalty = L2SP(strength=L2SP_STRENGTH, head_strength=L2SP_STRENGTH)
     changes: dict[str, Any] = {'penalties': (penalty,)}
-    if hasattr(e.optimizer, 'weight_decay'):  # the penalty takes its place
-        changes['optimizer'] = dataclasses.replace(e.optimizer, weight_decay=0.0)  # type: ignore[type-var]
-    first = look.job.model.names[0]
+    if hasattr(optimizer, 'weight_decay'):
+        changes['optimizer'] = dataclasses.replace(optimizer, weight_decay=0.0)  # type: ignore[type-var]
     strategy = FineTune(learning_rate_scale=LOW)
-    return [_trained(look, 'L2-SP', 'l2sp', strategy, first, LOW, **changes)]
+    return [_trained(evidence, 'L2-SP', 'l2sp', strategy, scale=LOW, **changes)]
 
 
-def adapters(look: Look) -> list[Candidate]:
-    """A low-rank change of every kernel trains, beside the head."""
+def adapters(evidence: Evidence) -> list[Candidate]:
+    """LoRA adapters of every kernel, and the head."""
     changes = {'adapters': (LoRA(rank=8, alpha=16.0),), 'norm': Norm.FROZEN}
-    first = look.job.model.names[0]
-    return [_trained(look, 'LoRA', 'adapters', AdaptersOnly(), first, HIGH, **changes)]
+    return [_trained(evidence, 'LoRA', 'adapters', AdaptersOnly(), scale=HIGH, **changes)]
 
 
-def from_scratch(look: Look) -> list[Candidate]:
-    """Everything trains, from random weights."""
-    first = look.job.model.names[0]
-    return [_trained(look, 'from scratch', 'scratch', FromScratch(), first, HIGH)]
+def from_scratch(evidence: Evidence) -> list[Candidate]:
+    """Training of all stages from random weights."""
+    return [_trained(evidence, 'from scratch', 'scratch', FromScratch(), scale=HIGH)]
 
 
-def with_source(look: Look) -> list[Candidate]:
-    """Everything trains, with samples of the experiment's source beside the data, if it has one."""
-    e = look.experiment
-    if e.samples is None:
+def with_samples(evidence: Evidence) -> list[Candidate]:
+    """Training of all stages with the experiment's source-domain samples, if it has any."""
+    samples = evidence.experiment.samples
+    if samples is None:
         return []
-    strategy = FromScratch() if look.source is None else FineTune(learning_rate_scale=LOW)
-    scale = HIGH if look.source is None else LOW
-    first = look.job.model.names[0]
-    name = f'{strategies.name_of(strategy)} beside the source'
-    return [_trained(look, name, 'source', strategy, first, scale, samples=e.samples)]
+    scale, strategy = LOW, FineTune(learning_rate_scale=LOW)
+    if evidence.source is None:
+        scale, strategy = HIGH, FromScratch()
+    name = f'{strategies.name_of(strategy)} with samples'
+    return [_trained(evidence, name, 'source', strategy, scale=scale, samples=samples)]
 
 
-def as_configured(look: Look) -> list[Candidate]:
+def as_configured(evidence: Evidence) -> list[Candidate]:
     """The experiment as it is."""
-    e = dataclasses.replace(look.experiment, baselines=())
-    seen = dataclasses.replace(e, data=look.job.experiment.data, per_class=None)
-    job = jobs.setup(dataclasses.replace(seen, subset=type(e.subset)()))
-    cuts = [find_cut(job.model, phase.labels, e.norm).first for phase in job.phases]
-    name = f'as configured ({strategies.name_of(e.strategy)})'
+    e = dataclasses.replace(evidence.experiment, baselines=())
+    fold = dataclasses.replace(e, data=evidence.job.experiment.data, per_class=None)
+    job = jobs.setup(dataclasses.replace(fold, subset=type(e.subset)()))
+    first = [phase.cut.first for phase in job.phases]
     return [
         Candidate(
-            name=name,
+            name=f'as configured ({strategies.name_of(e.strategy)})',
             family='configured',
             experiment=e,
-            first=min(cuts, key=job.model.names.index),
+            first=min(first, key=job.model.names.index),
             steps=job.steps,
         )
     ]
 
 
+WITHOUT_WEIGHTS: tuple[Family, ...] = (from_scratch, with_samples, as_configured)
 FAMILIES: tuple[Family, ...] = (
     probes,
     lp_ft,
@@ -189,34 +179,45 @@ FAMILIES: tuple[Family, ...] = (
     fine_tuning,
     l2_sp,
     adapters,
-    from_scratch,
-    with_source,
-    as_configured,
+    *WITHOUT_WEIGHTS,
 )
-WITHOUT_WEIGHTS: tuple[Family, ...] = (from_scratch, with_source, as_configured)
 
 
-def propose(look: Look, families: Sequence[Family] = FAMILIES) -> list[Candidate]:
-    """All candidates of a network, without any that is another one again."""
-    found: list[Candidate] = []
-    if look.source is None:
+def propose(evidence: Evidence, families: Sequence[Family] = FAMILIES) -> list[Candidate]:
+    """All candidates of a network, without duplicates."""
+    result: list[Candidate] = []
+    if evidence.source is None:
         families = [family for family in families if family in WITHOUT_WEIGHTS]
     for family in families:
-        for candidate in family(look):
-            if all(candidate.experiment != other.experiment for other in found):
-                found.append(candidate)
-    return found
+        for candidate in family(evidence):
+            if all(candidate.experiment != other.experiment for other in result):
+                result.append(candidate)
+    return result
 
 
 def _trained(
-    look: Look, name: str, family: str, strategy: Any, first: str, scale: float, **changes: Any
+    evidence: Evidence,
+    name: str,
+    family: str,
+    strategy: Strategy,
+    *,
+    scale: float,
+    first: str | None = None,
+    **changes: Any,
 ) -> Candidate:
-    experiment = _put_aside(look.experiment, strategy=strategy, **changes)
+    """A candidate that is trained from stage `first` on, by default from the lowest stage."""
+    experiment = _with_strategy(evidence.experiment, strategy, **changes)
     rate = experiment.optimizer.learning_rate * scale
     return Candidate(
         name=f'{name}, rate {rate:.2g}',
         family=family,
         experiment=experiment,
-        first=first,
+        first=first or evidence.job.model.names[0],
         scale=scale,
     )
+
+
+def _with_strategy(experiment: Experiment, strategy: Strategy, **changes: Any) -> Experiment:
+    """The experiment with another strategy, without the options that belong to its own."""
+    fields = {'baselines': (), 'adapters': (), 'penalties': (), 'samples': None}
+    return dataclasses.replace(experiment, **{**fields, 'strategy': strategy, **changes})

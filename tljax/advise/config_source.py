@@ -1,4 +1,4 @@
-"""An experiment as a Python file that a person reads and `tljax.main` runs."""
+"""An experiment as the source of a config file."""
 
 import dataclasses
 import enum
@@ -13,13 +13,13 @@ INDENT = '    '
 
 
 def source(experiment: Experiment, text: str) -> str:
-    """A config file whose `get_config()` returns an equal experiment.
+    """The text of a config file whose `get_config()` returns an equal experiment.
 
-    Fields that have their default are left out.
+    Fields that have their default are omitted.
 
     Args:
-        experiment: what it returns.
-        text: its docstring.
+        experiment: that is returned.
+        text: the docstring of the file.
 
     Raises:
         ConfigError: a class of the experiment cannot be imported by its name.
@@ -39,73 +39,76 @@ def source(experiment: Experiment, text: str) -> str:
 
 
 def check(experiment: Experiment) -> None:
-    """Raises a `ConfigError` where a class of an experiment cannot be imported by its name."""
-    found = []
-    for value in _objects(experiment):
-        kind = type(value)
-        if json_form.is_public(kind):
-            continue
-        try:
-            there = getattr(importlib.import_module(kind.__module__), kind.__qualname__, None)
-        except ImportError:
-            there = None
-        if there is not kind or kind.__module__ in ('config_file', '__main__'):
-            found.append(
-                f'config: {kind.__qualname__} is defined in the config file; wanted in a module '
-                'that can be imported, as the advised config stands alone'
-            )
-    if found:
-        raise ConfigError('\n'.join(dict.fromkeys(found)))
+    """Checks that every class of an experiment can be imported by its name.
+
+    Raises:
+        ConfigError: a class cannot.
+    """
+    kinds = dict.fromkeys(type(value) for value in _objects(experiment))
+    problems = [
+        f'config: {kind.__qualname__} is defined in the config file; wanted in a module that can '
+        'be imported, because the advised config is a file of its own'
+        for kind in kinds
+        if not json_form.is_public(kind) and not _is_importable(kind)
+    ]
+    if problems:
+        raise ConfigError('\n'.join(problems))
+
+
+def _is_importable(kind: type) -> bool:
+    if kind.__module__ in ('config_file', '__main__'):
+        return False
+    try:
+        module = importlib.import_module(kind.__module__)
+    except ImportError:
+        return False
+    return getattr(module, kind.__qualname__, None) is kind
 
 
 def _objects(value: Any) -> list[Any]:
-    """The dataclasses and enums in a value that is spelled out, itself included."""
+    """All dataclasses and enums in a value that the file spells out, with the value itself."""
     if isinstance(value, enum.Enum):
         return [value]
     if isinstance(value, tuple):
-        return [found for item in value for found in _objects(item)]
+        return [inner for item in value for inner in _objects(item)]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return []
-    return [value, *(found for _, item in _stated(value) for found in _objects(item))]
+    return [value, *(inner for _, item in _changed(value) for inner in _objects(item))]
 
 
-def _stated(value: Any) -> list[tuple[str, Any]]:
+def _changed(value: Any) -> list[tuple[str, Any]]:
     """The fields that differ from their defaults."""
-    found = []
+    result = []
     for field in dataclasses.fields(value):
-        item = getattr(value, field.name)
-        default = field.default
+        item, default = getattr(value, field.name), field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        same = type(item) is type(default) and item == default
-        if not same:
-            found.append((field.name, item))
-    return found
+        if type(item) is not type(default) or item != default:
+            result.append((field.name, item))
+    return result
 
 
 def _code(value: Any, depth: int, used: int = 0) -> str:
-    """Python code of a value; over several lines where one is too short."""
+    """Python code of a value, on one line if it fits, else one line per item."""
     if isinstance(value, enum.Enum):
         return f'{_name(type(value))}.{value.name}'
     if isinstance(value, tuple):
-        items = [(None, item) for item in value]
-        opening, closing = '(', ')'
+        items, opening = [(None, item) for item in value], '('
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = _stated(value)
-        opening, closing = f'{_name(type(value))}(', ')'
+        items, opening = _changed(value), f'{_name(type(value))}('
     else:
         return repr(value)
     parts = [_item(name, item, depth + 1) for name, item in items]
     comma = ',' if isinstance(value, tuple) and len(value) == 1 else ''
-    flat = f'{opening}{", ".join(parts)}{comma}{closing}'
+    flat = f'{opening}{", ".join(parts)}{comma})'
     if '\n' not in flat and len(INDENT) * depth + used + len(flat) < WIDTH:
         return flat
-    inside = ''.join(f'{INDENT * (depth + 1)}{part},\n' for part in parts)
-    return f'{opening}\n{inside}{INDENT * depth}{closing}'
+    lines = ''.join(f'{INDENT * (depth + 1)}{part},\n' for part in parts)
+    return f'{opening}\n{lines}{INDENT * depth})'
 
 
 def _name(kind: type) -> str:
-    """A class as the file names it: through tljax, or as imported from the user's module."""
+    """`tljax.Name` of a public class, `Name` of one that is imported from the user's module."""
     name = kind.__qualname__
     return f'tljax.{name}' if json_form.is_public(kind) else name
 

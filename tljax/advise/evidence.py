@@ -1,4 +1,4 @@
-"""Evidence that costs no training: what can be read out of the frozen stages of a network."""
+"""Evidence without training: probes of every frozen stage of a network."""
 
 import dataclasses
 import time
@@ -10,8 +10,8 @@ import numpy as np
 
 from tljax import features
 from tljax.advise import folds
-from tljax.advise.choice import Answers
-from tljax.advise.linear_probes import TRAIN_LIMIT, Fitted, cross_validated, scores
+from tljax.advise.held_out import HeldOutPredictions
+from tljax.advise.linear_probes import TRAIN_LIMIT, LabelledFolds, transferability_scores
 from tljax.advise.tasks import Task
 from tljax.config.experiment import Experiment
 from tljax.data import decoded_images
@@ -25,26 +25,26 @@ from tljax.training.penalty_terms import find_upstream
 from tljax.types import InputError
 from tljax.weights.pretrained import Pretrained
 
-FEW_LABELS, REPEATS = 250, 2  # below so many images, so many partitions into folds
+FEW_IMAGES, PARTITIONS = 250, 2  # few images are partitioned into folds more than once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Depth:
-    """What a linear layer reads out of one stage, held-out images alone.
+class StageProbe:
+    """A linear probe of one stage, evaluated on held-out images.
 
     Attributes:
-        stage: whose pooled output it reads.
-        answers: of the first partition into folds.
-        decay: the best on all partitions, in the units of `solver.LBFGS`.
+        stage: whose pooled output is probed.
+        predictions: on the first partition into folds.
+        decay: the best weight decay on all partitions, in the units of `solvers.LBFGS`.
         accuracy: the mean over partitions.
-        loss: likewise, in nats.
+        loss: the mean over partitions, in nats.
         width: F.
-        scores: of transferability, by name.
-        linear: the layer of plain features that was fitted without the first fold.
+        scores: transferability scores by name.
+        linear: the layer that was fitted without the first fold.
     """
 
     stage: str
-    answers: Answers
+    predictions: HeldOutPredictions
     decay: float
     accuracy: float
     loss: float
@@ -54,50 +54,50 @@ class Depth:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Look:
-    """A network, frozen, at the task's images.
+class Evidence:
+    """What the frozen features of a network say about a task.
 
     Attributes:
-        source: of the weights; None for a network that has none.
+        source: of the weights; None for random weights.
         experiment: the task's, with these weights.
-        job: the same, set up for training everything.
-        depths: one for each stage below the head, in forward order.
-        random: of the last stage of the same network with random weights.
-        fewer: the last stage's accuracy with half of the labels.
-        leep: of the weights' own head; None without one.
-        seconds: that it took.
+        job: the experiment, set up for full fine-tuning.
+        probes: one for each stage below the head, in forward order.
+        random: predictions from the last stage of the same network with random weights.
+        half_accuracy: of the last stage's probe with half of the labels; None for few labels.
+        leep: of the pretrained head; None without one.
+        seconds: that the evidence took.
     """
 
     source: str | None
     experiment: Experiment
     job: Job
-    depths: tuple[Depth, ...]
-    random: Answers | None
-    fewer: float | None
+    probes: tuple[StageProbe, ...]
+    random: HeldOutPredictions | None
+    half_accuracy: float | None
     leep: float | None
     seconds: float
 
     @property
-    def last(self) -> Depth:
-        """What the head reads."""
-        return self.depths[-1]
+    def last(self) -> StageProbe:
+        """The probe of the stage below the head."""
+        return self.probes[-1]
 
     @property
-    def best(self) -> Depth:
-        """The stage with the least loss."""
-        return min(self.depths, key=lambda depth: depth.loss)
+    def best(self) -> StageProbe:
+        """The probe with the smallest loss."""
+        return min(self.probes, key=lambda probe: probe.loss)
 
 
-def look(task: Task, experiment: Experiment, pretrained: Pretrained | None) -> Look:
-    """The evidence of one network.
+def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -> Evidence:
+    """Collects the evidence of one network.
 
     Args:
         task: the labelled images.
         experiment: with the network's weights.
-        pretrained: the same weights, for their own head; None where it has none.
+        pretrained: the same weights with their own head; None for random weights.
 
     Raises:
-        InputError: the network cannot be had, or has no stage below its head.
+        InputError: the weights cannot be loaded, or the network has no stage below its head.
     """
     started = time.perf_counter()
     job = jobs.setup(
@@ -106,46 +106,62 @@ def look(task: Task, experiment: Experiment, pretrained: Pretrained | None) -> L
         )
     )
     rows = _rows(task)
-    labels = task.labels[rows]
-    found = _features(job, task, rows)
-    widest = max(x.shape[1] for x in found.values())
-    partitions = _partitions(task, rows)
-    depths = [
-        _depth(stage, _widened(x, widest), x, labels, task, rows, partitions)
-        for stage, x in found.items()
-    ]
-    last = _widened(next(reversed(found.values())), widest)
-    random = None
-    if pretrained is not None:
-        random = _random_answers(job, task, rows, labels, partitions[0], widest)
-    return Look(
+    data = _labelled_folds(task, rows)
+    features_of = _features(job, task, rows)
+    width = max(x.shape[1] for x in features_of.values())
+    last = features_of[job.model.names[-2]]
+    half_accuracy = None
+    probes = tuple(_probe(stage, x, data, width) for stage, x in features_of.items())
+    random = None if pretrained is None else _random(job, task, rows, data, width)
+    if len(rows) >= 4 * task.num_classes:
+        half_accuracy = data.cross_validate(_padded(last, width), train_share=0.5).best.accuracy
+    return Evidence(
         source=experiment.backbone.weights,
         experiment=experiment,
         job=job,
-        depths=tuple(depths),
+        probes=probes,
         random=random,
-        fewer=_fewer(last, labels, task, rows, partitions[0]),
-        leep=_leep(job, pretrained, next(reversed(found.values())), labels),
+        half_accuracy=half_accuracy,
+        leep=_leep(job, pretrained, last, data.labels),
         seconds=time.perf_counter() - started,
     )
 
 
 def _rows(task: Task) -> np.ndarray:
-    """The rows that probes see: all that are held out in their turn, and enough to be fitted to."""
-    held_out = [task.held_out(index) for index in range(task.asked)]
-    wanted = TRAIN_LIMIT + sum(map(len, held_out))
-    if len(task.labels) <= wanted:
+    """The rows that probes use: all that are held out in a fold, and `TRAIN_LIMIT` others."""
+    held_out = [task.held_out(index) for index in range(task.folds_used)]
+    limit = TRAIN_LIMIT + sum(map(len, held_out))
+    if len(task.labels) <= limit:
         return np.arange(len(task.labels))
     rest = np.setdiff1d(np.arange(len(task.labels)), np.concatenate(held_out))
     more = folds.limited(rest, TRAIN_LIMIT, task.experiment.seed, task.count)
     return np.sort(np.concatenate([*held_out, more]))
 
 
-def _features(job: Job, task: Task, rows: np.ndarray, cuts: Sequence[str] = ()) -> dict:
-    """Pooled outputs [M, F] by stage, of the rows; of all stages, or of those below `cuts`."""
+def _labelled_folds(task: Task, rows: np.ndarray) -> LabelledFolds:
+    """The rows with their folds, in one partition or, if there are few, in several."""
+    labels, partitions = task.labels[rows], [task.fold_of[rows]]
+    if not task.own_validation and len(rows) <= FEW_IMAGES:
+        for repeat in range(1, PARTITIONS):
+            seed = task.experiment.seed + 1000 * repeat
+            partitions.append(folds.assign(labels, task.count, seed))
+    held_out = np.concatenate([task.held_out(index) for index in range(task.folds_used)])
+    return LabelledFolds(
+        ids=task.ids[rows],
+        labels=labels,
+        partitions=tuple(partitions),
+        evaluated=np.isin(rows, held_out),
+        num_classes=task.num_classes,
+    )
+
+
+def _features(
+    job: Job, task: Task, rows: np.ndarray, cuts: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Pooled features [M, F] of the rows, by the stage below each cut; by default of all stages."""
     names = job.model.names
     if len(names) < 2:
-        raise InputError(f'the network has the stages {list(names)}: nothing could be frozen')
+        raise InputError(f'the network has the stages {list(names)}: no stage can be frozen')
     cuts = cuts or names[1:]
     parts, start = [], 0
     for examples in task.parts:
@@ -154,149 +170,92 @@ def _features(job: Job, task: Task, rows: np.ndarray, cuts: Sequence[str] = ()) 
         if not len(own):
             continue
         gigabytes = job.experiment.cache_gigabytes
-        wrapped = decoded_images.wrap(
+        cached = decoded_images.wrap(
             {'all': examples.take(own)}, job.model.preprocessing, gigabytes
         )
         extracted = features.extract_all(
             job.model,
             job.params,
             job.stats,
-            wrapped['all'],
+            cached['all'],
             cuts=cuts,
-            cache_gigabytes=gigabytes,
-            batch_size=job.experiment.batch_size,
-            threads=job.experiment.data_threads,
+            **vars(job.experiment.reading),
         )
         if len(extracted[cuts[0]]) != len(own):
-            raise InputError('config.data: some images cannot be read; take them out first')
+            raise InputError('config.data: some images cannot be read; remove them first')
         parts.append({cut: np.asarray(one.matrix()[0]) for cut, one in extracted.items()})
     below = {cut: names[names.index(cut) - 1] for cut in cuts}
     return {below[cut]: np.concatenate([part[cut] for part in parts]) for cut in cuts}
 
 
-def _partitions(task: Task, rows: np.ndarray) -> list[np.ndarray]:
-    """The fold of each row, in one partition or, of few images, in several."""
-    found = [task.place[rows]]
-    if not task.own_validation and len(rows) <= FEW_LABELS:
-        for repeat in range(1, REPEATS):
-            seed = task.experiment.seed + 1000 * repeat
-            found.append(folds.assign(task.labels[rows], task.count, seed))
-    return found
-
-
-def _widened(x: np.ndarray, width: int) -> np.ndarray:
-    """With columns of zeros, so that all stages are one program."""
+def _padded(x: np.ndarray, width: int) -> np.ndarray:
+    """The features with columns of zeros, so that all stages share one compiled program."""
     return np.pad(x, ((0, 0), (0, width - x.shape[1])))
 
 
-def _shown(task: Task, rows: np.ndarray) -> np.ndarray:
-    """[M] bool: which of the rows count when they are held out."""
-    held_out = np.concatenate([task.held_out(index) for index in range(task.asked)])
-    return np.isin(rows, held_out)
-
-
-def _depth(
-    stage: str,
-    x: np.ndarray,
-    plain: np.ndarray,
-    labels: np.ndarray,
-    task: Task,
-    rows: np.ndarray,
-    partitions: Sequence[np.ndarray],
-) -> Depth:
-    ids, shown = task.ids[rows], _shown(task, rows)
-    every = [cross_validated(x, labels, place, shown, task.num_classes) for place in partitions]
-    tried = [_answers(found, ids, labels) for found in every]
-    losses = np.array([[one.losses_at(1.0).mean() for one in row] for row in tried])
+def _probe(stage: str, x: np.ndarray, data: LabelledFolds, width: int) -> StageProbe:
+    padded = _padded(x, width)
+    results = [data.cross_validate(padded, index) for index in range(len(data.partitions))]
+    losses = np.array([[p.losses_at(1.0).mean() for p in one.predictions] for one in results])
     best = int(losses.mean(0).argmin())
-    return Depth(
+    first = results[0]
+    return StageProbe(
         stage=stage,
-        answers=tried[0][best],
-        decay=float(every[0].decays[best]),
-        accuracy=float(np.mean([row[best].accuracy for row in tried])),
+        predictions=first.predictions[best],
+        decay=float(first.decays[best]),
+        accuracy=float(np.mean([one.predictions[best].accuracy for one in results])),
         loss=float(losses[:, best].mean()),
-        width=plain.shape[1],
-        scores=scores(plain, labels),
-        linear=Linear(
-            every[0].first.kernel[best, : plain.shape[1]],
-            every[0].first.bias[best],
-        ),
+        width=x.shape[1],
+        scores=transferability_scores(x, data.labels),
+        linear=Linear(first.first.kernel[best, : x.shape[1]], first.first.bias[best]),
     )
 
 
-def _answers(found: Fitted, ids: np.ndarray, labels: np.ndarray) -> list[Answers]:
-    """Of each strength."""
-    rows = found.rows
-    return [Answers(ids=ids[rows], labels=labels[rows], logits=one) for one in found.logits]
-
-
-def _best(tried: Sequence[Answers]) -> Answers:
-    return min(tried, key=lambda one: one.losses_at(1.0).mean())
-
-
-def _random_answers(
-    job: Job,
-    task: Task,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    place: np.ndarray,
-    width: int,
-) -> Answers:
-    """Of the last stage of the network with random weights: what its form alone knows."""
+def _random(
+    job: Job, task: Task, rows: np.ndarray, data: LabelledFolds, width: int
+) -> HeldOutPredictions:
+    """The best probe of the last stage with random weights: what the architecture alone gives."""
     params, stats = stages.init(job.model, jobs.keys(job.experiment.seed)[0])
-    drawn = dataclasses.replace(
+    untrained = dataclasses.replace(
         job, params=stages.ordered(job.model, params), stats=stages.ordered(job.model, stats)
     )
-    (x,) = _features(drawn, task, rows, [stages.HEAD]).values()
-    shown = _shown(task, rows)
-    found = cross_validated(_widened(x, width), labels, place, shown, task.num_classes)
-    return _best(_answers(found, task.ids[rows], labels))
-
-
-def _fewer(
-    x: np.ndarray, labels: np.ndarray, task: Task, rows: np.ndarray, place: np.ndarray
-) -> float | None:
-    """The best accuracy with half of the labels; None where there are few."""
-    if len(labels) < 4 * task.num_classes:
-        return None
-    shown = _shown(task, rows)
-    found = cross_validated(x, labels, place, shown, task.num_classes, share=0.5)
-    return _best(_answers(found, task.ids[rows], labels)).accuracy
+    (x,) = _features(untrained, task, rows, [stages.HEAD]).values()
+    return data.cross_validate(_padded(x, width)).best
 
 
 def _leep(
     job: Job, pretrained: Pretrained | None, x: np.ndarray, labels: np.ndarray
 ) -> float | None:
-    """What the weights' own head says without training: the zero-shot evidence."""
+    """LEEP of the pretrained head on the last stage's features."""
     upstream = find_upstream(job.model, pretrained) if pretrained is not None else None
     if upstream is None or upstream.first != stages.HEAD:
         return None
     logits, _ = stages.run(
         upstream.model, upstream.params, upstream.stats, jnp.asarray(x), start=stages.HEAD
     )
-    known = np.searchsorted(np.unique(labels), labels)
+    indices = np.searchsorted(np.unique(labels), labels)
     probabilities = np.asarray(jax.nn.softmax(logits.astype(jnp.float32)), np.float64)
     probabilities /= probabilities.sum(-1, keepdims=True)
-    return transferability.leep(probabilities, known)
+    return transferability.leep(probabilities, indices)
 
 
-def summary(found: Look) -> Mapping[str, object]:
-    """What a report says of a look."""
+def summary(evidence: Evidence) -> Mapping[str, object]:
+    """The evidence as written to advice.json."""
     return {
-        'weights': found.source,
+        'weights': evidence.source,
         'depths': [
             {
-                'stage': depth.stage,
-                'width': depth.width,
-                'accuracy': depth.accuracy,
-                'interval': list(depth.answers.interval),
-                'loss': depth.loss,
-                'scores': depth.scores,
+                'stage': probe.stage,
+                'width': probe.width,
+                'accuracy': probe.accuracy,
+                'interval': list(probe.predictions.interval),
+                'loss': probe.loss,
+                'scores': probe.scores,
             }
-            for depth in found.depths
+            for probe in evidence.probes
         ],
-        'random_accuracy': None if found.random is None else found.random.accuracy,
-        'half_the_labels': found.fewer,
-        'leep': found.leep,
-        'seconds': found.seconds,
+        'random_accuracy': None if evidence.random is None else evidence.random.accuracy,
+        'half_the_labels': evidence.half_accuracy,
+        'leep': evidence.leep,
+        'seconds': evidence.seconds,
     }

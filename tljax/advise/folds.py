@@ -1,4 +1,4 @@
-"""A source cut into folds for validation: what choosing among experiments looks at."""
+"""A data set whose validation split is one fold of its labelled images."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,25 +9,25 @@ from tljax.data import subsets
 from tljax.data.subsets import Subset
 from tljax.types import DataSource, Examples, InputError
 
-FOLDS = 3  # folded into the seed, so that folds do not follow from other draws
+SEED_STREAM = 3  # added to the seed, so that folds are independent of other random draws
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Fold:
-    """The labelled images of a source: all folds but one to train on, that one to validate.
+    """The labelled images of a source: one fold as `val`, the others as `train`.
 
-    Folds are stratified and of one size; what does not divide is in every training part. Where the
-    source has a validation split of its own, that is the one fold (`count` is then 1). There is no
-    test split: what chooses must not see it.
+    Folds are stratified and of equal size. Images left over by the division are always trained on.
+    With `count=1` the fold is the source's own validation split. There is no test split, because
+    test images must not influence the choice.
     """
 
     source: DataSource
     index: int = 0
     count: int = 5
-    per_class: int | None = None  # as of the experiment
-    subset: Subset = dataclasses.field(default_factory=Subset)  # likewise
+    per_class: int | None = None  # as in the experiment
+    subset: Subset = dataclasses.field(default_factory=Subset)  # as in the experiment
     seed: int = 0
-    val_limit: int | None = None  # images of the fold that are looked at; None for all
+    val_limit: int | None = None  # images of the fold that are evaluated; None for all
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -39,8 +39,8 @@ class Fold:
         """`train` and `val`.
 
         Raises:
-            InputError: what the source says; there are fewer examples than folds, or no validation
-                split where one fold is asked for.
+            InputError: the source cannot be read, has fewer examples than folds, or has no
+                validation split for `count=1`.
         """
         source = self.source.splits()
         if self.count == 1:
@@ -49,10 +49,10 @@ class Fold:
                 raise InputError('one fold: wanted a validation split in the data')
             train, val = parts['train'], parts['val']
         else:
-            everything = labelled(source, self.per_class, self.seed, self.subset)
-            place = assign(everything.labels, self.count, self.seed)
-            train = everything.take(np.flatnonzero(place != self.index))
-            val = everything.take(np.flatnonzero(place == self.index))
+            examples = labelled(source, self.per_class, self.seed, self.subset)
+            fold_of = assign(examples.labels, self.count, self.seed)
+            train = examples.take(np.flatnonzero(fold_of != self.index))
+            val = examples.take(np.flatnonzero(fold_of == self.index))
         rows = limited(np.arange(len(val)), self.val_limit, self.seed, self.index)
         return {'train': train, 'val': val.take(rows)}
 
@@ -60,37 +60,40 @@ class Fold:
 def labelled(
     source: Mapping[str, Examples], per_class: int | None, seed: int, subset: Subset
 ) -> Examples:
-    """All images whose labels an experiment without a validation split may look at."""
-    train = {name: split for name, split in source.items() if name != 'val'}
-    return subsets.prepare(train, per_class, 0.0, seed, subset)['train']
+    """The training images of an experiment without a validation split."""
+    without_val = {name: split for name, split in source.items() if name != 'val'}
+    return subsets.prepare(without_val, per_class, 0.0, seed, subset)['train']
 
 
 def limited(rows: np.ndarray, limit: int | None, seed: int, index: int) -> np.ndarray:
-    """At most `limit` of the rows of a fold, drawn at random, in order."""
+    """At most `limit` random rows of fold `index`, in order."""
     if limit is None or len(rows) <= limit:
         return rows
-    rng = np.random.default_rng([seed, FOLDS, index])
+    rng = np.random.default_rng([seed, SEED_STREAM, index])
     return np.sort(rng.permutation(rows)[:limit])
 
 
 def assign(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The fold [N] of every example, -1 for the fewer than `count` that are left over.
+    """Assigns examples to stratified folds.
 
     Args:
         labels: [N] int.
         count: of folds.
-        seed: which.
+        seed: of the random assignment.
+
+    Returns:
+        [N] the fold of every example; -1 for the remainder of the division by `count`.
 
     Raises:
         InputError: there are fewer examples than folds.
     """
     if len(labels) < count:
-        raise InputError(f'{len(labels)} labelled images cannot be cut into {count} folds')
-    rng = np.random.default_rng([seed, FOLDS])
+        raise InputError(f'{len(labels)} labelled images cannot be divided into {count} folds')
+    rng = np.random.default_rng([seed, SEED_STREAM])
     order = rng.permutation(len(labels))
     used = np.sort(order[len(labels) % count :])
     shuffled = rng.permutation(used)
     by_class = shuffled[np.argsort(labels[shuffled], kind='stable')]
-    place = np.full(len(labels), -1)
-    place[by_class] = np.arange(len(by_class)) % count
-    return place
+    fold_of = np.full(len(labels), -1)
+    fold_of[by_class] = np.arange(len(by_class)) % count
+    return fold_of

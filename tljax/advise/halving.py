@@ -1,9 +1,9 @@
-"""Successive halving in a budget of seconds: many short trials, then few long ones, then folds.
+"""Successive halving within a time budget: many short trials, few full-length ones, then folds.
 
 Source: Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter
-optimization". A rung starts its trials anew and goes through the whole schedule, in strides: the
-beginning of a long schedule says less about its end, and what is lost is a third of a rung. Of
-short schedules no part is tried: rather fewer candidates are, at full length.
+optimization". Each rung starts its trials anew and takes every n-th step of the complete schedule,
+because the first steps of a long schedule predict its end badly. Restarting costs a third of a
+rung. Short schedules are not shortened: fewer candidates are tried instead, at full length.
 """
 
 import dataclasses
@@ -14,51 +14,31 @@ from typing import Protocol
 
 from tljax.advise import rules
 from tljax.advise.candidates import Candidate
-from tljax.advise.choice import Answers, joined, ranked
-from tljax.advise.trials import OutOfTime, Trial
+from tljax.advise.held_out import HeldOutPredictions, joined, ranked
+from tljax.advise.trial_costs import TrialCost
+from tljax.advise.trials import OutOfTimeError, Trial
 from tljax.records import console
 from tljax.types import InputError
 
-FACTOR = 3  # by which a rung is longer, and its candidates fewer
-TOPS = (1, 2, 4, 8)  # strides that the last rung may have
-ENOUGH = 2  # candidates without which the last rung is rather shortened
-DIRECT = 0.6  # of the budget: where all trials at full length take less, they are run so
-# Of a trial that is cut short. Where weights are far from the task, the best of 100 steps were
-# behind frozen features after 50, which need none (benchmarks/regret.py, clothes).
-LEAST_STEPS = 100
+FACTOR = 3  # a rung has this many times the steps of the one before, and fewer candidates
+LAST_STRIDES = (1, 2, 4, 8)  # of the last rung
+MIN_CANDIDATES = 2  # the last rung is shortened rather than have fewer
+DIRECT = 0.6  # of the budget: if all full-length trials take less, there is one rung
+# Shorter trials mislead. With weights far from the task, the best candidate after 100 steps was
+# worse than the frozen features after 50 (benchmarks/regret.py, clothes).
+MIN_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """So many candidates, each in strides through its schedule: 1 is the experiment's length."""
+    """A number of candidates, and the stride of their trials: 1 is full length."""
 
     count: int
     stride: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What trials of a candidate take.
-
-    Attributes:
-        compilation: seconds, once.
-        each: seconds of a trial, whatever its length.
-        step: seconds.
-        steps: of the whole length.
-    """
-
-    compilation: float
-    each: float
-    step: float
-    steps: float
-
-    def trial(self, stride: int) -> float:
-        """Seconds of one that is compiled."""
-        return self.each + self.step * self.steps / stride
-
-
-def plan(costs: Sequence[Cost], budget: float) -> list[Rung]:
-    """The rungs that fit into a budget of seconds; none if not even one short trial does.
+def plan(costs: Sequence[TrialCost], budget: float) -> list[Rung]:
+    """The rungs that fit into a budget; none if not even one short trial does.
 
     Args:
         costs: of the candidates, the most promising first.
@@ -67,30 +47,31 @@ def plan(costs: Sequence[Cost], budget: float) -> list[Rung]:
     count = len(costs)
     if not count:
         return []
-    if _seconds(costs, [Rung(count, 1)]) <= DIRECT * budget:
+    if _total_seconds(costs, [Rung(count, 1)]) <= DIRECT * budget:
         return [Rung(count, 1)]
-    least = min(ENOUGH, count)
-    wanted = [(top, n) for top in TOPS for n in range(count, least - 1, -1)]
-    wanted += [(top, n) for top in TOPS for n in range(least - 1, 0, -1)]
+    least = min(MIN_CANDIDATES, count)
+    last_rungs = [(stride, n) for stride in LAST_STRIDES for n in range(count, least - 1, -1)]
+    last_rungs += [(stride, n) for stride in LAST_STRIDES for n in range(least - 1, 0, -1)]
     steps = min(cost.steps for cost in costs)
-    for top, n in wanted:
-        if top > 1 and steps / top < LEAST_STEPS:
+    for stride, n in last_rungs:
+        if stride > 1 and steps / stride < MIN_STEPS:
             continue
-        short = [Rung(n, top * FACTOR), Rung(math.ceil(n / FACTOR), top)]
-        halving = n > 2 and steps / (top * FACTOR) >= LEAST_STEPS
-        for rungs in [[Rung(n, top)], short] if halving else [[Rung(n, top)]]:
-            if _seconds(costs, rungs) <= budget:
+        options = [[Rung(n, stride)]]
+        if n > 2 and steps / (stride * FACTOR) >= MIN_STEPS:
+            options.append([Rung(n, stride * FACTOR), Rung(math.ceil(n / FACTOR), stride)])
+        for rungs in options:
+            if _total_seconds(costs, rungs) <= budget:
                 return rungs
     return []
 
 
-def _seconds(costs: Sequence[Cost], rungs: Sequence[Rung]) -> float:
-    """Of a plan, if of the candidates the dearest go on."""
+def _total_seconds(costs: Sequence[TrialCost], rungs: Sequence[Rung]) -> float:
+    """Of a plan in the worst case, in which the slowest candidates advance."""
     chosen = costs[: rungs[0].count]
-    found = sum(cost.compilation for cost in chosen)
+    total = sum(cost.compile_seconds for cost in chosen)
     for rung in rungs:
-        found += sum(sorted(cost.trial(rung.stride) for cost in chosen)[-rung.count :])
-    return found
+        total += sum(sorted(cost.trial_seconds(rung.stride) for cost in chosen)[-rung.count :])
+    return total
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -98,10 +79,10 @@ class Entry:
     """A candidate in the search.
 
     Attributes:
-        candidate: what it is.
-        trials: by the stride, then by fold.
-        failed: why it could not be run, if it could not.
-        dropped: why it went no further, if it did not.
+        candidate: the candidate.
+        trials: by stride, then by fold.
+        failed: the error with which it failed, if it did.
+        dropped: why it was dropped, if it was.
     """
 
     candidate: Candidate
@@ -111,24 +92,24 @@ class Entry:
 
     @property
     def solved(self) -> bool:
-        """Whether the frozen features tell its answers, so that nothing has to be trained."""
-        return self.candidate.answers is not None
+        """Whether it is a probe of frozen features, which needs no trial."""
+        return self.candidate.predictions is not None
 
     @property
     def stride(self) -> int | None:
         """Of its longest trials."""
-        return min((stride for stride, found in self.trials.items() if found), default=None)
+        return min((stride for stride, trials in self.trials.items() if trials), default=None)
 
-    def answers(self, stride: int | None = None) -> Answers | None:
-        """Of all its folds at a stride, the longest trials if None; None where it has none."""
+    def predictions(self, stride: int | None = None) -> HeldOutPredictions | None:
+        """On all its folds at a stride, by default that of its longest trials; None without any."""
         if self.solved:
-            return self.candidate.answers
-        found = self.trials.get(stride or self.stride or 0, {})
-        return joined([trial.answers for trial in found.values()]) if found else None
+            return self.candidate.predictions
+        trials = self.trials.get(stride or self.stride or 0, {})
+        return joined([trial.predictions for trial in trials.values()]) if trials else None
 
 
-class Runs(Protocol):
-    """What runs trials: `trials.Runner`."""
+class TrialRunner(Protocol):
+    """What runs trials: `trials.Runner`, or a substitute in tests and benchmarks."""
 
     def run(self, candidate: Candidate, *, fold: int, stride: int, deadline: float) -> Trial:
         """See `trials.Runner.run`."""
@@ -137,159 +118,167 @@ class Runs(Protocol):
 
 @dataclasses.dataclass(kw_only=True)
 class Search:
-    """A search under way: what is known, what it cost, and until when it may go on.
+    """The state of a search.
 
     Attributes:
-        runner: of trials, a `trials.Runner`.
-        folds: how many there are.
-        entries: the most promising first.
-        cost: what trials of a candidate are predicted to take.
+        runner: of trials.
+        folds: how many folds can be used.
+        entries: the candidates, the most promising first.
+        cost: the predicted cost of a candidate's trials.
         deadline: by the clock.
-        clock: in the units of `cost`; seconds.
-        rungs: as they were planned.
-        compiling: how much longer than predicted compilation took.
-        stepping: likewise, steps.
+        clock: in the unit of `cost`, seconds by default.
+        rungs: the plan.
+        compile_factor: measured over predicted duration of compilation.
+        step_factor: measured over predicted duration of a step.
     """
 
-    runner: Runs
+    runner: TrialRunner
     folds: int
     entries: list[Entry]
-    cost: Callable[[Candidate], Cost]
+    cost: Callable[[Candidate], TrialCost]
     deadline: float
     clock: Callable[[], float] = time.monotonic
     rungs: list[Rung] = dataclasses.field(default_factory=list)
-    compiling: float = 1.0
-    stepping: float = 1.0
+    compile_factor: float = 1.0
+    step_factor: float = 1.0
 
     def run(self) -> list[Entry]:
-        """Halves, then asks the finalists further folds while there is time.
+        """Runs the rungs, then further folds of the finalists while there is time.
 
         Returns:
-            Those that the choice is among: the finalists, and what needed no training.
+            The entries to choose from: the finalists and the probes.
         """
-        alive = [entry for entry in self.entries if not entry.solved]
-        self.rungs = plan([self.predicted(e) for e in alive], self._left())
+        remaining = [entry for entry in self.entries if not entry.solved]
+        self.rungs = plan([self.predicted(e) for e in remaining], self._seconds_left())
         planned = self.rungs[0].count if self.rungs else 0
-        for entry in alive[planned:]:
+        for entry in remaining[planned:]:
             entry.dropped = 'there was no time to try it'
-        alive, done = alive[:planned], []
+        remaining, done = remaining[:planned], []
         for rung in self.rungs:
-            alive = self._best(alive, rung.count)
-            length = 'the whole' if rung.stride == 1 else f'1/{rung.stride} of the'
-            console.console.print(f'{len(alive)} candidates, {length} training:')
-            tried = [entry for entry in alive if self._try(entry, rung.stride, 0)]
-            done = tried or done
-            alive = tried
+            remaining = self._advance(remaining, rung.count)
+            length = 'full length' if rung.stride == 1 else f'1/{rung.stride} of the steps'
+            console.console.print(f'Trials of {len(remaining)} candidate(s), {length}:')
+            remaining = [entry for entry in remaining if self._try(entry, rung.stride, 0)]
+            done = remaining or done
         stride = min((entry.stride for entry in done if entry.stride), default=1)
         finalists = [entry for entry in done if entry.stride == stride]
-        finalists = self._race(self._within(finalists, stride), stride)
+        finalists = self._further_folds(self._contenders(finalists, stride), stride)
         return finalists + [entry for entry in self.entries if entry.solved]
 
-    def predicted(self, entry: Entry) -> Cost:
-        """A candidate's cost as it looks by now; what is compiled need not be compiled again."""
-        found = self.cost(entry.candidate)
-        compilation = 0.0 if entry.trials else self.compiling * found.compilation
-        return dataclasses.replace(found, compilation=compilation, step=self.stepping * found.step)
+    def predicted(self, entry: Entry) -> TrialCost:
+        """A candidate's cost, corrected by the trials so far; it is compiled only once."""
+        cost = self.cost(entry.candidate)
+        return dataclasses.replace(
+            cost,
+            compile_seconds=0.0 if entry.trials else self.compile_factor * cost.compile_seconds,
+            step_seconds=self.step_factor * cost.step_seconds,
+        )
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         return self.deadline - self.clock()
 
-    def _seconds(self, entries: Sequence[Entry], stride: int) -> float:
+    def _fits(self, entries: Sequence[Entry], stride: int) -> bool:
+        """Whether there is time for one trial of each."""
         costs = [self.predicted(entry) for entry in entries]
-        return sum(cost.compilation + cost.trial(stride) for cost in costs)
+        seconds = sum(cost.compile_seconds + cost.trial_seconds(stride) for cost in costs)
+        return seconds <= self._seconds_left()
 
     def _try(self, entry: Entry, stride: int, fold: int) -> bool:
-        """A trial, if there is time for it; whether it has answers now."""
+        """Runs a trial if there is time for it; returns whether it has a result."""
         name, expected = entry.candidate.name, self.predicted(entry)
-        if self._seconds([entry], stride) > self._left():
-            entry.dropped = entry.dropped or 'there was no time left'
-            return False
         try:
+            if not self._fits([entry], stride):
+                raise OutOfTimeError
             trial = self.runner.run(
                 entry.candidate, fold=fold, stride=stride, deadline=self.deadline
             )
-        except OutOfTime:
+        except OutOfTimeError:
             entry.dropped = entry.dropped or 'there was no time left'
             return False
         except InputError as error:
             entry.failed = str(error)
-            console.console.print(f'  {name}: cannot be run: {error}')
+            console.console.print(f'  {name}: failed: {error}')
             return False
-        self._learn(expected, trial)
+        self._correct(expected, trial)
         entry.trials.setdefault(stride, {})[fold] = trial
         console.console.print(
-            f'  {name}: {100 * trial.answers.accuracy:.1f} % of fold {fold + 1}, '
+            f'  {name}: {100 * trial.predictions.accuracy:.1f} % on fold {fold + 1}, '
             f'{trial.seconds:.0f} s'
         )
         return True
 
-    def _learn(self, expected: Cost, trial: Trial) -> None:
-        """Brings predictions half of the way to what a trial took."""
-        if expected.compilation and trial.compile_seconds:
-            self.compiling *= _half_way(trial.compile_seconds / expected.compilation)
+    def _correct(self, expected: TrialCost, trial: Trial) -> None:
+        """Corrects predictions by the square root of a trial's error."""
+        if expected.compile_seconds and trial.compile_seconds:
+            self.compile_factor *= _damped(trial.compile_seconds / expected.compile_seconds)
         if trial.step_seconds:
-            self.stepping *= _half_way(trial.step_seconds / expected.step)
+            self.step_factor *= _damped(trial.step_seconds / expected.step_seconds)
 
-    def _best(self, alive: list[Entry], count: int) -> list[Entry]:
-        if len(alive) <= count:
-            return alive
-        names = ranked(_answers(alive))[:count]
-        for entry in alive:
-            if entry.candidate.name not in names:
-                entry.dropped = 'others were better in the short trials'
-        return [entry for entry in alive if entry.candidate.name in names]
+    def _advance(self, entries: list[Entry], count: int) -> list[Entry]:
+        """The best entries of the previous rung."""
+        if len(entries) <= count:
+            return entries
+        names = ranked(_predictions(entries))[:count]
+        return _keep(entries, names, 'others were better in the short trials')
 
-    def _within(self, done: list[Entry], stride: int) -> list[Entry]:
-        """Those that are not clearly worse than the best of them."""
-        if len(done) < 2:
-            return done
-        found = _answers(done, stride)
-        leader, kept = found[ranked(found)[0]], []
-        for entry in done:
-            if rules.better(leader, found[entry.candidate.name]):
-                entry.dropped = 'another was clearly better'
-            else:
-                kept.append(entry)
-        return kept
+    def _contenders(self, entries: list[Entry], stride: int) -> list[Entry]:
+        """The entries that are not clearly worse than the best."""
+        if len(entries) < 2:
+            return entries
+        by_name = _predictions(entries, stride)
+        leader = by_name[ranked(by_name)[0]]
+        names = [name for name, one in by_name.items() if not rules.clearly_better(leader, one)]
+        return _keep(entries, names, 'another was clearly better')
 
-    def _race(self, alive: list[Entry], stride: int) -> list[Entry]:
-        """Asks further folds, of all that are left alike, until one is clearly better."""
+    def _further_folds(self, entries: list[Entry], stride: int) -> list[Entry]:
+        """Tries all entries on one fold after another, until one is clearly better."""
         for fold in range(1, self.folds):
-            if not alive or self._settled(alive, stride):
+            if not entries or self._decided(entries, stride):
                 break
-            alive = self._affordable(alive, stride)
-            if self._seconds(alive, stride) > self._left():
+            entries = self._affordable(entries, stride)
+            if not self._fits(entries, stride):
                 break
-            if not all(self._try(entry, stride, fold) for entry in alive):
-                for entry in alive:  # compared alike, or not at all
+            if not all(self._try(entry, stride, fold) for entry in entries):
+                for entry in entries:  # all are compared on the same folds
                     entry.trials[stride].pop(fold, None)
                 break
-            alive = self._within(alive, stride)
-        return alive
+            entries = self._contenders(entries, stride)
+        return entries
 
-    def _affordable(self, alive: list[Entry], stride: int) -> list[Entry]:
-        """The better ones for whose next fold there is time; all of them if not for two."""
-        names = ranked(_answers(alive, stride))
+    def _affordable(self, entries: list[Entry], stride: int) -> list[Entry]:
+        """The best entries for whose next fold there is time; all, if there is none for two."""
+        names = ranked(_predictions(entries, stride))
         for count in range(len(names), 1, -1):
-            kept = [entry for entry in alive if entry.candidate.name in names[:count]]
-            if self._seconds(kept, stride) <= self._left():
-                for entry in alive:
-                    if entry not in kept:
-                        entry.dropped = 'others were better, and there was no time for more folds'
-                return kept
-        return alive
+            if self._fits([e for e in entries if e.candidate.name in names[:count]], stride):
+                why = 'others were better, and there was no time for more folds'
+                return _keep(entries, names[:count], why)
+        return entries
 
-    def _settled(self, alive: list[Entry], stride: int) -> bool:
-        """Whether one is clearly better than all others."""
-        found = _answers(alive, stride) | _answers([e for e in self.entries if e.solved])
-        leader, *others = ranked(found)
-        return all(rules.better(found[leader], found[name]) for name in others)
+    def _decided(self, entries: list[Entry], stride: int) -> bool:
+        """Whether one entry is clearly better than all others and the probes."""
+        by_name = _predictions(entries, stride)
+        by_name |= _predictions([entry for entry in self.entries if entry.solved])
+        leader, *others = ranked(by_name)
+        return all(rules.clearly_better(by_name[leader], by_name[name]) for name in others)
 
 
-def _half_way(ratio: float) -> float:
+def _keep(entries: Sequence[Entry], names: Sequence[str], why: str) -> list[Entry]:
+    """The entries with these names; `why` is recorded for the others."""
+    kept = []
+    for entry in entries:
+        if entry.candidate.name in names:
+            kept.append(entry)
+        else:
+            entry.dropped = why
+    return kept
+
+
+def _damped(ratio: float) -> float:
     return min(4.0, max(0.25, math.sqrt(ratio)))
 
 
-def _answers(entries: Sequence[Entry], stride: int | None = None) -> dict[str, Answers]:
-    found = {entry.candidate.name: entry.answers(stride) for entry in entries}
-    return {name: answers for name, answers in found.items() if answers is not None}
+def _predictions(
+    entries: Sequence[Entry], stride: int | None = None
+) -> dict[str, HeldOutPredictions]:
+    by_name = {entry.candidate.name: entry.predictions(stride) for entry in entries}
+    return {name: one for name, one in by_name.items() if one is not None}

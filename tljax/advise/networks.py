@@ -1,4 +1,4 @@
-"""Candidate networks: the experiment with its own weights, and with each further source."""
+"""Candidate networks: the experiment with its own weights, and with each further weights source."""
 
 import dataclasses
 import pathlib
@@ -20,26 +20,30 @@ class CandidateNetwork:
 
     @property
     def label(self) -> str:
-        """The weights' short name."""
+        """The short name of the weights."""
         return short(self.experiment.backbone.weights)
 
 
 def short(source: str | None) -> str:
-    """`resnet50` of `models/resnet50.pth`; what is no path stays as it is."""
+    """`resnet50` of `models/resnet50.pth`; a name that is not a path stays as it is."""
     if source is None:
         return 'random weights'
     return source if ':' in source else pathlib.PurePath(source).stem
 
 
 def of(experiment: Experiment, more: Sequence[str] = ()) -> list[CandidateNetwork]:
-    """The experiment's own network, and one for each further source of weights.
+    """The experiment's own network, and one network for each further weights source.
 
-    A further one is recognised by its entries. What the experiment says of a network's stages
-    (`cut_after`, a head that came with the weights) is put aside for it; its own preprocessing
-    counts, at the size that the experiment states where it is of the same family.
+    The architecture of further weights is recognised from their entries. The experiment's
+    `cut_after` and pretrained head do not apply to it. Its own preprocessing is used, at the size
+    that the experiment states if both networks are of the same family.
+
+    Args:
+        experiment: with its own weights.
+        more: further weights sources.
 
     Raises:
-        InputError: weights cannot be had, are named twice, or are of no network known.
+        InputError: weights cannot be loaded, are named twice, or are of an unknown network.
     """
     named = [experiment.backbone.weights, *more]
     twice = {source for source in named if source is not None and named.count(source) > 1}
@@ -50,23 +54,24 @@ def of(experiment: Experiment, more: Sequence[str] = ()) -> list[CandidateNetwor
         own = loading.load(experiment.backbone.weights, experiment.backbone)
     return [
         CandidateNetwork(experiment=experiment, pretrained=own),
-        *(_other(experiment, s) for s in more),
+        *(_with_weights(experiment, source) for source in more),
     ]
 
 
-def _other(experiment: Experiment, source: str) -> CandidateNetwork:
+def _with_weights(experiment: Experiment, source: str) -> CandidateNetwork:
     pretrained = loading.load(source)
     backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=source)  # type: ignore[type-var]
-    shown = None
-    if type(backbone) is type(experiment.backbone) and experiment.preprocessing is not None:
-        stated, found = experiment.preprocessing, pretrained.preprocessing
-        shown = dataclasses.replace(found, size_px=stated.size_px, resize_px=stated.resize_px)
-    before = (experiment.preprocessing or experiment.backbone.preprocessing()).size_px
-    after = (shown or pretrained.preprocessing).size_px
+    preprocessing, stated = None, experiment.preprocessing
+    if type(backbone) is type(experiment.backbone) and stated is not None:
+        preprocessing = dataclasses.replace(
+            pretrained.preprocessing, size_px=stated.size_px, resize_px=stated.resize_px
+        )
+    before = (stated or experiment.backbone.preprocessing()).size_px
+    after = (preprocessing or pretrained.preprocessing).size_px
     changed = dataclasses.replace(
         experiment,
         backbone=backbone,
-        preprocessing=shown,
+        preprocessing=preprocessing,
         cut_after=pretrained.architecture.cut_after,
         head=None if isinstance(experiment.head, str) else experiment.head,
         augmentations=tuple(_resized(one, before, after) for one in experiment.augmentations),
@@ -75,7 +80,7 @@ def _other(experiment: Experiment, source: str) -> CandidateNetwork:
 
 
 def _resized(augmentation: Any, before: int, after: int) -> Any:
-    """The augmentation for images of another size, where it states that of the others."""
+    """The augmentation with the new image size, if it states the old one."""
     if getattr(augmentation, 'size_px', None) != before or before == after:
         return augmentation
     return dataclasses.replace(augmentation, size_px=after)

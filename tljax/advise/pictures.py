@@ -1,17 +1,25 @@
-"""Pictures of a report, as SVG that stands in the page itself: no file, no font, no script."""
+"""The pictures of an advice: accuracy against cost, and by depth."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
-INK, QUIET, RULE = '#1d2a33', '#7a858d', '#e3e6e8'
-CHOSEN, NEAR, FAR = '#0b6e4f', '#1d2a33', '#a9b1b7'
-MARK = '#e08e0b'
-LINES = (CHOSEN, '#3b6ea8', '#8a4f9e', '#b0512f', '#5b6770')
-WIDTH, LEFT, RIGHT = 760, 52, 744
-LABEL_PX = 12  # of height, that a label takes
-LETTER_PX = 6.1  # of width, in the mean
+from tljax.records.figures import axes, colors
+from tljax.records.figures.axes import seconds_text
+from tljax.records.figures.drawing import (
+    LETTER_PX,
+    Box,
+    Circle,
+    Drawing,
+    Path,
+    Shape,
+    Text,
+    line,
+    text_width,
+)
+
+CHOSEN, NEAR, FAR = 'accent', 'ink', 'quiet'
+WIDTH, LEFT, RIGHT = 520, 46, 508
+LABEL_PX = 12  # the height of a label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,118 +43,48 @@ class Point:
     hollow: bool = False
 
 
-def _text(
-    x: float, y: float, text: str, *, anchor: str = 'start', color: str = QUIET, **more
-) -> str:
-    style = ''.join(f' {name.replace("_", "-")}="{value}"' for name, value in more.items())
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}"{style}>'
-        f'{escape(text)}</text>'
-    )
+def _shares_plot(low: float, high: float, top: float, bottom: float) -> tuple[axes.Scale, list]:
+    """A vertical axis of shares that ends at round ones, and its lines and labels."""
+    middle = (low + high) / 2
+    ticks = axes.round_ticks(min(low, middle - 0.01), max(high, middle + 0.01), 7)
+    scale = axes.Scale(ticks[0], ticks[-1], bottom, top)
+    shapes: list[Shape] = []
+    for tick in ticks:
+        shapes.append(line(LEFT, scale(tick), RIGHT, scale(tick), 'rule'))
+        shapes.append(Text(LEFT - 6, scale(tick) + 4, axes.percent_text(tick), 'end'))
+    return scale, [*shapes, line(LEFT, bottom, RIGHT, bottom, 'quiet')]
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, color: str = RULE, width: float = 1) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{color}" stroke-width="{width}"/>'
-    )
-
-
-def _picture(height: float, title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}" '
-        'xmlns="http://www.w3.org/2000/svg" font-size="12">' + ''.join(parts) + '</svg>'
-    )
-
-
-def percents(low: float, high: float) -> list[float]:
-    """Round shares for an axis from below `low` to above `high`, four to eight of them."""
-    span = max(high - low, 0.02)
-    step = next(s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if span / s <= 7)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [n * step for n in range(first, last + 1)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Shares:
-    """A vertical axis of shares, with a line at each round one."""
-
-    ticks: list[float]
-    top: float
-    bottom: float
-
-    def down(self, share: float) -> float:
-        """Where a share stands."""
-        low, high = self.ticks[0], self.ticks[-1]
-        return self.bottom - (self.bottom - self.top) * (share - low) / (high - low)
-
-    def drawn(self) -> list[str]:
-        """The lines, and what they are."""
-        parts = [_line(LEFT, self.bottom, RIGHT, self.bottom, QUIET)]
-        for tick in self.ticks:
-            y = self.down(tick)
-            parts.append(_line(LEFT, y, RIGHT, y))
-            parts.append(_text(LEFT - 8, y + 4, f'{100 * tick:.3g} %', anchor='end'))
-        return parts
-
-
-def _decades(low: float, high: float) -> list[float]:
-    """Round numbers 1, 2, 5, 10 ... between two on a logarithmic axis."""
-    found = [
-        base * 10.0**power
-        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for base in (1, 2, 5)
-    ]
-    return [value for value in found if low <= value <= high]
-
-
-def seconds_text(seconds: float) -> str:
-    """`0.5 s`, `40 s`, `12 min`, `3 h`."""
-    if seconds < 90:
-        return f'{seconds:.2g} s' if seconds < 10 else f'{seconds:.0f} s'
-    if seconds < 5400:
-        return f'{seconds / 60:.0f} min'
-    return f'{seconds / 3600:.2g} h'
-
-
-def costs(points: Sequence[Point]) -> str:
+def costs(points: Sequence[Point]) -> Drawing:
     """Accuracy with its interval against the seconds of training, on a logarithmic axis."""
-    ticks = percents(min(p.interval[0] for p in points), max(p.interval[1] for p in points))
-    axis = Shares(ticks, 14, 330)
-    low = min(p.cost for p in points) / 1.5
-    high = max(p.cost for p in points) * 1.5
-
-    def across(cost: float) -> float:
-        return LEFT + 14 + (RIGHT - LEFT - 28) * math.log(cost / low) / math.log(high / low)
-
-    parts = axis.drawn()
-    for tick in _decades(low, high):
-        parts.append(_line(across(tick), axis.bottom, across(tick), axis.bottom + 4, QUIET))
-        parts.append(_text(across(tick), axis.bottom + 18, seconds_text(tick), anchor='middle'))
-    middle, under = (LEFT + RIGHT) / 2, 'predicted time of the whole training'
-    parts.append(_text(middle, axis.bottom + 38, under, anchor='middle'))
-    places = [(across(point.cost), axis.down(point.accuracy)) for point in points]
-    bars = [tuple(map(axis.down, reversed(point.interval))) for point in points]
+    bottom = 330
+    lows, highs = zip(*(point.interval for point in points), strict=True)
+    down, shapes = _shares_plot(min(lows), max(highs), 14, bottom)
+    least, most = min(p.cost for p in points) / 1.5, max(p.cost for p in points) * 1.5
+    across = axes.Scale(least, most, LEFT + 14, RIGHT - 14, log=True)
+    for tick in axes.decades(least, most):
+        shapes.append(line(across(tick), bottom, across(tick), bottom + 4, 'quiet'))
+        shapes.append(Text(across(tick), bottom + 18, seconds_text(tick), 'middle'))
+    label = 'predicted time of the complete training'
+    shapes.append(Text((LEFT + RIGHT) / 2, bottom + 38, label, 'middle'))
+    places = [(across(point.cost), down(point.accuracy)) for point in points]
+    bars = [(down(high), down(low)) for low, high in zip(lows, highs, strict=True)]
     drawn = sorted(zip(points, places, bars, strict=True), key=lambda one: one[0].color == CHOSEN)
     for point, place, bar in drawn:
-        parts += _marked(point, place, bar)
+        shapes += _marked(point, place, bar)
     labels = _labels([point.name for point in points], places, bars)
     for point, (x, y, anchor) in zip(points, labels, strict=True):
-        weight = 600 if point.color == CHOSEN else 400
-        parts.append(_text(x, y, point.name, anchor=anchor, color=point.color, font_weight=weight))
-    return _picture(axis.bottom + 46, 'Accuracy against cost', parts)
+        shapes.append(Text(x, y, point.name, anchor, point.color, bold=point.color == CHOSEN))
+    return Drawing(WIDTH, bottom + 46, shapes)
 
 
-def _marked(point: Point, place: tuple[float, float], bar: Sequence[float]) -> list[str]:
+def _marked(point: Point, place: tuple[float, float], bar: tuple[float, float]) -> list[Shape]:
     """A point with its interval."""
     x, y = place
-    fill = '#fff' if point.hollow else point.color
+    fill = 'paper' if point.hollow else point.color
     radius = 6 if point.color == CHOSEN else 4.5
-    return [
-        _line(x, bar[0], x, bar[1], point.color, 1.2),
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}" '
-        f'stroke="{point.color}" stroke-width="1.8"/>',
-    ]
+    interval = line(x, bar[0], x, bar[1], point.color, width=1.2)
+    return [interval, Circle(x, y, radius, point.color, fill, width=1.8)]
 
 
 def _labels(
@@ -160,7 +98,7 @@ def _labels(
     found: list[tuple[float, float, str]] = [(0, 0, 'start')] * len(names)
     for index in sorted(range(len(names)), key=lambda i: places[i][1]):
         x, y = places[index]
-        width = LETTER_PX * len(names[index])
+        width = text_width(names[index])
         tries = [
             (side, shift)
             for shift in (0, *(sign * 13 * n for n in range(1, 9) for sign in (-1, 1)))
@@ -208,74 +146,71 @@ class Curve:
     random: float | None
 
 
-def depths(curves: Sequence[Curve]) -> str:
-    """What a linear layer reads out of every stage, and below it where the gradient is large."""
+def depths(curves: Sequence[Curve]) -> Drawing:
+    """The accuracy of a linear layer on every stage, and below it the size of the gradient."""
     lows = [low for c in curves for low, _ in c.intervals] + [c.random or 1.0 for c in curves]
     highs = [high for c in curves for _, high in c.intervals]
-    axis = Shares(percents(min(lows), max(highs)), 14, 250)
+    bottom = 250
+    down, shapes = _shares_plot(min(lows), max(highs), 14, bottom)
     longest = max(curves, key=lambda curve: len(curve.stages))
-    room = 60 + LETTER_PX * max(len('random weights'), *(len(curve.name) for curve in curves))
+    letters = max(len('random weights'), *(len(curve.name) for curve in curves))
+    room = 40 + LETTER_PX * min(letters, 24)
     gap = (RIGHT - LEFT - room) / max(len(longest.stages) - 1, 1)
 
     def across(index: int, curve: Curve) -> float:
-        return LEFT + 40 + gap * (index + len(longest.stages) - len(curve.stages))
+        return LEFT + 26 + gap * (index + len(longest.stages) - len(curve.stages))
 
-    parts, ends = axis.drawn(), []
-    for curve, color in zip(curves, LINES * len(curves), strict=False):
-        xs = [across(index, curve) for index in range(len(curve.stages))]
-        parts += _drawn(curve, color, xs, axis, named=curve.stages != longest.stages)
-        ends.append((xs[-1] + 12, axis.down(curve.accuracies[-1]) + 4, curve.name, color))
+    ends = []
+    for number, curve in enumerate(curves):
+        xs, color = [across(i, curve) for i in range(len(curve.stages))], colors.series(number)
+        shapes += _drawn(curve, color, xs, down, named=curve.stages != longest.stages)
+        ends.append((xs[-1] + 10, down(curve.accuracies[-1]) + 4, curve.name, color))
         if curve.random is not None:
-            ends.append((xs[-1] + 12, axis.down(curve.random) + 4, 'random weights', QUIET))
-    parts += [_text(x, y, name, color=color) for x, y, name, color in _apart(ends)]
-    for index, stage in enumerate(longest.stages):
+            ends.append((xs[-1] + 10, down(curve.random) + 4, 'random weights', 'quiet'))
+    shapes += [Text(x, y, name, color=color) for x, y, name, color in _apart(ends)]
+    every = max(1, round(46 / max(gap, 1)))
+    for index in range(len(longest.stages) - 1, -1, -every):
         x = across(index, longest)
-        parts.append(_text(x, axis.bottom + 18, stage, anchor='middle', color=INK))
-    height = axis.bottom + 30
-    for curve, color in zip(curves, LINES * len(curves), strict=False):
+        shapes.append(Text(x, bottom + 18, longest.stages[index], 'middle', 'ink'))
+    height = bottom + 30
+    for number, curve in enumerate(curves):
         if curve.ratios:
-            parts += _bars(
-                curve, color, height, [across(i, curve) for i in range(len(curve.stages))]
-            )
+            xs = [across(i, curve) for i in range(len(curve.stages))]
+            shapes += _bars(curve, colors.series(number), height, xs)
             height += 92
-    return _picture(height + 4, 'Accuracy by depth', parts)
+    return Drawing(WIDTH, height + 4, shapes)
 
 
 def _drawn(
-    curve: Curve, color: str, xs: Sequence[float], axis: Shares, *, named: bool
-) -> list[str]:
+    curve: Curve, color: str, xs: Sequence[float], down: axes.Scale, *, named: bool
+) -> list[Shape]:
     """A network's line, its intervals, and its stages' names where the axis has others."""
-    ys = [axis.down(accuracy) for accuracy in curve.accuracies]
-    path = ' '.join(f'{x:.1f},{y:.1f}' for x, y in zip(xs, ys, strict=True))
-    parts = [f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>']
+    ys = [down(accuracy) for accuracy in curve.accuracies]
+    shapes: list[Shape] = [Path(list(zip(xs, ys, strict=True)), color, 2)]
     for x, y, (low, high) in zip(xs, ys, curve.intervals, strict=True):
-        parts.append(_line(x, axis.down(low), x, axis.down(high), color, 1.2))
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>')
+        shapes.append(line(x, down(low), x, down(high), color, width=1.2))
+        shapes.append(Circle(x, y, 3.5, color))
     if named:
         for x, y, stage in zip(xs, ys, curve.stages, strict=True):
-            parts.append(_text(x - 7, y - 7, stage, anchor='end', color=color, font_size=10))
+            shapes.append(Text(x - 7, y - 7, stage, 'end', color, size=10))
     if curve.random is not None:
-        parts.append(
-            f'<circle cx="{xs[-1]:.1f}" cy="{axis.down(curve.random):.1f}" r="4" fill="#fff" '
-            f'stroke="{color}" stroke-width="1.6"/>'
-        )
-    return parts
+        shapes.append(Circle(xs[-1], down(curve.random), 4, color, 'paper', width=1.6))
+    return shapes
 
 
-def _bars(curve: Curve, color: str, top: float, xs: Sequence[float]) -> list[str]:
+def _bars(curve: Curve, color: str, top: float, xs: Sequence[float]) -> list[Shape]:
     """The relative gradient norms of a network's stages."""
     base = top + 76
-    parts = [_line(LEFT, base, RIGHT, base, QUIET)]
+    shapes: list[Shape] = [line(LEFT, base, RIGHT, base, 'quiet')]
+    half = min(16.0, 0.4 * (xs[1] - xs[0])) if len(xs) > 1 else 16.0
     for x, stage in zip(xs, curve.stages, strict=True):
         value = curve.ratios.get(stage, 0.0)
         tall = 34 * value
-        parts.append(
-            f'<rect x="{x - 16:.1f}" y="{base - tall:.1f}" width="32" '
-            f'height="{max(tall, 0.6):.1f}" fill="{color}" opacity="0.35"/>'
-        )
-        parts.append(_text(x, base - tall - 4, f'{value:.2f}', anchor='middle'))
-    parts.append(_text(LEFT, top + 16, f'norm of the gradient over the parameters: {curve.name}'))
-    return parts
+        shapes.append(Box(x - half, base - tall, 2 * half, max(tall, 0.6), color, 0.35))
+        if half > 12:
+            shapes.append(Text(x, base - tall - 4, f'{value:.2f}', 'middle'))
+    text = f'norm of the gradient over the parameters: {curve.name}'
+    return [*shapes, Text(LEFT, top + 16, text)]
 
 
 def _apart(ends: Sequence[tuple[float, float, str, str]]) -> list[tuple[float, float, str, str]]:

@@ -1,18 +1,20 @@
-"""What is not tried, and what is tried first: rules on the evidence, each with its source."""
+"""Rules on the evidence: which candidates are not tried, and which are tried first."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
 from tljax.advise.candidates import HIGH, Candidate
-from tljax.advise.choice import Answers, Prior, difference
-from tljax.advise.evidence import Look
+from tljax.advise.choice import Prior
+from tljax.advise.evidence import Evidence
+from tljax.advise.held_out import HeldOutPredictions, difference
 from tljax.advise.tasks import Task
 
-FEW = 10  # labels a class below which training is expected to gain least over the probe
-MODERATE = 50  # up to which penalties and adapters are tried (Li et al. 2018; Hu et al. 2022)
-MANY = 500  # from which random weights are tried whatever the features say (He et al. 2019)
-CLEAR = 2.0  # standard errors that make one answer better than another
+# Labels per class.
+FEW = 10  # below: training is expected to gain least over the probe
+MODERATE = 50  # above: no penalties, no adapters (Li et al. 2018; Hu et al. 2022)
+MANY = 500  # from here on: random weights are tried in any case (He et al. 2019)
+CLEAR_ERRORS = 2.0  # standard errors by which one candidate is clearly better than another
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,78 +25,83 @@ class Dropped:
     why: str
 
 
-def better(one: Answers, other: Answers, errors: float = CLEAR) -> bool:
-    """Whether `one` is so many standard errors better."""
-    apart = difference(one, other)
-    return apart.mean > errors * apart.error
+def clearly_better(
+    one: HeldOutPredictions, other: HeldOutPredictions, errors: float = CLEAR_ERRORS
+) -> bool:
+    """Whether `one` is better by more than `errors` standard errors."""
+    measured = difference(one, other)
+    return measured.mean > errors * measured.error
 
 
-def networks(looks: Sequence[Look]) -> tuple[list[Look], list[Dropped]]:
-    """The networks worth training: no other's frozen features are clearly better.
+def networks(evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Dropped]]:
+    """Keeps the networks whose frozen features are not clearly worse than those of another.
 
-    Source: Renggli et al. 2022, "Which model to transfer?": linear probes find the network where
-    they differ much; where they do not, training tells.
+    Source: Renggli et al. 2022, "Which model to transfer?": large differences between networks
+    show in linear probes, small ones only in training.
     """
-    first = max(looks, key=lambda look: look.best.answers.accuracy)
+    first = max(evidence, key=lambda one: one.best.predictions.accuracy)
     kept, dropped = [], []
-    for look in looks:
-        if look is not first and better(first.best.answers, look.best.answers):
-            why = (
-                f'its best stage gives {100 * look.best.accuracy:.0f} %, that of '
-                f'{first.source} {100 * first.best.accuracy:.0f} %'
-            )
-            dropped.append(Dropped(name=f'weights {look.source}', why=why))
-        else:
-            kept.append(look)
+    for one in evidence:
+        if one is first or not clearly_better(first.best.predictions, one.best.predictions):
+            kept.append(one)
+            continue
+        why = (
+            f'the probe of its best stage has an accuracy of {100 * one.best.accuracy:.0f} %, that '
+            f'of {first.source} {100 * first.best.accuracy:.0f} %'
+        )
+        dropped.append(Dropped(name=f'weights {one.source}', why=why))
     return kept, dropped
 
 
-def reason_against(candidate: Candidate, look: Look, task: Task) -> str | None:
+def reason_against(candidate: Candidate, evidence: Evidence, task: Task) -> str | None:
     """Why a candidate is not worth a trial; None if it is."""
     if candidate.family == 'scratch':
-        return _against_scratch(look, task)
+        return _against_scratch(evidence, task)
     if candidate.family in ('l2sp', 'adapters') and task.per_class > MODERATE:
-        return f'made for few labels: there are {task.per_class:.0f} a class'
+        return f'it is meant for few labels, and there are {task.per_class:.0f} per class'
     if candidate.family == 'cut':
-        return _against_cut(candidate, look)
+        return _against_cut(candidate, evidence)
     return None
 
 
-def _against_scratch(look: Look, task: Task) -> str | None:
-    """He et al. 2019: from random weights as good only with many images, whatever is trained."""
-    if look.random is None or task.per_class >= MANY:
+def _against_scratch(evidence: Evidence, task: Task) -> str | None:
+    """Random weights need many images to match pretrained ones (He et al. 2019)."""
+    if evidence.random is None or task.per_class >= MANY:
         return None
-    if not better(look.best.answers, look.random):
+    if not clearly_better(evidence.best.predictions, evidence.random):
         return None
     return (
-        f'frozen, the weights know more than random ones ({100 * look.best.accuracy:.0f} against '
-        f'{100 * look.random.accuracy:.0f} %), and {task.per_class:.0f} labels a class are few'
+        'the pretrained features are better than random ones (accuracy of a probe: '
+        f'{100 * evidence.best.accuracy:.0f} and {100 * evidence.random.accuracy:.0f} %), and '
+        f'{task.per_class:.0f} labels per class are few'
     )
 
 
-def _against_cut(candidate: Candidate, look: Look) -> str | None:
-    """Yosinski et al. 2014: upper stages are the source's own; lower ones are general.
+def _against_cut(candidate: Candidate, evidence: Evidence) -> str | None:
+    """Lower stages are general, upper ones specific to the upstream task (Yosinski et al. 2014).
 
-    What freezes a stage whose output is clearly worse than a lower one's has lost what it needs;
-    what trains two stages or more below the best one's output is full fine-tuning at its price.
+    A frozen stage whose output is clearly worse than a lower stage's has lost information. Training
+    two or more stages below the best one costs about as much as full fine-tuning.
     """
-    stages = [depth.stage for depth in look.depths]
-    frozen = look.depths[stages.index(candidate.first) - 1]
-    place, best = stages.index(frozen.stage), stages.index(look.best.stage)
-    if place > best and better(look.best.answers, frozen.answers, 1.0):
+    names = [probe.stage for probe in evidence.probes]
+    top_frozen = names.index(candidate.first) - 1
+    frozen, best = evidence.probes[top_frozen], names.index(evidence.best.stage)
+    if top_frozen > best and clearly_better(evidence.best.predictions, frozen.predictions, 1.0):
         return (
-            f'it freezes {frozen.stage}, whose output gives {100 * frozen.accuracy:.0f} %; '
-            f'{look.best.stage} gives {100 * look.best.accuracy:.0f} %'
+            f'it freezes {frozen.stage}, whose probe has {100 * frozen.accuracy:.0f} %; that of '
+            f'{evidence.best.stage} has {100 * evidence.best.accuracy:.0f} %'
         )
-    if place < min(best, len(stages) - 2) - 1:
-        return f'it trains nearly everything: {look.best.stage} is the best to freeze up to'
+    if top_frozen < min(best, len(names) - 2) - 1:
+        return (
+            f'it costs about as much as full fine-tuning, although {evidence.best.stage} has the '
+            'best features'
+        )
     return None
 
 
-# The share of the frozen probe's errors that a way of training is expected to take away, with few
-# labels, some and many; and how much that differs from task to task. Set by hand, after looking at
-# the eight tasks that docs/results.md calls seen, and drawn towards 0; what was fitted to the tasks
-# of other sets lost more.
+# The expected share of the probe's errors that training removes, with few, some and many labels.
+# Set by hand after the eight tasks that docs/results.md calls seen, and shrunk towards 0. Values
+# fitted to the tasks of other sets lost more accuracy.
 GAINS: dict[str, tuple[float, float, float]] = {
     'cut high': (0.10, 0.20, 0.15),
     'cut low': (0.05, 0.10, 0.10),
@@ -107,53 +114,51 @@ GAINS: dict[str, tuple[float, float, float]] = {
     'source': (0.0, 0.1, 0.1),
     'configured': (0.0, 0.1, 0.1),
 }
-SPREAD, SPREAD_HIGH = 0.15, 0.3  # the latter of what may fail: high rates, random weights
-LEAST_ERRORS = 1.0  # of the probe, in images: with none there is nothing to gain, and no doubt
+RISKY = ('full high', 'cut high', 'scratch', 'source', 'configured')
+SPREAD, SPREAD_RISKY = 0.15, 0.3  # standard deviation of the share over tasks
+MIN_ERRORS = 1.0  # of the probe, in images: without errors the spread would be 0
 
 
 def kind(candidate: Candidate) -> str:
-    """A key of `GAINS`."""
+    """The key of a candidate in `GAINS`."""
     if candidate.family in ('cut', 'full'):
         return f'{candidate.family} {"high" if candidate.scale == HIGH else "low"}'
     return candidate.family
 
 
 def priors(candidates: Sequence[Candidate], task: Task) -> dict[str, Prior]:
-    """What each candidate is expected to gain over the linear probe of its network."""
-    found = {}
+    """The expected gain of each candidate over the linear probe of its network."""
+    probes: dict[str | None, Candidate] = {}
+    for one in candidates:
+        if one.predictions is not None:
+            probes.setdefault(one.experiment.backbone.weights, one)
+    labels = 0 if task.per_class < FEW else 1 if task.per_class < MODERATE else 2
+    result = {}
     for candidate in candidates:
-        source = candidate.experiment.backbone.weights
-        probes = [
-            one
-            for one in candidates
-            if one.answers is not None and one.experiment.backbone.weights == source
-        ]
-        if candidate.answers is not None or not probes:
-            found[candidate.name] = Prior(anchor=candidate.name)
+        probe = probes.get(candidate.experiment.backbone.weights)
+        if candidate.predictions is not None or probe is None or probe.predictions is None:
+            result[candidate.name] = Prior(probe=candidate.name)
             continue
-        answers = probes[0].answers
-        assert answers is not None
-        missed = max(1 - answers.accuracy, LEAST_ERRORS / len(answers))
-        place = 0 if task.per_class < FEW else 1 if task.per_class < MODERATE else 2
-        risky = kind(candidate) in ('full high', 'cut high', 'scratch', 'source', 'configured')
-        found[candidate.name] = Prior(
-            anchor=probes[0].name,
-            mean=missed * GAINS[kind(candidate)][place],
-            spread=missed * (SPREAD_HIGH if risky else SPREAD),
+        errors = max(1 - probe.predictions.accuracy, MIN_ERRORS / len(probe.predictions))
+        spread = SPREAD_RISKY if kind(candidate) in RISKY else SPREAD
+        result[candidate.name] = Prior(
+            probe=probe.name,
+            mean=errors * GAINS[kind(candidate)][labels],
+            spread=errors * spread,
         )
-    return found
+    return result
 
 
 def ordered(candidates: Sequence[Candidate], task: Task) -> list[Candidate]:
-    """What is tried first, when there is no time for all: what is expected to gain most.
+    """The candidates that need a trial, the largest expected gain first.
 
-    Of equals, what may gain more, then what trains less.
+    Of equal gains, the larger spread comes first, then fewer trained stages.
     """
-    place = priors(candidates, task)
+    expected = priors(candidates, task)
 
     def key(candidate: Candidate) -> tuple[float, ...]:
-        prior = place[candidate.name]
+        prior = expected[candidate.name]
         spread = 0.0 if math.isinf(prior.spread) else prior.spread
         return -prior.mean, -spread, candidate.trained_stages
 
-    return sorted((c for c in candidates if c.answers is None), key=key)
+    return sorted((c for c in candidates if c.predictions is None), key=key)

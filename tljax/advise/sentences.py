@@ -1,12 +1,12 @@
-"""An advice in words: why, what would change it, and what it was measured on."""
+"""An advice in words: the reasons, what would change it, and the data."""
 
 import numpy as np
 
 from tljax.advise import networks, tasks
 from tljax.advise.advice import Advice
-from tljax.advise.choice import Answers, difference, images_to_tell, merits
-from tljax.advise.evidence import Look
+from tljax.advise.evidence import Evidence
 from tljax.advise.halving import Entry
+from tljax.advise.held_out import HeldOutPredictions, difference, images_needed, scores
 
 POINT = 0.01
 
@@ -16,166 +16,177 @@ def percent(share: float) -> str:
     return f'{100 * share:.1f} %'
 
 
-def accuracy(answers: Answers) -> str:
-    """`97.5 % (92.3 to 99.3)`."""
-    low, high = answers.interval
-    return f'{100 * answers.accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f})'
-
-
-def verdict(advice: Advice) -> str:
-    """What is advised, in a line."""
-    answers = advice.answers[advice.candidate.name]
-    return f'{advice.candidate.name}: {accuracy(answers)} on {len(answers)} held-out images'
-
-
-def why(advice: Advice) -> list[str]:
-    """Sentences on how the choice came about."""
-    choice = advice.choice
-    gain, found = choice.gains[choice.name], []
-    if all(entry.solved or not entry.trials for entry in advice.search.entries):
-        found.append(
-            'No trial was finished in the time: this rests on the frozen features alone. A larger '
-            '--budget_minutes tries the candidates that are named below.'
-        )
-    elif choice.name == choice.reference:
-        found.append(
-            'Nothing that was tried is expected to answer better than what the frozen features '
-            'give, which costs no training.'
-        )
-    elif gain.seen is not None:
-        found.append(
-            f'It is expected to answer {points(gain.mean)} points better than {choice.reference} '
-            f'(± {points(gain.error)}). In its trials it answered {points(gain.seen.mean)} better '
-            f'(± {points(gain.seen.error)}), image by image on the same {gain.seen.count} '
-            'images; as these are few, that is drawn towards what such candidates gave elsewhere.'
-        )
-    others = [f'{name} ({points(choice.gains[name].mean)})' for name in choice.within[1:]]
-    if others:
-        found.append('Within the doubt: ' + '; '.join(others) + '.')
-    else:
-        found.append('No other candidate is within the doubt.')
-    found += [_depth_text(look) for look in advice.looks]
-    return found
-
-
 def points(share: float) -> str:
-    """Of a share: `2.3`."""
+    """`2.3` of 0.023."""
     return f'{100 * share:.1f}'
 
 
-def _depth_text(look: Look) -> str:
-    best, last = look.best, look.last
-    name = networks.short(look.source)
-    text = f'{name}, frozen: a linear layer on {last.stage} gets {percent(last.accuracy)} right'
+def accuracy(predictions: HeldOutPredictions) -> str:
+    """`97.5 % (92.3 to 99.3)`."""
+    low, high = predictions.interval
+    return f'{percent(predictions.accuracy)} ({points(low)} to {points(high)})'
+
+
+def reasons(advice: Advice) -> list[str]:
+    """Sentences on why this candidate was chosen."""
+    gains, (name, *others) = advice.choice.gains, advice.choice.contenders
+    close = [f'{other} ({points(gains[other].mean)})' for other in others]
+    contenders = 'No other candidate has a similar expected gain.'
+    if close:
+        contenders = f'Candidates with a similar expected gain: {"; ".join(close)}.'
+    return [
+        _main_reason(advice, name),
+        contenders,
+        *(_probe_text(evidence) for evidence in advice.evidence),
+    ]
+
+
+def _main_reason(advice: Advice, name: str) -> str:
+    gain, reference = advice.choice.gains[name], advice.choice.reference
+    if all(entry.solved or not entry.trials for entry in advice.search.entries):
+        return (
+            'No trial was finished within the budget, so this advice rests on the frozen features '
+            'alone. With a larger --budget_minutes the candidates named below are tried.'
+        )
+    if gain.measured is None:
+        return (
+            'No other candidate is expected to be better than a linear probe of the frozen '
+            'features, which is the cheapest to train.'
+        )
+    measured = gain.measured
+    return (
+        f'Its expected gain over the reference ({reference}) is {points(gain.mean)} points '
+        f'(± {points(gain.error)}). In the trials its score was {points(measured.mean)} points '
+        f'higher (± {points(measured.error)}) on the same {measured.count} held-out images. The '
+        'expected gain is this difference, shrunk by its uncertainty towards the gain of such '
+        'candidates on other data sets.'
+    )
+
+
+def _probe_text(evidence: Evidence) -> str:
+    best, last = evidence.best, evidence.last
+    text = (
+        f'{networks.short(evidence.source)}: a linear probe of the frozen {last.stage} has a '
+        f'held-out accuracy of {percent(last.accuracy)}.'
+    )
     if best is not last:
-        text += f', on {best.stage} {percent(best.accuracy)}: the upper stages are the source’s own'
-    if look.random is not None:
-        text += f'; on the same network with random weights {percent(look.random.accuracy)}'
-    return text + '.'
+        text += (
+            f' The best probe is that of {best.stage}, {percent(best.accuracy)}: the stages above '
+            'it are specific to the upstream task.'
+        )
+    if evidence.random is not None:
+        text += f' With random weights the accuracy is {percent(evidence.random.accuracy)}.'
+    return text
 
 
 def changes(advice: Advice) -> list[str]:
     """Sentences on what would change the choice."""
-    found: list[str] = []
-    for name in advice.choice.within[1:3]:
-        found += _told_apart(advice, advice.candidate.name, name)
-    for look in advice.looks:
-        gain = None if look.fewer is None else look.last.accuracy - look.fewer
-        if gain is not None:
-            found.append(
-                f'More labels: from half of them to all, the linear layer on the frozen '
-                f'{networks.short(look.source)} went from {percent(look.fewer or 0.0)} to '
-                f'{percent(look.last.accuracy)}. '
-                + (
-                    'It still learns from each image; what trains more stages gains more of that.'
-                    if gain > POINT
-                    else 'It has learnt what it can: more labels are for what trains more stages.'
-                )
-            )
-    untried = [e.candidate.name for e in advice.search.entries if _untried(e)]
+    result: list[str] = []
+    for name in advice.choice.contenders[1:3]:
+        result.append(_images_text(advice, advice.candidate.name, name))
+    result += [
+        _labels_text(evidence, evidence.half_accuracy)
+        for evidence in advice.evidence
+        if evidence.half_accuracy is not None
+    ]
+    entries = [e for e in advice.search.entries if not (e.solved or e.failed)]
+    untried = [entry.candidate.name for entry in entries if not entry.trials]
     if untried:
-        rest = minutes_left(advice)
-        found.append(
-            f'More time: there was none for {"; ".join(untried)}. All candidates at full length on '
-            f'every fold would take about {rest:.0f} minutes more (--budget_minutes).'
+        result.append(
+            f'More time: there was none for {"; ".join(untried)}. Training all candidates at full '
+            f'length on every fold would take about {minutes_left(advice):.0f} more minutes '
+            '(--budget_minutes).'
         )
-    low, high = advice.answers[advice.candidate.name].interval
-    found.append(
-        f'The accuracy itself is known to {50 * (high - low):.1f} points either way; four times '
-        'the held-out images would halve that.'
+    low, high = advice.predictions[advice.candidate.name].interval
+    result.append(
+        f'More held-out images: the 95 % interval of the accuracy is ± {50 * (high - low):.1f} '
+        'points wide; four times as many images would halve it.'
     )
-    return found
+    return result
 
 
-def _untried(entry: Entry) -> bool:
-    return not entry.solved and not entry.trials and entry.failed is None
+def _images_text(advice: Advice, one: str, other: str) -> str:
+    measured = difference(advice.predictions[one], advice.predictions[other])
+    needed = images_needed(measured)
+    if needed is None:
+        return f'{one} and {other} made the same predictions, so images cannot separate them.'
+    better, worse = (one, other) if measured.mean > 0 else (other, one)
+    return (
+        f'In the trials {better} was better than {worse} by {points(abs(measured.mean))} points. '
+        f'If that is the true difference, {max(needed, measured.count):,} held-out images would '
+        f'make it significant; there were {measured.count}.'
+    )
+
+
+def _labels_text(evidence: Evidence, half: float) -> str:
+    full, name = evidence.last.accuracy, networks.short(evidence.source)
+    text = (
+        f'More labels: the linear probe of {name} has {percent(half)} with half of the labels and '
+        f'{percent(full)} with all. '
+    )
+    if full - half > POINT:
+        return text + 'It still improves; strategies that train more stages gain more from labels.'
+    return text + 'It hardly improves, so more labels help only strategies that train more stages.'
 
 
 def minutes_left(advice: Advice) -> float:
-    """Of all trials at full length and on every fold that were not made."""
-    search, total = advice.search, 0.0
-    for entry in search.entries:
+    """The predicted time of all full-length trials on every fold that were not run."""
+    total = 0.0
+    for entry in advice.search.entries:
         if not entry.solved and entry.failed is None:
-            cost = search.predicted(entry)
-            left = advice.task.asked - len(entry.trials.get(1, {}))
-            total += cost.compilation + left * cost.trial(1)
+            cost = advice.search.predicted(entry)
+            folds = advice.task.folds_used - len(entry.trials.get(1, {}))
+            total += cost.compile_seconds + folds * cost.trial_seconds(1)
     return total / 60
-
-
-def _told_apart(advice: Advice, one: str, other: str) -> list[str]:
-    apart = difference(advice.answers[one], advice.answers[other])
-    needed = images_to_tell(apart)
-    if needed is None:
-        return [f'{one} and {other} answered alike: no number of images would tell them apart.']
-    better, worse = (one, other) if apart.mean > 0 else (other, one)
-    return [
-        f'If {better} is better than {worse} by as much as the trials show '
-        f'({points(abs(apart.mean))} points), {max(needed, apart.count):,} held-out images would '
-        f'settle it; there are {apart.count}.'
-    ]
 
 
 def data(advice: Advice) -> list[str]:
     """Sentences on the images."""
     facts = tasks.facts(advice.task)
-    counts = np.array(facts['per_class'])
+    counts, imbalance = np.array(facts['per_class']), facts['imbalance']
     low, middle, high = facts['short_side_px']
-    shown = advice.looks[0].job.model.preprocessing
-    found = [
+    size_px = advice.evidence[0].job.model.preprocessing.size_px
+    images = (
         f'{facts["labelled"]} labelled images of {facts["classes"]} classes, '
-        f'{_range(counts.min(), counts.max())} a class'
-        + (f' (imbalance {facts["imbalance"]:.1f})' if facts['imbalance'] > 1.5 else '')
-        + '. '
-        + (
-            f'Candidates are judged on the {facts["validation"]} images of its validation split.'
-            if facts['own_validation']
-            else f'Candidates are judged on up to {facts["folds"]} folds of them, each trained '
-            'without the images that it is asked about.'
-        ),
-        f'The short sides are {_range(low, high)} px'
-        + (f', {middle} in the middle' if low < high else '')
-        + f'; the network reads {shown.size_px} px.'
-        + (' They are enlarged: no detail comes of that.' if middle < shown.size_px / 2 else ''),
-    ]
-    if facts['imbalance'] > 3:
-        found.append(
-            'Classes are of very unlike sizes: accuracy speaks for the large ones '
-            '(config.balance weighs or samples them).'
+        f'{_range(counts.min(), counts.max())} per class'
+    )
+    if imbalance > 1.5:
+        images += f' (the largest class has {imbalance:.1f} times the images of the smallest)'
+    evaluation = (
+        f'Candidates are evaluated on the {facts["validation"]} images of the validation split.'
+        if facts['own_validation']
+        else f'Candidates are evaluated on up to {facts["folds"]} folds, each time trained on the '
+        'other images.'
+    )
+    sizes = f'Short sides are {_range(low, high)} px'
+    if low < high:
+        sizes += f' (median {middle})'
+    sizes += f'; the network input is {size_px} px.'
+    if middle < size_px / 2:
+        sizes += ' Most images are enlarged, which adds no detail.'
+    result = [f'{images}. {evaluation}', sizes]
+    if imbalance > 3:
+        result.append(
+            'Class sizes differ much, so accuracy mostly reflects the large classes '
+            '(config.balance weights or samples them).'
         )
-    for look in advice.looks:
-        if look.leep is not None:
-            chance = float(_label_entropy(advice))
-            found.append(
-                f'The head that came with {networks.short(look.source)} tells, without any '
-                f'training, {100 * (1 + look.leep / chance):.0f} % of what the labels hold (LEEP '
-                f'{look.leep:.2f}, {-chance:.2f} for a head that tells nothing): '
-                + (
-                    'the task is near to the source.'
-                    if look.leep > -0.5 * chance
-                    else 'the task is far from the source.'
-                )
-            )
-    return found
+    return result + [
+        _leep_text(advice, evidence, evidence.leep)
+        for evidence in advice.evidence
+        if evidence.leep is not None
+    ]
+
+
+def _leep_text(advice: Advice, evidence: Evidence, leep: float) -> str:
+    """LEEP lies between minus the entropy of the labels, for an uninformative head, and 0."""
+    chance = _label_entropy(advice)
+    related = 'closely related' if leep > -0.5 * chance else 'not closely related'
+    return (
+        f'The pretrained head of {networks.short(evidence.source)} predicts '
+        f'{100 * (1 + leep / chance):.0f} % of the information in the labels without training '
+        f'(LEEP {leep:.2f}; {-chance:.2f} for an uninformative head): the task is {related} to the '
+        'upstream task.'
+    )
 
 
 def _range(low: int, high: int) -> str:
@@ -183,33 +194,34 @@ def _range(low: int, high: int) -> str:
 
 
 def _label_entropy(advice: Advice) -> float:
+    """In nats."""
     counts = np.bincount(advice.task.labels, minlength=advice.task.num_classes)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
 
 def rank(advice: Advice, entry: Entry) -> float:
-    """What entries are listed by: the expected gain, else the merit; below all others for none."""
-    found = advice.choice.gains.get(entry.candidate.name)
-    answers = entry.answers()
-    if found is not None:
-        return found.mean
-    return -2.0 if answers is None else merit(answers) / 100 - 1
+    """The order of entries in tables: by expected gain, then by score, then those without any."""
+    gain = advice.choice.gains.get(entry.candidate.name)
+    if gain is not None:
+        return gain.mean
+    predictions = entry.predictions()
+    return -2.0 if predictions is None else score(predictions) / 100 - 1
 
 
 def gain(advice: Advice, name: str) -> str:
-    """`1.2 ± 0.8`, in points."""
-    found = advice.choice.gains.get(name)
-    if found is None:
+    """`1.2 ± 0.8`, in points; `0` for the reference."""
+    result = advice.choice.gains.get(name)
+    if result is None:
         return ''
-    return f'{points(found.mean)} ± {points(found.error)}' if found.seen else '0'
+    return f'{points(result.mean)} ± {points(result.error)}' if result.measured else '0'
 
 
 def steps(entry: Entry) -> int:
-    """Of one of its longest trials."""
+    """Of one of the longest trials."""
     return max(trial.steps for trial in entry.trials[entry.stride or 1].values())
 
 
-def merit(answers: Answers) -> float:
-    """What candidates are ranked by, in points."""
-    return 100 * float(merits(answers).mean())
+def score(predictions: HeldOutPredictions) -> float:
+    """The mean score of candidates, in points."""
+    return 100 * float(scores(predictions).mean())

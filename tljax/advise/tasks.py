@@ -1,4 +1,4 @@
-"""The labelled images, how they are held out in turns, and what there is to say of them."""
+"""The labelled images of an experiment, and the folds in which they are held out."""
 
 import dataclasses
 import math
@@ -12,30 +12,30 @@ from tljax.config import data_checks
 from tljax.config.experiment import Experiment
 from tljax.types import Examples, InputError
 
-# One fold is often all that there is time for, and is to tell a few points apart: a third of the
-# images does so better than a fifth, and costs no step more.
-MOST_FOLDS = 3
-VAL_LIMIT = 1000  # images of a fold that are looked at
-ENOUGH = 500  # answers, after which no further fold is asked
-FEW_SIZES = 64  # images whose sizes are looked at
+# Often there is time for one fold only. A third of the images separates candidates better than a
+# fifth, at the same number of steps.
+MAX_FOLDS = 3
+VAL_LIMIT = 1000  # evaluated images of a fold
+ENOUGH_IMAGES = 500  # held-out images, after which no further fold is used
+SIZE_SAMPLES = 64  # images whose sizes are read for the report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """An experiment's labelled images, and their folds.
+    """An experiment's labelled images and their folds.
 
     Attributes:
         experiment: whose data it is.
-        parts: the labelled images: all of them, or `train` and `val` where the data has both.
-        place: [N] the fold in which an image of `parts`, one after the other, is held out; -1 for
-            none.
+        parts: the labelled images: one part, or `train` and `val` if the data has both.
+        fold_of: [N] the fold in which each image of the concatenated parts is held out; -1 for
+            images that are never held out.
         count: of folds.
         num_classes: K.
     """
 
     experiment: Experiment
     parts: tuple[Examples, ...]
-    place: np.ndarray
+    fold_of: np.ndarray
     count: int
     num_classes: int
 
@@ -50,19 +50,19 @@ class Task:
         return np.concatenate([part.ids for part in self.parts])
 
     @property
-    def per_class(self) -> float:
-        """Labelled images of the class in the middle, but for a validation split of its own."""
-        return float(np.median(self.counts))
-
-    @property
     def counts(self) -> np.ndarray:
-        """[K] labelled images of each class, likewise."""
+        """[K] labelled images per class, without the data's own validation split."""
         return np.bincount(self.parts[0].labels, minlength=self.num_classes)
 
     @property
-    def asked(self) -> int:
-        """How many folds candidates are ever asked about: of many images few folds tell enough."""
-        return min(self.count, math.ceil(ENOUGH / len(self.held_out(0))))
+    def per_class(self) -> float:
+        """The median of `counts`."""
+        return float(np.median(self.counts))
+
+    @property
+    def folds_used(self) -> int:
+        """The number of folds for trials. Large folds suffice in smaller number."""
+        return min(self.count, math.ceil(ENOUGH_IMAGES / len(self.held_out(0))))
 
     @property
     def own_validation(self) -> bool:
@@ -70,86 +70,79 @@ class Task:
         return len(self.parts) > 1
 
     def held_out(self, index: int) -> np.ndarray:
-        """The rows of the images that fold `index` is judged by."""
-        return folds.limited(
-            np.flatnonzero(self.place == index), VAL_LIMIT, self.experiment.seed, index
-        )
+        """The rows on which fold `index` is evaluated."""
+        rows = np.flatnonzero(self.fold_of == index)
+        return folds.limited(rows, VAL_LIMIT, self.experiment.seed, index)
 
     def fold(self, index: int) -> Fold:
-        """The source of which that is the validation split."""
-        e = self.experiment
-        return Fold(
-            source=e.data,
-            index=index,
-            count=self.count,
-            per_class=e.per_class,
-            subset=e.subset,
-            seed=e.seed,
-            val_limit=VAL_LIMIT,
+        """The data set whose validation split is fold `index`."""
+        return dataclasses.replace(
+            _fold(self.experiment), index=index, count=self.count, val_limit=VAL_LIMIT
         )
+
+
+def _fold(experiment: Experiment) -> Fold:
+    """The data's own validation split as the only fold."""
+    return Fold(
+        source=experiment.data,
+        count=1,
+        per_class=experiment.per_class,
+        subset=experiment.subset,
+        seed=experiment.seed,
+    )
 
 
 def read(experiment: Experiment) -> Task:
-    """The task of an experiment.
+    """Reads the labelled images of an experiment and assigns them to folds.
 
     Raises:
-        InputError: the data cannot be read, has several labels an image, or is too small.
+        InputError: the data cannot be read, has several labels per image, or is too small.
     """
     source = experiment.data.splits()
     data_checks.check(experiment, source)
     if source['train'].multi_label:
         raise InputError(
-            'config.data: images have several labels; what is advised is for one label an image'
+            'config.data: images have several labels; tljax advise needs one label per image'
         )
     if 'val' in source:
-        fold = Fold(
-            source=experiment.data,
-            count=1,
-            per_class=experiment.per_class,
-            subset=experiment.subset,
-            seed=experiment.seed,
-        ).splits()
-        parts: tuple[Examples, ...] = fold['train'], fold['val']
-        place = np.repeat([-1, 0], [len(part) for part in parts])
-        count = 1
+        splits = _fold(experiment).splits()
+        parts: tuple[Examples, ...] = splits['train'], splits['val']
+        fold_of, count = np.repeat([-1, 0], [len(part) for part in parts]), 1
     else:
-        everything = folds.labelled(
-            source, experiment.per_class, experiment.seed, experiment.subset
-        )
-        parts, count = (everything,), _fold_count(everything.labels)
-        place = folds.assign(everything.labels, count, experiment.seed)
-    names = parts[0].class_names
+        examples = folds.labelled(source, experiment.per_class, experiment.seed, experiment.subset)
+        parts, count = (examples,), _fold_count(examples.labels)
+        fold_of = folds.assign(examples.labels, count, experiment.seed)
     if len(np.unique(parts[0].labels)) < 2:
-        raise InputError('config.data: wanted labelled images of two classes or more')
+        raise InputError('config.data: wanted labelled images of two or more classes')
     return Task(
         experiment=experiment,
         parts=parts,
-        place=place,
+        fold_of=fold_of,
         count=count,
-        num_classes=len(names),
+        num_classes=len(parts[0].class_names),
     )
 
 
 def _fold_count(labels: np.ndarray) -> int:
-    """As many as the rarest class has images, from 2 to 5."""
+    """The image count of the rarest class, but from 2 to `MAX_FOLDS`."""
     _, counts = np.unique(labels, return_counts=True)
-    return int(np.clip(counts.min(), 2, MOST_FOLDS))
+    return int(np.clip(counts.min(), 2, MAX_FOLDS))
 
 
 def facts(task: Task) -> dict[str, Any]:
-    """What there is to say of the data, for the report."""
-    counts, first = task.counts, task.parts[0]
+    """The description of the data for the report."""
+    counts, train = task.counts, task.parts[0]
     rng = np.random.default_rng(task.experiment.seed)
-    rows = rng.permutation(len(first))[:FEW_SIZES]
-    sides = [min(first.load(int(row)).shape[:2]) for row in rows]
+    rows = rng.permutation(len(train))[:SIZE_SAMPLES]
+    sides = [min(train.load(int(row)).shape[:2]) for row in rows]
     return {
-        'labelled': len(first),
-        'validation': len(task.labels) - len(first),
+        'labelled': len(train),
+        'validation': len(task.labels) - len(train),
         'classes': task.num_classes,
-        'class_names': list(first.class_names),
+        'class_names': list(train.class_names),
         'per_class': counts.tolist(),
         'imbalance': float(counts.max() / max(counts.min(), 1)),
         'short_side_px': [int(min(sides)), int(np.median(sides)), int(max(sides))],
-        'folds': task.asked,
+        'folds': task.folds_used,
         'own_validation': task.own_validation,
     }

@@ -1,4 +1,4 @@
-"""Training a candidate on all folds but one, and what it then says of that one."""
+"""Trials: a candidate is trained without one fold and evaluated on it."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from tljax.advise.candidates import Candidate
-from tljax.advise.choice import Answers
+from tljax.advise.held_out import HeldOutPredictions
 from tljax.advise.tasks import Task
 from tljax.config import config_json, json_form, validation
 from tljax.config.experiment import Experiment
@@ -26,32 +26,32 @@ from tljax.training import compiled_step, jobs, prefix_cache, states, walk
 from tljax.training.batches import Feed
 from tljax.training.evaluation import Evaluation
 from tljax.training.jobs import Job
-from tljax.training.prefix_cache import Ahead
+from tljax.training.prefix_cache import PrefixCache
 from tljax.training.source_guard import preparation
 from tljax.training.states import TrainState
 from tljax.types import InputError, Solution
 
-ANSWERS = ('ids', 'labels', 'logits')
-VERSION = 2  # of kept trials; those of another one were trained by other rules
+ARRAYS = ('ids', 'labels', 'logits')  # of stored predictions
+VERSION = 2  # of stored trials; others were trained by other rules
 
 
-class OutOfTime(Exception):  # noqa: N818  (it is no error)
-    """The budget ended before a trial did; nothing of it is kept."""
+class OutOfTimeError(Exception):
+    """The budget ended before a trial did; nothing of the trial is stored."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A candidate's answers on one fold.
+    """The result of a candidate on one fold.
 
     Attributes:
-        answers: of the fold's images.
-        steps: that it was trained.
-        compile_seconds: that its programs took; 0 where they were there.
-        step_seconds: of a step.
-        seconds: in all, evaluation included.
+        predictions: on the fold's images.
+        steps: of training.
+        compile_seconds: 0 for programs that were compiled before.
+        step_seconds: of one step.
+        seconds: in total, with the evaluation.
     """
 
-    answers: Answers
+    predictions: HeldOutPredictions
     steps: int
     compile_seconds: float
     step_seconds: float
@@ -59,17 +59,17 @@ class Trial:
 
 
 @dataclasses.dataclass
-class _Done:
-    """Of a trial under way: its steps, the seconds they took, and the position in the data."""
+class _Progress:
+    """Of a trial that is running: its steps, durations in seconds, and position in the data."""
 
     steps: int = 0
-    compiling: float = 0.0
-    stepping: float = 0.0
+    compile_seconds: float = 0.0
+    stepping_seconds: float = 0.0
     position: dict[str, Any] | None = None
 
 
 def experiment_of(candidate: Candidate, task: Task, fold: int) -> Experiment:
-    """What a trial runs: the candidate on a fold."""
+    """The experiment that a trial runs: the candidate on a fold."""
     e = candidate.experiment
     return dataclasses.replace(
         e, data=task.fold(fold), per_class=None, subset=type(e.subset)(), evaluate=('val',)
@@ -77,15 +77,15 @@ def experiment_of(candidate: Candidate, task: Task, fold: int) -> Experiment:
 
 
 class Runner:
-    """Runs trials; what was compiled for a candidate serves all its lengths and folds.
+    """Runs trials. The programs compiled for a candidate serve all its lengths and folds.
 
-    A trial at a third of the length goes through the schedule in strides of three: the step's
-    program, whose schedule is that of the whole length, stays the same. Its count of steps and what
-    depends on it, the source among them, move with the schedule; batches follow one another.
+    A trial at a third of the length takes every third step of the schedule, so that the compiled
+    step, which contains the schedule, stays the same. The step count, and everything that depends
+    on it such as source-domain samples, moves with the schedule. Batches follow one another.
 
     Args:
-        task: whose folds.
-        folder: where trials are kept; None keeps none.
+        task: with the folds.
+        folder: where trials are stored; None for no storage.
     """
 
     def __init__(self, task: Task, folder: pathlib.Path | None = None):
@@ -101,16 +101,16 @@ class Runner:
         stride: int = 1,
         deadline: float = float('inf'),
     ) -> Trial:
-        """A trial, or what it gave when it was run before.
+        """Runs a trial, or reads its stored result.
 
         Args:
-            candidate: to train.
-            fold: the one that is held out.
-            stride: through the schedule: the length is that of the experiment over it.
+            candidate: to be trained.
+            fold: that is held out.
+            stride: of the schedule: a trial has one `stride`-th of the experiment's steps.
             deadline: by `time.monotonic`.
 
         Raises:
-            OutOfTime: it is not done by then.
+            OutOfTimeError: the deadline has passed.
             InputError: the candidate cannot be run.
         """
         experiment = experiment_of(candidate, self._task, fold)
@@ -119,18 +119,18 @@ class Runner:
         path = None
         if self._folder is not None:
             path = self._folder / _file_name(candidate.name, fold, stride)
-            if (kept := _read(path, text)) is not None:
-                return kept
+            if (stored := _read(path, text)) is not None:
+                return stored
         try:
             with _quiet():
-                found = self.train(candidate.name, experiment, stride, deadline)
+                trial = self.train(candidate.name, experiment, stride, deadline)
         except jax.errors.JaxRuntimeError as error:
             if 'RESOURCE_EXHAUSTED' not in str(error):
                 raise
             raise InputError('the device is out of memory; config.accumulate may help') from error
         if path is not None:
-            _write(path, text, found)
-        return found
+            _write(path, text, trial)
+        return trial
 
     def train(
         self,
@@ -139,41 +139,41 @@ class Runner:
         stride: int = 1,
         deadline: float = float('inf'),
     ) -> Trial:
-        """Trains an experiment on its training split, and asks it about its validation split.
+        """Trains an experiment on its training split and evaluates it on its validation split.
 
         Args:
-            name: of what it is compiled for: experiments of one name differ in their images alone.
+            name: a key for compiled programs: experiments of one name differ in their images only.
             experiment: to be run.
             stride: see `run`.
-            deadline: likewise.
+            deadline: see `run`.
 
         Raises:
-            OutOfTime: it is not done by then.
-            InputError: it cannot be run.
+            OutOfTimeError: the deadline has passed.
+            InputError: the experiment cannot be run.
         """
-        begun = time.perf_counter()
-        job = _weighed(jobs.setup(experiment))
-        done, left = _Done(), time.perf_counter()
+        started = time.perf_counter()
+        job = _with_sample_weights(jobs.setup(experiment))
+        progress, phase_started = _Progress(), time.perf_counter()
 
         def visit(phase: PhasePlan, state: TrainState, solution: Solution | None) -> TrainState:
-            nonlocal left
+            nonlocal phase_started
             if solution is not None:
-                done.compiling += time.perf_counter() - left
+                progress.compile_seconds += time.perf_counter() - phase_started
             if phase.length:
-                state = self._phase(name, job, phase, state, stride, deadline, done)
-            left = time.perf_counter()
+                state = self._train_phase(name, job, phase, state, stride, deadline, progress)
+            phase_started = time.perf_counter()
             return state
 
         state = walk.walk(job, job.phases, visit)
         return Trial(
-            answers=self._answers(job, state),
-            steps=done.steps,
-            compile_seconds=done.compiling,
-            step_seconds=done.stepping / max(done.steps, 1),
-            seconds=time.perf_counter() - begun,
+            predictions=self._predictions(job, state),
+            steps=progress.steps,
+            compile_seconds=progress.compile_seconds,
+            step_seconds=progress.stepping_seconds / max(progress.steps, 1),
+            seconds=time.perf_counter() - started,
         )
 
-    def _phase(
+    def _train_phase(
         self,
         name: str,
         job: Job,
@@ -181,66 +181,69 @@ class Runner:
         state: TrainState,
         stride: int,
         deadline: float,
-        done: '_Done',
+        progress: _Progress,
     ) -> TrainState:
-        """The state after the steps of a phase, its frozen stages run ahead where that pays."""
+        """The state after a phase; its frozen prefix is cached if that saves time."""
         started = time.perf_counter()
         length = -(-phase.length // stride)
-        prefix = prefix_cache.prepare(job, phase, state, done.steps, done.steps + length)
-        in_place = prefix.train if prefix else None
-        feed = Feed(job, phase, in_place=in_place, position=done.position)
-        key, compiled = jobs.train_key(job), 0.0
-        for of_phase in range(0, phase.length, stride):
+        prefix = prefix_cache.prepare(job, phase, state, progress.steps, progress.steps + length)
+        substitute = prefix.train if prefix else None
+        feed = Feed(job, phase, substitute=substitute, position=progress.position)
+        key, compile_seconds = jobs.train_key(job), 0.0
+        for step_of_phase in range(0, phase.length, stride):
             if time.monotonic() > deadline:
-                raise OutOfTime
-            batch, begun = feed.take(phase.start + of_phase), time.perf_counter()
-            step = self._step(name, job, phase, prefix, with_source='source' in batch)
-            compiled += time.perf_counter() - begun
+                raise OutOfTimeError
+            step = phase.start + step_of_phase
+            batch, compile_started = feed.take(step), time.perf_counter()
+            compiled = self._step(name, job, phase, prefix, with_samples='source' in batch)
+            compile_seconds += time.perf_counter() - compile_started
             if stride > 1:
-                state = walk.moved(job.mesh, state, phase.start + of_phase, of_phase)
-            state, sums = step(key, state, batch, *job.given)
+                state = walk.at_step(job.mesh, state, step, step_of_phase)
+            state, sums = compiled(key, state, batch, *job.penalty_arrays)
             jax.block_until_ready(sums)
-        done.steps += length
-        done.compiling += compiled
-        done.stepping += time.perf_counter() - started - compiled
-        done.position = feed.position
+        progress.steps += length
+        progress.compile_seconds += compile_seconds
+        progress.stepping_seconds += time.perf_counter() - started - compile_seconds
+        progress.position = feed.position
         return state
 
     def _step(
-        self, name: str, job: Job, phase: PhasePlan, prefix: Ahead | None, *, with_source: bool
+        self,
+        name: str,
+        job: Job,
+        phase: PhasePlan,
+        prefix: PrefixCache | None,
+        *,
+        with_samples: bool,
     ) -> Any:
-        """The compiled step of a phase, with rows of a source or without."""
-        program = name, phase.index, with_source
+        """The compiled step of a phase, with source-domain rows or without."""
+        program = name, phase.index, with_samples
         if program not in self._compiled:
-            given = prefix and jax.ShapeDtypeStruct(prefix.shape, prefix.dtype)
+            shape = prefix.shape if prefix else None
             self._compiled[program] = compiled_step.compile_train_step(
-                job, phase, in_place=given, with_source=with_source
+                job, phase, features=shape, with_samples=with_samples
             )
         return self._compiled[program]
 
-    def _answers(self, job: Job, state: TrainState) -> Answers:
-        """What the trained network says of the validation split, adapters merged."""
-        place = job.experiment.backbone.weights, job.model.names
-        if place not in self._evaluations:
-            plain = dataclasses.replace(job.model, adapters=())
-            made = Evaluation.of(job.experiment, plain, job.mesh, Centre())
-            self._evaluations[place] = made
+    def _predictions(self, job: Job, state: TrainState) -> HeldOutPredictions:
+        """Of the trained network on the validation split, with its adapters merged."""
+        network = job.experiment.backbone.weights, job.model.names
+        if network not in self._evaluations:
+            model = dataclasses.replace(job.model, adapters=())
+            self._evaluations[network] = Evaluation.of(job.experiment, model, job.mesh, Centre())
+        evaluation = self._evaluations[network]
         params = stages.plain(job.model.adapters, states.evaluated(state))
-        ids, labels, logits = [], [], []
-        evaluation = self._evaluations[place]
-        for batch, _, found in evaluation.batches(params, state.stats, job.splits['val']):
+        rows = []
+        for batch, _, logits in evaluation.batches(params, state.stats, job.splits['val']):
             mask = np.asarray(batch['mask'])
-            ids.append(np.asarray(batch['id'])[mask])
-            labels.append(np.asarray(batch['label'])[mask])
-            logits.append(np.asarray(found)[mask])
-        return Answers(
-            ids=np.concatenate(ids), labels=np.concatenate(labels), logits=np.concatenate(logits)
-        )
+            rows.append([np.asarray(x)[mask] for x in (batch['id'], batch['label'], logits)])
+        ids, labels, logits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        return HeldOutPredictions(ids=ids, labels=labels, logits=logits)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """A context in which what a run prints is not."""
+    """A context in which runs print nothing."""
     before, console.console.quiet = console.console.quiet, True
     try:
         yield
@@ -248,12 +251,12 @@ def _quiet() -> Iterator[None]:
         console.console.quiet = before
 
 
-def _weighed(job: Job) -> Job:
-    """The job with its source weighed; the trial itself tells whether it helps."""
-    if job.source is None:
+def _with_sample_weights(job: Job) -> Job:
+    """The job with its source-domain samples weighted; the trial shows whether they help."""
+    if job.samples is None:
         return job
-    weights, _ = preparation.measure(job, job.source)
-    return dataclasses.replace(job, source=dataclasses.replace(job.source, weights=weights))
+    weights, _ = preparation.measure(job, job.samples)
+    return dataclasses.replace(job, samples=dataclasses.replace(job.samples, weights=weights))
 
 
 def _file_name(name: str, fold: int, stride: int) -> str:
@@ -261,31 +264,31 @@ def _file_name(name: str, fold: int, stride: int) -> str:
 
 
 def _write(path: pathlib.Path, text: str, trial: Trial) -> None:
-    """Whole or not at all."""
+    """Writes a trial in one atomic step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix('.part')
     times = [trial.steps, trial.compile_seconds, trial.step_seconds, trial.seconds]
-    arrays = {name: getattr(trial.answers, name) for name in ANSWERS}
+    arrays = {name: getattr(trial.predictions, name) for name in ARRAYS}
     with part.open('wb') as file:
         np.savez(file, version=VERSION, config=np.array(text), times=np.array(times), **arrays)
     part.replace(path)
 
 
 def _read(path: pathlib.Path, text: str) -> Trial | None:
-    """A kept trial of the same experiment; None where there is none that can be read."""
+    """A stored trial of the same experiment; None if there is none that can be read."""
     try:
         with path.open('rb') as opened, np.load(opened) as file:
             same = json_form.current(json.loads(str(file['config']))) == json.loads(text)
             if int(file['version']) != VERSION or not same:
                 return None
-            answers = Answers(**{name: file[name] for name in ANSWERS})
-            steps, compiling, stepping, whole = file['times'].tolist()
+            predictions = HeldOutPredictions(**{name: file[name] for name in ARRAYS})
+            steps, compile_seconds, step_seconds, seconds = file['times'].tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return Trial(
-        answers=answers,
+        predictions=predictions,
         steps=int(steps),
-        compile_seconds=compiling,
-        step_seconds=stepping,
-        seconds=whole,
+        compile_seconds=compile_seconds,
+        step_seconds=step_seconds,
+        seconds=seconds,
     )

@@ -18,8 +18,11 @@ DATA                        DIR/<class>/*, DIR/{train,val,test}/<class>/*, a lis
                             --split_column
 --gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
 --bad_files=skip            leaves out files that cannot be read; by default they are an error
+--calibrated                the loss and the calibration at the temperature that was fitted to the
+                            run's validation images; no decision changes
 --batch_size=N              images on the devices at a time; default the run's own, else 32
 --out=FILE.json             all figures, and every pair of classes that was confused
+--predictions=FILE.npz      the logits of every image, with its id, path and label
 --picture=FILE.png          the confusion matrix, of one label an image
 
 Classes are found by their names. Exit codes: 0 success, 2 the input cannot be used.
@@ -44,8 +47,10 @@ def parser() -> command_line.Parser:
         line.add_argument(f'--{name}_column', default=name)
     line.add_argument('--gray_range')
     line.add_argument('--bad_files', choices=('error', 'skip'), default='error')
+    line.switch('--calibrated')
     line.add_argument('--batch_size', type=command_line.number(int, 1))
     line.add_argument('--out', type=pathlib.Path)
+    line.add_argument('--predictions', type=pathlib.Path)
     line.add_argument('--picture', type=pathlib.Path)
     return line
 

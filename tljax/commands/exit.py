@@ -65,12 +65,12 @@ def _code(error: Exception) -> int | None:
     if isinstance(error, InputError):
         return _fail(str(error), BAD_INPUT)
 
-    from tljax.training import memory_fallback, nonfinite, signals
+    from tljax.training import compiled_step, nonfinite, signals
 
     if isinstance(error, signals.Interrupted):
         print(f'{error}; the same command resumes there (exit code {RUN_AGAIN}).', file=sys.stderr)
         return RUN_AGAIN
-    if isinstance(error, nonfinite.NotFiniteError | memory_fallback.OutOfMemoryError):
+    if isinstance(error, nonfinite.NotFiniteError | compiled_step.OutOfMemoryError):
         return _fail(str(error), FAILED)
     return None
 

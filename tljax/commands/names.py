@@ -6,6 +6,7 @@ COMMANDS = {
     'train': 'trains and evaluates an experiment, and its baselines',
     'evaluate': 'evaluates a network on labelled images',
     'predict': 'predicts the classes of images',
+    'report': 'makes the page of a run again, or compares runs on one page',
     'export': 'writes a trained network for other libraries',
     'weights': 'shows what a file of weights contains',
     'data': 'checks every image of a data set',

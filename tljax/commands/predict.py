@@ -14,6 +14,7 @@ PATH                        an image, a folder of images, or a list of them: CSV
 --gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
 --bad_files=error           nothing is predicted where a file cannot be read; by default it is
                             reported and the others go on
+--uncalibrated              without the temperature that the run fitted to its validation images
 --batch_size=N              images on the devices at a time; default 32
 --out=FILE                  .csv or .jsonl, with the probability of every class; then the first 100
                             images only are printed
@@ -38,6 +39,7 @@ def parser() -> command_line.Parser:
     line.add_argument('--path_column', default='path')
     line.add_argument('--gray_range')
     line.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
+    line.switch('--uncalibrated')
     line.add_argument('--batch_size', type=command_line.number(int, 1))
     line.add_argument('--out', type=pathlib.Path)
     return line

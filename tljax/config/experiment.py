@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tljax.data.pipeline import Reading
 from tljax.data.subsets import Subset
 from tljax.metrics.losses import CrossEntropy
 from tljax.models.stochastic_norm import StochNorm
@@ -73,6 +74,8 @@ class Experiment:
         validation_fraction: of each class, where the data has no validation split of its own.
         evaluate: splits that are evaluated during training.
         test_views: of each test image at the end, over which probabilities are averaged.
+        keep_features: whether predictions.npz has the pooled input of the head of each image.
+        report: whether the run ends with a page, report.html.
         evaluate_every_epochs: epochs between evaluations; each saves a checkpoint.
         checkpoint_every_steps: steps between further checkpoints, for long epochs.
         log_every_steps: steps between records of the training loss.
@@ -114,6 +117,8 @@ class Experiment:
     validation_fraction: float = 0.1
     evaluate: tuple[str, ...] = ('val',)
     test_views: Views = dataclasses.field(default_factory=Centre)
+    keep_features: bool = False
+    report: bool = True
     evaluate_every_epochs: float = 1.0
     checkpoint_every_steps: int | None = None
     log_every_steps: int = 50
@@ -122,8 +127,17 @@ class Experiment:
     seed: int = 0
     baselines: tuple[Strategy | WithoutSource, ...] = ()
 
+    @property
+    def reading(self) -> Reading:
+        """How images are read."""
+        return Reading(
+            batch_size=self.batch_size,
+            threads=self.data_threads,
+            cache_gigabytes=self.cache_gigabytes,
+        )
+
 
 # A run may be resumed with other values of these: they change no result.
-HARMLESS = ('data_threads', 'cache_gigabytes', 'baselines')
+HARMLESS = ('data_threads', 'cache_gigabytes', 'baselines', 'keep_features', 'report')
 PRETRAINED = 'pretrained'  # the head that came with the weights
 ABSENT = 'absent'  # what a field is in the record of code that did not have it

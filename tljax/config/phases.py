@@ -1,4 +1,4 @@
-"""The phases of an experiment, in steps: what trains in each, by which rule, at which rate."""
+"""The phases of an experiment in steps: what each trains, and at which learning rate."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -10,43 +10,58 @@ from tljax.config.experiment import ConfigError, Experiment
 from tljax.models import adapters, stages
 from tljax.models.stages import Model
 from tljax.strategies import partition, schedules
-from tljax.strategies.cut import find_cut
+from tljax.strategies.cut import Cut, find_cut
 from tljax.types import Examples, Params, Phase
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhasePlan:
-    """A phase in steps of the experiment: from `start` up to, not including, `stop`.
+    """A phase with its place among the steps of the experiment.
 
-    An earlier phase that runs out of patience moves both, to no sooner than `earliest`.
+    If an earlier phase runs out of patience, this one starts before `start`, but not before
+    `earliest`.
+
+    Attributes:
+        index: its place among the phases, from 0.
+        start: its first step.
+        stop: the step after its last.
+        earliest: the first step at which it can start.
+        phase: the strategy's description of it.
+        labels: per leaf, `frozen` or the group that trains it.
+        cut: the stages that it trains.
+        averaged: per leaf, whether it has a running mean: it trains in this phase or trained in an
+            earlier one. None without running means.
+        optimizer: updates the trained leaves.
+        learning_rate: by the step of the phase.
     """
 
     index: int
     start: int
     stop: int
-    earliest: int  # the first step that it can start at
+    earliest: int
     phase: Phase
     labels: Params
-    averaged: Params | None  # a bool per leaf: has trained by then, so that it has a running mean
+    cut: Cut
+    averaged: Params | None
     optimizer: optax.GradientTransformation
-    learning_rate: optax.Schedule  # over the steps of the phase
+    learning_rate: optax.Schedule
 
     @property
     def length(self) -> int:
-        """In steps; 0 where a solver takes their place."""
+        """The number of its steps; 0 if a solver replaces them."""
         return self.stop - self.start
 
 
 def make(
     experiment: Experiment, model: Model, params: Params, splits: Mapping[str, Examples]
 ) -> tuple[PhasePlan, ...]:
-    """The phases of an experiment: every leaf has its group, and every phase its steps.
+    """Resolves the phases of an experiment.
 
     Args:
-        experiment: what to do.
+        experiment: the strategy, the optimizer and the schedule.
         model: the network.
         params: its parameters or their shapes, the stages in forward order.
-        splits: the data; the sizes of `train` and `val` count.
+        splits: the data, of which the sizes of `train` and `val` are used.
 
     Raises:
         InputError: a phase cannot be run, or its rules do not fit the parameters.
@@ -63,7 +78,7 @@ def make(
         start = before.stop if before else 0
         labels = partition.assign(params, phase.rules, experiment.norm)
         labels = partition.since(labels, before.labels if before else None, index)
-        cut = find_cut(model, labels, experiment.norm)  # something has to train
+        cut = find_cut(model, labels, experiment.norm)
         if phase.solver and cut.trainable != {stages.HEAD}:
             raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train the head')
         learning_rate = _learning_rate(experiment, phase, steps_per_epoch, max(length, 1))
@@ -75,6 +90,7 @@ def make(
                 earliest=_earliest_stop(before, marks) if before else 0,
                 phase=phase,
                 labels=labels,
+                cut=cut,
                 averaged=_averaged(experiment, labels, before),
                 optimizer=partition.make(
                     experiment.optimizer,
@@ -94,15 +110,15 @@ def make(
 def _check_phases(
     phases: tuple[Phase, ...], experiment: Experiment, splits: Mapping[str, Examples]
 ) -> None:
-    found = [f'phase {i + 1}: {line}' for i, p in enumerate(phases) for line in p.problems()]
+    problems = [f'phase {i + 1}: {line}' for i, p in enumerate(phases) for line in p.problems()]
     validated = 'val' in experiment.evaluate and len(splits['val'])
     if any(phase.patience for phase in phases) and not validated:
-        found.append("patience is set, wanted validation images and 'val' in config.evaluate")
+        problems.append("patience is set, wanted validation images and 'val' in config.evaluate")
     if all(phase.solver for phase in phases):
-        found.append('every phase has a solver, wanted one with steps')
-    if found:
+        problems.append('every phase has a solver, wanted one with steps')
+    if problems:
         name = type(experiment.strategy).__name__
-        raise ConfigError('\n'.join(f'config.strategy ({name}): {line}' for line in found))
+        raise ConfigError('\n'.join(f'config.strategy ({name}): {line}' for line in problems))
 
 
 def _length(phase: Phase, experiment: Experiment, examples: int) -> int:
@@ -115,9 +131,9 @@ def _length(phase: Phase, experiment: Experiment, examples: int) -> int:
 
 
 def _earliest_stop(phase: PhasePlan, marks: Collection[int]) -> int:
-    """The first step at which a phase can be over: its end, or that of its patience.
+    """The first step at which a phase can end, by its length or by its patience.
 
-    Its first evaluation is the best so far, and each further one may be no better.
+    Patience ends it soonest if its first evaluation remains the best.
     """
     full = phase.earliest + phase.length
     if phase.phase.patience is None:

@@ -1,4 +1,4 @@
-"""Two streams of batches side by side: the target's, and for some steps those of a source."""
+"""Two streams of batches in step: the target's, and for some steps those of a source domain."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -6,29 +6,33 @@ from typing import Any
 from tljax.types import Batch
 
 
-class Beside:
-    """Batches of a target, with those of a source in them for the first `until` steps.
+class PairedBatches:
+    """The target's batches, which contain a batch of the source domain for the first steps.
 
-    The position is a target's and a source's; both are that of their own stream at the same step,
-    so that either is what it would be alone.
+    Both streams are at the same step, and each is the same as it would be alone.
+
+    Args:
+        target: the target's batches.
+        source: the batches of the source domain.
+        until: the first step without a batch of the source domain.
     """
 
     def __init__(self, target: Iterable[Batch], source: Iterable[Batch], until: int):
         self._target, self._source, self._until = target, source, until
 
-    def __iter__(self) -> 'BesideIterator':
-        return BesideIterator(iter(self._target), iter(self._source), self._until)
+    def __iter__(self) -> 'PairedIterator':
+        return PairedIterator(iter(self._target), iter(self._source), self._until)
 
 
-class BesideIterator:
-    """See `Beside`; `get_state` and `set_state` are as those of grain's iterators."""
+class PairedIterator:
+    """An iterator over `PairedBatches`, with `get_state` and `set_state` as grain's have them."""
 
     def __init__(self, target: Iterator[Batch], source: Iterator[Batch], until: int):
         self._target: Any = target
         self._source: Any = source
         self._until, self._step = until, 0
 
-    def __iter__(self) -> 'BesideIterator':
+    def __iter__(self) -> 'PairedIterator':
         return self
 
     def __next__(self) -> Batch:
@@ -39,12 +43,12 @@ class BesideIterator:
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """Where it stands."""
+        """The positions in both streams."""
         target, source = self._target.get_state(), self._source.get_state()
         return {'target': target, 'source': source, 'step': self._step}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to where another one stood."""
+        """Goes to positions that `get_state` returned."""
         self._target.set_state(state['target'])
         self._source.set_state(state['source'])
         self._step = state['step']

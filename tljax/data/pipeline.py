@@ -1,5 +1,6 @@
 """Batches, as a pure function of the examples, the seed and the position."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +11,24 @@ import numpy as np
 from tljax.data import decode
 from tljax.types import BadFiles, Batch, Examples, Preprocessing
 
-# (example index, stream position) -> (the row that replaces the image, whether it counts). In
+# (example index, stream position) -> (the row that replaces the image, whether it is valid). In
 # evaluation the position equals the index.
-InPlace = Callable[[int, int], tuple[np.ndarray, bool]]
+Substitute = Callable[[int, int], tuple[np.ndarray, bool]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How an experiment reads its images.
+
+    Attributes:
+        batch_size: examples in the global batch.
+        threads: threads that read ahead; 0 reads on demand.
+        cache_gigabytes: disk space for decoded images, and for features; 0 keeps neither.
+    """
+
+    batch_size: int
+    threads: int
+    cache_gigabytes: float
 
 
 def train_batches(
@@ -25,7 +41,7 @@ def train_batches(
     process: tuple[int, int] = (0, 1),
     threads: int = 4,
     balanced: bool = False,
-    in_place: InPlace | None = None,
+    substitute: Substitute | None = None,
 ) -> grain.IterDataset:
     """Full batches of shuffled epochs, one epoch after the other.
 
@@ -42,7 +58,7 @@ def train_batches(
         process: this process's index and their number.
         threads: threads that read ahead; 0 reads on demand.
         balanced: draws every class equally often; the epoch length does not change.
-        in_place: replaces the images of the batches, for example by cached features.
+        substitute: replaces the images of the batches, for example by cached features.
 
     Returns:
         A grain data set whose iterator has `get_state` and `set_state`.
@@ -54,7 +70,7 @@ def train_batches(
     def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, local_size)
         place = step * batch_size + index * local_size + row
-        return _example(examples, preprocessing, example_at(place), place, in_place)
+        return _example(examples, preprocessing, example_at(place), place, substitute)
 
     positions = grain.MapDataset.range(steps * local_size)
     batches = positions.map(load).batch(local_size)
@@ -108,7 +124,7 @@ def eval_batches(
     batch_size: int,
     process: tuple[int, int] = (0, 1),
     threads: int = 4,
-    in_place: InPlace | None = None,
+    substitute: Substitute | None = None,
 ) -> Iterator[Batch]:
     """Every example once, in order; the last batch is padded and masked.
 
@@ -123,7 +139,7 @@ def eval_batches(
         example = step * batch_size + index * local_size + row
         real = example < len(examples)
         example_index = example if real else 0
-        loaded = _example(examples, preprocessing, example_index, example_index, in_place)
+        loaded = _example(examples, preprocessing, example_index, example_index, substitute)
         return {**loaded, 'mask': loaded['mask'] & real}
 
     batches = grain.MapDataset.range(count * local_size).map(load).batch(local_size)
@@ -141,11 +157,11 @@ def _example(
     preprocessing: Preprocessing,
     index: int,
     position: int,
-    in_place: InPlace | None,
+    substitute: Substitute | None,
 ) -> dict[str, Any]:
     """One row of a batch; masked, if its image is unreadable and the policy skips those."""
-    if in_place is not None:
-        image, good = in_place(index, position)
+    if substitute is not None:
+        image, good = substitute(index, position)
     else:
         image, good = _decoded_image(examples, preprocessing, index)
     return {

@@ -89,31 +89,52 @@ def summary(
     return result
 
 
-def average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """The mean precision at the images of a class, ranked by score.
+def precision_recall(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The precision and the recall of a class for each score that it could be predicted from.
 
     Images with equal scores share a rank. NaN scores come last.
 
-    Source: scikit-learn's `average_precision_score`, sum_n (R_n - R_(n-1)) P_n over the distinct
-    scores: no interpolation, as in PASCAL VOC's.
+    Source: scikit-learn's `precision_recall_curve`, without its end at recall 0.
 
     Args:
         scores: [N], in any unit; logits rather than probabilities, which tie near 0 and 1.
-        labels: [N], 1 where an image has the class, else 0.
+        labels: [N], 1 where an image has the class, else 0; at least one has it.
 
     Returns:
-        None if no image has the class.
+        The distinct scores [M] from the highest down, and the precision [M] and the recall [M] of
+        predicting the class from that score on.
     """
-    positive = labels > 0
-    if not positive.any():
-        return None
+    values, right, predicted = _ranked(scores, labels)
+    return values, right / predicted, right / right[-1]
+
+
+def _ranked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """For each distinct score from the highest: itself, images of the class so far, all so far."""
     scores = np.asarray(scores, float)
     scores = np.where(np.isnan(scores), -np.inf, scores)
     order = np.argsort(-scores, kind='stable')
     falls = np.flatnonzero(scores[order][1:] != scores[order][:-1])
     ends = np.append(falls, len(order) - 1)  # the last image of each distinct score
-    right = np.cumsum(positive[order])[ends]
-    return float((np.diff(right, prepend=0) * right / (ends + 1)).sum() / right[-1])
+    return scores[order][ends], np.cumsum(labels[order] > 0)[ends], ends + 1
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """The mean precision at the images of a class, ranked by score.
+
+    Source: scikit-learn's `average_precision_score`, sum_n (R_n - R_(n-1)) P_n over the distinct
+    scores: no interpolation, as in PASCAL VOC's.
+
+    Args:
+        scores: [N]; see `precision_recall`.
+        labels: [N], 1 where an image has the class, else 0.
+
+    Returns:
+        None if no image has the class.
+    """
+    if not (labels > 0).any():
+        return None
+    _, right, predicted = _ranked(scores, labels)
+    return float((np.diff(right, prepend=0) * right / predicted).sum() / right[-1])
 
 
 def _ratio(part: float, whole: int) -> float | None:

@@ -52,16 +52,12 @@ def classification(
     }
 
 
-def zeros(num_classes: int, penalties: Sequence[str] = (), *, several_labels: bool = False) -> Sums:
-    """Sums of zero, with the training step's `first_bad_step` and penalties."""
-    none = {
-        'first_bad_step': jnp.full((), NO_STEP, jnp.int32),
-        **{name: jnp.zeros((), jnp.float32) for name in penalties},
-    }
+def zeros(num_classes: int, *, several_labels: bool = False) -> Sums:
+    """The sums of `of_batch`, all zero."""
     if several_labels:
-        return multi_label.zeros(num_classes) | none
+        return multi_label.zeros(num_classes)
     integer = jnp.zeros((), jnp.int32)
-    return none | {
+    return {
         'loss': jnp.zeros((), jnp.float32),
         'correct': integer,
         'top5_correct': integer,
@@ -71,12 +67,28 @@ def zeros(num_classes: int, penalties: Sequence[str] = (), *, several_labels: bo
     }
 
 
+def training_zeros(
+    num_classes: int, names: Sequence[str] = (), *, several_labels: bool = False
+) -> Sums:
+    """The sums of a training step before the first: those of `zeros`, `first_bad_step`, `names`."""
+    return {
+        **zeros(num_classes, several_labels=several_labels),
+        'first_bad_step': jnp.full((), NO_STEP, jnp.int32),
+        **{name: jnp.zeros((), jnp.float32) for name in names},
+    }
+
+
 def add(total: Sums, more: Sums) -> Sums:
-    """The elementwise sum; `first_bad_step` is the earlier one."""
+    """The elementwise sum; `first_bad_step` is the earlier one.
+
+    Raises:
+        KeyError: one of them has a name that the other lacks.
+    """
+    if different := total.keys() ^ more.keys():
+        raise KeyError(f'only one of two sums has {", ".join(sorted(different))}')
     return {
         name: jnp.minimum(value, more[name]) if name == 'first_bad_step' else value + more[name]
         for name, value in total.items()
-        if name in more
     }
 
 

@@ -1,4 +1,4 @@
-"""An experiment's batches, in training and in evaluation, and the shape of one."""
+"""An experiment's batches, for training and for evaluation."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,46 +9,46 @@ import jax.numpy as jnp
 from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.data import pipeline
-from tljax.data.paired import Beside
+from tljax.data.paired import PairedBatches
 from tljax.training import jobs
 from tljax.training.jobs import Job
 from tljax.types import Balance, Batch
 
 
 def train_batches(
-    job: Job, steps: int, in_place: pipeline.InPlace | None = None
+    job: Job, steps: int, substitute: pipeline.Substitute | None = None
 ) -> Iterable[Batch]:
-    """The first `steps` batches of training: this process's rows, on the host.
+    """The rows that this process reads of the first `steps` batches of training, on the host.
 
     Their iterator has `get_state` and `set_state`.
     """
-    process, threads = (jax.process_index(), jax.process_count()), job.experiment.data_threads
+    experiment = job.experiment
     target = pipeline.train_batches(
         job.splits['train'],
         job.model.preprocessing,
-        batch_size=job.experiment.batch_size,
+        batch_size=experiment.batch_size,
         steps=steps,
-        seed=job.experiment.seed,
-        process=process,
-        threads=threads,
-        balanced=job.experiment.balance is Balance.SAMPLE,
-        in_place=in_place,
+        seed=experiment.seed,
+        process=devices.process(),
+        threads=experiment.data_threads,
+        balanced=experiment.balance is Balance.SAMPLE,
+        substitute=substitute,
     )
-    if job.source is None:
+    if job.samples is None:
         return target
-    beside = job.source.batches(steps, seed=job.experiment.seed, process=process, threads=threads)
-    return Beside(target, beside, job.source.until)
+    samples = job.samples.batches(steps, seed=experiment.seed, threads=experiment.data_threads)
+    return PairedBatches(target, samples, job.samples.until)
 
 
 class Feed:
-    """The batches of a phase on the devices, with a source's rows at the steps that train on them.
+    """The batches of a phase on the devices, with samples at the steps that train on them.
 
     Args:
         job: the experiment.
         phase: one of its phases.
-        steps: the number of batches in the whole stream; that of the experiment if None.
-        in_place: what stands in the place of images.
-        position: where another feed of the stream stood; its beginning if None.
+        steps: the number of batches in the whole stream; None for that of the experiment.
+        substitute: replaces the images, for example by cached features.
+        position: the `position` of another feed of the stream; None for its beginning.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Feed:
         phase: PhasePlan,
         *,
         steps: int | None = None,
-        in_place: pipeline.InPlace | None = None,
+        substitute: pipeline.Substitute | None = None,
         position: dict[str, Any] | None = None,
     ):
-        self._mesh, self._source_ends = job.mesh, jobs.source_ends(job, phase)
-        stream = train_batches(job, job.steps if steps is None else steps, in_place)
+        self._mesh, self._samples_end = job.mesh, jobs.samples_end(job, phase)
+        stream = train_batches(job, job.steps if steps is None else steps, substitute)
         self._batches: Any = iter(stream)
         if position is not None:
             self._batches.set_state(position)
@@ -69,13 +69,13 @@ class Feed:
     def take(self, step: int) -> Batch:
         """The next batch, for a step of the experiment, counted from 0."""
         batch = next(self._batches)
-        if step >= self._source_ends:
+        if step >= self._samples_end:
             batch.pop('source', None)
         return devices.put_batch(self._mesh, batch)
 
     @property
     def position(self) -> dict[str, Any]:
-        """Where the stream stands, for a checkpoint."""
+        """The position in the stream, for a checkpoint."""
         return self._batches.get_state()
 
 
@@ -85,25 +85,25 @@ def eval_batches(job: Job, split: str) -> Iterator[Batch]:
         job.splits[split],
         job.model.preprocessing,
         batch_size=job.experiment.batch_size,
-        process=(jax.process_index(), jax.process_count()),
+        process=devices.process(),
         threads=job.experiment.data_threads,
     )
 
 
-def batch_shape(job: Job, in_place: jax.ShapeDtypeStruct | None, with_source: bool) -> Batch:
-    """The shapes of a batch of training; see `phase_step.compile_train_step`."""
+def shapes(job: Job, features: jax.ShapeDtypeStruct | None, with_samples: bool) -> Batch:
+    """The shapes of a training batch; arguments as for `compiled_step.compile_train_step`."""
     side = job.model.preprocessing.resize_px
     image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
-    label = one = jax.ShapeDtypeStruct((), jnp.int32)
+    number = label = jax.ShapeDtypeStruct((), jnp.int32)
     if job.splits['train'].multi_label:
         label = jax.ShapeDtypeStruct((job.model.num_classes,), jnp.uint8)
-    batch = _rows_shape(job.experiment.batch_size, in_place or image, label)
-    if with_source and job.source:
-        batch = {**batch, 'source': _rows_shape(job.source.rows, image, one)}
+    batch = _shapes(job.experiment.batch_size, features or image, label)
+    if with_samples and job.samples:
+        batch = {**batch, 'source': _shapes(job.samples.rows, image, number)}
     return batch  # type: ignore[return-value]
 
 
-def _rows_shape(rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct) -> Batch:
+def _shapes(rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct) -> Batch:
     return {
         'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
         'label': jax.ShapeDtypeStruct((rows, *label.shape), label.dtype),

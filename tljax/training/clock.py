@@ -8,10 +8,10 @@ import jax
 
 
 class Clock:
-    """The speed of training and the share of it spent waiting for data.
+    """Measures the speed of training and the share of time spent waiting for data.
 
-    It lets two steps be in flight, so that the host neither waits for the device at every step
-    nor runs away from it.
+    It allows two unfinished steps, so that the host neither waits for the device at every step nor
+    queues more steps than that.
     """
 
     def __init__(self, batch_size: int):
@@ -20,7 +20,7 @@ class Clock:
         self.restart()
 
     def restart(self) -> None:
-        """Forgets what was measured."""
+        """Starts the measurement again."""
         self._begun, self._steps, self._waited = time.perf_counter(), 0, 0.0
 
     @contextlib.contextmanager
@@ -31,7 +31,7 @@ class Clock:
         self._waited += time.perf_counter() - begun
 
     def tick(self, marker: jax.Array) -> None:
-        """Counts a step, whose output `marker` is."""
+        """Counts a step, of which `marker` is an output."""
         self._in_flight.append(marker)
         if len(self._in_flight) > 2:
             self._in_flight.pop(0).block_until_ready()
@@ -39,14 +39,14 @@ class Clock:
 
     @property
     def images_per_second(self) -> float:
-        """Since the last restart."""
+        """Training images per second since the last restart."""
         return self._steps * self._batch_size / max(time.perf_counter() - self._begun, 1e-9)
 
     @property
     def waiting_share(self) -> float:
-        """Of the time since the last restart."""
+        """The share of the time since the last restart that was spent waiting for data."""
         return self._waited / max(time.perf_counter() - self._begun, 1e-9)
 
     def seconds_left(self, steps: int) -> float:
-        """For so many steps more at this speed."""
+        """The seconds for `steps` more steps at this speed."""
         return steps * self._batch_size / max(self.images_per_second, 1e-9)

@@ -1,32 +1,122 @@
-"""The training step of a phase, compiled for an experiment's devices."""
+"""The training step of a phase, compiled for a job's devices and fitted to their memory."""
 
 import jax
+import numpy as np
 
 from tljax import devices
 from tljax.config.phases import PhasePlan
-from tljax.strategies.cut import Compute, find_cut
-from tljax.training import jobs, step
-from tljax.training.batches import batch_shape
+from tljax.metrics import totals
+from tljax.records import console
+from tljax.strategies.cut import Compute
+from tljax.training import batches, jobs, step
 from tljax.training.jobs import Job
-from tljax.training.source_step import BesideStep
+from tljax.training.source_step import SamplesStep
+from tljax.training.states import TrainState
+from tljax.types import Batch
+
+
+class OutOfMemoryError(RuntimeError):
+    """The device cannot hold a step, not even with one image at a time."""
+
+
+class CompiledStep:
+    """A phase's compiled step; if the device runs out of memory, it splits batches further.
+
+    Args:
+        job: the experiment.
+        phase: one of its phases.
+        accumulate: the number of parts of a batch to begin with.
+        features: shape and dtype of an example's cached features, if batches contain those
+            instead of images.
+        first_step: the first step of training that it is used for. It is compiled a second time
+            at the step after which batches have no samples.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        phase: PhasePlan,
+        accumulate: int,
+        features: jax.ShapeDtypeStruct | None = None,
+        first_step: int = 0,
+    ):
+        self._job, self._phase, self.accumulate = job, phase, accumulate
+        self._features, self._key = features, jobs.train_key(job)
+        self._with_samples = first_step < jobs.samples_end(job, phase)
+        self._fits = False  # True after a step has succeeded
+        self._programs: dict[bool, jax.stages.Compiled] = {}  # by whether batches have samples
+        self._compile()
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, totals.Sums]:
+        """The state and the sums after a step; donates the arrays of `state`.
+
+        Raises:
+            OutOfMemoryError: the device cannot hold one image.
+        """
+        if ('source' in batch) != self._with_samples:
+            self._with_samples, self._fits = 'source' in batch, False
+            self._compile()
+        if self._fits:
+            return self._run(state, batch)
+        # A failed step may have used up its donated arguments. On CPU, device_get does not copy.
+        before = jax.tree.map(np.array, jax.device_get(state))
+        while True:
+            try:
+                result = jax.block_until_ready(self._run(state, batch))
+            except jax.errors.JaxRuntimeError as error:
+                self._split_further(error)
+                self._compile()
+                state = devices.put_replicated(self._job.mesh, before)
+                continue
+            self._fits = True
+            return result
+
+    def _run(self, state: TrainState, batch: Batch) -> tuple[TrainState, totals.Sums]:
+        program = self._programs[self._with_samples]
+        return program(self._key, state, batch, *self._job.penalty_arrays)
+
+    def _compile(self) -> None:
+        while self._with_samples not in self._programs:
+            try:
+                self._programs[self._with_samples] = compile_train_step(
+                    self._job, self._phase, self.accumulate, self._features, self._with_samples
+                )
+            except jax.errors.JaxRuntimeError as error:
+                self._split_further(error)
+
+    def _split_further(self, error: Exception) -> None:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise error
+        rows = self._job.experiment.batch_size // self._job.mesh.size
+        larger = (n for n in range(2 * self.accumulate, rows + 1) if rows % n == 0)
+        if (parts := next(larger, None)) is None:
+            raise OutOfMemoryError(
+                f'the device is out of memory with one image at a time: {error!s:.300}'
+            ) from error
+        console.console.print(
+            f'Out of memory: from here on batches are computed in {parts} parts, as with '
+            f'config.accumulate={parts}; BatchNorm computes the statistics of each part alone.'
+        )
+        self.accumulate = parts
+        self._programs.clear()
 
 
 def compile_train_step(
     job: Job,
     phase: PhasePlan,
     accumulate: int | None = None,
-    in_place: jax.ShapeDtypeStruct | None = None,
-    with_source: bool = False,
+    features: jax.ShapeDtypeStruct | None = None,
+    with_samples: bool = False,
 ) -> jax.stages.Compiled:
-    """The phase's step `(key, state, batch, *job.given) -> (state, sums)`, for the job's devices.
+    """Compiles `(key, state, batch, *job.penalty_arrays) -> (state, sums)` for a job's devices.
 
     Args:
         job: the experiment.
         phase: one of its phases.
-        accumulate: the parts of a batch; None for as many as the experiment says.
-        in_place: the shape of what an example's frozen stages gave, where batches have that in
-            the place of images.
-        with_source: whether batches have rows of the source.
+        accumulate: the number of parts of a batch; None for that of the experiment.
+        features: shape and dtype of an example's cached features, if batches contain those
+            instead of images.
+        with_samples: whether batches have samples of a source domain.
     """
     experiment = job.experiment
     compute = Compute(
@@ -35,28 +125,9 @@ def compile_train_step(
         fold_prefix=experiment.fold_prefix,
         remat=experiment.remat,
         accumulate=accumulate or experiment.accumulate,
-        cached=in_place is not None,
+        cached=features is not None,
     )
-    beside = _beside(job, phase, compute) if with_source else None
-    whole, rows = devices.replicated(job.mesh), devices.split(job.mesh)
-    jitted = jax.jit(
-        _function(job, phase, compute, beside),
-        in_shardings=(whole, whole, rows, *(whole for _ in job.given)),
-        out_shardings=(whole, whole),
-        donate_argnums=1,
-    )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jobs.checkpoint_shapes(job, phase)['state']
-    batch = batch_shape(job, in_place, with_source)
-    return jitted.lower(key, state, batch, *job.given).compile()
-
-
-def _function(
-    job: Job, phase: PhasePlan, compute: Compute, beside: BesideStep | None
-) -> step.TrainStep:
-    """The phase's step, with nothing compiled yet."""
-    experiment = job.experiment
-    return step.make_train_step(
+    train_step = step.make_train_step(
         job.model,
         phase.optimizer,
         phase.labels,
@@ -66,21 +137,32 @@ def _function(
         stochastic_norm=experiment.stochastic_norm,
         compute=compute,
         ema_decay=experiment.ema_decay,
-        penalties=job.anchor.plan(phase.index) if job.anchor else None,
-        beside=beside,
+        penalties=job.penalties_in(phase),
+        samples_step=_samples_step(job, phase, compute) if with_samples else None,
     )
+    whole, rows = devices.replicated(job.mesh), devices.split(job.mesh)
+    jitted = jax.jit(
+        train_step,
+        in_shardings=(whole, whole, rows, *(whole for _ in job.penalty_arrays)),
+        out_shardings=(whole, whole),
+        donate_argnums=1,
+    )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jobs.checkpoint_shapes(job, phase)['state']
+    batch = batches.shapes(job, features, with_samples)
+    return jitted.lower(key, state, batch, *job.penalty_arrays).compile()
 
 
-def _beside(job: Job, phase: PhasePlan, compute: Compute) -> BesideStep:
-    """The source's part of a phase's step."""
-    source, experiment = job.source, job.experiment
-    assert source is not None
-    return BesideStep(
-        sourced=source,
-        cut=find_cut(job.model, phase.labels, experiment.norm),
-        loss=getattr(source.config, 'loss', None) or experiment.loss,
+def _samples_step(job: Job, phase: PhasePlan, compute: Compute) -> SamplesStep:
+    """The part of a phase's step that trains on samples."""
+    samples, experiment = job.samples, job.experiment
+    assert samples is not None
+    return SamplesStep(
+        samples=samples,
+        cut=phase.cut,
+        loss=getattr(samples.config, 'loss', None) or experiment.loss,
         augmentations=experiment.augmentations,
         compute=compute,
         stochastic_norm=experiment.stochastic_norm,
-        optimizer=source.optimizer(phase, experiment)[0] if source.head else None,
+        optimizer=samples.optimizer(phase, experiment)[0] if samples.head else None,
     )

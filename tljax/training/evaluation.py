@@ -1,8 +1,8 @@
-"""A network on every example of a split: each once, on all devices, padding nowhere."""
+"""Evaluates a network on every example of a split, each once, on all devices."""
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -21,17 +21,16 @@ from tljax.types import Batch, Examples, Loss, Params, Stats, Views
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How examples are evaluated; compiles at its first use.
+    """Evaluates examples; compiles at its first use.
 
     Attributes:
         model: the network.
         loss: per example.
-        mesh: of the devices that batches are split over.
-        batch_size: images that the devices hold at a time; with several views of each they are
-            fewer examples.
-        threads: that read ahead.
-        views: of each image.
-        first: the stage that reads what stands in the place of images, where something does.
+        mesh: the devices that batches are split over.
+        batch_size: images per batch; with several views of an image, each view counts.
+        threads: threads that read ahead.
+        views: the views of each image.
+        first: the first stage to run, if batches contain its input instead of images.
     """
 
     model: Model
@@ -44,7 +43,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model, mesh: Mesh, views: Views) -> 'Evaluation':
-        """How an experiment evaluates its network."""
+        """The evaluation of an experiment's network."""
         return cls(
             model=model,
             loss=experiment.loss,
@@ -59,15 +58,15 @@ class Evaluation:
         params: Params,
         stats: Stats,
         examples: Examples,
-        in_place: pipeline.InPlace | None = None,
+        substitute: pipeline.Substitute | None = None,
     ) -> dict[str, Any]:
-        """Metrics that are exact on every example: see `metrics.summary` and `batches`."""
+        """The metrics over all examples; see `totals.summary`, and `batches` for the arguments."""
         total = self.zeros(several_labels=examples.multi_label)
         rows = []
-        for _, sums, logits in self.batches(params, stats, examples, in_place):
-            if examples.multi_label:  # all of them are ranked
-                kept = (logits, sums.pop('row_labels'), sums.pop('row_mask'))
-                *values, mask = jax.device_get(kept)
+        for _, sums, logits in self.batches(params, stats, examples, substitute):
+            if examples.multi_label:  # mean average precision ranks all examples at once
+                arrays = (logits, sums.pop('row_labels'), sums.pop('row_mask'))
+                *values, mask = jax.device_get(arrays)
                 rows.append(tuple(one[mask] for one in values))
             total = self.add(total, sums)
         return totals.summary(total, rows)
@@ -77,23 +76,23 @@ class Evaluation:
         params: Params,
         stats: Stats,
         examples: Examples,
-        in_place: pipeline.InPlace | None = None,
+        substitute: pipeline.Substitute | None = None,
     ) -> Iterator[tuple[Batch, totals.Sums, jax.Array]]:
-        """Every batch in order, as it is done: of this process, its sums and logits of all.
+        """Yields every batch in order: this process's rows, and the sums and logits of all rows.
 
         Args:
-            params: whole on every device, or host arrays.
-            stats: likewise.
-            examples: with labels below the model's `num_classes`.
-            in_place: what stands in the place of their images.
+            params: the parameters, replicated or as host arrays.
+            stats: the statistics, replicated or as host arrays.
+            examples: labels must be below the model's `num_classes`.
+            substitute: replaces the images, for example by cached features.
         """
         batches = pipeline.eval_batches(
             examples,
             self.model.preprocessing,
             batch_size=self.rows,
-            process=(jax.process_index(), jax.process_count()),
+            process=devices.process(),
             threads=self.threads,
-            in_place=in_place,
+            substitute=substitute,
         )
         for batch in batches:
             sums, logits = self._step(params, stats, devices.put_batch(self.mesh, batch))
@@ -101,18 +100,18 @@ class Evaluation:
 
     @property
     def rows(self) -> int:
-        """Examples in a batch: a multiple of the devices."""
-        devices = self.mesh.size
-        return max(1, self.batch_size // self.views.count // devices) * devices
+        """Examples in a batch, a multiple of the number of devices."""
+        size = self.mesh.size
+        return max(1, self.batch_size // self.views.count // size) * size
 
     def zeros(self, *, several_labels: bool = False) -> totals.Sums:
-        """The sums of no batch, on every device."""
+        """Sums of zero, on every device."""
         none = totals.zeros(self.model.num_classes, several_labels=several_labels)
         return devices.put_replicated(self.mesh, none)
 
     @functools.cached_property
     def add(self):
-        """`metrics.add`, compiled."""
+        """`totals.add`, compiled."""
         return jax.jit(totals.add)
 
     @functools.cached_property
@@ -130,21 +129,35 @@ class Evaluate(Protocol):
     ) -> dict[str, Any]: ...
 
 
-def make_evaluate(job: Job) -> Evaluate:
-    """The function `(params, stats, split, final=False) -> metrics`, exact on every example.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitEvaluation:
+    """Evaluates the splits of a job: `(params, stats, split, final=False) -> metrics`.
 
-    It gives what `metrics.summary` says, and compiles at its first use. The final evaluation sees
-    the test split by the experiment's `test_views`.
+    Attributes:
+        usual: of every evaluation during training, and of the validation split.
+        tested: of the test split in the final evaluation, by the experiment's `test_views`.
+        splits: the examples.
     """
+
+    usual: Evaluation
+    tested: Evaluation
+    splits: Mapping[str, Examples]
+
+    def __call__(
+        self, params: Params, stats: Stats, split: str, *, final: bool = False
+    ) -> dict[str, Any]:
+        """Metrics that are exact on every example: see `totals.summary`."""
+        return self.chosen(split, final=final)(params, stats, self.splits[split])
+
+    def chosen(self, split: str, *, final: bool) -> Evaluation:
+        """The evaluation of a split."""
+        return self.tested if final and split == 'test' else self.usual
+
+
+def make_evaluate(job: Job) -> SplitEvaluation:
+    """The evaluation of the splits of a job; it compiles at its first use."""
     usual = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
     tested = usual
     if job.experiment.test_views != Centre():
         tested = Evaluation.of(job.experiment, job.model, job.mesh, job.experiment.test_views)
-
-    def evaluate(
-        params: Params, stats: Stats, split: str, *, final: bool = False
-    ) -> dict[str, Any]:
-        chosen = tested if final and split == 'test' else usual
-        return chosen(params, stats, job.splits[split])
-
-    return evaluate
+    return SplitEvaluation(usual=usual, tested=tested, splits=job.splits)

@@ -1,4 +1,4 @@
-"""An experiment made ready: its data, network and phases resolved, and the states of training."""
+"""Resolves an experiment: its data, its network, its phases, and the states of training."""
 
 import dataclasses
 import functools
@@ -17,68 +17,82 @@ from tljax.metrics import totals
 from tljax.metrics.losses import BinaryCrossEntropy, ClassWeighted
 from tljax.models import adapters, stages, views
 from tljax.models.stages import Model
-from tljax.strategies import partition
-from tljax.strategies.cut import find_cut
 from tljax.training import source_data, states
-from tljax.training.penalty_start import Anchor, Touched
-from tljax.training.penalty_terms import Given, find_upstream, names_of
-from tljax.training.source_data import Sourced
+from tljax.training.penalty_start import PenaltyStart, PhaseChanges
+from tljax.training.penalty_terms import PenaltyArrays, PhasePenalties, find_upstream, names_of
+from tljax.training.source_data import Samples
 from tljax.training.states import TrainState
 from tljax.types import Balance, Examples, Loss, Params, Preprocessing, Stats
 from tljax.weights import loading
 from tljax.weights.adapt import Adapted, adapt
 from tljax.weights.pretrained import Pretrained
 
-ADDED = 2**31  # folded into the key of what adapters draw; stages have their small index
+ADAPTERS = 2**31  # folded into the key for adapters; stages fold in their small index
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """An experiment, resolved: data, network and phases, with nothing compiled yet."""
+    """A resolved experiment; nothing is compiled yet.
+
+    Attributes:
+        experiment: what was asked for.
+        splits: the examples of each split.
+        model: the network.
+        params: the starting parameters, as host arrays.
+        stats: the starting statistics, as host arrays.
+        phases: the phases of training.
+        mesh: the devices that batches are split over.
+        weights: the record of the pretrained weights; None for random ones.
+        dropped: the stages of the weights that are not used.
+        notes: what was replaced or adapted in the weights.
+        penalty_start: the penalties, if there are any.
+        samples: the samples of a source domain, if there are any.
+    """
 
     experiment: Experiment
     splits: Mapping[str, Examples]
     model: Model
-    params: Params  # where training starts, as host arrays
+    params: Params
     stats: Stats
     phases: tuple[PhasePlan, ...]
     mesh: Mesh
-    weights: dict[str, Any] | None  # what is recorded of them
-    dropped: tuple[str, ...]  # stages of the weights that are not used
-    notes: tuple[str, ...]  # what of them was replaced or adapted
-    anchor: Anchor | None = None  # of penalties, where there are any
-    source: Sourced | None = None  # of samples, where there is one
+    weights: dict[str, Any] | None
+    dropped: tuple[str, ...]
+    notes: tuple[str, ...]
+    penalty_start: PenaltyStart | None = None
+    samples: Samples | None = None
 
     @functools.cached_property
-    def given(self) -> tuple[Given, ...]:
-        """The arrays of penalties, a further argument of every step; none without penalties."""
-        if self.anchor is None:
+    def penalty_arrays(self) -> tuple[PenaltyArrays, ...]:
+        """The arrays of penalties, as the last arguments of a step; () without penalties."""
+        if self.penalty_start is None:
             return ()
-        measured = self.anchor.measure(
-            self.splits['train'],
-            self.mesh,
-            seed=self.experiment.seed,
-            batch_size=self.experiment.batch_size,
-            threads=self.experiment.data_threads,
+        experiment = self.experiment
+        arrays = self.penalty_start.measure(
+            self.splits['train'], self.mesh, seed=experiment.seed, reading=experiment.reading
         )
-        return (measured,)
+        return (arrays,)
+
+    def penalties_in(self, phase: PhasePlan) -> PhasePenalties | None:
+        """The penalties of a phase; None without penalties."""
+        return self.penalty_start.in_phase(phase.index) if self.penalty_start else None
 
     @property
     def steps(self) -> int:
-        """The length of the whole."""
+        """The number of training steps of all phases."""
         return self.phases[-1].stop
 
     @property
     def steps_per_epoch(self) -> float:
-        """Not a whole number where the batch size does not divide the examples."""
+        """Steps per epoch of the training split; may be fractional."""
         return len(self.splits['train']) / self.experiment.batch_size
 
 
 def setup(experiment: Experiment) -> Job:
-    """Resolves an experiment: reads the data's index and the weights, assigns every leaf a group.
+    """Resolves an experiment: reads the index of the data and the weights, and plans the phases.
 
     Raises:
-        InputError: anything that would keep it from running.
+        InputError: the experiment cannot run.
     """
     validation.validate(experiment)
     mesh = devices.make_mesh()
@@ -88,18 +102,14 @@ def setup(experiment: Experiment) -> Job:
             f'{mesh.size} devices it is split over'
         )
     splits = read_splits(experiment)
-    model, pretrained = _network(experiment, len(splits['train'].class_names))
-    model = dataclasses.replace(
-        model, preprocessing=_with_gray_range(experiment, splits['train'], model.preprocessing)
-    )
-    views.check(experiment.test_views, model.preprocessing)
+    model, pretrained = _network(experiment, splits['train'])
     adapted = None
     if pretrained is not None:
         adapted = adapt(pretrained, model, keep_head=experiment.head == PRETRAINED)
     model, params, stats = _start(experiment, model, adapted)
     splits = decoded_images.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
     planned = phases.make(experiment, model, params, splits)
-    return Job(
+    job = Job(
         experiment=experiment,
         splits=splits,
         model=model,
@@ -110,8 +120,11 @@ def setup(experiment: Experiment) -> Job:
         weights=pretrained.record() if pretrained else None,
         dropped=adapted.dropped if adapted else (),
         notes=adapted.notes if adapted else (),
-        anchor=_anchor(experiment, model, (params, stats), adapted, pretrained, planned),
-        source=source_data.make(
+    )
+    return dataclasses.replace(
+        job,
+        penalty_start=_penalty_start(job, adapted, pretrained),
+        samples=source_data.make(
             experiment, model, splits, planned, keys(experiment.seed)[0], mesh.size
         ),
     )
@@ -120,17 +133,17 @@ def setup(experiment: Experiment) -> Job:
 def _start(
     experiment: Experiment, model: Model, adapted: Adapted | None
 ) -> tuple[Model, Params, Stats]:
-    """The model with its adapters, and the values of all leaves."""
-    given = (adapted.params, adapted.stats) if adapted else ({}, {})
+    """The model with its adapters, and the starting values of all leaves."""
+    loaded = (adapted.params, adapted.stats) if adapted else ({}, {})
     key = keys(experiment.seed)[0]
-    params, stats = stages.start(model, *given, key)
+    params, stats = stages.start(model, *loaded, key)
     model = dataclasses.replace(model, adapters=experiment.adapters)
-    params = adapters.extended(model.adapters, params, jax.random.fold_in(key, ADDED))
+    params = adapters.extended(model.adapters, params, jax.random.fold_in(key, ADAPTERS))
     return model, params, stats
 
 
 def read_splits(experiment: Experiment) -> dict[str, Examples]:
-    """The examples that an experiment trains on, validates and tests with."""
+    """The splits of an experiment, checked and reduced to its subset."""
     splits = experiment.data.splits()
     data_checks.check(experiment, splits)
     return subsets.prepare(
@@ -145,9 +158,9 @@ def read_splits(experiment: Experiment) -> dict[str, Examples]:
 def _with_gray_range(
     experiment: Experiment, train: Examples, preprocessing: Preprocessing
 ) -> Preprocessing:
-    """The preprocessing with the range of gray values of the data, if images are deep.
+    """The preprocessing with the range of gray values of images deeper than 8 bits.
 
-    The config's own comes first, then that of the weights, then a scan of the training images.
+    The range is that of the config, else of the weights, else of a scan of the training images.
     """
     findings, chosen = train.findings, experiment.gray_range or preprocessing.gray_range
     if findings is None or not findings.deep:
@@ -162,54 +175,48 @@ def _with_gray_range(
     return dataclasses.replace(preprocessing, gray_range=chosen)
 
 
-def _anchor(
-    experiment: Experiment,
-    model: Model,
-    start: tuple[Params, Stats],
-    adapted: Adapted | None,
-    pretrained: Pretrained | None,
-    phases: tuple[PhasePlan, ...],
-) -> Anchor | None:
-    """What penalties hold training to.
+def _network(experiment: Experiment, train: Examples) -> tuple[Model, Pretrained | None]:
+    """The model, and the weights that it starts from.
 
-    Raises:
-        InputError: one of them could change nothing.
+    The model uses the preprocessing of the weights even if the strategy ignores their values.
     """
-    if not experiment.penalties:
-        return None
-    cuts = [find_cut(model, phase.labels, experiment.norm) for phase in phases]
-    anchor = Anchor(
-        penalties=experiment.penalties,
-        model=model,
-        params=start[0],
-        stats=start[1],
-        shared=frozenset(adapted.params if adapted else ()),
-        upstream=find_upstream(model, pretrained) if pretrained else None,
-        phases=tuple(
-            Touched(
-                leaves=partition.trained(phase.labels),
-                changed=cut.trainable | cut.updates_statistics,
-            )
-            for phase, cut in zip(phases, cuts, strict=True)
-        ),
-    )
-    anchor.check()
-    return anchor
-
-
-def _network(experiment: Experiment, num_classes: int) -> tuple[Model, Pretrained | None]:
-    """The model, and the weights it starts from; their preprocessing is used in any case."""
     backbone, head = experiment.backbone, experiment.head
     pretrained = loading.load(backbone.weights, backbone) if backbone.weights else None
     stated = pretrained.preprocessing if pretrained else None
     model = stages.build(
         backbone,
-        num_classes,
+        len(train.class_names),
         cut_after=experiment.cut_after,
         head=None if isinstance(head, str) else head,
         preprocessing=experiment.preprocessing or stated,
     )
+    preprocessing = _with_gray_range(experiment, train, model.preprocessing)
+    views.check(experiment.test_views, preprocessing)
+    model = dataclasses.replace(model, preprocessing=preprocessing)
     return model, pretrained if experiment.strategy.pretrained else None
+
+
+def _penalty_start(
+    job: Job, adapted: Adapted | None, pretrained: Pretrained | None
+) -> PenaltyStart | None:
+    """The penalties of a job and what they refer to.
+
+    Raises:
+        InputError: a penalty has no effect.
+    """
+    if not job.experiment.penalties:
+        return None
+    start = PenaltyStart(
+        penalties=job.experiment.penalties,
+        model=job.model,
+        params=job.params,
+        stats=job.stats,
+        shared=frozenset(adapted.params if adapted else ()),
+        upstream=find_upstream(job.model, pretrained) if pretrained else None,
+        phases=tuple(PhaseChanges.of(phase) for phase in job.phases),
+    )
+    start.check()
+    return start
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:
@@ -219,44 +226,43 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 
 def train_key(job: Job) -> jax.Array:
-    """The key of training, on every device."""
-    whole = devices.replicated(job.mesh)
-    return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=whole)()
+    """The key of training, replicated on every device."""
+    replicated = devices.replicated(job.mesh)
+    return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=replicated)()
 
 
-def source_ends(job: Job, phase: PhasePlan) -> int:
-    """The first step from which a phase has no rows of a source; 0 where it has none at all."""
-    source = job.source
-    return source.until if source and source.counts(phase, job.experiment) else 0
+def samples_end(job: Job, phase: PhasePlan) -> int:
+    """The first step of training whose batch has no samples in this phase; 0 if none has."""
+    return job.samples.until if job.samples and job.samples.matter_in(phase) else 0
 
 
 def first_state(job: Job, phase: PhasePlan | None = None) -> TrainState:
-    """The state at the start of training in a phase, the first one if none is named."""
-    state = _start_of(job, phase or job.phases[0], job.params, job.stats)
+    """The state at the start of training, in the first phase unless another one is named."""
+    state = _state(job, phase or job.phases[0], job.params, job.stats)
     return devices.put_replicated(job.mesh, state)
 
 
-def _start_of(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainState:
-    source = job.source.start(phase, job.experiment) if job.source else None
-    return states.create(params, stats, phase.optimizer, phase.labels, phase.averaged, source)
+def _state(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainState:
+    samples = job.samples.start(phase, job.experiment) if job.samples else None
+    return states.create(params, stats, phase.optimizer, phase.labels, phase.averaged, samples)
 
 
 def next_state(job: Job, state: TrainState, phase: PhasePlan) -> TrainState:
-    """The state at the start of a phase, from that at the end of the one before."""
+    """The state at the start of a phase, from the state at the end of the phase before."""
     before = job.phases[phase.index - 1]
     fresh = states.next_phase(state, phase.optimizer, phase.labels, before.labels, phase.averaged)
-    if job.source and fresh.source:
-        source = job.source.next_phase(fresh.source, before, phase, job.experiment)
-        fresh = dataclasses.replace(fresh, source=source)
+    if job.samples and fresh.source:
+        samples = job.samples.next_phase(fresh.source, before, phase, job.experiment)
+        fresh = dataclasses.replace(fresh, source=samples)
     return devices.put_replicated(job.mesh, fresh)
 
 
 def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
-    """The loss per example, by classes where the experiment balances them as `weighing` says."""
+    """The loss per example; weighted by class if the experiment's `balance` is in `weighing`."""
     loss, train = job.experiment.loss, job.splits['train']
     if job.experiment.balance not in weighing:
         return loss
-    if train.multi_label and isinstance(loss, BinaryCrossEntropy):  # `agreement` wants it
+    if train.multi_label and isinstance(loss, BinaryCrossEntropy):
         weights = label_sets.positive_weights(train.labels)
         return dataclasses.replace(loss, positive_weights=weights)
     weights = subsets.balanced_weights(train.labels, job.model.num_classes)
@@ -264,21 +270,20 @@ def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) ->
 
 
 def zero_totals(job: Job) -> totals.Sums:
-    """The sums of no step."""
+    """The sums of a training step, all zero."""
+    names = names_of(job.experiment.penalties) + (totals.SOURCE if job.samples else ())
     several = job.splits['train'].multi_label
-    names = names_of(job.experiment.penalties) + (totals.SOURCE if job.source else ())
-    return totals.zeros(job.model.num_classes, names, several_labels=several)
+    return totals.training_zeros(job.model.num_classes, names, several_labels=several)
 
 
 def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
-    """What a checkpoint of a phase holds: the state and the sums since the last record."""
-    shapes = jax.eval_shape(
-        lambda p, s: {
-            'state': _start_of(job, phase, p, s),
-            'totals': zero_totals(job),
-        },
-        job.params,
-        job.stats,
+    """The shapes in a checkpoint of a phase: the state, and the sums since the last record."""
+
+    def content(params: Params, stats: Stats) -> dict[str, Any]:
+        return {'state': _state(job, phase, params, stats), 'totals': zero_totals(job)}
+
+    replicated = devices.replicated(job.mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
+        jax.eval_shape(content, job.params, job.stats),
     )
-    whole = devices.replicated(job.mesh)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)

@@ -7,7 +7,6 @@ import pathlib
 import sys
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from tljax import devices
@@ -15,13 +14,14 @@ from tljax.config import json_form
 from tljax.config.experiment import Experiment
 from tljax.data import decoded_images, labelled
 from tljax.data.cells import Columns
-from tljax.metrics import class_names, confusion, totals
+from tljax.metrics import calibration, class_names, confusion
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, Centre, check, unseen
-from tljax.records import console, runs, tables, writers
+from tljax.records import console, predictions, runs, tables, writers
+from tljax.records.predictions import Predictions, SplitPredictions
 from tljax.records.runs import EvaluationSettings
-from tljax.training import jobs
+from tljax.training import final_evaluation, jobs
 from tljax.training.evaluation import Evaluation
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.weights import network, published
@@ -40,6 +40,7 @@ class Data:
     examples: Examples
     notes: tuple[str, ...]
     class_names: tuple[str, ...] = ()  # of the logits, no two alike
+    folder: pathlib.Path | None = None  # that the paths of the images are relative to
 
     @property
     def bad(self) -> dict[str, str]:
@@ -66,7 +67,18 @@ def run(given: argparse.Namespace) -> None:
         data = dataclasses.replace(data, notes=notes)
     for line in (f'{given.network} ({of}) on {data.name}: {size}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
-    found, counts = evaluate(loaded, data.examples, settings, views, given.batch_size)
+    found, split = evaluate(
+        loaded,
+        data.examples,
+        settings,
+        views,
+        given.batch_size,
+        data.folder,
+        calibrated=given.calibrated,
+    )
+    counts = _counts(split)
+    if given.calibrated:
+        found |= {'calibration': _calibration(loaded, split)}
     for path, reason in data.bad.items():
         print(f'left out: {path}: {reason}', file=sys.stderr)
     if not found['count']:
@@ -76,13 +88,33 @@ def run(given: argparse.Namespace) -> None:
     else:
         _print(found, counts, data.class_names)
     _write(given, data, views, found, counts)
+    if given.predictions:
+        names = {data.split or 'all': split}
+        predictions.write(given.predictions, Predictions(data.class_names, names))
+
+
+def _calibration(loaded: Network, split: SplitPredictions) -> dict[str, Any]:
+    """The temperature, and the calibration before and after."""
+    assert loaded.temperature is not None  # `_load` refuses other networks
+    before, after = (
+        calibration.summary(split.logits, split.labels, temperature)
+        for temperature in (1.0, loaded.temperature)
+    )
+    return {'temperature': loaded.temperature, 'before': before, 'after': after}
+
+
+def _counts(split: SplitPredictions) -> confusion.Counts:
+    """How often a class was predicted as another; empty where an image has a set of labels."""
+    if split.multi_label:
+        return collections.Counter()
+    return confusion.count(split.logits, split.labels)
 
 
 def _check(given: argparse.Namespace) -> None:
     """What can be known to be wrong before anything is loaded."""
     if (given.path is None) == (given.data is None):
         raise InputError('one of DATA and --data=config is wanted')
-    for path in (given.out, given.picture):
+    for path in (given.out, given.picture, given.predictions):
         if path and not path.absolute().parent.is_dir():
             raise InputError(f'{path}: there is no folder {path.parent} to write it into')
     if given.picture and given.picture.suffix.lower() not in Image.registered_extensions():
@@ -92,6 +124,10 @@ def _check(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> tuple[Network, EvaluationSettings | None, Data]:
     """The network, how it evaluates if it is a run's, and the data in its order."""
     loaded = network.load(given.network)
+    if given.calibrated and loaded.temperature is None:
+        raise InputError(
+            f'--calibrated: {given.network} has no temperature, wanted a run with validation'
+        )
     if given.gray_range:
         shown = preprocessing.with_gray_range(loaded.preprocessing, given.gray_range)
         loaded = dataclasses.replace(
@@ -177,8 +213,9 @@ def given_data(
     seen = _paths(recorded.get('train', {}).get('files', ()))
     if known := sum(name in seen for name in _paths(map(str, examples.encoded or ()))):
         notes.append(f'{known} of these images are files that the network was trained on.')
+    folder = predictions.data_folder({'': examples}, path)
     name = path if found.split is None else f'{path} ({found.split})'
-    data = Data(name=name, split=found.split, examples=examples, notes=tuple(notes))
+    data = Data(name=name, split=found.split, examples=examples, notes=tuple(notes), folder=folder)
     return _matched(loaded, data, names, found.count, 0)
 
 
@@ -208,7 +245,10 @@ def own_data(
     if any(before[name] != now[name] for name in now):
         counts = f'{len(before["ids"])} then, {len(now["ids"])} now'
         notes = (f'These are not the images that the run had: {counts}, ids or labels differ.',)
-    data = Data(name=f'its own {split} split', split=split, examples=examples, notes=notes)
+    folder = predictions.data_folder(splits, getattr(experiment.data, 'path', None))
+    data = Data(
+        name=f'its own {split} split', split=split, examples=examples, notes=notes, folder=folder
+    )
     names = examples.class_names
     return _matched(loaded, data, names, len(names), experiment.cache_gigabytes)
 
@@ -239,8 +279,11 @@ def evaluate(
     settings: EvaluationSettings | Experiment | None,
     views: Views,
     batch_size: int | None = None,
-) -> tuple[dict[str, Any], confusion.Counts]:
-    """Metrics as in a run's result.json, and what was taken for what, of one label an image.
+    folder: pathlib.Path | None = None,
+    *,
+    calibrated: bool = False,
+) -> tuple[dict[str, Any], SplitPredictions]:
+    """Metrics as in a run's result.json, and the predictions of each image.
 
     Args:
         loaded: the network.
@@ -249,6 +292,8 @@ def evaluate(
             where an image has several labels.
         views: of each image.
         batch_size: of images or views, over all devices; None for the run's, or 32.
+        folder: that the paths of the predictions are relative to.
+        calibrated: whether the loss is that at the network's temperature, if it has one.
 
     Raises:
         InputError: the views do not fit the network, or an image cannot be read.
@@ -263,15 +308,10 @@ def evaluate(
         views=views,
     )
     params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
-    if loaded.multi_label:
-        found = evaluation(params, stats, examples)
-        return console.with_interval(found), collections.Counter()
-    total, counts = evaluation.zeros(), collections.Counter()
-    for batch, sums, logits in evaluation.batches(params, stats, examples):
-        total = evaluation.add(total, sums)
-        real = np.asarray(batch['mask'])
-        counts += confusion.count(np.asarray(logits)[real], np.asarray(batch['label'])[real])
-    return console.with_interval(totals.summary(total)), counts
+    split = final_evaluation.predict(evaluation, params, stats, examples, folder)
+    temperature = (loaded.temperature if calibrated else None) or 1.0
+    metrics_of = final_evaluation.make_metrics(evaluation.loss)
+    return console.with_interval(metrics_of(split, temperature)), split
 
 
 def _mean_class_accuracy(found: dict[str, Any]) -> float | None:
@@ -293,9 +333,19 @@ def _record(
     }
 
 
+def _calibration_lines(found: dict[str, Any]) -> dict[str, str]:
+    """The temperature and the calibration error before and after, with --calibrated."""
+    if 'calibration' not in found:
+        return {}
+    one = found['calibration']
+    before, after = (100 * one[when]['ece'] for when in ('before', 'after'))
+    errors = f'{before:.1f} % before, {after:.1f} % after'
+    return {'temperature': f'{one["temperature"]:.4g}', 'calibration error': errors}
+
+
 def _print_sets(found: dict[str, Any], data: Data) -> None:
     """The figures of images with several labels."""
-    for name, text in tables.measures(found).items():
+    for name, text in (tables.measures(found) | _calibration_lines(found)).items():
         print_(f'  {name:<28}{text}')
     columns = {'average precision': 'class_average_precision', 'F1': 'class_f1'}
     shares = {column: found[name] for column, name in columns.items()}
@@ -309,6 +359,7 @@ def _print(found: dict[str, Any], counts: confusion.Counts, names: tuple[str, ..
         lines['top-5 accuracy'] = f'{100 * found["top5_accuracy"]:.1f} %'
     lines['mean over classes'] = f'{100 * (_mean_class_accuracy(found) or 0):.1f} %'
     lines['loss'] = f'{found["loss"]:.4f}'
+    lines |= _calibration_lines(found)
     for name, text in lines.items():
         print_(f'  {name:<20}{text}')
     numbers = confusion.class_counts(counts, len(names))

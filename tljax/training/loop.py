@@ -1,4 +1,4 @@
-"""The loop: what happens at every step, in every phase."""
+"""The training loop: the steps, records, evaluations and checkpoints of every phase."""
 
 import dataclasses
 import time
@@ -14,9 +14,9 @@ from tljax.strategies import schedules
 from tljax.training import nonfinite, prefix_cache, walk
 from tljax.training.batches import Feed
 from tljax.training.clock import Clock
+from tljax.training.compiled_step import CompiledStep
 from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
-from tljax.training.memory_fallback import FittingStep
 from tljax.training.progress import SAVED, Progress, announce_solution, go_back
 from tljax.training.recording import record_evaluation, record_training
 from tljax.training.signals import Interrupted, Signals
@@ -32,7 +32,20 @@ def run(
     evaluate: Evaluate,
     started: float,
 ) -> None:
-    """Every step that is left, in every phase."""
+    """Trains the remaining steps of all phases.
+
+    Args:
+        job: the experiment.
+        current: the progress to continue from; it is updated.
+        checkpoints: where checkpoints are saved.
+        records: where metrics are written.
+        evaluate: evaluates a split.
+        started: `time.perf_counter()` at the start of the run.
+
+    Raises:
+        Interrupted: a signal stopped the run; its state is saved.
+        NotFiniteError: a loss or a value is not finite.
+    """
     nonfinite.check_start(current)
     with console.progress(job.steps, current.step) as update, Signals() as signals:
         loop = _Loop(job, current, checkpoints, records, evaluate, started, update, signals)
@@ -42,7 +55,7 @@ def run(
 
 @dataclasses.dataclass
 class _Loop:
-    """What the steps of every phase share."""
+    """The values that the steps of all phases share; see `run`."""
 
     job: Job
     current: Progress
@@ -54,15 +67,19 @@ class _Loop:
     signals: Signals
 
     def visit(self, phase: PhasePlan, state: TrainState, solution: Solution | None) -> TrainState:
-        """A phase from its start to its end; see `walk.Visit`."""
+        """Trains a phase from its start; see `walk.Visit`."""
         self.current.begin_phase(state)
         announce_solution(solution)
         if solution is not None and phase is self.job.phases[-1]:
-            self._keep_solved(phase)
+            # It replaces the checkpoint of this step, which has the head from before the solution.
+            validation = record_evaluation(
+                self.job, self.current, phase, self.records, self.evaluate
+            )
+            self.checkpoints.replace(*self._checkpoint(), validation)
         return self.finish(phase)
 
     def finish(self, phase: PhasePlan) -> TrainState:
-        """The rest of the present phase; returns the state at its end."""
+        """Trains the rest of the present phase; returns the state at its end."""
         if not self.current.over(phase):
             self._train(phase)
         if phase.phase.patience is not None:
@@ -70,17 +87,18 @@ class _Loop:
         return self.current.state
 
     def _train(self, phase: PhasePlan) -> None:
-        """The steps that are left of a phase."""
         job, current, experiment = self.job, self.current, self.job.experiment
         due = schedules.marks(experiment.evaluate_every_epochs, job.steps_per_epoch, job.steps)
         end = current.starts[-1] + phase.length
-        prefix = prefix_cache.prepare(job, phase, current.state, current.step, end)
-        feed = Feed(job, phase, in_place=prefix.train if prefix else None, position=current.data)
-        clock = Clock(experiment.batch_size)
-        train_step = FittingStep(job, phase, current.accumulate, prefix, current.step)
-        evaluate = _evaluate_in(job, prefix, self.evaluate)
+        cache = prefix_cache.prepare(job, phase, current.state, current.step, end)
+        features = cache.shape if cache else None
+        feed = Feed(job, phase, substitute=cache and cache.train, position=current.data)
+        train_step = CompiledStep(job, phase, current.accumulate, features, current.step)
+        evaluate = self.evaluate
+        if cache and cache.evaluated:
+            evaluate = prefix_cache.make_evaluate(job, cache)
         add = jax.jit(totals.add)
-        clock.restart()
+        clock = Clock(experiment.batch_size)
         while not current.over(phase):
             with clock.waiting():
                 batch = feed.take(current.step)
@@ -106,23 +124,11 @@ class _Loop:
                 raise Interrupted(stop, current.step)
         current.data = feed.position
 
-    def _keep_solved(self, phase: PhasePlan) -> None:
-        """Evaluates a head that the last phase solved, and keeps it for the head before."""
-        validation = record_evaluation(self.job, self.current, phase, self.records, self.evaluate)
-        self.checkpoints.replace(*self._checkpoint(), validation)
-
     def _checkpoint(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
-        """The present step, its arrays and its record, found fit to be saved."""
+        """The present step, its arrays and its record, after a check that all values are finite."""
         current = self.current
         nonfinite.check(self.job, current)
         record = {name: getattr(current, name) for name in SAVED}
         record['seconds'] = current.seconds + time.perf_counter() - self.started
         self.checkpoints.keep(int(current.best[-1]) if current.best else None)
         return current.step, {'state': current.state, 'totals': current.totals}, record
-
-
-def _evaluate_in(job: Job, prefix: prefix_cache.Ahead | None, usual: Evaluate) -> Evaluate:
-    """How splits are evaluated in a phase: by what its frozen stages gave, where that is there."""
-    if prefix is None or not prefix.evaluated:
-        return usual
-    return prefix_cache.make_evaluate(job, prefix)

@@ -127,7 +127,7 @@ def find(
     losses: list[float] = []
     diverged = False
     for number in range(steps):
-        state, sums = step(key, state, feed.take(number), *job.given)
+        state, sums = step(key, state, feed.take(number), *job.penalty_arrays)
         losses.append(float(sums['loss']) / max(int(sums['count']), 1))
         if diverged := _diverges(losses):
             break

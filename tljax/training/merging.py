@@ -225,7 +225,8 @@ def _write(
     out: pathlib.Path, pretrained: Pretrained, values: Values, title: str, scores: Scores
 ) -> None:
     """The merge under our own paths, with all that travels with a run's network."""
-    origin = dataclasses.replace(pretrained.origin, source=title)
+    # The merged network has no temperature: one of a single run does not fit it.
+    origin = dataclasses.replace(pretrained.origin, source=title, temperature=None)
     texts = own_format.metadata(dataclasses.replace(pretrained, origin=origin))
     texts['architecture'] = own_format.architecture_text(pretrained.architecture)
     texts['scores'] = json.dumps(scores)

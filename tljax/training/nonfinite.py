@@ -1,4 +1,4 @@
-"""A run in which the loss or a value is no longer finite ends, and says where."""
+"""Stops a run whose loss, parameters or statistics are not finite, and reports the step."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class NotFiniteError(RuntimeError):
 
 
 def check_loss(job: Job, sums: totals.Sums) -> None:
-    """Raises: NotFiniteError: the loss of a step was not."""
+    """Raises: NotFiniteError: the loss of a step was not finite."""
     first = int(sums['first_bad_step'])
     if first != totals.NO_STEP:
         raise _not_finite(job, 'the loss is', first)
@@ -37,10 +37,12 @@ def check_start(current: Progress) -> None:
 
 
 def check(job: Job, current: Progress) -> None:
-    """What is about to be saved; an update can overflow before a loss shows it.
+    """Checks the loss and the values before they are saved.
+
+    An update can overflow before a loss is affected.
 
     Raises:
-        NotFiniteError: there is a value that is not.
+        NotFiniteError: a loss or a value is not finite.
     """
     check_loss(job, current.totals)
     arrays = (current.state.params, current.state.stats)
@@ -55,14 +57,14 @@ def _all_finite(arrays: Any) -> jax.Array:
 
 def _leaves(arrays: tuple[Any, Any]) -> str:
     """Names the first leaf that is not finite, and counts the others."""
-    found = [
+    names = [
         f'{kind} {path}'
         for kind, values in zip(('parameter', 'statistic'), arrays, strict=True)
         for path, leaf in tree.flatten(values).items()
         if not jnp.isfinite(leaf).all()
     ]
-    more = f' (and {len(found) - 1} more)' if len(found) > 1 else ''
-    return f'{found[0]}{more} is'
+    more = f' (and {len(names) - 1} more)' if len(names) > 1 else ''
+    return f'{names[0]}{more} is'
 
 
 def _not_finite(job: Job, what: str, step: int) -> NotFiniteError:

@@ -1,4 +1,4 @@
-"""An experiment's penalties, and the start of its training that they hold it to."""
+"""An experiment's penalties, and the starting values of training that they refer to."""
 
 import dataclasses
 import functools
@@ -10,40 +10,54 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tljax import devices, tree
+from tljax.config.phases import PhasePlan
 from tljax.data import pipeline
+from tljax.data.pipeline import Reading
 from tljax.models import stages
 from tljax.models.stages import Model
-from tljax.training.penalty_terms import Given, Plan, Upstream, names_of
+from tljax.strategies import partition
+from tljax.training.penalty_terms import PenaltyArrays, PhasePenalties, Upstream, names_of
 from tljax.types import Batch, Examples, InputError, Params, Penalty, Setting, Start, Stats
 
-STREAM = 0x616E6368  # what penalties draw is not what any step draws
+STREAM = 0x616E6368  # separates the random draws of penalties from those of training steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Touched:
-    """What a phase changes: leaves that train, and stages of which something does."""
+class PhaseChanges:
+    """What a phase changes.
 
-    leaves: Params  # a bool per leaf
-    changed: frozenset[str]  # also where statistics alone follow the batch
+    Attributes:
+        leaves: a bool per leaf, whether it trains.
+        changed: the stages whose parameters or statistics change.
+    """
+
+    leaves: Params
+    changed: frozenset[str]
+
+    @classmethod
+    def of(cls, phase: PhasePlan) -> 'PhaseChanges':
+        """What a phase of an experiment changes."""
+        changed = phase.cut.trainable | phase.cut.updates_statistics
+        return cls(leaves=partition.trained(phase.labels), changed=changed)
 
     @property
-    def stages(self) -> frozenset[str]:
-        """Those of which a leaf trains."""
+    def trained(self) -> frozenset[str]:
+        """The stages with a leaf that trains."""
         return frozenset(name for name, kept in self.leaves.items() if any(jax.tree.leaves(kept)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Anchor:
+class PenaltyStart:
     """An experiment's penalties and where its training starts.
 
     Attributes:
-        penalties: of the experiment.
+        penalties: those of the experiment.
         model: the network.
-        params: where training starts.
-        stats: likewise.
-        shared: stages whose values came with the weights.
-        upstream: the rest of the source network, if there is one.
-        phases: what each changes.
+        params: the starting parameters.
+        stats: the starting statistics.
+        shared: the stages whose values came with the weights.
+        upstream: the upper part of the upstream network, if there is one.
+        phases: what each phase changes.
     """
 
     penalties: tuple[Penalty, ...]
@@ -52,28 +66,28 @@ class Anchor:
     stats: Stats
     shared: frozenset[str]
     upstream: Upstream | None
-    phases: tuple[Touched, ...]
+    phases: tuple[PhaseChanges, ...]
 
     def check(self) -> None:
-        """Raises: InputError: a penalty could change nothing in any phase."""
+        """Raises: InputError: a penalty has no effect in any phase."""
         setting = self._setting(self.phases)
-        found = [(one, one.obstacle(setting)) for one in self.penalties]
+        obstacles = [penalty.obstacle(setting) for penalty in self.penalties]
         lines = [
-            f'config.penalties[{index}] ({type(one).__name__}) has no effect: {obstacle}'
-            for index, (one, obstacle) in enumerate(found)
+            f'config.penalties[{index}] ({type(penalty).__name__}) has no effect: {obstacle}'
+            for index, (penalty, obstacle) in enumerate(zip(self.penalties, obstacles, strict=True))
             if obstacle is not None
         ]
         if lines:
             raise InputError('\n'.join(lines))
 
-    def plan(self, index: int) -> Plan:
+    def in_phase(self, index: int) -> PhasePenalties:
         """The penalties of a phase."""
         setting = self._setting(self.phases[index : index + 1])
-        needs = [one.needs(setting) for one in self.penalties]
+        needs = [penalty.needs(setting) for penalty in self.penalties]
         names = self.model.names
         first = next(name for name in names if name in setting.trained)
         changed = frozenset().union(*(phase.changed for phase in self.phases[: index + 1]))
-        return Plan(
+        return PhasePenalties(
             penalties=dict(zip(names_of(self.penalties), self.penalties, strict=True)),
             model=self.model,
             setting=setting,
@@ -85,19 +99,17 @@ class Anchor:
         )
 
     def measure(
-        self, examples: Examples, mesh: Mesh, *, seed: int, batch_size: int, threads: int
-    ) -> Given:
-        """The arrays that penalties read, with what has to be measured before training.
+        self, examples: Examples, mesh: Mesh, *, seed: int, reading: Reading
+    ) -> PenaltyArrays:
+        """Computes the arrays that penalties need before training starts.
 
         Args:
             examples: the training split.
             mesh: the devices that hold the arrays.
-            seed: of what penalties draw.
-            batch_size: of passes over examples.
-            threads: that read them.
+            seed: seed of the random draws of penalties.
+            reading: how examples are read.
         """
-        first, *others = (phase.leaves for phase in self.phases)
-        trained = jax.tree.map(lambda *kept: any(kept), first, *others)
+        trained = jax.tree.map(lambda *kept: any(kept), *(phase.leaves for phase in self.phases))
         changed = frozenset().union(*(phase.changed for phase in self.phases))
         params, stats = devices.put_replicated(mesh, (self.params, self.stats))
         upstream = self.upstream
@@ -113,56 +125,47 @@ class Anchor:
                 self.model, p, stats, x, start=start, stop=stop
             )[0],
             upstream=(lambda x: upstream.logits(*above, x)) if upstream else None,
-            batches=functools.partial(
-                _batches, self.model, examples, mesh, seed, batch_size, threads
-            ),
+            batches=functools.partial(_batches, self.model, examples, mesh, seed, reading),
             key=devices.put_replicated(mesh, jax.random.key(seed ^ STREAM)),
         )
-        prepared = tuple(one.prepare(start) for one in self.penalties)
-        needs = [one.needs(start.setting) for one in self.penalties]
+        prepared = tuple(penalty.prepare(start) for penalty in self.penalties)
+        needs = [penalty.needs(start.setting) for penalty in self.penalties]
         of_start = any(n.start for n in needs)
-        return Given(
+        return PenaltyArrays(
             params=tree.select(params, trained) if of_start else {},
             stats={n: stats[n] for n in sorted(changed) if n in stats} if of_start else {},
             upstream=above if any(n.upstream for n in needs) else ({}, {}),
             prepared=devices.put_replicated(mesh, prepared),
         )
 
-    def _setting(self, phases: Sequence[Touched]) -> Setting:
-        upstream = self.upstream
+    def _setting(self, phases: Sequence[PhaseChanges]) -> Setting:
         return Setting(
             stages=self.model.names,
             shared=self.shared,
-            trained=frozenset().union(*(phase.stages for phase in phases)),
-            upstream_classes=upstream.model.num_classes if upstream else None,
+            trained=frozenset().union(*(phase.trained for phase in phases)),
+            upstream_classes=self.upstream.model.num_classes if self.upstream else None,
         )
 
 
 def _batches(
-    model: Model,
-    examples: Examples,
-    mesh: Mesh,
-    seed: int,
-    batch_size: int,
-    threads: int,
-    limit: int | None,
+    model: Model, examples: Examples, mesh: Mesh, seed: int, reading: Reading, limit: int | None
 ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
-    """See `types.Start`."""
+    """Normalised images, labels and masks; see `types.Start.batches`."""
     if limit is not None:
         order = np.random.default_rng([seed, STREAM]).permutation(len(examples))
         examples = examples.take(order[:limit])
 
     @functools.partial(jax.jit, out_shardings=devices.replicated(mesh))
-    def shown(batch: Batch) -> tuple[jax.Array, ...]:
+    def normalised(batch: Batch) -> tuple[jax.Array, ...]:
         images = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
         return images, jnp.asarray(batch['label']), jnp.asarray(batch['mask'])
 
     batches = pipeline.eval_batches(
         examples,
         model.preprocessing,
-        batch_size=batch_size,
-        process=(jax.process_index(), jax.process_count()),
-        threads=threads,
+        batch_size=reading.batch_size,
+        process=devices.process(),
+        threads=reading.threads,
     )
     for batch in batches:
-        yield shown(devices.put_batch(mesh, batch))
+        yield normalised(devices.put_batch(mesh, batch))

@@ -1,7 +1,7 @@
-"""A training step's penalties: what is run and read for them, and the arrays that go with it.
+"""The penalties of a training step, and the arrays that they read.
 
-The arrays are computed from the starting values alone, so that a resumed run has the same; they
-are arguments of the step, not constants of its program, and in no checkpoint.
+The arrays are computed from the starting values alone, so a resumed run computes them again. They
+are arguments of the step, not constants of its program, and are in no checkpoint.
 """
 
 import dataclasses
@@ -18,31 +18,31 @@ from tljax.models.stages import Model
 from tljax.types import Params, Penalty, PenaltyInputs, Setting, Stats
 from tljax.weights.pretrained import Pretrained
 
-Run = Callable[..., tuple[jax.Array, Stats]]  # (params, stats, x, start=, stop=), as `models.run`
+Run = Callable[..., tuple[jax.Array, Stats]]  # `stages.run` for a model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """The network that the weights came with, above the stages that the model shares with it."""
+    """The pretrained network above the stages that the model shares with it."""
 
     model: Model
     params: Params
     stats: Stats
-    first: str
+    first: str  # its first stage that is not shared
 
-    def logits(self, params: Params, stats: Stats, x: jax.Array, **how: Any) -> jax.Array:
-        """[B, S] of the source task, from the output of the last shared stage."""
-        return stages.run(self.model, params, stats, x, start=self.first, **how)[0]
+    def logits(self, params: Params, stats: Stats, x: jax.Array, **options: Any) -> jax.Array:
+        """Logits [B, S] of the upstream task, from the output of the last shared stage."""
+        return stages.run(self.model, params, stats, x, start=self.first, **options)[0]
 
 
 def find_upstream(model: Model, pretrained: Pretrained) -> Upstream | None:
-    """What weights have above the backbone's stages of a model; None where they have no head."""
+    """The pretrained network above the stages of a model; None if the weights have no head."""
     if pretrained.num_classes is None:
         return None
-    source = pretrained.architecture.build(pretrained.num_classes, pretrained.preprocessing)
-    above = source.names[len(model.names) - 1 :]
+    upstream = pretrained.architecture.build(pretrained.num_classes, pretrained.preprocessing)
+    above = upstream.names[len(model.names) - 1 :]
     return Upstream(
-        model=source,
+        model=upstream,
         params={name: pretrained.params[name] for name in above},
         stats={name: pretrained.stats[name] for name in above if name in pretrained.stats},
         first=above[0],
@@ -50,29 +50,29 @@ def find_upstream(model: Model, pretrained: Pretrained) -> Upstream | None:
 
 
 @flax.struct.dataclass
-class Given:
-    """The arrays of penalties, whole on every device; without those that none of them reads."""
+class PenaltyArrays:
+    """The arrays that penalties read, replicated on every device; {} for those that none reads."""
 
-    params: Params  # starting values of what trains in some phase; None for other leaves
+    params: Params  # starting values of leaves that train in some phase; None for other leaves
     stats: Stats  # starting statistics of stages that change in some phase
     upstream: tuple[Params, Stats]
-    prepared: tuple[Any, ...]  # of each penalty
+    prepared: tuple[Any, ...]  # the result of each penalty's `prepare`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class PhasePenalties:
     """The penalties of a phase.
 
     Attributes:
-        penalties: by the names under which they are recorded.
+        penalties: the penalties by the names under which they are recorded.
         model: the network.
-        setting: what trains in the phase.
-        first: the first stage that does.
-        read: the stages whose outputs are read, in forward order.
-        of_start: whether these outputs are read of the starting network too.
-        shares_prefix: whether the frozen stages below `first` are still what they were at the
-            start, so that the starting network goes on from their output.
-        upstream: the rest of the source network, where there is one.
+        setting: which stages train in the phase.
+        first: the first stage that trains.
+        read: the stages whose outputs penalties read, in forward order.
+        of_start: whether they also read the outputs of the starting network.
+        shares_prefix: whether the frozen stages below `first` still have their starting values,
+            so that their output is also that of the starting network.
+        upstream: the upper part of the upstream network, if there is one.
     """
 
     penalties: Mapping[str, Penalty]
@@ -84,80 +84,82 @@ class Plan:
     shares_prefix: bool
     upstream: Upstream | None
 
-    def through(
+    def features(
         self, run: Run, params: Params, stats: Stats, x: jax.Array, start: str | None
     ) -> tuple[jax.Array, str | None, Stats, dict[str, jax.Array]]:
-        """Runs as far as outputs are read.
+        """Runs the stages up to the last one whose output is read.
 
         Returns:
-            The last output, the stage that reads it, the statistics, and the outputs by stage.
+            The last output, the stage that follows, the statistics, and the outputs by stage.
         """
-        seen = {}
+        outputs = {}
         for name in self.read:
             following = self.model.names[self.model.names.index(name) + 1]
             x, stats = run(params, stats, x, start=start, stop=following)
-            seen[name], start = x, following
-        return x, start, stats, seen
+            outputs[name], start = x, following
+        return x, start, stats, outputs
 
     def start_features(
         self,
-        given: Given,
+        arrays: PenaltyArrays,
         params: Params,
         stats: Stats,
         images: jax.Array,
         x: jax.Array,
-        **how: Any,
+        **options: Any,
     ) -> dict[str, jax.Array]:
-        """What the starting network puts out in the stages that are read.
+        """The outputs of the starting network in the stages that are read.
 
         Args:
-            given: the starting values of what changes.
-            params: the values of all else.
-            stats: likewise.
+            arrays: the starting values of leaves that change.
+            params: the values of all other leaves.
+            stats: the statistics of all other stages.
             images: [B, ...], normalised.
             x: the output of the frozen stages below `first`.
-            how: the precision.
+            **options: the precision, for `stages.run`.
         """
         if not self.of_start:
             return {}
         x, start = (x, self.first) if self.shares_prefix else (images, None)
-        begun = tree.fill(given.params, params), {**stats, **given.stats}
-        run = functools.partial(stages.run, self.model, **how)
-        return self.through(run, *begun, x, start)[-1]
+        starting = tree.fill(arrays.params, params), {**stats, **arrays.stats}
+        run = functools.partial(stages.run, self.model, **options)
+        return self.features(run, *starting, x, start)[-1]
 
     def values(
         self,
-        given: Given,
+        arrays: PenaltyArrays,
         trained: Params,
         features: Mapping[str, jax.Array],
         start_features: Mapping[str, jax.Array],
         targets: jax.Array,
         mask: jax.Array,
-        **how: Any,
+        **options: Any,
     ) -> dict[str, jax.Array]:
-        """Each penalty of a batch, [] float32 by name.
+        """The value [] float32 of each penalty on a batch, by name.
 
         Args:
-            given: the arrays.
-            trained: the trained leaves, with holes.
+            arrays: the arrays of the penalties.
+            trained: the trained leaves; None for other leaves.
             features: outputs by stage.
-            start_features: those of the starting network.
+            start_features: outputs of the starting network by stage.
             targets: [B, K].
             mask: [B].
-            how: the precision of the source network's head.
+            **options: the precision of the upstream head, for `stages.run`.
         """
         upstream = self.upstream
         inputs = PenaltyInputs(
             setting=self.setting,
             trained=trained,
-            start=given.params,
+            start=arrays.params,
             features=features,
             start_features=start_features,
-            upstream=(lambda x: upstream.logits(*given.upstream, x, **how)) if upstream else None,
+            upstream=(lambda x: upstream.logits(*arrays.upstream, x, **options))
+            if upstream
+            else None,
             targets=targets,
             mask=mask,
         )
-        pairs = zip(self.penalties.items(), given.prepared, strict=True)
+        pairs = zip(self.penalties.items(), arrays.prepared, strict=True)
         return {name: penalty(inputs, prepared) for (name, penalty), prepared in pairs}
 
 

@@ -18,6 +18,7 @@ from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, check, unseen
 from tljax.records import runs
+from tljax.records.cells import cell_text
 from tljax.training.evaluation import Evaluation
 from tljax.types import BadFiles, Examples, InputError, Views
 from tljax.weights import network
@@ -25,7 +26,6 @@ from tljax.weights.network import Network
 
 SHOWN = 100  # images that are printed where a file has all
 SUFFIXES = ('.csv', '.jsonl')
-FORMULA_STARTS = ('=', '+', '-', '@', '＝', '＋', '－', '＠')  # as spreadsheets read a cell
 PATH_LETTERS = 60  # of a column; a longer path moves its own row's other columns
 
 Write = Callable[[str, str, np.ndarray], None]
@@ -84,7 +84,8 @@ def _write(given: argparse.Namespace, loaded: Network, examples: Examples) -> in
     line = _Line(names, min(longest, PATH_LETTERS), given.top)
     done, size = 0, given.batch_size or network.BATCH_SIZE
     with writer(given.out, names) as write:
-        for path, row in predictions(loaded, examples, NAMED[given.views], size):
+        views, calibrated = NAMED[given.views], not given.uncalibrated
+        for path, row in predictions(loaded, examples, views, size, calibrated=calibrated):
             if given.out is None or done < SHOWN:
                 print(line.text(path, row))
             write(path, names[int(row.argmax())], row)
@@ -93,7 +94,12 @@ def _write(given: argparse.Namespace, loaded: Network, examples: Examples) -> in
 
 
 def predictions(
-    loaded: Network, examples: Examples, views: Views, batch_size: int
+    loaded: Network,
+    examples: Examples,
+    views: Views,
+    batch_size: int,
+    *,
+    calibrated: bool = True,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The path and the probabilities [K] of each image that can be read, in order, as they come.
 
@@ -102,6 +108,7 @@ def predictions(
         examples: image files; no more of them are in memory than are read ahead.
         views: of each image, whose probabilities are averaged.
         batch_size: of images or views, over all devices.
+        calibrated: whether the network's temperature is applied, if it has one.
 
     Raises:
         InputError: the views do not fit the network, or a file is bad and its policy `error`.
@@ -122,7 +129,7 @@ def predictions(
     params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     place = 0
     for batch, _, logits in evaluation.batches(params, stats, shown):
-        rows = np.asarray(loaded.probabilities(logits))
+        rows = np.asarray(loaded.probabilities(logits, calibrated=calibrated))
         real = np.asarray(batch['mask'])
         images = examples.encoded[place : place + len(rows)]
         for row, fine, image in zip(rows, real, images, strict=False):  # padding has no image
@@ -175,12 +182,6 @@ def _csv(file, names: Sequence[str]) -> Write:
         rows.writerow([cell_text(path), cell_text(name), *(f'{p:.7g}' for p in row)])
 
     return write
-
-
-def cell_text(text: str) -> str:
-    """Text that spreadsheets show: an apostrophe goes before what they would take for a formula."""
-    risky = text.startswith(('\t', '\r', '\n')) or text.lstrip().startswith(FORMULA_STARTS)
-    return f"'{text}" if risky else text
 
 
 def _json(file, names: Sequence[str]) -> Write:

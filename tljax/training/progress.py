@@ -1,4 +1,4 @@
-"""How far a run is: where it starts or resumes, and how it goes from phase to phase."""
+"""The progress of a run: where it starts or resumes, and the transitions between phases."""
 
 import dataclasses
 from typing import Any
@@ -13,42 +13,54 @@ from tljax.training.jobs import Job
 from tljax.training.states import TrainState
 from tljax.types import Solution
 
-SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data')  # in a checkpoint's record
+SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data')  # fields in a checkpoint
 
 
 @dataclasses.dataclass(kw_only=True)
 class Progress:
-    """What the loop changes. Everything but the clock is in a checkpoint."""
+    """The values that the loop changes; they are saved in checkpoints.
+
+    Attributes:
+        state: the state of training.
+        totals: the sums of the steps since the last record.
+        accumulate: parts of a batch; more than the experiment's after running out of memory.
+        step: the number of steps that were trained.
+        starts: the first step of each phase so far.
+        best: score, minus the loss, and step of the best evaluation of this phase.
+        stale: evaluations since the best one.
+        seconds: duration of earlier attempts at this run.
+        data: the position in the stream of batches.
+    """
 
     state: TrainState
-    totals: totals.Sums  # of the steps since the last record
-    accumulate: int  # parts of a batch; more than the experiment's after running out of memory
+    totals: totals.Sums
+    accumulate: int
     step: int = 0
-    starts: list[int] = dataclasses.field(default_factory=lambda: [0])  # of each phase so far
-    best: list[float] | None = None  # score, -loss, step of this phase's best evaluation
-    stale: int = 0  # evaluations since then
-    seconds: float = 0.0  # of earlier attempts
-    data: dict[str, Any] | None = None  # the iterator's position
+    starts: list[int] = dataclasses.field(default_factory=lambda: [0])
+    best: list[float] | None = None
+    stale: int = 0
+    seconds: float = 0.0
+    data: dict[str, Any] | None = None
 
     @property
     def phase(self) -> int:
-        """The index of the present one."""
+        """The index of the present phase."""
         return len(self.starts) - 1
 
     def over(self, phase: PhasePlan) -> bool:
-        """Whether the present phase has run its length, or out of patience."""
+        """Whether the present phase has trained all its steps, or run out of patience."""
         patience = phase.phase.patience
         finished = self.step - self.starts[-1] >= phase.length
         return finished or (patience is not None and self.stale >= patience)
 
     def begin_phase(self, state: TrainState) -> None:
-        """Goes on to the next phase, which starts from a state at the present step."""
+        """Begins the next phase at the present step, from a state."""
         self.state = state
         self.starts.append(self.step)
         self.best, self.stale = None, 0
 
     def rank(self, ranking: dict[str, float]) -> None:
-        """Holds an evaluation against the best one of its phase."""
+        """Compares an evaluation with the best one of its phase."""
         rank = [ranking['score'], -ranking['loss']]
         if self.best is None or rank > self.best[:2]:
             self.best, self.stale = [*rank, self.step], 0
@@ -57,13 +69,13 @@ class Progress:
 
 
 def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
-    """Where the latest checkpoint that is whole left off, or the start of the first phase."""
+    """The progress in the latest intact checkpoint, or at the start of the first phase."""
     totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
     latest = checkpoints.latest_intact()
     for step in checkpoints.set_aside:
         console.console.print(
-            f'Warning: the checkpoint of step {step} is damaged or has no checksums; it is not '
-            f'used, and kept as checkpoints/damaged-{step}.'
+            f'Warning: the checkpoint of step {step} is damaged or has no checksums. It is not '
+            f'used; it is kept as checkpoints/damaged-{step}.'
         )
     if latest is None:
         state, solution = walk.enter(job, job.phases[0], None)
@@ -77,12 +89,12 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
 
 
 def phase_of(job: Job, record: dict[str, Any]) -> PhasePlan:
-    """The phase that a checkpoint with this record is from."""
+    """The phase of a checkpoint with this record."""
     return job.phases[len(record['starts']) - 1]
 
 
 def go_back(job: Job, current: Progress, phase: PhasePlan, checkpoints: Checkpoints) -> None:
-    """To the values of the phase's best evaluation; the count of steps stays."""
+    """Restores the values of the phase's best evaluation; the count of steps does not change."""
     if current.best is None or current.best[-1] == current.step:
         return
     best = int(current.best[-1])
@@ -94,7 +106,7 @@ def go_back(job: Job, current: Progress, phase: PhasePlan, checkpoints: Checkpoi
 
 
 def announce_solution(solution: Solution | None) -> None:
-    """Prints how well a solver did, where a phase had one."""
+    """Prints the result of a phase's solver, if it has one."""
     if solution is not None:
         console.console.print(
             f'Head solved: loss {float(solution.value):.4f} after {int(solution.iterations)} '

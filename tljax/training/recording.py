@@ -1,4 +1,4 @@
-"""What the loop records: of the steps since the last record, and of an evaluation."""
+"""Records the steps since the last record, and the evaluations, of a run."""
 
 from typing import Any
 
@@ -18,7 +18,10 @@ from tljax.training.progress import Progress
 def record_training(
     job: Job, current: Progress, phase: PhasePlan, records: writers.Records, clock: Clock
 ) -> None:
-    """Reads the sums since the last record (the one wait for the device) and starts them anew."""
+    """Records the sums of the steps since the last record, and sets them to zero.
+
+    Reading the sums waits for the device.
+    """
     nonfinite.check_loss(job, current.totals)
     summary = totals.scalars(totals.summary(current.totals))
     step_of_phase = current.step - 1 - current.starts[-1]
@@ -32,24 +35,23 @@ def record_training(
     }
     records.write(record)
     console.print_record(record)
-    zeros = jobs.zero_totals(job)
-    current.totals = devices.put_replicated(job.mesh, zeros)
+    current.totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
 
 
 def record_evaluation(
     job: Job, current: Progress, phase: PhasePlan, records: writers.Records, evaluate: Evaluate
 ) -> dict[str, float] | None:
-    """Evaluates the splits that are asked for; what of it ranks the checkpoint."""
+    """Evaluates and records the splits of `config.evaluate`; returns the ranking by `val`."""
     ranking = None
     for split in job.experiment.evaluate:
         if not len(job.splits.get(split, ())):
             continue
-        found = evaluate(states.evaluated(current.state), current.state.stats, split)
-        record = {**_place(job, current, phase, split), **totals.scalars(found)}
+        metrics = evaluate(states.evaluated(current.state), current.state.stats, split)
+        record = {**_place(job, current, phase, split), **totals.scalars(metrics)}
         records.write(record)
         console.print_record(record)
         if split == 'val':
-            ranking = totals.ranking(found)
+            ranking = totals.ranking(metrics)
             current.rank(ranking)
     return ranking
 

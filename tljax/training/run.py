@@ -1,4 +1,4 @@
-"""A run: an experiment trained and evaluated, or what is left of it."""
+"""Runs an experiment from start to end, or resumes it."""
 
 import contextlib
 import pathlib
@@ -6,35 +6,42 @@ import time
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import checkpoint, console, writers
+from tljax.records import checkpoint, console, predictions, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
+from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
-from tljax.training import jobs, loop, prefix_cache, run_folder, states
-from tljax.training.evaluation import Evaluate, make_evaluate
+from tljax.training import final_evaluation, jobs, loop, prefix_cache, run_folder, states
+from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
+from tljax.training.report import page
 from tljax.training.signals import Interrupted
 from tljax.training.source_guard import preparation
 from tljax.training.summary import announce
 
 
 def train(
-    experiment: Experiment, workdir: pathlib.Path, *, show_model: bool = True
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    *,
+    show_model: bool = True,
+    report: bool = True,
 ) -> dict[str, Any]:
-    """Trains and evaluates an experiment, or what is left of it.
+    """Trains and evaluates an experiment, or resumes it.
 
     Args:
-        experiment: what to do.
-        workdir: the folder of its records; holds a run of the same experiment, or none.
+        experiment: the experiment.
+        workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
+        report: whether report.html is written, if the experiment asks for it.
 
     Returns:
         The content of result.json.
 
     Raises:
-        InputError: the experiment cannot run, or the folder holds another one.
-        Interrupted: a signal came; the state is saved and the same call resumes.
-        NotFiniteError: the loss is not finite.
+        InputError: the experiment cannot run, or the folder is that of another experiment.
+        Interrupted: a signal stopped the run; its state is saved, and the same call resumes it.
+        NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
     with checkpoint.lock(workdir):
@@ -43,28 +50,33 @@ def train(
             return finished
         job = jobs.setup(experiment)
         prefix_cache.check(job)
-        # Only now: what could not be set up must not keep its own correction out of the folder.
+        # Not earlier, because a corrected experiment must be able to use the same folder.
         run_folder.begin(job, workdir)
         announce(job, show_model=show_model)
         job = preparation.prepare(job, workdir)
-        result = _trained(job, workdir, started)
+        result = _train(job, workdir, started)
         writers.write_json(workdir / RESULT_FILE, result)
+        if line := final_evaluation.calibration_text(result['calibration']):
+            console.console.print(line)
+        if report and experiment.report:
+            page.write_after_training(workdir, job)
         return result
 
 
-def _trained(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
-    """The result, after every step that is left; what it opens is closed in any case."""
+def _train(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
+    """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     current = resumed_or_started(job, checkpoints)
     records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
     try:
         loop.run(job, current, checkpoints, records, evaluate, started)
-        result = _conclude(job, current, checkpoints, evaluate, started)
-        if source := preparation.finish(job, current.state, workdir):
-            result['source'] = source
+        result, predicted = _conclude(job, current, checkpoints, evaluate, started)
+        predictions.write(workdir / PREDICTIONS_FILE, predicted)
+        if samples := preparation.finish(job, current.state, workdir):
+            result['source'] = samples
     except BaseException as error:
-        with contextlib.suppress(Exception):  # it must not hide what went wrong before
+        with contextlib.suppress(Exception):  # a further error must not hide the first one
             records.close()
         _close_after(error, checkpoints)
         raise
@@ -79,23 +91,27 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
     """Closes the checkpoints after an error.
 
     Raises:
-        CheckpointError: a signal stopped the run and its last checkpoint could not be written, so
-            that the run does not resume where it stopped.
+        CheckpointError: a signal stopped the run and its last checkpoint could not be written. The
+            run resumes at an earlier step.
     """
     try:
         checkpoints.close()
     except Exception as lost:
         if isinstance(error, Interrupted):
             raise CheckpointError(
-                f'{error}, but {lost}; the same command resumes at the last whole checkpoint'
+                f'{error}, but {lost}; the same command resumes at the last intact checkpoint'
             ) from error
         console.console.print(f'Warning: {lost}')
 
 
 def _conclude(
-    job: Job, current: Progress, checkpoints: Checkpoints, evaluate: Evaluate, started: float
-) -> dict[str, Any]:
-    """The result: of the best checkpoint on validation, or of the last step without any."""
+    job: Job,
+    current: Progress,
+    checkpoints: Checkpoints,
+    evaluation: SplitEvaluation,
+    started: float,
+) -> tuple[dict[str, Any], Predictions]:
+    """The result and predictions of the best checkpoint; without validation, of the last step."""
     best = checkpoints.best() if len(job.splits['val']) else None
     state = current.state
     if best is not None and best != current.step:
@@ -103,16 +119,11 @@ def _conclude(
         arrays, _ = checkpoints.restore(best, jobs.checkpoint_shapes(job, phase))
         state = arrays['state']
     params = states.evaluated(state)
-    found = {
-        split: console.with_interval(evaluate(params, state.stats, split, final=True))
-        if len(job.splits[split])
-        else None
-        for split in ('val', 'test')
-        if split in job.splits
-    }
+    metrics, predicted = final_evaluation.evaluate(job, evaluation, params, state.stats)
     trained, frozen = console.counts(job.params, job.phases[-1].labels)
-    return {
-        **found,
+    result = {
+        **metrics,
+        'calibration': final_evaluation.calibrate(predicted),
         'step': best if best is not None else current.step,
         'steps': current.step,
         'phase_starts': current.starts,
@@ -126,3 +137,4 @@ def _conclude(
         **writers.environment(),
         'wall_seconds': current.seconds + time.perf_counter() - started,
     }
+    return result, predicted

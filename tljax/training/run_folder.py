@@ -1,4 +1,4 @@
-"""The folder of a run, as it is claimed and begun; `runs` reads it back."""
+"""Begins the folder of a run, or checks that it belongs to the same run; `runs` reads it."""
 
 import json
 import pathlib
@@ -20,10 +20,10 @@ from tljax.training.jobs import Job
 
 
 def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
-    """Holds the config against the one that is there, if any; the result, if finished.
+    """Compares the experiment with the folder's config; returns the result of a finished run.
 
     Raises:
-        ConfigError: the folder holds a run of another experiment.
+        ConfigError: the folder is that of another experiment.
     """
     path = workdir / CONFIG_FILE
     text = config_json.to_json(experiment)
@@ -38,7 +38,7 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | Non
     for file in runs.changed_files(workdir):
         line = (
             f'Warning: {file} defines classes of this run and has changed since the run began; '
-            'what is trained from here on may be other.'
+            'the remaining steps may differ from those before.'
         )
         console.console.print(line, soft_wrap=True, markup=False)
     result = workdir / RESULT_FILE
@@ -46,10 +46,10 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | Non
 
 
 def begin(job: Job, workdir: pathlib.Path) -> None:
-    """Writes what was run, on which examples, and what its network expects.
+    """Writes the config, the examples of each split, and the preprocessing of the network.
 
     Raises:
-        ConfigError: the run began on other data, or a class of it is defined in no file.
+        ConfigError: the run began with other data, or one of its classes is defined in no file.
     """
     if not (workdir / CONFIG_FILE).exists():
         _write_files_of_classes(job.experiment, workdir)
@@ -68,29 +68,29 @@ def _write_files_of_classes(experiment: Experiment, workdir: pathlib.Path) -> No
     """Records path and SHA-256 of the files that define the user's own classes.
 
     Raises:
-        ConfigError: a class is defined in no file, so it could not be found again.
+        ConfigError: a class is defined in no file, so the run could not be read again.
     """
     modules = json_form.foreign_modules(json_form.encode(experiment))
     files = {module: json_form.module_file(module) for module in modules}
-    if lost := [module for module, file in files.items() if file is None]:
+    if missing := [module for module, file in files.items() if file is None]:
         raise ConfigError(
-            f'classes of {", ".join(lost)} are in this experiment, which is no file: the run could '
-            'not be read again; define them in a file and import it'
+            f'this experiment has classes of {", ".join(missing)}, which is not a file: the run '
+            'could not be read again; define them in a file and import it'
         )
     if files:
         writers.write_json(workdir / CLASSES_FILE, files)
 
 
 def _write_splits(job: Job, workdir: pathlib.Path) -> None:
-    """Which examples are in which split, by their ids, and the classes in order.
+    """Writes the classes and the ids and labels of each split, or compares them with the file.
 
     Raises:
-        ConfigError: the run began on other data.
+        ConfigError: the run began with other data.
     """
     content: dict[str, Any] = {'class_names': list(job.splits['train'].class_names)}
-    ends = job.model.preprocessing.gray_range
-    if ends is not None:
-        content['gray_range'] = list(ends)
+    gray_range = job.model.preprocessing.gray_range
+    if gray_range is not None:
+        content['gray_range'] = list(gray_range)
     for name, split in job.splits.items():
         content[name] = {'ids': split.ids.tolist(), 'labels': split.label_lists()}
         if split.encoded is not None:
@@ -109,7 +109,7 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
 
 
 def write_findings(job: Job, workdir: pathlib.Path) -> None:
-    """What the source passed over, and the bad files that were left out, with the reasons."""
+    """Writes the notes of the data source and its bad files, with the reasons."""
     findings = job.splits['train'].findings
     if findings is not None:
         content = {'notes': findings.notes, 'bad_files': dict(findings.bad)}

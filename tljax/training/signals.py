@@ -1,4 +1,4 @@
-"""How a run is told to stop: its state is saved, and the same command goes on from there."""
+"""Stops a run on a signal, after its state is saved; the same command resumes it."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ import jax
 from jax.experimental import multihost_utils
 
 
-class Interrupted(Exception):  # noqa: N818  (it is no error)
+class Interrupted(Exception):  # noqa: N818  (not an error)
     """A signal asked the run to stop; its state is saved."""
 
     def __init__(self, signal_number: int, step: int):
@@ -17,10 +17,10 @@ class Interrupted(Exception):  # noqa: N818  (it is no error)
 
 
 class Signals:
-    """Turns SIGTERM and a first Ctrl-C into a wish to stop after the current step.
+    """Notes SIGTERM and the first Ctrl-C, so that the run can stop after the current step.
 
-    A second Ctrl-C interrupts at once. Of several processes all stop at the same step, for which
-    JAX listens to SIGTERM itself.
+    A second Ctrl-C interrupts at once. Several processes all stop at the same step; in that case
+    JAX handles SIGTERM itself.
     """
 
     def __enter__(self) -> 'Signals':
@@ -42,7 +42,7 @@ class Signals:
         self._number = number
 
     def received(self, step: int) -> int:
-        """The number of the signal that came, in this process or another one; 0 for none."""
+        """The number of the signal that this or another process received; 0 for none."""
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
             return self._number or signal.SIGTERM
         return self._number if jax.process_count() == 1 else 0

@@ -1,4 +1,4 @@
-"""What training changes, as arrays only."""
+"""The state of training: arrays only."""
 
 import dataclasses
 from typing import Any
@@ -14,30 +14,25 @@ from tljax.types import Params, Stats
 
 
 @flax.struct.dataclass
-class SourceState:
-    """What training changes of a source of samples; none of it is part of the network."""
+class SamplesState:
+    """The state of samples that are trained too; none of it is part of the network."""
 
-    head: Params  # `{'head': {...}}`; {} where it shares the target's
-    opt: optax.OptState  # of the head
-    weights: jax.Array  # [N] float32, of its examples
-    memory: Any  # what its weighing keeps besides
+    head: Params  # their own head, `{'head': {...}}`; {} if they share the target's
+    opt: optax.OptState  # the optimizer state of that head
+    weights: jax.Array  # [N] float32, a weight per sample
+    memory: Any  # other values that change their weights or labels
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a step reads and writes; functions and keys live elsewhere.
+    """Everything that a step changes. Checkpoints are restored by the names of these fields."""
 
-    `step` counts from the start of the experiment. `opt` has state for trained leaves only, and
-    `ema`, the running mean of the parameters, where it is kept, for what has trained so far.
-    `source` is there where samples of a source are trained beside the target's.
-    """
-
-    step: jax.Array  # [] int32
+    step: jax.Array  # [] int32, from the start of the experiment
     params: Params
     stats: Stats
-    opt: optax.OptState
-    ema: Params | None = None
-    source: SourceState | None = None
+    opt: optax.OptState  # for trained leaves only
+    ema: Params | None = None  # running means of the leaves that have trained so far
+    source: SamplesState | None = None  # of the samples of a source domain
 
 
 def create(
@@ -46,26 +41,26 @@ def create(
     optimizer: optax.GradientTransformation,
     labels: Params,
     averaged: Params | None = None,
-    source: SourceState | None = None,
+    samples: SamplesState | None = None,
 ) -> TrainState:
-    """A state at step 0; arrays are copied, as steps donate theirs.
+    """A state at step 0. Arrays are copied, because a step donates those of its state.
 
     Args:
-        params: where training starts.
-        stats: likewise.
-        optimizer: of the first phase.
-        labels: of the first phase.
+        params: the starting parameters.
+        stats: the starting statistics.
+        optimizer: the optimizer of the first phase.
+        labels: the labels of the first phase.
         averaged: a bool per leaf, whether its running mean is kept; None for no running means.
-        source: of a source of samples.
+        samples: the state of samples of a source domain.
     """
-    params, stats, source = jax.tree.map(jnp.array, (params, stats, source))
+    params, stats, samples = jax.tree.map(jnp.array, (params, stats, samples))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
         opt=init_optimizer(optimizer, params, labels),
         ema=None if averaged is None else _copied(params, averaged),
-        source=source,
+        source=samples,
     )
 
 
@@ -78,7 +73,7 @@ def next_phase(
 ) -> TrainState:
     """The state at the start of a further phase; arguments as for `create`.
 
-    Optimizer state and running means of what goes on training are carried over.
+    Leaves that still train keep their optimizer state and their running means.
     """
     fresh = init_optimizer(optimizer, state.params, labels)
     opt = partition.carry(state.opt, fresh, labels_before, labels)
@@ -92,12 +87,12 @@ def next_phase(
 
 
 def evaluated(state: TrainState) -> Params:
-    """The parameters to evaluate and to keep: their running means, where there are any."""
+    """The parameters to evaluate: running means if there are any, else the current values."""
     return state.params if state.ema is None else tree.fill(state.ema, state.params)
 
 
 def _copied(params: Params, keep: Params) -> Params:
-    """Copies of the leaves to keep; a step donates both trees, which must not share arrays."""
+    """Copies of the selected leaves; a step donates both trees, so they must not share arrays."""
     return jax.tree.map(jnp.copy, tree.select(params, keep))
 
 

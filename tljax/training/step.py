@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions that name no device."""
+"""The training step and the evaluation step: pure functions that do not depend on devices."""
 
 import dataclasses
 import functools
@@ -18,17 +18,17 @@ from tljax.models.views import Centre
 from tljax.strategies import partition
 from tljax.strategies.cut import Compute, Cut, find_cut, make_prefix, matching
 from tljax.training import batch_inputs
-from tljax.training.batch_inputs import Part
-from tljax.training.penalty_terms import Given, Plan
-from tljax.training.states import SourceState, TrainState
+from tljax.training.batch_inputs import Inputs
+from tljax.training.penalty_terms import PenaltyArrays, PhasePenalties
+from tljax.training.states import SamplesState, TrainState
 from tljax.types import Augmentation, Batch, Loss, Norm, Params, Stats, Views
 
 TrainStep = Callable[..., tuple[TrainState, totals.Sums]]  # see `make_train_step`
 EvalStep = Callable[[Params, Stats, Batch], tuple[totals.Sums, jax.Array]]
-# Rows of a source: `(key, state, batch, trained, gradient)` to what replaces the last, sums, and
-# the source's state; see `sourced`.
-Beside = Callable[
-    [jax.Array, TrainState, Batch, Params, Params], tuple[Params, totals.Sums, SourceState]
+# `(key, state, batch, trained, gradient)` to the gradient with that of samples added, the sums of
+# the samples, and their state; see `source_step.SamplesStep`.
+SamplesStep = Callable[
+    [jax.Array, TrainState, Batch, Params, Params], tuple[Params, totals.Sums, SamplesState]
 ]
 
 
@@ -42,34 +42,34 @@ def make_train_step(
     norm: Norm = Norm.AUTO,
     compute: Compute | None = None,
     ema_decay: float | None = None,
-    penalties: Plan | None = None,
+    penalties: PhasePenalties | None = None,
     stochastic_norm: StochNorm | None = None,
-    beside: Beside | None = None,
+    samples_step: SamplesStep | None = None,
 ) -> TrainStep:
-    """The function `(key, state, batch) -> (state, sums)`, to be jitted.
+    """Makes the function `(key, state, batch) -> (state, sums)`, to be jitted.
 
-    With penalties it takes their arrays as a fourth argument.
+    With penalties, it takes their arrays as a fourth argument.
 
-    The key is an argument, the same at every step, rather than a constant of the program: another
-    seed is then not another compilation. Randomness is `fold_in(key, step)`, and per example
-    `fold_in(..., id)`.
+    The key is the same at every step, and an argument, so that another seed needs no new
+    compilation. Randomness is `fold_in(key, step)`, and per example `fold_in(..., id)`.
 
-    Gradients are taken with respect to trained leaves only, so none flows below the first stage
-    that trains. A stage with nothing to train runs as in evaluation: BatchNorm by its running
-    statistics, which stay as they are (`norm` can say otherwise), and no dropout.
+    Gradients are taken with respect to the trained leaves only, so none is computed below the
+    first stage that trains. A stage without trained leaves runs as in evaluation: BatchNorm uses
+    its running statistics and does not update them (unless `norm` says otherwise), and there is no
+    dropout.
 
     Args:
         model: the network.
-        optimizer: what `optim.make` built for these labels.
+        optimizer: the result of `partition.make` for these labels.
         labels: per leaf, `frozen` or its group.
         loss: per example.
         augmentations: applied to the images before they are normalised.
-        norm: what becomes of BatchNorm's statistics.
-        compute: in which precision, in how many parts, and what is computed twice.
-        ema_decay: of the running mean of the parameters, where the state has one.
-        penalties: of the phase; they are added to the mean loss.
-        stochastic_norm: what BatchNorm does where its statistics follow the batch.
-        beside: of the rows of a source, which batches then have; its gradient is added.
+        norm: the policy for BatchNorm's statistics.
+        compute: precision, number of parts, and what is computed twice.
+        ema_decay: the decay of the running mean of the parameters, if the state has one.
+        penalties: the penalties of the phase; they are added to the mean loss.
+        stochastic_norm: mixes batch statistics with running ones where BatchNorm uses the batch's.
+        samples_step: trains on the samples that each batch then contains.
     """
     compute = compute or Compute()
     keep = partition.trained(labels)
@@ -78,27 +78,27 @@ def make_train_step(
     gradient = _in_parts(objective, compute.accumulate)
 
     def step(
-        key: jax.Array, state: TrainState, batch: Batch, given: Given | None = None
+        key: jax.Array, state: TrainState, batch: Batch, arrays: PenaltyArrays | None = None
     ) -> tuple[TrainState, totals.Sums]:
-        assert (penalties is None) == (given is None), 'penalties and their arrays go together'
+        assert (penalties is None) == (arrays is None), 'penalties and their arrays go together'
         if compute.cached:
-            whole = batch_inputs.as_given(model, batch)
+            inputs = batch_inputs.cached(model, batch)
         else:
-            whole = batch_inputs.augmented(model, augmentations, key, state.step, batch)
+            inputs = batch_inputs.augmented(model, augmentations, key, state.step, batch)
         trained = tree.select(state.params, keep)
         step_key = jax.random.fold_in(key, state.step)
-        (mean, (sums, stats)), grads = gradient(trained, state, whole, step_key, given)
-        source = state.source
-        if beside is not None:
-            grads, more, source = beside(key, state, batch, trained, grads)
-            sums |= more
-            mean += more['source_loss']
-        elif source is not None:  # a step without its rows
+        (mean, (sums, stats)), grads = gradient(trained, state, inputs, step_key, arrays)
+        samples = state.source
+        if samples_step is not None:
+            grads, samples_sums, samples = samples_step(key, state, batch, trained, grads)
+            sums |= samples_sums
+            mean += samples_sums['source_loss']
+        elif samples is not None:  # a batch without samples
             sums |= {name: jnp.zeros(()) for name in totals.SOURCE}
         after = _updated(optimizer, state, trained, grads, ema_decay)
         bad = jnp.where(jnp.isfinite(mean), totals.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
-        return dataclasses.replace(after, stats=stats, source=source), sums
+        return dataclasses.replace(after, stats=stats, source=samples), sums
 
     return step
 
@@ -108,14 +108,14 @@ def _make_objective(
     cut: Cut,
     loss: Loss,
     compute: Compute,
-    penalties: Plan | None,
+    penalties: PhasePenalties | None,
     stochastic_norm: StochNorm | None,
 ) -> Callable[..., tuple[jax.Array, tuple[totals.Sums, Stats]]]:
-    """What training makes small: a part's share of the mean loss of a batch, and penalties.
+    """Makes the objective of one part of a batch: its share of the mean loss, plus penalties.
 
     Returns:
-        The function `(trained, params, stats, part, key, count, given)` to the share, and the
-        part's sums and the statistics after it; `count` is of the rows in all parts.
+        The function `(trained, params, stats, inputs, key, count, arrays)` to the objective, and
+        the sums and the statistics of the part. `count` is the number of rows in all parts.
     """
     prefix = make_prefix(model, cut, compute)
     suffix = functools.partial(
@@ -132,57 +132,67 @@ def _make_objective(
         trained: Params,
         params: Params,
         stats: Stats,
-        part: Part,
+        inputs: Inputs,
         key: jax.Array,
         count: jax.Array,
-        given: Given | None,
+        arrays: PenaltyArrays | None,
     ):
-        features, stats = prefix(params, stats, part.images)
-        whole = tree.fill(trained, params)
+        prefix_output, stats = prefix(params, stats, inputs.images)
+        all_params = tree.fill(trained, params)
         run = functools.partial(suffix, dropout_key=key)
-        x, start, seen = features, cut.first, {}
+        x, start, features = prefix_output, cut.first, {}
         if penalties:
-            x, start, stats, seen = penalties.through(run, whole, stats, x, start)
-        logits, stats = run(whole, stats, x, start=start)
-        losses = loss(logits, part.targets)
-        sums = totals.of_batch(logits, part.truth, losses, part.mask)
-        mean = jnp.where(part.mask, losses, 0.0).sum() / count
-        if penalties and given is not None:
-            begun = penalties.start_features(
-                given, params, stats, part.images, features, dtype=compute.dtype
+            x, start, stats, features = penalties.features(run, all_params, stats, x, start)
+        logits, stats = run(all_params, stats, x, start=start)
+        losses = loss(logits, inputs.targets)
+        sums = totals.of_batch(logits, inputs.truth, losses, inputs.mask)
+        mean = jnp.where(inputs.mask, losses, 0.0).sum() / count
+        if penalties and arrays is not None:
+            start_features = penalties.start_features(
+                arrays, params, stats, inputs.images, prefix_output, dtype=compute.dtype
             )
             values = penalties.values(
-                given, trained, seen, begun, part.targets, part.mask, dtype=compute.dtype
+                arrays,
+                trained,
+                features,
+                start_features,
+                inputs.targets,
+                inputs.mask,
+                dtype=compute.dtype,
             )
-            sums |= {name: value * part.mask.sum() for name, value in values.items()}
-            mean += sum(values.values()) * part.mask.sum() / count
+            sums |= {name: value * inputs.mask.sum() for name, value in values.items()}
+            mean += sum(values.values()) * inputs.mask.sum() / count
         return mean, (sums, stats)
 
     return objective
 
 
 def _in_parts(objective: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """The value and gradient of the objective over a batch, in so many parts.
+    """Makes the value and gradient of the objective over a batch, computed in `count` parts.
 
     Returns:
-        The function `(trained, state, whole, key, given)` to `((mean, (sums, stats)), gradient)`.
+        The function `(trained, state, inputs, key, arrays)` to `((mean, (sums, stats)), gradient)`.
     """
     gradient = jax.value_and_grad(objective, has_aux=True)
 
     def of_batch(
-        trained: Params, state: TrainState, whole: Part, key: jax.Array, given: Given | None
+        trained: Params,
+        state: TrainState,
+        inputs: Inputs,
+        key: jax.Array,
+        arrays: PenaltyArrays | None,
     ):
-        rows = jnp.maximum(whole.mask.sum(), 1)
+        rows = jnp.maximum(inputs.mask.sum(), 1)
         total, stats = None, state.stats
-        for index, part in enumerate(batch_inputs.parts(whole, count)):
-            if total is not None:  # one after another, or all would be in memory at once
+        for index, part in enumerate(batch_inputs.parts(inputs, count)):
+            if total is not None:  # without this dependence all parts would be in memory at once
                 part = data_dependence.after(part, total)
             part_key = jax.random.fold_in(key, index)
             (mean, (sums, stats)), grads = gradient(
-                trained, state.params, stats, part, part_key, rows, given
+                trained, state.params, stats, part, part_key, rows, arrays
             )
-            found = (mean, sums, grads)
-            total = found if total is None else jax.tree.map(jnp.add, total, found)
+            result = (mean, sums, grads)
+            total = result if total is None else jax.tree.map(jnp.add, total, result)
         mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
         return (mean, (sums, stats)), grads
 
@@ -196,7 +206,7 @@ def _updated(
     grads: Params,
     ema_decay: float | None,
 ) -> TrainState:
-    """The state after an update of what trains."""
+    """The state after an update of the trained leaves."""
     updates, opt = optimizer.update(grads, state.opt, trained)
     after: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
     params = tree.fill(after, state.params)
@@ -212,14 +222,14 @@ def _updated(
 def _averaged(state: TrainState, params: Params, decay: float | None) -> Params | None:
     """The running mean of the parameters after a step.
 
-    Early on it forgets faster: the share kept of it is at most `(1 + n) / (10 + n)` after n steps.
+    The decay is at most `(1 + n) / (10 + n)` after n steps, so early values are forgotten faster.
     Source: Polyak & Juditsky 1992; the warm-up is that of tf.train.ExponentialMovingAverage.
     """
     if state.ema is None or decay is None:
         return state.ema
-    kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    weight = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
     return jax.tree.map(
-        lambda mean, value: None if mean is None else kept * mean + (1 - kept) * value,
+        lambda mean, value: None if mean is None else weight * mean + (1 - weight) * value,
         state.ema,
         params,
         is_leaf=lambda leaf: leaf is None,
@@ -229,16 +239,16 @@ def _averaged(state: TrainState, params: Params, decay: float | None) -> Params 
 def make_eval_step(
     model: Model, loss: Loss, views: Views | None = None, first: str | None = None
 ) -> EvalStep:
-    """The function `(params, stats, batch) -> (sums, logits)`, to be jitted.
+    """Makes the function `(params, stats, batch) -> (sums, logits)`, to be jitted.
 
-    Padding counts nowhere in the sums, and has its row in the logits [B, K]. Where images have
-    several labels, `row_labels` and `row_mask` of the batch are among the sums besides.
+    Padding does not count in the sums; it has rows in the logits [B, K]. If images have several
+    labels, the sums also contain the batch's `row_labels` and `row_mask`.
 
     Args:
         model: the network.
         loss: per example.
-        views: of each image; None for its centre.
-        first: the stage that reads what batches have in the place of images; None for images.
+        views: the views of each image; None for its centre.
+        first: the first stage to run, if batches contain its input instead of images.
     """
     views = views or Centre()
 
@@ -246,8 +256,8 @@ def make_eval_step(
         images, labels = jnp.asarray(batch['image']), jnp.asarray(batch['label'])
         multi_label = labels.ndim == 2
         if first is None:
-            shown = views(images, model.preprocessing.size_px)
-            logits = stages.classify(model, params, stats, shown, multi_label=multi_label)
+            crops = views(images, model.preprocessing.size_px)
+            logits = stages.classify(model, params, stats, crops, multi_label=multi_label)
         else:
             logits, _ = stages.run(model, params, stats, images, start=first)
         losses = loss(logits, batch_inputs.targets_of(labels, model.num_classes))

@@ -1,9 +1,8 @@
-"""What a training step costs: by the compiler's account, and by the clock."""
+"""The cost of a training step: operations and memory by the compiler, and measured time."""
 
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,14 +17,14 @@ from tljax.training.jobs import Job
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A step's, on one device; NaN where the compiler does not say.
+    """The cost of a step on one device; NaN if the compiler does not report a value.
 
     Attributes:
         flops: floating-point operations.
-        temporary_bytes: what it holds besides its arguments and results: activations, mostly.
-        variable_bytes: parameters and statistics.
-        optimizer_bytes: the optimizer's state.
-        trained_parameters: how many.
+        temporary_bytes: memory besides arguments and results, mostly activations.
+        variable_bytes: size of the parameters and statistics.
+        optimizer_bytes: size of the optimizer state.
+        trained_parameters: the number of trained parameters.
     """
 
     flops: float
@@ -35,7 +34,7 @@ class Cost:
     trained_parameters: int
 
     def lines(self) -> dict[str, str]:
-        """What a dry run prints."""
+        """The lines that a dry run prints."""
         return {
             'floating-point operations a step': f'{self.flops:,.0f}',
             'a step’s temporary memory': console.bytes_text(self.temporary_bytes),
@@ -61,25 +60,24 @@ def of(job: Job, phase: PhasePlan, compiled: jax.stages.Compiled) -> Cost:
 def step_seconds(
     steps: Sequence[tuple[Job, PhasePlan, jax.stages.Compiled]], repeats: int
 ) -> np.ndarray:
-    """How long steps take, in turns, so that what else the machine does hits all alike.
+    """Times several steps in turns, so that other load on the machine affects all of them.
 
     Args:
-        steps: jobs with the same batches, a phase and its compiled step each.
+        steps: jobs with the same batches, each with a phase and its compiled step.
         repeats: rounds after the first, which warms up and is not counted.
 
     Returns:
-        [len(steps), repeats] seconds; a batch is on the device before its step begins.
+        Seconds [len(steps), repeats], without the transfer of the batch to the device.
     """
-    running: list[list[Any]] = []
-    for job, phase, compiled in steps:
-        running.append([compiled, jobs.train_key(job), jobs.first_state(job, phase), job.given])
-    taken = np.zeros((len(steps), repeats + 1))
+    keys = [jobs.train_key(job) for job, *_ in steps]
+    states = [jobs.first_state(job, phase) for job, phase, _ in steps]
+    seconds = np.zeros((len(steps), repeats + 1))
     feed = Feed(*steps[0][:2], steps=repeats + 1)
     for turn in range(repeats + 1):
         batch = jax.block_until_ready(feed.take(turn))
-        for index, held in enumerate(running):
-            compiled, key, state, given = held
-            begun = time.perf_counter()
-            held[2], _ = jax.block_until_ready(compiled(key, state, batch, *given))
-            taken[index, turn] = time.perf_counter() - begun
-    return taken[:, 1:]
+        for index, (job, _, compiled) in enumerate(steps):
+            arguments = keys[index], states[index], batch, *job.penalty_arrays
+            start = time.perf_counter()
+            states[index], _ = jax.block_until_ready(compiled(*arguments))
+            seconds[index, turn] = time.perf_counter() - start
+    return seconds[:, 1:]

@@ -1,4 +1,4 @@
-"""What is said of an experiment before it is trained."""
+"""Prints a summary of an experiment before it is trained."""
 
 import jax
 
@@ -10,14 +10,14 @@ from tljax.training.jobs import Job
 
 
 def announce(job: Job, *, show_model: bool = True) -> None:
-    """Prints the model, what of it trains, and the data."""
+    """Prints the model, the trained stages of each phase, and the data."""
     print_ = console.console.print
     backbone = job.experiment.backbone
     origin = f'weights {job.weights["source"]}' if job.weights else 'random weights'
     name = strategies.name_of(job.experiment.strategy)
     print_(f'\n[bold]{name}[/bold]: {type(backbone).__name__}, {origin}')
     if job.dropped:
-        print_(f'Not used of the weights: {", ".join(job.dropped)}.')
+        print_(f'Stages of the weights that are not used: {", ".join(job.dropped)}.')
     for note in job.notes:
         print_(note)
     for phase in job.phases:
@@ -37,7 +37,7 @@ def announce(job: Job, *, show_model: bool = True) -> None:
 
 
 def _announce_data(job: Job) -> None:
-    """Prints the sizes of the splits, and what their source passed over."""
+    """Prints the sizes of the splits, and what the data source left out."""
     sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
     console.console.print(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
     if 'test' not in job.splits:

@@ -8,7 +8,8 @@ import types
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import console, runs, writers
+from tljax.records import console, predictions, runs, writers
+from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import RESULT_FILE, RunError
 from tljax.training import labelled_evaluation
 from tljax.types import BadFiles, Views
@@ -65,6 +66,15 @@ class TrainedRun:
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl: losses and metrics by step."""
         return writers.read_metrics(self.workdir / 'metrics.jsonl')
+
+    @functools.cached_property
+    def predictions(self) -> Predictions:
+        """The logits, labels and paths of the validation and test images.
+
+        Raises:
+            InputError: a run of an older version has no predictions, or the file is damaged.
+        """
+        return predictions.read(self.workdir / PREDICTIONS_FILE)
 
     @property
     def baselines(self) -> dict[str, 'TrainedRun']:

@@ -1,4 +1,4 @@
-"""The walk through the phases of an experiment: the one place where a phase follows another."""
+"""Goes through the phases of an experiment, and gives each the state that it starts from."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -18,10 +18,9 @@ from tljax.types import Solution
 
 
 class Visit(Protocol):
-    """What happens in a phase once it is entered: its steps, or a part of them.
+    """Trains a phase, or a part of it, and returns the state at its end.
 
-    `solution` is that of the phase's solver, None for a phase that has steps. Returns the state at
-    the end of the phase.
+    `state` is the state at its start, and `solution` the result of its solver, if it has one.
     """
 
     def __call__(
@@ -32,16 +31,13 @@ class Visit(Protocol):
 def walk(
     job: Job, phases: Iterable[PhasePlan], visit: Visit, state: TrainState | None = None
 ) -> TrainState:
-    """Enters and visits one phase after the other.
+    """Trains consecutive phases; returns the state at the end of the last one.
 
     Args:
         job: the experiment.
         phases: consecutive phases of it.
         visit: trains the steps of a phase.
-        state: at the end of the phase before these; None where they begin with the first.
-
-    Returns:
-        The state at the end of the last phase.
+        state: the state at the end of the phase before these; None before the first phase.
     """
     for phase in phases:
         state, solution = enter(job, phase, state)
@@ -53,15 +49,14 @@ def walk(
 def enter(
     job: Job, phase: PhasePlan, before: TrainState | None
 ) -> tuple[TrainState, Solution | None]:
-    """The state that the steps of a phase start from.
+    """The state at the first step of a phase, and the solution of its solver, if it has one.
+
+    A solver has already replaced the head in that state.
 
     Args:
         job: the experiment.
         phase: one of its phases.
         before: the state at the end of the phase before it; None for the first phase.
-
-    Returns:
-        The state, with the head solved where the phase has a solver; and that solver's solution.
     """
     state = jobs.first_state(job) if before is None else jobs.next_state(job, before, phase)
     if phase.phase.solver is None:
@@ -70,35 +65,35 @@ def enter(
 
 
 def start_of(job: Job, phase: PhasePlan) -> TrainState:
-    """The state that a phase starts from where no phase before it trains a step.
+    """The state at the start of a phase if the phases before it train no steps.
 
-    Solvers of the phases before it, and its own, have done their work.
+    Solvers of those phases, and its own, do run.
     """
     return walk(job, job.phases[: phase.index + 1], lambda phase, state, solution: state)
 
 
-def moved(mesh: Mesh, state: TrainState, step: int, step_of_phase: int) -> TrainState:
-    """The state as if it stood at another step: its count of steps and its schedules are moved.
+def at_step(mesh: Mesh, state: TrainState, step: int, step_of_phase: int) -> TrainState:
+    """The state with other counts of steps, from which learning rates are computed.
 
-    Moments of the optimizer, and the counts that correct their bias, stay as they are.
+    Moments of the optimizer, and the counts that correct their bias, do not change.
 
     Args:
-        mesh: the devices that hold it.
-        state: of the network and of the source's own head.
-        step: of the experiment.
-        step_of_phase: that learning rates are taken from.
+        mesh: the devices that hold the state.
+        state: the state to change.
+        step: the step of the experiment.
+        step_of_phase: the step of the phase.
     """
 
-    def count(value: int) -> jax.Array:  # a new array each, because a step donates its arguments
+    def count(value: int) -> jax.Array:  # a new array each, because a step donates its state
         return devices.put_replicated(mesh, np.int32(value))
 
     def rescheduled(leaf: Any) -> Any:
         return leaf._replace(count=count(step_of_phase)) if _is_schedule(leaf) else leaf
 
     opts = (state.opt, state.source and state.source.opt)
-    opt, of_source = jax.tree.map(rescheduled, opts, is_leaf=_is_schedule)
-    source = state.source and dataclasses.replace(state.source, opt=of_source)
-    return dataclasses.replace(state, step=count(step), opt=opt, source=source)
+    opt, samples_opt = jax.tree.map(rescheduled, opts, is_leaf=_is_schedule)
+    samples = state.source and dataclasses.replace(state.source, opt=samples_opt)
+    return dataclasses.replace(state, step=count(step), opt=opt, source=samples)
 
 
 def _is_schedule(leaf: Any) -> bool:

@@ -131,8 +131,8 @@ def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) ->
 def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -> bytes:
     """A serialised `jax.export` program from uint8 images to probabilities.
 
-    It includes the weights and the preprocessing, and accepts any batch size. jax.export
-    guarantees that later releases of JAX can run it for six months.
+    It includes the weights, the preprocessing and the temperature, if one was fitted, and accepts
+    any batch size. jax.export guarantees that later releases of JAX can run it for six months.
 
     Args:
         pretrained: the network.
@@ -153,6 +153,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
         canvases = resize(images.astype(jnp.float32), preprocessing)
         x = stages.normalise(preprocessing, canvases)
         logits, _ = stages.run(model, params, stats, x)
+        logits = logits / (pretrained.origin.temperature or 1.0)
         return stages.probabilities(logits, multi_label=pretrained.origin.multi_label)
 
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)

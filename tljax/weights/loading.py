@@ -138,6 +138,9 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
             naming=port.OWN,
             class_names=run.class_names,
             multi_label=run.multi_label,
+            temperature=_temperature(
+                ((run.result or {}).get('calibration') or {}).get('temperature')
+            ),
             licence=(run.weights or {}).get('licence'),
             preprocessing_is_stated=True,
             notes=run.notes,
@@ -149,6 +152,20 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
             head=None if isinstance(run.head, str) else run.head,
         ),
     )
+
+
+def _temperature(value: Any) -> float | None:
+    """A temperature as it was recorded.
+
+    Raises:
+        ValueError: it is no positive number.
+    """
+    if value is None:
+        return None
+    temperature = float(value)
+    if not 0 < temperature < float('inf'):
+        raise ValueError(f'temperature is {value!r}, wanted a positive number')
+    return temperature
 
 
 def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Card) -> Opened:
@@ -166,6 +183,7 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
             class_names = tuple(map(str, json.loads(texts['class_names'])))
         if 'architecture' in texts:
             architecture = architecture_from(json.loads(texts['architecture']))
+        temperature = _temperature(texts.get('temperature') if 'tljax' in texts else None)
     except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f'{path}: its metadata cannot be read: {error!r}') from error
     return Opened(
@@ -178,6 +196,7 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
             licence=texts.get('licence', card.licence),
             class_names=class_names,
             multi_label=texts.get('multi_label') == 'true',
+            temperature=temperature,
             preprocessing_is_stated=images is not None,
             notes=file.notes,
         ),

@@ -70,6 +70,7 @@ def text(pretrained: Pretrained, workdir: str, file: str, naming: str) -> str:
         _use(pretrained, file, naming),
         _training(run) if run else '',
         _metrics(run) if run else '',
+        _calibration(pretrained, run, naming),
         _preprocessing(pretrained),
         _origin(pretrained, run),
     ]
@@ -173,6 +174,31 @@ def _metrics(run: Run) -> str:
                 rows.append(f'| split | images | {" | ".join(measures)} |')
                 rows.append('| --- ' * (len(measures) + 2) + '|')
             rows.append(f'| {split} | {metrics["count"]:,} | {" | ".join(measures.values())} |')
+    return '\n'.join(rows)
+
+
+def _calibration(pretrained: Pretrained, run: Run | None, naming: str) -> str:
+    """The temperature, what applies it, and the calibration before and after."""
+    temperature = pretrained.origin.temperature
+    if temperature is None:
+        return ''
+    applies = {'': 'The program divides', port.OWN: '`network.predict` divides'}
+    text = (
+        f'{applies.get(naming, "For calibrated probabilities, divide")} the logits by the '
+        f'temperature {temperature:.4g}.'
+    )
+    found = (run.result or {}).get('calibration') if run else None
+    if not found:
+        return f'## Calibration\n\n{text}'
+    unsure = ' It is unsure.' if found['unsure'] else ''
+    rows = [f'## Calibration\n\n{text} It was fitted to {found["images"]:,} images.{unsure}', '']
+    rows += ['| split | ECE before | ECE after | NLL before | NLL after |', '| --- ' * 5 + '|']
+    for split in ('val', 'test'):
+        if both := found.get(split):
+            pair = both['before'], both['after']
+            cells = [f'{100 * one["ece"]:.1f} %' for one in pair]
+            cells += [f'{one["negative_log_likelihood"]:.3f}' for one in pair]
+            rows.append(f'| {split} | {" | ".join(cells)} |')
     return '\n'.join(rows)
 
 

@@ -39,6 +39,7 @@ class Network:
         class_names: in the order of the logits; None if unknown.
         multi_label: whether an image has a set of labels; `predict` then returns independent
             probabilities.
+        temperature: the divisor of the logits in `predict`; None if none was fitted.
         notes: a sentence for everything that loading replaced, adapted or assumed.
     """
 
@@ -50,14 +51,17 @@ class Network:
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
     multi_label: bool = False
+    temperature: float | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing that the weights expect."""
         return self.model.preprocessing
 
-    def probabilities(self, logits: jax.Array) -> jax.Array:
-        """The probabilities [B, K] of the classes from logits [B, K]."""
+    def probabilities(self, logits: jax.Array, *, calibrated: bool = True) -> jax.Array:
+        """The probabilities [B, K] from logits [B, K]; `calibrated` divides by `temperature`."""
+        if calibrated and self.temperature is not None:
+            logits = logits / self.temperature
         return stages.probabilities(logits, multi_label=self.multi_label)
 
     def __repr__(self) -> str:
@@ -123,7 +127,9 @@ class Network:
         following = [*names[1:], None][names.index(stage)]
         return self._run(self.params, self.stats, self._normalised(x), following)
 
-    def predict(self, images: Any, views: Views | None = None) -> np.ndarray:
+    def predict(
+        self, images: Any, views: Views | None = None, *, calibrated: bool = True
+    ) -> np.ndarray:
         """The probability of every class for images of any size.
 
         Images are decoded as in training and preprocessed as `preprocessing` states. The
@@ -132,6 +138,7 @@ class Network:
         Args:
             images: one or several, as for `preprocess`.
             views: of each image; their probabilities are averaged. None for the centre.
+            calibrated: whether the logits are divided by `temperature`, if there is one.
 
         Returns:
             [B, K] float32; one image is a batch of one.
@@ -147,7 +154,7 @@ class Network:
         rows = max(1, BATCH_SIZE // views.count)
         while chunk := list(itertools.islice(canvases, rows)):
             x = views(jnp.asarray(image_inputs.batch(chunk)), self.preprocessing.size_px)
-            parts.append(np.asarray(self._predict(self.params, self.stats, x)))
+            parts.append(np.asarray(self._predict(self.params, self.stats, x, calibrated)))
         return np.concatenate(parts)
 
     def _normalised(self, x: Any) -> jax.Array:
@@ -177,10 +184,10 @@ class Network:
 
     @functools.cached_property
     def _predict(self):
-        @jax.jit
-        def predict(params: Params, stats: Stats, x: jax.Array) -> jax.Array:
+        @functools.partial(jax.jit, static_argnums=3)
+        def predict(params: Params, stats: Stats, x: jax.Array, calibrated: bool) -> jax.Array:
             logits = stages.classify(self.model, params, stats, x, multi_label=self.multi_label)
-            return self.probabilities(logits)
+            return self.probabilities(logits, calibrated=calibrated)
 
         return predict
 
@@ -256,6 +263,7 @@ def load(
         origin=pretrained.origin,
         class_names=pretrained.origin.class_names if keep_head else None,
         multi_label=pretrained.origin.multi_label and keep_head,
+        temperature=pretrained.origin.temperature if keep_head else None,
         notes=notes,
     )
 

@@ -39,6 +39,8 @@ def metadata(pretrained: Pretrained) -> dict[str, str]:
         texts['class_names'] = json.dumps(pretrained.origin.class_names)
     if pretrained.origin.multi_label:
         texts['multi_label'] = 'true'
+    if pretrained.origin.temperature is not None:
+        texts['temperature'] = repr(pretrained.origin.temperature)
     if pretrained.origin.licence:
         texts['licence'] = pretrained.origin.licence
     return texts

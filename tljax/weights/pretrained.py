@@ -26,6 +26,7 @@ class Origin:
         licence: None if unknown.
         class_names: of the upstream task, in the head's order; None if unknown.
         multi_label: whether an upstream image has a set of labels.
+        temperature: divides the logits of calibrated probabilities; None if none was fitted.
         preprocessing_is_stated: whether the preprocessing came with the weights; otherwise it is
             the family's.
         notes: the parts of a file that were loaded or left out, a sentence each.
@@ -38,6 +39,7 @@ class Origin:
     licence: str | None = None
     class_names: tuple[str, ...] | None = None
     multi_label: bool = False
+    temperature: float | None = None
     preprocessing_is_stated: bool = False
     notes: tuple[str, ...] = ()
 

@@ -7,6 +7,7 @@ that are linear give `Linear`, the last layer of a head.
 from tljax.features.probes import grid
 from tljax.features.probes.choice import DECAYS, Probe, by_stage, choose
 from tljax.features.probes.grid import Axes
+from tljax.features.probes.held_out import held_out_probabilities
 from tljax.features.probes.lbfgs import Fit, logistic
 from tljax.features.probes.least_squares import ridge, ridge_classifier
 from tljax.features.probes.linear import Linear, Scaling, accuracy, cross_entropy, scaling
@@ -33,6 +34,7 @@ __all__ = [
     'discriminant',
     'grid',
     'head2toe',
+    'held_out_probabilities',
     'logistic',
     'nearest_mean',
     'neighbour_votes',

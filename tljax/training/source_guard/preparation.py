@@ -1,6 +1,6 @@
-"""Before a run with a source of samples: what its examples weigh, and whether it helps at all.
+"""Prepares the samples of a run: computes their weights, and whether they help the target.
 
-What was found is kept in the run's folder, and a resumed run takes it from there.
+The results are written into the run's folder, where a resumed run reads them.
 """
 
 import dataclasses
@@ -19,108 +19,102 @@ from tljax.models.stages import HEAD
 from tljax.records import console, writers
 from tljax.sample_transfer import (
     Guard,
-    LabelledSource,
-    clip_to_share,
     effective_sample_size,
 )
 from tljax.training.jobs import Job
-from tljax.training.source_data import Sourced
+from tljax.training.source_data import Samples
 from tljax.training.source_guard import guard, records
 from tljax.training.states import TrainState
 from tljax.types import Domains, Examples
 
-PROBE_DECAY = 1e-2  # of the linear probe that tells which source classes the target looks like
+PROBE_DECAY = 1e-2  # of the linear probe that predicts source classes of target images
 
 
 def prepare(job: Job, workdir: pathlib.Path) -> Job:
-    """The job with its source weighed, or without it, if it was found to hurt.
+    """The job with weighted samples, or without samples if they hurt.
 
     Args:
-        job: with or without a source.
-        workdir: where it is recorded, and read again.
+        job: with or without samples.
+        workdir: the folder of the record; an existing record is used.
 
     Raises:
-        InputError: the source cannot be weighed so, or is not the one that the run began with.
+        InputError: the weights cannot be computed, or the samples differ from those that the run
+            began with.
     """
-    if job.source is None:
+    if job.samples is None:
         return job
-    source, clipped = _weighed(job, job.source, workdir)
-    job = dataclasses.replace(job, source=source)
+    samples, clipped = _weighted(job, job.samples, workdir)
     path = workdir / records.FILE
     if path.exists():
-        found = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     else:
-        found = _judged(job, source, clipped)
-        writers.write_json(path, found)
-        records.draw(workdir, source, source.weights)
-    console.console.print(records.text(found))
-    return job if found['kept'] else dataclasses.replace(job, source=None)
+        record = _record(job, samples, clipped)
+        writers.write_json(path, record)
+        records.draw(workdir, samples, samples.weights)
+    console.console.print(records.text(record))
+    return dataclasses.replace(job, samples=samples if record['kept'] else None)
 
 
 def finish(job: Job, state: TrainState, workdir: pathlib.Path) -> dict[str, Any] | None:
-    """What is recorded at the end of a run: weights that training changed; the source's record."""
+    """Adds weights that training changed to the record of samples, and returns the record."""
     path = workdir / records.FILE
     if not path.exists():
         return None
-    found = json.loads(path.read_text())
-    if job.source is not None and state.source is not None:
-        found |= records.end(workdir, job.source, state.source)
-        writers.write_json(path, found)
-    return found
+    record = json.loads(path.read_text())
+    if job.samples is not None and state.source is not None:
+        record |= records.end(workdir, job.samples, state.source)
+        writers.write_json(path, record)
+    return record
 
 
-def _weighed(job: Job, source: Sourced, workdir: pathlib.Path) -> tuple[Sourced, bool]:
-    """The source with its weights, and whether they had to be clipped."""
-    kept = records.read_weights(workdir)
-    if kept is None:
-        kept = measure(job, source)
-        records.write_weights(workdir, source, *kept)
-    weights, clipped = kept
-    if len(weights) != len(source.examples):
+def _weighted(job: Job, samples: Samples, workdir: pathlib.Path) -> tuple[Samples, bool]:
+    """The samples with their weights, and whether the weights were clipped."""
+    result = records.read_weights(workdir)
+    if result is None:
+        result = measure(job, samples)
+        records.write_weights(workdir, samples, *result)
+    weights, clipped = result
+    if len(weights) != len(samples.examples):
         raise ConfigError(
-            f'{workdir}: the source has {len(source.examples)} images, and had {len(weights)} '
+            f'{workdir}: the source has {len(samples.examples)} images, and had {len(weights)} '
             'when this run began; name another --workdir'
         )
-    return dataclasses.replace(source, weights=weights), clipped
+    return dataclasses.replace(samples, weights=weights), clipped
 
 
-def measure(job: Job, source: Sourced) -> tuple[np.ndarray, bool]:
-    """The weights of a source's examples [N] float32 of mean 1, and whether they were clipped.
+def measure(job: Job, samples: Samples) -> tuple[np.ndarray, bool]:
+    """The weights of samples [N] float32, with mean 1, and whether they were clipped.
 
-    They are measured on what the head of the starting network reads of the source's images and of
-    the target's training images. Images that turn out bad weigh nothing.
+    They are computed from what the head of the starting network reads of the samples and of the
+    target's training images. Unreadable images have weight 0.
     """
-    count = len(source.examples)
-    config = source.config
-    if not isinstance(config, LabelledSource):
-        return np.ones(count, np.float32), False
-    read = _Read(job, source)
-    found = config.weights.measure(
+    count = len(samples.examples)
+    domains = _DomainFeatures(job, samples)
+    measured, clipped = samples.config.initial_weights(
         Domains(
             count=count,
-            features=read.both,
-            labels=read.labels,
-            predictions=read.predictions,
+            features=domains.both,
+            labels=domains.labels,
+            predictions=domains.predictions,
             seed=job.experiment.seed,
         )
     )
-    clipped = clip_to_share(found, config.least_share)
     weights = np.zeros(count)
-    weights[read.rows] = clipped
+    weights[domains.rows] = measured
     weights *= count / weights.sum()
-    return weights.astype(np.float32), not np.allclose(clipped, found)
+    return weights.astype(np.float32), clipped
 
 
-class _Read:
-    """What the starting network makes of source and target, once it is asked for."""
+class _DomainFeatures:
+    """Features of samples and target by the starting network, computed when first needed."""
 
-    def __init__(self, job: Job, source: Sourced):
-        self._job, self._source = job, source
-        self.rows = np.arange(len(source.examples))  # of the source, that could be read
+    def __init__(self, job: Job, samples: Samples):
+        self._job, self._samples = job, samples
+        self.rows = np.arange(len(samples.examples))  # of samples that could be read
 
     @functools.cached_property
     def _features(self) -> tuple[features.Features, features.Features]:
-        source, target = self._of(self._source.examples), self._of(self._job.splits['train'])
+        source, target = self._of(self._samples.examples), self._of(self._job.splits['train'])
         self.rows = source.ids
         return source, target
 
@@ -135,7 +129,7 @@ class _Read:
 
     def predictions(self) -> np.ndarray:
         """See `types.Domains.predictions`."""
-        (source, target), classes = self.both(), len(self._source.examples.class_names)
+        (source, target), classes = self.both(), len(self._samples.examples.class_names)
         scaling = probes.scaling(source)
         fit = probes.logistic(
             scaling.apply(source), self.labels(), [PROBE_DECAY], num_classes=classes
@@ -151,27 +145,25 @@ class _Read:
             job.stats,
             examples,
             cut=HEAD,
-            cache_gigabytes=job.experiment.cache_gigabytes,
-            batch_size=job.experiment.batch_size,
-            threads=job.experiment.data_threads,
+            **vars(job.experiment.reading),
         )
 
 
-def _judged(job: Job, source: Sourced, clipped: bool) -> dict[str, Any]:
-    """The record of a source, with what the short run says of it."""
-    choice = source.config.guard
-    verdict = None if choice is Guard.OFF else guard.compare(job, source)
+def _record(job: Job, samples: Samples, clipped: bool) -> dict[str, Any]:
+    """The record of samples, with the verdict of the guard's short runs."""
+    choice = samples.config.guard
+    verdict = None if choice is Guard.OFF else guard.compare(job, samples)
     hurts = verdict is not None and verdict.hurts
-    size = effective_sample_size(source.weights)
+    size = effective_sample_size(samples.weights)
     return {
-        'examples': len(source.examples),
-        'rows_a_step': source.rows,
-        'until_step': source.until,
+        'examples': len(samples.examples),
+        'rows_a_step': samples.rows,
+        'until_step': samples.until,
         'effective_sample_size': size,
-        'effective_share': size / len(source.examples),
+        'effective_share': size / len(samples.examples),
         'clipped': clipped,
         'guard': choice.value,
         'trial': verdict and verdict.record(),
         'kept': not (hurts and choice is Guard.DROP),
-        **records.by_class(source, source.weights),
+        **records.by_class(samples, samples.weights),
     }

@@ -1,4 +1,4 @@
-"""What a run leaves of its source: what weighs how much, in numbers and in pictures."""
+"""The record of a run's samples: their weights, in numbers and in pictures."""
 
 import contextlib
 import pathlib
@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tljax.data import decode
 from tljax.records import plots
-from tljax.sample_transfer import UnlabelledPool
-from tljax.training.source_data import Sourced
-from tljax.training.states import SourceState
+from tljax.training.source_data import Samples
+from tljax.training.states import SamplesState
 from tljax.types import InputError
 
 FILE = 'source.json'
@@ -26,21 +25,21 @@ THUMB_PX, GAP_PX, CAPTION_PX, TITLE_PX = 96, 8, 44, 28  # a caption has two line
 
 
 def write_weights(
-    workdir: pathlib.Path, source: Sourced, weights: np.ndarray, clipped: bool
+    workdir: pathlib.Path, samples: Samples, weights: np.ndarray, clipped: bool
 ) -> None:
-    """Keeps the weights that training starts with, whole or not at all."""
+    """Writes the weights that training starts with, atomically."""
     if jax.process_index() > 0:
         return
     part = workdir / f'{WEIGHTS_FILE}.part'
     with part.open('wb') as file:
-        names = np.array(source.examples.class_names)
-        labels = source.examples.labels
+        names = np.array(samples.examples.class_names)
+        labels = samples.examples.labels
         np.savez(file, weights=weights, labels=labels, class_names=names, clipped=clipped)
     part.replace(workdir / WEIGHTS_FILE)
 
 
 def read_weights(workdir: pathlib.Path) -> tuple[np.ndarray, bool] | None:
-    """The weights [N], and whether they were clipped; None where there are none yet.
+    """The weights [N], and whether they were clipped; None if there are none yet.
 
     Raises:
         InputError: the file is damaged.
@@ -49,17 +48,17 @@ def read_weights(workdir: pathlib.Path) -> tuple[np.ndarray, bool] | None:
     if not path.exists():
         return None
     try:
-        with path.open('rb') as file, np.load(file) as found:
-            return found['weights'], bool(found['clipped'])
+        with path.open('rb') as file, np.load(file) as arrays:
+            return arrays['weights'], bool(arrays['clipped'])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f'{path} is damaged: {error}') from error
 
 
-def by_class(source: Sourced, weights: np.ndarray) -> dict[str, Any]:
-    """The share of the weight that each class has, and the images at both ends."""
-    if isinstance(source.config, UnlabelledPool):
+def by_class(samples: Samples, weights: np.ndarray) -> dict[str, Any]:
+    """The share of each class in the weight, and the images of highest and lowest weight."""
+    if not samples.config.weighted:
         return {}
-    labels, names = source.examples.labels, source.examples.class_names
+    labels, names = samples.examples.labels, samples.examples.class_names
     share = np.bincount(labels, weights, len(names)) / weights.sum()
     counts = np.bincount(labels, minlength=len(names))
     rows = [
@@ -69,28 +68,30 @@ def by_class(source: Sourced, weights: np.ndarray) -> dict[str, Any]:
     ]
     order = np.argsort(-weights, kind='stable')
     ends = {'highest': order[:LISTED], 'lowest': order[::-1][:LISTED]}
-    return {'classes': rows} | {n: [_image(source, weights, i) for i in e] for n, e in ends.items()}
+    return {'classes': rows} | {
+        n: [_image(samples, weights, i) for i in e] for n, e in ends.items()
+    }
 
 
-def _image(source: Sourced, weights: np.ndarray, index: int) -> dict[str, Any]:
-    encoded = source.examples.encoded
-    found = {'image': str(encoded[index]) if encoded else int(index)}
-    name = source.examples.class_names[source.examples.labels[index]]
-    return {**found, 'class': name, 'weight': float(weights[index])}
+def _image(samples: Samples, weights: np.ndarray, index: int) -> dict[str, Any]:
+    encoded = samples.examples.encoded
+    image = str(encoded[index]) if encoded else int(index)
+    name = samples.examples.class_names[samples.examples.labels[index]]
+    return {'image': image, 'class': name, 'weight': float(weights[index])}
 
 
-def draw(workdir: pathlib.Path, source: Sourced, weights: np.ndarray) -> None:
-    """The contact sheet, and the histogram where there is matplotlib to draw it."""
-    if jax.process_index() > 0 or isinstance(source.config, UnlabelledPool):
+def draw(workdir: pathlib.Path, samples: Samples, weights: np.ndarray) -> None:
+    """Draws the contact sheet and, if matplotlib is installed, the histogram of weights."""
+    if jax.process_index() > 0 or not samples.config.weighted:
         return
     order = np.argsort(-weights, kind='stable')
     ends = {'highest': order[:LISTED], 'lowest': order[::-1][:LISTED][::-1]}
-    sheet(source, weights, ends).save(workdir / SHEET)
+    sheet(samples, weights, ends).save(workdir / SHEET)
     with contextlib.suppress(plots.NoPictureError):
         plots.histogram(workdir / HISTOGRAM, weights.tolist(), 'weight of a source image', 'images')
 
 
-def sheet(source: Sourced, weights: np.ndarray, rows: Mapping[str, Any]) -> Image.Image:
+def sheet(samples: Samples, weights: np.ndarray, rows: Mapping[str, Any]) -> Image.Image:
     """A picture of images with their class and weight, each group under its name."""
     font = ImageFont.load_default(FONT_PX)
     lines = sum(-(-len(members) // COLUMNS) for members in rows.values())
@@ -103,18 +104,18 @@ def sheet(source: Sourced, weights: np.ndarray, rows: Mapping[str, Any]) -> Imag
         top += TITLE_PX
         for place, index in enumerate(members):
             x, y = place % COLUMNS * width + GAP_PX // 2, top + place // COLUMNS * height
-            picture.paste(_thumbnail(source, int(index)), (x, y))
-            label = source.examples.class_names[source.examples.labels[index]]
+            picture.paste(_thumbnail(samples, int(index)), (x, y))
+            label = samples.examples.class_names[samples.examples.labels[index]]
             caption = f'{label[:12]}\n{weights[index]:.3g}'
             draw.text((x, y + THUMB_PX + GAP_PX // 2), caption, 'black', font)
         top += -(-len(members) // COLUMNS) * height
     return picture
 
 
-def _thumbnail(source: Sourced, index: int) -> Image.Image:
+def _thumbnail(samples: Samples, index: int) -> Image.Image:
     """The central square of an image. Pixels of small images stay visible as squares."""
     try:
-        image = Image.fromarray(source.examples.load(index)).convert('RGB')
+        image = Image.fromarray(samples.examples.load(index)).convert('RGB')
     except decode.ImageError:
         return Image.new('RGB', (THUMB_PX, THUMB_PX), 'gray')
     small = min(image.size) < THUMB_PX
@@ -122,44 +123,41 @@ def _thumbnail(source: Sourced, index: int) -> Image.Image:
     return ImageOps.fit(image, (THUMB_PX, THUMB_PX), sampling)
 
 
-def end(workdir: pathlib.Path, source: Sourced, state: SourceState) -> dict[str, Any]:
-    """What training made of the source: weights that moved, or the labels of a pool."""
-    if isinstance(source.config, UnlabelledPool):
-        known = np.asarray(state.memory['label'])
-        counts = np.bincount(known[known >= 0], minlength=len(source.examples.class_names))
-        return {'labelled': dict(zip(source.examples.class_names, counts.tolist(), strict=True))}
+def end(workdir: pathlib.Path, samples: Samples, state: SamplesState) -> dict[str, Any]:
+    """The results of training on samples: changed weights, or the labels of a pool."""
     weights = np.asarray(state.weights)
-    if not source.reweighing or not weights.any():
-        return {} if weights.any() else {'at_the_end': 'no image has any weight'}
-    draw(workdir, source, weights)
-    return {'mean_weight_at_the_end': float(weights.mean()), **by_class(source, weights)}
+    if not weights.any():
+        return {'at_the_end': 'no image has any weight'}
+    if not samples.reweighing:
+        return samples.config.final_record(samples.examples.class_names, state.memory)
+    draw(workdir, samples, weights)
+    return {'mean_weight_at_the_end': float(weights.mean()), **by_class(samples, weights)}
 
 
-def text(found: dict[str, Any]) -> str:
-    """What a run says of its source."""
-    size, count = found['effective_sample_size'], found['examples']
+def text(record: dict[str, Any]) -> str:
+    """The lines that a run prints about its samples."""
+    size, count = record['effective_sample_size'], record['examples']
+    clipped = ', the limit that they were clipped to' if record['clipped'] else ''
     lines = [
-        f'Source: {found["rows_a_step"]} of {count:,} images a step; by their weights they are '
-        f'worth {size:,.0f} ({size / count:.0%}'
-        + (', clipped to that' if found['clipped'] else '')
-        + ').'
+        f'Samples: {record["rows_a_step"]} of {count:,} images in each batch; the effective '
+        f'sample size of their weights is {size:,.0f} ({size / count:.0%}{clipped}).'
     ]
-    if (trial := found['trial']) is not None:
+    if (trial := record['trial']) is not None:
         low, high = trial['interval']
         pairs = len(trial['pairs'])
-        times = {1: 'once', 2: 'twice'}.get(pairs, f'{pairs} times')
-        said = {'hurts': 'it hurts', 'helps': 'it helps', 'unclear': 'within the noise'}
+        meaning = {'hurts': 'samples hurt', 'helps': 'samples help', 'unclear': 'within the noise'}
         lines.append(
-            f'Tried {times} for {trial["steps"]} of {trial["whole"]} steps, on {trial["count"]} '
-            f'labelled images held out: loss {trial["with_source"]:.3f} with it, '
-            f'{trial["without"]:.3f} without '
+            f'Guard: {pairs} pair{"s" * (pairs > 1)} of short runs of {trial["steps"]} of '
+            f'{trial["whole"]} steps, compared on {trial["count"]} held-out labelled images: loss '
+            f'{trial["with_source"]:.3f} with samples, {trial["without"]:.3f} without '
             f'({trial["difference"]:+.3f}, 90 % interval {low:+.3f} to {high:+.3f}): '
-            f'{said[trial["says"]]}.'
+            f'{meaning[trial["says"]]}.'
         )
         if trial['says'] == 'hurts':
             lines.append(
-                'It stays, as guard says: a run without it is better so far.'
-                if found['kept']
-                else 'The run goes on without the source.'
+                'Samples are kept because of config.samples.guard; so far, training without them '
+                'is better.'
+                if record['kept']
+                else 'The run continues without samples.'
             )
     return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""What short runs with a source and without it say of it."""
+"""The verdict of short runs with and without samples: whether samples hurt or help."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-LEVEL = 0.05  # how often a source that does neither is at most to be said to hurt, or to help
+LEVEL = 0.05  # the largest probability of a wrong verdict 'hurts', and likewise of 'helps'
 
 
 class Losses(NamedTuple):
-    """Of the images that a short run held out."""
+    """The losses of the images that a short run held out."""
 
     ids: np.ndarray  # [N]
     values: np.ndarray  # [N]
@@ -19,19 +19,21 @@ class Losses(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What pairs of short runs say, on labelled images that they held out.
+    """The comparison of pairs of short runs on the labelled images that they held out.
+
+    Field names are those of the record in `source.json`.
 
     Attributes:
-        steps: of each run.
-        whole: steps that the phase has, of which these are a part.
-        with_source: mean loss over the images.
-        without: likewise.
-        difference: of the first from the second, each image held against itself.
-        interval: of 90 %, of that mean over images: whether it hurts is one question, and the
-            lower end its bound of 95 %.
-        pairs: the mean difference in each pair of runs; that each had another draw of batches is
-            in the interval as far as they held out other images.
-        count: of images.
+        steps: steps of each run.
+        whole: steps of the complete phase.
+        with_source: mean loss over the images with samples.
+        without: mean loss over the images without samples.
+        difference: the mean over images of their loss with samples minus that without.
+        interval: the 90 % confidence interval of that mean. Its lower end is the one-sided 95 %
+            bound for the question whether samples hurt.
+        pairs: the mean difference in each pair of runs. The interval covers the variation between
+            pairs only as far as they held out different images.
+        count: the number of images.
     """
 
     steps: int
@@ -45,39 +47,39 @@ class Verdict:
 
     @property
     def hurts(self) -> bool:
-        """Whether the loss is higher with the source, beyond doubt."""
+        """Whether the loss is significantly higher with samples."""
         return self.interval[0] > 0
 
     @property
     def helps(self) -> bool:
-        """Whether it is lower, beyond doubt."""
+        """Whether the loss is significantly lower with samples."""
         return self.interval[1] < 0
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The verdict for JSON."""
         return dataclasses.asdict(self) | {'says': self.says}
 
     @property
     def says(self) -> str:
-        """In a word."""
+        """`hurts`, `helps` or `unclear`."""
         return 'hurts' if self.hurts else 'helps' if self.helps else 'unclear'
 
 
 def verdict(
     with_source: Sequence[Losses], without: Sequence[Losses], steps: int, whole: int
 ) -> Verdict:
-    """The verdict of pairs of runs; an image that several held out counts once, by its mean.
+    """The verdict of pairs of runs; an image that several pairs held out counts once, by its mean.
 
     Args:
-        with_source: of each pair, one at least.
-        without: of the same images.
-        steps: of each run.
-        whole: of the phase.
+        with_source: the losses of each pair's run with samples; at least one pair.
+        without: the losses of the same images in the runs without samples.
+        steps: steps of each run.
+        whole: steps of the complete phase.
     """
     ids, place = np.unique(np.concatenate([one.ids for one in with_source]), return_inverse=True)
-    shown = np.bincount(place)
+    times = np.bincount(place)
     one, other = (
-        np.bincount(place, np.concatenate([run.values for run in runs])) / shown
+        np.bincount(place, np.concatenate([run.values for run in runs])) / times
         for runs in (with_source, without)
     )
     difference = one - other
@@ -99,7 +101,7 @@ def verdict(
 
 
 def _half_interval(values: np.ndarray) -> float:
-    """Of the mean of values [N], by Student's t; a single one decides nothing."""
+    """Half the width of the interval of a mean, by Student's t; infinite for one value."""
     if len(values) < 2:
         return float('inf')
     error = values.std(ddof=1) / np.sqrt(len(values))

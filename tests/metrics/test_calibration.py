@@ -1,0 +1,139 @@
+"""Calibration measures, temperature and likely label errors, against plain and other forms."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from tljax.metrics import calibration, label_errors
+from tljax.types import InputError
+
+REFERENCE = json.loads(pathlib.Path(__file__).with_name('calibration_reference.json').read_text())
+LOGITS, LABELS = np.array(REFERENCE['logits']), np.array(REFERENCE['labels'])
+P = calibration.probabilities(LOGITS)
+SIGMOIDS = calibration.probabilities(LOGITS, multi_label=True)
+SETS = (np.random.default_rng(3).random((300, 4)) < SIGMOIDS**0.3 / 1.3).astype(int)
+
+
+@pytest.mark.parametrize(
+    ('found', 'reference'),
+    [
+        (calibration.expected_calibration_error(P, LABELS), 'torchmetrics_ece'),
+        (calibration.expected_calibration_error(P, LABELS), 'netcal_ece'),
+        (
+            calibration.expected_calibration_error(P, LABELS, equal_mass=True),
+            'netcal_ece_equal_mass',
+        ),
+        (calibration.class_wise_calibration_error(P, LABELS), 'netcal_ece_class_wise'),
+        (calibration.brier_score(P, LABELS), 'torch_brier'),
+        (calibration.negative_log_likelihood(LOGITS, LABELS), 'torch_nll'),
+        (calibration.fit_temperature(LOGITS, LABELS), 'torch_temperature'),
+    ],
+)
+def test_values_are_those_of_other_libraries(found, reference):
+    assert found == pytest.approx(REFERENCE[reference], abs=1e-6)
+
+
+def plain_error(values, right, bins):
+    """The calibration error over lists of places."""
+    gaps = [abs(right[own].mean() - values[own].mean()) * len(own) for own in bins if len(own)]
+    return sum(gaps) / len(values)
+
+
+def widths(values, count=15):
+    """The places of the values in each bin (low, high], one value at a time."""
+    bins = [[] for _ in range(count)]
+    for place, value in enumerate(values):
+        index = next(i for i in range(count) if value <= (i + 1) / count or i == count - 1)
+        bins[index].append(place)
+    return [np.array(own, int) for own in bins]
+
+
+def masses(values, count=15):
+    """The places of the values in bins of 20 each."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    size = len(values) // count
+    return [np.array(order[i : i + size]) for i in range(0, len(values), size)]
+
+
+def test_errors_are_those_of_a_plain_form():
+    confidence, right = P.max(1), P.argmax(1) == LABELS
+    found = calibration.summary(LOGITS, LABELS)
+    assert found['ece'] == pytest.approx(plain_error(confidence, right, widths(confidence)))
+    equal = plain_error(confidence, right, masses(confidence))
+    assert found['ece_equal_mass'] == pytest.approx(equal)
+    each = [plain_error(P[:, k], k == LABELS, masses(P[:, k])) for k in range(4)]
+    assert found['ece_adaptive'] == pytest.approx(np.mean(each))  # bins of one size
+
+
+def test_several_labels_are_decisions_of_one_class_each():
+    found = calibration.summary(LOGITS, SETS)
+    flat, own = SIGMOIDS.ravel(), SETS.ravel()
+    confidence, right = np.maximum(flat, 1 - flat), (flat > 0.5) == own
+    assert found['ece'] == pytest.approx(plain_error(confidence, right, widths(confidence)))
+    assert found['brier'] == pytest.approx(np.mean((flat - own) ** 2))
+    logs = np.where(own, np.log(flat), np.log(1 - flat))
+    assert found['negative_log_likelihood'] == pytest.approx(-logs.mean())
+
+
+def test_a_value_on_an_edge_is_in_the_lower_bin():
+    found = calibration.reliability([[0.8, 0.2], [0.81, 0.19]], [0, 0], bins=5, resamples=10)
+    assert found.count.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_the_bands_of_a_reliability_diagram_are_those_of_resampled_images():
+    found = calibration.reliability(P, LABELS, bins=5)
+    confidence, right = P.max(1), P.argmax(1) == LABELS
+    rng, accuracies = np.random.default_rng(1), []
+    members = widths(confidence, 5)[4]
+    for _ in range(1000):
+        rows = rng.integers(0, 300, 300)
+        accuracies.append(right[rows][np.isin(rows, members)].mean())
+    np.testing.assert_allclose(
+        [found.low[4], found.high[4]], np.quantile(accuracies, (0.025, 0.975)), atol=0.02
+    )
+    assert found.low[4] < found.accuracy[4] == right[members].mean() < found.high[4]
+    assert np.isnan([found.accuracy[0], found.low[0]]).all()
+
+
+@pytest.mark.parametrize('labels', [LABELS, SETS], ids=['labels', 'sets'])
+def test_a_temperature_has_the_least_likelihood_and_scaling_a_lower_one(labels):
+    best = calibration.fit_temperature(LOGITS, labels)
+    value = calibration.negative_log_likelihood(LOGITS, labels, best)
+    for other in (best * 0.99, best * 1.01):
+        assert value < calibration.negative_log_likelihood(LOGITS, labels, other)
+    scaled = calibration.fit_vector_scaling(LOGITS, labels).apply(LOGITS)
+    assert calibration.negative_log_likelihood(scaled, labels) < value
+
+
+def test_a_temperature_without_a_maximum_is_one():
+    assert calibration.fit_temperature(10 * np.eye(3), np.arange(3)) == 1.0
+    assert calibration.fit_temperature([[np.inf, 0.0]], [0]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ('p', 'labels', 'message'),
+    [
+        ([[0.5, 0.5]], [2], 'wanted integers from 0 to 1'),
+        ([[0.5, 1.5]], [0], r'not all in \[0, 1\]'),
+        (np.zeros((0, 2)), np.zeros(0, int), 'wanted'),
+        ([[0.5, 0.5]], [0, 1], 'wanted'),
+    ],
+)
+def test_bad_input_is_refused(p, labels, message):
+    with pytest.raises(InputError, match=message):
+        calibration.expected_calibration_error(p, labels)
+
+
+def test_the_confident_joint_and_likely_errors_are_cleanlabs():
+    joint = label_errors.confident_joint(P, LABELS)
+    np.testing.assert_array_equal(joint, REFERENCE['cleanlab_joint'])
+    found = label_errors.likely_errors(P, LABELS)
+    assert found.places.tolist() == REFERENCE['cleanlab_issues']
+    np.testing.assert_array_equal(found.suggested != LABELS[found.places], True)
+
+
+def test_a_class_without_images_gets_no_likely_errors():
+    found = label_errors.likely_errors([[0.1, 0.1, 0.8], [0.2, 0.7, 0.1]], [0, 1])
+    assert not len(found.places)

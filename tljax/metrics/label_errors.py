@@ -1,0 +1,89 @@
+"""Labels that are likely wrong, by confident learning."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tljax.metrics.calibration import confidences
+from tljax.types import Array, InputError
+
+TOLERANCE = 1e-6  # as cleanlab's
+
+
+class LabelErrors(NamedTuple):
+    """Likely label errors, the most likely first: [M] each.
+
+    Attributes:
+        places: of the images.
+        labels: their labels.
+        suggested: the class that each likely belongs to.
+        confidence: the probability of its label.
+    """
+
+    places: np.ndarray
+    labels: np.ndarray
+    suggested: np.ndarray
+    confidence: np.ndarray
+
+
+def confident_joint(predicted: Array, labels: Array) -> np.ndarray:
+    """Counts of images by their label (rows) and the class they confidently belong to: [K, K].
+
+    The threshold of a class is the mean probability of the class over the images with this label.
+    An image counts for the class whose threshold its probability reaches, or for its most probable
+    class if it reaches several; it counts for none if it reaches none. The diagonal is at least 1.
+
+    Source: Northcutt et al. 2021, "Confident Learning", section 3.1. cleanlab's
+    `compute_confident_joint(labels, predicted, calibrate=False)` agrees.
+
+    Args:
+        predicted: probabilities [N, K] from networks that were not trained on the image.
+        labels: [N] int.
+
+    Raises:
+        InputError: several labels an image, or other shapes.
+    """
+    p, labels, classes = _confident(predicted, labels)
+    counts = np.zeros((p.shape[1],) * 2, int)
+    sure = classes >= 0
+    np.add.at(counts, (labels[sure], classes[sure]), 1)
+    np.fill_diagonal(counts, np.maximum(np.diag(counts), 1))
+    return counts
+
+
+def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
+    """The images that confidently belong to another class than that of their label.
+
+    These are the off-diagonal images of the confident joint. Images whose label is also the most
+    probable class are left out. They are ordered by the probability of their label.
+
+    Source: Northcutt et al. 2021. cleanlab's `find_label_issues(labels, predicted,
+    filter_by='confident_learning', return_indices_ranked_by='self_confidence')` agrees.
+
+    Args:
+        predicted: probabilities [N, K] from networks that were not trained on the image.
+        labels: [N] int.
+
+    Raises:
+        InputError: several labels an image, or other shapes.
+    """
+    p, labels, classes = _confident(predicted, labels)
+    own = p[np.arange(len(p)), labels]
+    places = np.flatnonzero((classes >= 0) & (classes != labels) & (p.argmax(-1) != labels))
+    places = places[np.argsort(own[places], kind='stable')]
+    return LabelErrors(places, labels[places], classes[places], own[places])
+
+
+def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities, labels, and the class that each image confidently belongs to; -1 for none."""
+    p, labels = np.asarray(predicted, np.float64), np.asarray(labels)
+    if labels.ndim == 2:
+        raise InputError('the images have several labels each, wanted one label an image')
+    confidences(p, labels)  # checks both
+    counts = np.bincount(labels, minlength=p.shape[1])
+    own = np.bincount(labels, p[np.arange(len(p)), labels], minlength=p.shape[1])
+    # 2 is more than any probability: no image belongs to a class without labels.
+    thresholds = np.where(counts > 0, own / np.maximum(counts, 1), 2.0)
+    reached = p >= np.maximum(thresholds, 2 * TOLERANCE) - TOLERANCE
+    classes = np.where(reached.sum(-1) > 1, p.argmax(-1), reached.argmax(-1))
+    return p, labels, np.where(reached.any(-1), classes, -1)

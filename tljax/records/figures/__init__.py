@@ -1,0 +1,1 @@
+"""Figures of a report: drawn once, as SVG in the page, and as SVG, PNG and CSV files."""

@@ -1,0 +1,131 @@
+"""Line charts."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from tljax.records.figures import axes, drawing
+from tljax.records.figures.drawing import Circle, Drawing, Path, Shape, Text, line
+
+HEIGHT = 190  # of the plot itself
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A line of a chart.
+
+    Attributes:
+        name: in the legend.
+        xs: [N], rising.
+        ys: [N]; the line is interrupted where a value is None.
+        color: a name in `colors`.
+        dashed: whether the line is.
+        band: for each x the low and high end of an interval.
+        dots: whether each value has a dot.
+        steps: whether values hold until the next x.
+    """
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float | None]
+    color: str
+    dashed: bool = False
+    band: Sequence[tuple[float, float]] = ()
+    dots: bool = False
+    steps: bool = False
+
+
+def chart(
+    curves: Sequence[Curve],
+    *,
+    x_label: str,
+    percent: bool = False,
+    log_y: bool = False,
+    y_range: tuple[float, float] | None = None,
+    x_range: tuple[float, float] | None = None,
+    percent_x: bool = False,
+    marks: Sequence[tuple[float, str]] = (),
+) -> Drawing:
+    """Draws curves with a legend above them.
+
+    Args:
+        curves: the lines.
+        x_label: the name of the horizontal axis.
+        percent: whether values are shares.
+        log_y: whether the vertical axis is logarithmic.
+        y_range: of the vertical axis; None for that of the values.
+        x_range: of the horizontal axis; None for that of the values.
+        percent_x: whether the horizontal axis has shares.
+        marks: vertical lines with a label each, such as the starts of phases.
+    """
+    shapes, top = axes.legend([(curve.name, curve.color) for curve in curves], 4)
+    top += 16 * bool(marks)
+    bottom = top + HEIGHT
+    plot = axes.plot(
+        x_range or _range([x for curve in curves for x in curve.xs]),
+        y_range or _range(_values(curves, log_y)),
+        top=top,
+        bottom=bottom,
+        log_y=log_y,
+    )
+    y_text = axes.percent_text if percent else axes.number_text
+    shapes += plot.frame(x_label, y_text, axes.percent_text if percent_x else axes.number_text)
+    shapes += _marks(plot, marks)
+    for curve in curves:
+        shapes += _curve(plot, curve)
+    return Drawing(axes.WIDTH, bottom + 42, shapes)
+
+
+def _values(curves: Sequence[Curve], log: bool) -> list[float]:
+    values = [y for curve in curves for y in curve.ys if y is not None and math.isfinite(y)]
+    values += [y for curve in curves for band in curve.band for y in band]
+    return [value for value in values if value > 0] if log else values
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def _marks(plot: axes.Plot, marks: Sequence[tuple[float, str]]) -> list[Shape]:
+    """Vertical lines; a label that would cover the one before it is left out."""
+    shapes: list[Shape] = []
+    end = -math.inf
+    for x, label in marks:
+        at = plot.x(x)
+        shapes.append(line(at, plot.y.stop - 4, at, plot.y.start, 'faint', dashed=True))
+        anchor = 'end' if at + drawing.text_width(label) > axes.WIDTH else 'start'
+        begin = at - drawing.text_width(label) if anchor == 'end' else at
+        if begin > end:
+            shapes.append(Text(at, plot.y.stop - 8, label, anchor, size=11))
+            end = begin + drawing.text_width(label) + 6
+    return shapes
+
+
+def _curve(plot: axes.Plot, curve: Curve) -> list[Shape]:
+    shapes: list[Shape] = []
+    if curve.band:
+        lows = [(plot.x(x), plot.y(low)) for x, (low, _) in zip(curve.xs, curve.band, strict=True)]
+        highs = [
+            (plot.x(x), plot.y(high)) for x, (_, high) in zip(curve.xs, curve.band, strict=True)
+        ]
+        shapes.append(Path([*lows, *reversed(highs)], None, fill=curve.color, opacity=0.18))
+    for piece in _pieces(plot, curve):
+        if len(piece) > 1:
+            shapes.append(Path(piece, curve.color, 1.8, curve.dashed))
+        if curve.dots or len(piece) == 1:
+            shapes += [Circle(x, y, 2.6, curve.color) for x, y in piece]
+    return shapes
+
+
+def _pieces(plot: axes.Plot, curve: Curve) -> list[list[tuple[float, float]]]:
+    """The places of a curve's values, split where one is missing or not finite."""
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for x, y in zip(curve.xs, curve.ys, strict=True):
+        if y is None or not math.isfinite(y) or (plot.y.log and y <= 0):
+            pieces.append([])
+            continue
+        at = (plot.x(x), plot.y(y))
+        if curve.steps and pieces[-1]:
+            pieces[-1].append((at[0], pieces[-1][-1][1]))
+        pieces[-1].append(at)
+    return [piece for piece in pieces if piece]

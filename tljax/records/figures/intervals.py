@@ -1,0 +1,96 @@
+"""Rows of values with their intervals, and rows of bars."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tljax.records.figures import axes
+from tljax.records.figures.drawing import Box, Circle, Drawing, Shape, Text, line, shortened
+
+ROW = 22
+NAME_WIDTH = 170  # at the most
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A row: a value and its interval.
+
+    Attributes:
+        name: at the left.
+        value: None where there is none.
+        low: the lower end.
+        high: the upper end.
+        text: at the right.
+        color: of the mark.
+        heading: whether the row only has its name, for the rows below it.
+    """
+
+    name: str
+    value: float | None = None
+    low: float = 0.0
+    high: float = 0.0
+    text: str = ''
+    color: str = 'accent'
+    heading: bool = False
+
+
+def dots(rows: Sequence[Interval], *, percent: bool = True, label: str = '') -> Drawing:
+    """Draws a dot with a line over its interval in each row.
+
+    Args:
+        rows: from top to bottom.
+        percent: whether values are shares.
+        label: of the horizontal axis.
+    """
+    known = [row for row in rows if row.value is not None]
+    low, high = min(row.low for row in known), max(row.high for row in known)
+    ticks = axes.round_ticks(low, high, 4)
+    left, right = _margins(rows)
+    bottom = 8 + ROW * len(rows)
+    x = axes.Scale(ticks[0], ticks[-1], left + 8, right - 12)
+    text = axes.percent_text if percent else axes.number_text
+    shapes: list[Shape] = []
+    for tick in ticks:
+        shapes.append(line(x(tick), 4, x(tick), bottom, 'rule'))
+        shapes.append(Text(x(tick), bottom + 15, text(tick), 'middle'))
+    if label:
+        shapes.append(Text((left + right) / 2, bottom + 32, label, 'middle'))
+    for index, row in enumerate(rows):
+        y = 8 + ROW * index + ROW / 2
+        shapes += _names(row, y, left)
+        if row.value is not None:
+            shapes.append(line(x(row.low), y, x(row.high), y, row.color, width=2))
+            shapes.append(Circle(x(row.value), y, 4, row.color))
+    return Drawing(axes.WIDTH, bottom + (40 if label else 22), shapes)
+
+
+def bars(rows: Sequence[Interval], *, high: float | None = None) -> Drawing:
+    """Draws a bar from 0 in each row.
+
+    Args:
+        rows: from top to bottom; their values are at least 0.
+        high: the value of a full bar; None for the largest.
+    """
+    most = high or max((row.value or 0.0 for row in rows), default=1.0) or 1.0
+    left, right = _margins(rows)
+    shapes: list[Shape] = [line(left, 4, left, 8 + ROW * len(rows), 'quiet')]
+    for index, row in enumerate(rows):
+        y = 8 + ROW * index + ROW / 2
+        shapes += _names(row, y, left)
+        if row.value is not None:
+            width = max((right - left - 6) * min(row.value / most, 1.0), 0.8)
+            shapes.append(Box(left, y - 6, width, 12, row.color, 0.8))
+    return Drawing(axes.WIDTH, 14 + ROW * len(rows), shapes)
+
+
+def _margins(rows: Sequence[Interval]) -> tuple[float, float]:
+    """Where the plot begins and ends, between the names and the texts."""
+    names = max((6.4 * len(row.name) for row in rows if not row.heading), default=0)
+    texts = max((6.4 * len(row.text) for row in rows), default=0)
+    return min(names, NAME_WIDTH) + 12, axes.WIDTH - texts - 8
+
+
+def _names(row: Interval, y: float, left: float) -> list[Shape]:
+    if row.heading:
+        return [Text(4, y + 4, row.name, color='ink', bold=True)]
+    name = Text(left - 8, y + 4, shortened(row.name, NAME_WIDTH), 'end', 'ink')
+    return [name, Text(axes.WIDTH - 4, y + 4, row.text, 'end')]

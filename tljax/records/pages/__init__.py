@@ -1,0 +1,1 @@
+"""Pages: self-contained HTML files with one look, made of sections of blocks."""

@@ -1,0 +1,150 @@
+"""The blocks that a page is made of; text in them is shown as it stands, never as markup."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tljax.records.figures.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A paragraph.
+
+    Attributes:
+        text: the paragraph.
+        style: '', 'verdict' (a headline result), 'lead', 'caption' or 'missing'.
+    """
+
+    text: str
+    style: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """A list of short texts."""
+
+    items: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """A command, as it is typed."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Names with their values."""
+
+    pairs: Sequence[tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table; `style` is '', 'chosen' or 'far'."""
+
+    cells: Sequence[str]
+    style: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: what it lists, for those who cannot see it.
+        columns: their names.
+        rows: from top to bottom.
+        texts: indices of the columns that have text instead of numbers, beside the first.
+        caption: how it is read.
+        folded: whether it opens at a click.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    texts: Sequence[int] = ()
+    caption: str = ''
+    folded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Figures next to each other, where the page has the width."""
+
+    figures: Sequence[Figure]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+    """An image with a few lines about it.
+
+    Attributes:
+        images: data URIs.
+        alt: what the images are.
+        lines: below them; the first one is set in bold.
+        path: of the file, the last line.
+    """
+
+    images: Sequence[str]
+    alt: str
+    lines: Sequence[str]
+    path: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Cards next to each other."""
+
+    cards: Sequence[Card]
+    wide: bool = False  # for cards with several images
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+
+
+Block = Text | Listing | Code | Facts | Table | Figures | Gallery | Heading
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a page with a heading."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def name(self) -> str:
+        """The name that a link to it has."""
+        return '-'.join(''.join(c if c.isalnum() else ' ' for c in self.title.lower()).split())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page.
+
+    Attributes:
+        title: the first heading.
+        opening: blocks before the first section.
+        sections: in order.
+        footer: a line at the end.
+        contents: whether it opens with links to its sections.
+        script: of the page, from a template.
+    """
+
+    title: str
+    opening: Sequence[Block] = ()
+    sections: Sequence[Section]
+    footer: str = ''
+    contents: bool = False
+    script: str = ''
+
+    def figures(self) -> list[Figure]:
+        """Every figure of the page in order."""
+        blocks = [*self.opening, *(block for section in self.sections for block in section.blocks)]
+        return [one for block in blocks if isinstance(block, Figures) for one in block.figures]

@@ -1,0 +1,57 @@
+"""Rendering: a page as one HTML file that needs nothing else, and its figures as files."""
+
+import functools
+import pathlib
+
+import jinja2
+
+from tljax.records.figures import colors, drawing
+from tljax.records.figures.figure import Figure
+from tljax.records.pages.blocks import Page
+
+FIGURES = 'figures'  # the folder of the files
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """The templates of this folder; text is escaped, and an unknown name is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader('tljax.records.pages'),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters['kind'] = lambda block: type(block).__name__.lower()
+    return environment
+
+
+def render(page: Page) -> str:
+    """The HTML of a page."""
+    template = _templates().get_template('page.html')
+    return template.render(page=page, light=colors.LIGHT, dark=colors.DARK)
+
+
+def write(path: pathlib.Path, page: Page) -> None:
+    """Writes a page, completely or not at all."""
+    part = path.with_name(path.name + '.part')
+    try:
+        part.write_text(render(page), encoding='utf-8', errors='backslashreplace')
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_figures(folder: pathlib.Path, figures: list[Figure]) -> None:
+    """Writes each figure as NAME.svg, NAME.png and NAME.csv; earlier files of a page go."""
+    folder.mkdir(exist_ok=True)
+    for suffix in ('svg', 'png', 'csv'):
+        for old in folder.glob(f'*.{suffix}'):
+            old.unlink()
+    for figure in figures:
+        path = folder / figure.name
+        svg = drawing.svg(figure.drawing, figure.alt, fixed=True)
+        path.with_suffix('.svg').write_text(svg + '\n', encoding='utf-8', errors='backslashreplace')
+        csv = figure.csv()
+        path.with_suffix('.csv').write_text(csv, encoding='utf-8', errors='backslashreplace')
+        drawing.png(figure.drawing).save(path.with_suffix('.png'))

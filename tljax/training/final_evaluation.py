@@ -1,0 +1,209 @@
+"""The final evaluation: the predictions of every image, and the metrics that follow from them."""
+
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from tljax import devices
+from tljax.metrics import calibration, totals
+from tljax.models import layers, stages
+from tljax.models.layers import Pooling
+from tljax.models.stages import HEAD
+from tljax.records import console, predictions
+from tljax.records.predictions import Predictions, SplitPredictions
+from tljax.training import batch_inputs
+from tljax.training.evaluation import Evaluation, SplitEvaluation
+from tljax.training.jobs import Job
+from tljax.types import Batch, Examples, Loss, Params, Stats
+
+ROWS = 256  # images whose losses are computed at a time
+
+Metrics = Callable[..., dict[str, Any]]  # see `make_metrics`
+
+
+def evaluate(
+    job: Job, evaluation: SplitEvaluation, params: Params, stats: Stats
+) -> tuple[dict[str, dict[str, Any] | None], Predictions]:
+    """Metrics and predictions of the validation and the test split.
+
+    Args:
+        job: the experiment.
+        evaluation: of its splits.
+        params: on every device.
+        stats: likewise.
+
+    Returns:
+        Metrics with their interval by split, None for an empty one; and the predictions.
+    """
+    folder = predictions.data_folder(job.splits, getattr(job.experiment.data, 'path', None))
+    metrics_of = make_metrics(job.experiment.loss)
+    results: dict[str, dict[str, Any] | None] = {}
+    splits = {}
+    for name in ('val', 'test'):
+        if name not in job.splits:
+            continue
+        if not len(job.splits[name]):
+            results[name] = None
+            continue
+        splits[name] = predict(
+            evaluation.chosen(name, final=True),
+            params,
+            stats,
+            job.splits[name],
+            folder,
+            features=job.experiment.keep_features,
+        )
+        results[name] = console.with_interval(metrics_of(splits[name]))
+    return results, Predictions(job.splits['train'].class_names, splits)
+
+
+def predict(
+    evaluation: Evaluation,
+    params: Params,
+    stats: Stats,
+    examples: Examples,
+    folder: pathlib.Path | None = None,
+    *,
+    features: bool = False,
+) -> SplitPredictions:
+    """The predictions of all images that can be read, each once, in order.
+
+    Every process returns all of them.
+
+    Args:
+        evaluation: the network and the views.
+        params: on every device, or host arrays.
+        stats: likewise.
+        examples: with labels below the model's `num_classes`.
+        folder: that their paths are relative to; see `predictions.data_folder`.
+        features: whether the pooled inputs of the head are computed, which runs the network twice.
+    """
+    head_inputs = _head_inputs(evaluation) if features else None
+    masks, logits, pooled = [], [], []
+    for batch, _, found in evaluation.batches(params, stats, examples):
+        masks.append(_of_all_processes(batch['mask']))
+        logits.append(np.asarray(found))
+        if head_inputs is not None:
+            pooled.append(np.asarray(head_inputs(params, stats, batch)))
+    places = np.flatnonzero(np.concatenate(masks)) if masks else np.zeros(0, int)
+    none = np.zeros((0, evaluation.model.num_classes), np.float32)
+    labels = examples.labels[places]
+    return SplitPredictions(
+        ids=examples.ids[places].astype(np.int64),
+        paths=predictions.relative_paths(examples, folder)[places],
+        labels=labels > 0 if examples.multi_label else labels.astype(np.int32),
+        logits=np.concatenate([none, *logits])[places].astype(np.float32),
+        features=np.concatenate(pooled)[places].astype(np.float32) if pooled else None,
+    )
+
+
+def _of_all_processes(mask: Any) -> np.ndarray:
+    if jax.process_count() == 1:
+        return np.asarray(mask)
+    return np.asarray(multihost_utils.process_allgather(mask, tiled=True))
+
+
+def _head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.Array]:
+    """The function `(params, stats, batch) -> [B, F]`, averaged over the views."""
+    model, views = evaluation.model, evaluation.views
+    pooling = getattr(model.stages[HEAD], 'pooling', Pooling.AVERAGE)
+    replicated, rows = devices.replicated(evaluation.mesh), devices.split(evaluation.mesh)
+
+    @functools.partial(
+        jax.jit, in_shardings=(replicated, replicated, rows), out_shardings=replicated
+    )
+    def compute(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+        shown = views(images, model.preprocessing.size_px)
+        x = stages.normalise(model.preprocessing, shown.reshape(-1, *shown.shape[2:]))
+        x, _ = stages.run(model, params, stats, x, stop=HEAD)
+        pooled = layers.pool(x, pooling).astype(jnp.float32)
+        return pooled.reshape(*shown.shape[:2], -1).mean(1)
+
+    def head_inputs(params: Params, stats: Stats, batch: Batch) -> jax.Array:
+        return compute(params, stats, devices.put_batch(evaluation.mesh, batch)['image'])
+
+    return head_inputs
+
+
+def calibrate(predicted: Predictions) -> dict[str, Any] | None:
+    """The temperature fitted to the validation split, and what it changes; None without one.
+
+    Returns:
+        `temperature`, `images` that it was fitted to, `unsure` (fewer than 50 of them, or no finite
+        maximum of the likelihood), and for each split `before` and `after`: see
+        `calibration.summary`.
+    """
+    val = predicted.splits.get('val')
+    if val is None or not len(val) or not np.isfinite(val.logits).all():
+        return None
+    temperature = calibration.fit_temperature(val.logits, val.labels)
+    unsure = len(val) < calibration.FEW_IMAGES or temperature == 1.0
+    result = {'temperature': temperature, 'images': len(val), 'unsure': unsure}
+    for name, split in predicted.splits.items():
+        if len(split) and np.isfinite(split.logits).all():
+            result[name] = {
+                'before': calibration.summary(split.logits, split.labels),
+                'after': calibration.summary(split.logits, split.labels, temperature),
+            }
+    return result
+
+
+def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
+    """One line on the temperature of a run; None without one."""
+    if calibrated is None:
+        return None
+    split = 'test' if 'test' in calibrated else 'val'
+    before, after = (100 * calibrated[split][when]['ece'] for when in ('before', 'after'))
+    unsure = ' (unsure)' if calibrated['unsure'] else ''
+    return (
+        f'Temperature {calibrated["temperature"]:.3g}, fitted to {calibrated["images"]:,} '
+        f'validation images{unsure}: {split} calibration error {before:.1f} % before, '
+        f'{after:.1f} % after.'
+    )
+
+
+def make_metrics(loss: Loss) -> Metrics:
+    """The function `(split, temperature=1.0) -> metrics` from predictions to `totals.summary`.
+
+    It computes the loss of each image in float32 and their mean in float64, so that the same
+    predictions give the same digits. A temperature divides the logits of the loss alone: it
+    changes no decision.
+
+    Args:
+        loss: per example.
+    """
+
+    @jax.jit
+    def of_rows(logits: jax.Array, scaled: jax.Array, labels: jax.Array, mask: jax.Array):
+        losses = loss(scaled, batch_inputs.targets_of(labels, logits.shape[-1]))
+        return totals.of_batch(logits, labels, losses, mask), losses
+
+    def metrics(split: SplitPredictions, temperature: float = 1.0) -> dict[str, Any]:
+        sums = jax.device_get(totals.zeros(split.logits.shape[1], several_labels=split.multi_label))
+        labels = split.labels.astype(np.uint8 if split.multi_label else np.int32)
+        losses = []
+        for start in range(0, len(split), ROWS):
+            rows = slice(start, start + ROWS)
+            logits = _padded(split.logits[rows])
+            scaled = (logits / temperature).astype(np.float32)
+            mask = np.arange(ROWS) < len(split) - start
+            more, own = jax.device_get(of_rows(logits, scaled, _padded(labels[rows]), mask))
+            sums = totals.add(sums, more)
+            losses += own[mask].tolist()
+        # NaN and infinity have no exact sum.
+        total = math.fsum(losses) if np.isfinite(losses).all() else float(np.sum(losses))
+        rows = [(split.logits, labels)] if split.multi_label and len(split) else []
+        return totals.summary({**sums, 'loss': total}, rows)
+
+    return metrics
+
+
+def _padded(rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows, np.zeros((ROWS - len(rows), *rows.shape[1:]), rows.dtype)])

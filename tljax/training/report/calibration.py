@@ -1,0 +1,171 @@
+"""How sure the network is, and how often it is right when it is sure."""
+
+import numpy as np
+
+from tljax.metrics import calibration, selective
+from tljax.records.figures import curves
+from tljax.records.figures.curves import Curve
+from tljax.records.figures.figure import Figure
+from tljax.records.pages.blocks import Block, Figures, Row, Section, Table, Text
+from tljax.records.predictions import SplitPredictions
+from tljax.training.report.inputs import Inputs, split_name
+
+MEASURES = {
+    'ece': 'calibration error (ECE)',
+    'ece_equal_mass': 'ECE, bins of equal mass',
+    'ece_class_wise': 'ECE of each class, mean',
+    'ece_adaptive': 'adaptive calibration error',
+    'brier': 'Brier score',
+    'negative_log_likelihood': 'negative log-likelihood',
+}
+RISKS = (0.01, 0.02, 0.05, 0.1)  # shares of wrong answers that a threshold is stated for
+POINTS = 300
+
+
+def section(inputs: Inputs) -> Section:
+    """Reliability before and after the temperature, and risk against coverage."""
+    name, split = inputs.predictions()
+    temperature, note = _temperature(inputs)
+    figures = [_reliability(name, split, 1.0, 'before')]
+    if temperature != 1.0:
+        figures.append(_reliability(name, split, temperature, 'after'))
+    blocks: list[Block] = [Text(note), Figures([*figures, _risk(name, split, temperature)])]
+    return Section(
+        title='Confidence', blocks=[*blocks, _table(split, temperature), _thresholds(inputs)]
+    )
+
+
+def _temperature(inputs: Inputs) -> tuple[float, str]:
+    """The temperature of the run and a sentence about it; it is fitted here if none is recorded."""
+    recorded = inputs.run.result.get('calibration')
+    if recorded:
+        temperature, images = recorded['temperature'], recorded['images']
+    elif 'val' in inputs.splits:
+        validation = inputs.splits['val']
+        temperature = calibration.fit_temperature(validation.logits, validation.labels)
+        images = len(validation)
+    else:
+        return 1.0, 'There is no validation split, so no temperature was fitted.'
+    note = f'Temperature {temperature:.3g}, fitted on {images:,} validation images.'
+    if images < calibration.FEW_IMAGES:
+        note += f' With fewer than {calibration.FEW_IMAGES} images it is unsure.'
+    if temperature == 1.0:
+        note += ' The validation images give no reason to change the probabilities.'
+    return temperature, f'{note} It changes how sure the network is, and no decision.'
+
+
+def _probabilities(split: SplitPredictions, temperature: float) -> np.ndarray:
+    return np.asarray(
+        calibration.probabilities(
+            split.logits, multi_label=split.multi_label, temperature=temperature
+        )
+    )
+
+
+def _reliability(name: str, split: SplitPredictions, temperature: float, when: str) -> Figure:
+    probabilities = _probabilities(split, temperature)
+    diagram = calibration.reliability(probabilities, split.labels)
+    there = diagram.count > 0
+    xs = diagram.confidence[there].tolist()
+    band = list(zip(diagram.low[there].tolist(), diagram.high[there].tolist(), strict=True))
+    ys = diagram.accuracy[there].tolist()
+    low = max(min(0.9, np.floor(10 * min(xs)) / 10), 0.0)
+    lines = [
+        Curve(name='perfect', xs=[low, 1.0], ys=[low, 1.0], color='faint', dashed=True),
+        Curve(name='network', xs=xs, ys=ys, color='series1', band=band, dots=True),
+    ]
+    error = calibration.expected_calibration_error(probabilities, split.labels)
+    rows = list(zip(*(column[there].tolist() for column in diagram), strict=True))
+    return Figure(
+        name=f'reliability-{when}',
+        title=f'Reliability {when} temperature scaling.',
+        alt=f'Calibration error {100 * error:.1f} % on {split_name(name)} images.',
+        drawing=curves.chart(
+            lines,
+            x_label=f'confidence on {split_name(name)} images',
+            percent=True,
+            percent_x=True,
+            x_range=(low, 1.0),
+            y_range=(min([low, *(end for end, _ in band)]), 1.0),
+        ),
+        columns=('left', 'right', 'images', 'confidence', 'accuracy', 'low', 'high'),
+        rows=rows,
+        caption=f'Share of right answers by confidence, ECE {100 * error:.1f} %. The band is the '
+        '95 % bootstrap interval; dots below the dashed line are overconfident.',
+    )
+
+
+def _risk(name: str, split: SplitPredictions, temperature: float) -> Figure:
+    confidence, right = calibration.confidences(_probabilities(split, temperature), split.labels)
+    curve = selective.risk_coverage(confidence, right)
+    kept = np.unique(np.linspace(0, len(curve.coverage) - 1, POINTS).astype(int))
+    xs, ys = curve.coverage[kept].tolist(), curve.risk[kept].tolist()
+    line = Curve(name='share of wrong answers', xs=xs, ys=ys, color='series1')
+    unit = 'labels' if split.multi_label else 'images'
+    return Figure(
+        name='risk-coverage',
+        title='Risk against coverage.',
+        alt=f'The area under the risk-coverage curve is {curve.area:.4f}.',
+        drawing=curves.chart(
+            [line],
+            x_label=f'share of {split_name(name)} {unit} that is answered, the surest first',
+            percent=True,
+            percent_x=True,
+            x_range=(0, 1),
+            y_range=(0, max(ys)),
+        ),
+        columns=('coverage', 'risk', 'threshold'),
+        rows=list(zip(xs, ys, curve.threshold[kept].tolist(), strict=True)),
+        caption='The share of wrong answers if the network may decline to answer. '
+        f'Area under the curve: {curve.area:.4f}.',
+    )
+
+
+def _table(split: SplitPredictions, temperature: float) -> Table:
+    before = calibration.summary(split.logits, split.labels)
+    after = calibration.summary(split.logits, split.labels, temperature)
+    rows = [
+        Row(cells=[text, f'{before[name]:.4f}', f'{after[name]:.4f}'])
+        for name, text in MEASURES.items()
+    ]
+    return Table(
+        name='Measures of calibration',
+        columns=('measure', 'before', 'after temperature scaling'),
+        rows=rows,
+        caption='Smaller is better.',
+    )
+
+
+def _thresholds(inputs: Inputs) -> Table | Text:
+    """Thresholds of the confidence for stated risks, chosen on validation, held on test."""
+    splits = inputs.splits
+    if 'val' not in splits or 'test' not in splits or splits['val'].multi_label:
+        return Text(
+            'A threshold for a stated risk needs validation and test images with one label.',
+            'missing',
+        )
+    temperature, _ = _temperature(inputs)
+    pairs = {
+        name: calibration.confidences(
+            _probabilities(splits[name], temperature), splits[name].labels
+        )
+        for name in ('val', 'test')
+    }
+    rows = []
+    for risk in RISKS:
+        chosen = selective.threshold_for_risk(*pairs['val'], risk)
+        confidence, right = pairs['test']
+        answered = confidence >= chosen.threshold
+        if not np.isfinite(chosen.threshold):
+            rows.append(Row(cells=[f'{risk:.0%}', 'none can be guaranteed', '–', '–'], style='far'))
+            continue
+        wrong = f'{(~right[answered]).mean():.1%}' if answered.any() else '–'
+        cells = [f'{risk:.0%}', f'{chosen.threshold:.3f}', f'{answered.mean():.1%}', wrong]
+        rows.append(Row(cells=cells))
+    return Table(
+        name='Thresholds for a stated risk',
+        columns=('risk', 'least confidence', 'answered of test', 'wrong of these'),
+        rows=rows,
+        caption='Chosen on the validation images, so that with 95 % probability no more answers '
+        'are wrong than stated; then measured on the test images.',
+    )

@@ -1,0 +1,163 @@
+"""What is confused with what, and the measures of each class."""
+
+import numpy as np
+import scipy.cluster.hierarchy
+import scipy.spatial.distance
+
+from tljax.metrics import confusion
+from tljax.metrics.totals import wilson_interval
+from tljax.records.figures import intervals, matrices
+from tljax.records.figures.figure import Figure
+from tljax.records.figures.intervals import Interval
+from tljax.records.pages.blocks import Block, Figures, Row, Section, Table
+from tljax.training.report import label_sets
+from tljax.training.report.inputs import Inputs, split_name
+
+SORTED = 15  # classes above which the matrix is sorted by clustering
+PAIRS = 10
+FIGURE_ROWS = 30  # classes in the figure of recalls
+
+
+def section(inputs: Inputs) -> Section:
+    """The confusion matrix and the classes; or for several labels their own measures."""
+    name, split = inputs.predictions()
+    if split.multi_label:
+        return label_sets.section(inputs)
+    predicted = confusion.predicted(split.logits, split.labels)
+    size = len(inputs.classes)
+    counts = np.zeros((size, size), int)
+    np.add.at(counts, (split.labels, predicted), 1)
+    figures = [_matrix(counts, inputs.classes, name)]
+    if recalls := _recalls(counts, inputs.classes, name):
+        figures.append(recalls)
+    blocks: list[Block] = [Figures(figures)]
+    if (pairs := _pairs(counts, inputs.classes)).rows:
+        blocks.append(pairs)
+    blocks.append(_table(counts, inputs.classes))
+    return Section(title='Classes', blocks=blocks)
+
+
+def clustered(counts: np.ndarray) -> np.ndarray:
+    """An order of the classes that puts the confused ones next to each other.
+
+    Average linkage of the distances 1 - (share of i taken for j + share of j taken for i) / 2,
+    with the leaves in the order that keeps neighbours closest.
+
+    Source: Bar-Joseph et al. 2001, "Fast optimal leaf ordering for hierarchical clustering".
+
+    Args:
+        counts: [K, K] images by true and predicted class.
+
+    Returns:
+        [K] indices.
+    """
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    distances = 1 - (shares + shares.T) / 2
+    np.fill_diagonal(distances, 0)
+    condensed = scipy.spatial.distance.squareform(distances, checks=False)
+    best = len(counts) <= 300  # its time grows with the cube of the classes
+    tree = scipy.cluster.hierarchy.linkage(condensed, 'average', optimal_ordering=best)
+    return scipy.cluster.hierarchy.leaves_list(tree)
+
+
+def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
+    order = np.arange(len(classes))
+    if len(classes) > SORTED:
+        order = clustered(counts)
+    names = [classes[place] for place in order]
+    table = counts[np.ix_(order, order)]
+    wrong = confusion.confused({(int(i), int(j)): int(counts[i, j]) for i, j in _cells(counts)})
+    alt = f'{counts.trace():,} of {counts.sum():,} {split_name(split)} images are on the diagonal'
+    if wrong:
+        true, taken, count = wrong[0]
+        alt += f'; the largest other cell is {classes[true]} predicted as {classes[taken]}, {count}'
+    caption = 'Rows are true classes; a darker cell is a larger share of its row.'
+    if len(classes) > SORTED:
+        caption += ' Classes that are confused stand next to each other.'
+    return Figure(
+        name='confusion',
+        title='Confusion matrix.',
+        alt=f'{alt}.',
+        drawing=matrices.confusion(table, names),
+        columns=('true class', *names),
+        rows=[(name, *row) for name, row in zip(names, table.tolist(), strict=True)],
+        caption=caption,
+    )
+
+
+def _cells(counts: np.ndarray):
+    return zip(*np.nonzero(counts), strict=True)
+
+
+def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure | None:
+    """The recall of each class with its interval, the lowest first."""
+    support = counts.sum(1)
+    rows = [
+        (name, hits / n, *wilson_interval(int(hits), int(n)), int(n))
+        for name, hits, n in zip(classes, counts.diagonal(), support, strict=True)
+        if n
+    ]
+    rows = sorted(rows, key=lambda row: row[1])
+    if len(rows) < 2:
+        return None
+    marks = [
+        Interval(name=name, value=value, low=low, high=high, text=f'{100 * value:.0f} %')
+        for name, value, low, high, _ in rows[:FIGURE_ROWS]
+    ]
+    fewer = f' of {len(rows)} classes' if len(rows) > FIGURE_ROWS else ''
+    lowest = f'the {len(marks)} lowest{fewer}' if fewer else 'the lowest first'
+    return Figure(
+        name='recalls',
+        title='Accuracy of each class.',
+        alt=f'The lowest accuracy is {rows[0][1]:.0%}, of {rows[0][0]}; '
+        f'the highest {rows[-1][1]:.0%}, of {rows[-1][0]}.',
+        drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
+        columns=('class', 'accuracy', 'low', 'high', 'images'),
+        rows=rows,
+        caption=f'Share of the images of a class that are right, {lowest}.',
+    )
+
+
+def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
+    support = counts.sum(1)
+    cells = {(int(i), int(j)): int(counts[i, j]) for i, j in _cells(counts)}
+    rows = [
+        Row(
+            cells=[
+                classes[true],
+                classes[taken],
+                f'{count:,}',
+                f'{100 * count / support[true]:.1f} %',
+            ]
+        )
+        for true, taken, count in confusion.confused(cells)[:PAIRS]
+    ]
+    return Table(
+        name='The most frequent confusions',
+        columns=('class', 'predicted as', 'images', 'of the class'),
+        rows=rows,
+        texts=(1,),
+        caption='The most frequent confusions.',
+    )
+
+
+def _table(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
+    hits, support, taken = counts.diagonal(), counts.sum(1), counts.sum(0)
+    rows = []
+    for place, name in enumerate(classes):
+        right, n, guesses = int(hits[place]), int(support[place]), int(taken[place])
+        f1 = 2 * right / (n + guesses) if n + guesses else None
+        low, high = wilson_interval(right, n)
+        interval = f'{100 * low:.1f} to {100 * high:.1f}' if n else '–'
+        cells = [name, f'{n:,}', _percent(right, guesses), _percent(right, n), interval]
+        rows.append(Row(cells=[*cells, '–' if f1 is None else f'{100 * f1:.1f} %']))
+    return Table(
+        name='Precision, recall and F1 of each class',
+        columns=('class', 'images', 'precision', 'recall', '95 % interval of the recall', 'F1'),
+        rows=rows,
+        folded=len(classes) > 2 * SORTED,
+    )
+
+
+def _percent(part: int, total: int) -> str:
+    return f'{100 * part / total:.1f} %' if total else '–'

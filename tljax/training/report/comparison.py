@@ -1,0 +1,303 @@
+"""The page that compares several runs."""
+
+import itertools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from tljax.metrics.totals import wilson_interval
+from tljax.records import console, tables
+from tljax.records.figures import colors, curves, intervals
+from tljax.records.figures.axes import seconds_text
+from tljax.records.figures.curves import Curve
+from tljax.records.figures.figure import Figure
+from tljax.records.figures.intervals import Interval
+from tljax.records.pages import page
+from tljax.records.pages.blocks import Block, Figures, Page, Row, Section, Table, Text
+from tljax.training.report import inputs, pairs, result
+from tljax.training.report.inputs import Inputs, MissingError, split_name
+from tljax.training.trained_run import TrainedRun
+from tljax.types import InputError
+
+CLASSES = 20  # in the figure of classes, those that differ most
+
+
+def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
+    """Writes a page that compares runs, and its figures into a folder next to it.
+
+    Args:
+        folders: of the runs.
+        path: of the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: a folder holds no finished run, or the page cannot be written there.
+    """
+    runs = _named([Inputs(TrainedRun(folder)) for folder in folders])
+    for run in runs.values():
+        result.facts(run)  # raises where a folder holds no finished run
+    if not path.absolute().parent.is_dir():
+        raise InputError(f'{path}: there is no folder {path.parent} to write it into')
+    content = gather(runs)
+    page.write(path, content)
+    page.write_figures(path.with_name(f'{path.stem}_figures'), content.figures())
+    return path
+
+
+def _named(runs: Sequence[Inputs]) -> dict[str, Inputs]:
+    """The runs by the names of their folders, with as much of the path as tells them apart."""
+    paths = [run.run.workdir.resolve() for run in runs]
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ['/'.join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return dict(zip(names, runs, strict=True))
+    raise InputError('a run is named twice, wanted different runs')
+
+
+def gather(runs: dict[str, Inputs]) -> Page:
+    """The page; runs by their names."""
+    sections = [_results(runs), _differences(runs), _settings(runs), _training(runs)]
+    try:
+        sections.append(_classes(runs))
+    except InputError as error:
+        sections.append(Section(title='Classes', blocks=[Text(str(error), 'missing')]))
+    return Page(
+        title=f'Comparison of {len(runs)} runs',
+        opening=[Text(_verdict(runs), 'verdict')],
+        sections=sections,
+        footer='The figures and their numbers are in a folder next to this page.',
+        contents=True,
+    )
+
+
+def _verdict(runs: dict[str, Inputs]) -> str:
+    """Which run is best, and whether that is more than chance."""
+    names = list(runs)
+    try:
+        pairs_ = {
+            (a, b): pairs.difference(runs[a], runs[b]) for a, b in itertools.combinations(names, 2)
+        }
+    except InputError:
+        return ' and '.join(names) if len(names) == 2 else f'{len(names)} runs'
+
+    def lead(name: str) -> float:
+        return sum(
+            pair.difference * (1 if name == a else -1)
+            for (a, b), pair in pairs_.items()
+            if name in (a, b)
+        )
+
+    best, second = sorted(names, key=lead, reverse=True)[:2]
+    pair = pairs.difference(runs[best], runs[second])
+    points = f'{100 * pair.difference:.1f} points'
+    if pair.low > 0:
+        return f'{best} is better than {second} by {points}'
+    return f'No difference is certain: {best} is {points} above {second}'
+
+
+def _split(runs: dict[str, Inputs]) -> str | None:
+    """The split that all runs were evaluated on: test, else validation."""
+    for split in inputs.EVALUATED:
+        if all(run.run.result.get(split) for run in runs.values()):
+            return split
+    return None
+
+
+def _results(runs: dict[str, Inputs]) -> Section:
+    split = _split(runs)
+    if split is None:
+        return Section(
+            title='Results', blocks=[Text('No split was evaluated by all runs.', 'missing')]
+        )
+    values, rows = [], []
+    columns: dict[str, None] = {}
+    for name, run in runs.items():
+        content = run.run.result
+        metrics = console.with_interval(content[split])
+        key = 'accuracy' if 'accuracy' in metrics else 'subset_accuracy'
+        values.append((name, metrics[key] or 0.0, *metrics[f'{key}_interval']))
+        measures = tables.measures(metrics)
+        columns |= dict.fromkeys(measures)
+        cost = [f'{content["trained_parameters"]:,}', seconds_text(content['wall_seconds'])]
+        rows.append((name, measures, cost))
+    marks = [
+        Interval(
+            name=n, value=v, low=low, high=high, text=f'{100 * v:.1f} %', color=colors.series(i)
+        )
+        for i, (n, v, low, high) in enumerate(values)
+    ]
+    texts = '; '.join(f'{name} {100 * value:.1f} %' for name, value, *_ in values)
+    figure = Figure(
+        name='results',
+        title='Results.',
+        alt=f'{texts}.',
+        drawing=intervals.dots(marks, label=f'{split_name(split)}, 95 % interval'),
+        columns=('run', 'value', 'low', 'high'),
+        rows=values,
+    )
+    table = Table(
+        name='Results of the runs',
+        columns=('run', *columns, 'trained parameters', 'time'),
+        rows=[
+            Row(cells=[name, *(measures.get(c, '–') for c in columns), *cost])
+            for name, measures, cost in rows
+        ],
+    )
+    return Section(title='Results', blocks=[Figures([figure]), table])
+
+
+def _differences(runs: dict[str, Inputs]) -> Section:
+    """Every pair of runs, image by image."""
+    rows, marks, blocks = [], [], []
+    for a, b in itertools.combinations(runs, 2):
+        try:
+            pair = pairs.difference(runs[a], runs[b])
+        except (InputError, OSError) as error:
+            blocks.append(
+                Text(f'{a} and {b} cannot be compared image by image: {error}', 'missing')
+            )
+            continue
+        rows.append((f'{a} – {b}', pair))
+        sure = pair.low > 0 or pair.high < 0
+        marks.append(
+            Interval(
+                name=f'{a} – {b}',
+                value=pair.difference,
+                low=pair.low,
+                high=pair.high,
+                text=f'{100 * pair.difference:+.1f}',
+                color='accent' if sure else 'quiet',
+            )
+        )
+    if not rows:
+        return Section(title='Differences', blocks=blocks)
+    figure = Figure(
+        name='differences',
+        title='Differences of accuracy.',
+        alt='; '.join(f'{name} {100 * pair.difference:+.1f} points' for name, pair in rows) + '.',
+        drawing=intervals.dots(marks, label='first minus second, 95 % interval'),
+        columns=('pair', 'images', 'only first', 'only second', 'difference', 'low', 'high', 'p'),
+        rows=[(name, *pair) for name, pair in rows],
+        caption='An interval without 0 is a difference that chance does not explain (green).',
+    )
+    table = Table(
+        name='Paired differences',
+        columns=(
+            'pair',
+            'images',
+            'only first right',
+            'only second right',
+            'difference (95 % interval), points',
+            'p',
+        ),
+        rows=[Row(cells=_cells(name, pair)) for name, pair in rows],
+        caption='Pairs are compared on the images that both were evaluated on. Intervals are of '
+        'the bootstrap over images, p is of the exact McNemar test. With many pairs some small p '
+        'come by chance.',
+    )
+    return Section(title='Differences', blocks=[Figures([figure]), table, *blocks])
+
+
+def _cells(name: str, pair) -> list[str]:
+    interval = f'{100 * pair.low:+.1f} to {100 * pair.high:+.1f}'
+    p = '< 0.0001' if pair.p_value < 1e-4 else f'{pair.p_value:.2g}'
+    counts = [f'{n:,}' for n in (pair.images, pair.only_first, pair.only_second)]
+    return [name, *counts, f'{100 * pair.difference:+.1f} ({interval})', p]
+
+
+def _settings(runs: dict[str, Inputs]) -> Section:
+    """The facts in which the runs differ."""
+    facts = {name: dict(result.facts(run)) for name, run in runs.items()}
+    keys = dict.fromkeys(key for one in facts.values() for key in one)
+    differing = [k for k in keys if len({one.get(k, '–') for one in facts.values()}) > 1]
+    rows = [Row(cells=[k, *(one.get(k, '–') for one in facts.values())]) for k in differing]
+    texts = tuple(range(1, len(runs) + 1))
+    table = Table(name='What the runs differ in', columns=('', *runs), rows=rows, texts=texts)
+    blocks: list[Block] = [table] if rows else [Text('The runs differ in nothing that is listed.')]
+    return Section(title='What they differ in', blocks=blocks)
+
+
+def _training(runs: dict[str, Inputs]) -> Section:
+    figures = []
+    for name, title in (
+        ('loss', 'Loss'),
+        ('accuracy', 'Accuracy'),
+        ('mean_average_precision', 'mAP'),
+    ):
+        lines = []
+        for index, (run, source) in enumerate(runs.items()):
+            records = source.run.metrics
+            split = 'val' if any(r['split'] == 'val' and r.get(name) for r in records) else 'train'
+            rows = [r for r in records if r['split'] == split and r.get(name) is not None]
+            if rows:
+                xs, ys = [r['epoch'] for r in rows], [r[name] for r in rows]
+                label = f'{run}, {split_name(split)}'
+                lines.append(Curve(name=label, xs=xs, ys=ys, color=colors.series(index), dots=True))
+        if lines:
+            figures.append(_curves(name, title, lines))
+    blocks: list[Block] = [Figures(figures)] if figures else []
+    return Section(title='Training', blocks=blocks or [Text('No run has metrics.', 'missing')])
+
+
+def _curves(name: str, title: str, lines: Sequence[Curve]) -> Figure:
+    return Figure(
+        name=f'training-{name.replace("_", "-")}',
+        title=f'{title} by epoch.',
+        alt=f'{title} of {", ".join(line.name for line in lines)}.',
+        drawing=curves.chart(lines, x_label='epoch', percent=name != 'loss'),
+        columns=('run', 'epoch', name),
+        rows=[(o.name, x, y) for o in lines for x, y in zip(o.xs, o.ys, strict=True)],
+    )
+
+
+def _classes(runs: dict[str, Inputs]) -> Section:
+    """The accuracy of each class in each run."""
+    first, *others = runs.values()
+    name, split = first.predictions()
+    if split.multi_label or any(run.classes != first.classes for run in others):
+        raise MissingError(
+            'Classes are compared where runs have the same ones and one label an image.'
+        )
+    shares, support = {}, np.bincount(split.labels, minlength=len(first.classes))
+    for label, run in runs.items():
+        predicted = run.splits.get(name)
+        if predicted is None:
+            raise MissingError(f'{label} has no predictions of the {split_name(name)} split.')
+        counts = np.bincount(predicted.labels, minlength=len(first.classes))
+        hits = np.bincount(predicted.labels, pairs.right(predicted), minlength=len(first.classes))
+        shares[label] = (hits, counts)
+    accuracies = np.array([hits / np.maximum(counts, 1) for hits, counts in shares.values()])
+    spread = np.where(support > 0, accuracies.max(0) - accuracies.min(0), -1)
+    order = [int(place) for place in np.argsort(-spread, kind='stable') if support[place]]
+    marks = []
+    for place in order[: max(2, CLASSES // len(runs))]:
+        marks.append(Interval(name=first.classes[place], heading=True))
+        for index, (label, (hits, counts)) in enumerate(shares.items()):
+            value = hits[place] / max(counts[place], 1)
+            low, high = wilson_interval(int(hits[place]), int(counts[place]))
+            text, color = f'{100 * value:.0f} %', colors.series(index)
+            marks.append(
+                Interval(name=label, value=value, low=low, high=high, text=text, color=color)
+            )
+    rows = [(first.classes[place], *accuracies[:, place].tolist()) for place in order]
+    figure = Figure(
+        name='classes',
+        title='The classes that differ most.',
+        alt=f'The accuracy of {rows[0][0]} differs most, by {100 * max(spread):.0f} points.',
+        drawing=intervals.dots(marks, label=f'{split_name(name)} accuracy, 95 % interval'),
+        columns=('class', *runs),
+        rows=rows,
+    )
+    table = Table(
+        name='Accuracy of each class',
+        columns=('class', 'images', *runs),
+        rows=[
+            Row(cells=[row[0], f'{support[place]:,}', *(f'{100 * v:.1f} %' for v in row[1:])])
+            for place, row in zip(order, rows, strict=True)
+        ],
+        folded=len(rows) > 20,
+    )
+    return Section(title='Classes', blocks=[Figures([figure]), table])

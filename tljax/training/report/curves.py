@@ -1,0 +1,197 @@
+"""Learning curves: what metrics.jsonl says about training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tljax import tree
+from tljax.records.figures import colors, curves
+from tljax.records.figures.curves import Curve
+from tljax.records.figures.figure import Figure
+from tljax.records.pages.blocks import Block, Figures, Listing, Section, Text
+from tljax.strategies.partition import FROZEN, SINCE, TRAINED
+from tljax.training.report.inputs import Inputs, MissingError, split_name
+from tljax.types import Rates
+
+POINTS = 400  # of a curve at the most
+MEASURES = {'loss': 'Loss', 'accuracy': 'Accuracy', 'mean_average_precision': 'mAP'}
+SPLITS = {'train': 'series2', 'val': 'series1', 'test': 'series3'}
+Records = Sequence[Mapping[str, Any]]
+Marks = list[tuple[float, str]]
+
+
+def section(inputs: Inputs) -> Section:
+    """The curves of a run."""
+    records = inputs.run.metrics
+    if not records:
+        raise MissingError('There is no metrics.jsonl in the folder of the run, or it is empty.')
+    marks = _phases(records)
+    figures = [
+        _measure(records, name, marks)
+        for name in MEASURES
+        if any(record.get(name) is not None for record in records)
+    ]
+    figures.append(_rates(inputs, records, marks))
+    figures += _speed(records, marks)
+    blocks: list[Block] = [Figures(figures)]
+    if lines := _unfreezing(inputs):
+        blocks = [Text('Dashed vertical lines mark the phases:'), Listing(lines), *blocks]
+    return Section(title='Training', blocks=blocks)
+
+
+def _phases(records: Records) -> Marks:
+    """Where each phase but the first starts, in epochs."""
+    marks, last = [], 0
+    end = 0.0
+    for record in records:
+        if record.get('phase', 0) > last:
+            last = record['phase']
+            marks.append((end, f'phase {last + 1}'))
+        end = record['epoch']
+    return marks
+
+
+def _thinned(records: Records) -> Records:
+    """At most `POINTS` records, spread evenly, the last one included."""
+    if len(records) <= POINTS:
+        return records
+    places = np.unique(np.linspace(0, len(records) - 1, POINTS).round().astype(int))
+    return [records[place] for place in places]
+
+
+def _curves(records: Records, name: str) -> list[Curve]:
+    found = []
+    for split, color in SPLITS.items():
+        rows = _thinned([r for r in records if r['split'] == split and r.get(name) is not None])
+        if rows:
+            xs, ys = [row['epoch'] for row in rows], [row[name] for row in rows]
+            curve = Curve(name=split_name(split), xs=xs, ys=ys, color=color, dots=len(rows) < 40)
+            found.append(curve)
+    return found
+
+
+def _measure(records: Records, name: str, marks: Marks) -> Figure:
+    lines = _curves(records, name)
+    text = '{:.3f}' if name == 'loss' else '{:.1%}'
+    ends = [f'{line.name} {text.format(line.ys[-1])}' for line in lines]
+    return Figure(
+        name=f'training-{name.replace("_", "-")}',
+        title=f'{MEASURES[name]} by epoch.',
+        alt=f'{MEASURES[name]} at the end: {", ".join(ends)}.',
+        drawing=curves.chart(lines, x_label='epoch', percent=name != 'loss', marks=marks),
+        columns=('split', 'epoch', name),
+        rows=_rows(lines),
+        caption='Training images are augmented.' if name == 'loss' else '',
+    )
+
+
+def _rows(lines: Sequence[Curve]) -> list[tuple[str, float, float | None]]:
+    return [(one.name, x, y) for one in lines for x, y in zip(one.xs, one.ys, strict=True)]
+
+
+def _rates(inputs: Inputs, records: Records, marks: Marks) -> Figure:
+    """The learning rate of each group of parameters."""
+    rows = _thinned([r for r in records if r['split'] == 'train' and 'learning_rate' in r])
+    groups, note = _groups(inputs)
+    names = dict.fromkeys(name for phase in groups.values() for name in phase) or {'': 1.0}
+    lines = []
+    for index, name in enumerate(names):
+        ys = [_rate(row, groups, name) for row in rows]
+        label = 'learning rate' if name in ('', TRAINED) and len(names) == 1 else name or 'all'
+        xs, color = [row['epoch'] for row in rows], colors.series(index)
+        lines.append(Curve(name=label, xs=xs, ys=ys, color=color, dots=len(rows) < 40))
+    return Figure(
+        name='learning-rates',
+        title='Learning rate of each group.' if len(names) > 1 else 'Learning rate.',
+        alt='Learning rates of ' + ', '.join(line.name for line in lines) + ' by epoch.',
+        drawing=curves.chart(lines, x_label='epoch', marks=marks),
+        columns=('group', 'epoch', 'learning rate'),
+        rows=_rows(lines),
+        caption=note,
+    )
+
+
+def _rate(row: Mapping[str, Any], groups: Mapping[int, Mapping[str, float]], name: str):
+    """The rate of a group at a record; None while it is frozen."""
+    scale = groups.get(row.get('phase', 0), {'': 1.0}).get(name)
+    return None if scale is None else scale * row['learning_rate']
+
+
+def _groups(inputs: Inputs) -> tuple[dict[int, dict[str, float]], str]:
+    """For each phase the scale of the learning rate of each group, and a note."""
+    try:
+        phases = inputs.job.phases
+    except MissingError:
+        return {}, 'The rate of the optimizer; the groups of the strategy cannot be read any more.'
+    groups, note = {}, ''
+    for phase in phases:
+        if phase.phase.rates is Rates.GRADIENT:
+            note = 'Before the factors of each stage, which follow the gradient.'
+        names = sorted(set(tree.flatten(phase.labels).values()) - {FROZEN})
+        scales = {name.partition(SINCE)[0]: _scale(name) for name in names}
+        groups[phase.index] = dict(sorted(scales.items(), key=lambda one: -one[1]))
+    return groups, note
+
+
+def _scale(label: str) -> float:
+    """The factor in the label of a group: 0.3 in `learning rate × 0.3`."""
+    for part in label.partition(SINCE)[0].split(', '):
+        name, _, value = part.partition(' × ')
+        if name == 'learning rate':
+            return float(value)
+    return 1.0
+
+
+def _unfreezing(inputs: Inputs) -> list[str]:
+    """For each phase of several, the stages that it trains."""
+    try:
+        job = inputs.job
+    except MissingError:
+        return []
+    if len(job.phases) < 2:
+        return []
+    starts = inputs.run.result.get('phase_starts', [phase.start for phase in job.phases])
+    lines = []
+    for phase, start in zip(job.phases, starts, strict=False):
+        labels = tree.flatten(phase.labels)
+        trained = dict.fromkeys(p.split('/')[0] for p, name in labels.items() if name != FROZEN)
+        stages = ', '.join(name for name in job.model.names if name in trained)
+        epoch = start / job.steps_per_epoch
+        kind = 'solves' if phase.phase.solver else 'trains'
+        lines.append(f'Phase {phase.index + 1}, from epoch {epoch:.3g}, {kind} {stages}.')
+    return lines
+
+
+def _speed(records: Records, marks: Marks) -> list[Figure]:
+    rows = _thinned([r for r in records if r['split'] == 'train' and 'images_per_second' in r])
+    if not rows:
+        return []
+    xs = [row['epoch'] for row in rows]
+    speeds = [row['images_per_second'] for row in rows]
+    shares = [row['waiting_share'] for row in rows]
+    dots = len(rows) < 40
+    speed = Curve(name='images per second', xs=xs, ys=speeds, color='series2', dots=dots)
+    share = Curve(name='waiting for data', xs=xs, ys=shares, color='series3', dots=dots)
+    middle, waiting = float(np.median(speeds)), float(np.median(shares))
+    most = max(speeds)
+    return [
+        Figure(
+            name='speed',
+            title='Speed.',
+            alt=f'Median speed of training: {middle:,.0f} images per second.',
+            drawing=curves.chart([speed], x_label='epoch', y_range=(0, most), marks=marks),
+            columns=('epoch', 'images per second'),
+            rows=list(zip(xs, speeds, strict=True)),
+        ),
+        Figure(
+            name='waiting',
+            title='Share of the time spent waiting for data.',
+            alt=f'Median share of the time spent waiting for data: {waiting:.0%}.',
+            drawing=curves.chart(
+                [share], x_label='epoch', percent=True, y_range=(0, 1), marks=marks
+            ),
+            columns=('epoch', 'waiting share'),
+            rows=list(zip(xs, shares, strict=True)),
+        ),
+    ]

@@ -1,0 +1,223 @@
+"""What may be wrong with the data: likely label errors, and images that are in several splits."""
+
+import hashlib
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from tljax.data import check
+from tljax.data.check import GRAY_PX, CheckedImage
+from tljax.metrics import calibration, label_errors
+from tljax.records.pages.blocks import Block, Card, Gallery, Heading, Row, Section, Table, Text
+from tljax.records.predictions import SplitPredictions
+from tljax.training import training_label_errors
+from tljax.training.report import images, network_pass, thumbnails
+from tljax.training.report.inputs import Inputs, split_name
+from tljax.training.training_label_errors import LikelyError
+from tljax.types import Examples, InputError
+
+CARDS, LISTED = 10, 50  # likely label errors with their image, and in the table
+PAIRS = 4  # pairs of duplicates with their images
+SECONDS_PER_IMAGE = 0.001  # about, to look at one for duplicates
+FEATURE_PASSES = 3  # images of a training step per image of a pass without gradients
+
+
+def section(inputs: Inputs) -> Section:
+    """Likely label errors of held-out and of training images, and duplicates between splits."""
+    blocks = [
+        *_held_out(inputs),
+        *_of_training(inputs),
+        Heading('The same image in several splits'),
+        *_duplicates(inputs),
+    ]
+    return Section(title='Doubtful data', blocks=blocks)
+
+
+def _held_out(inputs: Inputs) -> list[Block]:
+    """The likely label errors of the split that the page speaks of."""
+    name, split = inputs.predictions()
+    blocks: list[Block] = [Heading(f'Labels that may be wrong, {split_name(name)} images')]
+    if split.multi_label:
+        return [*blocks, Text('They are looked for where an image has one label.', 'missing')]
+    p = np.asarray(calibration.probabilities(split.logits))
+    errors = label_errors.likely_errors(p, split.labels)
+    if not len(errors.places):
+        return [*blocks, Text('None is likely.')]
+    rows = [
+        (images.path_text(split, place), inputs.classes[label], inputs.classes[other], confidence)
+        for place, label, other, confidence in zip(*errors, strict=True)
+    ]
+    note = (
+        'The network is as sure of another class as it usually is of its right answers (confident '
+        'learning, Northcutt et al. 2021). Each is an error of the label or of the network.'
+    )
+    blocks.append(Text(f'{len(rows)} of {len(split):,} images. {note}'))
+    if cards := _cards(inputs, name, split, errors):
+        blocks.append(Gallery(cards=cards))
+    return [*blocks, _table(f'Likely label errors, {split_name(name)} images', rows)]
+
+
+def _cards(
+    inputs: Inputs, name: str, split: SplitPredictions, errors: label_errors.LabelErrors
+) -> list[Card]:
+    try:
+        examples, places = inputs.examples(name)
+        model = inputs.run.network.model
+        canvases = network_pass.canvases(examples, model, places[errors.places[:CARDS]])
+    except (InputError, OSError):
+        return []
+    cards = []
+    for image, place, label, other, confidence in zip(
+        images.cropped(inputs, canvases), *errors, strict=False
+    ):
+        names = inputs.classes[label], inputs.classes[other]
+        lines = [f'{names[0]}?', f'likely {names[1]}', f'its label {confidence:.1%}']
+        uri = thumbnails.data_uri(thumbnails.thumbnail(image))
+        alt, path = f'labelled {names[0]}', images.path_text(split, place)
+        cards.append(Card(images=[uri], alt=alt, lines=lines, path=path))
+    return cards
+
+
+def _of_training(inputs: Inputs) -> list[Block]:
+    """The likely label errors of the training images, by probes on held-out folds."""
+    blocks: list[Block] = [Heading('Labels that may be wrong, training images')]
+    try:
+        job = inputs.job
+        train = job.splits['train']
+        speeds = [r['images_per_second'] for r in inputs.run.metrics if 'images_per_second' in r]
+        seconds = len(train) / (FEATURE_PASSES * np.median(speeds)) if speeds else float('inf')
+        if seconds + 2 > 0.5 * inputs.budget.left and inputs.trained_job is not None:
+            note = (
+                f'They are left out, because they take about {seconds + 2:.0f} s. '
+                f'tljax report {inputs.run.workdir} adds them.'
+            )
+            return [*blocks, Text(note, 'missing')]
+        errors = training_label_errors.of_job(job)
+    except (InputError, OSError) as error:
+        return [*blocks, Text(str(error), 'missing')]
+    if not errors:
+        return [*blocks, Text('None is likely.')]
+    note = (
+        f'{len(errors)} of {len(train):,} images. A linear probe on the features that training '
+        'started from was fitted without the image and is sure of another class.'
+    )
+    rows = [(e.path or f'id {e.id}', e.label, e.suggested, e.confidence) for e in errors]
+    blocks.append(Text(note))
+    if cards := _training_cards(inputs, train, errors):
+        blocks.append(Gallery(cards=cards))
+    return [*blocks, _table('Likely label errors, training images', rows)]
+
+
+def _training_cards(inputs: Inputs, train: Examples, errors: Sequence[LikelyError]) -> list[Card]:
+    places = {int(id_): place for place, id_ in enumerate(train.ids)}
+    chosen = errors[: CARDS // 2]
+    canvases = network_pass.canvases(
+        train, inputs.run.network.model, [places[error.id] for error in chosen]
+    )
+    cards = []
+    for image, error in zip(images.cropped(inputs, canvases), chosen, strict=True):
+        lines = [
+            f'{error.label}?',
+            f'likely {error.suggested}',
+            f'its label {error.confidence:.1%}',
+        ]
+        uri = thumbnails.data_uri(thumbnails.thumbnail(image))
+        path = error.path or f'id {error.id}'
+        cards.append(Card(images=[uri], alt=f'labelled {error.label}', lines=lines, path=path))
+    return cards
+
+
+def _table(name: str, rows: Sequence[tuple[str, str, str, float]]) -> Table:
+    more = f' The first {LISTED} of {len(rows)}.' if len(rows) > LISTED else ''
+    return Table(
+        name=name,
+        columns=('image', 'label', 'likely', 'probability of the label'),
+        rows=[
+            Row(cells=[path, label, other, f'{p:.1%}']) for path, label, other, p in rows[:LISTED]
+        ],
+        texts=(1, 2),
+        caption=f'The least probable label first.{more}',
+        folded=True,
+    )
+
+
+def _duplicates(inputs: Inputs) -> list[Block]:
+    """Images of different splits that are the same, exactly or nearly."""
+    try:
+        splits = {name: split for name, split in inputs.job.splits.items() if len(split)}
+    except InputError as error:
+        return [Text(str(error), 'missing')]
+    count = sum(map(len, splits.values()))
+    if count * SECONDS_PER_IMAGE > 0.5 * inputs.budget.left:
+        note = (
+            f'They are not looked for, because {count:,} images take too long for this page. '
+            'tljax data DIR finds them.'
+        )
+        return [Text(note, 'missing')]
+    seen, places = [], {}
+    for name, examples in splits.items():
+        for place, canvas in enumerate(network_pass.stream(examples, inputs.run.network.model)):
+            image = looked_at(canvas, name, _path(examples, place))
+            places[id(image)] = (name, place)
+            seen.append(image)
+    groups = check.exact_duplicates(seen)
+    exact = [g for g in groups if len({one.split for one in g}) > 1]
+    pairs = [(group[0], next(o for o in group if o.split != group[0].split)) for group in exact]
+    near = check.near_duplicates(seen)
+    if not pairs and not near:
+        return [Text(f'None among {count:,} images.')]
+    note = (
+        f'{len(pairs)} groups of images are the same after decoding, and {len(near)} pairs look '
+        'alike. A test image that is a training image too makes the result too good.'
+    )
+    rows = [(one, other, 'same') for one, other in pairs]
+    rows += [(one, other, 'alike') for one, other in near]
+    cards = [
+        _pair_card(inputs, [places[id(one)], places[id(other)]], kind)
+        for one, other, kind in rows[:PAIRS]
+    ]
+    table = Table(
+        name='Images in several splits',
+        columns=('image', 'split', 'other image', 'its split', 'how'),
+        rows=[
+            Row(cells=[str(one.path), one.split, str(other.path), other.split, kind])
+            for one, other, kind in rows[:LISTED]
+        ],
+        texts=(1, 2, 3, 4),
+        folded=True,
+    )
+    return [Text(note), Gallery(cards=cards, wide=True), table]
+
+
+def looked_at(canvas: np.ndarray, split: str, path: str) -> CheckedImage:
+    """What tells a decoded image [side, side, C] uint8 from others."""
+    rgb = canvas.repeat(3, -1) if canvas.shape[-1] == 1 else canvas[..., :3]
+    small = Image.fromarray(rgb).convert('L').resize((GRAY_PX, GRAY_PX), Image.Resampling.BOX)
+    gray = np.asarray(small, np.float32)
+    return CheckedImage(
+        path=pathlib.Path(path),
+        split=split,
+        label=0,
+        sha256=hashlib.sha256(canvas.tobytes()).hexdigest(),
+        hash=check.perceptual_hash(gray),
+        gray=gray.reshape(16, 2, 16, 2).mean((1, 3)).astype(np.uint8),
+    )
+
+
+def _path(examples: Examples, place: int) -> str:
+    if examples.encoded is None:
+        return f'id {examples.ids[place]}'
+    return str(examples.encoded[place])
+
+
+def _pair_card(inputs: Inputs, places: Sequence[tuple[str, int]], kind: str) -> Card:
+    uris, names = [], []
+    for name, place in places:
+        examples = inputs.job.splits[name]
+        canvases = network_pass.canvases(examples, inputs.run.network.model, [place])
+        picture = thumbnails.thumbnail(images.cropped(inputs, canvases)[0])
+        uris.append(thumbnails.data_uri(picture))
+        names.append(f'{split_name(name)}, {", ".join(examples.names(place)) or "no label"}')
+    return Card(images=uris, alt='an image and its duplicate', lines=[kind, *names])

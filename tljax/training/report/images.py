@@ -1,0 +1,151 @@
+"""The surest errors and the least sure hits as images, and where the network looks."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from tljax.features import saliency
+from tljax.metrics import calibration
+from tljax.models import views
+from tljax.records.pages.blocks import Block, Card, Gallery, Heading, Section, Text
+from tljax.records.predictions import SplitPredictions
+from tljax.training.report import network_pass, pairs, thumbnails
+from tljax.training.report.inputs import Inputs, split_name
+from tljax.types import InputError
+
+ERRORS, HITS = 18, 8  # images that are shown
+
+
+def section(inputs: Inputs) -> Section:
+    """The most confident errors and the least confident hits, with thumbnails."""
+    name, split = inputs.predictions()
+    sure, right = _sure(split), pairs.right(split)
+    errors = _chosen(np.flatnonzero(~right), -sure, ERRORS)
+    hits = _chosen(np.flatnonzero(right), sure, HITS)
+    pictures, heats, problem = _pictures(inputs, name, split, errors, hits)
+    blocks: list[Block] = []
+    for title, rows in (('The most confident errors', errors), ('The least confident hits', hits)):
+        cards = [_card(inputs, split, row, pictures, heats) for row in rows]
+        none = Text(f'None among the {len(split):,} {split_name(name)} images.')
+        gallery = Gallery(cards=cards, wide=any(len(card.images) > 1 for card in cards))
+        blocks += [Heading(title), gallery if cards else none]
+        if title == 'The most confident errors' and len(heats):
+            blocks.append(Text(_explained(inputs), 'caption'))
+    if problem:
+        blocks.insert(0, Text(problem, 'missing'))
+    return Section(title='Images', blocks=blocks)
+
+
+def _sure(split: SplitPredictions) -> np.ndarray:
+    """How sure the network is of an image [N]: of its least sure label where it has several."""
+    p = np.asarray(calibration.probabilities(split.logits, multi_label=split.multi_label))
+    return np.maximum(p, 1 - p).min(-1) if split.multi_label else p.max(-1)
+
+
+def _chosen(rows: np.ndarray, keys: np.ndarray, most: int) -> np.ndarray:
+    """The rows with the least keys."""
+    return rows[np.argsort(keys[rows], kind='stable')[:most]]
+
+
+def cropped(inputs: Inputs, canvases: np.ndarray) -> np.ndarray:
+    """The part of decoded images that the network sees."""
+    return np.asarray(views.centre(jnp.asarray(canvases), inputs.run.network.preprocessing.size_px))
+
+
+def _pictures(
+    inputs: Inputs,
+    name: str,
+    split: SplitPredictions,
+    errors: np.ndarray,
+    hits: np.ndarray,
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], str]:
+    """Images and maps of heat by their rows, and why some are absent."""
+    rows = np.concatenate([errors, hits])
+    if not len(rows):
+        return {}, {}, ''
+    try:
+        examples, places = inputs.examples(name)
+        canvases = network_pass.canvases(examples, inputs.run.network.model, places[rows])
+        images = dict(zip(rows.tolist(), cropped(inputs, canvases), strict=True))
+    except (InputError, OSError) as error:
+        return {}, {}, str(error)
+    if not len(errors):
+        return images, {}, ''
+    if inputs.budget.left < 0.5 * inputs.budget.seconds:
+        note = (
+            'Where the network looks is left out, because the run was short; '
+            f'tljax report {inputs.run.workdir} adds it.'
+        )
+        return images, {}, note
+    heats = _heats(inputs, canvases[: len(errors)], split.logits[errors])
+    return images, dict(zip(errors.tolist(), heats, strict=True)), ''
+
+
+def _heats(inputs: Inputs, canvases: np.ndarray, logits: np.ndarray) -> Sequence[np.ndarray]:
+    """Where the network looks for the class that it predicts; nothing where it has no map."""
+    network, pass_ = inputs.run.network, inputs.network_pass
+    values = network.params, network.stats
+    if saliency.has_attention(network.model):
+        return list(pass_.attention_rollout(*values, canvases))
+    if pass_.stage is None:
+        return []
+    maps = pass_.outputs(*values, canvases, maps=True).maps
+    assert maps is not None
+    return list(pass_.grad_cam(*values, maps, logits.argmax(-1).astype(np.int32)))
+
+
+def _explained(inputs: Inputs) -> str:
+    if saliency.has_attention(inputs.run.network.model):
+        return (
+            'Right: attention rollout (Abnar & Zuidema 2020), the patches that reach the class '
+            'token through all blocks. Bright is much.'
+        )
+    return (
+        f'Right: Grad-CAM (Selvaraju et al. 2017) of {inputs.network_pass.stage}, the places that '
+        'speak for the predicted class. Bright is much.'
+    )
+
+
+def _card(
+    inputs: Inputs,
+    split: SplitPredictions,
+    row: int,
+    images: dict[int, np.ndarray],
+    heats: dict[int, np.ndarray],
+) -> Card:
+    row = int(row)
+    uris = []
+    if row in images:
+        uris.append(thumbnails.data_uri(thumbnails.thumbnail(images[row])))
+    if row in heats:
+        uris.append(thumbnails.data_uri(thumbnails.heated(images[row], heats[row])))
+    texts = lines(inputs.classes, split, row)
+    return Card(images=uris, alt=texts[0], lines=texts, path=path_text(split, row))
+
+
+def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[str]:
+    """The true and the predicted class with their probabilities."""
+    p = np.asarray(
+        calibration.probabilities(split.logits[row : row + 1], multi_label=split.multi_label)
+    )[0]
+    if split.multi_label:
+        wrong = np.flatnonzero((split.logits[row] > 0) != split.labels[row])
+        labels = ', '.join(classes[i] for i in np.flatnonzero(split.labels[row])) or 'no label'
+        least = int(np.maximum(p, 1 - p).argmin())
+        shown = wrong[np.argsort(-np.abs(p[wrong] - 0.5))][:3] if len(wrong) else [least]
+        return [labels, *(f'{classes[i]} {p[i]:.0%}' for i in shown)]
+    label, taken = int(split.labels[row]), int(p.argmax())
+    if label == taken:
+        second = int(np.argsort(-p)[1]) if len(p) > 1 else taken
+        return [classes[label], f'right, {p[label]:.1%}', f'then {classes[second]} {p[second]:.1%}']
+    return [
+        classes[label],
+        f'taken for {classes[taken]}, {p[taken]:.1%}',
+        f'its label {p[label]:.1%}',
+    ]
+
+
+def path_text(split: SplitPredictions, row: int) -> str:
+    """The path of an image, or its id where it has no file."""
+    return str(split.paths[row]) or f'id {split.ids[row]}'

@@ -1,0 +1,134 @@
+"""Weak slices: the accuracy of images that have something in common."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tljax.data import image_properties
+from tljax.metrics import slices
+from tljax.metrics.slices import Slice
+from tljax.records.figures import intervals
+from tljax.records.figures.figure import Figure
+from tljax.records.figures.intervals import Interval
+from tljax.records.pages.blocks import Block, Figures, Section, Text
+from tljax.training.report import pairs
+from tljax.training.report.inputs import Inputs, split_name
+from tljax.types import InputError
+
+IMAGES = 4000  # that are measured at the most
+SECONDS_PER_IMAGE = 0.004  # about, of a photograph of 500 px
+Named = tuple[str, str, Slice]  # of what, its range, and the slice
+
+
+def section(inputs: Inputs) -> Section:
+    """The accuracy by image size, aspect ratio, brightness and class frequency."""
+    name, split = inputs.predictions()
+    right = pairs.right(split)
+    rows: list[Named] = []
+    blocks: list[Block] = []
+    if not split.multi_label:
+        rows += _by_frequency(inputs, split.labels, right)
+    try:
+        measured, left_out = _by_image(inputs, name, right)
+        rows += measured
+        blocks += [Text(left_out, 'missing')] if left_out else []
+    except (InputError, OSError) as error:
+        blocks.append(Text(str(error), 'missing'))
+    if rows:
+        blocks.insert(0, Figures([_figure(rows, name, float(right.mean()))]))
+        blocks.insert(0, Text(_weakest(rows, float(right.mean()))))
+    else:
+        blocks.append(Text('All images are alike in size, brightness and class frequency.'))
+    return Section(title='Weak slices', blocks=blocks)
+
+
+def _by_frequency(inputs: Inputs, labels: np.ndarray, right: np.ndarray) -> list[Named]:
+    train = inputs.job.splits['train'] if _has_job(inputs) else None
+    if train is None:
+        return []
+    counts = slices.class_counts(labels, train.labels, len(inputs.classes))
+    return _named('training images of the class', slices.by_value(counts, right, 3), _integer)
+
+
+def _has_job(inputs: Inputs) -> bool:
+    try:
+        return inputs.job is not None
+    except InputError:
+        return False
+
+
+def _by_image(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named], str]:
+    """Slices by what is measured of the images, and a note on those that are left out."""
+    examples, places = inputs.examples(split)
+    most = min(IMAGES, int(max(inputs.budget.left, 0) / 3 / SECONDS_PER_IMAGE))
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))
+    if not len(chosen):
+        return [], 'Slices by image are left out, because the run was short.'
+    measured = image_properties.measure(examples.take(places[chosen]))
+    right = right[chosen]
+    size = np.sqrt(measured.width * measured.height)
+    rows = _named('image size, px', slices.by_value(size, right), _integer)
+    rows += _named('width by height', slices.by_value(measured.aspect_ratio, right, 3), _ratio)
+    rows += _named('brightness', slices.by_value(measured.brightness, right), _ratio)
+    note = ''
+    if len(chosen) < len(places):
+        note = f'Measured on {len(chosen):,} of {len(places):,} images, spread evenly.'
+    return rows, note
+
+
+def _named(name: str, parts: Sequence[Slice], text: Callable[[float], str]) -> list[Named]:
+    """The slices with their ranges; nothing where all images are in one."""
+    if len(parts) < 2:
+        return []
+    return [(name, _range(text(part.low), text(part.high)), part) for part in parts]
+
+
+def _integer(value: float) -> str:
+    return f'{value:,.0f}'
+
+
+def _ratio(value: float) -> str:
+    return f'{value:.2f}'
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f'{low} to {high}'
+
+
+def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
+    marks, last = [], ''
+    for name, text, part in rows:
+        if name != last:
+            marks.append(Interval(name=name, heading=True))
+            last = name
+        low, high = part.interval
+        marks.append(
+            Interval(
+                name=text,
+                value=part.accuracy,
+                low=low,
+                high=high,
+                text=f'{100 * part.accuracy:.1f} %, {part.count:,} images',
+                color='warn' if high < mean else 'accent',
+            )
+        )
+    return Figure(
+        name='slices',
+        title='Accuracy of slices.',
+        alt=_weakest(rows, mean),
+        drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
+        columns=('property', 'range', 'images', 'accuracy', 'low', 'high'),
+        rows=[(n, t, part.count, part.accuracy, *part.interval) for n, t, part in rows],
+        caption=f'Orange: the interval is below the accuracy of all images, {mean:.1%}.',
+    )
+
+
+def _weakest(rows: Sequence[Named], mean: float) -> str:
+    weak = [row for row in rows if row[2].interval[1] < mean]
+    if not weak:
+        return 'No slice is surely weaker than all images together.'
+    name, text, part = min(weak, key=lambda row: row[2].accuracy)
+    return (
+        f'The weakest slice is {name} {text}: {part.accuracy:.1%} of {part.count:,} images are '
+        f'right, of all images {mean:.1%}.'
+    )
