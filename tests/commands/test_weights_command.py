@@ -30,9 +30,9 @@ def show(entries, tmp_path, capsys, *flags):
         'ResNetSmall(depth=20',
         'those of akamaster',
         '7 classes',
-        "the family's: the file does not say",
+        "the family's, because the file states none",
         'layer3.2.conv2.weight [64, 64, 3, 3] params/stage3/block3/conv2/kernel [3, 3, 64, 64]',
-        'Dropped, as nothing here reads them (19): bn1.num_batches_tracked',
+        'Dropped because tljax does not use them (19): bn1.num_batches_tracked',
         'every value is finite',
     ],
 )
@@ -51,7 +51,7 @@ def test_entries_that_are_joined_are_shown_as_such(tmp_path, capsys):
     entries = foreign(ViT(width=64, depth=1, size_px=32), 'transformers4')
     code, printed = show(entries, tmp_path, capsys)
     assert code == 0
-    assert printed.out.count('joined to the one above') == 4
+    assert printed.out.count('joined to the entry above') == 4
 
 
 def test_a_misfit_is_an_error_with_its_lines(small, tmp_path, capsys):

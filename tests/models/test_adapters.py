@@ -13,7 +13,7 @@ import pytest
 from tests.small_runs import Tiny
 from tests.test_contracts import found
 from tljax import tree
-from tljax.models import batch_norm_folding, heads, layers, stages
+from tljax.models import batch_norm_folding, layers, stages
 from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift, check_trained, extended, split
 from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.resnet import ResNet
@@ -60,19 +60,19 @@ def random_like(leaves, scale, seed=0):
 
 @functools.cache
 def network(name):
-    """A model, its parameters with a random head, its statistics, and the adapters to try."""
+    """A model, its parameters and statistics, all random, and the adapters to try.
+
+    Drawn by NumPy: a network's own initialisation takes seconds to compile.
+    """
     backbone, last, adapters = NETWORKS[name]
-    head = heads.LinearHead(kernel_std=0.1)
-    model = stages.build(backbone, 5, cut_after=last, head=head, preprocessing=SMALL)
-    params, stats = stages.start(model, {}, {}, jax.random.key(0))
-    own = tree.flatten(params)
-    vectors = {
-        p: x for p, x in own.items() if x.ndim == 1
-    }  # zeros, ones and 1e-6, that hide faults
-    own |= {p: x + vectors[p] for p, x in random_like(vectors, 0.2).items()}
-    moments = tree.flatten(stats)
-    moved = {p: x + abs(random_like({p: x}, 0.1)[p]) for p, x in moments.items()}
-    return model, stages.ordered(model, tree.unflatten(own)), tree.unflatten(moved), adapters
+    model = stages.build(backbone, 5, cut_after=last, preprocessing=SMALL)
+    shapes, moments = map(tree.flatten, stages.shapes(model))
+    own = random_like(shapes, 1.0)
+    for path, x in own.items():
+        own[path] = x * (0.2 if x.ndim == 1 else np.float32(np.prod(x.shape[:-1]) / 2) ** -0.5)
+        own[path] += path.endswith('scale')
+    stats = {p: abs(x) + p.endswith('var') for p, x in random_like(moments, 0.1).items()}
+    return model, stages.ordered(model, tree.unflatten(own)), tree.unflatten(stats), adapters
 
 
 def adapted(model, params, adapters, scale):

@@ -372,24 +372,38 @@ def before_release_5(name: str) -> str:
     ('name', 'rename', 'naming'),
     [
         ('vit', str, 'transformers'),
-        ('vit', before_release_5, 'transformers4'),
+        pytest.param('vit', before_release_5, 'transformers4', marks=pytest.mark.slow),
         ('convnext', str, 'transformers'),
         ('resnet18', str, 'transformers'),
     ],
 )
 def test_logits_equal_transformers(name, rename, naming):
     wanted = golden_transformers.figures()[name]
-    entries = {
-        rename(key): np.zeros((), np.int64)
-        if key.endswith('num_batches_tracked')
-        else golden_small.tensor(key, tuple(shape))
-        for key, shape in wanted['manifest'].items()
-    }
-    network = tljax.load(entries)
+    network = _of_transformers(wanted, rename)
     assert network.origin.naming == naming
     logits = network.logits(golden_small.images(2, golden_transformers.NETWORKS[name][2]))
     atol = 1e-4 * np.abs(wanted['logits']).max()
     np.testing.assert_allclose(logits, wanted['logits'], rtol=0, atol=atol)
+
+
+def _of_transformers(figures, rename):
+    """The network of the entries by formula that the figures are of."""
+    return tljax.load(
+        {
+            rename(key): np.zeros((), np.int64)
+            if key.endswith('num_batches_tracked')
+            else golden_small.tensor(key, tuple(shape))
+            for key, shape in figures['manifest'].items()
+        }
+    )
+
+
+def test_transformers_names_before_release_5_give_the_same_network():
+    figures = golden_transformers.figures()['vit']
+    new, old = (_of_transformers(figures, rename) for rename in (str, before_release_5))
+    assert (new.origin.naming, old.origin.naming) == ('transformers', 'transformers4')
+    assert new.model == old.model
+    jax.tree.map(np.testing.assert_array_equal, new.params, old.params)
 
 
 # --- properties ---

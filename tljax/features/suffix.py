@@ -42,7 +42,7 @@ def suffix(
 
     def init(seed: int) -> Params:
         key, _ = jax.random.split(jax.random.key(seed))  # the key of a run with that seed
-        head, _ = stages.init(model, key, given=model.names[:-1])
+        head, _ = stages.init(model, key, skip=model.names[:-1])
         return {name: params[name] for name in kept} | head
 
     return apply, init

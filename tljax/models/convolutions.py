@@ -79,11 +79,11 @@ def _is_usual(x: jax.Array, kernel: jax.Array, dimension_numbers: Any) -> bool:
     """Whether both are floating point of one dtype, with the axes of `DIMENSIONS`."""
     if x.ndim != 4 or kernel.ndim != 4 or x.dtype != kernel.dtype:
         return False
-    given, usual = (
+    axes, usual = (
         jax.lax.conv_dimension_numbers(x.shape, kernel.shape, numbers)
         for numbers in (dimension_numbers, DIMENSIONS)
     )
-    return given == usual and jnp.issubdtype(x.dtype, jnp.floating)
+    return axes == usual and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _fast_form(x: jax.Array, kernel: jax.Array, window: Window) -> Callable[..., Any] | None:

@@ -202,7 +202,7 @@ def _names(rule: PortRule, path: str) -> tuple[str, ...]:
 
 def _counters(rule: PortRule, path: str) -> tuple[str, ...]:
     """The names of dropped counters that are written along with the leaf at `path`."""
-    if rule.beside is None or rule.alias:
+    if rule.exported_with is None or rule.alias:
         return ()
-    names = [_translate(path, rule.beside, template) for template in rule.names]
+    names = [_translate(path, rule.exported_with, template) for template in rule.names]
     return tuple(name for name in names if name is not None)

@@ -72,15 +72,15 @@ class PortRule:
         ours: the path it goes to; None drops an entry that has no counterpart.
         transform: the change of layout, after joining.
         alias: whether this is an older name, which is read but not written.
-        beside: for a dropped entry that files must have: the path with which it is written, as the
-            integer 0.
+        exported_with: for a dropped entry that files must have: it is exported as the integer 0
+            together with this path.
     """
 
     foreign: str | tuple[str, ...]
     ours: str | None
     transform: Transform = SAME
     alias: bool = False
-    beside: str | None = None
+    exported_with: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def batch_norm(foreign: str, ours: str) -> tuple[PortRule, ...]:
         *layer_norm(foreign, ours),
         PortRule(f'{foreign}.running_mean', f'batch_stats/{ours}/mean'),
         PortRule(f'{foreign}.running_var', f'batch_stats/{ours}/var'),
-        PortRule(f'{foreign}.num_batches_tracked', None, beside=f'batch_stats/{ours}/mean'),
+        PortRule(f'{foreign}.num_batches_tracked', None, exported_with=f'batch_stats/{ours}/mean'),
     )
 
 

@@ -215,8 +215,8 @@ def shapes(model: Model) -> tuple[Params, Stats]:
     return jax.eval_shape(lambda: _init(model, jax.random.key(0)))
 
 
-def init(model: Model, key: jax.Array, *, given: Collection[str] = ()) -> tuple[Params, Stats]:
-    """Random parameters and fresh statistics of all stages except `given`.
+def init(model: Model, key: jax.Array, *, skip: Collection[str] = ()) -> tuple[Params, Stats]:
+    """Random parameters and fresh statistics of all stages except those to skip.
 
     A stage's values depend only on the key and its position, not on which stages are drawn.
     """
@@ -227,7 +227,7 @@ def init(model: Model, key: jax.Array, *, given: Collection[str] = ()) -> tuple[
     @functools.partial(jax.jit, compiler_options=options)
     def draw(key: jax.Array) -> tuple[Params, Stats]:
         params, stats = _init(model, key)
-        return _without(params, given), _without(stats, given)
+        return _without(params, skip), _without(stats, skip)
 
     return draw(key)
 
@@ -242,7 +242,7 @@ def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[P
         key: for the random values.
     """
     if set(model.names) > params.keys():
-        drawn = init(model, key, given=params.keys())
+        drawn = init(model, key, skip=params.keys())
         params, stats = {**params, **drawn[0]}, {**stats, **drawn[1]}
     return ordered(model, params), ordered(model, stats)
 

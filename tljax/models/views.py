@@ -92,21 +92,21 @@ def unseen(views: Views, augmentations: Any) -> tuple[str, ...]:
     kinds = set(_kinds(augmentations))
     if not isinstance(views, FlipViews | TenCrop) or not all(own for _, own in kinds):
         return ()
-    names, found = {name for name, _ in kinds}, []
+    names, warnings = {name for name, _ in kinds}, []
     mirror = 'VerticalFlip' if getattr(views, 'vertical_flip', False) else 'HorizontalFlip'
     # The other flip and a half turn, or two quarter turns, give the same images.
     turned = 'QuarterTurn' in names and not names.isdisjoint(MIRRORS)
     if mirror not in names and not turned:
-        found.append(
+        warnings.append(
             f'Warning: training did not mirror {MIRRORS[mirror]} ({mirror}), so the mirrored views '
             'may lower the accuracy.'
         )
     if isinstance(views, TenCrop) and names.isdisjoint(SHIFTS):
-        found.append(
+        warnings.append(
             'Warning: training cut no crops but the central one (RandomCrop, RandomResizedCrop), '
             'so the views of the corners may lower the accuracy.'
         )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _kinds(encoded: Any) -> Iterator[tuple[str, bool]]:

@@ -194,7 +194,7 @@ def _with_head(
     other = dataclasses.replace(
         model, stages={**model.stages, HEAD: head}, num_classes=classes, adapters=()
     )
-    params, stats = stages.init(other, jax.random.fold_in(key, STREAM), given=model.names[:-1])
+    params, stats = stages.init(other, jax.random.fold_in(key, STREAM), skip=model.names[:-1])
     if stats:
         raise ConfigError(f'{FIELD}: the head has running statistics, wanted {FIELD}.share_head')
     other = dataclasses.replace(other, adapters=model.adapters)

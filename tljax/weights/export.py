@@ -1,4 +1,4 @@
-"""A trained network for others: weights under another library's names, or a program."""
+"""Exports a trained network: weights with another library's names, a delta, or a program."""
 
 import pathlib
 from typing import Any
@@ -20,7 +20,7 @@ PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
 class ExportError(InputError):
-    """A network that cannot be written as asked."""
+    """A network that cannot be exported in the requested form."""
 
 
 def export(
@@ -40,24 +40,26 @@ def export(
         out: the file to write.
         names: a key of the backbone's `port_tables()`, `port.OWN`, or None for the first.
         format: `safetensors` or `stablehlo`.
-        image_size: height and width of the program's images; None for the canvas.
-        delta: writes what a run changed of the weights it began with, and nothing else.
-        overwrite: whether files that are there are replaced.
+        image_size: height and width of the program's images; None for squares of `resize_px`.
+        delta: writes only the values that a run changed.
+        overwrite: whether existing files are replaced.
 
     Returns:
-        The file and the card.
+        The paths of the file and of the card.
 
     Raises:
-        InputError: there is no such network, it has no such names, or a file is there.
+        InputError: the network or its names do not exist, or `out` exists.
     """
     if out.exists() and not overwrite:
-        raise ExportError(f'{out} is there already; --overwrite replaces it')
+        raise ExportError(f'{out} exists; --overwrite replaces it')
     opened = loading.open_(workdir)
     pretrained = translation.translate(opened, translation.recognised(opened))
     card = model_card.place_for(out)
     if delta:
         if names or format != 'safetensors':
-            raise ExportError('--delta writes safetensors under our own paths, wanted no other')
+            raise ExportError(
+                '--delta writes safetensors with paths of tljax, wanted no --names or --format'
+            )
         naming, content = port.OWN, _delta(workdir, pretrained)
     elif format == 'stablehlo':
         naming, content = '', program(pretrained, image_size)
@@ -78,7 +80,7 @@ def export(
 
 def _delta(workdir: str, pretrained: Pretrained) -> bytes:
     if pretrained.origin.format != 'run':
-        raise ExportError(f'{workdir} is no run: a delta is what a run changed')
+        raise ExportError(f'{workdir} is no run, wanted one for --delta')
     run = runs.read(pathlib.Path(workdir))
     base = delta.base_of_run(run)
     began = loading.load(base.source, run.backbone)
@@ -89,10 +91,10 @@ def _delta(workdir: str, pretrained: Pretrained) -> bytes:
 
 
 def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
-    """The entries that another library loads strictly.
+    """The entries for `load_state_dict(strict=True)` of another library.
 
     Raises:
-        ExportError: the family has no such names, or the network is not all of the family's.
+        ExportError: the family has no such names, or the library has no such network.
     """
     leaves = tree.flatten({'params': pretrained.params, 'batch_stats': pretrained.stats})
     if naming == port.OWN:
@@ -106,22 +108,22 @@ def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
             )
         _check_whole(pretrained, leaves, naming)
         foreign = port.to_foreign(leaves, tables[naming])
-    # Not ascontiguousarray, which gives a count of batches, [], an axis.
+    # `np.ascontiguousarray` would add an axis to the counter of batches, [].
     return {name: np.asarray(array, order='C') for name, array in foreign.items()}
 
 
 def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) -> None:
-    """A cut network, or one with a head of several layers, is no network of the other library."""
+    """Refuses a cut network or another head, because the other library has no such network."""
     plain = Architecture(backbone=pretrained.architecture.backbone)
-    whole = plain.build(pretrained.num_classes or 1, pretrained.preprocessing)
-    params, stats = stages.shapes(whole)
+    usual = plain.build(pretrained.num_classes or 1, pretrained.preprocessing)
+    params, stats = stages.shapes(usual)
     if pretrained.num_classes is None:
         params.pop(stages.HEAD)
     wanted = tree.flatten({'params': params, 'batch_stats': stats})
     problems = tree.difference(leaves, wanted)
     if problems:
         raise ExportError(
-            f'{naming} has no such network; --names={port.OWN} writes it under our own paths '
+            f'{naming} has no such network; --names={port.OWN} writes it with paths of tljax '
             '(- theirs, + ours):\n  ' + '\n  '.join(problems)
         )
 
@@ -129,28 +131,27 @@ def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) ->
 def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -> bytes:
     """A serialised `jax.export` program from uint8 images to probabilities.
 
-    It holds the weights, the preprocessing and the temperature, if one was fitted. Its batch size
-    is free. What it was written with and later releases of JAX can run it for the time that
-    jax.export promises (six months).
+    It includes the weights, the preprocessing and the temperature, if one was fitted, and accepts
+    any batch size. jax.export guarantees that later releases of JAX can run it for six months.
 
     Args:
         pretrained: the network.
-        image_size: height and width of the images, which are resized (antialiased, as Pillow
-            does, within two grey levels) and cut where they are no canvas; None for the canvas.
+        image_size: height and width of the images, which are resized (antialiased; within two gray
+            levels of Pillow) and cropped to squares of `resize_px`; None for such squares.
 
     Raises:
-        ExportError: there is no head.
+        ExportError: the network has no head.
     """
-    shown = pretrained.preprocessing
+    preprocessing = pretrained.preprocessing
     if pretrained.num_classes is None:
-        raise ExportError(f'{pretrained.origin.source} has no head, and a program needs one')
-    model = pretrained.architecture.build(pretrained.num_classes, shown)
-    height, width = image_size or (shown.resize_px, shown.resize_px)
+        raise ExportError(f'{pretrained.origin.source} has no head, which a program needs')
+    model = pretrained.architecture.build(pretrained.num_classes, preprocessing)
+    height, width = image_size or (preprocessing.resize_px, preprocessing.resize_px)
 
     @jax.jit
     def predict(images: jax.Array) -> jax.Array:
-        canvases = resize(images.astype(jnp.float32), shown)
-        x = stages.normalise(shown, canvases)
+        canvases = resize(images.astype(jnp.float32), preprocessing)
+        x = stages.normalise(preprocessing, canvases)
         logits, _ = stages.run(model, params, stats, x)
         logits = logits / (pretrained.origin.temperature or 1.0)
         return stages.probabilities(logits, multi_label=pretrained.origin.multi_label)
@@ -158,26 +159,26 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)
     stats: Stats = jax.tree.map(jnp.asarray, pretrained.stats)
     (batch,) = jax.export.symbolic_shape('b')
-    shape = jax.ShapeDtypeStruct((batch, height, width, len(shown.mean)), jnp.uint8)
+    shape = jax.ShapeDtypeStruct((batch, height, width, len(preprocessing.mean)), jnp.uint8)
     return bytes(jax.export.export(predict, platforms=PLATFORMS)(shape).serialize())
 
 
-def resize(images: jax.Array, shown: Preprocessing) -> jax.Array:
-    """The canvas of images, as `decode.resize_square` makes it, on the device.
+def resize(images: jax.Array, preprocessing: Preprocessing) -> jax.Array:
+    """Resizes and crops images like `decode.resize_square`, on the device.
 
     Args:
         images: [B, h, w, C] in [0, 255].
-        shown: `resize_px` and the interpolation.
+        preprocessing: gives `resize_px` and the interpolation.
 
     Returns:
         [B, resize_px, resize_px, C].
     """
-    target = shown.resize_px
+    target = preprocessing.resize_px
     height, width = images.shape[1:3]
     short, long = min(height, width), int(target * max(height, width) / min(height, width))
     if short != target:
         size = (long, target) if width <= height else (target, long)
-        method = {'bilinear': 'linear', 'bicubic': 'cubic'}[shown.interpolation.value]
+        method = {'bilinear': 'linear', 'bicubic': 'cubic'}[preprocessing.interpolation.value]
         shape = (images.shape[0], *size, images.shape[3])
         images = jnp.clip(jnp.round(jax.image.resize(images, shape, method)), 0, 255)
     top, left = (round((n - target) / 2) for n in images.shape[1:3])

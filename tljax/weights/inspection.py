@@ -1,4 +1,4 @@
-"""Shows what a file of weights is and where everything in it goes."""
+"""Prints the network of a file of weights, and the path of every entry."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ print_ = console.console.print
 
 
 def show(spec: str, *, with_activations: bool) -> int:
-    """Prints what weights are.
+    """Prints the origin, network, entries and checks of weights.
 
     Args:
-        spec: what a backbone's `weights` takes.
-        with_activations: runs a few images through the network.
+        spec: as for a backbone's `weights`.
+        with_activations: whether to check the output of every stage for a few images.
 
     Returns:
-        The exit code: 1 where something is flawed.
+        The exit code: 1 if a check fails.
 
     Raises:
         InputError: the weights cannot be read.
@@ -34,24 +34,24 @@ def show(spec: str, *, with_activations: bool) -> int:
         file=str(opened.origin.path.absolute() if opened.origin.path else 'none'),
         format=f'{opened.origin.format}, {len(opened.entries):,} entries, '
         f'{console.bytes_text(files.size_bytes(opened.entries))}',
-        sha256=opened.origin.sha256 or 'that of every file of the checkpoint was checked',
+        sha256=opened.origin.sha256 or 'none; every file of the checkpoint was verified',
     )
-    found = translation.recognised(opened)
-    pretrained = translation.translate(opened, found, allow_nonfinite=True)
-    _print_network(pretrained, found)
+    network = translation.recognised(opened)
+    pretrained = translation.translate(opened, network, allow_nonfinite=True)
+    _print_network(pretrained, network)
     for note in pretrained.assumed:
         print_(note, markup=False)
-    _print_placements(opened, found)
+    _print_placements(opened, network)
     for note in pretrained.origin.notes:
         print_(note, markup=False)
-    dropped = found.matched.dropped
+    dropped = network.matched.dropped
     if dropped:
-        print_(f'Dropped, as nothing here reads them ({len(dropped)}): {_few(dropped)}.')
+        print_(f'Dropped because tljax does not use them ({len(dropped)}): {_few(dropped)}.')
     bad = verify.not_finite(pretrained.params, pretrained.stats)
-    _print_checks(found, bad)
+    _print_checks(network, bad)
     if not with_activations:
         return 1 if bad else 0
-    rows = verify.activations(pretrained, found.model)
+    rows = verify.activations(pretrained, network.model)
     print_(_activations_table(rows))
     flaws = [f'{row.stage} ({row.flaw})' for row in rows if row.flaw]
     print_(f'Flawed: {", ".join(flaws)}.' if flaws else 'No stage is flawed.')
@@ -63,35 +63,37 @@ def _print_fields(**fields: str) -> None:
         print_(f'  {name:<15}{value}', soft_wrap=True, markup=False)
 
 
-def _print_network(pretrained: Pretrained, found: Recognised) -> None:
-    origin, shown = pretrained.origin, pretrained.preprocessing
-    head = f'{found.num_classes} classes' if found.num_classes else 'none'
+def _print_network(pretrained: Pretrained, network: Recognised) -> None:
+    origin, image = pretrained.origin, pretrained.preprocessing
+    head = f'{network.num_classes} classes' if network.num_classes else 'none'
     if origin.class_names:
         head += f': {_few(origin.class_names)}'
-    naming = 'our own paths' if found.naming == port.OWN else f'those of {found.naming}'
-    stated = '' if origin.preprocessing_is_stated else " (the family's: the file does not say)"
+    naming = 'paths of tljax' if network.naming == port.OWN else f'those of {network.naming}'
+    stated = (
+        '' if origin.preprocessing_is_stated else " (the family's, because the file states none)"
+    )
     _print_fields(
-        network=str(found.backbone),
+        network=str(network.backbone),
         names=naming,
         parameters=f'{tree.count(pretrained.params):,}',
         head=head,
-        preprocessing=f'{shown.size_px} px out of {shown.resize_px}, {shown.interpolation.value}, '
-        f'mean {_numbers(shown.mean)}, std {_numbers(shown.std)}{stated}',
-        licence=origin.licence or 'not known',
+        preprocessing=f'{image.size_px} px out of {image.resize_px}, {image.interpolation.value}, '
+        f'mean {_numbers(image.mean)}, std {_numbers(image.std)}{stated}',
+        licence=origin.licence or 'unknown',
     )
 
 
-def _print_placements(opened: Opened, found: Recognised) -> None:
-    """Where every entry goes, a line each, never cut short: it is there to be searched."""
-    rows = [('name', 'shape', 'leaf', 'shape here', 'layout')]
-    for path, (rule, names) in found.matched.leaves.items():
-        here = tree.shape_text(found.matched.leaf(path, opened.entries))
+def _print_placements(opened: Opened, network: Recognised) -> None:
+    """Prints a line with every entry and its path; lines are not cut, so they can be searched."""
+    rows = [('name', 'shape', 'leaf', 'its shape', 'layout')]
+    for path, (rule, names) in network.matched.leaves.items():
+        here = tree.shape_text(network.matched.leaf(path, opened.entries))
         rows += [
             (name, tree.shape_text(opened.entries[name]), path, here, rule.transform.says)
             for name in names[:1]
         ]
         rows += [
-            (name, tree.shape_text(opened.entries[name]), '', '', 'joined to the one above')
+            (name, tree.shape_text(opened.entries[name]), '', '', 'joined to the entry above')
             for name in names[1:]
         ]
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
@@ -102,10 +104,10 @@ def _print_placements(opened: Opened, found: Recognised) -> None:
     print_()
 
 
-def _print_checks(found: Recognised, bad: list[str]) -> None:
-    count = len(found.matched.leaves)
+def _print_checks(network: Recognised, bad: list[str]) -> None:
+    count = len(network.matched.leaves)
     print_(
-        f'Checked: each of the {count} leaves of this network is filled, once, in its shape; '
+        f'Checked: each of the {count} leaves of this network is filled once, in its shape; '
         'nothing in the file was executed;',
         'every value is finite.' if not bad else f'[bold red]not finite[/bold red]: {_few(bad)}.',
     )

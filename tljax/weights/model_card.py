@@ -1,4 +1,4 @@
-"""The model card of an exported network: what it is, what it was trained on, what it is worth."""
+"""The model card of an exported network: architecture, training, metrics and origin."""
 
 import html
 import json
@@ -21,7 +21,7 @@ SPDX = (
     'cc0-1.0',
     'cc-by-4.0',
     'cc-by-nc-4.0',
-)  # as hubs have them
+)  # identifiers of the Hugging Face hub
 
 SNIPPETS = {
     'torchvision': """\
@@ -45,7 +45,7 @@ program.call(images)  # uint8, probabilities [b, {classes}]""",
 
 
 def place_for(out: pathlib.Path) -> pathlib.Path:
-    """README.md beside a file; the file's own name with .md where somebody else's is there."""
+    """The path of the card: README.md, or the file's name with .md if a foreign README exists."""
     card = out.with_name('README.md')
     if card.exists() and MARK not in card.read_text(errors='replace'):
         return out.with_suffix('.md')
@@ -56,10 +56,10 @@ def text(pretrained: Pretrained, workdir: str, file: str, naming: str) -> str:
     """The card, in Markdown with the front matter that hubs read.
 
     Args:
-        pretrained: what was exported.
-        workdir: the run's folder, or whatever else the weights came from.
+        pretrained: the exported network.
+        workdir: the run's folder, or another source of weights.
         file: the name of the exported file.
-        naming: whose names its entries have; empty for a program.
+        naming: the library whose names the entries have; empty for a program.
     """
     run = runs.read(pathlib.Path(workdir)) if pretrained.origin.format == 'run' else None
     parts = [
@@ -95,14 +95,14 @@ def _title(pretrained: Pretrained, run: Run | None) -> str:
 
 
 def _network(pretrained: Pretrained, naming: str) -> str:
-    names = f', its entries named as {naming} names them' if naming else ''
+    names = f', entries with the names of {naming}' if naming else ''
     count = tree.count(pretrained.params)
-    what = pretrained.architecture
-    text = f'{_code(str(what.backbone))}{names}; {count:,} parameters.'
-    if what.cut_after:
-        text += f' Cut after {_code(what.cut_after)}.'
-    if what.head:
-        text += f' Head: {_code(str(what.head))}.'
+    architecture = pretrained.architecture
+    text = f'{_code(str(architecture.backbone))}{names}; {count:,} parameters.'
+    if architecture.cut_after:
+        text += f' Cut after {_code(architecture.cut_after)}.'
+    if architecture.head:
+        text += f' Head: {_code(str(architecture.head))}.'
     return text
 
 
@@ -119,7 +119,7 @@ def _use(pretrained: Pretrained, file: str, naming: str) -> str:
 
 
 def _training(run: Run) -> str:
-    """Data, strategy and everything else that the run's config says."""
+    """A table of the run's config."""
     rows = ['## Training', '', '| | |', '| --- | --- |']
     for name, value in run.config.items():
         if name not in ('class', 'backbone', 'baselines') and value not in (None, []):
@@ -131,7 +131,7 @@ def _training(run: Run) -> str:
 
 
 def _value(value: Any) -> str:
-    """`SGD(learning_rate=0.05, ...)` of the JSON form of a config's object."""
+    """`SGD(learning_rate=0.05, ...)` from the JSON form of an object."""
     if isinstance(value, list):
         return ', '.join(map(_value, value))
     if isinstance(value, Mapping) and 'class' in value:
@@ -147,7 +147,7 @@ def _class_name(encoded: Mapping[str, Any]) -> str:
 
 
 def as_text(text: str) -> str:
-    """A name in one line of Markdown, which shows its characters and acts on none of them."""
+    """A text as one line of Markdown, with special characters escaped."""
     line = ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
     marked = re.sub(r'([\\`*_\[\]|~#!]|(?<=:)/|(?<=:/)/|(?<=www)\.)', r'\\\1', line)
     return html.escape(marked, quote=False)
@@ -165,15 +165,15 @@ def _code(text: str) -> str:
 
 def _metrics(run: Run) -> str:
     if run.result is None:
-        return f'## Metrics\n\nThe run was not finished: these are the values of step {run.step}.'
+        return f'## Metrics\n\nThe run is not finished; these are the values of step {run.step}.'
     rows = ['## Metrics', '']
     for split in ('val', 'test'):
-        if found := run.result.get(split):
-            shown = tables.measures(found)
+        if metrics := run.result.get(split):
+            measures = tables.measures(metrics)
             if len(rows) == 2:
-                rows.append(f'| split | images | {" | ".join(shown)} |')
-                rows.append('| --- ' * (len(shown) + 2) + '|')
-            rows.append(f'| {split} | {found["count"]:,} | {" | ".join(shown.values())} |')
+                rows.append(f'| split | images | {" | ".join(measures)} |')
+                rows.append('| --- ' * (len(measures) + 2) + '|')
+            rows.append(f'| {split} | {metrics["count"]:,} | {" | ".join(measures.values())} |')
     return '\n'.join(rows)
 
 
@@ -203,28 +203,28 @@ def _calibration(pretrained: Pretrained, run: Run | None, naming: str) -> str:
 
 
 def _preprocessing(pretrained: Pretrained) -> str:
-    shown = pretrained.preprocessing
+    images = pretrained.preprocessing
     stated = ''
     if not pretrained.origin.preprocessing_is_stated:
-        stated = ' This is what is usual for the family: the weights did not say.'
+        stated = " These are the family's usual values, because the weights state none."
     return (
         '## Preprocessing\n\n'
-        f'The short side is resized to {shown.resize_px} px ({shown.interpolation.value}, '
-        f'antialiased), the central {shown.size_px} x {shown.size_px} px are cut out, values are '
-        f'scaled to [0, 1], then (x - mean) / std with mean {list(shown.mean)} and std '
-        f'{list(shown.std)}.{stated}'
+        f'The short side is resized to {images.resize_px} px ({images.interpolation.value}, '
+        f'antialiased), the central {images.size_px} x {images.size_px} px are cropped, values are '
+        f'scaled to [0, 1], then (x - mean) / std with mean {list(images.mean)} and std '
+        f'{list(images.std)}.{stated}'
     )
 
 
 def _origin(pretrained: Pretrained, run: Run | None) -> str:
-    """Where the values that training began with came from."""
+    """The origin of the weights that training started from."""
     if run is None:
         record = pretrained.record()
     elif run.weights is None:
         return '## Source of the weights\n\nTraining began from random weights.'
     else:
         record = run.weights
-    licence = record['licence'] or 'not known: ask those who published them'
+    licence = record['licence'] or 'unknown; ask the publisher'
     lines = [
         '## Source of the weights',
         '',

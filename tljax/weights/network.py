@@ -39,7 +39,7 @@ class Network:
         class_names: in the order of the logits; None if unknown.
         multi_label: whether an image has a set of labels; `predict` then returns independent
             probabilities.
-        temperature: `predict` divides the logits by it; None if none was fitted.
+        temperature: the divisor of the logits in `predict`; None if none was fitted.
         notes: a sentence for everything that loading replaced, adapted or assumed.
     """
 
@@ -59,10 +59,7 @@ class Network:
         return self.model.preprocessing
 
     def probabilities(self, logits: jax.Array, *, calibrated: bool = True) -> jax.Array:
-        """The probabilities [B, K] of the classes from logits [B, K].
-
-        If `calibrated`, the logits are divided by `temperature`, if there is one.
-        """
+        """The probabilities [B, K] from logits [B, K]; `calibrated` divides by `temperature`."""
         if calibrated and self.temperature is not None:
             logits = logits / self.temperature
         return stages.probabilities(logits, multi_label=self.multi_label)

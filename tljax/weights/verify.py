@@ -1,4 +1,4 @@
-"""Whether a network's values make sense: statistics of what every stage gives in a forward pass."""
+"""Checks a network's values by the outputs of every stage for a few images."""
 
 import dataclasses
 
@@ -13,23 +13,23 @@ from tljax.types import Params, Stats
 from tljax.weights.pretrained import Pretrained
 
 IMAGES = 4
-COARSE_PX = 8  # the images are this many random colors a side, enlarged: blobs, not noise
-DEAD_SHARE = 0.9  # of channels that are the same everywhere in every image
-EXPLODING_RMS = 1e3  # the published networks stay under 100
+COARSE_PX = 8  # images are enlarged from this size, so they have blobs instead of noise
+DEAD_SHARE = 0.9  # of channels with the same value everywhere
+EXPLODING_RMS = 1e3  # published networks have less than 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Activations:
-    """What one stage gives for a few images.
+    """Statistics of the output of one stage.
 
     Attributes:
         stage: its name.
-        shape: of its output for one image.
+        shape: of the output for one image.
         mean: of all values.
-        std: likewise.
+        std: of all values.
         largest: the largest magnitude.
-        dead_share: of channels that hold one value in every place of every image.
-        flaw: `not finite`, `dead` or `exploding`; empty where there is none.
+        dead_share: the share of channels with the same value everywhere in every image.
+        flaw: `not finite`, `dead` or `exploding`; empty if there is none.
     """
 
     stage: str
@@ -42,15 +42,15 @@ class Activations:
 
 
 def activations(pretrained: Pretrained, model: Model, seed: int = 0) -> list[Activations]:
-    """Runs a few images of random blobs through a network and looks at every stage.
+    """Runs a few images of random blobs through a network and computes statistics of every stage.
 
-    A stage is `not finite` where a value is NaN or infinite, `dead` where nine tenths of its
-    channels or more never change, `exploding` where the root mean square is over 1000.
+    A stage is `not finite` if a value is NaN or infinite, `dead` if at least 90 % of its channels
+    are constant, and `exploding` if the root mean square exceeds 1000.
 
     Args:
         pretrained: the values.
-        model: the network that they are of; a head that has none is left out.
-        seed: of the images.
+        model: the network of the values; its head is skipped if it has no values.
+        seed: for the images.
     """
     model = dataclasses.replace(model, preprocessing=pretrained.preprocessing)
     names = [name for name in model.names if name in pretrained.params]
@@ -64,8 +64,8 @@ def activations(pretrained: Pretrained, model: Model, seed: int = 0) -> list[Act
             result[name] = x
         return result
 
-    found = outputs(pretrained.params, pretrained.stats, _blobs(model, seed))
-    return [_look(name, np.asarray(found[name], np.float32)) for name in names]
+    maps = outputs(pretrained.params, pretrained.stats, _blobs(model, seed))
+    return [_statistics(name, np.asarray(maps[name], np.float32)) for name in names]
 
 
 def _blobs(model: Model, seed: int) -> jax.Array:
@@ -76,7 +76,7 @@ def _blobs(model: Model, seed: int) -> jax.Array:
     return jax.image.resize(jnp.asarray(coarse), (IMAGES, size, size, channels), 'linear')
 
 
-def _look(stage: str, x: np.ndarray) -> Activations:
+def _statistics(stage: str, x: np.ndarray) -> Activations:
     finite = bool(np.isfinite(x).all())
     channels = x.reshape(-1, x.shape[-1]).astype(np.float64)
     dead_share = float((channels == channels[:1]).all(0).mean()) if finite else float('nan')
@@ -100,6 +100,6 @@ def _look(stage: str, x: np.ndarray) -> Activations:
 
 
 def not_finite(params: Params, stats: Stats) -> list[str]:
-    """The paths of leaves that hold a NaN or an infinity."""
+    """The paths of leaves with NaN or infinite values."""
     leaves = tree.flatten({'params': params, 'batch_stats': stats})
     return [path for path, leaf in leaves.items() if not np.isfinite(leaf).all()]
