@@ -303,31 +303,49 @@ def test_penalties_of_one_class_are_numbered():
     assert names_of((L2SP(), BSS(), L2SP())) == ('penalty_L2SP', 'penalty_BSS', 'penalty_L2SP_2')
 
 
+RUNS = {'two': (L2SPFisher(examples=4), FeatureDistillation()), 'all': ALL}
+ALL_SLOW = ['two', pytest.param('all', marks=pytest.mark.slow)]
+
+
+def settings_of(name, source):
+    """The experiment of a run of two phases with several penalties."""
+    return with_penalties(source, *RUNS[name], strategy=HeadThenAll())
+
+
 @pytest.fixture(scope='module')
-def reference(shared_programs, source, tmp_path_factory):
-    """The folder and the result of a run of two phases with every penalty."""
-    workdir = tmp_path_factory.mktemp('reference')
-    return workdir, train(with_penalties(source, *ALL, strategy=HeadThenAll()), workdir)
+def reference_of(shared_programs, source, tmp_path_factory):
+    """The function from a run's name to folder and result; it trains each once, without crashes."""
+    folder = tmp_path_factory.mktemp('reference')
+
+    @functools.cache
+    def reference(name):
+        return folder / name, train(settings_of(name, source), folder / name)
+
+    return reference
 
 
+@pytest.mark.parametrize('name', ALL_SLOW)
 @pytest.mark.parametrize('number', [pytest.param(3, marks=pytest.mark.slow), 6])
-def test_a_resumed_run_with_penalties_is_bit_identical(number, source, reference, tmp_path):
-    settings = with_penalties(source, *ALL, strategy=HeadThenAll())
+def test_a_resumed_run_with_penalties_is_bit_identical(
+    number, name, source, reference_of, tmp_path
+):
+    settings = settings_of(name, source)
     crash_after(number, settings, tmp_path)
     train(settings, tmp_path)
-    assert_same_run(settings, tmp_path, reference)
+    assert_same_run(settings, tmp_path, reference_of(name))
 
 
-def test_training_records_have_the_value_of_each_penalty(reference):
-    trained = [r for r in records(reference[0]) if r['split'] == 'train']
-    names = {f'penalty_{type(one).__name__}' for one in ALL}
+@pytest.mark.parametrize('name', ALL_SLOW)
+def test_training_records_have_the_value_of_each_penalty(name, reference_of):
+    lines = records(reference_of(name)[0])
+    trained = [r for r in lines if r['split'] == 'train']
+    names = {f'penalty_{type(one).__name__}' for one in RUNS[name]}
     for record in trained:
         assert names <= record.keys()
         assert all(np.isfinite(record[name]) for name in names)
-    assert trained[0]['penalty_FeatureDistillation'] == 0  # the head alone has trained
+    assert trained[0]['penalty_FeatureDistillation'] == 0  # the first phase trains the head only
     assert trained[-1]['penalty_FeatureDistillation'] > 0
-    others = [r for r in records(reference[0]) if r['split'] != 'train']
-    assert not [r for r in others if names & r.keys()]
+    assert not [r for r in lines if r['split'] != 'train' and names & r.keys()]
 
 
 def test_without_penalties_nothing_of_the_start_is_kept(source):

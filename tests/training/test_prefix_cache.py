@@ -1,6 +1,7 @@
 """Training on cached outputs of frozen stages ends like training through these stages."""
 
 import dataclasses
+import functools
 import io
 from typing import Any
 
@@ -65,10 +66,10 @@ def frozen(**changes):
     return experiment(**{**fields, **changes})
 
 
-PENALTIES = (L2SP(), DELTA())
+COMBINED = 'two phases, augmented, in parts, balanced, averaged, folded, bfloat16'
 RUNS = {
     'probe': {},
-    'augmented, in parts, balanced, averaged, folded, bfloat16, with penalties': {
+    COMBINED: {
         'strategy': HeadThenHigh(),
         'augmentations': AUGMENTED,
         'accumulate': 2,
@@ -76,10 +77,10 @@ RUNS = {
         'ema_decay': 0.5,
         'fold_prefix': True,
         'prefix_dtype': Dtype.BFLOAT16,
-        'penalties': PENALTIES,
+        'checkpoint_every_steps': 2,
     },
     'gradual, averaged, with penalties': {
-        'strategy': GRADUAL, 'ema_decay': 0.5, 'penalties': PENALTIES
+        'strategy': GRADUAL, 'ema_decay': 0.5, 'penalties': (L2SP(), DELTA())
     },
     'gradual, augmented, in parts': {
         'strategy': GRADUAL, 'augmentations': AUGMENTED, 'accumulate': 2
@@ -87,6 +88,9 @@ RUNS = {
     'folded': {'fold_prefix': True},
     'bfloat16': {'prefix_dtype': Dtype.BFLOAT16},
 }  # fmt: skip
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name not in ('probe', COMBINED)
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,37 +136,60 @@ def weights(tmp_path_factory):
     return str(path)
 
 
-def run(settings, folder, cache):
-    """The last state of a run, its records and its result, with or without a prefix cache."""
-    settings = dataclasses.replace(settings, cache_prefix=cache)
-    result = train(settings, folder)
-    return last_checkpoint(settings, folder)[0]['state'], records(folder), result
+@pytest.fixture(scope='module')
+def settings_of(weights):
+    """The function from a run's name to its experiment, with a prefix cache."""
+
+    def settings(name):
+        one = frozen(**RUNS[name], backbone=Tiny(weights=weights))
+        return dataclasses.replace(one, cache_prefix=ALWAYS if one.augmentations else AUTO)
+
+    return settings
 
 
-def members(names, *fast):
-    """The names of runs; all except `fast` are slow."""
-    return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
+@pytest.fixture(scope='module')
+def cached_run(shared_programs, settings_of, tmp_path_factory):
+    """The function from a run's name to its folder and result; it trains each run once."""
+    folder = tmp_path_factory.mktemp('cached')
+
+    @functools.cache
+    def trained(name):
+        caches, prepare = [], prefix_cache.prepare
+
+        def watched(*args):
+            caches.append(prepare(*args))
+            return caches[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prefix_cache, 'prepare', watched)
+            result = train(settings_of(name), folder / name)
+        assert any(caches)
+        return folder / name, result
+
+    return trained
 
 
-@pytest.mark.parametrize('name', members(RUNS, *list(RUNS)[:2]))
-def test_a_run_with_a_prefix_cache_ends_like_one_without(name, weights, tmp_path, monkeypatch):
-    caches, prepare = [], prefix_cache.prepare
+def last_state(settings, folder):
+    """The last state of a run."""
+    return last_checkpoint(settings, folder)[0]['state']
 
-    def watched(*args):
-        caches.append(prepare(*args))
-        return caches[-1]
 
-    monkeypatch.setattr(prefix_cache, 'prepare', watched)
-    settings = frozen(**RUNS[name], backbone=Tiny(weights=weights))
-    state, lines, result = run(
-        settings, tmp_path / 'cached', ALWAYS if settings.augmentations else AUTO
-    )
-    assert any(caches)
-    expected, other_lines, other_result = run(settings, tmp_path / 'through', NEVER)
-    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+def assert_close_states(actual, expected):
+    """Two states are equal up to rounding."""
+    for one, other in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-    pairs = [*zip(lines, other_lines, strict=True), (result['test'], other_result['test'])]
-    for one, other in pairs:
+
+
+@pytest.mark.parametrize('name', ['probe', COMBINED, *SLOW])
+def test_a_run_with_a_prefix_cache_ends_like_one_without(name, settings_of, cached_run, tmp_path):
+    folder, result = cached_run(name)
+    through = dataclasses.replace(settings_of(name), cache_prefix=NEVER)
+    expected = train(through, tmp_path / 'through')
+    assert_close_states(
+        last_state(settings_of(name), folder), last_state(through, tmp_path / 'through')
+    )
+    lines = (records(one) for one in (folder, tmp_path / 'through'))
+    for one, other in [*zip(*lines, strict=True), (result['test'], expected['test'])]:
         for metric in ('loss', 'accuracy'):
             assert one[metric] == pytest.approx(other[metric], rel=1e-4), metric
 
@@ -180,8 +207,9 @@ def decoded_images(monkeypatch):
 
 
 def test_images_are_read_once_for_all_epochs_and_a_second_run_computes_no_features(
-    tmp_path, monkeypatch
+    settings_of, tmp_path, monkeypatch
 ):
+    settings = settings_of('probe')
     images = decoded_images(monkeypatch)
     extracted, extract = [], features.extract
 
@@ -190,29 +218,30 @@ def test_images_are_read_once_for_all_epochs_and_a_second_run_computes_no_featur
         return extracted[-1]
 
     monkeypatch.setattr(features, 'extract', watched)
-    train(frozen(), tmp_path / 'first')
+    train(settings, tmp_path / 'first')
     # train and val once, then val and test in the final evaluation; in batches of 8
     assert len(images) == 32 + 16 + 16 + 24
     assert [one.computed for one in extracted] == [27, 9]
-    train(frozen(optimizer=SGD(learning_rate=0.1), epochs=1.5), tmp_path / 'second')
+    other = dataclasses.replace(settings, optimizer=SGD(learning_rate=0.1), epochs=1.5)
+    train(other, tmp_path / 'second')
     assert [one.computed for one in extracted] == [27, 9, 0, 0]
 
 
-@pytest.mark.parametrize(
-    ('strategy', 'crashes'),
-    [
-        (HeadThenHigh(), (3, 7)),
-        pytest.param(LinearProbe(), (1, 5, 9), marks=pytest.mark.slow),
-        pytest.param(GRADUAL, (1, 5, 9), marks=pytest.mark.slow),
-    ],
-    ids=['two cached phases', 'probe', 'gradual'],
-)
-def test_a_resumed_run_with_a_prefix_cache_is_bit_identical(strategy, crashes, tmp_path):
+def test_a_resumed_run_with_a_prefix_cache_is_bit_identical(settings_of, cached_run, tmp_path):
+    for number in (3, 7):  # in the first phase and in the second
+        crash_after(number, settings_of(COMBINED), tmp_path)
+    train(settings_of(COMBINED), tmp_path)
+    assert_same_run(settings_of(COMBINED), tmp_path, cached_run(COMBINED))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('strategy', [LinearProbe(), GRADUAL], ids=['probe', 'gradual'])
+def test_a_run_that_crashed_three_times_is_bit_identical(strategy, tmp_path):
     settings = frozen(
         strategy=strategy, augmentations=AUGMENTED, cache_prefix=ALWAYS, checkpoint_every_steps=2
     )
     reference = tmp_path / 'reference', train(settings, tmp_path / 'reference')
-    for number in crashes:
+    for number in (1, 5, 9):
         crash_after(number, settings, tmp_path / 'resumed')
     train(settings, tmp_path / 'resumed')
     assert_same_run(settings, tmp_path / 'resumed', reference)
@@ -255,11 +284,22 @@ def test_by_default_there_is_no_prefix_cache_that_does_not_fit_in_memory(monkeyp
     assert cache_of(jobs.setup(frozen())) is None
 
 
-def test_an_unreadable_image_is_masked_as_without_a_prefix_cache(tmp_path):
+def test_an_unreadable_image_is_masked():
     """One of 36 images cannot be read."""
-    states = [
-        run(frozen(data=Broken(), epochs=1.5), tmp_path / cache.value, cache)[0]
-        for cache in (AUTO, NEVER)
-    ]
-    for one, other in zip(*map(jax.tree.leaves, states), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    job = jobs.setup(frozen(data=Broken()))
+    cache = prefix_cache.prepare(job, job.phases[0], jobs.first_state(job), 0, 4)
+    readable = {}
+    for name, cached in {'train': cache.train, **cache.evaluated}.items():
+        for index, number in enumerate(job.splits[name].ids.tolist()):
+            readable[number] = cached(index, index)[1]
+    assert readable == {number: number != 5 for number in range(36)}
+
+
+@pytest.mark.slow
+def test_a_run_with_an_unreadable_image_ends_like_one_without_a_prefix_cache(tmp_path):
+    states = []
+    for cache in (AUTO, NEVER):
+        settings = frozen(data=Broken(), epochs=1.5, cache_prefix=cache)
+        train(settings, tmp_path / cache.value)
+        states.append(last_state(settings, tmp_path / cache.value))
+    assert_close_states(*states)

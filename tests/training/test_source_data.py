@@ -26,7 +26,7 @@ from tljax.data import arrays
 from tljax.data.synthetic import Synthetic
 from tljax.metrics.losses import CrossEntropy
 from tljax.models import stages
-from tljax.records import checkpoint_reading, runs, writers
+from tljax.records import checkpoint_reading, runs
 from tljax.sample_transfer import (
     GradientAlignment,
     Guard,
@@ -93,6 +93,7 @@ RUNS = {
         data=Mislabelled(), share_head=True, weights=NearestSelection(), guard=Guard.WARN
     ),
     'pool': pool,
+    'solved head': lambda: sourced(strategy=LPFT(learning_rate_scale=0.1), epochs=2.0),
 }  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def members(names, *fast):
     return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
-@pytest.mark.parametrize('name', members(RUNS, 'phases', 'pool'))
+@pytest.mark.parametrize('name', members(RUNS, 'phases'))
 def test_a_run_with_samples_that_crashed_and_resumed_is_bit_identical(name, reference_of, tmp_path):
     crash_after(5, RUNS[name](), tmp_path)
     train(RUNS[name](), tmp_path)
@@ -130,6 +131,7 @@ def test_a_run_with_samples_that_crashed_and_resumed_is_bit_identical(name, refe
         for folder in (tmp_path, reference[0])
     )
     assert jax.tree.leaves(resumed)
+    assert [r for r in records(tmp_path) if 'source_loss' in r]
     assert_identical(resumed, expected)
 
 
@@ -284,7 +286,9 @@ def test_each_sample_counts_by_its_own_weight():
     assert norm(parts[0]) > 1e-3
 
 
-@pytest.mark.parametrize('norm_policy', [Norm.AUTO, Norm.AFFINE_ONLY])
+@pytest.mark.parametrize(
+    'norm_policy', [Norm.AUTO, pytest.param(Norm.AFFINE_ONLY, marks=pytest.mark.slow)]
+)
 def test_running_statistics_follow_the_target_only(norm_policy):
     step = Step(norm=norm_policy)
     (with_samples, _), (alone, _) = (step.after(one) for one in (True, False))
@@ -399,7 +403,7 @@ def test_samples_that_are_always_misclassified_lose_weight(tmp_path):
     """TrAdaBoost, where half of the samples have wrong labels."""
     what = sourced(
         data=Mislabelled(), share_head=True, weights=TrAdaBoost(), epochs=40.0,
-        evaluate_every_epochs=40.0, checkpoint_every_steps=None, augmentations=(),
+        evaluate_every_epochs=40.0, checkpoint_every_steps=None, augmentations=(), evaluate=(),
     )  # fmt: skip
     result = train(what, tmp_path)
     arrays, _ = last_checkpoint(what, tmp_path)
@@ -409,7 +413,11 @@ def test_samples_that_are_always_misclassified_lose_weight(tmp_path):
     assert result['source']['mean_weight_at_the_end'] == pytest.approx(weights.mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize('shared', [False, True], ids=['own head', 'shared head'])
+@pytest.mark.parametrize(
+    'shared',
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=['own head', 'shared head'],
+)
 def test_gradient_alignment_weights_samples_by_the_product_of_gradients_of_the_shared_layer(shared):
     """The layer before both heads, or the shared head; the gradients come from `jax.grad`."""
     changes = {'data': Mislabelled(), 'share_head': True} if shared else {}
@@ -531,12 +539,6 @@ class BackboneOnly:
         from tljax.types import Phase, Rule
 
         return (Phase(rules=(Rule(pattern='head', train=False), Rule(pattern='**'))),)
-
-
-def test_a_solved_head_followed_by_fine_tuning_trains_on_samples(tmp_path):
-    what = sourced(strategy=LPFT(learning_rate_scale=0.1), epochs=1.0)
-    train(what, tmp_path)
-    assert [r for r in writers.read_metrics(tmp_path / 'metrics.jsonl') if 'source_loss' in r]
 
 
 def test_a_state_without_samples_has_none_of_their_fields():
