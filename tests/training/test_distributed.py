@@ -73,7 +73,7 @@ def run_in_two_processes(name, folder, devices):
         for index in range(2)
     ]
     try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
