@@ -86,10 +86,11 @@ def test_what_a_strength_gives_does_not_depend_on_the_others():
 
 def test_more_strengths_than_a_program_holds_are_fitted_in_turns(monkeypatch):
     x, labels = blobs()
-    wanted = probes.logistic(x, labels, DECAYS)
-    monkeypatch.setattr('tljax.features.probes.lbfgs.PROGRAM_VALUES', 3 * len(x) * CLASSES)
-    found = probes.logistic(x, labels, DECAYS)
-    np.testing.assert_allclose(found.objective, wanted.objective, rtol=1e-5)
+    more = (3e-5, 3e-3, 0.3, 30.0)  # as many as DECAYS, so that there is one program
+    wanted = [probes.logistic(x, labels, decays).objective for decays in (DECAYS, more)]
+    monkeypatch.setattr('tljax.features.probes.lbfgs.PROGRAM_VALUES', 4 * len(x) * CLASSES)
+    found = probes.logistic(x, labels, (*DECAYS, *more))
+    np.testing.assert_allclose(found.objective, np.concatenate(wanted), rtol=1e-5)
 
 
 def test_what_is_given_up_is_not_called_converged():

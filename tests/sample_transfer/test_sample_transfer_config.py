@@ -11,7 +11,7 @@ from tljax.commands import train
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = (
     '--config=configs/sample_transfer.py', '--config.epochs=2', '--config.samples.until_epochs=2',
-    '--config.samples.trial_steps=2', '--config.samples.trial_pairs=2',
+    '--config.samples.trial_steps=2',
     '--config.samples.data.train_per_class=20', '--config.evaluate_every_epochs=2',
     '--config.batch_size=32',
 )  # fmt: skip
@@ -26,7 +26,7 @@ def test_the_config_runs_and_shows_the_gain_from_samples(network, tmp_path, monk
     monkeypatch.chdir(ROOT)
     assert train.main([*SHORT, *network, f'--workdir={tmp_path}']) == 0
     output = ' '.join(capsys.readouterr().out.split())
-    samples, guard = '32 of 200 images in each batch', '2 pairs of short runs of 2 of 2 steps'
+    samples, guard = '32 of 200 images in each batch', '3 pairs of short runs of 2 of 2 steps'
     for text in (samples, guard, 'no source', 'gain'):
         assert text in output
     record = json.loads((tmp_path / 'source.json').read_text())
