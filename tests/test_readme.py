@@ -95,7 +95,13 @@ def small():
 
 
 @pytest.mark.parametrize(
-    'path', [ROOT / 'README.md', ROOT / 'docs/weights.md', ROOT / 'docs/evaluate.md'], ids=str
+    'path',
+    [
+        ROOT / 'README.md',
+        pytest.param(ROOT / 'docs/weights.md', marks=pytest.mark.slow),
+        pytest.param(ROOT / 'docs/evaluate.md', marks=pytest.mark.slow),
+    ],
+    ids=lambda path: path.name,
 )
 def test_what_is_shown_in_python_runs(path, small, monkeypatch, tmp_path):
     """With a small network in the place of every one that is named."""

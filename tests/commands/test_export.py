@@ -86,7 +86,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         tljax.load(tmp_path)
 
 
-@pytest.mark.parametrize('naming', ['akamaster', port.OWN])
+@pytest.mark.parametrize('naming', ['akamaster', pytest.param(port.OWN, marks=pytest.mark.slow)])
 def test_an_exported_run_predicts_as_the_run_does(naming, run, images, tmp_path):
     out = tmp_path / 'net.safetensors'
     export.export(str(run), out, names=naming)
@@ -163,20 +163,22 @@ def test_names_that_a_family_does_not_have_are_answered_with_those_it_has(run, t
     assert not list(tmp_path.iterdir())
 
 
-def headed(folder):
-    """A file under our own paths with a head of two layers."""
+@pytest.fixture(scope='module')
+def headed(tmp_path_factory):
+    """A file under our own paths with a head of two layers, and its architecture."""
+    path = tmp_path_factory.mktemp('headed') / 'headed.safetensors'
     head = heads.MLPHead(hidden=(6,), kernel_std=0.1)
     whole = loading.load(foreign(SMALL, 'akamaster'))
     what = pretrained.Architecture(backbone=SMALL, cut_after='stage2', head=head)
     params, stats = stages.init(what.build(4), jax.random.key(0))
     values = {**params, 'stem': whole.params['stem']}
     texts = {'architecture': own_format.architecture_text(what)}
-    own_format.save(folder / 'headed.safetensors', jax.tree.map(np.asarray, values), stats, texts)
-    return folder / 'headed.safetensors', what
+    own_format.save(path, jax.tree.map(np.asarray, values), stats, texts)
+    return path, what
 
 
-def test_a_network_cut_off_with_a_head_of_its_own_comes_back_as_it_was(tmp_path):
-    path, what = headed(tmp_path)
+def test_a_network_cut_off_with_a_head_of_its_own_comes_back_as_it_was(headed, tmp_path):
+    path, what = headed
     network = tljax.load(path)
     assert network.model.stages == what.build(4).stages
     out = tmp_path / 'again.safetensors'
@@ -185,8 +187,10 @@ def test_a_network_cut_off_with_a_head_of_its_own_comes_back_as_it_was(tmp_path)
     np.testing.assert_array_equal(tljax.load(out).logits(x), network.logits(x))
 
 
-def test_a_network_that_another_library_does_not_have_is_not_written_under_its_names(tmp_path):
-    path, _ = headed(tmp_path)
+def test_a_network_that_another_library_does_not_have_is_not_written_under_its_names(
+    headed, tmp_path
+):
+    path, _ = headed
     with pytest.raises(InputError, match=r'(?s)--names=tljax.*\+ params/head/hidden1/kernel'):
         export.export(str(path), tmp_path / 'out.safetensors', names='akamaster')
 
