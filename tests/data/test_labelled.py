@@ -74,7 +74,7 @@ def test_a_folder_without_class_images_is_refused_with_the_wanted_layout(tmp_pat
 
 
 def test_a_missing_path_is_refused(tmp_path):
-    with pytest.raises(InputError, match='there is no such folder or file'):
+    with pytest.raises(InputError, match='no such folder or file'):
         read(tmp_path / 'nowhere')
 
 

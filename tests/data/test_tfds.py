@@ -81,7 +81,7 @@ def test_tensorflow_is_not_imported(folder):
 
 def test_an_unprepared_data_set_is_refused_with_the_command_to_prepare_it(folder):
     error = refusal(folder, name='oxford_iiit_pet')
-    assert f'looked for {folder}/oxford_iiit_pet/' in error
+    assert f'wanted {folder}/oxford_iiit_pet/' in error
     assert "found ['tiny/1.0.0']" in error
     assert f'tfds build oxford_iiit_pet --data_dir={folder} --file_format=array_record' in error
 
