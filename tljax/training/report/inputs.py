@@ -93,9 +93,11 @@ class Inputs:
         """
         path = self.run.workdir / PREDICTIONS_FILE
         if not path.is_file():
+            run = self.run.workdir
             raise MissingError(
-                f'There is no {PREDICTIONS_FILE} in the folder of the run: it is not finished, '
-                'or its version of tljax did not keep the predictions of each image.'
+                f'There is no {PREDICTIONS_FILE}: the run is not finished, or its version of tljax '
+                'did not keep the predictions of each image. Of a finished run, '
+                f'tljax evaluate {run} --data=config --predictions={path} writes them.'
             )
         splits = {name: split for name, split in self.run.predictions.splits.items() if len(split)}
         if not splits:
