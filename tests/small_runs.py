@@ -116,6 +116,7 @@ def experiment(**changes):
         'clip_norm': 1.0,
         'checkpoint_every_steps': 2,
         'log_every_steps': 5,
+        'report': False,
     }
     return Experiment(**{**fields, **changes})
 

@@ -25,7 +25,7 @@ from tljax.commands import command_line, config_files, exit
 
 
 def parser() -> command_line.Parser:
-    """Of the words of the command."""
+    """The parser of the command line."""
     line = command_line.Parser('report', __doc__, config=True)
     line.add_argument('runs', metavar='RUN', nargs='+', type=pathlib.Path)
     line.add_argument('--out', type=pathlib.Path)

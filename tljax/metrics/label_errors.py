@@ -68,10 +68,10 @@ def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
         InputError: several labels an image, or other shapes.
     """
     p, labels, classes = _confident(predicted, labels)
-    own = p[np.arange(len(p)), labels]
+    confidence = p[np.arange(len(p)), labels]
     places = np.flatnonzero((classes >= 0) & (classes != labels) & (p.argmax(-1) != labels))
-    places = places[np.argsort(own[places], kind='stable')]
-    return LabelErrors(places, labels[places], classes[places], own[places])
+    places = places[np.argsort(confidence[places], kind='stable')]
+    return LabelErrors(places, labels[places], classes[places], confidence[places])
 
 
 def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,9 +81,9 @@ def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray,
         raise InputError('the images have several labels each, wanted one label an image')
     confidences(p, labels)  # checks both
     counts = np.bincount(labels, minlength=p.shape[1])
-    own = np.bincount(labels, p[np.arange(len(p)), labels], minlength=p.shape[1])
+    sums = np.bincount(labels, p[np.arange(len(p)), labels], minlength=p.shape[1])
     # 2 is more than any probability: no image belongs to a class without labels.
-    thresholds = np.where(counts > 0, own / np.maximum(counts, 1), 2.0)
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), 2.0)
     reached = p >= np.maximum(thresholds, 2 * TOLERANCE) - TOLERANCE
     classes = np.where(reached.sum(-1) > 1, p.argmax(-1), reached.argmax(-1))
     return p, labels, np.where(reached.any(-1), classes, -1)

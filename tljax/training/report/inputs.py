@@ -149,7 +149,7 @@ class Inputs:
         for name in dict.fromkeys(name for name, _ in self.sample):
             examples, places = self.examples(name)
             chosen = places[[row for split, row in self.sample if split == name]]
-            parts.append(network_pass.canvases(examples, self.run.network.model, chosen))
+            parts.append(network_pass.decoded(examples, self.run.network.model, chosen))
         return np.concatenate(parts)
 
     @functools.cached_property
