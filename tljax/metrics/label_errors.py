@@ -68,10 +68,10 @@ def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
         InputError: several labels per image, or other shapes.
     """
     p, labels, classes = _confident(predicted, labels)
-    of_label = p[np.arange(len(p)), labels]
+    confidence = p[np.arange(len(p)), labels]
     places = np.flatnonzero((classes >= 0) & (classes != labels) & (p.argmax(-1) != labels))
-    places = places[np.argsort(of_label[places], kind='stable')]
-    return LabelErrors(places, labels[places], classes[places], of_label[places])
+    places = places[np.argsort(confidence[places], kind='stable')]
+    return LabelErrors(places, labels[places], classes[places], confidence[places])
 
 
 def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def of_job(job: Job, *, folds: int = 5) -> list[LikelyError]:
     train = job.splits['train']
     if train.multi_label:
         raise InputError('the training images have several labels each, wanted one label an image')
-    found = features.extract(
+    extracted = features.extract(
         job.model,
         job.params,
         job.stats,
@@ -65,15 +65,15 @@ def of_job(job: Job, *, folds: int = 5) -> list[LikelyError]:
         batch_size=job.experiment.batch_size,
         threads=job.experiment.data_threads,
     )
-    x, labels = found.matrix()
+    x, labels = extracted.matrix()
     classes = train.class_names
     p = probes.held_out_probabilities(x, labels, folds=folds, num_classes=len(classes))
     errors = label_errors.likely_errors(p, np.asarray(labels))
     folder = predictions.data_folder(job.splits, getattr(job.experiment.data, 'path', None))
-    paths = predictions.relative_paths(train, folder)[found.places]
+    paths = predictions.relative_paths(train, folder)[extracted.places]
     return [
         LikelyError(
-            id=int(found.ids[place]),
+            id=int(extracted.ids[place]),
             path=str(paths[place]),
             label=classes[label],
             suggested=classes[suggested],

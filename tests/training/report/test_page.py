@@ -48,7 +48,7 @@ def pictures(folder):
 def trained(tmp_path_factory):
     """The folder of a run, whose page was asked for."""
     folder = tmp_path_factory.mktemp('report')
-    what = experiment(data=pictures(folder), epochs=2.0, report=False)
+    what = experiment(data=pictures(folder), epochs=2.0)
     run.train(what, folder / 'run', show_model=False)
     made = {'after report=False': (folder / 'run/report.html').exists()}
     made['asked for'] = page.write(folder / 'run').exists()

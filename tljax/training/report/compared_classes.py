@@ -34,13 +34,13 @@ def section(runs: dict[str, Inputs]) -> Section:
     spread = np.where(support > 0, accuracies.max(0) - accuracies.min(0), -1)
     order = [int(place) for place in np.argsort(-spread, kind='stable') if support[place]]
     rows = [(first.classes[place], *accuracies[:, place].tolist()) for place in order]
-    shown = order[: max(2, CLASSES // len(runs))]
+    largest = order[: max(2, CLASSES // len(runs))]
     figure = Figure(
         name='classes',
         title='The classes that differ most.',
         alt=f'The accuracy of {rows[0][0]} differs most, by {100 * max(spread):.0f} points.',
         drawing=intervals.dots(
-            [mark for place in shown for mark in _marks(first.classes, place, counts)],
+            [mark for place in largest for mark in _marks(first.classes, place, counts)],
             label=f'{split_name(name)} accuracy, 95 % interval',
         ),
         columns=('class', *runs),

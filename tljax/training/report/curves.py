@@ -62,14 +62,14 @@ def _thinned(records: Records) -> Records:
 
 
 def _curves(records: Records, name: str) -> list[Curve]:
-    found = []
+    lines = []
     for split, color in SPLITS.items():
         rows = _thinned([r for r in records if r['split'] == split and r.get(name) is not None])
         if rows:
             xs, ys = [row['epoch'] for row in rows], [row[name] for row in rows]
             curve = Curve(name=split_name(split), xs=xs, ys=ys, color=color, dots=len(rows) < 40)
-            found.append(curve)
-    return found
+            lines.append(curve)
+    return lines
 
 
 def _measure(records: Records, name: str, marks: Marks) -> Figure:

@@ -67,12 +67,12 @@ def _cards(
     try:
         examples, places = inputs.examples(name)
         model = inputs.run.network.model
-        canvases = network_pass.canvases(examples, model, places[errors.places[:CARDS]])
+        decoded = network_pass.decoded(examples, model, places[errors.places[:CARDS]])
     except (InputError, OSError):
         return []
     cards = []
     for image, place, label, other, confidence in zip(
-        images.cropped(inputs, canvases), *errors, strict=False
+        images.cropped(inputs, decoded), *errors, strict=False
     ):
         names = inputs.classes[label], inputs.classes[other]
         lines = [f'{names[0]}?', f'likely {names[1]}', f'its label {share_text(confidence)}']
@@ -110,11 +110,11 @@ def _of_training(inputs: Inputs) -> list[Block]:
 def _training_cards(inputs: Inputs, train: Examples, errors: Sequence[LikelyError]) -> list[Card]:
     places = {int(id_): place for place, id_ in enumerate(train.ids)}
     chosen = errors[: CARDS // 2]
-    canvases = network_pass.canvases(
+    decoded = network_pass.decoded(
         train, inputs.run.network.model, [places[error.id] for error in chosen]
     )
     cards = []
-    for image, error in zip(images.cropped(inputs, canvases), chosen, strict=True):
+    for image, error in zip(images.cropped(inputs, decoded), chosen, strict=True):
         lines = [
             f'{error.label}?',
             f'likely {error.suggested}',
@@ -152,8 +152,8 @@ def _duplicates(inputs: Inputs) -> list[Block]:
         return [Text(str(inputs.no_time(2 * count * SECONDS_PER_IMAGE)), 'missing')]
     seen, places = [], {}
     for name, examples in splits.items():
-        for place, canvas in enumerate(network_pass.stream(examples, inputs.run.network.model)):
-            image = looked_at(canvas, name, _path(examples, place))
+        for place, image in enumerate(network_pass.stream(examples, inputs.run.network.model)):
+            image = looked_at(image, name, _path(examples, place))
             places[id(image)] = (name, place)
             seen.append(image)
     groups = check.exact_duplicates(seen)
@@ -185,16 +185,16 @@ def _duplicates(inputs: Inputs) -> list[Block]:
     return [Text(note), Gallery(cards=cards, wide=True), table]
 
 
-def looked_at(canvas: np.ndarray, split: str, path: str) -> CheckedImage:
+def looked_at(image: np.ndarray, split: str, path: str) -> CheckedImage:
     """What tells a decoded image [side, side, C] uint8 from others."""
-    rgb = canvas.repeat(3, -1) if canvas.shape[-1] == 1 else canvas[..., :3]
+    rgb = image.repeat(3, -1) if image.shape[-1] == 1 else image[..., :3]
     small = Image.fromarray(rgb).convert('L').resize((GRAY_PX, GRAY_PX), Image.Resampling.BOX)
     gray = np.asarray(small, np.float32)
     return CheckedImage(
         path=pathlib.Path(path),
         split=split,
         label=0,
-        sha256=hashlib.sha256(canvas.tobytes()).hexdigest(),
+        sha256=hashlib.sha256(image.tobytes()).hexdigest(),
         hash=check.perceptual_hash(gray),
         gray=gray.reshape(16, 2, 16, 2).mean((1, 3)).astype(np.uint8),
     )
@@ -210,8 +210,8 @@ def _pair_card(inputs: Inputs, places: Sequence[tuple[str, int]], kind: str) -> 
     uris, names = [], []
     for name, place in places:
         examples = inputs.job.splits[name]
-        canvases = network_pass.canvases(examples, inputs.run.network.model, [place])
-        picture = thumbnails.thumbnail(images.cropped(inputs, canvases)[0])
+        decoded = network_pass.decoded(examples, inputs.run.network.model, [place])
+        picture = thumbnails.thumbnail(images.cropped(inputs, decoded)[0])
         uris.append(thumbnails.data_uri(picture))
         names.append(f'{split_name(name)}, {", ".join(examples.names(place)) or "no label"}')
     return Card(images=uris, alt='an image and its duplicate', lines=[kind, *names])

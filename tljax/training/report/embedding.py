@@ -26,14 +26,14 @@ def section(inputs: Inputs) -> Section:
     """The map of validation and test images."""
     features, source = _features(inputs)
     features = unit(features)
-    shown = [_figure(inputs, principal(features), 'pca', f'PCA of {source}', _pictures(inputs))]
+    figures = [_figure(inputs, principal(features), 'pca', f'PCA of {source}', _pictures(inputs))]
     if importlib.util.find_spec('openTSNE') and inputs.budget.left > TSNE_SECONDS:
-        shown.append(_figure(inputs, _tsne(features), 'tsne', f't-SNE of {source}', None))
+        figures.append(_figure(inputs, _tsne(features), 'tsne', f't-SNE of {source}', None))
     note = (
         f'{len(features):,} images, colored by class. Rings are errors. Point at an image to see '
         'it, or step through the errors with the arrow keys.'
     )
-    return Section(title='Map of the images', blocks=[Text(note), Figures(shown)])
+    return Section(title='Map of the images', blocks=[Text(note), Figures(figures)])
 
 
 def _features(inputs: Inputs) -> tuple[np.ndarray, str]:
@@ -72,8 +72,8 @@ def principal(features: np.ndarray, components: int = 2) -> np.ndarray:
     centred = centred - centred.mean(0, keepdims=True)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     points = np.zeros((len(centred), components))
-    found = (left * values)[:, :components]
-    points[:, : found.shape[1]] = found
+    scores = (left * values)[:, :components]
+    points[:, : scores.shape[1]] = scores
     largest = np.abs(points).argmax(0)
     signs = np.sign(points[largest, np.arange(components)])
     return points * np.where(signs == 0, 1.0, signs)[None]
@@ -138,7 +138,7 @@ def _overlay(inputs: Inputs, errors: Sequence[bool], pictures: np.ndarray | None
     data = {'texts': texts, 'tiles': tiles, 'errors': wrong, 'columns': COLUMNS, 'px': THUMB_PX}
     return Markup(
         '<div class="tip" role="status" hidden><span class="tile"></span>'
-        '<span class="words"></span></div>'
+        '<span class="text"></span></div>'
         '<script type="application/json" class="points">{}</script>{}'
     ).format(
         Markup(json.dumps(data).replace('<', '\\u003c')),

@@ -50,9 +50,9 @@ def _chosen(rows: np.ndarray, keys: np.ndarray, most: int) -> np.ndarray:
     return rows[np.argsort(keys[rows], kind='stable')[:most]]
 
 
-def cropped(inputs: Inputs, canvases: np.ndarray) -> np.ndarray:
+def cropped(inputs: Inputs, decoded: np.ndarray) -> np.ndarray:
     """The part of decoded images that the network sees."""
-    return np.asarray(views.centre(jnp.asarray(canvases), inputs.run.network.preprocessing.size_px))
+    return np.asarray(views.centre(jnp.asarray(decoded), inputs.run.network.preprocessing.size_px))
 
 
 def _pictures(
@@ -68,8 +68,8 @@ def _pictures(
         return {}, {}, ''
     try:
         examples, places = inputs.examples(name)
-        canvases = network_pass.canvases(examples, inputs.run.network.model, places[rows])
-        images = dict(zip(rows.tolist(), cropped(inputs, canvases), strict=True))
+        decoded = network_pass.decoded(examples, inputs.run.network.model, places[rows])
+        images = dict(zip(rows.tolist(), cropped(inputs, decoded), strict=True))
     except (InputError, OSError) as error:
         return {}, {}, str(error)
     if not len(errors):
@@ -77,19 +77,19 @@ def _pictures(
     if inputs.budget.left < COMPILE_SECONDS:
         note = f'Where the network looks: {inputs.no_time(ASKED_SECONDS)}'
         return images, {}, note
-    heats = _heats(inputs, canvases[: len(errors)], split.logits[errors])
+    heats = _heats(inputs, decoded[: len(errors)], split.logits[errors])
     return images, dict(zip(errors.tolist(), heats, strict=True)), ''
 
 
-def _heats(inputs: Inputs, canvases: np.ndarray, logits: np.ndarray) -> Sequence[np.ndarray]:
+def _heats(inputs: Inputs, decoded: np.ndarray, logits: np.ndarray) -> Sequence[np.ndarray]:
     """Where the network looks for the class that it predicts; nothing where it has no map."""
     network, pass_ = inputs.run.network, inputs.network_pass
     values = network.params, network.stats
     if saliency.has_attention(network.model):
-        return list(pass_.attention_rollout(*values, canvases))
+        return list(pass_.attention_rollout(*values, decoded))
     if pass_.stage is None:
         return []
-    maps = pass_.outputs(*values, canvases, maps=True).maps
+    maps = pass_.outputs(*values, decoded, maps=True).maps
     assert maps is not None
     return list(pass_.grad_cam(*values, maps, logits.argmax(-1).astype(np.int32)))
 
@@ -132,8 +132,8 @@ def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[s
         wrong = np.flatnonzero((split.logits[row] > 0) != split.labels[row])
         labels = ', '.join(classes[i] for i in np.flatnonzero(split.labels[row])) or 'no label'
         least = int(np.maximum(p, 1 - p).argmin())
-        shown = wrong[np.argsort(-np.abs(p[wrong] - 0.5))][:3] if len(wrong) else [least]
-        return [labels, *(f'{classes[i]} {share_text(p[i], 0)}' for i in shown)]
+        listed = wrong[np.argsort(-np.abs(p[wrong] - 0.5))][:3] if len(wrong) else [least]
+        return [labels, *(f'{classes[i]} {share_text(p[i], 0)}' for i in listed)]
     label, taken = int(split.labels[row]), int(p.argmax())
     if label == taken:
         second = int(np.argsort(-p)[1]) if len(p) > 1 else taken

@@ -93,9 +93,11 @@ class Inputs:
         """
         path = self.run.workdir / PREDICTIONS_FILE
         if not path.is_file():
+            run = self.run.workdir
             raise MissingError(
-                f'There is no {PREDICTIONS_FILE} in the folder of the run: it is not finished, '
-                'or its version of tljax did not keep the predictions of each image.'
+                f'There is no {PREDICTIONS_FILE}: the run is not finished, or its version of tljax '
+                'did not keep the predictions of each image. Of a finished run, '
+                f'tljax evaluate {run} --data=config --predictions={path} writes them.'
             )
         splits = {name: split for name, split in self.run.predictions.splits.items() if len(split)}
         if not splits:
@@ -147,7 +149,7 @@ class Inputs:
         for name in dict.fromkeys(name for name, _ in self.sample):
             examples, places = self.examples(name)
             chosen = places[[row for split, row in self.sample if split == name]]
-            parts.append(network_pass.canvases(examples, self.run.network.model, chosen))
+            parts.append(network_pass.decoded(examples, self.run.network.model, chosen))
         return np.concatenate(parts)
 
     @functools.cached_property

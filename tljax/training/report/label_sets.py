@@ -105,9 +105,9 @@ def _table(inputs: Inputs, name: str, split: SplitPredictions) -> Table:
         cells.append('–' if precision is None else f'{100 * precision:.1f} %')
         cells.append(_f1(scores, labels, 0.0))
         if chosen and validation is not None:
-            own = best_threshold(validation.logits[:, place], validation.labels[:, place])
-            cells.append('–' if own is None else f'{scipy.special.expit(own):.2f}')
-            cells.append('–' if own is None else _f1(scores, labels, own))
+            threshold = best_threshold(validation.logits[:, place], validation.labels[:, place])
+            cells.append('–' if threshold is None else f'{scipy.special.expit(threshold):.2f}')
+            cells.append('–' if threshold is None else _f1(scores, labels, threshold))
         rows.append(Row(cells=cells))
     columns = ['class', 'images', 'average precision', 'F1 at probability 0.5']
     caption = ''

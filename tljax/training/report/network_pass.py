@@ -40,18 +40,18 @@ class NetworkPass:
         self.seconds_per_image: float | None = None  # without compilation, once it has run
 
     def outputs(
-        self, params: Params, stats: Stats, canvases: np.ndarray, *, maps: bool = False
+        self, params: Params, stats: Stats, images: np.ndarray, *, maps: bool = False
     ) -> Outputs:
         """The outputs of every stage for decoded images [N, side, side, 3] uint8.
 
         Args:
             params: without the leaves of adapters.
             stats: running statistics.
-            canvases: as `decoded_images` has them.
+            images: as `decoded_images` has them.
             maps: whether the maps are kept too.
         """
         batches = []
-        for part, rows in _batches(canvases):
+        for part, rows in _batches(images):
             pooled, map_ = jax.device_get(self._run(params, stats, part))
             if self.seconds_per_image is None:
                 begun = time.perf_counter()  # the first call compiled
@@ -81,11 +81,10 @@ class NetworkPass:
         ]
         return np.concatenate(jax.device_get(parts))[: len(maps)]
 
-    def attention_rollout(self, params: Params, stats: Stats, canvases: np.ndarray) -> np.ndarray:
+    def attention_rollout(self, params: Params, stats: Stats, images: np.ndarray) -> np.ndarray:
         """Attention rollout [N, h, w] of decoded images."""
         parts = [
-            np.asarray(self._rollout(params, stats, part))[:rows]
-            for part, rows in _batches(canvases)
+            np.asarray(self._rollout(params, stats, part))[:rows] for part, rows in _batches(images)
         ]
         return np.concatenate(parts)
 
@@ -94,8 +93,8 @@ class NetworkPass:
         names = [name for name in self.model.names if name != HEAD]
 
         @jax.jit
-        def run(params: Params, stats: Stats, canvases: jax.Array):
-            x = stages.normalise(self.model.preprocessing, canvases)
+        def run(params: Params, stats: Stats, images: jax.Array):
+            x = stages.normalise(self.model.preprocessing, images)
             pooled, maps = {}, None
             for name, following in zip(names, [*names[1:], HEAD], strict=True):
                 x, _ = stages.run(self.model, params, stats, x, start=name, stop=following)
@@ -116,21 +115,21 @@ class NetworkPass:
     @functools.cached_property
     def _rollout(self):
         @jax.jit
-        def rollout(params: Params, stats: Stats, canvases: jax.Array) -> jax.Array:
-            x = stages.normalise(self.model.preprocessing, canvases)
+        def rollout(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+            x = stages.normalise(self.model.preprocessing, images)
             return saliency.attention_rollout(self.model, params, stats, x)
 
         return rollout
 
 
-def _batches(canvases: np.ndarray):
+def _batches(images: np.ndarray):
     """Parts of `BATCH` images, the last one padded, each with its number of images."""
-    for start in range(0, len(canvases), BATCH):
-        part = canvases[start : start + BATCH]
+    for start in range(0, len(images), BATCH):
+        part = images[start : start + BATCH]
         yield np.pad(part, [(0, BATCH - len(part)), (0, 0), (0, 0), (0, 0)]), len(part)
 
 
-def canvases(examples: Examples, model: Model, places: Sequence[int] | np.ndarray) -> np.ndarray:
+def decoded(examples: Examples, model: Model, places: Sequence[int] | np.ndarray) -> np.ndarray:
     """The decoded images at some places of a split, [N, side, side, 3] uint8.
 
     An image that cannot be read is black.

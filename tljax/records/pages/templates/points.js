@@ -6,7 +6,7 @@
   const sprite = document.querySelector('img.sprite');
   const tip = document.querySelector('.tip');
   const tile = tip.querySelector('.tile');
-  const words = tip.querySelector('.words');
+  const text = tip.querySelector('.text');
   let chosen = null;
 
   function show(circle) {
@@ -18,7 +18,7 @@
     const plot = circle.closest('.plot');
     if (tip.parentElement !== plot) plot.append(tip);
     const [what, where] = data.texts[circle.dataset.i];
-    words.replaceChildren(what, document.createElement('br'), where);
+    text.replaceChildren(what, document.createElement('br'), where);
     const place = data.tiles[circle.dataset.i];
     tile.hidden = !sprite || place === undefined;
     if (!tile.hidden) {
