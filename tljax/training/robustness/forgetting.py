@@ -71,7 +71,7 @@ def _source_head(subject: Subject, start: Network) -> Any:
 
 def _check_leaves(subject: Subject, start: Network, tuned: Values) -> None:
     before, after = (
-        {path: np.shape(leaf) for path, leaf in tree.flatten(dict(params=p, stats=s)).items()}
+        {path: np.shape(leaf) for path, leaf in tree.flatten({'params': p, 'stats': s}).items()}
         for p, s in ((start.params, start.stats), tuned)
     )
     differing = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
@@ -134,9 +134,11 @@ def _line(
     evaluation = evaluation_of(loaded, Centre(), subject.mesh, subject.batch_size)
     start, end = devices.put_replicated(subject.mesh, ends)
     mix = jax.jit(averaging.interpolate)
-    return [
-        final_evaluation.predict(evaluation, *mix(start, end, alpha), examples) for alpha in alphas
-    ]
+    found = []
+    for alpha in alphas:
+        params, stats = mix(start, end, alpha)
+        found.append(final_evaluation.predict(evaluation, params, stats, examples))
+    return found
 
 
 def _right(split: SplitPredictions) -> np.ndarray:
