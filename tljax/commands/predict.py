@@ -15,6 +15,10 @@ PATH                        an image, a folder of images, or a list of them: CSV
 --bad_files=error           nothing is predicted where a file cannot be read; by default it is
                             reported and the others go on
 --uncalibrated              without the temperature that the run fitted to its validation images
+--ood=NAME                  of a run: adds a score that is small for images unlike its own, and the
+                            threshold that accepts 95 % of its validation images: energy,
+                            max_softmax, max_logit, mahalanobis, knn or vim; the last three read
+                            the run's training images again
 --batch_size=N              images on the devices at a time; default 32
 --out=FILE                  .csv or .jsonl, with the probability of every class; then the first 100
                             images only are printed
@@ -28,6 +32,8 @@ from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
 
+OOD_SCORES = ('energy', 'max_softmax', 'max_logit', 'mahalanobis', 'knn', 'vim')
+
 
 def parser() -> command_line.Parser:
     """Of the words of the command."""
@@ -40,6 +46,7 @@ def parser() -> command_line.Parser:
     line.add_argument('--gray_range')
     line.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
     line.switch('--uncalibrated')
+    line.add_argument('--ood', choices=OOD_SCORES)
     line.add_argument('--batch_size', type=command_line.number(int, 1))
     line.add_argument('--out', type=pathlib.Path)
     return line
