@@ -12,8 +12,10 @@ import pytest
 import tljax
 from tljax.commands import predict as command
 from tljax.data import decode, unlabelled
+from tljax.metrics import out_of_distribution
 from tljax.models.views import NAMED
 from tljax.training import prediction
+from tljax.training.robustness import subject, unfamiliar
 
 OTHER_VIEWS = sorted(set(NAMED) - {'centre'})
 
@@ -226,6 +228,7 @@ def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, mon
     assert len(printed.out.splitlines()) == 21
 
 
+<<<<<<< HEAD
 def test_the_module_can_be_run(workdir, images, monkeypatch, capsys):
     image = str(images / 'red/0.png')
     monkeypatch.setattr(sys, 'argv', ['tljax', 'predict', str(workdir), image])
@@ -234,3 +237,50 @@ def test_the_module_can_be_run(workdir, images, monkeypatch, capsys):
         runpy.run_module('tljax', run_name='__main__')
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(image)
+=======
+def test_the_module_can_be_run(workdir, images):
+    # The run's backbone is a class of the tests, which the command itself would not import.
+    code = 'import runpy, tests.small_runs; runpy.run_module("tljax", run_name="__main__")'
+    command = [sys.executable, '-c', code, 'predict', str(workdir), str(images / 'red/0.png')]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(images / 'red/0.png'))
+
+
+@pytest.mark.parametrize('name', ['energy', 'knn'])
+def test_a_score_of_unfamiliar_images_comes_with_the_threshold_of_validation(
+    name, workdir, run, images, tmp_path
+):
+    out = tmp_path / 'out.jsonl'
+    code, printed = run(images, f'--ood={name}', f'--out={out}')
+    assert code == 0, printed.err
+    rows = [json.loads(line)['ood'] for line in out.read_text().splitlines()]
+    one = subject.read(workdir)
+    wanted = unfamiliar.detector(one, name)
+    assert {row['threshold'] for row in rows} == {wanted.threshold}
+    assert all(row['out_of_distribution'] == (row['score'] < wanted.threshold) for row in rows)
+    test = one.predict(one.data('test').examples, features=True)
+    scores = wanted.scorer.score(name, test.logits, test.features)
+    assert [row['score'] for row in rows] == pytest.approx(scores.tolist(), abs=1e-5)
+    assert f'{name} ' in printed.out
+
+
+def test_scores_in_csv_have_columns_of_their_own(run, images, tmp_path):
+    out = tmp_path / 'out.csv'
+    assert run(images, '--ood=energy', f'--out={out}')[0] == 0
+    rows = read_csv(out)
+    assert [*rows[0]][-3:] == ['ood_score', 'ood_threshold', 'out_of_distribution']
+    for row in rows:
+        below = float(row['ood_score']) < float(row['ood_threshold'])
+        assert row['out_of_distribution'] == ('true' if below else 'false')
+
+
+def test_a_score_is_of_one_view(run, images):
+    code, printed = run(images, '--ood=energy', '--views=flip')
+    assert code == 2
+    assert '--ood scores one view of an image, and --views is flip' in printed.err
+
+
+def test_the_command_names_every_score():
+    assert set(command.OOD_SCORES) == set(out_of_distribution.SCORES)
+>>>>>>> 4e09770bbe739a1fa59cd8eabfebf7ac55113054

@@ -59,7 +59,7 @@ def _levels(text: str) -> tuple[int, ...]:
 
 def main(words: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.ended(parser(), _run, words)
+    return exit.run(parser(), _run, words)
 
 
 def _run(given: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ def energy(logits: Array) -> np.ndarray:
 
     Source: Liu et al. 2020, "Energy-based out-of-distribution detection", at temperature 1.
     """
-    return scipy.special.logsumexp(np.asarray(logits, np.float64), -1)
+    return np.asarray(scipy.special.logsumexp(np.asarray(logits, np.float64), -1))
 
 
 def max_logit(logits: Array) -> np.ndarray:
@@ -65,7 +65,7 @@ class Mahalanobis:
         classes, places = np.unique(labels, return_inverse=True)
         means = np.stack([x[labels == one].mean(0) for one in classes])
         within = x - means[places]
-        return cls(means, scipy.linalg.pinvh(within.T @ within / len(x)))
+        return cls(means, np.asarray(scipy.linalg.pinvh(within.T @ within / len(x))))
 
     def __call__(self, features: Array) -> np.ndarray:
         """The scores [N] of features [N, F]."""

@@ -85,13 +85,13 @@ def predict(
         folder: that their paths are relative to; see `predictions.data_folder`.
         features: whether the pooled inputs of the head are computed, which runs the network twice.
     """
-    head_inputs = _head_inputs(evaluation) if features else None
+    features_of = head_inputs(evaluation) if features else None
     masks, logits, pooled = [], [], []
     for batch, _, found in evaluation.batches(params, stats, examples):
         masks.append(_of_all_processes(batch['mask']))
         logits.append(np.asarray(found))
-        if head_inputs is not None:
-            pooled.append(np.asarray(head_inputs(params, stats, batch)))
+        if features_of is not None:
+            pooled.append(np.asarray(features_of(params, stats, batch)))
     places = np.flatnonzero(np.concatenate(masks)) if masks else np.zeros(0, int)
     none = np.zeros((0, evaluation.model.num_classes), np.float32)
     labels = examples.labels[places]
@@ -110,7 +110,7 @@ def _of_all_processes(mask: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(mask, tiled=True))
 
 
-def _head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.Array]:
+def head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.Array]:
     """The function `(params, stats, batch) -> [B, F]`, averaged over the views."""
     model, views = evaluation.model, evaluation.views
     pooling = getattr(model.stages[HEAD], 'pooling', Pooling.AVERAGE)
@@ -126,10 +126,10 @@ def _head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax
         pooled = layers.pool(x, pooling).astype(jnp.float32)
         return pooled.reshape(*shown.shape[:2], -1).mean(1)
 
-    def head_inputs(params: Params, stats: Stats, batch: Batch) -> jax.Array:
+    def of_batch(params: Params, stats: Stats, batch: Batch) -> jax.Array:
         return compute(params, stats, devices.put_batch(evaluation.mesh, batch)['image'])
 
-    return head_inputs
+    return of_batch
 
 
 def calibrate(predicted: Predictions) -> dict[str, Any] | None:

@@ -11,11 +11,10 @@ from tljax.augment.corruptions.corruption import Corruption, corrupt
 from tljax.data import pipeline
 from tljax.metrics import corruption_error
 from tljax.metrics.totals import wilson_interval
-from tljax.models import stages, views
-from tljax.models.stages import Model
+from tljax.models import views
 from tljax.training import labelled_evaluation
 from tljax.training.robustness.subject import Subject, spread
-from tljax.types import Examples, InputError, Params, Stats
+from tljax.types import Examples, InputError
 
 
 def measure(
@@ -117,7 +116,8 @@ def hits(
         images = views.centre(placed['image'], model.preprocessing.size_px)
 
         def right(shown: jax.Array, labels=labels, mask=mask) -> np.ndarray:
-            return (np.asarray(_predicted(model, *subject.values, shown)) == labels)[mask]
+            classes = subject.predicted_classes(*subject.values, shown)
+            return (np.asarray(classes) == labels)[mask]
 
         clean.append(right(images))
         corrupted.append(
@@ -127,25 +127,3 @@ def hits(
             ]
         )
     return np.concatenate(clean), np.concatenate([np.asarray(x) for x in corrupted], -1)
-
-
-class _ByIdentity:
-    """A static argument of `jit` that has no hash of its own."""
-
-    def __init__(self, model: Model):
-        self.model = model
-
-    def __hash__(self) -> int:
-        return id(self.model)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.model is self.model
-
-
-def _predicted(model: Model, params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-    return _classes(_ByIdentity(model), params, stats, images)
-
-
-@jax.jit(static_argnums=0)
-def _classes(model: _ByIdentity, params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-    return stages.classify(model.model, params, stats, images[:, None]).argmax(-1)

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import rich.box
@@ -69,10 +70,10 @@ def run(given: argparse.Namespace) -> None:
 def measure(
     folder: pathlib.Path,
     *,
-    corruptions: tuple[str, ...] | None = None,
-    severities: tuple[int, ...] = SEVERITIES,
-    shifted_sets: list[str] = [],  # noqa: B006  only read
-    ood: list[str] = [],  # noqa: B006
+    corruptions: Sequence[str] | None = None,
+    severities: Sequence[int] = SEVERITIES,
+    shifted_sets: Sequence[str] = (),
+    ood: Sequence[str] = (),
     source: str | None = None,
     baseline: pathlib.Path | None = None,
     images: int | None = None,

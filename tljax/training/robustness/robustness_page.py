@@ -72,7 +72,7 @@ def _corrupted(record: Record) -> Section:
 
 def _against_baseline(record: Record) -> str:
     gap = _estimate(record['mean_error_minus_baseline'])
-    text = f'Against {record["baseline"]}: mean error {gap} higher if positive'
+    text = f'Mean error minus that of the baseline {record["baseline"]}: {gap}'
     if record['mce'] is None:
         return text + '; no mean corruption error, because the baseline has no error somewhere.'
     return text + f'; mean corruption error (mCE) {_estimate(record["mce"])}.'

@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from tljax import devices
 from tljax.config.experiment import Experiment
 from tljax.metrics.losses import CrossEntropy
+from tljax.models import stages
 from tljax.models.views import Centre
 from tljax.records import predictions, runs
 from tljax.records.predictions import PREDICTIONS_FILE, SplitPredictions
@@ -34,6 +37,7 @@ class Subject:
         settings: how the run evaluated.
         recorded: the content of its splits.json.
         batch_size: of images, over all devices.
+        evaluations: by their views, so that each is compiled once.
     """
 
     folder: pathlib.Path
@@ -41,6 +45,7 @@ class Subject:
     settings: EvaluationSettings
     recorded: dict[str, Any]
     batch_size: int
+    evaluations: dict[str, Evaluation] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def experiment(self) -> Experiment:
@@ -122,14 +127,25 @@ class Subject:
             views: of each image; None for its centre.
             features: whether the pooled inputs of the head are computed too.
         """
-        evaluation = self._evaluation(str(views), views or Centre())
+        views = views or Centre()
+        if str(views) not in self.evaluations:
+            self.evaluations[str(views)] = evaluation_of(
+                self.network, views, self.mesh, self.batch_size
+            )
+        evaluation = self.evaluations[str(views)]
         return final_evaluation.predict(
             evaluation, *self.values, examples, folder, features=features
         )
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019  a program is compiled once for all sets of images
-    def _evaluation(self, name: str, views: Any) -> Evaluation:
-        return evaluation_of(self.network, views, self.mesh, self.batch_size)
+    @functools.cached_property
+    def predicted_classes(self) -> Callable[[Params, Stats, jax.Array], jax.Array]:
+        """The function `(params, stats, images [B, H, W, 3] uint8) -> [B]`, compiled."""
+
+        @jax.jit
+        def predicted(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+            return stages.classify(self.network.model, params, stats, images[:, None]).argmax(-1)
+
+        return predicted
 
 
 def evaluation_of(loaded: Network, views: Views, mesh: Mesh, batch_size: int) -> Evaluation:

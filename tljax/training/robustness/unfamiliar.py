@@ -38,16 +38,25 @@ class Detector:
     Attributes:
         name: of the score.
         scorer: fitted to the training images if the score needs them.
-        threshold: None without validation images.
+        threshold: of the score; an image with a smaller one is out of distribution.
     """
 
     name: str
     scorer: Scorer
-    threshold: float | None
+    threshold: float
 
-    def score(self, split: SplitPredictions) -> np.ndarray:
-        """The scores [N] of predictions; larger is more familiar."""
-        return self.scorer.score(self.name, split.logits, split.features)
+    @property
+    def needs_features(self) -> bool:
+        """Whether the score needs the features of an image."""
+        return self.name not in OF_LOGITS
+
+    def rejects(self, score: float) -> bool:
+        """Whether an image with this score is out of distribution."""
+        return score < self.threshold
+
+
+def _scores(scorer: Scorer, name: str, split: SplitPredictions) -> np.ndarray:
+    return scorer.score(name, split.logits, split.features)
 
 
 def scorer(subject: Subject) -> Scorer:
@@ -84,8 +93,7 @@ def detector(subject: Subject, name: str) -> Detector:
     if name not in fitted.names:
         raise InputError(f'--ood={name}: the head of {subject.folder} is not one linear layer')
     val = subject.predict(subject.data('val').examples, features=of_features)
-    found = Detector(name, fitted, None)
-    return dataclasses.replace(found, threshold=detection.threshold(found.score(val)))
+    return Detector(name, fitted, detection.threshold(_scores(fitted, name, val)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +130,10 @@ def measure(subject: Subject, known: Familiar, path: str, examples: Examples) ->
         raise InputError(f'{path}: no image in it can be read')
     rows = []
     for name in known.scorer.names:
-        one = Detector(name, known.scorer, None)
-        own, outside = one.score(known.own), one.score(other)
+        own, outside = (_scores(known.scorer, name, one) for one in (known.own, other))
         row: dict[str, Any] = {'name': name, **detection.detection(own, outside)._asdict()}
         if known.val is not None:
-            limit = detection.threshold(one.score(known.val))
+            limit = detection.threshold(_scores(known.scorer, name, known.val))
             row |= {
                 'threshold': limit,
                 'own_accepted': float((own >= limit).mean()),
