@@ -228,7 +228,6 @@ def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, mon
     assert len(printed.out.splitlines()) == 21
 
 
-<<<<<<< HEAD
 def test_the_module_can_be_run(workdir, images, monkeypatch, capsys):
     image = str(images / 'red/0.png')
     monkeypatch.setattr(sys, 'argv', ['tljax', 'predict', str(workdir), image])
@@ -237,14 +236,6 @@ def test_the_module_can_be_run(workdir, images, monkeypatch, capsys):
         runpy.run_module('tljax', run_name='__main__')
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(image)
-=======
-def test_the_module_can_be_run(workdir, images):
-    # The run's backbone is a class of the tests, which the command itself would not import.
-    code = 'import runpy, tests.small_runs; runpy.run_module("tljax", run_name="__main__")'
-    command = [sys.executable, '-c', code, 'predict', str(workdir), str(images / 'red/0.png')]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(images / 'red/0.png'))
 
 
 @pytest.mark.parametrize('name', ['energy', 'knn'])
@@ -283,4 +274,3 @@ def test_a_score_is_of_one_view(run, images):
 
 def test_the_command_names_every_score():
     assert set(command.OOD_SCORES) == set(out_of_distribution.SCORES)
->>>>>>> 4e09770bbe739a1fa59cd8eabfebf7ac55113054

@@ -2,7 +2,6 @@
 
 tljax predict NETWORK PATH... [--top=3] [--views=flip] [--out=FILE.csv]
 
-<<<<<<< HEAD
 NETWORK                     a run's folder, a file of weights, embedded:<name>,
                             torchvision:<name>, hf:<repo> or an https address, as for tljax.load
 PATH                        an image, a folder of images, or a list of images: CSV or JSON lines
@@ -18,31 +17,13 @@ PATH                        an image, a folder of images, or a list of images: C
                             network's own
 --bad_files=error           stops at an unreadable file; by default it is reported and skipped
 --uncalibrated              ignores the temperature that was fitted to the run's validation images
+--ood=NAME                  for a run: adds a score that is small for images unlike its own, and the
+                            threshold that accepts 95 % of its validation images: energy,
+                            max_softmax, max_logit, mahalanobis, knn or vim; the last three read
+                            the run's training images
 --batch_size=N              images per batch over all devices; default 32
 --out=FILE                  writes the probabilities of all classes to .csv or .jsonl; only the
                             first 100 images are then printed
-=======
-NETWORK                     whatever tljax.load takes: a run's folder, a file, embedded:<name>,
-                            torchvision:<name>, hf:<repo>, an https address
-PATH                        an image, a folder of images, or a list of them: CSV or JSON lines with
-                            a path in each row, or .txt with a path a line, relative to the list
---config=NAME_OR_FILE       the config of a run whose backbone or head is a class of your own;
-                            nothing else imports that class
---top=N                     classes that are printed of each image; default 3
---views=NAME                centre (the default), flip or ten_crop; probabilities are averaged
---path_column=NAME          of lists in CSV or JSON lines; default path
---gray_range=LOW,HIGH       black and white of images deeper than 8 bits; default the network's own
---bad_files=error           nothing is predicted where a file cannot be read; by default it is
-                            reported and the others go on
---uncalibrated              without the temperature that the run fitted to its validation images
---ood=NAME                  of a run: adds a score that is small for images unlike its own, and the
-                            threshold that accepts 95 % of its validation images: energy,
-                            max_softmax, max_logit, mahalanobis, knn or vim; the last three read
-                            the run's training images again
---batch_size=N              images on the devices at a time; default 32
---out=FILE                  .csv or .jsonl, with the probability of every class; then the first 100
-                            images only are printed
->>>>>>> 4e09770bbe739a1fa59cd8eabfebf7ac55113054
 
 Exit codes: 0 success, 1 some files could not be read, 2 the input cannot be used.
 """
@@ -57,7 +38,6 @@ OOD_SCORES = ('energy', 'max_softmax', 'max_logit', 'mahalanobis', 'knn', 'vim')
 
 
 def parser() -> command_line.Parser:
-<<<<<<< HEAD
     """The parser of the command line."""
     result = command_line.Parser('predict', __doc__, config=True)
     result.add_argument('network', metavar='NETWORK')
@@ -68,25 +48,10 @@ def parser() -> command_line.Parser:
     result.add_argument('--gray_range')
     result.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
     result.switch('--uncalibrated')
+    result.add_argument('--ood', choices=OOD_SCORES)
     result.add_argument('--batch_size', type=command_line.number(int, 1))
     result.add_argument('--out', type=pathlib.Path)
     return result
-=======
-    """Of the words of the command."""
-    line = command_line.Parser('predict', __doc__, config=True)
-    line.add_argument('network', metavar='NETWORK')
-    line.add_argument('paths', metavar='PATH', nargs='+')
-    line.add_argument('--top', type=command_line.number(int, 1), default=3)
-    line.add_argument('--views', choices=('centre', 'flip', 'ten_crop'), default='centre')
-    line.add_argument('--path_column', default='path')
-    line.add_argument('--gray_range')
-    line.add_argument('--bad_files', choices=('error', 'skip'), default='skip')
-    line.switch('--uncalibrated')
-    line.add_argument('--ood', choices=OOD_SCORES)
-    line.add_argument('--batch_size', type=command_line.number(int, 1))
-    line.add_argument('--out', type=pathlib.Path)
-    return line
->>>>>>> 4e09770bbe739a1fa59cd8eabfebf7ac55113054
 
 
 def main(argv: Sequence[str]) -> int:
