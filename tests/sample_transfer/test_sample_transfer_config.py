@@ -15,12 +15,15 @@ SHORT = (
     '--config.samples.data.train_per_class=20', '--config.evaluate_every_epochs=2',
     '--config.batch_size=32',
 )  # fmt: skip
-# A network that compiles in less time than the config's own.
-SMALL = '--config.backbone=ViT(width=16, depth=1, patch_px=8, size_px=16, head_width=8)'
+# A network that compiles in less time than the config's own, and no page about the run.
+SMALL = (
+    '--config.backbone=ViT(width=16, depth=1, patch_px=8, size_px=16, head_width=8)',
+    '--config.report=False',
+)
 
 
 @pytest.mark.parametrize(
-    'network', [(SMALL,), pytest.param((), marks=pytest.mark.slow)], ids=['small', 'own']
+    'network', [SMALL, pytest.param((), marks=pytest.mark.slow)], ids=['small', 'own']
 )
 def test_the_config_runs_and_shows_the_gain_from_samples(network, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
