@@ -273,3 +273,13 @@ def test_words_that_cannot_be_used_end_in_a_line(words, capsys):
 def test_a_run_compared_with_itself_is_refused(trained):
     with pytest.raises(InputError, match='twice'):
         comparison.write([trained, trained], trained / 'x.html')
+
+
+def test_a_map_of_heat_is_drawn_from_its_least_to_its_largest_value():
+    image = np.full((8, 8, 3), 128, np.uint8)
+    heat = np.full((2, 2), 0.9)
+    heat[0, 0] = 1.0
+    picture = np.asarray(thumbnails.heated(image, heat, 16), int).sum(-1)
+    assert picture[0, 0] > picture[-1, -1] + 100
+    even = np.asarray(thumbnails.heated(image, np.ones((2, 2)), 16))
+    assert np.ptp(even.reshape(-1, 3), axis=0).max() == 0

@@ -16,11 +16,12 @@ from tljax.records.predictions import SplitPredictions
 from tljax.training import training_label_errors
 from tljax.training.report import images, network_pass, thumbnails
 from tljax.training.report.budget import COMPILE_SECONDS
-from tljax.training.report.inputs import Inputs, split_name
+from tljax.training.report.inputs import Inputs, MissingError, split_name
 from tljax.training.training_label_errors import LikelyError
 from tljax.types import Examples, InputError
 
 CARDS, LISTED = 10, 50  # likely label errors with their image, and in the table
+ONE_LABEL = 'Wrong labels are looked for where each image has one label.'
 PAIRS = 4  # pairs of duplicates with their images
 SECONDS_PER_IMAGE = 0.001  # about, to look at one for duplicates
 PROBE_SECONDS = 0.001  # about, for an image of the probes
@@ -42,7 +43,7 @@ def _held_out(inputs: Inputs) -> list[Block]:
     name, split = inputs.predictions()
     blocks: list[Block] = [Heading(f'Labels that may be wrong, {split_name(name)} images')]
     if split.multi_label:
-        return [*blocks, Text('They are looked for where an image has one label.', 'missing')]
+        return [*blocks, Text(ONE_LABEL, 'missing')]
     p = np.asarray(calibration.probabilities(split.logits))
     errors = label_errors.likely_errors(p, split.labels)
     if not len(errors.places):
@@ -88,6 +89,8 @@ def _of_training(inputs: Inputs) -> list[Block]:
     try:
         job = inputs.job
         train = job.splits['train']
+        if train.multi_label:
+            raise MissingError(ONE_LABEL)
         seconds = COMPILE_SECONDS + len(train) * (PROBE_SECONDS + inputs.seconds_per_image)
         if seconds > 0.8 * inputs.budget.left:
             raise inputs.no_time(1.5 * seconds)

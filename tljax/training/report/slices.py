@@ -50,7 +50,7 @@ def _by_frequency(inputs: Inputs, labels: np.ndarray, right: np.ndarray) -> list
     if train is None:
         return []
     counts = slices.class_counts(labels, train.labels, len(inputs.classes))
-    return _named('training images of the class', slices.by_value(counts, right, 3), _integer)
+    return _named('training images of the class', slices.by_value(counts, right, 3), _number)
 
 
 def _has_job(inputs: Inputs) -> bool:
@@ -70,7 +70,7 @@ def _by_image(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named
     measured = image_properties.measure(examples.take(places[chosen]))
     right = right[chosen]
     size = np.sqrt(measured.width * measured.height)
-    rows = _named(IMAGE_SIZE, slices.by_value(size, right), _integer, ' px')
+    rows = _named(IMAGE_SIZE, slices.by_value(size, right), _number, ' px')
     rows += _named('width / height', slices.by_value(measured.aspect_ratio, right, 3), _ratio)
     rows += _named('brightness', slices.by_value(measured.brightness, right), _ratio)
     note = ''
@@ -88,8 +88,8 @@ def _named(
     return [(name, _range(text(part.low), text(part.high)) + unit, part) for part in parts]
 
 
-def _integer(value: float) -> str:
-    return f'{value:,.0f}'
+def _number(value: float) -> str:
+    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def _ratio(value: float) -> str:

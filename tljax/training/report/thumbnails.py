@@ -23,15 +23,16 @@ def thumbnail(image: np.ndarray, side: int = SIDE_PX) -> Image.Image:
 
 
 def heated(image: np.ndarray, heat: np.ndarray, side: int = SIDE_PX) -> Image.Image:
-    """An image with a map of heat [h, w] over it; the map covers the central square."""
+    """An image with a map of heat [h, w] over it, from its least to its largest value."""
     picture = thumbnail(image, side)
     gray = np.asarray(picture.convert('L').convert('RGB'), np.float32)
-    most = float(heat.max())
-    levels = np.asarray(heat, np.float32) / most if most > 0 else np.zeros_like(heat, np.float32)
+    heat = np.asarray(heat, np.float32)
+    low, span = heat.min(), np.ptp(heat)
+    levels = (heat - low) / span if span > 0 else np.zeros_like(heat)
     smooth = Image.fromarray(levels).resize(picture.size, Image.Resampling.BILINEAR)
     at = np.clip(np.asarray(smooth), 0, 1) * (len(HEAT) - 1)
-    low = np.minimum(at.astype(int), len(HEAT) - 2)
-    colors = HEAT[low] + (HEAT[low + 1] - HEAT[low]) * (at - low)[..., None]
+    lower = np.minimum(at.astype(int), len(HEAT) - 2)
+    colors = HEAT[lower] + (HEAT[lower + 1] - HEAT[lower]) * (at - lower)[..., None]
     share = 0.25 + 0.5 * np.clip(np.asarray(smooth), 0, 1)[..., None]
     return Image.fromarray((gray * (1 - share) + colors * share).round().astype(np.uint8))
 
