@@ -16,9 +16,9 @@ from tljax.models.averaging import Values
 from tljax.models.stages import HEAD
 from tljax.models.views import Centre
 from tljax.records.predictions import SplitPredictions
-from tljax.training import final_evaluation, labelled_evaluation
+from tljax.training import final_evaluation
 from tljax.training.labelled_evaluation import Data
-from tljax.training.robustness.subject import Subject, evaluation_of
+from tljax.training.robustness.subject import Subject, evaluation_of, labelled_set
 from tljax.types import BadFiles, Examples, InputError
 from tljax.weights import network
 from tljax.weights.network import Network
@@ -59,7 +59,7 @@ def read(subject: Subject, path: str, bad_files: BadFiles) -> Upstream:
         {**subject.network.params, HEAD: _source_head(subject, start)}, subject.network.stats
     )
     _check_leaves(subject, start, tuned)
-    data = labelled_evaluation.given_data(start, path, None, bad_files, {})
+    data = labelled_set(start, path, bad_files, {})
     return Upstream(start, data, tuned)
 
 

@@ -103,7 +103,9 @@ def measure(
     if not severities or not set(severities) <= set(SEVERITIES):
         raise InputError(f'severities are {list(severities)}, wanted some of 1 to 5')
     one = subject.read(folder, batch_size)
-    sets = [shifted.read(one, path, bad_files) for path in shifted_sets]
+    sets = [
+        subject.labelled_set(one.network, path, bad_files, one.recorded) for path in shifted_sets
+    ]
     others = {path: unfamiliar.read(one, path, bad_files) for path in ood}
     upstream = forgetting.read(one, source, bad_files) if source else None
     below = subject.read(baseline, batch_size) if baseline else None

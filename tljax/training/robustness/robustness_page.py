@@ -207,7 +207,7 @@ def _unfamiliar(record: Sequence[Record]) -> Section:
 def _score_figure(one: Record, index: int) -> Figure:
     marks = [
         Interval(
-            name=row['name'],
+            name=row['name'].replace('_', ' '),
             value=row['auroc'],
             low=row['auroc_low'],
             high=row['auroc_high'],

@@ -9,25 +9,8 @@ import numpy as np
 from tljax.metrics import calibration, independent, paired
 from tljax.metrics.totals import wilson_interval
 from tljax.records.predictions import SplitPredictions
-from tljax.training import labelled_evaluation
 from tljax.training.labelled_evaluation import Data
 from tljax.training.robustness.subject import Subject
-from tljax.types import BadFiles, InputError
-
-
-def read(subject: Subject, path: str, bad_files: BadFiles) -> Data:
-    """A labelled set, with labels in the order of the network's classes.
-
-    Raises:
-        InputError: the folder is missing or empty, or has other classes.
-    """
-    try:
-        return labelled_evaluation.given_data(
-            subject.network, path, None, bad_files, subject.recorded
-        )
-    except InputError as error:
-        text = str(error)
-        raise InputError(text if path in text else f'{path}: {text}') from error
 
 
 def measure(subject: Subject, data: Data) -> dict[str, Any]:

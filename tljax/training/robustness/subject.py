@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from tljax.training import final_evaluation, labelled_evaluation
 from tljax.training.evaluation import Evaluation
 from tljax.training.labelled_evaluation import Data
 from tljax.training.trained_run import TrainedRun
-from tljax.types import Examples, InputError, Params, Stats, Views
+from tljax.types import BadFiles, Examples, InputError, Params, Stats, Views
 from tljax.weights import network
 from tljax.weights.network import Network
 
@@ -170,6 +170,21 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
             f'{folder} predicts several labels of an image, wanted a run with one label an image'
         )
     return Subject(folder, loaded, settings, recorded, batch_size or settings.batch_size)
+
+
+def labelled_set(
+    loaded: Network, path: str, bad_files: BadFiles, recorded: Mapping[str, Any]
+) -> Data:
+    """Labelled images of a folder or a list, with labels in the order of a network's classes.
+
+    Raises:
+        InputError: the folder is missing or empty, or has other classes; the message names it.
+    """
+    try:
+        return labelled_evaluation.given_data(loaded, path, None, bad_files, dict(recorded))
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if path in text else f'{path}: {text}') from error
 
 
 def spread(examples: Examples, most: int | None) -> Examples:
