@@ -269,7 +269,7 @@ def test_scores_in_csv_have_columns_of_their_own(run, images, tmp_path):
 def test_a_score_is_of_one_view(run, images):
     code, printed = run(images, '--ood=energy', '--views=flip')
     assert code == 2
-    assert '--ood scores one view of an image, and --views is flip' in printed.err
+    assert '--ood scores one view of an image, wanted --views=centre, not flip' in printed.err
 
 
 def test_the_command_names_every_score():

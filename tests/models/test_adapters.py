@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.small_runs import Tiny
-from tests.test_contracts import found
+from tests.test_contracts import classes_of
 from tljax import tree
 from tljax.models import batch_norm_folding, layers, stages
 from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift, check_trained, extended, split
@@ -49,7 +49,7 @@ SMALL = Preprocessing(size_px=32, resize_px=32)
 
 
 def test_every_family_of_backbones_is_tried_here():
-    assert set(found('Backbone')) <= {type(backbone) for backbone, _, _ in NETWORKS.values()}
+    assert set(classes_of('Backbone')) <= {type(backbone) for backbone, _, _ in NETWORKS.values()}
 
 
 def random_like(leaves, scale, seed=0):

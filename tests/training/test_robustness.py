@@ -142,12 +142,12 @@ def test_the_page_needs_no_other_file(measured):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        ('--shifted={f}/missing', 'missing: there is no such folder'),
+        ('--shifted={f}/missing', 'missing: no such folder or file'),
         ('--shifted={f}/empty', 'empty: no image of a class in it'),
         ('--shifted={f}/other', '1 of the 1 classes of the data (+) are not among the 3'),
-        ('--ood={f}/missing', 'missing: there is no such folder or file'),
+        ('--ood={f}/missing', 'missing: no such folder or file'),
         ('--ood={f}/empty', 'no image in '),
-        ('--source={f}/missing', 'missing: there is no such folder'),
+        ('--source={f}/missing', 'missing: no such folder or file'),
         ('--source={f}/other', 'other: 1 of the 1 classes of the data'),
         ('--baseline={f}/empty', 'empty holds no run'),
         ('--corruptions=rain', 'no corruption is called rain'),

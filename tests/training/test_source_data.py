@@ -448,7 +448,7 @@ def test_gradient_alignment_weights_samples_by_the_product_of_gradients_of_the_s
     rows = jax.vmap(lambda x, label: jax.grad(loss)(layer, x[None], label[None], other, kinds[1]))(
         source, jnp.asarray(batch['source']['label'])
     )
-    aligned = np.maximum((pull * rows).sum((1, 2)), 0)
+    aligned = np.maximum((pull[None] * rows).sum((1, 2)), 0)
     wanted = aligned / aligned.mean()
     assert 0 < (aligned > 0).sum() < len(aligned)
     found = np.asarray(after.source.weights)[batch['source']['id']]

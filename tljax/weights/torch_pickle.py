@@ -38,7 +38,7 @@ class UnsafeFileError(InputError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Dtype:
+class StorageDtype:
     """Represents a storage class such as `torch.FloatStorage`."""
 
     name: str
@@ -217,7 +217,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         if module in ('torch', 'torch.cuda') and name in DTYPES:
-            return Dtype(name)
+            return StorageDtype(name)
         full = f'{module}.{name}'
         if _is_refused(module, name):
             raise UnsafeFileError(f'the file names {full}, which no file of weights needs')
@@ -228,7 +228,7 @@ class _Unpickler(pickle.Unpickler):
         return self._stand_ins[full]
 
     def persistent_load(self, pid: Any) -> Storage:
-        if not (isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[1], Dtype)):
+        if not (isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[1], StorageDtype)):
             raise UnsafeFileError(f'the file names a storage of an unknown kind: {pid!r:.80}')
         return self._load_storage(pid)
 

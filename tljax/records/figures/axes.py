@@ -11,7 +11,7 @@ TICKS = 6  # about
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """A map from values to places on the sheet.
 
     Attributes:
@@ -90,8 +90,8 @@ class Plot:
         y_ticks: values with a line and a label on the vertical axis.
     """
 
-    x: Scale
-    y: Scale
+    x: AxisScale
+    y: AxisScale
     x_ticks: Sequence[float]
     y_ticks: Sequence[float]
 
@@ -145,8 +145,8 @@ def plot(
         x_low, x_high = x_low - 0.5, x_high + 0.5
     y_low, y_high = y_range if log_y else (y_ticks[0], y_ticks[-1])
     return Plot(
-        x=Scale(x_low, x_high, left, right, log_x),
-        y=Scale(y_low, y_high, bottom, top, log_y),
+        x=AxisScale(x_low, x_high, left, right, log_x),
+        y=AxisScale(y_low, y_high, bottom, top, log_y),
         x_ticks=[tick for tick in x_ticks if x_low <= tick <= x_high],
         y_ticks=y_ticks,
     )

@@ -46,7 +46,7 @@ def dots(rows: Sequence[Interval], *, percent: bool = True, label: str = '') -> 
     ticks = axes.round_ticks(low, high, 4)
     left, right = _margins(rows)
     bottom = 8 + ROW * len(rows)
-    x = axes.Scale(ticks[0], ticks[-1], left + 8, right - 12)
+    x = axes.AxisScale(ticks[0], ticks[-1], left + 8, right - 12)
     text = axes.percent_text if percent else axes.number_text
     shapes: list[Shape] = []
     for tick in ticks:

@@ -33,8 +33,8 @@ def scatter(
     entries = [(shortened(names[label], NAME_WIDTH), colors.series(label)) for label in present]
     shapes, top = axes.legend(entries, 4, 8)
     low, high = points.min(0), points.max(0)
-    x = axes.Scale(float(low[0]), float(high[0]), 10, axes.WIDTH - 10)
-    y = axes.Scale(float(low[1]), float(high[1]), top + SIDE - 10, top + 10)
+    x = axes.AxisScale(float(low[0]), float(high[0]), 10, axes.WIDTH - 10)
+    y = axes.AxisScale(float(low[1]), float(high[1]), top + SIDE - 10, top + 10)
     places = np.array([(x(float(a)), y(float(b))) for a, b in points]).reshape(-1, 2)
     order = sorted(range(len(points)), key=lambda i: errors[i])  # errors on top
     marks = [_mark(i, places[i], classes[i], errors[i]) for i in order]
