@@ -43,11 +43,11 @@ class Point:
     hollow: bool = False
 
 
-def _shares_plot(low: float, high: float, top: float, bottom: float) -> tuple[axes.Scale, list]:
+def _shares_plot(low: float, high: float, top: float, bottom: float) -> tuple[axes.AxisScale, list]:
     """A vertical axis of shares that ends at round ones, and its lines and labels."""
     middle = (low + high) / 2
     ticks = axes.round_ticks(min(low, middle - 0.01), max(high, middle + 0.01), 7)
-    scale = axes.Scale(ticks[0], ticks[-1], bottom, top)
+    scale = axes.AxisScale(ticks[0], ticks[-1], bottom, top)
     shapes: list[Shape] = []
     for tick in ticks:
         shapes.append(line(LEFT, scale(tick), RIGHT, scale(tick), 'rule'))
@@ -61,7 +61,7 @@ def costs(points: Sequence[Point]) -> Drawing:
     lows, highs = zip(*(point.interval for point in points), strict=True)
     down, shapes = _shares_plot(min(lows), max(highs), 14, bottom)
     least, most = min(p.cost for p in points) / 1.5, max(p.cost for p in points) * 1.5
-    across = axes.Scale(least, most, LEFT + 14, RIGHT - 14, log=True)
+    across = axes.AxisScale(least, most, LEFT + 14, RIGHT - 14, log=True)
     for tick in axes.decades(least, most):
         shapes.append(line(across(tick), bottom, across(tick), bottom + 4, 'quiet'))
         shapes.append(Text(across(tick), bottom + 18, seconds_text(tick), 'middle'))
@@ -182,7 +182,7 @@ def depths(curves: Sequence[Curve]) -> Drawing:
 
 
 def _drawn(
-    curve: Curve, color: str, xs: Sequence[float], down: axes.Scale, *, named: bool
+    curve: Curve, color: str, xs: Sequence[float], down: axes.AxisScale, *, named: bool
 ) -> list[Shape]:
     """A network's line, its intervals, and its stages' names where the axis has others."""
     ys = [down(accuracy) for accuracy in curve.accuracies]

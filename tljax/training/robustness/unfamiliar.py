@@ -24,7 +24,7 @@ def read(subject: Subject, path: str, bad_files: BadFiles) -> Examples:
         InputError: it is missing or empty, or an image cannot be read.
     """
     if not pathlib.Path(path).expanduser().exists():
-        raise InputError(f'{path}: there is no such folder or file')
+        raise InputError(f'{path}: no such folder or file')
     examples = unlabelled.read([path], bad_files)
     if not len(examples):
         raise InputError(f'{path}: no image in it can be read')
