@@ -200,7 +200,8 @@ def make_metrics(loss: Loss) -> Metrics:
         # NaN and infinity have no exact sum.
         total = math.fsum(losses) if np.isfinite(losses).all() else float(np.sum(losses))
         rows = [(split.logits, labels)] if split.multi_label and len(split) else []
-        return totals.summary({**sums, 'loss': np.float64(total)}, rows)
+        sums |= {'loss': jax.device_get(total)}
+        return totals.summary(sums, rows)
 
     return metrics
 
