@@ -10,6 +10,7 @@ import functools
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 REFERENCE_PX = 224  # of ImageNet-C
 
 Draws = dict[str, jax.Array]
-Strength = dict[str, np.ndarray]  # arrays of the same shapes at every severity: one program
+Strength = dict[str, Any]  # NumPy arrays of the same shapes at every severity: one program
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ LUMINANCE = np.array(
 )
 CHROMINANCE = np.full((BLOCK, BLOCK), 99)
 CHROMINANCE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
-DCT = scipy.fft.dct(np.eye(BLOCK), axis=0, norm='ortho').astype(np.float32)
+DCT = np.asarray(scipy.fft.dct(np.eye(BLOCK), axis=0, norm='ortho'), np.float32)
 
 
 def tables(quality: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tljax import devices
@@ -113,7 +114,8 @@ def hits(
     for batch in batches:
         labels, mask = np.asarray(batch['label']), np.asarray(batch['mask'])
         placed = devices.put_batch(mesh, batch)
-        images = views.centre(placed['image'], model.preprocessing.size_px)
+        ids = jnp.asarray(placed['id'])
+        images = views.centre(jnp.asarray(placed['image']), model.preprocessing.size_px)
 
         def right(shown: jax.Array, labels=labels, mask=mask) -> np.ndarray:
             classes = subject.predicted_classes(*subject.values, shown)
@@ -122,7 +124,7 @@ def hits(
         clean.append(right(images))
         corrupted.append(
             [
-                [right(corrupt(one, images, placed['id'], level, seed)) for level in severities]
+                [right(corrupt(one, images, ids, level, seed)) for level in severities]
                 for one in corruptions
             ]
         )
