@@ -22,7 +22,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 REFERENCE_PX = 224  # of ImageNet-C
 
 Draws = dict[str, jax.Array]
-Strength = dict[str, Any]  # arrays, or scalars of NumPy, of the same shapes at every severity
+Strength = dict[str, Any]  # NumPy arrays of the same shapes at every severity: one program
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -114,8 +114,8 @@ def hits(
     for batch in batches:
         labels, mask = np.asarray(batch['label']), np.asarray(batch['mask'])
         placed = devices.put_batch(mesh, batch)
-        images = views.centre(jnp.asarray(placed['image']), model.preprocessing.size_px)
         ids = jnp.asarray(placed['id'])
+        images = views.centre(jnp.asarray(placed['image']), model.preprocessing.size_px)
 
         def right(shown: jax.Array, labels=labels, mask=mask) -> np.ndarray:
             classes = subject.predicted_classes(*subject.values, shown)
