@@ -237,11 +237,11 @@ def test_a_corruption_agrees_with_its_plain_form_at_every_severity(corruption):
 
 @CORRUPTIONS
 def test_a_corruption_changes_an_image_more_at_the_highest_severity(corruption):
-    if corruption.name in ('frost', 'elastic_transform', 'fog'):
-        pytest.skip('severities of ImageNet-C that differ in more than their strength')
     low, high = (np.asarray(corrupt(corruption, images(), IDS, s), float) for s in (1, 5))
     distances = [abs(x - images()).mean() for x in (low, high)]
-    assert distances[0] < distances[1]
+    # The severities of these differ in more than their strength, as those of ImageNet-C do.
+    assert distances[0] < distances[1] or corruption.name in ('frost', 'elastic_transform', 'fog')
+    assert distances[0] > 0
 
 
 def test_random_values_depend_on_the_image_and_not_on_its_batch():
