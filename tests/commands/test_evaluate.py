@@ -18,7 +18,7 @@ from tests import served
 from tests.small_runs import Tiny
 from tljax.commands import evaluate as command
 from tljax.records import console, predictions
-from tljax.training import final_evaluation, labelled_evaluation
+from tljax.training import final_evaluation, labelled_data
 from tljax.types import BadFiles, InputError
 from tljax.weights import export, published
 
@@ -249,7 +249,7 @@ def test_a_bad_file_among_good_ones_is_named_and_can_be_left_out(run, data):
     assert f'{data}/test/red/3.png: it is HTML' in printed.err
     code, printed, written = run(data, '--bad_files=skip')
     assert code == 0
-    assert f'left out: {data}/test/red/3.png' in printed.err
+    assert f'skipped: {data}/test/red/3.png' in printed.err
     assert (written['count'], written['class_count']) == (20, [7, 7, 6])
     assert list(written['bad_files']) == [f'{data}/test/red/3.png']
 
@@ -261,7 +261,7 @@ def test_a_file_that_is_damaged_in_its_middle_counts_nowhere(run, data):
     path.write_bytes(content)
     code, printed, written = run(data, '--bad_files=skip')
     assert code == 0
-    assert f'left out: {path}' in printed.err
+    assert f'skipped: {path}' in printed.err
     assert (written['count'], sum(written['class_count'])) == (20, 20)
 
 
@@ -297,7 +297,7 @@ def test_the_picture_of_the_confusion_is_drawn(usual):
 
 def test_a_network_without_names_is_shown_with_those_of_the_data(data, workdir):
     nameless = dataclasses.replace(tljax.load(workdir), class_names=None)
-    found = labelled_evaluation.given_data(nameless, str(data), None, BadFiles.ERROR, {})
+    found = labelled_data.read(nameless, str(data), None, BadFiles.ERROR, {})
     assert 'could not be checked' in found.notes[0]
     assert found.class_names == ('blue', 'green', 'red')
     np.testing.assert_array_equal(found.examples.labels, np.repeat([0, 1, 2], 7))
@@ -310,7 +310,7 @@ def test_folders_of_imagenet_are_known_by_their_ids(workdir, tmp_path):
     network = dataclasses.replace(network, model=model, class_names=names)
     for name in ('n02102040', 'n01440764'):  # springer, tench
         served.draw(tmp_path / name / '0.png', 'red', np.random.default_rng(0))
-    found = labelled_evaluation.given_data(network, str(tmp_path), None, BadFiles.ERROR, {})
+    found = labelled_data.read(network, str(tmp_path), None, BadFiles.ERROR, {})
     shown = [found.class_names[label] for label in found.examples.labels]
     assert shown == ['tench', names[217]]
     assert 'springer' in names[217]
@@ -319,8 +319,8 @@ def test_folders_of_imagenet_are_known_by_their_ids(workdir, tmp_path):
 @pytest.mark.parametrize(
     ('words', 'reason'),
     [
-        ([], 'one of DATA and --data=config'),
-        (['there', '--data=config'], 'one of DATA and --data=config'),
+        ([], 'wanted either DATA or --data=config'),
+        (['there', '--data=config'], 'wanted either DATA or --data=config'),
         (['nowhere'], 'no such folder or file'),
         (['--data=config', '--batch_size=0'], '--batch_size: 0: wanted 1 or more'),
         (['--data=config', '--picture=nowhere/a.png'], 'no folder nowhere'),
@@ -337,4 +337,4 @@ def test_what_cannot_be_done_is_said_in_a_line(words, reason, run):
 def test_only_a_run_has_data_of_its_own(run):
     code, printed, _ = run('--data=config', network='embedded:glyphs')
     assert code == 2
-    assert 'embedded:glyphs is no run' in printed.err
+    assert 'embedded:glyphs is not a run' in printed.err

@@ -11,7 +11,7 @@ from tljax.config.experiment import Experiment
 from tljax.records import console, predictions, runs, writers
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import RESULT_FILE, RunError
-from tljax.training import labelled_evaluation
+from tljax.training import labelled_data, labelled_evaluation
 from tljax.types import BadFiles, Views
 from tljax.weights import network
 from tljax.weights.network import Network
@@ -99,9 +99,7 @@ class TrainedRun:
             InputError: there are no such images, or their classes are not the network's.
         """
         settings, recorded = runs.evaluation_settings(self.workdir)
-        data = labelled_evaluation.given_data(
-            self.network, str(path), split, BadFiles.ERROR, recorded
-        )
+        data = labelled_data.read(self.network, str(path), split, BadFiles.ERROR, recorded)
         for note in data.notes:
             console.console.print(note, soft_wrap=True, markup=False)
         found, _ = labelled_evaluation.evaluate(

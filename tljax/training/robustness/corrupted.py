@@ -13,7 +13,7 @@ from tljax.data import pipeline
 from tljax.metrics import corruption_error
 from tljax.metrics.totals import wilson_interval
 from tljax.models import views
-from tljax.training import labelled_evaluation
+from tljax.training import labelled_data
 from tljax.training.robustness.subject import Subject, spread
 from tljax.types import Examples, InputError
 
@@ -82,9 +82,7 @@ def measure(
 
 def _for_baseline(subject: Subject, baseline: Subject, split: str, images: int | None) -> Examples:
     """The images of the run, decoded for the network of the baseline."""
-    data = labelled_evaluation.own_data(
-        baseline.network, subject.experiment, subject.recorded, split
-    )
+    data = labelled_data.of_run(baseline.network, subject.experiment, subject.recorded, split)
     return spread(data.examples, images)
 
 

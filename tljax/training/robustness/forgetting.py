@@ -17,7 +17,7 @@ from tljax.models.stages import HEAD
 from tljax.models.views import Centre
 from tljax.records.predictions import SplitPredictions
 from tljax.training import final_evaluation
-from tljax.training.labelled_evaluation import Data
+from tljax.training.labelled_data import Data
 from tljax.training.robustness.subject import Subject, evaluation_of, labelled_set
 from tljax.types import BadFiles, Examples, InputError
 from tljax.weights import network

@@ -9,7 +9,7 @@ import numpy as np
 from tljax.metrics import calibration, independent, paired
 from tljax.metrics.totals import wilson_interval
 from tljax.records.predictions import SplitPredictions
-from tljax.training.labelled_evaluation import Data
+from tljax.training.labelled_data import Data
 from tljax.training.robustness.subject import Subject
 
 

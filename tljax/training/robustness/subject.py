@@ -18,9 +18,9 @@ from tljax.models.views import Centre
 from tljax.records import predictions, runs
 from tljax.records.predictions import PREDICTIONS_FILE, SplitPredictions
 from tljax.records.runs import EvaluationSettings
-from tljax.training import final_evaluation, labelled_evaluation
+from tljax.training import final_evaluation, labelled_data
 from tljax.training.evaluation import Evaluation
-from tljax.training.labelled_evaluation import Data
+from tljax.training.labelled_data import Data
 from tljax.training.trained_run import TrainedRun
 from tljax.types import BadFiles, Examples, InputError, Params, Stats, Views
 from tljax.weights import network
@@ -85,7 +85,7 @@ class Subject:
         Raises:
             InputError: they cannot be read any more.
         """
-        return labelled_evaluation.own_data(self.network, self.experiment, self.recorded, split)
+        return labelled_data.of_run(self.network, self.experiment, self.recorded, split)
 
     def has(self, split: str) -> bool:
         """Whether the run has images of a split."""
@@ -181,7 +181,7 @@ def labelled_set(
         InputError: the folder is missing or empty, or has other classes; the message names it.
     """
     try:
-        return labelled_evaluation.given_data(loaded, path, None, bad_files, dict(recorded))
+        return labelled_data.read(loaded, path, None, bad_files, dict(recorded))
     except InputError as error:
         text = str(error)
         raise InputError(text if path in text else f'{path}: {text}') from error
