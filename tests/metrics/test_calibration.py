@@ -97,6 +97,18 @@ def test_the_bands_of_a_reliability_diagram_are_those_of_resampled_images():
     assert np.isnan([found.accuracy[0], found.low[0]]).all()
 
 
+@pytest.mark.parametrize('several', [False, True])
+@pytest.mark.parametrize('margin', [0.1, 3.0, 20.0])
+def test_images_that_are_all_classified_right_have_no_temperature(margin, several):
+    """Sharper probabilities always fit them better, also where 1 - p rounds to 0."""
+    labels = np.arange(20) % 4
+    sets = np.eye(4, dtype=bool)[labels]
+    noise = np.random.default_rng(0).uniform(0, margin, (20, 4))
+    logits = np.where(sets, margin + noise, -noise - 0.01)
+    # A softmax stays the same if all its logits rise.
+    assert scaling.fit_temperature(*((logits, sets) if several else (logits + 30, labels))) == 1.0
+
+
 @pytest.mark.parametrize('labels', [LABELS, SETS], ids=['labels', 'sets'])
 def test_a_temperature_has_the_least_likelihood_and_scaling_a_lower_one(labels):
     best = scaling.fit_temperature(LOGITS, labels)

@@ -193,13 +193,16 @@ def reliability(
 
 def likelihood_and_gradient(z: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """The mean negative log-likelihood of float64 logits, and its gradient [N, K]."""
+    # Written so that no slope is 1 - p, which rounds to 0 for a sure prediction.
     if labels.ndim == 2:
-        losses = np.logaddexp(0, z) - labels * z
-        return float(losses.mean()), (scipy.special.expit(z) - labels) / z.size
+        signs = np.where(labels > 0, -1.0, 1.0)
+        losses = np.logaddexp(0, signs * z)
+        return float(losses.mean()), signs * scipy.special.expit(signs * z) / z.size
     rows = np.arange(len(z))
     log_p = scipy.special.log_softmax(z, -1)
     slopes = np.exp(log_p)
-    slopes[rows, labels] -= 1
+    slopes[rows, labels] = 0
+    slopes[rows, labels] = -slopes.sum(-1)
     return float(-log_p[rows, labels].mean()), slopes / len(z)
 
 
