@@ -55,6 +55,7 @@ from .features import probes as probes
 from .features import transferability as transferability
 from .metrics import calibration as calibration
 from .metrics import label_errors as label_errors
+from .metrics import scaling as scaling
 from .metrics import selective as selective
 from .metrics import slices as slices
 from .metrics.losses import BinaryCrossEntropy as BinaryCrossEntropy
