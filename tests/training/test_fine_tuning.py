@@ -53,6 +53,7 @@ def test_a_run_is_evaluated_on_a_folder(run, tmp_path):
 
 def test_the_same_call_reads_the_finished_run(run):
     assert tljax.train(short(), run.workdir).result == run.result
+    assert tljax.TrainedRun(str(run.workdir)).test == run.test
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):

@@ -22,10 +22,14 @@ class TrainedRun:
     """A finished run, read from its folder.
 
     Attributes:
-        workdir: its folder.
+        workdir: its folder; text becomes a path.
     """
 
     workdir: pathlib.Path
+
+    def __init__(self, workdir: str | pathlib.Path):
+        # A frozen dataclass assigns its fields in this way.
+        object.__setattr__(self, 'workdir', pathlib.Path(workdir).expanduser())
 
     @functools.cached_property
     def result(self) -> dict[str, Any]:
