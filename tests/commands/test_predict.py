@@ -213,14 +213,14 @@ def test_no_more_images_are_decoded_than_are_read_ahead(images, network, monkeyp
     real = decode.decode_resized
     monkeypatch.setattr(decode, 'decode_resized', lambda *a: decoded.append(a[1]) or real(*a))
     many = unlabelled.read([str(images)]).take(np.tile(np.arange(21), 10))
-    rows = prediction.predictions(network, many, NAMED['centre'], 4)
+    rows = prediction.predict(network, many, NAMED['centre'], 4)
     next(rows)
     assert len(decoded) <= 4 * (1 + 2 * 4)  # a batch, and two for each thread that reads ahead
     assert sum(1 for _ in rows) == 209
 
 
 def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, 'SHOWN', 2)
+    monkeypatch.setattr(prediction, 'PRINT_LIMIT', 2)
     out = tmp_path / 'out.jsonl'
     _, printed = run(images, f'--out={out}')
     assert printed.out.splitlines()[2:] == [f'{out}: 21 images']
@@ -269,7 +269,7 @@ def test_scores_in_csv_have_columns_of_their_own(run, images, tmp_path):
 def test_a_score_is_of_one_view(run, images):
     code, printed = run(images, '--ood=energy', '--views=flip')
     assert code == 2
-    assert '--ood scores one view of an image, wanted --views=centre, not flip' in printed.err
+    assert '--ood computes the score of one view, wanted --views=centre, not flip' in printed.err
 
 
 def test_the_command_names_every_score():
