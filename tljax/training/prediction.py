@@ -116,8 +116,8 @@ def _predict_all(
 ) -> int:
     """Prints and writes the prediction of each image; returns the number of images."""
     names = class_names.labels(loaded.class_names, loaded.model.num_classes)
-    longest = max(len(str(image)) for image in examples.encoded or ())
-    lines = Lines(names, min(longest, PATH_LETTERS), arguments.top, detector)
+    longest_path = max(len(str(image)) for image in examples.encoded or ())
+    lines = Lines(names, longest_path, arguments.top, detector)
     predictions = predict(
         loaded,
         examples,

@@ -34,13 +34,20 @@ Write = Callable[[Prediction], None]
 
 
 class Lines:
-    """Formats predictions as lines with aligned columns."""
+    """Formats predictions as lines with aligned columns.
+
+    Args:
+        names: the class names.
+        longest_path: the number of letters of the longest path.
+        top: the number of classes in each line.
+        detector: the detector that computed the scores; None without scores.
+    """
 
     def __init__(
-        self, names: Sequence[str], path_letters: int, top: int, detector: Detector | None
+        self, names: Sequence[str], longest_path: int, top: int, detector: Detector | None
     ):
-        self._names, self._path_letters, self._top = names, path_letters, top
-        self._detector = detector
+        self._names, self._top, self._detector = names, top, detector
+        self._path_letters = min(longest_path, PATH_LETTERS)
         self._name_letters = max(map(len, names)) if len(names) <= ALIGNED_CLASSES else 0
 
     def text(self, prediction: Prediction) -> str:
@@ -48,9 +55,8 @@ class Lines:
         row = prediction.probabilities
         best = np.argsort(-row, kind='stable')[: self._top]
         cells = (f'{self._names[i]:<{self._name_letters}} {row[i]:>6.1%}' for i in best)
-        return '  '.join([f'{prediction.path:<{self._path_letters}}', *cells]) + self._score_text(
-            prediction.score
-        )
+        line = '  '.join([f'{prediction.path:<{self._path_letters}}', *cells])
+        return line + self._score_text(prediction.score)
 
     def _score_text(self, score: float | None) -> str:
         if self._detector is None or score is None:
