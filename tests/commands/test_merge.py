@@ -1,4 +1,4 @@
-"""`tljax merge`: from runs to a file of weights, with what it scores."""
+"""`tljax merge`: from runs to a file of weights with its scores."""
 
 import dataclasses
 import json
@@ -113,7 +113,7 @@ def test_a_uniform_soup_is_the_mean_of_the_runs(folders, tmp_path):
 
 
 def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
-    """Its statistics too: there is nothing to take anew where nothing differs."""
+    """This includes the statistics: they are not computed again if the runs do not differ."""
     same = tmp_path / 'same'
     shutil.copytree(folders[0], same)
     merging.merge([folders[0], same], tmp_path / 'soup.safetensors', method='uniform')
@@ -127,7 +127,7 @@ def greedy(folders, tmp_path_factory):
     return out, merging.merge(folders, out, method='greedy')
 
 
-def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_ingredient(greedy):
+def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_run(greedy):
     _, table = greedy
     *single, soup = [scores['val']['accuracy'] for scores in table.values()]
     assert len(single) == 3
@@ -169,7 +169,7 @@ def spoiled(folder, target, change):
 
 def test_a_greedy_soup_of_runs_without_validation_images_in_common_is_refused(folders, tmp_path):
     other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
-    with pytest.raises(InputError, match='have none in common'):
+    with pytest.raises(InputError, match='that the runs have in common'):
         merging.merge([folders[0], other], tmp_path / 'out.safetensors', method='greedy')
 
 
@@ -186,8 +186,8 @@ def test_other_classes_are_refused_by_name(folders, tmp_path, capsys):
     assert str(other) in printed
 
 
-def ingredient(folder, **architecture):
-    """An ingredient of another architecture."""
+def other_run(folder, **architecture):
+    """A run with another architecture."""
     found = runs_to_merge.read(folder)
     other = dataclasses.replace(found.pretrained.architecture, **architecture)
     return dataclasses.replace(
@@ -204,12 +204,12 @@ def ingredient(folder, **architecture):
 )
 def test_another_architecture_is_refused_by_name(changes, line, folders):
     with pytest.raises(InputError) as caught:
-        runs_to_merge.check([runs_to_merge.read(folders[0]), ingredient(folders[1], **changes)])
+        runs_to_merge.check([runs_to_merge.read(folders[0]), other_run(folders[1], **changes)])
     assert line in str(caught.value)
 
 
 def test_the_weights_that_a_backbone_began_with_are_no_other_architecture(folders):
-    other = ingredient(folders[1], backbone=Tiny(weights='elsewhere.pth'))
+    other = other_run(folders[1], backbone=Tiny(weights='elsewhere.pth'))
     runs_to_merge.check([runs_to_merge.read(folders[0]), other])
 
 
@@ -232,10 +232,10 @@ def test_leaves_that_differ_are_listed(folders):
 @pytest.mark.parametrize(
     ('count', 'options', 'reason'),
     [
-        (1, {}, 'began with random weights'),
-        (3, {}, 'between two networks; there are 3 runs'),
-        (1, {'method': 'greedy'}, 'wants two runs or more'),
-        (2, {'method': 'uniform', 'alphas': (0.5,)}, '--alpha is of wise_ft'),
+        (1, {}, 'started from random weights'),
+        (3, {}, 'between two networks; got 3 runs'),
+        (1, {'method': 'greedy'}, 'needs two runs or more'),
+        (2, {'method': 'uniform', 'alphas': (0.5,)}, '--alpha needs --method=wise_ft'),
     ],
 )
 def test_a_method_that_does_not_fit_the_runs_is_refused(count, options, reason, folders, tmp_path):
@@ -250,7 +250,7 @@ def test_a_run_that_is_named_twice_is_refused(folders, tmp_path):
 
 def test_a_curve_without_validation_images_in_common_is_refused(folders, tmp_path):
     other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
-    with pytest.raises(InputError, match='give one --alpha'):
+    with pytest.raises(InputError, match='wanted a single --alpha'):
         merging.merge([folders[0], other], tmp_path / 'out.safetensors')
 
 
