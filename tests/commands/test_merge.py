@@ -113,7 +113,7 @@ def test_a_uniform_soup_is_the_mean_of_the_runs(folders, tmp_path):
 
 
 def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
-    """This includes the statistics: they are not computed again if the runs do not differ."""
+    """The statistics are not computed again if the runs do not differ."""
     same = tmp_path / 'same'
     shutil.copytree(folders[0], same)
     merging.merge([folders[0], same], tmp_path / 'soup.safetensors', method='uniform')
