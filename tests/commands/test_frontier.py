@@ -51,7 +51,7 @@ def test_the_lower_the_cut_the_dearer_a_step(name, small):
     assert values == sorted(set(values))
 
 
-def test_what_trains_is_counted_and_has_an_optimizer_state(small):
+def test_trained_parameters_are_counted_and_have_optimizer_state(small):
     head = small[1][0]['cost']
     assert head['trained_parameters'] == 8 * 3 + 3
     assert head['optimizer_bytes'] >= 2 * 4 * head['trained_parameters']  # AdamW's moments
@@ -126,7 +126,7 @@ def run_by_rate(scores, monkeypatch):
     return ran
 
 
-def test_of_several_rates_the_best_on_validation_counts_for_each_cut(tmp_path, monkeypatch):
+def test_each_cut_gets_the_rate_with_the_best_validation_accuracy(tmp_path, monkeypatch):
     ran = run_by_rate({0.1: 0.5, 0.2: 0.9, 0.3: 0.7}, monkeypatch)
     found = frontier.train_cuts(experiment(), points(None, None), tmp_path, (0.1, 0.2, 0.3))
     assert [point.learning_rate for point in found] == [0.2, 0.2]
@@ -147,13 +147,13 @@ def test_several_rates_without_validation_images_are_refused(tmp_path, monkeypat
         frontier.train_cuts(experiment(), points(None), tmp_path, (0.1, 0.2))
 
 
-def test_what_something_is_both_cheaper_and_better_than_is_not_on_the_front():
+def test_a_point_that_is_dearer_and_worse_than_another_is_not_on_the_front():
     found = frontier.pareto_front([1.0, 2.0, 3.0, 4.0, 0.5], [0.6, 0.5, 0.9, 0.9, 0.2])
     assert found == [4, 0, 2]
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_a_front_is_what_nothing_beats(seed):
+def test_no_point_beats_a_point_on_the_front(seed):
     rng = np.random.default_rng(seed)
     cost, gain = rng.random((2, 12))
     front = set(frontier.pareto_front(cost, gain))
@@ -186,14 +186,14 @@ def points(*accuracies):
     ]
 
 
-def test_costs_stand_beside_those_of_training_everything():
+def test_costs_have_their_share_of_the_cost_of_training_everything():
     cells = frontier.table_rows(points(None, None, None))
     assert [row[2] for row in cells] == ['1 (0.33)', '2 (0.67)', '3 (1.00)']
     assert [row[3] for row in cells] == ['100 (0.33)', '200 (0.67)', '300 (1.00)']
     assert {row[-1] for row in cells} == {'–'}
 
 
-def test_what_nothing_is_faster_and_better_than_is_marked():
+def test_cuts_on_the_pareto_front_are_marked():
     cells = frontier.table_rows(points(0.5, 0.4, 0.8))
     assert [row[-1].endswith(' *') for row in cells] == [True, False, True]
 
@@ -212,6 +212,6 @@ def test_a_picture_of_accuracies_is_drawn(tmp_path):
     assert (tmp_path / 'frontier.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_what_was_not_trained_is_not_drawn(tmp_path):
+def test_cuts_that_were_not_trained_are_not_drawn(tmp_path):
     frontier._report(points(None, None, None), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['frontier.json', 'frontier.md']
