@@ -131,8 +131,8 @@ def test_the_losses_are_those_of_training_at_these_rates(level, tmp_path):
 @pytest.mark.parametrize(('strategy', 'count'), [(FineTune(), 1), (HeadThenAll(), 1), (LPFT(), 2)])
 def test_the_first_phase_with_steps_is_tried(strategy, count):
     params = {'low': {}, 'high': {}, 'head': {}}
-    rising = lr_find._Rising(lowest=1e-3, highest=1.0, divisor=0.1)
-    found = lr_find._UpToRise(strategy=strategy, schedule=rising, steps=7).phases(params)
+    rising = lr_find._GeometricRise(lowest=1e-3, highest=1.0, base=0.1)
+    found = lr_find._RangeTest(strategy=strategy, schedule=rising, steps=7).phases(params)
     first = strategy.phases(params)[count - 1]
     assert len(found) == count
     assert (found[-1].steps, found[-1].epochs, found[-1].rules) == (7, None, first.rules)
@@ -197,7 +197,7 @@ def test_the_middle_of_the_longest_fall_is_found_across_a_point_above_it():
     assert lr_find.valley(RATES, losses) == pytest.approx((1e-5 * 1e-1) ** 0.5)
 
 
-def test_running_means_are_freed_of_their_start():
+def test_running_means_are_corrected_for_their_start():
     np.testing.assert_allclose(lr_find.smooth([3.0, 3.0, 3.0]), 3.0)
     np.testing.assert_allclose(lr_find.smooth([1.0, 2.0]), [1.0, (0.09 + 0.2) / 0.19])
 
@@ -206,7 +206,7 @@ def test_without_matplotlib_everything_but_the_picture_is_there(
     level, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    lr_find._tell(level, tmp_path / 'rates.png', 'valley')
+    lr_find._report(level, tmp_path / 'rates.png', 'valley')
     printed = capsys.readouterr().out
     assert "pip install 'tljax[plot]'" in printed
     assert '--config.optimizer.learning_rate=' in printed
