@@ -67,7 +67,7 @@ def values(folder):
 
 
 @pytest.mark.parametrize(('alpha', 'which'), [('0', 0), ('1', 1)])
-def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path):
+def test_wise_ft_at_alpha_0_and_1_is_bit_identical_to_the_runs(alpha, which, folders, tmp_path):
     out = tmp_path / 'out.safetensors'
     assert command.main([*map(str, folders[:2]), f'--out={out}', f'--alpha={alpha}']) == 0
     assert_identical(read(out), values(folders[which]))
@@ -75,12 +75,12 @@ def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path
 
 @pytest.fixture(scope='module')
 def wise(folders, tmp_path_factory):
-    """The file of a curve, and its table."""
+    """The file of a wise_ft merge, and the table of its scores."""
     out = tmp_path_factory.mktemp('wise') / 'out.safetensors'
     return out, merging.merge(folders[:2], out, alphas=(0.0, 0.4, 0.7, 1.0))
 
 
-def test_a_curve_scores_what_its_ends_score(wise, folders):
+def test_the_ends_of_a_curve_have_the_scores_of_the_runs(wise, folders):
     _, table = wise
     for folder, alpha in ((folders[0], 'alpha 0'), (folders[1], 'alpha 1')):
         for split in ('val', 'test'):
@@ -89,14 +89,14 @@ def test_a_curve_scores_what_its_ends_score(wise, folders):
             assert one['loss'] == pytest.approx(other['loss'], rel=1e-5)
 
 
-def test_of_a_curve_the_best_on_validation_is_taken_and_test_never_asked(wise):
+def test_the_alpha_with_the_best_validation_accuracy_is_used(wise):
     _, table = wise
     points = {name: scores for name, scores in table.items() if name.startswith('alpha')}
     best = max(points, key=lambda n: (points[n]['val']['accuracy'], -points[n]['val']['loss']))
     assert list(table)[-1].endswith(best)
 
 
-def test_the_file_says_what_it_is_and_what_it_scores(wise):
+def test_the_file_contains_its_source_and_scores(wise):
     out, table = wise
     with safetensors.safe_open(out, 'np') as file:
         texts = file.metadata()
@@ -122,7 +122,7 @@ def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
 
 @pytest.fixture(scope='module')
 def greedy(folders, tmp_path_factory):
-    """The file of a greedy soup, and its table."""
+    """The file of a greedy soup, and the table of its scores."""
     out = tmp_path_factory.mktemp('greedy') / 'out.safetensors'
     return out, merging.merge(folders, out, method='greedy')
 
@@ -149,7 +149,7 @@ def test_a_greedy_soup_does_not_depend_on_the_test_split(greedy, folders, tmp_pa
     assert_identical(read(tmp_path / 'out.safetensors'), read(greedy[0]))
 
 
-def test_statistics_of_a_merge_are_taken_from_the_training_images(folders, tmp_path):
+def test_statistics_of_a_merge_are_computed_from_the_training_images(folders, tmp_path):
     out = tmp_path / 'soup.safetensors'
     merging.merge(folders[:2], out, method='uniform')
     _, stats = read(out)
@@ -208,7 +208,7 @@ def test_another_architecture_is_refused_by_name(changes, line, folders):
     assert line in str(caught.value)
 
 
-def test_the_weights_that_a_backbone_began_with_are_no_other_architecture(folders):
+def test_other_starting_weights_are_not_another_architecture(folders):
     other = other_run(folders[1], backbone=Tiny(weights='elsewhere.pth'))
     runs_to_merge.check([runs_to_merge.read(folders[0]), other])
 
@@ -254,7 +254,7 @@ def test_a_curve_without_validation_images_in_common_is_refused(folders, tmp_pat
         merging.merge([folders[0], other], tmp_path / 'out.safetensors')
 
 
-def test_a_file_that_is_there_is_kept(folders, tmp_path):
+def test_an_existing_file_is_kept(folders, tmp_path):
     (tmp_path / 'out.safetensors').write_text('mine')
     with pytest.raises(InputError, match='--overwrite'):
         merging.merge(folders[:2], tmp_path / 'out.safetensors')
@@ -269,7 +269,7 @@ def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(probe_run, t
     assert network.class_names == ('a', 'b', 'c')
     assert network.preprocessing.size_px == 16
     end = runs_to_merge.read(probe_run).values
-    np.testing.assert_array_equal(  # the start had no head of its own
+    np.testing.assert_array_equal(  # the start uses the head of the run
         network.params['head']['linear']['kernel'], end.params['head']['linear']['kernel']
     )
     start = loading.load(probe_run.parent / 'source.safetensors').params['stage3']
