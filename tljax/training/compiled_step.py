@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from tljax import devices
+from tljax.config.experiment import Experiment
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
 from tljax.records import console
@@ -119,14 +120,7 @@ def compile_train_step(
         with_samples: whether batches have samples of a source domain.
     """
     experiment = job.experiment
-    compute = Compute(
-        dtype=experiment.compute_dtype,
-        prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
-        fold_prefix=experiment.fold_prefix,
-        remat=experiment.remat,
-        accumulate=accumulate or experiment.accumulate,
-        cached=features is not None,
-    )
+    compute = _compute(experiment, accumulate, cached=features is not None)
     train_step = step.make_train_step(
         job.model,
         phase.optimizer,
@@ -151,6 +145,17 @@ def compile_train_step(
     state = jobs.checkpoint_shapes(job, phase)['state']
     batch = batches.shapes(job, features, with_samples)
     return jitted.lower(key, state, batch, *job.penalty_arrays).compile()
+
+
+def _compute(experiment: Experiment, accumulate: int | None, *, cached: bool) -> Compute:
+    return Compute(
+        dtype=experiment.compute_dtype,
+        prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
+        fold_prefix=experiment.fold_prefix,
+        remat=experiment.remat,
+        accumulate=accumulate or experiment.accumulate,
+        cached=cached,
+    )
 
 
 def _samples_step(job: Job, phase: PhasePlan, compute: Compute) -> SamplesStep:

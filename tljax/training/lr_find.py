@@ -137,7 +137,8 @@ def find(
     validation.validate(experiment)
     if not 0 < lowest < highest < math.inf or steps < 2:
         raise InputError(
-            f'{steps} steps from lowest={lowest} to highest={highest}, wanted 0 < lowest < highest'
+            f'{steps} steps from lowest={lowest} to highest={highest}, wanted 0 < lowest < highest '
+            'and 2 steps or more'
         )
     schedule = _GeometricRise(
         lowest=lowest, highest=highest, base=experiment.optimizer.learning_rate
