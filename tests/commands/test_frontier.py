@@ -1,4 +1,4 @@
-"""`tljax frontier`: what each cut costs, and gives."""
+"""`tljax frontier`: the cost and the accuracy of each cut."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from tljax.commands import frontier as command
 from tljax.records import plots
 from tljax.strategies.strategies import FineTune, FreezeBelow
 from tljax.training import frontier, jobs, step_cost
-from tljax.training.frontier import Point
+from tljax.training.frontier import CutResult
 from tljax.training.step_cost import Cost
 from tljax.types import InputError
 
@@ -51,7 +51,7 @@ def test_the_lower_the_cut_the_dearer_a_step(name, small):
     assert values == sorted(set(values))
 
 
-def test_what_trains_is_counted_and_has_an_optimizer_state(small):
+def test_trained_parameters_are_counted_and_have_optimizer_state(small):
     head = small[1][0]['cost']
     assert head['trained_parameters'] == 8 * 3 + 3
     assert head['optimizer_bytes'] >= 2 * 4 * head['trained_parameters']  # AdamW's moments
@@ -79,7 +79,7 @@ def test_a_table_is_written(small):
     lines = (out / 'frontier.md').read_text().splitlines()
     assert len(lines) == 2 + len(points)
     assert lines[2].startswith('| head | 27 |')
-    assert lines[4].startswith('| low up |')
+    assert lines[4].startswith('| low and above |')
     assert all(line.count('|') == len(frontier.COLUMNS) + 1 for line in lines)
 
 
@@ -126,9 +126,9 @@ def run_by_rate(scores, monkeypatch):
     return ran
 
 
-def test_of_several_rates_the_best_on_validation_counts_for_each_cut(tmp_path, monkeypatch):
+def test_each_cut_gets_the_rate_with_the_best_validation_accuracy(tmp_path, monkeypatch):
     ran = run_by_rate({0.1: 0.5, 0.2: 0.9, 0.3: 0.7}, monkeypatch)
-    found = frontier.trained(experiment(), points(None, None), tmp_path, (0.1, 0.2, 0.3))
+    found = frontier.train_cuts(experiment(), points(None, None), tmp_path, (0.1, 0.2, 0.3))
     assert [point.learning_rate for point in found] == [0.2, 0.2]
     assert [point.test['accuracy'] for point in found] == [0.2, 0.2]
     assert len({name for _, _, name in ran}) == len(ran) == 6
@@ -136,7 +136,7 @@ def test_of_several_rates_the_best_on_validation_counts_for_each_cut(tmp_path, m
 
 def test_without_rates_the_experiments_own_counts(tmp_path, monkeypatch):
     ran = run_by_rate(None, monkeypatch)
-    found = frontier.trained(experiment(), points(None, None), tmp_path)
+    found = frontier.train_cuts(experiment(), points(None, None), tmp_path)
     assert ran == [('head', 0.01, 'head'), ('high', 0.01, 'high')]
     assert [point.learning_rate for point in found] == [0.01, 0.01]
 
@@ -144,19 +144,19 @@ def test_without_rates_the_experiments_own_counts(tmp_path, monkeypatch):
 def test_several_rates_without_validation_images_are_refused(tmp_path, monkeypatch):
     run_by_rate(None, monkeypatch)
     with pytest.raises(InputError, match='no validation images'):
-        frontier.trained(experiment(), points(None), tmp_path, (0.1, 0.2))
+        frontier.train_cuts(experiment(), points(None), tmp_path, (0.1, 0.2))
 
 
-def test_what_something_is_both_cheaper_and_better_than_is_not_on_the_front():
-    found = frontier.pareto([1.0, 2.0, 3.0, 4.0, 0.5], [0.6, 0.5, 0.9, 0.9, 0.2])
+def test_a_point_that_is_dearer_and_worse_than_another_is_not_on_the_front():
+    found = frontier.pareto_front([1.0, 2.0, 3.0, 4.0, 0.5], [0.6, 0.5, 0.9, 0.9, 0.2])
     assert found == [4, 0, 2]
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_a_front_is_what_nothing_beats(seed):
+def test_no_point_beats_a_point_on_the_front(seed):
     rng = np.random.default_rng(seed)
     cost, gain = rng.random((2, 12))
-    front = set(frontier.pareto(cost, gain))
+    front = set(frontier.pareto_front(cost, gain))
     for i in range(12):
         beaten = any(cost[j] <= cost[i] and gain[j] > gain[i] for j in range(12))
         assert (i in front) is not beaten
@@ -176,7 +176,7 @@ def points(*accuracies):
         for accuracy in accuracies
     ]
     return [
-        Point(
+        CutResult(
             lowest=('head', 'high', 'low')[i],
             cost=dataclasses.replace(cost, flops=1e9 * (i + 1)),
             seconds=(0.1 * (i + 1), 9.0, 0.1 * (i + 1)),
@@ -186,15 +186,15 @@ def points(*accuracies):
     ]
 
 
-def test_costs_stand_beside_those_of_training_everything():
-    cells = frontier.rows(points(None, None, None))
+def test_costs_have_their_share_of_the_cost_of_training_everything():
+    cells = frontier.table_rows(points(None, None, None))
     assert [row[2] for row in cells] == ['1 (0.33)', '2 (0.67)', '3 (1.00)']
     assert [row[3] for row in cells] == ['100 (0.33)', '200 (0.67)', '300 (1.00)']
     assert {row[-1] for row in cells} == {'–'}
 
 
-def test_what_nothing_is_faster_and_better_than_is_marked():
-    cells = frontier.rows(points(0.5, 0.4, 0.8))
+def test_cuts_on_the_pareto_front_are_marked():
+    cells = frontier.table_rows(points(0.5, 0.4, 0.8))
     assert [row[-1].endswith(' *') for row in cells] == [True, False, True]
 
 
@@ -203,15 +203,15 @@ def test_without_matplotlib_there_is_a_table_all_the_same(tmp_path, monkeypatch)
         raise plots.NoPictureError('no picture')
 
     monkeypatch.setattr(plots, 'frontier', refuse)
-    frontier._tell(points(0.5, 0.4, 0.8), tmp_path)
+    frontier._report(points(0.5, 0.4, 0.8), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['frontier.json', 'frontier.md']
 
 
 def test_a_picture_of_accuracies_is_drawn(tmp_path):
-    frontier._tell(points(0.5, 0.4, 0.8), tmp_path)
+    frontier._report(points(0.5, 0.4, 0.8), tmp_path)
     assert (tmp_path / 'frontier.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_what_was_not_trained_is_not_drawn(tmp_path):
-    frontier._tell(points(None, None, None), tmp_path)
+def test_cuts_that_were_not_trained_are_not_drawn(tmp_path):
+    frontier._report(points(None, None, None), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['frontier.json', 'frontier.md']

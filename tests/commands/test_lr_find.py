@@ -58,7 +58,7 @@ def test_the_rates_rise_geometrically_from_the_lowest(curve):
     np.testing.assert_allclose(rates[1:] / rates[:-1], 1e11 ** (1 / 59))
 
 
-def test_it_ends_where_the_loss_diverges(curve):
+def test_the_range_test_ends_when_the_loss_diverges(curve):
     smoothed = np.array(curve['smoothed'])
     assert 20 < len(curve['losses']) < 60
     assert np.isfinite(curve['losses']).all()
@@ -105,7 +105,7 @@ def used():
     return constant()
 
 
-def test_it_goes_to_the_highest_rate_where_nothing_diverges(level):
+def test_the_range_test_reaches_the_highest_rate_without_divergence(level):
     assert not level.diverged
     assert len(level.losses) == 4
 
@@ -129,10 +129,10 @@ def test_the_losses_are_those_of_training_at_these_rates(level, tmp_path):
 
 
 @pytest.mark.parametrize(('strategy', 'count'), [(FineTune(), 1), (HeadThenAll(), 1), (LPFT(), 2)])
-def test_the_first_phase_with_steps_is_tried(strategy, count):
+def test_the_first_phase_with_steps_is_used(strategy, count):
     params = {'low': {}, 'high': {}, 'head': {}}
-    rising = lr_find._Rising(lowest=1e-3, highest=1.0, divisor=0.1)
-    found = lr_find._UpToRise(strategy=strategy, schedule=rising, steps=7).phases(params)
+    rising = lr_find._GeometricRise(lowest=1e-3, highest=1.0, base=0.1)
+    found = lr_find._RangeTest(strategy=strategy, schedule=rising, steps=7).phases(params)
     first = strategy.phases(params)[count - 1]
     assert len(found) == count
     assert (found[-1].steps, found[-1].epochs, found[-1].rules) == (7, None, first.rules)
@@ -158,12 +158,12 @@ def test_a_solved_head_is_solved_before(after_solving):
     assert_identical(state.params, solved.params)
 
 
-def test_it_leaves_the_experiment_as_it_is(level, used):
+def test_the_range_test_leaves_the_experiment_unchanged(level, used):
     assert used == constant()
 
 
 @pytest.mark.slow
-def test_a_run_after_it_is_the_run_without_it(tmp_path):
+def test_a_run_after_the_range_test_is_the_run_without_it(tmp_path):
     result = train(short(), tmp_path / 'without')
     what = short()
     lr_find.find(what, steps=12)
@@ -197,16 +197,14 @@ def test_the_middle_of_the_longest_fall_is_found_across_a_point_above_it():
     assert lr_find.valley(RATES, losses) == pytest.approx((1e-5 * 1e-1) ** 0.5)
 
 
-def test_running_means_are_freed_of_their_start():
+def test_running_means_are_corrected_for_their_start():
     np.testing.assert_allclose(lr_find.smooth([3.0, 3.0, 3.0]), 3.0)
     np.testing.assert_allclose(lr_find.smooth([1.0, 2.0]), [1.0, (0.09 + 0.2) / 0.19])
 
 
-def test_without_matplotlib_everything_but_the_picture_is_there(
-    level, tmp_path, capsys, monkeypatch
-):
+def test_without_matplotlib_only_the_picture_is_missing(level, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    lr_find._tell(level, tmp_path / 'rates.png', 'valley')
+    lr_find._report(level, tmp_path / 'rates.png', 'valley')
     printed = capsys.readouterr().out
     assert "pip install 'tljax[plot]'" in printed
     assert '--config.optimizer.learning_rate=' in printed

@@ -1,4 +1,4 @@
-"""`tljax merge`: from runs to a file of weights, with what it scores."""
+"""`tljax merge`: from runs to a file of weights with its scores."""
 
 import dataclasses
 import json
@@ -67,7 +67,7 @@ def values(folder):
 
 
 @pytest.mark.parametrize(('alpha', 'which'), [('0', 0), ('1', 1)])
-def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path):
+def test_wise_ft_at_alpha_0_and_1_is_bit_identical_to_the_runs(alpha, which, folders, tmp_path):
     out = tmp_path / 'out.safetensors'
     assert command.main([*map(str, folders[:2]), f'--out={out}', f'--alpha={alpha}']) == 0
     assert_identical(read(out), values(folders[which]))
@@ -75,12 +75,12 @@ def test_an_end_of_wise_ft_is_the_run_bit_by_bit(alpha, which, folders, tmp_path
 
 @pytest.fixture(scope='module')
 def wise(folders, tmp_path_factory):
-    """The file of a curve, and its table."""
+    """The file of a wise_ft merge, and the table of its scores."""
     out = tmp_path_factory.mktemp('wise') / 'out.safetensors'
     return out, merging.merge(folders[:2], out, alphas=(0.0, 0.4, 0.7, 1.0))
 
 
-def test_a_curve_scores_what_its_ends_score(wise, folders):
+def test_the_ends_of_a_curve_have_the_scores_of_the_runs(wise, folders):
     _, table = wise
     for folder, alpha in ((folders[0], 'alpha 0'), (folders[1], 'alpha 1')):
         for split in ('val', 'test'):
@@ -89,14 +89,14 @@ def test_a_curve_scores_what_its_ends_score(wise, folders):
             assert one['loss'] == pytest.approx(other['loss'], rel=1e-5)
 
 
-def test_of_a_curve_the_best_on_validation_is_taken_and_test_never_asked(wise):
+def test_the_alpha_with_the_best_validation_accuracy_is_used(wise):
     _, table = wise
     points = {name: scores for name, scores in table.items() if name.startswith('alpha')}
     best = max(points, key=lambda n: (points[n]['val']['accuracy'], -points[n]['val']['loss']))
     assert list(table)[-1].endswith(best)
 
 
-def test_the_file_says_what_it_is_and_what_it_scores(wise):
+def test_the_file_contains_its_source_and_scores(wise):
     out, table = wise
     with safetensors.safe_open(out, 'np') as file:
         texts = file.metadata()
@@ -113,7 +113,7 @@ def test_a_uniform_soup_is_the_mean_of_the_runs(folders, tmp_path):
 
 
 def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
-    """Its statistics too: there is nothing to take anew where nothing differs."""
+    """The statistics are not computed again if the runs do not differ."""
     same = tmp_path / 'same'
     shutil.copytree(folders[0], same)
     merging.merge([folders[0], same], tmp_path / 'soup.safetensors', method='uniform')
@@ -122,12 +122,12 @@ def test_a_soup_of_a_run_with_itself_is_the_run(folders, tmp_path):
 
 @pytest.fixture(scope='module')
 def greedy(folders, tmp_path_factory):
-    """The file of a greedy soup, and its table."""
+    """The file of a greedy soup, and the table of its scores."""
     out = tmp_path_factory.mktemp('greedy') / 'out.safetensors'
     return out, merging.merge(folders, out, method='greedy')
 
 
-def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_ingredient(greedy):
+def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_run(greedy):
     _, table = greedy
     *single, soup = [scores['val']['accuracy'] for scores in table.values()]
     assert len(single) == 3
@@ -149,7 +149,7 @@ def test_a_greedy_soup_does_not_depend_on_the_test_split(greedy, folders, tmp_pa
     assert_identical(read(tmp_path / 'out.safetensors'), read(greedy[0]))
 
 
-def test_statistics_of_a_merge_are_taken_from_the_training_images(folders, tmp_path):
+def test_statistics_of_a_merge_are_computed_from_the_training_images(folders, tmp_path):
     out = tmp_path / 'soup.safetensors'
     merging.merge(folders[:2], out, method='uniform')
     _, stats = read(out)
@@ -169,7 +169,7 @@ def spoiled(folder, target, change):
 
 def test_a_greedy_soup_of_runs_without_validation_images_in_common_is_refused(folders, tmp_path):
     other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
-    with pytest.raises(InputError, match='have none in common'):
+    with pytest.raises(InputError, match='that the runs have in common'):
         merging.merge([folders[0], other], tmp_path / 'out.safetensors', method='greedy')
 
 
@@ -186,8 +186,8 @@ def test_other_classes_are_refused_by_name(folders, tmp_path, capsys):
     assert str(other) in printed
 
 
-def ingredient(folder, **architecture):
-    """An ingredient of another architecture."""
+def other_run(folder, **architecture):
+    """A run with another architecture."""
     found = runs_to_merge.read(folder)
     other = dataclasses.replace(found.pretrained.architecture, **architecture)
     return dataclasses.replace(
@@ -204,12 +204,12 @@ def ingredient(folder, **architecture):
 )
 def test_another_architecture_is_refused_by_name(changes, line, folders):
     with pytest.raises(InputError) as caught:
-        runs_to_merge.check([runs_to_merge.read(folders[0]), ingredient(folders[1], **changes)])
+        runs_to_merge.check([runs_to_merge.read(folders[0]), other_run(folders[1], **changes)])
     assert line in str(caught.value)
 
 
-def test_the_weights_that_a_backbone_began_with_are_no_other_architecture(folders):
-    other = ingredient(folders[1], backbone=Tiny(weights='elsewhere.pth'))
+def test_other_starting_weights_are_not_another_architecture(folders):
+    other = other_run(folders[1], backbone=Tiny(weights='elsewhere.pth'))
     runs_to_merge.check([runs_to_merge.read(folders[0]), other])
 
 
@@ -232,10 +232,10 @@ def test_leaves_that_differ_are_listed(folders):
 @pytest.mark.parametrize(
     ('count', 'options', 'reason'),
     [
-        (1, {}, 'began with random weights'),
-        (3, {}, 'between two networks; there are 3 runs'),
-        (1, {'method': 'greedy'}, 'wants two runs or more'),
-        (2, {'method': 'uniform', 'alphas': (0.5,)}, '--alpha is of wise_ft'),
+        (1, {}, 'started from random weights'),
+        (3, {}, 'between two networks; got 3 runs'),
+        (1, {'method': 'greedy'}, 'needs two runs or more'),
+        (2, {'method': 'uniform', 'alphas': (0.5,)}, '--alpha needs --method=wise_ft'),
     ],
 )
 def test_a_method_that_does_not_fit_the_runs_is_refused(count, options, reason, folders, tmp_path):
@@ -250,11 +250,11 @@ def test_a_run_that_is_named_twice_is_refused(folders, tmp_path):
 
 def test_a_curve_without_validation_images_in_common_is_refused(folders, tmp_path):
     other = spoiled(folders[1], tmp_path / 'other', lambda c: c['val']['ids'].reverse())
-    with pytest.raises(InputError, match='give one --alpha'):
+    with pytest.raises(InputError, match='wanted a single --alpha'):
         merging.merge([folders[0], other], tmp_path / 'out.safetensors')
 
 
-def test_a_file_that_is_there_is_kept(folders, tmp_path):
+def test_an_existing_file_is_kept(folders, tmp_path):
     (tmp_path / 'out.safetensors').write_text('mine')
     with pytest.raises(InputError, match='--overwrite'):
         merging.merge(folders[:2], tmp_path / 'out.safetensors')
@@ -269,7 +269,7 @@ def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(probe_run, t
     assert network.class_names == ('a', 'b', 'c')
     assert network.preprocessing.size_px == 16
     end = runs_to_merge.read(probe_run).values
-    np.testing.assert_array_equal(  # the start had no head of its own
+    np.testing.assert_array_equal(  # the start uses the head of the run
         network.params['head']['linear']['kernel'], end.params['head']['linear']['kernel']
     )
     start = loading.load(probe_run.parent / 'source.safetensors').params['stage3']

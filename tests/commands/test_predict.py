@@ -1,4 +1,4 @@
-"""`tljax predict`: what a network says of images."""
+"""`tljax predict`: the predictions of a network on images."""
 
 import csv
 import json
@@ -71,7 +71,7 @@ def test_a_folder_is_predicted_as_in_python(views, run, images, tmp_path, networ
     assert [row['predicted'] for row in rows] == likeliest
 
 
-def test_views_that_training_did_not_show_are_warned_of(run, images):
+def test_views_unlike_the_training_crops_give_a_warning(run, images):
     _, printed = run(images / 'red/0.png', '--views=ten_crop')
     assert 'Warning: training cut no crops' in printed.err
     _, printed = run(images / 'red/0.png', '--views=flip')
@@ -89,7 +89,7 @@ def test_json_lines_have_the_probabilities_by_class(run, images, tmp_path, netwo
         )
 
 
-def test_the_likeliest_classes_are_printed_of_each_image(run, images, network):
+def test_the_most_probable_classes_of_each_image_are_printed(run, images, network):
     code, printed = run(images / 'red/0.png', images / 'blue/0.png', '--top=2')
     assert code == 0
     wanted = probabilities(network, [images / 'red/0.png', images / 'blue/0.png'])
@@ -138,7 +138,7 @@ def test_bad_files_can_be_an_error(run, images, tmp_path):
     assert not out.exists()
 
 
-def test_a_file_that_ends_it_leaves_no_half_of_an_output(run, images, tmp_path):
+def test_an_error_leaves_no_partial_output_file(run, images, tmp_path):
     path = images / 'green/4.png'
     content = bytearray(path.read_bytes())
     content[200:260] = bytes(60)
@@ -149,7 +149,7 @@ def test_a_file_that_ends_it_leaves_no_half_of_an_output(run, images, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_nothing_but_bad_files_is_an_error(run, tmp_path):
+def test_only_bad_files_are_an_error(run, tmp_path):
     (tmp_path / 'a.png').write_bytes(b'')
     code, printed = run(tmp_path / 'a.png')
     assert code == 2
@@ -174,7 +174,7 @@ def test_a_list_names_images_relative_to_itself(name, text, images):
     ('name', 'text'),
     [('list.csv', 'file\na.png\n'), ('list.jsonl', 'a.png\n'), ('list.jsonl', '["a.png"]\n')],
 )
-def test_a_list_that_cannot_be_read_is_an_error_of_a_line(name, text, run, tmp_path):
+def test_a_list_that_cannot_be_read_is_an_error_of_one_line(name, text, run, tmp_path):
     (tmp_path / name).write_text(text)
     code, printed = run(tmp_path / name)
     assert code == 2
@@ -195,7 +195,7 @@ def test_an_image_that_is_named_twice_is_predicted_once(images):
         (['--out=nowhere/a.csv'], 'nowhere/a.csv'),
     ],
 )
-def test_a_flag_that_cannot_be_used_is_said_in_a_line(words, reason, run, images):
+def test_a_flag_that_cannot_be_used_is_an_error_of_one_line(words, reason, run, images):
     code, printed = run(images, *words)
     assert code == 2
     assert reason in printed.err
@@ -208,19 +208,19 @@ def test_a_folder_without_images_is_an_error(run, tmp_path):
     assert f'no image in {tmp_path}' in printed.err
 
 
-def test_no_more_images_are_decoded_than_are_read_ahead(images, network, monkeypatch):
+def test_images_are_decoded_as_predictions_are_consumed(images, network, monkeypatch):
     decoded = []
     real = decode.decode_resized
     monkeypatch.setattr(decode, 'decode_resized', lambda *a: decoded.append(a[1]) or real(*a))
     many = unlabelled.read([str(images)]).take(np.tile(np.arange(21), 10))
-    rows = prediction.predictions(network, many, NAMED['centre'], 4)
+    rows = prediction.predict(network, many, NAMED['centre'], 4)
     next(rows)
     assert len(decoded) <= 4 * (1 + 2 * 4)  # a batch, and two for each thread that reads ahead
     assert sum(1 for _ in rows) == 209
 
 
-def test_a_file_with_all_is_the_place_for_many_images(run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, 'SHOWN', 2)
+def test_with_an_output_file_only_the_first_images_are_printed(run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, 'PRINT_LIMIT', 2)
     out = tmp_path / 'out.jsonl'
     _, printed = run(images, f'--out={out}')
     assert printed.out.splitlines()[2:] == [f'{out}: 21 images']
@@ -239,7 +239,7 @@ def test_the_module_can_be_run(workdir, images, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('name', ['energy', 'knn'])
-def test_a_score_of_unfamiliar_images_comes_with_the_threshold_of_validation(
+def test_out_of_distribution_scores_come_with_the_threshold_of_the_run(
     name, workdir, run, images, tmp_path
 ):
     out = tmp_path / 'out.jsonl'
@@ -266,10 +266,10 @@ def test_scores_in_csv_have_columns_of_their_own(run, images, tmp_path):
         assert row['out_of_distribution'] == ('true' if below else 'false')
 
 
-def test_a_score_is_of_one_view(run, images):
+def test_a_score_with_several_views_is_refused(run, images):
     code, printed = run(images, '--ood=energy', '--views=flip')
     assert code == 2
-    assert '--ood scores one view of an image, wanted --views=centre, not flip' in printed.err
+    assert '--ood computes the score of one view, wanted --views=centre, not flip' in printed.err
 
 
 def test_the_command_names_every_score():

@@ -14,7 +14,7 @@ from tljax import commands
 from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError
 from tljax.records import runs
-from tljax.training import prediction, run_folder
+from tljax.training import prediction_output, run_folder
 from tljax.weights import model_card
 
 HOSTILE = (
@@ -115,8 +115,8 @@ def test_modules_of_tljax_import_without_running_a_command():
 @pytest.mark.parametrize('start', ['=', '+', '-', '@', '\t', '\r', ' ='])
 def test_a_spreadsheet_shows_a_name_that_looks_like_a_formula(start, tmp_path):
     path, name = tmp_path / 'p.csv', f'{start}HYPERLINK("x")'
-    with prediction.writer(path, [name, 'b']) as write:
-        write(f'{start}cmd|calc.jpg', name, np.ones(2))
+    with prediction_output.writer(path, [name, 'b']) as write:
+        write(prediction_output.Prediction(f'{start}cmd|calc.jpg', np.ones(2)))
     with path.open(newline='') as file:
         _, row = csv.reader(file)
     assert row[:2] == [f"'{start}cmd|calc.jpg", f"'{name}"]

@@ -113,7 +113,7 @@ def test_a_greedy_soup_takes_in_what_makes_it_no_worse():
 
 
 @pytest.mark.parametrize('seed', range(8))
-def test_a_greedy_soup_is_never_worse_than_its_best_ingredient(seed):
+def test_a_greedy_soup_is_never_worse_than_its_best_network(seed):
     rng = np.random.default_rng(seed)
     networks = [point(*rng.normal(1, 1, 2)) for _ in range(5)]
     soup = averaging.greedy(networks, nearness, lambda values, members: point(*rng.normal(1, 1, 2)))

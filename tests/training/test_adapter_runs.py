@@ -207,7 +207,7 @@ def test_a_delta_is_loaded_as_the_network_of_its_run(adapted_run, delta):
 
 def test_the_start_of_an_adapted_run_can_be_merged_with_its_end(adapted_run):
     one = runs_to_merge.read(adapted_run)
-    start = runs_to_merge.start(runs_to_merge.setup(one, from_start=True), one)
+    start = runs_to_merge.start_values(runs_to_merge.setup(one, with_weights=True), one)
     assert tree.flatten(start.params).keys() == tree.flatten(one.values.params).keys()
 
 

@@ -78,11 +78,11 @@ def test_the_evaluate_command_uses_validation_images_of_the_config(run, tmp_path
 
 
 def test_a_frontier_is_evaluated_on_validation_images():
-    assert frontier._judged_split(experiment(data=source()), 2) == 'val'
+    assert frontier._reported_split(experiment(data=source()), 2) == 'val'
 
 
 def test_a_frontier_without_held_out_images_is_refused_before_training():
     data = arrays.keep(train=(IMAGES, LABELS))
     nothing_held_out = experiment(data=data, validation_fraction=0.0)
     with pytest.raises(InputError, match='neither test nor validation'):
-        frontier._judged_split(nothing_held_out, 1)
+        frontier._reported_split(nothing_held_out, 1)

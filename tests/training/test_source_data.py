@@ -519,7 +519,7 @@ def test_a_round_of_tradaboost_ends_where_steps_are_skipped_too():
         (lambda: pool(threshold=1.0), 'config.samples.threshold is 1.0'),
         (
             lambda: sourced(weights=GradientAlignment(), strategy=BackboneOnly()),
-            'wanted heads of one linear layer that train',
+            'needs trained heads of one linear layer',
         ),
     ],
 )

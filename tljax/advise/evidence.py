@@ -1,4 +1,4 @@
-"""Evidence without training: probes of every frozen stage of a network."""
+"""Evidence without training: linear probes of every stage of a network."""
 
 import dataclasses
 import time
@@ -22,10 +22,11 @@ from tljax.strategies.strategies import FineTune
 from tljax.training import jobs
 from tljax.training.jobs import Job
 from tljax.training.penalty_terms import find_upstream
-from tljax.types import InputError
+from tljax.types import Examples, InputError
 from tljax.weights.pretrained import Pretrained
 
-FEW_IMAGES, PARTITIONS = 250, 2  # few images are partitioned into folds more than once
+FEW_IMAGES = 250  # up to this number, images are partitioned into folds PARTITIONS times
+PARTITIONS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,14 +34,14 @@ class StageProbe:
     """A linear probe of one stage, evaluated on held-out images.
 
     Attributes:
-        stage: whose pooled output is probed.
-        predictions: on the first partition into folds.
-        decay: the best weight decay on all partitions, in the units of `solvers.LBFGS`.
-        accuracy: the mean over partitions.
-        loss: the mean over partitions, in nats.
-        width: F.
+        stage: the stage; the probe reads its pooled output.
+        predictions: the held-out predictions on the first partition into folds.
+        decay: the best weight decay over all partitions, in the units of `solvers.LBFGS`.
+        accuracy: the mean accuracy over partitions.
+        loss: the mean loss over partitions, in nats.
+        width: the number of features, F.
         scores: transferability scores by name.
-        linear: the layer that was fitted without the first fold.
+        linear: the linear layer that was fitted to all folds but the first.
     """
 
     stage: str
@@ -55,17 +56,19 @@ class StageProbe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What the frozen features of a network say about a task.
+    """The evidence on one network: how well probes of its frozen features solve a task.
 
     Attributes:
-        source: of the weights; None for random weights.
-        experiment: the task's, with these weights.
+        source: the weights source; None for random weights.
+        experiment: the experiment with these weights.
         job: the experiment, set up for full fine-tuning.
-        probes: one for each stage below the head, in forward order.
-        random: predictions from the last stage of the same network with random weights.
-        half_accuracy: of the last stage's probe with half of the labels; None for few labels.
-        leep: of the pretrained head; None without one.
-        seconds: that the evidence took.
+        probes: the probe of each stage below the head, in forward order.
+        random: the predictions of a probe of the last stage with random weights; None if the
+            network itself has random weights.
+        half_accuracy: the accuracy of the last stage's probe with half of the labels; None if there
+            are few labels.
+        leep: the LEEP score of the pretrained head; None without such a head.
+        seconds: the time that the evidence took.
     """
 
     source: str | None
@@ -79,12 +82,12 @@ class Evidence:
 
     @property
     def last(self) -> StageProbe:
-        """The probe of the stage below the head."""
+        """The probe of the last stage below the head."""
         return self.probes[-1]
 
     @property
     def best(self) -> StageProbe:
-        """The probe with the smallest loss."""
+        """The probe with the lowest loss."""
         return min(self.probes, key=lambda probe: probe.loss)
 
 
@@ -93,8 +96,8 @@ def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -
 
     Args:
         task: the labelled images.
-        experiment: with the network's weights.
-        pretrained: the same weights with their own head; None for random weights.
+        experiment: the experiment with the network's weights.
+        pretrained: the same weights with the upstream head; None for random weights.
 
     Raises:
         InputError: the weights cannot be loaded, or the network has no stage below its head.
@@ -107,12 +110,12 @@ def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -
     )
     rows = _rows(task)
     data = _labelled_folds(task, rows)
-    features_of = _features(job, task, rows)
-    width = max(x.shape[1] for x in features_of.values())
-    last = features_of[job.model.names[-2]]
+    stage_features = _features(job, task, rows)
+    width = max(x.shape[1] for x in stage_features.values())
+    last = stage_features[job.model.names[-2]]
     half_accuracy = None
-    probes = tuple(_probe(stage, x, data, width) for stage, x in features_of.items())
-    random = None if pretrained is None else _random(job, task, rows, data, width)
+    probes = tuple(_probe(stage, x, data, width) for stage, x in stage_features.items())
+    random = None if pretrained is None else _random_probe(job, task, rows, data, width)
     if len(rows) >= 4 * task.num_classes:
         half_accuracy = data.cross_validate(_padded(last, width), train_share=0.5).best.accuracy
     return Evidence(
@@ -128,18 +131,18 @@ def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -
 
 
 def _rows(task: Task) -> np.ndarray:
-    """The rows that probes use: all that are held out in a fold, and `TRAIN_LIMIT` others."""
+    """The rows for probes: all rows that are held out in a fold, and up to `TRAIN_LIMIT` others."""
     held_out = [task.held_out(index) for index in range(task.folds_used)]
     limit = TRAIN_LIMIT + sum(map(len, held_out))
     if len(task.labels) <= limit:
         return np.arange(len(task.labels))
-    rest = np.setdiff1d(np.arange(len(task.labels)), np.concatenate(held_out))
-    more = folds.limited(rest, TRAIN_LIMIT, task.experiment.seed, task.count)
-    return np.sort(np.concatenate([*held_out, more]))
+    others = np.setdiff1d(np.arange(len(task.labels)), np.concatenate(held_out))
+    train_only = folds.limited(others, TRAIN_LIMIT, task.experiment.seed, task.count)
+    return np.sort(np.concatenate([*held_out, train_only]))
 
 
 def _labelled_folds(task: Task, rows: np.ndarray) -> LabelledFolds:
-    """The rows with their folds, in one partition or, if there are few, in several."""
+    """The rows with their folds; a small number of rows is partitioned several times."""
     labels, partitions = task.labels[rows], [task.fold_of[rows]]
     if not task.own_validation and len(rows) <= FEW_IMAGES:
         for repeat in range(1, PARTITIONS):
@@ -158,52 +161,60 @@ def _labelled_folds(task: Task, rows: np.ndarray) -> LabelledFolds:
 def _features(
     job: Job, task: Task, rows: np.ndarray, cuts: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Pooled features [M, F] of the rows, by the stage below each cut; by default of all stages."""
+    """Pooled features [M, F] of the rows, by stage.
+
+    Args:
+        job: the network.
+        task: the labelled images.
+        rows: [M] indices of the images.
+        cuts: the features of the stage below each cut are computed; empty for all stages.
+
+    Raises:
+        InputError: the network has no stage below its head, or an image cannot be read.
+    """
     names = job.model.names
     if len(names) < 2:
         raise InputError(f'the network has the stages {list(names)}: no stage can be frozen')
     cuts = cuts or names[1:]
     parts, start = [], 0
     for examples in task.parts:
-        own = rows[(rows >= start) & (rows < start + len(examples))] - start
+        part_rows = rows[(rows >= start) & (rows < start + len(examples))] - start
         start += len(examples)
-        if not len(own):
-            continue
-        gigabytes = job.experiment.cache_gigabytes
-        cached = decoded_images.wrap(
-            {'all': examples.take(own)}, job.model.preprocessing, gigabytes
-        )
-        extracted = features.extract_all(
-            job.model,
-            job.params,
-            job.stats,
-            cached['all'],
-            cuts=cuts,
-            **vars(job.experiment.reading),
-        )
-        if len(extracted[cuts[0]]) != len(own):
-            raise InputError('config.data: some images cannot be read; remove them first')
-        parts.append({cut: np.asarray(one.matrix()[0]) for cut, one in extracted.items()})
+        if len(part_rows):
+            parts.append(_extract(job, examples.take(part_rows), cuts))
     below = {cut: names[names.index(cut) - 1] for cut in cuts}
     return {below[cut]: np.concatenate([part[cut] for part in parts]) for cut in cuts}
 
 
+def _extract(job: Job, examples: Examples, cuts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Pooled features [M, F] of all examples below each cut."""
+    gigabytes = job.experiment.cache_gigabytes
+    decoded = decoded_images.wrap({'all': examples}, job.model.preprocessing, gigabytes)['all']
+    extracted = features.extract_all(
+        job.model, job.params, job.stats, decoded, cuts=cuts, **vars(job.experiment.reading)
+    )
+    if len(extracted[cuts[0]]) != len(examples):
+        raise InputError('config.data: some images cannot be read; remove them first')
+    return {cut: np.asarray(collected.matrix()[0]) for cut, collected in extracted.items()}
+
+
 def _padded(x: np.ndarray, width: int) -> np.ndarray:
-    """The features with columns of zeros, so that all stages share one compiled program."""
+    """The features padded with zero columns, so that all stages share one compiled program."""
     return np.pad(x, ((0, 0), (0, width - x.shape[1])))
 
 
 def _probe(stage: str, x: np.ndarray, data: LabelledFolds, width: int) -> StageProbe:
+    """Probes features [M, F], padded to `width`, with the best weight decay on all partitions."""
     padded = _padded(x, width)
     results = [data.cross_validate(padded, index) for index in range(len(data.partitions))]
-    losses = np.array([[p.losses_at(1.0).mean() for p in one.predictions] for one in results])
+    losses = np.array([[p.losses_at(1.0).mean() for p in result.predictions] for result in results])
     best = int(losses.mean(0).argmin())
     first = results[0]
     return StageProbe(
         stage=stage,
         predictions=first.predictions[best],
         decay=float(first.decays[best]),
-        accuracy=float(np.mean([one.predictions[best].accuracy for one in results])),
+        accuracy=float(np.mean([result.predictions[best].accuracy for result in results])),
         loss=float(losses[:, best].mean()),
         width=x.shape[1],
         scores=transferability_scores(x, data.labels),
@@ -211,10 +222,10 @@ def _probe(stage: str, x: np.ndarray, data: LabelledFolds, width: int) -> StageP
     )
 
 
-def _random(
+def _random_probe(
     job: Job, task: Task, rows: np.ndarray, data: LabelledFolds, width: int
 ) -> HeldOutPredictions:
-    """The best probe of the last stage with random weights: what the architecture alone gives."""
+    """The best probe of the last stage of the same network with random weights."""
     params, stats = stages.init(job.model, jobs.keys(job.experiment.seed)[0])
     untrained = dataclasses.replace(
         job, params=stages.ordered(job.model, params), stats=stages.ordered(job.model, stats)
@@ -226,7 +237,7 @@ def _random(
 def _leep(
     job: Job, pretrained: Pretrained | None, x: np.ndarray, labels: np.ndarray
 ) -> float | None:
-    """LEEP of the pretrained head on the last stage's features."""
+    """The LEEP score of the pretrained head on the last stage's features; None without a head."""
     upstream = find_upstream(job.model, pretrained) if pretrained is not None else None
     if upstream is None or upstream.first != stages.HEAD:
         return None
@@ -240,7 +251,7 @@ def _leep(
 
 
 def summary(evidence: Evidence) -> Mapping[str, object]:
-    """The evidence as written to advice.json."""
+    """The evidence as it is written to advice.json."""
     return {
         'weights': evidence.source,
         'depths': [

@@ -1,4 +1,4 @@
-"""Candidate networks: the experiment with its own weights, and with each further weights source."""
+"""Candidate networks: the experiment with its configured weights, and with further weights."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,12 @@ from tljax.weights.pretrained import Pretrained
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CandidateNetwork:
-    """An experiment with certain weights, and these weights; None for random ones."""
+    """An experiment with one choice of weights.
+
+    Attributes:
+        experiment: the experiment with these weights.
+        pretrained: the weights; None for random weights.
+    """
 
     experiment: Experiment
     pretrained: Pretrained | None
@@ -25,48 +30,54 @@ class CandidateNetwork:
 
 
 def short(source: str | None) -> str:
-    """`resnet50` of `models/resnet50.pth`; a name that is not a path stays as it is."""
+    """A short name of a weights source: `resnet50` for `models/resnet50.pth`.
+
+    Names such as `torchvision:resnet50` are not shortened.
+    """
     if source is None:
         return 'random weights'
     return source if ':' in source else pathlib.PurePath(source).stem
 
 
 def of(experiment: Experiment, more: Sequence[str] = ()) -> list[CandidateNetwork]:
-    """The experiment's own network, and one network for each further weights source.
+    """The network of the experiment, and one network for each further weights source.
 
-    The architecture of further weights is recognised from their entries. The experiment's
-    `cut_after` and pretrained head do not apply to it. Its own preprocessing is used, at the size
-    that the experiment states if both networks are of the same family.
+    The architecture of further weights is recognised from their entries. They are used without the
+    `cut_after` and the pretrained head of the experiment. Their preprocessing is used, with the
+    image size of the experiment if both networks are of the same family.
 
     Args:
-        experiment: with its own weights.
+        experiment: the experiment with its configured weights.
         more: further weights sources.
 
     Raises:
         InputError: weights cannot be loaded, are named twice, or are of an unknown network.
     """
-    named = [experiment.backbone.weights, *more]
-    twice = {source for source in named if source is not None and named.count(source) > 1}
-    if twice:
-        raise InputError(f'--weights: {sorted(twice)} are named twice, or are those of the config')
-    own = None
+    sources = [experiment.backbone.weights, *more]
+    repeated = {source for source in sources if source is not None and sources.count(source) > 1}
+    if repeated:
+        raise InputError(
+            f'--weights: {", ".join(sorted(repeated))} is named twice, or is in the config already'
+        )
+    configured = None
     if experiment.backbone.weights is not None:
-        own = loading.load(experiment.backbone.weights, experiment.backbone)
+        configured = loading.load(experiment.backbone.weights, experiment.backbone)
     return [
-        CandidateNetwork(experiment=experiment, pretrained=own),
+        CandidateNetwork(experiment=experiment, pretrained=configured),
         *(_with_weights(experiment, source) for source in more),
     ]
 
 
 def _with_weights(experiment: Experiment, source: str) -> CandidateNetwork:
+    """The experiment with other weights, and with the preprocessing and sizes that they need."""
     pretrained = loading.load(source)
     backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=source)  # type: ignore[type-var]
-    preprocessing, stated = None, experiment.preprocessing
-    if type(backbone) is type(experiment.backbone) and stated is not None:
+    preprocessing, configured = None, experiment.preprocessing
+    if type(backbone) is type(experiment.backbone) and configured is not None:
         preprocessing = dataclasses.replace(
-            pretrained.preprocessing, size_px=stated.size_px, resize_px=stated.resize_px
+            pretrained.preprocessing, size_px=configured.size_px, resize_px=configured.resize_px
         )
-    before = (stated or experiment.backbone.preprocessing()).size_px
+    before = (configured or experiment.backbone.preprocessing()).size_px
     after = (preprocessing or pretrained.preprocessing).size_px
     changed = dataclasses.replace(
         experiment,
@@ -80,7 +91,7 @@ def _with_weights(experiment: Experiment, source: str) -> CandidateNetwork:
 
 
 def _resized(augmentation: Any, before: int, after: int) -> Any:
-    """The augmentation with the new image size, if it states the old one."""
+    """The augmentation with the new image size, if it is configured for the old one."""
     if getattr(augmentation, 'size_px', None) != before or before == after:
         return augmentation
     return dataclasses.replace(augmentation, size_px=after)

@@ -1,4 +1,4 @@
-"""Rules on the evidence: which candidates are not tried, and which are tried first."""
+"""Rules that select candidates from the evidence and put them in the order of their trials."""
 
 import dataclasses
 import math
@@ -11,15 +11,20 @@ from tljax.advise.held_out import HeldOutPredictions, difference
 from tljax.advise.tasks import Task
 
 # Labels per class.
-FEW = 10  # below: training is expected to gain least over the probe
-MODERATE = 50  # above: no penalties, no adapters (Li et al. 2018; Hu et al. 2022)
-MANY = 500  # from here on: random weights are tried in any case (He et al. 2019)
-CLEAR_ERRORS = 2.0  # standard errors by which one candidate is clearly better than another
+FEW = 10  # with fewer, training is expected to gain least over the probe
+MODERATE = 50  # with more, penalties and adapters are not tried (Li et al. 2018; Hu et al. 2022)
+MANY = 500  # with this number or more, random weights are always tried (He et al. 2019)
+CLEAR_ERRORS = 2.0  # a clear difference between candidates, in standard errors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A candidate that is not tried, and why."""
+    """A candidate without a trial.
+
+    Attributes:
+        name: the name of the candidate.
+        why: the reason.
+    """
 
     name: str
     why: str
@@ -34,31 +39,36 @@ def clearly_better(
 
 
 def networks(evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Dropped]]:
-    """Keeps the networks whose frozen features are not clearly worse than those of another.
+    """Separates the networks whose frozen features are clearly worse than the best ones.
 
-    Source: Renggli et al. 2022, "Which model to transfer?": large differences between networks
-    show in linear probes, small ones only in training.
+    Returns:
+        The networks that are kept, and the dropped ones with the reason.
+
+    Source: Renggli et al. 2022, "Which model to transfer?": linear probes show large differences
+    between networks; small differences show only in training.
     """
-    first = max(evidence, key=lambda one: one.best.predictions.accuracy)
+    leader = max(evidence, key=lambda network: network.best.predictions.accuracy)
     kept, dropped = [], []
-    for one in evidence:
-        if one is first or not clearly_better(first.best.predictions, one.best.predictions):
-            kept.append(one)
+    for network in evidence:
+        if network is leader or not clearly_better(
+            leader.best.predictions, network.best.predictions
+        ):
+            kept.append(network)
             continue
         why = (
-            f'the probe of its best stage has an accuracy of {100 * one.best.accuracy:.0f} %, that '
-            f'of {first.source} {100 * first.best.accuracy:.0f} %'
+            f'the best probe has an accuracy of {100 * network.best.accuracy:.0f} %, compared '
+            f'with {100 * leader.best.accuracy:.0f} % for {leader.source}'
         )
-        dropped.append(Dropped(name=f'weights {one.source}', why=why))
+        dropped.append(Dropped(name=f'weights {network.source}', why=why))
     return kept, dropped
 
 
 def reason_against(candidate: Candidate, evidence: Evidence, task: Task) -> str | None:
-    """Why a candidate is not worth a trial; None if it is."""
+    """The reason why a candidate is not tried; None if it is tried."""
     if candidate.family == 'scratch':
         return _against_scratch(evidence, task)
     if candidate.family in ('l2sp', 'adapters') and task.per_class > MODERATE:
-        return f'it is meant for few labels, and there are {task.per_class:.0f} per class'
+        return f'it is for few labels, and there are {task.per_class:.0f} per class'
     if candidate.family == 'cut':
         return _against_cut(candidate, evidence)
     return None
@@ -71,8 +81,8 @@ def _against_scratch(evidence: Evidence, task: Task) -> str | None:
     if not clearly_better(evidence.best.predictions, evidence.random):
         return None
     return (
-        'the pretrained features are better than random ones (accuracy of a probe: '
-        f'{100 * evidence.best.accuracy:.0f} and {100 * evidence.random.accuracy:.0f} %), and '
+        'the pretrained features are better than random ones (probe accuracy '
+        f'{100 * evidence.best.accuracy:.0f} % and {100 * evidence.random.accuracy:.0f} %), and '
         f'{task.per_class:.0f} labels per class are few'
     )
 
@@ -80,16 +90,17 @@ def _against_scratch(evidence: Evidence, task: Task) -> str | None:
 def _against_cut(candidate: Candidate, evidence: Evidence) -> str | None:
     """Lower stages are general, upper ones specific to the upstream task (Yosinski et al. 2014).
 
-    A frozen stage whose output is clearly worse than a lower stage's has lost information. Training
-    two or more stages below the best one costs about as much as full fine-tuning.
+    A frozen stage has lost information if its output is clearly worse than that of a lower stage.
+    Training two or more stages below the best one costs about as much as full fine-tuning.
     """
     names = [probe.stage for probe in evidence.probes]
     top_frozen = names.index(candidate.first) - 1
     frozen, best = evidence.probes[top_frozen], names.index(evidence.best.stage)
     if top_frozen > best and clearly_better(evidence.best.predictions, frozen.predictions, 1.0):
         return (
-            f'it freezes {frozen.stage}, whose probe has {100 * frozen.accuracy:.0f} %; that of '
-            f'{evidence.best.stage} has {100 * evidence.best.accuracy:.0f} %'
+            f'it freezes {frozen.stage}, which has a probe accuracy of '
+            f'{100 * frozen.accuracy:.0f} %, compared with {100 * evidence.best.accuracy:.0f} % '
+            f'for {evidence.best.stage}'
         )
     if top_frozen < min(best, len(names) - 2) - 1:
         return (
@@ -99,9 +110,9 @@ def _against_cut(candidate: Candidate, evidence: Evidence) -> str | None:
     return None
 
 
-# The expected share of the probe's errors that training removes, with few, some and many labels.
-# Set by hand after the eight tasks that docs/results.md calls seen, and shrunk towards 0. Values
-# fitted to the tasks of other sets lost more accuracy.
+# The share of the probe's errors that training is expected to remove, with few, some and many
+# labels. The values were chosen by hand from the results on the eight "seen" tasks of
+# docs/results.md, and moved towards 0. Values fitted to other tasks gave a lower accuracy.
 GAINS: dict[str, tuple[float, float, float]] = {
     'cut high': (0.10, 0.20, 0.15),
     'cut low': (0.05, 0.10, 0.10),
@@ -116,7 +127,7 @@ GAINS: dict[str, tuple[float, float, float]] = {
 }
 RISKY = ('full high', 'cut high', 'scratch', 'source', 'configured')
 SPREAD, SPREAD_RISKY = 0.15, 0.3  # standard deviation of the share over tasks
-MIN_ERRORS = 1.0  # of the probe, in images: without errors the spread would be 0
+MIN_ERRORS = 1.0  # smallest number of the probe's wrong images; with 0 the spread would be 0
 
 
 def kind(candidate: Candidate) -> str:
@@ -129,9 +140,9 @@ def kind(candidate: Candidate) -> str:
 def priors(candidates: Sequence[Candidate], task: Task) -> dict[str, Prior]:
     """The expected gain of each candidate over the linear probe of its network."""
     probes: dict[str | None, Candidate] = {}
-    for one in candidates:
-        if one.predictions is not None:
-            probes.setdefault(one.experiment.backbone.weights, one)
+    for candidate in candidates:
+        if candidate.predictions is not None:
+            probes.setdefault(candidate.experiment.backbone.weights, candidate)
     labels = 0 if task.per_class < FEW else 1 if task.per_class < MODERATE else 2
     result = {}
     for candidate in candidates:
@@ -150,9 +161,9 @@ def priors(candidates: Sequence[Candidate], task: Task) -> dict[str, Prior]:
 
 
 def ordered(candidates: Sequence[Candidate], task: Task) -> list[Candidate]:
-    """The candidates that need a trial, the largest expected gain first.
+    """The candidates that need a trial, in the order of falling expected gain.
 
-    Of equal gains, the larger spread comes first, then fewer trained stages.
+    At equal gain, the larger spread comes first; then the smaller number of trained stages.
     """
     expected = priors(candidates, task)
 

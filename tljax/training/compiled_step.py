@@ -1,9 +1,10 @@
-"""The training step of a phase, compiled for a job's devices and fitted to their memory."""
+"""The compiled training step of a phase, which falls back to smaller parts if memory is short."""
 
 import jax
 import numpy as np
 
 from tljax import devices
+from tljax.config.experiment import Experiment
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
 from tljax.records import console
@@ -20,16 +21,16 @@ class OutOfMemoryError(RuntimeError):
 
 
 class CompiledStep:
-    """A phase's compiled step; if the device runs out of memory, it splits batches further.
+    """The compiled step of a phase. If the device runs out of memory, it splits batches further.
 
     Args:
         job: the experiment.
         phase: one of its phases.
-        accumulate: the number of parts of a batch to begin with.
-        features: shape and dtype of an example's cached features, if batches contain those
+        accumulate: the initial number of parts of a batch.
+        features: shape and dtype of an example's cached features, if batches contain features
             instead of images.
-        first_step: the first step of training that it is used for. It is compiled a second time
-            at the step after which batches have no samples.
+        first_step: the first training step. The step is compiled again when batches no longer
+            contain samples.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class CompiledStep:
         self._compile()
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, totals.Sums]:
-        """The state and the sums after a step; donates the arrays of `state`.
+        """Returns the next state and the sums of one step; donates the arrays of `state`.
 
         Raises:
             OutOfMemoryError: the device cannot hold one image.
@@ -91,11 +92,11 @@ class CompiledStep:
         larger = (n for n in range(2 * self.accumulate, rows + 1) if rows % n == 0)
         if (parts := next(larger, None)) is None:
             raise OutOfMemoryError(
-                f'the device is out of memory with one image at a time: {error!s:.300}'
+                f'the device is out of memory even with one image at a time: {error!s:.300}'
             ) from error
         console.console.print(
-            f'Out of memory: from here on batches are computed in {parts} parts, as with '
-            f'config.accumulate={parts}; BatchNorm computes the statistics of each part alone.'
+            f'Out of memory: from now on, each batch is computed in {parts} parts, as with '
+            f'config.accumulate={parts}. BatchNorm uses the statistics of each part.'
         )
         self.accumulate = parts
         self._programs.clear()
@@ -113,20 +114,13 @@ def compile_train_step(
     Args:
         job: the experiment.
         phase: one of its phases.
-        accumulate: the number of parts of a batch; None for that of the experiment.
-        features: shape and dtype of an example's cached features, if batches contain those
+        accumulate: the number of parts of a batch; None for the number in the experiment.
+        features: shape and dtype of an example's cached features, if batches contain features
             instead of images.
         with_samples: whether batches have samples of a source domain.
     """
     experiment = job.experiment
-    compute = Compute(
-        dtype=experiment.compute_dtype,
-        prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
-        fold_prefix=experiment.fold_prefix,
-        remat=experiment.remat,
-        accumulate=accumulate or experiment.accumulate,
-        cached=features is not None,
-    )
+    compute = _compute(experiment, accumulate, cached=features is not None)
     train_step = step.make_train_step(
         job.model,
         phase.optimizer,
@@ -140,17 +134,28 @@ def compile_train_step(
         penalties=job.penalties_in(phase),
         samples_step=_samples_step(job, phase, compute) if with_samples else None,
     )
-    whole, rows = devices.replicated(job.mesh), devices.split(job.mesh)
+    replicated, rows = devices.replicated(job.mesh), devices.split(job.mesh)
     jitted = jax.jit(
         train_step,
-        in_shardings=(whole, whole, rows, *(whole for _ in job.penalty_arrays)),
-        out_shardings=(whole, whole),
+        in_shardings=(replicated, replicated, rows, *(replicated for _ in job.penalty_arrays)),
+        out_shardings=(replicated, replicated),
         donate_argnums=1,
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jobs.checkpoint_shapes(job, phase)['state']
     batch = batches.shapes(job, features, with_samples)
     return jitted.lower(key, state, batch, *job.penalty_arrays).compile()
+
+
+def _compute(experiment: Experiment, accumulate: int | None, *, cached: bool) -> Compute:
+    return Compute(
+        dtype=experiment.compute_dtype,
+        prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
+        fold_prefix=experiment.fold_prefix,
+        remat=experiment.remat,
+        accumulate=accumulate or experiment.accumulate,
+        cached=cached,
+    )
 
 
 def _samples_step(job: Job, phase: PhasePlan, compute: Compute) -> SamplesStep:

@@ -25,19 +25,20 @@ from tljax.weights import loading
 
 
 def train(experiment: Experiment, workdir: str | pathlib.Path | None = None) -> TrainedRun:
-    """Runs an experiment and its baselines, as `tljax train` does.
+    """Runs an experiment and its baselines, like `tljax train`.
 
-    The same call again reads a finished run, or resumes one that was stopped.
+    If the folder contains a finished run of the experiment, the call reads it; if that run was
+    stopped, the call resumes it.
 
     Args:
-        experiment: what to do.
-        workdir: the folder of its records; None for `runs/<network>_<data>_<strategy>`.
+        experiment: the experiment.
+        workdir: the folder of the run; None for `runs/<network>_<data>_<strategy>`.
 
     Returns:
         The run, read from its folder.
 
     Raises:
-        InputError: the experiment cannot run, or the folder holds another one.
+        InputError: the experiment cannot run, or the folder belongs to another experiment.
     """
     folder = pathlib.Path(workdir or pathlib.Path('runs') / _name(experiment)).expanduser()
     baselines.train_all(experiment, folder)
@@ -55,20 +56,20 @@ def fine_tune(
 ) -> TrainedRun:
     """Fine-tunes a pretrained network on labelled images and evaluates it.
 
-    The network is recognised by its weights. Defaults are those of the shipped configs: images
-    cropped at random and mirrored, batches of 32, validation every epoch, and by family
+    The weights determine the network. The defaults are those of the shipped configs: random crops
+    and horizontal flips, batches of 32, validation after every epoch, and for each family
 
-        ResNet     FreezeBelow its last stage, SGD at 0.01, divided by 10 every 2 epochs
+        ResNet     FreezeBelow the last stage, SGD at 0.01, divided by 10 every 2 epochs
         VGG        FineTune, SGD at 0.001, divided by 10 every 2 epochs
-        others     FineTune(backbone_scale=0.1), AdamW at 0.001, Cosine with an epoch of warm-up
+        others     FineTune(backbone_scale=0.1), AdamW at 0.001, Cosine with one epoch of warm-up
 
-    SGD has momentum 0.9 and weight decay 5e-4, AdamW weight decay 0.05. There are no baselines.
+    SGD has momentum 0.9 and weight decay 5e-4, AdamW has weight decay 0.05. No baselines are run.
 
     Args:
         data: the path of a folder `{train,test}/<class>/*.jpg`, of a list (`.csv`, `.jsonl`) or of
             an `.npz` file of arrays; or a data source.
-        weights: `torchvision:<name>`, `hf:<repo>`, a file, a run's folder; see `load`.
-        strategy: what is trained, and when; None for the family's.
+        weights: `torchvision:<name>`, `hf:<repo>`, a file or a run's folder; see `load`.
+        strategy: the strategy; None for the default of the family.
         epochs: passes over the training images.
         workdir: the folder of the run; None for `runs/<network>_<data>_<strategy>`.
         **fields: other fields of `Experiment`.
@@ -77,21 +78,21 @@ def fine_tune(
         The run, read from its folder.
 
     Raises:
-        InputError: the weights cannot be had, the data cannot be read, or a field is unknown.
+        InputError: the weights cannot be loaded, the data cannot be read, or a field is unknown.
     """
     _check_names(fields)
     pretrained = loading.load(str(weights))
     backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=str(weights))  # type: ignore[type-var]
-    usual = defaults(backbone, pretrained.preprocessing.size_px)
-    usual['cut_after'] = pretrained.architecture.cut_after
+    family_defaults = defaults(backbone, pretrained.preprocessing.size_px)
+    family_defaults['cut_after'] = pretrained.architecture.cut_after
     if strategy is not None:
-        usual['strategy'] = strategy
-    given = {'backbone': backbone, 'data': _source(data), 'epochs': epochs}
-    return train(Experiment(**{**usual, **given, **fields}), workdir)
+        family_defaults['strategy'] = strategy
+    arguments = {'backbone': backbone, 'data': _source(data), 'epochs': epochs}
+    return train(Experiment(**{**family_defaults, **arguments, **fields}), workdir)
 
 
 def defaults(backbone: Backbone, size_px: int) -> dict[str, Any]:
-    """The fields that `fine_tune` sets by the family of a network and its image size."""
+    """The default fields of `fine_tune` for a backbone and its image size."""
     if isinstance(backbone, ResNet | ResNetSmall):
         last = list(backbone.stages())[-1]
         by_family = {
@@ -124,7 +125,7 @@ def _check_names(fields: dict[str, Any]) -> None:
 
 
 def _source(data: str | pathlib.Path | DataSource) -> DataSource:
-    """The data source of a path; any other object as it is."""
+    """The data source for a path; a data source is returned unchanged."""
     if not isinstance(data, str | pathlib.Path):
         return data
     path = pathlib.Path(data).expanduser()
@@ -135,11 +136,11 @@ def _source(data: str | pathlib.Path | DataSource) -> DataSource:
 
 
 def _name(experiment: Experiment) -> str:
-    """`resnet_photos_freeze_below_stage4`."""
-    place = getattr(experiment.data, 'path', None) or type(experiment.data).__name__
+    """The default folder name of a run, such as `resnet_photos_freeze_below_stage4`."""
+    data = getattr(experiment.data, 'path', None) or type(experiment.data).__name__
     parts = (
         type(experiment.backbone).__name__,
-        pathlib.Path(str(place)).stem,
+        pathlib.Path(str(data)).stem,
         strategies.name_of(experiment.strategy),
     )
     return re.sub(r'[^a-z0-9.]+', '_', '_'.join(parts).lower()).strip('_.') or 'run'

@@ -1,4 +1,4 @@
-"""Finds a learning rate: raises it until training diverges, and says where to stay below."""
+"""Suggests a learning rate from a range test: the implementation of `tljax lr-find`."""
 
 import dataclasses
 import math
@@ -14,19 +14,20 @@ from tljax.config.experiment import Experiment
 from tljax.records import plots, writers
 from tljax.training import compiled_step, jobs, walk
 from tljax.training.batches import Feed
+from tljax.training.jobs import Job
 from tljax.types import InputError, Params, Phase, Strategy
 
 SMOOTHING = 0.9
-DIVERGED = 4.0  # times the smallest smoothed loss, as in fastai's `LRFinder`
+DIVERGED = 4.0  # multiple of the smallest smoothed loss, as in fastai's `LRFinder`
 
 
 def run(experiment: Experiment, out: pathlib.Path, rule: str, **rates: Any) -> None:
-    """Finds a learning rate, writes the curve and prints the flag.
+    """Raises the learning rate, writes the curve, and prints the flag with the suggested rate.
 
     Args:
         experiment: see `find`.
-        out: the picture.
-        rule: of the flag, a key of `RULES`.
+        out: the file of the picture.
+        rule: the rule of the printed flag, a key of `RULES`.
         **rates: see `find`.
 
     Raises:
@@ -34,45 +35,63 @@ def run(experiment: Experiment, out: pathlib.Path, rule: str, **rates: Any) -> N
     """
     curve = find(experiment, **rates)
     try:
-        _tell(curve, out, rule)
-    except ValueError as error:  # matplotlib: an unknown suffix
+        _report(curve, out, rule)
+    except ValueError as error:  # from matplotlib: the suffix is unknown
         raise InputError(f'--out={out}: {error}') from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The loss under a rising learning rate, up to where it diverged, if it did."""
+    """The loss at rising learning rates.
 
-    learning_rates: np.ndarray  # [N]
-    losses: np.ndarray  # [N], each of a batch, before its update
+    Attributes:
+        learning_rates: [N].
+        losses: [N], the loss of each batch before its update.
+        diverged: whether training diverged, which ended the curve.
+    """
+
+    learning_rates: np.ndarray
+    losses: np.ndarray
     diverged: bool
 
     @property
     def smoothed(self) -> np.ndarray:
-        """[N], the running mean of the losses."""
+        """The running mean of the losses, [N]."""
         return smooth(self.losses)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class _Rising:
-    """From `lowest` to `highest`, geometrically; divided by the rate that it multiplies."""
+class _GeometricRise:
+    """A schedule whose learning rate rises geometrically from `lowest` to `highest`.
+
+    Attributes:
+        lowest: the first learning rate.
+        highest: the last learning rate.
+        base: the optimizer's learning rate, which the schedule multiplies.
+    """
 
     lowest: float
     highest: float
-    divisor: float
+    base: float
 
     def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
         """See `types.Schedule`."""
         growth = (self.highest / self.lowest) ** (1 / (total_steps - 1))
-        return lambda step: self.lowest / self.divisor * growth**step
+        return lambda step: self.lowest / self.base * growth**step
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class _UpToRise:
-    """A strategy's phases up to the first with steps, which has another schedule and length."""
+class _RangeTest:
+    """The phases of a strategy up to the first one with steps, changed for the range test.
+
+    Attributes:
+        strategy: the strategy of the experiment.
+        schedule: the schedule of the first phase with steps.
+        steps: the number of its steps.
+    """
 
     strategy: Strategy
-    schedule: _Rising
+    schedule: _GeometricRise
     steps: int
 
     @property
@@ -85,43 +104,57 @@ class _UpToRise:
         phases = self.strategy.phases(params)
         last = next((i for i, phase in enumerate(phases) if phase.solver is None), None)
         if last is None:
-            return phases  # refused where every experiment is
-        rising = dataclasses.replace(
+            return phases  # the validation of the experiment raises an error
+        changed = dataclasses.replace(
             phases[last], schedule=self.schedule, steps=self.steps, epochs=None, patience=None
         )
-        return (*phases[:last], rising)
+        return (*phases[:last], changed)
 
 
 def find(
     experiment: Experiment, *, steps: int = 100, lowest: float = 1e-6, highest: float = 10.0
 ) -> Curve:
-    """The loss while the learning rate rises; the step is compiled once.
+    """Trains with a rising learning rate until training diverges.
 
-    It ends where a loss is not finite or the smoothed one exceeds four times its smallest value.
+    Training has diverged if a loss is not finite, or if the smoothed loss exceeds four times its
+    smallest value. The step is compiled once.
 
     Args:
-        experiment: its first phase with steps is tried, without a source of samples; nothing of it
-            is changed or kept.
-        steps: the number of rates.
-        lowest: the first of them.
-        highest: the last.
+        experiment: the experiment, which stays unchanged. The test uses its first phase with steps
+            and ignores its samples.
+        steps: the number of learning rates.
+        lowest: the first learning rate.
+        highest: the last learning rate.
 
     Raises:
         InputError: the experiment cannot run, the rates do not rise, or the first loss is not
             finite.
 
-    Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3;
-    geometric, smoothed and with that end: Howard & Gugger 2020, "fastai".
+    Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3. The
+    geometric rise, the smoothing and the criterion for divergence are from Howard & Gugger 2020,
+    "fastai".
     """
     validation.validate(experiment)
     if not 0 < lowest < highest < math.inf or steps < 2:
         raise InputError(
-            f'{steps} steps from lowest={lowest} to highest={highest}, wanted 0 < lowest < highest'
+            f'{steps} steps from lowest={lowest} to highest={highest}, wanted 0 < lowest < highest '
+            'and 2 steps or more'
         )
-    rising = _Rising(lowest=lowest, highest=highest, divisor=experiment.optimizer.learning_rate)
-    strategy = _UpToRise(strategy=experiment.strategy, schedule=rising, steps=steps)
+    schedule = _GeometricRise(
+        lowest=lowest, highest=highest, base=experiment.optimizer.learning_rate
+    )
+    strategy = _RangeTest(strategy=experiment.strategy, schedule=schedule, steps=steps)
     job = jobs.setup(dataclasses.replace(experiment, strategy=strategy, samples=None, baselines=()))
-    phase = job.phases[-1]  # the only one with steps
+    losses, diverged = _losses_until_divergence(job, steps)
+    if not losses:
+        raise InputError('the loss of the first batch is not finite, before any update')
+    rates = lowest * (highest / lowest) ** (np.arange(len(losses)) / (steps - 1))
+    return Curve(learning_rates=rates, losses=np.array(losses), diverged=diverged)
+
+
+def _losses_until_divergence(job: Job, steps: int) -> tuple[list[float], bool]:
+    """The finite losses of the last phase, and whether training diverged."""
+    phase = job.phases[-1]  # the only phase with steps
     state, feed = walk.start_of(job, phase), Feed(job, phase, steps=steps)
     step, key = compiled_step.compile_train_step(job, phase), jobs.train_key(job)
     losses: list[float] = []
@@ -129,29 +162,26 @@ def find(
     for number in range(steps):
         state, sums = step(key, state, feed.take(number), *job.penalty_arrays)
         losses.append(float(sums['loss']) / max(int(sums['count']), 1))
-        if diverged := _diverges(losses):
+        if diverged := _has_diverged(losses):
             break
     if not math.isfinite(losses[-1]):
         losses.pop()
-    if not losses:
-        raise InputError('the loss of the first batch is not finite, before any update')
-    rates = lowest * (highest / lowest) ** (np.arange(len(losses)) / (steps - 1))
-    return Curve(learning_rates=rates, losses=np.array(losses), diverged=diverged)
+    return losses, diverged
 
 
 def smooth(losses: Any) -> np.ndarray:
-    """Exponential running means [N] of losses [N], freed of the zero that they start from.
+    """Exponential running means [N] of losses [N], corrected for their start at zero.
 
     Source of the correction: Kingma & Ba 2015, "Adam", section 3.
     """
-    mean, found = 0.0, []
+    mean, means = 0.0, []
     for count, loss in enumerate(losses, 1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**count))
-    return np.array(found)
+        means.append(mean / (1 - SMOOTHING**count))
+    return np.array(means)
 
 
-def _diverges(losses: list[float]) -> bool:
+def _has_diverged(losses: list[float]) -> bool:
     if not math.isfinite(losses[-1]):
         return True
     smoothed = smooth(losses)
@@ -159,10 +189,10 @@ def _diverges(losses: list[float]) -> bool:
 
 
 def valley(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """The middle, in logarithms, of the longest falling subsequence of the losses.
+    """The geometric middle of the rates of the longest falling subsequence of the losses.
 
-    A start so low that the loss hardly falls counts too, and draws it down: set `--lowest` where
-    the curve bends. Source: fastai's `valley`.
+    Low rates at which the loss hardly falls also belong to the subsequence and lower the result.
+    `--lowest` excludes them. Source: fastai's `valley`.
     """
     first, last = _longest_fall(smoothed)
     return float(math.sqrt(rates[first] * rates[last]))
@@ -181,14 +211,17 @@ def _longest_fall(values: np.ndarray) -> tuple[int, int]:
 
 
 def steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """Where the loss falls fastest with the logarithm of the rate. Source: fastai's `steep`."""
+    """The rate at which the loss falls fastest, by the logarithm of the rate.
+
+    Source: fastai's `steep`.
+    """
     if len(rates) < 2:
         return float(rates[0])
     return float(rates[np.argmin(np.gradient(smoothed, np.log(rates)))])
 
 
 def minimum(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """A tenth of where the loss is smallest. Source: fastai's `minimum`."""
+    """A tenth of the rate with the smallest loss. Source: fastai's `minimum`."""
     return float(rates[np.argmin(smoothed)] / 10)
 
 
@@ -200,27 +233,32 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def suggestions(curve: Curve) -> dict[str, float]:
-    """A learning rate by the name of each rule."""
+    """The learning rate that each rule suggests, by rule name."""
     return {name: rule(curve.learning_rates, curve.smoothed) for name, rule in RULES.items()}
 
 
-def _tell(curve: Curve, out: pathlib.Path, chosen: str) -> None:
+def _report(curve: Curve, out: pathlib.Path, rule: str) -> None:
     """Writes the points and the picture, and prints the flag."""
-    found = suggestions(curve)
+    suggested = suggestions(curve)
     rates, losses, smoothed = (
         x.tolist() for x in (curve.learning_rates, curve.losses, curve.smoothed)
     )
-    points = {'learning_rates': rates, 'losses': losses, 'smoothed': smoothed}
+    record = {
+        'learning_rates': rates,
+        'losses': losses,
+        'smoothed': smoothed,
+        'diverged': curve.diverged,
+        'suggestions': suggested,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
-    content = {**points, 'diverged': curve.diverged, 'suggestions': found}
-    writers.write_json(out.with_suffix('.json'), content)
+    writers.write_json(out.with_suffix('.json'), record)
     print(out.with_suffix('.json'))
     try:
-        plots.learning_rates(out, rates, losses, smoothed, found)
+        plots.learning_rates(out, rates, losses, smoothed, suggested)
         print(out)
     except plots.NoPictureError as error:
         print(error)
-    end = 'where it diverged' if curve.diverged else 'without diverging'
+    end = 'where training diverged' if curve.diverged else 'without diverging'
     print(f'{len(rates)} steps, up to a learning rate of {rates[-1]:.2g}, {end}')
-    print(', '.join(f'{name} {rate:.2g}' for name, rate in found.items()))
-    print(f'--config.optimizer.learning_rate={found[chosen]:.2g}')
+    print(', '.join(f'{name} {rate:.2g}' for name, rate in suggested.items()))
+    print(f'--config.optimizer.learning_rate={suggested[rule]:.2g}')

@@ -1,4 +1,4 @@
-"""An experiment's penalties, and the starting values of training that they refer to."""
+"""The penalties of an experiment, and the starting values of training that they refer to."""
 
 import dataclasses
 import functools
@@ -24,10 +24,10 @@ STREAM = 0x616E6368  # separates the random draws of penalties from those of tra
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhaseChanges:
-    """What a phase changes.
+    """The parameters and stages that a phase changes.
 
     Attributes:
-        leaves: a bool per leaf, whether it trains.
+        leaves: for each parameter, a bool: whether it is trained.
         changed: the stages whose parameters or statistics change.
     """
 
@@ -36,28 +36,30 @@ class PhaseChanges:
 
     @classmethod
     def of(cls, phase: PhasePlan) -> 'PhaseChanges':
-        """What a phase of an experiment changes."""
+        """The changes of a phase of an experiment."""
         changed = phase.cut.trainable | phase.cut.updates_statistics
         return cls(leaves=partition.trained(phase.labels), changed=changed)
 
     @property
     def trained(self) -> frozenset[str]:
-        """The stages with a leaf that trains."""
-        return frozenset(name for name, kept in self.leaves.items() if any(jax.tree.leaves(kept)))
+        """The stages with a trained parameter."""
+        return frozenset(
+            name for name, leaves in self.leaves.items() if any(jax.tree.leaves(leaves))
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PenaltyStart:
-    """An experiment's penalties and where its training starts.
+    """The penalties of an experiment and the starting values of its training.
 
     Attributes:
-        penalties: those of the experiment.
+        penalties: the penalties of the experiment.
         model: the network.
         params: the starting parameters.
         stats: the starting statistics.
-        shared: the stages whose values came with the weights.
+        shared: the stages whose values come from the pretrained weights.
         upstream: the upper part of the upstream network, if there is one.
-        phases: what each phase changes.
+        phases: the changes of each phase.
     """
 
     penalties: tuple[Penalty, ...]
@@ -92,8 +94,8 @@ class PenaltyStart:
             model=self.model,
             setting=setting,
             first=first,
-            read=tuple(name for name in names if any(name in n.features for n in needs)),
-            of_start=any(n.start and n.features for n in needs),
+            read=tuple(name for name in names if any(name in need.features for need in needs)),
+            of_start=any(need.start and need.features for need in needs),
             shares_prefix=not changed & set(names[: names.index(first)]),
             upstream=self.upstream,
         )
@@ -105,17 +107,17 @@ class PenaltyStart:
 
         Args:
             examples: the training split.
-            mesh: the devices that hold the arrays.
-            seed: seed of the random draws of penalties.
-            reading: how examples are read.
+            mesh: the devices for the arrays.
+            seed: the seed of the random draws of penalties.
+            reading: batch size and threads for reading the examples.
         """
-        trained = jax.tree.map(lambda *kept: any(kept), *(phase.leaves for phase in self.phases))
+        trained = jax.tree.map(lambda *flags: any(flags), *(phase.leaves for phase in self.phases))
         changed = frozenset().union(*(phase.changed for phase in self.phases))
         params, stats = devices.put_replicated(mesh, (self.params, self.stats))
         upstream = self.upstream
-        above: tuple[Params, Stats] = ({}, {})
+        upstream_values: tuple[Params, Stats] = ({}, {})
         if upstream is not None:
-            above = devices.put_replicated(mesh, (upstream.params, upstream.stats))
+            upstream_values = devices.put_replicated(mesh, (upstream.params, upstream.stats))
         start = Start(
             setting=self._setting(self.phases),
             num_classes=self.model.num_classes,
@@ -124,17 +126,17 @@ class PenaltyStart:
             run=lambda p, x, start, stop: stages.run(
                 self.model, p, stats, x, start=start, stop=stop
             )[0],
-            upstream=(lambda x: upstream.logits(*above, x)) if upstream else None,
+            upstream=(lambda x: upstream.logits(*upstream_values, x)) if upstream else None,
             batches=functools.partial(_batches, self.model, examples, mesh, seed, reading),
             key=devices.put_replicated(mesh, jax.random.key(seed ^ STREAM)),
         )
         prepared = tuple(penalty.prepare(start) for penalty in self.penalties)
         needs = [penalty.needs(start.setting) for penalty in self.penalties]
-        of_start = any(n.start for n in needs)
+        of_start = any(need.start for need in needs)
         return PenaltyArrays(
             params=tree.select(params, trained) if of_start else {},
-            stats={n: stats[n] for n in sorted(changed) if n in stats} if of_start else {},
-            upstream=above if any(n.upstream for n in needs) else ({}, {}),
+            stats={name: stats[name] for name in sorted(changed & set(stats))} if of_start else {},
+            upstream=upstream_values if any(need.upstream for need in needs) else ({}, {}),
             prepared=devices.put_replicated(mesh, prepared),
         )
 
@@ -150,13 +152,13 @@ class PenaltyStart:
 def _batches(
     model: Model, examples: Examples, mesh: Mesh, seed: int, reading: Reading, limit: int | None
 ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
-    """Normalised images, labels and masks; see `types.Start.batches`."""
+    """Yields normalised images, labels and masks of the batches; see `types.Start.batches`."""
     if limit is not None:
         order = np.random.default_rng([seed, STREAM]).permutation(len(examples))
         examples = examples.take(order[:limit])
 
     @functools.partial(jax.jit, out_shardings=devices.replicated(mesh))
-    def normalised(batch: Batch) -> tuple[jax.Array, ...]:
+    def prepared(batch: Batch) -> tuple[jax.Array, ...]:
         images = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
         return images, jnp.asarray(batch['label']), jnp.asarray(batch['mask'])
 
@@ -168,4 +170,4 @@ def _batches(
         threads=reading.threads,
     )
     for batch in batches:
-        yield normalised(devices.put_batch(mesh, batch))
+        yield prepared(devices.put_batch(mesh, batch))

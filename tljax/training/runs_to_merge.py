@@ -1,4 +1,4 @@
-"""Runs whose networks are to be merged: what they have to share, and where one began."""
+"""Runs whose networks are merged: reading them, and checking that they fit each other."""
 
 import dataclasses
 import pathlib
@@ -27,106 +27,143 @@ class MergeError(InputError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ingredient:
-    """A run's network, with what it has to share with the others."""
+class RunToMerge:
+    """A run whose network is merged with others.
+
+    Attributes:
+        name: the run's folder.
+        experiment: the configuration of the run.
+        pretrained: the trained network.
+        splits: the content of splits.json.
+    """
 
     name: str
     experiment: Experiment
     pretrained: Pretrained
-    splits: dict[str, Any]  # the content of splits.json
+    splits: dict[str, Any]
 
     @property
     def values(self) -> Values:
-        """Its parameters and statistics."""
+        """The trained parameters and statistics."""
         return Values(self.pretrained.params, self.pretrained.stats)
 
 
-def read(folder: pathlib.Path) -> Ingredient:
-    """A run's network.
+def read(folder: pathlib.Path) -> RunToMerge:
+    """Reads a run.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder is not a run.
     """
     experiment, splits = runs.records(folder)
-    return Ingredient(
+    return RunToMerge(
         name=str(folder), experiment=experiment, pretrained=loading.load(folder), splits=splits
     )
 
 
-def check(ingredients: Sequence[Ingredient]) -> None:
-    """Whether the networks can be merged: the same leaves, head, classes and preprocessing.
+def check(runs_to_merge: Sequence[RunToMerge]) -> None:
+    """Checks that the networks can be merged.
+
+    They need the same parameters, architecture, head, classes and preprocessing.
 
     Raises:
-        MergeError: they differ; everything in which they do is listed by name.
+        MergeError: they differ; the message lists every difference.
     """
-    first, problems = ingredients[0], []
-    for other in ingredients[1:]:
-        lines = _misfits(other, first)
+    first, problems = runs_to_merge[0], []
+    for other in runs_to_merge[1:]:
+        lines = _differences(other, first)
         if lines:
             problems += [f'{other.name} (+) and {first.name} (-):', *(f'  {x}' for x in lines)]
     if problems:
         raise MergeError('these networks cannot be merged:\n' + '\n'.join(problems))
 
 
-def _misfits(found: Ingredient, wanted: Ingredient) -> list[str]:
-    pairs = {}
-    for name in ('architecture', 'preprocessing'):
-        pairs[name] = (getattr(found.pretrained, name), getattr(wanted.pretrained, name))
-    bare = [dataclasses.replace(a.backbone, weights=None) for a in pairs['architecture']]  # type: ignore[type-var]
-    pairs['architecture'] = tuple(
-        dataclasses.replace(a, backbone=b) for a, b in zip(pairs['architecture'], bare, strict=True)
-    )
-    lines = [line for one, two in pairs.values() if one != two for line in (f'- {two}', f'+ {one}')]
-    ours, theirs = (ingredient.splits['class_names'] for ingredient in (found, wanted))
-    if ours != theirs:
-        lines += [f'- class {name}' for name in theirs if name not in ours]
-        lines += [f'+ class {name}' for name in ours if name not in theirs]
-        lines += ['the same classes in another order'] * (set(ours) == set(theirs))
-    leaves = [tree.flatten(dict(zip('ps', i.values, strict=True))) for i in (found, wanted)]
-    return lines + [
-        line.replace(' p/', ' ').replace(' s/', ' ') for line in tree.difference(*leaves)
+def _differences(other: RunToMerge, first: RunToMerge) -> list[str]:
+    """What differs, one line each: `+` for `other`, `-` for `first`."""
+    pairs = [
+        (_architecture(other.pretrained), _architecture(first.pretrained)),
+        (other.pretrained.preprocessing, first.pretrained.preprocessing),
+    ]
+    return [
+        *(line for one, two in pairs if one != two for line in (f'- {two}', f'+ {one}')),
+        *_class_differences(other.splits['class_names'], first.splits['class_names']),
+        *_leaf_differences(other.values, first.values),
     ]
 
 
-def setup(ingredient: Ingredient, *, from_start: bool) -> Job:
-    """The run's data and network; its pretrained weights too only where they are needed."""
+def _architecture(pretrained: Pretrained) -> Any:
+    """The architecture without the source of its starting weights, which may differ."""
+    architecture = pretrained.architecture
+    backbone: Any = dataclasses.replace(architecture.backbone, weights=None)  # type: ignore[type-var]
+    return dataclasses.replace(architecture, backbone=backbone)
+
+
+def _class_differences(other: Sequence[str], first: Sequence[str]) -> list[str]:
+    if other == first:
+        return []
+    if set(other) == set(first):
+        return ['the same classes in another order']
+    return [
+        *(f'- class {name}' for name in first if name not in other),
+        *(f'+ class {name}' for name in other if name not in first),
+    ]
+
+
+def _leaf_differences(other: Values, first: Values) -> list[str]:
+    """Parameters and statistics that only one network has, or that differ in shape."""
+    leaves = [tree.flatten({'p': values.params, 's': values.stats}) for values in (other, first)]
+    lines = tree.difference(*leaves)
+    return [line.replace(' p/', ' ').replace(' s/', ' ') for line in lines]
+
+
+def setup(run: RunToMerge, *, with_weights: bool) -> Job:
+    """Sets up the run's data and network.
+
+    Args:
+        run: the run.
+        with_weights: whether to load the weights that the run started from.
+    """
     experiment = dataclasses.replace(
-        ingredient.experiment,
+        run.experiment,
         baselines=(),
-        penalties=(),  # of training; some want the weights
-        preprocessing=ingredient.pretrained.preprocessing,
+        penalties=(),  # only for training, and some of them need the weights
+        preprocessing=run.pretrained.preprocessing,
     )
-    if not from_start:
-        bare: Any = dataclasses.replace(experiment.backbone, weights=None)  # type: ignore[type-var]
+    if not with_weights:
+        backbone: Any = dataclasses.replace(experiment.backbone, weights=None)  # type: ignore[type-var]
         head = None if isinstance(experiment.head, str) else experiment.head
-        experiment = dataclasses.replace(experiment, backbone=bare, head=head)
+        experiment = dataclasses.replace(experiment, backbone=backbone, head=head)
     return jobs.setup(experiment)
 
 
-def start(job: Job, ingredient: Ingredient) -> Values:
-    """What a run began with, under its own head where that began with random values."""
+def start_values(job: Job, run: RunToMerge) -> Values:
+    """The values that a run started from; with the run's trained head if it started from a new one.
+
+    Raises:
+        MergeError: the run started from random weights.
+    """
     if job.weights is None:
-        raise MergeError(f'{ingredient.name} began with random weights: name two runs for wise_ft')
+        raise MergeError(f'{run.name} started from random weights; wise_ft needs a second run')
     params = stages.plain(job.model.adapters, job.params)
     values = Values(*jax.tree.map(np.asarray, (params, job.stats)))
-    if ingredient.experiment.head == PRETRAINED:
+    if run.experiment.head == PRETRAINED:
         return values
-    head = {'head': ingredient.values.params['head']}
+    head = {'head': run.values.params['head']}
     return Values({**values.params, **head}, values.stats)
 
 
-def shared(job: Job, ingredients: Sequence[Ingredient]) -> tuple[str, ...]:
-    """The splits that are not empty, and the same images in all runs and today."""
+def common_splits(job: Job, runs_to_merge: Sequence[RunToMerge]) -> tuple[str, ...]:
+    """The non-empty splits that contain the same images in all runs and in the data today."""
 
-    def same(split: str) -> bool:
+    def is_common(split: str) -> bool:
         ids = job.splits[split].ids.tolist() if split in job.splits else []
-        return bool(ids) and all(i.splits.get(split, {}).get('ids') == ids for i in ingredients)
+        recorded = [run.splits.get(split, {}).get('ids') for run in runs_to_merge]
+        return bool(ids) and all(one == ids for one in recorded)
 
-    return tuple(split for split in SPLITS if same(split))
+    return tuple(split for split in SPLITS if is_common(split))
 
 
-def differing(networks: Sequence[Values]) -> list[str]:
-    """The stages in whose BatchNorm statistics the networks are not all the same."""
+def stages_with_different_statistics(networks: Sequence[Values]) -> list[str]:
+    """The stages whose BatchNorm statistics are not the same in all networks."""
     first = networks[0].stats
 
     def differs(stage: str, other: Values) -> bool:

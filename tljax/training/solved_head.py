@@ -1,4 +1,4 @@
-"""A head that is solved on frozen features, in the place of steps on batches."""
+"""Fits the head on frozen features with a solver, instead of training it in steps."""
 
 import dataclasses
 import functools
@@ -19,10 +19,18 @@ from tljax.types import Balance, Params, Solution, Stats
 
 
 def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, Solution]:
-    """The state with what trains of the head fitted by the phase's solver.
+    """Fits the trained parameters of the head with the phase's solver.
 
-    The images are those of the training split as evaluation sees them. The loss is that of
-    training; with `Balance.SAMPLE`, where there are no batches to fill, classes are weighed.
+    The training images are preprocessed as in evaluation, without augmentation. The loss is the
+    training loss. With `Balance.SAMPLE`, class weights replace the sampling of balanced batches.
+
+    Args:
+        job: the experiment.
+        state: the state at the start of the phase.
+        phase: a phase with a solver.
+
+    Returns:
+        The state with the fitted head, and the solution with its convergence record.
     """
     assert phase.phase.solver is not None
     loss = jobs.training_loss(job, (Balance.WEIGH, Balance.SAMPLE))
@@ -33,34 +41,39 @@ def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, So
         logits, _ = stages.run(job.model, head, state.stats, features, start=stages.HEAD)
         return jnp.where(mask, loss(logits, targets), 0.0).sum() / mask.sum()
 
-    keep = partition.trained(phase.labels)[stages.HEAD]
-    start = tree.select(state.params[stages.HEAD], keep)
-    found = phase.phase.solver(objective, start, _inputs(job, state))
-    head = devices.put_replicated(job.mesh, tree.fill(found.params, state.params[stages.HEAD]))
+    is_trained = partition.trained(phase.labels)[stages.HEAD]
+    start = tree.select(state.params[stages.HEAD], is_trained)
+    solution = phase.phase.solver(objective, start, _head_inputs(job, state))
+    head = devices.put_replicated(job.mesh, tree.fill(solution.params, state.params[stages.HEAD]))
     ema = state.ema
     if ema is not None:
-        ema = {**ema, stages.HEAD: jax.tree.map(jnp.copy, tree.select(head, keep))}
+        ema = {**ema, stages.HEAD: jax.tree.map(jnp.copy, tree.select(head, is_trained))}
     params = {**state.params, stages.HEAD: head}
-    return dataclasses.replace(state, params=params, ema=ema), found
+    return dataclasses.replace(state, params=params, ema=ema), solution
 
 
-def _inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the head is given [N, ...], pooled if it pools; targets [N, K]; mask [N]."""
+def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The inputs of the head [N, ...], targets [N, K] and mask [N] of the training split.
+
+    If the head pools its inputs, they are pooled here already.
+    """
     pooling = getattr(job.model.stages[stages.HEAD], 'pooling', None)
-    whole, rows = devices.replicated(job.mesh), devices.split(job.mesh)
+    replicated, rows = devices.replicated(job.mesh), devices.split(job.mesh)
 
-    @functools.partial(jax.jit, in_shardings=(whole, whole, rows), out_shardings=whole)
+    @functools.partial(
+        jax.jit, in_shardings=(replicated, replicated, rows), out_shardings=replicated
+    )
     def features(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
         x = stages.normalise(job.model.preprocessing, images)
         x, _ = stages.run(job.model, params, stats, x, stop=stages.HEAD)
         return x if pooling is None else layers.pool(x, pooling)
 
-    found, labels, masks = [], [], []
+    inputs, labels, masks = [], [], []
     for batch in eval_batches(job, 'train'):
         placed = devices.put_batch(job.mesh, batch)
-        found.append(np.asarray(features(state.params, state.stats, placed['image'])))
-        gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=whole)(placed)
+        inputs.append(np.asarray(features(state.params, state.stats, placed['image'])))
+        gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=replicated)(placed)
         labels.append(np.asarray(gathered[0]))
         masks.append(np.asarray(gathered[1]))
     targets = batch_inputs.targets_of(jnp.asarray(np.concatenate(labels)), job.model.num_classes)
-    return jnp.asarray(np.concatenate(found)), targets, jnp.asarray(np.concatenate(masks))
+    return jnp.asarray(np.concatenate(inputs)), targets, jnp.asarray(np.concatenate(masks))

@@ -1,7 +1,7 @@
 """The samples of a source domain: their examples, their head, and their part of the state."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
@@ -26,18 +26,19 @@ FIELD = 'config.samples'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Samples that are trained together with the target's images.
+    """Source-domain samples that are trained together with the target's images.
 
     Attributes:
-        config: what was asked for.
+        config: the configuration, `config.samples` of the experiment.
         examples: the N samples; their ids are 0 to N - 1.
-        model: the target's stages, with the head of the samples.
-        head: the starting values of that head, `{'head': ...}`; {} if it is the target's head.
-        weights: [N] float32, at the start of training.
-        rows: samples in each batch.
+        model: the target's stages with the samples' head.
+        head: the starting values of the samples' head, `{'head': ...}`; {} if samples use the
+            target's head.
+        weights: the weights at the start of training, [N] float32.
+        rows: the number of samples in each batch.
         until: the first step without samples.
         falls: whether the strength of samples falls linearly to 0 at `until`.
-        epoch_steps: steps in an epoch of the target.
+        epoch_steps: the number of steps in an epoch of the target.
     """
 
     config: LabelledSource | UnlabelledPool
@@ -57,11 +58,11 @@ class Samples:
 
     @property
     def reweighing(self) -> Reweighing | None:
-        """The method that changes the weights during training, if there is one."""
+        """The method that changes the weights during training; None for constant weights."""
         return self.config.reweighing
 
     def strength(self, at: jax.Array) -> jax.Array | float:
-        """The factor of the samples' mean loss at a step."""
+        """The factor of the samples' mean loss at step `at`."""
         return self.ratio * (1 - at / self.until if self.falls else 1.0)
 
     def matter_in(self, phase: PhasePlan) -> bool:
@@ -70,17 +71,17 @@ class Samples:
         return bool(trainable - {HEAD} if self.head else trainable)
 
     def steps_in(self, phase: PhasePlan) -> int:
-        """The largest number of steps of a phase that can train on samples.
+        """The largest possible number of steps with samples in a phase.
 
-        The phase has this many if it starts at its earliest step.
+        It is reached if the phase starts at its earliest step.
         """
-        left = min(phase.length, self.until - phase.earliest)
-        return max(left, 0) if self.matter_in(phase) else 0
+        steps = min(phase.length, self.until - phase.earliest)
+        return max(steps, 0) if self.matter_in(phase) else 0
 
     def optimizer(self, phase: PhasePlan, experiment: Experiment):
-        """The optimizer of the samples' head and the labels of its leaves.
+        """The optimizer of the samples' head and the labels of its parameters.
 
-        It follows the rule of the target's head.
+        The rule of the target's head applies.
         """
         path = f'{HEAD}/{next(iter(tree.flatten(self.head[HEAD])))}'
         matching = (r for r in phase.phase.rules if tree.matches(r.pattern, path))
@@ -102,7 +103,7 @@ class Samples:
     def next_phase(
         self, state: SamplesState, before: PhasePlan, phase: PhasePlan, experiment: Experiment
     ) -> SamplesState:
-        """The samples' part of the state at the start of a further phase.
+        """The samples' part of the state at the start of a later phase.
 
         The optimizer's moments are kept; its schedules start again.
         """
@@ -118,11 +119,11 @@ class Samples:
 
     def batches(self, steps: int, *, seed: int, threads: int) -> grain.IterDataset:
         """The rows of each batch that this process reads; see `pipeline.train_batches`."""
-        kept = self.examples
-        if not self.reweighing:  # samples of weight 0 need not be read
-            kept = kept.take(np.flatnonzero(self.weights > 0))
+        examples = self.examples
+        if not self.reweighing:  # samples with weight 0 need not be read
+            examples = examples.take(np.flatnonzero(self.weights > 0))
         return pipeline.train_batches(
-            kept,
+            examples,
             self.model.preprocessing,
             batch_size=self.rows,
             steps=max(1, min(steps, self.until)),
@@ -140,14 +141,14 @@ def make(
     key: jax.Array,
     device_count: int,
 ) -> Samples | None:
-    """Resolves the samples of an experiment, with equal weights; None without samples.
+    """Sets up the samples of an experiment, with equal weights; None without samples.
 
     Args:
-        experiment: what was asked for.
+        experiment: the experiment.
         model: the network.
         splits: the target's splits.
         phases: the phases of training.
-        key: the key of the initial values of the samples' head.
+        key: the random key for the initial values of the samples' head.
         device_count: the number of devices that batches are split over.
 
     Raises:
@@ -157,15 +158,11 @@ def make(
     if config is None:
         return None
     target = splits['train']
-    examples = config.examples(target, experiment.seed)
-    (examples,) = decoded_images.wrap(
-        {'': examples}, model.preprocessing, experiment.cache_gigabytes
-    ).values()
-    examples = dataclasses.replace(examples, ids=np.arange(len(examples)))
+    examples = _read(experiment, config, target, model)
     samples_model, head = model, {}
     if config.own_head:
         samples_model, head = _with_head(experiment, model, examples, key)
-    until, steps = phases[-1].stop, phases[-1].stop
+    until = steps = phases[-1].stop
     if config.until_epochs is not None:
         until = schedules.steps(config.until_epochs, len(target), experiment.batch_size)
     ratio = config.fraction / (1 - config.fraction)
@@ -184,42 +181,63 @@ def make(
     return samples
 
 
+def _read(
+    experiment: Experiment,
+    config: LabelledSource | UnlabelledPool,
+    target: Examples,
+    model: Model,
+) -> Examples:
+    """The samples with ids 0 to N - 1, decoded when they are read."""
+    examples = config.examples(target, experiment.seed)
+    gigabytes = experiment.cache_gigabytes
+    decoded = decoded_images.wrap({'': examples}, model.preprocessing, gigabytes)['']
+    return dataclasses.replace(decoded, ids=np.arange(len(decoded)))
+
+
 def _with_head(
     experiment: Experiment, model: Model, examples: Examples, key: jax.Array
 ) -> tuple[Model, Params]:
-    """The model with a head of the same form for the samples' classes, and its initial values."""
+    """The model with a new head for the samples' classes, and the head's initial values.
+
+    The head has the type of the target's head.
+    """
     classes = len(examples.class_names)
-    chosen = None if isinstance(experiment.head, str) else experiment.head
-    head = chosen.module(classes) if chosen else experiment.backbone.head(classes)
-    other = dataclasses.replace(
+    configured = None if isinstance(experiment.head, str) else experiment.head
+    head = configured.module(classes) if configured else experiment.backbone.head(classes)
+    with_head = dataclasses.replace(
         model, stages={**model.stages, HEAD: head}, num_classes=classes, adapters=()
     )
-    params, stats = stages.init(other, jax.random.fold_in(key, STREAM), skip=model.names[:-1])
+    params, stats = stages.init(with_head, jax.random.fold_in(key, STREAM), skip=model.names[:-1])
     if stats:
         raise ConfigError(f'{FIELD}: the head has running statistics, wanted {FIELD}.share_head')
-    other = dataclasses.replace(other, adapters=model.adapters)
-    return other, jax.tree.map(np.asarray, {HEAD: params[HEAD]})
+    with_head = dataclasses.replace(with_head, adapters=model.adapters)
+    return with_head, jax.tree.map(np.asarray, {HEAD: params[HEAD]})
 
 
 def _check(samples: Samples, splits: Mapping[str, Examples], phases: tuple[PhasePlan, ...]) -> None:
-    """Raises: ConfigError: samples have no effect, or what they need is missing."""
+    """Raises: ConfigError: samples have no effect, or something they need is missing."""
     problems = []
     effective = [phase for phase in phases if samples.steps_in(phase)]
     if not effective:
         problems.append(
-            'the samples have no effect: all layers that they share with the data are frozen in '
-            'every phase; wanted a strategy that trains one of them'
+            'the samples have no effect: all layers that they share with the target are frozen in '
+            'every phase; wanted a strategy that trains one of these layers'
         )
     if samples.config.guard is not Guard.OFF and not len(splits['val']):
         problems.append(
-            "guard is on and there are no validation images, wanted them, or guard 'off'"
+            "the guard needs validation images and there are none; wanted these or guard='off'"
         )
-    if samples.reweighing and samples.reweighing.needs_slope:
-        linear = set(stages.shapes(samples.model)[0][HEAD]) == {'linear'}
-        if not linear or partition.FROZEN in {
-            p.labels[HEAD]['linear']['kernel'] for p in effective
-        }:
-            name = type(samples.reweighing).__name__
-            problems.append(f'weights is {name}, wanted heads of one linear layer that train')
+    needs_linear_head = samples.reweighing and samples.reweighing.needs_slope
+    if needs_linear_head and not _has_trained_linear_head(samples, effective):
+        name = type(samples.reweighing).__name__
+        problems.append(f'weights={name} needs trained heads of one linear layer')
     if problems:
         raise ConfigError('\n'.join(f'{FIELD}: {line}' for line in problems))
+
+
+def _has_trained_linear_head(samples: Samples, phases: Sequence[PhasePlan]) -> bool:
+    """Whether the head is one linear layer, trained in each of the phases."""
+    if set(stages.shapes(samples.model)[0][HEAD]) != {'linear'}:
+        return False
+    labels = {phase.labels[HEAD]['linear']['kernel'] for phase in phases}
+    return partition.FROZEN not in labels

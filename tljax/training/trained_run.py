@@ -1,4 +1,4 @@
-"""A run in Python: what its folder holds, read when it is asked for."""
+"""A finished run in Python: the files of its folder, read on first access."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ class TrainedRun:
     """A finished run, read from its folder.
 
     Attributes:
-        workdir: its folder; text becomes a path.
+        workdir: the folder of the run; text becomes a path.
     """
 
     workdir: pathlib.Path
@@ -40,7 +40,7 @@ class TrainedRun:
         """
         path = self.workdir / RESULT_FILE
         if not path.is_file():
-            raise RunError(f'{self.workdir} holds no finished run: there is no {RESULT_FILE} in it')
+            raise RunError(f'{self.workdir} is not a finished run: {RESULT_FILE} is missing')
         try:
             return json.loads(path.read_text())
         except ValueError as error:
@@ -48,22 +48,22 @@ class TrainedRun:
 
     @property
     def val(self) -> types.SimpleNamespace | None:
-        """Metrics of the validation split, as `val.accuracy`; None without such images."""
+        """Metrics of the validation split, as `val.accuracy`; None without validation images."""
         return _metrics(self.result.get('val'))
 
     @property
     def test(self) -> types.SimpleNamespace | None:
-        """Metrics of the test split, as `test.accuracy`; None without such images."""
+        """Metrics of the test split, as `test.accuracy`; None without test images."""
         return _metrics(self.result.get('test'))
 
     @functools.cached_property
     def network(self) -> Network:
-        """The network of the best checkpoint, loaded when it is first asked for."""
+        """The network of the best checkpoint, loaded on first access."""
         return network.load(str(self.workdir))
 
     @functools.cached_property
     def config(self) -> Experiment:
-        """The experiment that was run."""
+        """The experiment of the run."""
         return runs.records(self.workdir)[0]
 
     @property
@@ -76,40 +76,40 @@ class TrainedRun:
         """The logits, labels and paths of the validation and test images.
 
         Raises:
-            InputError: a run of an older version has no predictions, or the file is damaged.
+            InputError: the file is missing, as in runs of older versions, or damaged.
         """
         return predictions.read(self.workdir / PREDICTIONS_FILE)
 
     @property
     def baselines(self) -> dict[str, 'TrainedRun']:
-        """The runs it is compared with, by the names of their folders."""
+        """The baseline runs of this run, by folder name."""
         folders = sorted((self.workdir / 'baselines').glob(f'*/{RESULT_FILE}'))
         return {path.parent.name: TrainedRun(path.parent) for path in folders}
 
     def evaluate(
         self, path: str | pathlib.Path, split: str | None = None, *, views: Views | None = None
     ) -> types.SimpleNamespace:
-        """Metrics on other labelled images, as `tljax evaluate` computes them.
+        """Computes metrics on other labelled images, like `tljax evaluate`.
 
         Args:
             path: a folder, a list or an `.npz` file; see `labelled.read`.
-            split: of it; None for the test split, or all of what has no splits.
-            views: of each image; None for those of the run's test images.
+            split: the split to use; None for the test split, or for all images without splits.
+            views: the views of each image; None for the views used on the run's test split.
 
         Returns:
             Metrics as attributes.
 
         Raises:
-            InputError: there are no such images, or their classes are not the network's.
+            InputError: the images cannot be read, or their classes are not those of the network.
         """
         settings, recorded = runs.evaluation_settings(self.workdir)
         data = labelled_data.read(self.network, str(path), split, BadFiles.ERROR, recorded)
         for note in data.notes:
             console.console.print(note, soft_wrap=True, markup=False)
-        found, _ = labelled_evaluation.evaluate(
+        metrics, _ = labelled_evaluation.evaluate(
             self.network, data.examples, settings, views or settings.test_views
         )
-        return types.SimpleNamespace(**found)
+        return types.SimpleNamespace(**metrics)
 
     def __repr__(self) -> str:
         """One line: the folder, and the accuracy on each split."""
@@ -124,5 +124,5 @@ class TrainedRun:
         return ', '.join(parts) + ')'
 
 
-def _metrics(found: dict[str, Any] | None) -> types.SimpleNamespace | None:
-    return None if found is None else types.SimpleNamespace(**found)
+def _metrics(record: dict[str, Any] | None) -> types.SimpleNamespace | None:
+    return None if record is None else types.SimpleNamespace(**record)

@@ -1,4 +1,4 @@
-"""The verdict of short runs with and without samples: whether samples hurt or help."""
+"""The comparison of short runs with and without samples: whether samples hurt or help."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,32 +7,37 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-LEVEL = 0.05  # the largest probability of a wrong verdict 'hurts', and likewise of 'helps'
+LEVEL = 0.05  # significance level of the one-sided test for 'hurts', and of that for 'helps'
 
 
 class Losses(NamedTuple):
-    """The losses of the images that a short run held out."""
+    """The losses of the held-out images of a short run.
 
-    ids: np.ndarray  # [N]
-    values: np.ndarray  # [N]
+    Attributes:
+        ids: [N].
+        values: [N].
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The comparison of pairs of short runs on the labelled images that they held out.
+    """The comparison of short runs, in pairs with and without samples, on held-out labelled images.
 
-    Field names are those of the record in `source.json`.
+    Field names are the keys of `source.json`.
 
     Attributes:
-        steps: steps of each run.
-        whole: steps of the complete phase.
-        with_source: mean loss over the images with samples.
-        without: mean loss over the images without samples.
-        difference: the mean over images of their loss with samples minus that without.
-        interval: the 90 % confidence interval of that mean. Its lower end is the one-sided 95 %
-            bound for the question whether samples hurt.
-        pairs: the mean difference in each pair of runs. The interval covers the variation between
-            pairs only as far as they held out different images.
+        steps: the number of steps of each run.
+        whole: the number of steps of the complete phase.
+        with_source: the mean loss of the runs with samples.
+        without: the mean loss of the runs without samples.
+        difference: the mean over images of the loss with samples minus the loss without samples.
+        interval: the 90 % confidence interval of `difference`. Its lower end is a one-sided 95 %
+            bound, which decides whether samples hurt.
+        pairs: the mean difference of each pair of runs. Pairs with the same held-out images differ
+            in training only; the interval does not cover this variation.
         count: the number of images.
     """
 
@@ -56,7 +61,7 @@ class Verdict:
         return self.interval[1] < 0
 
     def record(self) -> dict[str, Any]:
-        """The verdict for JSON."""
+        """The verdict as a JSON object."""
         return dataclasses.asdict(self) | {'says': self.says}
 
     @property
@@ -66,32 +71,35 @@ class Verdict:
 
 
 def verdict(
-    with_source: Sequence[Losses], without: Sequence[Losses], steps: int, whole: int
+    with_source: Sequence[Losses], without: Sequence[Losses], steps: int, phase_steps: int
 ) -> Verdict:
-    """The verdict of pairs of runs; an image that several pairs held out counts once, by its mean.
+    """Compares pairs of runs.
+
+    An image that is held out in several pairs counts once, with its mean loss.
 
     Args:
-        with_source: the losses of each pair's run with samples; at least one pair.
-        without: the losses of the same images in the runs without samples.
-        steps: steps of each run.
-        whole: steps of the complete phase.
+        with_source: for each pair, the losses of the run with samples; at least one pair.
+        without: for each pair, the losses of the same images in the run without samples.
+        steps: the number of steps of each run.
+        phase_steps: the number of steps of the complete phase.
     """
-    ids, place = np.unique(np.concatenate([one.ids for one in with_source]), return_inverse=True)
-    times = np.bincount(place)
-    one, other = (
-        np.bincount(place, np.concatenate([run.values for run in runs])) / times
+    all_ids = np.concatenate([run.ids for run in with_source])
+    ids, index = np.unique(all_ids, return_inverse=True)
+    pair_counts = np.bincount(index)
+    loss_with, loss_without = (
+        np.bincount(index, np.concatenate([run.values for run in runs])) / pair_counts
         for runs in (with_source, without)
     )
-    difference = one - other
-    half = _half_interval(difference)
+    difference = loss_with - loss_without
+    half_width = _half_width(difference)
     mean = float(difference.mean())
     return Verdict(
         steps=steps,
-        whole=whole,
-        with_source=float(one.mean()),
-        without=float(other.mean()),
+        whole=phase_steps,
+        with_source=float(loss_with.mean()),
+        without=float(loss_without.mean()),
         difference=mean,
-        interval=(mean - half, mean + half),
+        interval=(mean - half_width, mean + half_width),
         pairs=tuple(
             float((a.values.astype(np.float64) - b.values).mean())
             for a, b in zip(with_source, without, strict=True)
@@ -100,8 +108,8 @@ def verdict(
     )
 
 
-def _half_interval(values: np.ndarray) -> float:
-    """Half the width of the interval of a mean, by Student's t; infinite for one value."""
+def _half_width(values: np.ndarray) -> float:
+    """Half the width of the confidence interval of a mean (Student's t); infinite for one value."""
     if len(values) < 2:
         return float('inf')
     error = values.std(ddof=1) / np.sqrt(len(values))
