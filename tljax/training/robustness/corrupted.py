@@ -11,9 +11,9 @@ from tljax import devices
 from tljax.augment.corruptions.corruption import Corruption, corrupt
 from tljax.data import pipeline
 from tljax.metrics import corruption_error
-from tljax.metrics.totals import wilson_interval
 from tljax.models import views
 from tljax.training import labelled_evaluation
+from tljax.training.robustness import accuracy
 from tljax.training.robustness.subject import Subject, spread
 from tljax.types import Examples, InputError
 
@@ -29,37 +29,36 @@ def measure(
 ) -> dict[str, Any]:
     """The errors of a run under corruption, as JSON.
 
-    Images are corrupted as the network reads them: the central square of `size_px`.
+    Corruptions are applied to the input of the network: the central square of `size_px`.
 
     Args:
         subject: the run.
         corruptions: one or more.
         severities: one or more, 1 to 5.
         baseline: a run with the same classes, measured on the same images.
-        images: the number of images at most.
-        seed: of the corruptions.
+        images: the largest number of images; None for all.
+        seed: of the corruptions and of the bootstrap.
 
     Raises:
         InputError: the images cannot be read, or the baseline has other classes.
     """
     split = subject.evaluated_split
     examples = spread(subject.data(split).examples, images)
-    clean, right = hits(subject, examples, corruptions, severities, seed)
-    below = None
+    clean, corrupted = hits(subject, examples, corruptions, severities, seed)
+    baseline_hits = None
     if baseline is not None:
-        below_clean, below = hits(
-            baseline, _for_baseline(subject, baseline, split, images), corruptions, severities, seed
-        )
-        both = [len(clean), len(below_clean)]
-        if both[0] != both[1]:
-            raise InputError(f'the baseline read {both[1]} images, and the run {both[0]}')
-    errors = corruption_error.corruption_errors(right, below, seed=seed)
+        examples = _for_baseline(subject, baseline, split, images)
+        _, baseline_hits = hits(baseline, examples, corruptions, severities, seed)
+        count = baseline_hits.shape[-1]
+        if count != len(clean):
+            raise InputError(f'the baseline read {count} images, and the run {len(clean)}')
+    errors = corruption_error.corruption_errors(corrupted, baseline_hits, seed=seed)
     rows = [
         {
             'name': one.name,
             'group': one.group,
             'accuracy': (1 - errors.error[index]).tolist(),
-            'intervals': [_interval(hit) for hit in right[index]],
+            'intervals': [accuracy.interval(row) for row in corrupted[index]],
             'relative_error': _number(errors.relative, index),
         }
         for index, one in enumerate(corruptions)
@@ -71,7 +70,7 @@ def measure(
         'seed': seed,
         'severities': list(severities),
         'clean_accuracy': float(clean.mean()),
-        'clean_interval': _interval(clean),
+        'clean_interval': accuracy.interval(clean),
         'corruptions': rows,
         'mean_error': errors.mean._asdict(),
         'baseline': None if baseline is None else str(baseline.folder),
@@ -88,10 +87,6 @@ def _for_baseline(subject: Subject, baseline: Subject, split: str, images: int |
     return spread(data.examples, images)
 
 
-def _interval(right: np.ndarray) -> list[float]:
-    return list(wilson_interval(int(right.sum()), len(right)))
-
-
 def _number(values: np.ndarray | None, index: int) -> float | None:
     return None if values is None or np.isnan(values[index]) else float(values[index])
 
@@ -103,9 +98,13 @@ def hits(
     severities: Sequence[int],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether images are classified right: [N] bool without, and [C, L, N] with corruption.
+    """Whether each image is classified correctly.
 
     Every image is decoded once.
+
+    Returns:
+        [N] bool for the images without corruption, and [C, L, N] bool for C corruptions at L
+        severities.
     """
     model, mesh = subject.network.model, subject.mesh
     rows = max(1, subject.batch_size // mesh.size) * mesh.size
@@ -117,14 +116,14 @@ def hits(
         ids = jnp.asarray(placed['id'])
         images = views.centre(jnp.asarray(placed['image']), model.preprocessing.size_px)
 
-        def right(shown: jax.Array, labels=labels, mask=mask) -> np.ndarray:
-            classes = subject.predicted_classes(*subject.values, shown)
+        def correct(inputs: jax.Array, labels=labels, mask=mask) -> np.ndarray:
+            classes = subject.predicted_classes(*subject.values, inputs)
             return (np.asarray(classes) == labels)[mask]
 
-        clean.append(right(images))
+        clean.append(correct(images))
         corrupted.append(
             [
-                [right(corrupt(one, images, ids, level, seed)) for level in severities]
+                [correct(corrupt(one, images, ids, level, seed)) for level in severities]
                 for one in corruptions
             ]
         )
