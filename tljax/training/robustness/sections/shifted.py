@@ -39,8 +39,8 @@ def section(records: Sequence[Record]) -> Section:
             'ECE of the run, calibrated',
         ),
         rows=rows,
-        caption="The gap is the accuracy on the run's images minus that on the set; a paired set has "
-        'the same images as the run. ECE is the calibration error; calibrated means with the '
+        caption="The gap is the accuracy on the run's images minus that on the set. A paired set "
+        'has the same images as the run. ECE is the calibration error; calibrated means with the '
         'temperature that was fitted to the validation images.',
     )
     notes = [Text(f'{one["path"]}: {note}', 'caption') for one in records for note in one['notes']]
