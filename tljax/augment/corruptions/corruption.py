@@ -64,7 +64,7 @@ def by_severity(**values: Sequence[float]) -> list[Strength]:
 
 
 def uniform(key: jax.Array, **shapes: tuple[int, ...]) -> Draws:
-    """Arrays of values uniform in [0, 1), by name; a single draw, because a draw compiles slowly."""
+    """Arrays of values uniform in [0, 1), by name; one draw, because a draw compiles slowly."""
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     parts = jnp.split(jax.random.uniform(key, (int(ends[-1]),)), ends[:-1])
     return {
