@@ -8,13 +8,13 @@ import json
 import pathlib
 
 import numpy as np
+
+# Python finds it because the folder of a script is on the path.
+from out_of_distribution_inputs import inputs
 from scipy.special import logsumexp
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
-
-# Python adds the folder of a script to the path, so this needs no package.
-from out_of_distribution_inputs import inputs
 
 
 def scores(x, labels, kernel, bias):

@@ -1,4 +1,4 @@
-"""What is confused with what, and the measures of each class."""
+"""The section on classes: the confusion matrix and the measures of each class."""
 
 import numpy as np
 import scipy.cluster.hierarchy
@@ -14,13 +14,13 @@ from tljax.records.pages.blocks import Block, Figures, Row, Section, Table
 from tljax.training.report import label_sets
 from tljax.training.report.inputs import Inputs, split_name
 
-SORTED = 15  # classes above which the matrix is sorted by clustering
-PAIRS = 10
-FIGURE_ROWS = 30  # classes in the figure of recalls
+SORTED = 15  # with more classes, the matrix is sorted by clustering
+PAIRS = 10  # the largest number of confusions in the table
+FIGURE_ROWS = 30  # the largest number of classes in the figure of recalls
 
 
 def section(inputs: Inputs) -> Section:
-    """The confusion matrix and the classes; or for several labels their own measures."""
+    """The confusion matrix and the measures of each class; see `label_sets` for several labels."""
     name, split = inputs.predictions()
     if split.multi_label:
         return label_sets.section(inputs)
@@ -39,10 +39,10 @@ def section(inputs: Inputs) -> Section:
 
 
 def clustered(counts: np.ndarray) -> np.ndarray:
-    """An order of the classes that puts the confused ones next to each other.
+    """Orders classes so that those confused with each other are adjacent.
 
-    Average linkage of the distances 1 - (share of i taken for j + share of j taken for i) / 2,
-    with the leaves in the order that keeps neighbours closest.
+    Average linkage of the distances 1 - (share of i predicted as j + share of j predicted as i) / 2
+    with optimal leaf ordering.
 
     Source: Bar-Joseph et al. 2001, "Fast optimal leaf ordering for hierarchical clustering".
 
@@ -74,7 +74,7 @@ def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
         alt += f'; the largest other cell is {classes[true]} predicted as {classes[taken]}, {count}'
     caption = 'Rows are true classes; a darker cell is a larger share of its row.'
     if len(classes) > SORTED:
-        caption += ' Classes that are confused stand next to each other.'
+        caption += ' Classes that are confused with each other are adjacent.'
     return Figure(
         name='confusion',
         title='Confusion matrix.',
@@ -105,8 +105,9 @@ def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure
         Interval(name=name, value=value, low=low, high=high, text=f'{100 * value:.0f} %')
         for name, value, low, high, _ in rows[:FIGURE_ROWS]
     ]
-    fewer = f' of {len(rows)} classes' if len(rows) > FIGURE_ROWS else ''
-    lowest = f'the {len(marks)} lowest{fewer}' if fewer else 'the lowest first'
+    lowest = 'the lowest first'
+    if len(rows) > FIGURE_ROWS:
+        lowest = f'the {len(marks)} lowest of {len(rows)} classes'
     return Figure(
         name='recalls',
         title='Accuracy of each class.',
@@ -115,7 +116,7 @@ def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
         columns=('class', 'accuracy', 'low', 'high', 'images'),
         rows=rows,
-        caption=f'Share of the images of a class that are right, {lowest}.',
+        caption=f'Share of the images of a class that are classified correctly, {lowest}.',
     )
 
 
