@@ -170,7 +170,7 @@ def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
 
 
 def make_metrics(loss: Loss) -> Metrics:
-    """Makes the function `(split, temperature=1.0) -> metrics` from predictions to `totals.summary`.
+    """Makes the function `(split, temperature=1.0) -> metrics`; see `totals.summary`.
 
     It computes the loss of each image in float32 and the mean in float64, so that equal predictions
     give equal digits. The temperature divides the logits of the loss only, because it changes no
