@@ -126,7 +126,7 @@ def plot(
 
     Args:
         x_range: the smallest and the largest value.
-        y_range: likewise.
+        y_range: the smallest and the largest value.
         top: position of the upper end.
         bottom: position of the lower end.
         left: position of the left end.

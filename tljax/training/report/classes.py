@@ -70,8 +70,8 @@ def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
     wrong = confusion.confused({(int(i), int(j)): int(counts[i, j]) for i, j in _cells(counts)})
     alt = f'{counts.trace():,} of {counts.sum():,} {split_name(split)} images are on the diagonal'
     if wrong:
-        true, taken, count = wrong[0]
-        alt += f'; the largest other cell is {classes[true]} predicted as {classes[taken]}, {count}'
+        true, predicted, count = wrong[0]
+        alt += f'; the largest other cell is {classes[true]} predicted as {classes[predicted]}, {count}'
     caption = 'Rows are true classes; a darker cell is a larger share of its row.'
     if len(classes) > SORTED:
         caption += ' Classes that are confused with each other are adjacent.'
@@ -127,12 +127,12 @@ def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
         Row(
             cells=[
                 classes[true],
-                classes[taken],
+                classes[predicted],
                 f'{count:,}',
                 f'{100 * count / support[true]:.1f} %',
             ]
         )
-        for true, taken, count in confusion.confused(cells)[:PAIRS]
+        for true, predicted, count in confusion.confused(cells)[:PAIRS]
     ]
     return Table(
         name='The most frequent confusions',
@@ -144,10 +144,10 @@ def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
 
 
 def _table(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
-    hits, support, taken = counts.diagonal(), counts.sum(1), counts.sum(0)
+    hits, support, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
     rows = []
     for place, name in enumerate(classes):
-        right, n, guesses = int(hits[place]), int(support[place]), int(taken[place])
+        right, n, guesses = int(hits[place]), int(support[place]), int(predicted[place])
         f1 = 2 * right / (n + guesses) if n + guesses else None
         low, high = wilson_interval(right, n)
         interval = f'{100 * low:.1f} to {100 * high:.1f}' if n else '–'

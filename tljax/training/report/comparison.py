@@ -34,7 +34,7 @@ def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     """
     runs = _named([Inputs(TrainedRun(folder)) for folder in folders])
     for run in runs.values():
-        result.facts(run)  # raises where a folder holds no finished run
+        result.facts(run)  # raises an error if a folder holds no finished run
     if not path.absolute().parent.is_dir():
         raise InputError(f'{path}: there is no folder {path.parent} to write it into')
     content = gather(runs)

@@ -163,7 +163,7 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
     """
     folder = folder.expanduser()
     settings, recorded = runs.evaluation_settings(folder)
-    TrainedRun(folder).result  # noqa: B018  raises where the run is not finished
+    TrainedRun(folder).result  # noqa: B018  raises an error if the run is not finished
     loaded = network.load(str(folder))
     if loaded.multi_label:
         raise InputError(
