@@ -71,7 +71,8 @@ def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
     alt = f'{counts.trace():,} of {counts.sum():,} {split_name(split)} images are on the diagonal'
     if wrong:
         true, predicted, count = wrong[0]
-        alt += f'; the largest other cell is {classes[true]} predicted as {classes[predicted]}, {count}'
+        alt += f'; the largest other cell is {classes[true]} predicted as {classes[predicted]}'
+        alt += f', {count}'
     caption = 'Rows are true classes; a darker cell is a larger share of its row.'
     if len(classes) > SORTED:
         caption += ' Classes that are confused with each other are adjacent.'

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tljax.metrics.paired import PairedDifference
 from tljax.records import console, tables
 from tljax.records.figures import colors, curves, intervals
 from tljax.records.figures.axes import seconds_text, share_text
@@ -191,7 +192,13 @@ def _differences(runs: dict[str, Inputs]) -> Section:
         rows=[(name, *pair) for name, pair in rows],
         caption='Green: the interval excludes 0, so the difference is significant.',
     )
-    table = Table(
+    return Section(
+        title='Differences', blocks=[Figures([figure]), _difference_table(rows), *blocks]
+    )
+
+
+def _difference_table(rows: Sequence[tuple[str, PairedDifference]]) -> Table:
+    return Table(
         name='Paired differences',
         columns=(
             'pair',
@@ -206,10 +213,9 @@ def _differences(runs: dict[str, Inputs]) -> Section:
         'bootstrap intervals over images, p is of the exact McNemar test. Among many pairs, some '
         'have a small p by chance.',
     )
-    return Section(title='Differences', blocks=[Figures([figure]), table, *blocks])
 
 
-def _cells(name: str, pair) -> list[str]:
+def _cells(name: str, pair: PairedDifference) -> list[str]:
     interval = f'{100 * pair.low:+.1f} to {100 * pair.high:+.1f}'
     p = '< 0.0001' if pair.p_value < 1e-4 else f'{pair.p_value:.2g}'
     counts = [f'{n:,}' for n in (pair.images, pair.only_first, pair.only_second)]

@@ -11,6 +11,7 @@ from tljax import devices
 from tljax.augment.corruptions.corruption import Corruption, corrupt
 from tljax.data import pipeline
 from tljax.metrics import corruption_error
+from tljax.metrics.corruption_error import CorruptionErrors
 from tljax.models import views
 from tljax.training import labelled_evaluation
 from tljax.training.robustness import accuracy
@@ -53,16 +54,6 @@ def measure(
         if count != len(clean):
             raise InputError(f'the baseline read {count} images, and the run {len(clean)}')
     errors = corruption_error.corruption_errors(corrupted, baseline_hits, seed=seed)
-    rows = [
-        {
-            'name': one.name,
-            'group': one.group,
-            'accuracy': (1 - errors.error[index]).tolist(),
-            'intervals': [accuracy.interval(row) for row in corrupted[index]],
-            'relative_error': _number(errors.relative, index),
-        }
-        for index, one in enumerate(corruptions)
-    ]
     return {
         'split': split,
         'images': len(clean),
@@ -71,7 +62,7 @@ def measure(
         'severities': list(severities),
         'clean_accuracy': float(clean.mean()),
         'clean_interval': accuracy.interval(clean),
-        'corruptions': rows,
+        'corruptions': _rows(corruptions, corrupted, errors),
         'mean_error': errors.mean._asdict(),
         'baseline': None if baseline is None else str(baseline.folder),
         'mce': errors.mce._asdict() if errors.mce else None,
@@ -85,6 +76,22 @@ def _for_baseline(subject: Subject, baseline: Subject, split: str, images: int |
         baseline.network, subject.experiment, subject.recorded, split
     )
     return spread(data.examples, images)
+
+
+def _rows(
+    corruptions: Sequence[Corruption], corrupted: np.ndarray, errors: CorruptionErrors
+) -> list[dict[str, Any]]:
+    """The accuracy at each severity, and the error relative to the baseline, of each corruption."""
+    return [
+        {
+            'name': corruption.name,
+            'group': corruption.group,
+            'accuracy': (1 - errors.error[index]).tolist(),
+            'intervals': [accuracy.interval(row) for row in corrupted[index]],
+            'relative_error': _number(errors.relative, index),
+        }
+        for index, corruption in enumerate(corruptions)
+    ]
 
 
 def _number(values: np.ndarray | None, index: int) -> float | None:

@@ -1,6 +1,7 @@
 """Out-of-distribution images: how well scores separate them from the images of the run."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -129,12 +130,12 @@ def measure(subject: Subject, reference: Familiar, path: str, examples: Examples
     if not len(other):
         raise InputError(f'{path}: no image in it can be read')
     rows = []
-    scorer = reference.scorer
-    for name in scorer.names:
-        inside, outside = (_scores(scorer, name, x) for x in (reference.predictions, other))
+    for name in reference.scorer.names:
+        scores_of = functools.partial(_scores, reference.scorer, name)
+        inside, outside = scores_of(reference.predictions), scores_of(other)
         row: dict[str, Any] = {'name': name, **detection.detection(inside, outside)._asdict()}
         if reference.val is not None:
-            threshold = detection.threshold(_scores(scorer, name, reference.val))
+            threshold = detection.threshold(scores_of(reference.val))
             row |= {
                 'threshold': threshold,
                 'own_accepted': float((inside >= threshold).mean()),
