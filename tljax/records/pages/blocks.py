@@ -81,14 +81,12 @@ class Card:
     """An image with a few lines about it.
 
     Attributes:
-        images: data URIs.
-        alt: describes the images.
+        images: a data URI and a description of each image.
         lines: below the images; the first line is bold.
         path: of the file; shown as the last line.
     """
 
-    images: Sequence[str]
-    alt: str
+    images: Sequence[tuple[str, str]]
     lines: Sequence[str]
     path: str = ''
 

@@ -78,8 +78,8 @@ def _cards(
         names = inputs.classes[label], inputs.classes[other]
         lines = [f'{names[0]}?', f'likely {names[1]}', f'its label {share_text(confidence)}']
         uri = thumbnails.data_uri(thumbnails.thumbnail(image))
-        alt, path = f'labelled {names[0]}', images.path_text(split, place)
-        cards.append(Card(images=[uri], alt=alt, lines=lines, path=path))
+        path = images.path_text(split, place)
+        cards.append(Card(images=[(uri, f'labelled {names[0]}')], lines=lines, path=path))
     return cards
 
 
@@ -125,7 +125,7 @@ def _training_cards(inputs: Inputs, train: Examples, errors: Sequence[LikelyErro
         ]
         uri = thumbnails.data_uri(thumbnails.thumbnail(image))
         path = error.path or f'id {error.id}'
-        cards.append(Card(images=[uri], alt=f'labelled {error.label}', lines=lines, path=path))
+        cards.append(Card(images=[(uri, f'labelled {error.label}')], lines=lines, path=path))
     return cards
 
 
@@ -210,11 +210,11 @@ def _path(examples: Examples, place: int) -> str:
 
 
 def _pair_card(inputs: Inputs, places: Sequence[tuple[str, int]], kind: str) -> Card:
-    uris, names = [], []
+    pictures, names = [], []
     for name, place in places:
         examples = inputs.job.splits[name]
         decoded = network_pass.decoded(examples, inputs.run.network.model, [place])
-        picture = thumbnails.thumbnail(images.cropped(inputs, decoded)[0])
-        uris.append(thumbnails.data_uri(picture))
+        uri = thumbnails.data_uri(thumbnails.thumbnail(images.cropped(inputs, decoded)[0]))
         names.append(f'{split_name(name)}, {", ".join(examples.names(place)) or "no label"}')
-    return Card(images=uris, alt='an image and its duplicate', lines=[kind, *names])
+        pictures.append((uri, names[-1]))
+    return Card(images=pictures, lines=[kind, *names])

@@ -114,13 +114,14 @@ def _card(
     heats: dict[int, np.ndarray],
 ) -> Card:
     row = int(row)
-    uris = []
-    if row in images:
-        uris.append(thumbnails.data_uri(thumbnails.thumbnail(images[row])))
-    if row in heats:
-        uris.append(thumbnails.data_uri(thumbnails.heated(images[row], heats[row])))
     texts = lines(inputs.classes, split, row)
-    return Card(images=uris, alt=texts[0], lines=texts, path=path_text(split, row))
+    pictures = []
+    if row in images:
+        pictures.append((thumbnails.data_uri(thumbnails.thumbnail(images[row])), texts[0]))
+    if row in heats:
+        heated = thumbnails.heated(images[row], heats[row])
+        pictures.append((thumbnails.data_uri(heated), 'saliency map'))
+    return Card(images=pictures, lines=texts, path=path_text(split, row))
 
 
 def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[str]:
