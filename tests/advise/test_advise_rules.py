@@ -21,7 +21,7 @@ from tljax.advise.trials import OutOfTimeError, Trial
 from tljax.augment import HorizontalFlip, RandomCrop
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
-from tljax.records.figures import drawing
+from tljax.records.figures import svg
 from tljax.types import InputError, Preprocessing
 from tljax.weights import loading, own_format
 
@@ -385,7 +385,7 @@ def test_a_picture_escapes_names_and_has_every_point():
         Point(name=f'<b>{i}', cost=10.0**i, accuracy=0.5, interval=(0.4, 0.6), color='ink')
         for i in range(-1, 3)
     ]
-    picture = drawing.svg(costs(points), 'candidates')
+    picture = svg.render(costs(points), 'candidates')
     assert picture.count('<circle') == 4
     assert '<b>' not in picture
 

@@ -95,7 +95,7 @@ def zoom_blur(x, draws, strength, severity):
 
 
 def snow(x, draws, strength, severity):
-    mean, deviation, zoom, threshold, radius, sigma, kept = [
+    mean, deviation, zoom, threshold, radius, sigma, share = [
         (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
         (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
         (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
@@ -107,7 +107,7 @@ def snow(x, draws, strength, severity):
     flakes = np.where(flakes < threshold, 0, flakes).clip(0, 1)
     flakes = along_a_line(flakes, radius, sigma, draws['angle_degrees'])
     gray = (x @ [0.299, 0.587, 0.114])[..., None]
-    x = kept * x + (1 - kept) * np.maximum(x, gray * 1.5 + 0.5)
+    x = share * x + (1 - share) * np.maximum(x, gray * 1.5 + 0.5)
     return x + flakes + np.rot90(flakes, 2)
 
 
@@ -121,9 +121,9 @@ def plasma(draws, name, decay):
         m = slice(half, size, step)
         corners = x[c, c] + np.roll(x[c, c], -1, 0)
         x[m, m] = (corners + np.roll(corners, -1, 1)) / 4 + squares
-        beside = x[m, m] + np.roll(x[m, m], 1, 0) + x[c, c] + np.roll(x[c, c], -1, 1)
-        above = x[m, m] + np.roll(x[m, m], 1, 1) + x[c, c] + np.roll(x[c, c], -1, 0)
-        x[c, m], x[m, c] = beside / 4 + across, above / 4 + down
+        across_sums = x[m, m] + np.roll(x[m, m], 1, 0) + x[c, c] + np.roll(x[c, c], -1, 1)
+        down_sums = x[m, m] + np.roll(x[m, m], 1, 1) + x[c, c] + np.roll(x[c, c], -1, 0)
+        x[c, m], x[m, c] = across_sums / 4 + across, down_sums / 4 + down
         step, amplitude = half, amplitude / decay
     return (x - x.min()) / (x.max() - x.min())
 
@@ -136,10 +136,10 @@ def fog(x, draws, strength, severity):
 
 
 def frost(x, draws, strength, severity):
-    kept, share = [(1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)][severity]
+    image_share, ice_share = [(1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)][severity]
     ridges = (1 - abs(2 * plasma(draws, 'crystals', weather.CRYSTAL_DECAY) - 1)) ** 2
     layer = (0.25 + 0.75 * ridges) * (0.35 + 0.65 * plasma(draws, 'cover', weather.COVER_DECAY))
-    return kept * x + share * 1.3 * layer[..., None] * np.array(weather.ICE)
+    return image_share * x + ice_share * 1.3 * layer[..., None] * np.array(weather.ICE)
 
 
 def brightness(x, draws, strength, severity):
@@ -292,5 +292,5 @@ def test_places_outside_of_an_image_are_mirrored():
 def test_corruptions_are_chosen_by_name_or_group():
     names = [one.name for one in suite.chosen(['snow', 'noise'])]
     assert names == ['gaussian_noise', 'shot_noise', 'impulse_noise', 'snow']
-    with pytest.raises(InputError, match='no corruption is called rain, wanted some of gaussian'):
+    with pytest.raises(InputError, match='no corruption is called rain, wanted names of gaussian'):
         suite.chosen(['rain'])

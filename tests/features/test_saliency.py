@@ -48,19 +48,19 @@ def explained(network, stage, following):
 
 def test_grad_cam_of_the_last_map_is_its_closed_form(tiny):
     _, params, _, _ = tiny
-    maps, found = explained(tiny, 'high', 'head')
+    maps, heat = explained(tiny, 'high', 'head')
     # The head averages the places, so that a logit's gradient is its weights over their number.
     weights = np.asarray(params['head']['linear']['kernel'])[:, CLASSES].T / (
         maps.shape[1] * maps.shape[2]
     )
     wanted = np.maximum((np.asarray(maps) * weights[:, None, None, :]).sum(-1), 0)
     assert wanted.max() > 0
-    np.testing.assert_allclose(found, wanted, atol=1e-4 * wanted.max())
+    np.testing.assert_allclose(heat, wanted, atol=1e-4 * wanted.max())
 
 
 def test_grad_cam_of_an_earlier_map_is_that_of_finite_differences(tiny):
     model, params, stats, _ = tiny
-    maps, found = explained(tiny, 'low', 'high')
+    maps, heat = explained(tiny, 'low', 'high')
     after = jax.jit(lambda x: stages.run(model, params, stats, x, start='high')[0])
 
     def logits(x):
@@ -75,7 +75,7 @@ def test_grad_cam_of_an_earlier_map_is_that_of_finite_differences(tiny):
         -1,
     )
     wanted = np.maximum((np.asarray(maps) * weights[:, None, None] / places).sum(-1), 0)
-    np.testing.assert_allclose(found, wanted, atol=0.02 * wanted.max())
+    np.testing.assert_allclose(heat, wanted, atol=0.02 * wanted.max())
 
 
 def norm(x, leaves):
@@ -108,10 +108,10 @@ def plain_rollout(params, images, patch, head_width):
             q, k, v = np.split(dense(norm(x, block['norm1']), block['qkv']), 3, -1)
             heads, outputs = [], []
             for at in range(0, q.shape[1], head_width):
-                own = slice(at, at + head_width)
-                scores = q[:, own] @ k[:, own].T / np.sqrt(head_width)
+                head = slice(at, at + head_width)
+                scores = q[:, head] @ k[:, head].T / np.sqrt(head_width)
                 heads.append(scipy.special.softmax(scores, -1))
-                outputs.append(heads[-1] @ v[:, own])
+                outputs.append(heads[-1] @ v[:, head])
             x = x + dense(np.concatenate(outputs, -1), block['out'])
             inner = dense(norm(x, block['norm2']), block['fc1'])
             inner = inner * (1 + scipy.special.erf(inner / np.sqrt(2))) / 2
@@ -127,10 +127,10 @@ def test_attention_rollout_is_that_of_a_vit_in_numpy():
     params = jax.tree.map(
         lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params
     )
-    found = jax.jit(functools.partial(saliency.attention_rollout, model))(params, stats, images)
+    rollout = jax.jit(functools.partial(saliency.attention_rollout, model))(params, stats, images)
     wanted = plain_rollout(params, images, 4, 6)
     assert np.ptp(wanted) > 0.01
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    np.testing.assert_allclose(rollout, wanted, atol=1e-4)
 
 
 def test_a_network_without_maps_has_no_stage_for_grad_cam():

@@ -1,6 +1,6 @@
 """Writes out_of_distribution_reference.json: values of scikit-learn and of plain NumPy.
 
-Run it in an environment of its own: pip install scikit-learn==1.9.1 scipy;
+Run it in a separate environment: pip install scikit-learn==1.9.1 scipy;
 python tests/metrics/make_out_of_distribution_reference.py
 """
 
@@ -8,25 +8,13 @@ import json
 import pathlib
 
 import numpy as np
+
+# Python finds it because the folder of a script is on the path.
+from out_of_distribution_inputs import inputs
 from scipy.special import logsumexp
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
-
-
-def inputs():
-    """A linear head on features [N, 12] of three classes; the unfamiliar ones lie elsewhere."""
-    rng = np.random.default_rng(3)
-    kernel, bias = rng.normal(0, 0.5, (12, 3)), rng.normal(0, 0.2, 3)
-    centres = rng.normal(0, 1.5, (3, 12))
-    labels = np.arange(90) % 3
-    x = {
-        'train': centres[labels] + rng.normal(0, 1, (90, 12)),
-        'familiar': centres[np.arange(40) % 3] + rng.normal(0, 1, (40, 12)),
-        'unfamiliar': rng.normal(0.6, 1.4, (35, 12)),
-    }
-    x = {name: np.round(values, 3) for name, values in x.items()}
-    return x, labels, np.round(kernel, 3), np.round(bias, 3)
 
 
 def scores(x, labels, kernel, bias):
@@ -72,11 +60,11 @@ def detection(familiar, unfamiliar):
 
 def main():
     """Computes every value and writes the file."""
-    found = scores(*inputs())
-    tied = np.round(found['familiar']['energy']), np.round(found['unfamiliar']['energy'])
+    results = scores(*inputs())
+    tied = np.round(results['familiar']['energy']), np.round(results['unfamiliar']['energy'])
     content = {
-        'scores': {s: {k: v.tolist() for k, v in one.items()} for s, one in found.items()},
-        'detection': {k: detection(*(found[s][k] for s in found)) for k in found['familiar']},
+        'scores': {s: {k: v.tolist() for k, v in one.items()} for s, one in results.items()},
+        'detection': {k: detection(*(results[s][k] for s in results)) for k in results['familiar']},
         'tied': detection(*tied),
     }
     path = pathlib.Path(__file__).with_name('out_of_distribution_reference.json')

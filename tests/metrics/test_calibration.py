@@ -17,7 +17,7 @@ SETS = (np.random.default_rng(3).random((300, 4)) < SIGMOIDS**0.3 / 1.3).astype(
 
 
 @pytest.mark.parametrize(
-    ('found', 'reference'),
+    ('value', 'reference'),
     [
         (calibration.expected_calibration_error(P, LABELS), 'torchmetrics_ece'),
         (calibration.expected_calibration_error(P, LABELS), 'netcal_ece'),
@@ -31,13 +31,13 @@ SETS = (np.random.default_rng(3).random((300, 4)) < SIGMOIDS**0.3 / 1.3).astype(
         (scaling.fit_temperature(LOGITS, LABELS), 'torch_temperature'),
     ],
 )
-def test_values_are_those_of_other_libraries(found, reference):
-    assert found == pytest.approx(REFERENCE[reference], abs=1e-6)
+def test_values_are_those_of_other_libraries(value, reference):
+    assert value == pytest.approx(REFERENCE[reference], abs=1e-6)
 
 
 def plain_error(values, right, bins):
     """The calibration error over lists of places."""
-    gaps = [abs(right[own].mean() - values[own].mean()) * len(own) for own in bins if len(own)]
+    gaps = [abs(right[x].mean() - values[x].mean()) * len(x) for x in bins if len(x)]
     return sum(gaps) / len(values)
 
 
@@ -47,7 +47,7 @@ def widths(values, count=15):
     for place, value in enumerate(values):
         index = next(i for i in range(count) if value <= (i + 1) / count or i == count - 1)
         bins[index].append(place)
-    return [np.array(own, int) for own in bins]
+    return [np.array(members, int) for members in bins]
 
 
 def masses(values, count=15):
@@ -59,31 +59,31 @@ def masses(values, count=15):
 
 def test_errors_are_those_of_a_plain_form():
     confidence, right = P.max(1), P.argmax(1) == LABELS
-    found = calibration.summary(LOGITS, LABELS)
-    assert found['ece'] == pytest.approx(plain_error(confidence, right, widths(confidence)))
+    summary = calibration.summary(LOGITS, LABELS)
+    assert summary['ece'] == pytest.approx(plain_error(confidence, right, widths(confidence)))
     equal = plain_error(confidence, right, masses(confidence))
-    assert found['ece_equal_mass'] == pytest.approx(equal)
+    assert summary['ece_equal_mass'] == pytest.approx(equal)
     each = [plain_error(P[:, k], k == LABELS, masses(P[:, k])) for k in range(4)]
-    assert found['ece_adaptive'] == pytest.approx(np.mean(each))  # bins of one size
+    assert summary['ece_adaptive'] == pytest.approx(np.mean(each))  # bins of one size
 
 
 def test_several_labels_are_decisions_of_one_class_each():
-    found = calibration.summary(LOGITS, SETS)
-    flat, own = SIGMOIDS.ravel(), SETS.ravel()
-    confidence, right = np.maximum(flat, 1 - flat), (flat > 0.5) == own
-    assert found['ece'] == pytest.approx(plain_error(confidence, right, widths(confidence)))
-    assert found['brier'] == pytest.approx(np.mean((flat - own) ** 2))
-    logs = np.where(own, np.log(flat), np.log(1 - flat))
-    assert found['negative_log_likelihood'] == pytest.approx(-logs.mean())
+    summary = calibration.summary(LOGITS, SETS)
+    flat, present = SIGMOIDS.ravel(), SETS.ravel()
+    confidence, right = np.maximum(flat, 1 - flat), (flat > 0.5) == present
+    assert summary['ece'] == pytest.approx(plain_error(confidence, right, widths(confidence)))
+    assert summary['brier'] == pytest.approx(np.mean((flat - present) ** 2))
+    logs = np.where(present, np.log(flat), np.log(1 - flat))
+    assert summary['negative_log_likelihood'] == pytest.approx(-logs.mean())
 
 
 def test_a_value_on_an_edge_is_in_the_lower_bin():
-    found = calibration.reliability([[0.8, 0.2], [0.81, 0.19]], [0, 0], bins=5, resamples=10)
-    assert found.images.tolist() == [0, 0, 0, 1, 1]
+    diagram = calibration.reliability([[0.8, 0.2], [0.81, 0.19]], [0, 0], bins=5, resamples=10)
+    assert diagram.images.tolist() == [0, 0, 0, 1, 1]
 
 
 def test_the_bands_of_a_reliability_diagram_are_those_of_resampled_images():
-    found = calibration.reliability(P, LABELS, bins=5)
+    diagram = calibration.reliability(P, LABELS, bins=5)
     confidence, right = P.max(1), P.argmax(1) == LABELS
     rng, accuracies = np.random.default_rng(1), []
     members = widths(confidence, 5)[4]
@@ -91,10 +91,10 @@ def test_the_bands_of_a_reliability_diagram_are_those_of_resampled_images():
         rows = rng.integers(0, 300, 300)
         accuracies.append(right[rows][np.isin(rows, members)].mean())
     np.testing.assert_allclose(
-        [found.low[4], found.high[4]], np.quantile(accuracies, (0.025, 0.975)), atol=0.02
+        [diagram.low[4], diagram.high[4]], np.quantile(accuracies, (0.025, 0.975)), atol=0.02
     )
-    assert found.low[4] < found.accuracy[4] == right[members].mean() < found.high[4]
-    assert np.isnan([found.accuracy[0], found.low[0]]).all()
+    assert diagram.low[4] < diagram.accuracy[4] == right[members].mean() < diagram.high[4]
+    assert np.isnan([diagram.accuracy[0], diagram.low[0]]).all()
 
 
 @pytest.mark.parametrize('several', [False, True])
@@ -141,11 +141,11 @@ def test_bad_input_is_refused(p, labels, message):
 def test_the_confident_joint_and_likely_errors_are_cleanlabs():
     joint = label_errors.confident_joint(P, LABELS)
     np.testing.assert_array_equal(joint, REFERENCE['cleanlab_joint'])
-    found = label_errors.likely_errors(P, LABELS)
-    assert found.places.tolist() == REFERENCE['cleanlab_issues']
-    np.testing.assert_array_equal(found.suggested != LABELS[found.places], True)
+    errors = label_errors.likely_errors(P, LABELS)
+    assert errors.places.tolist() == REFERENCE['cleanlab_issues']
+    np.testing.assert_array_equal(errors.suggested != LABELS[errors.places], True)
 
 
 def test_a_class_without_images_gets_no_likely_errors():
-    found = label_errors.likely_errors([[0.1, 0.1, 0.8], [0.2, 0.7, 0.1]], [0, 1])
-    assert not len(found.places)
+    errors = label_errors.likely_errors([[0.1, 0.1, 0.8], [0.2, 0.7, 0.1]], [0, 1])
+    assert not len(errors.places)

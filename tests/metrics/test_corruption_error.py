@@ -21,12 +21,12 @@ def test_errors_are_shares_of_wrong_images():
 
 
 def test_the_mean_corruption_error_is_the_mean_ratio_to_the_baseline():
-    own, base = right(0.7), right(0.5, seed=1)
-    errors = corruption_errors(own, base)
-    ratios = (~own).sum((1, 2)) / (~base).sum((1, 2))
+    hits, base = right(0.7), right(0.5, seed=1)
+    errors = corruption_errors(hits, base)
+    ratios = (~hits).sum((1, 2)) / (~base).sum((1, 2))
     assert errors.mce.value == pytest.approx(ratios.mean())
     assert errors.mce.low < errors.mce.value < errors.mce.high
-    assert errors.difference.value == pytest.approx((~own).mean() - (~base).mean())
+    assert errors.difference.value == pytest.approx((~hits).mean() - (~base).mean())
 
 
 def test_a_classifier_equals_itself():
@@ -49,5 +49,5 @@ def test_other_shapes_are_an_error():
 
 def test_the_interval_of_independent_sets_is_newcombes():
     # The worked example of Newcombe 1998, table II (a), method 10.
-    found = independent.accuracy_difference(56, 70, 48, 80)
-    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    difference = independent.accuracy_difference(56, 70, 48, 80)
+    assert difference == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from tests.metrics.out_of_distribution_inputs import inputs
 from tljax.metrics import detection, out_of_distribution
 from tljax.metrics.out_of_distribution import SCORES, Scorer
 from tljax.types import InputError
@@ -18,18 +19,8 @@ REFERENCE = json.loads(
 
 @functools.cache
 def scores():
-    """The scores of the inputs of `make_out_of_distribution_reference`."""
-    rng = np.random.default_rng(3)
-    kernel, bias = rng.normal(0, 0.5, (12, 3)), rng.normal(0, 0.2, 3)
-    centres = rng.normal(0, 1.5, (3, 12))
-    labels = np.arange(90) % 3
-    x = {
-        'train': centres[labels] + rng.normal(0, 1, (90, 12)),
-        'familiar': centres[np.arange(40) % 3] + rng.normal(0, 1, (40, 12)),
-        'unfamiliar': rng.normal(0.6, 1.4, (35, 12)),
-    }
-    x = {name: np.round(values, 3) for name, values in x.items()}
-    kernel, bias = np.round(kernel, 3), np.round(bias, 3)
+    """The scores of `inputs`, by set and name."""
+    x, labels, kernel, bias = inputs()
     logits = {name: values @ kernel + bias for name, values in x.items()}
     linear = {'kernel': kernel, 'bias': bias}
     scorer = Scorer.fit(x['train'], logits['train'], labels, linear)

@@ -1,4 +1,4 @@
-"""`predictions.npz`: what is written is read, and damaged or hostile content is refused."""
+"""`predictions.npz`: a round trip, and errors for damaged or hostile content."""
 
 import pathlib
 
@@ -22,8 +22,8 @@ def split(paths=('a/1.png', ''), labels=(0, 1), **changes):
     return SplitPredictions(**{**fields, **changes})
 
 
-def written(folder, one):
-    """The path of a file with one split."""
+def write(folder, one):
+    """Writes a file with one split and returns its path."""
     path = folder / 'predictions.npz'
     predictions.write(path, Predictions(('a', '=b()', '<img onerror>'), {'val': one}))
     return path
@@ -38,12 +38,12 @@ def written(folder, one):
     ],
     ids=['labels', 'sets of labels', 'hostile names'],
 )
-def test_what_is_written_is_read(one, tmp_path):
-    found = predictions.read(written(tmp_path, one))
-    assert found.classes == ('a', '=b()', '<img onerror>')
+def test_predictions_are_read_as_they_were_written(one, tmp_path):
+    content = predictions.read(write(tmp_path, one))
+    assert content.classes == ('a', '=b()', '<img onerror>')
     for part in predictions.PARTS:
-        np.testing.assert_array_equal(getattr(found.splits['val'], part), getattr(one, part))
-    assert found.splits['val'].multi_label == one.multi_label
+        np.testing.assert_array_equal(getattr(content.splits['val'], part), getattr(one, part))
+    assert content.splits['val'].multi_label == one.multi_label
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_what_is_written_is_read(one, tmp_path):
 )
 def test_content_that_is_no_set_of_predictions_is_refused(changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        predictions.read(written(tmp_path, split(**changes)))
+        predictions.read(write(tmp_path, split(**changes)))
 
 
 def test_a_damaged_or_pickled_file_is_refused(tmp_path):
-    path = written(tmp_path, split())
+    path = write(tmp_path, split())
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match='is no file of predictions'):
         predictions.read(path)

@@ -18,7 +18,7 @@ from tljax.training.robustness import shifted, subject
 
 @pytest.fixture(scope='module')
 def patched(tmp_path_factory):
-    """A cache of this file's own."""
+    """A cache for this file only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TLJAX_CACHE', str(tmp_path_factory.mktemp('cache')))
         yield patch
@@ -26,13 +26,13 @@ def patched(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def upstream(patched, tmp_path_factory):
-    """The run that the weights come from."""
+    """The run whose weights `workdir` starts from."""
     return served.make(tmp_path_factory.mktemp('upstream'), report=False)
 
 
 @pytest.fixture(scope='module')
 def workdir(upstream, tmp_path_factory):
-    """A run that starts from them."""
+    """A run that starts from the weights of `upstream`."""
     root = tmp_path_factory.mktemp('tuned')
     return served.make(root, report=False, backbone=Tiny(weights=str(upstream)), epochs=1.0)
 
@@ -58,10 +58,10 @@ def folders(workdir, tmp_path_factory):
 def measured(workdir, upstream, folders, tmp_path_factory):
     """The record of everything, and the folder that the command wrote."""
     out = tmp_path_factory.mktemp('out')
-    words = [f'--shifted={folders / "dark"}', f'--shifted={folders / "new"}']
-    words += [f'--ood={folders / "noise"}', f'--source={upstream.parent / "data"}']
-    words += [f'--baseline={upstream}', '--corruptions=contrast,brightness', '--severities=1,5']
-    assert command.main([str(workdir), *words, f'--out={out}']) == 0
+    argv = [f'--shifted={folders / "dark"}', f'--shifted={folders / "new"}']
+    argv += [f'--ood={folders / "noise"}', f'--source={upstream.parent / "data"}']
+    argv += [f'--baseline={upstream}', '--corruptions=contrast,brightness', '--severities=1,5']
+    assert command.main([str(workdir), *argv, f'--out={out}']) == 0
     return json.loads((out / 'robustness.json').read_text()), out
 
 
@@ -86,16 +86,16 @@ def test_a_shifted_copy_of_the_test_images_is_paired(measured, workdir):
     gap = record['gap']
     assert (gap['paired'], gap['images'], record['images']) == (True, 21, 21)
     assert gap['difference'] == pytest.approx(record['own']['accuracy'] - record['accuracy'])
-    own = predictions.read(workdir / 'predictions.npz').splits['test']
-    wanted = calibration.summary(own.logits, own.labels)
+    test = predictions.read(workdir / 'predictions.npz').splits['test']
+    wanted = calibration.summary(test.logits, test.labels)
     assert record['own_calibration']['before'] == pytest.approx(wanted)
 
 
-def test_other_images_are_compared_with_own_ones_of_the_same_classes(measured):
+def test_other_images_are_compared_with_test_images_of_the_same_classes(measured):
     record = measured[0]['shifted'][1]
     assert record['gap']['paired'] is False
     assert record['gap']['images'] == [7, 9]
-    assert any('7 own images of the same classes' in note for note in record['notes'])
+    assert any('7 images of the run in the same classes' in note for note in record['notes'])
 
 
 def test_every_score_of_unfamiliar_images_has_a_threshold_from_validation(measured):
@@ -114,16 +114,16 @@ def test_the_threshold_is_that_of_the_validation_logits(measured, workdir):
     assert energy['threshold'] == pytest.approx(wanted, abs=1e-5)
 
 
-def test_forgetting_starts_at_the_upstream_accuracy_and_ends_at_the_own(
+def test_forgetting_starts_at_the_upstream_accuracy_and_ends_at_that_of_the_run(
     measured, upstream, workdir
 ):
     record = measured[0]['forgetting']
-    before, own = (
+    before, after = (
         json.loads((run / 'result.json').read_text())['test']['accuracy']
         for run in (upstream, workdir)
     )
     assert record['before']['accuracy'] == pytest.approx(before)
-    assert record['curve'][-1]['target']['accuracy'] == pytest.approx(own)
+    assert record['curve'][-1]['target']['accuracy'] == pytest.approx(after)
     assert [one['alpha'] for one in record['curve']][::5] == [0, 0.5, 1]
     change = record['before']['accuracy'] - record['after']['accuracy']
     assert record['loss']['difference'] == pytest.approx(change)
@@ -140,7 +140,7 @@ def test_the_page_needs_no_other_file(measured):
 
 
 @pytest.mark.parametrize(
-    ('words', 'message'),
+    ('argument', 'message'),
     [
         ('--shifted={f}/missing', 'missing: no such folder or file'),
         ('--shifted={f}/empty', 'empty: no image of a class in it'),
@@ -151,13 +151,15 @@ def test_the_page_needs_no_other_file(measured):
         ('--source={f}/other', 'other: 1 of the 1 classes of the data'),
         ('--baseline={f}/empty', 'empty holds no run'),
         ('--corruptions=rain', 'no corruption is called rain'),
-        ('--severities=0,6', 'severities are [0, 6], wanted some of 1 to 5'),
+        ('--severities=0,6', 'severities are [0, 6], wanted numbers from 1 to 5'),
+        ('--severities=a', '--severities: a: wanted numbers from 1 to 5, separated by commas'),
+        ('--seed=-1', '--seed: -1: wanted 0 or more'),
     ],
 )
-def test_what_cannot_be_used_is_named_before_anything_is_measured(
-    words, message, workdir, folders, tmp_path, capsys
+def test_unusable_input_is_an_error_before_anything_is_measured(
+    argument, message, workdir, folders, tmp_path, capsys
 ):
-    code = command.main([str(workdir), words.format(f=folders), f'--out={tmp_path / "out"}'])
+    code = command.main([str(workdir), argument.format(f=folders), f'--out={tmp_path / "out"}'])
     assert code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
@@ -172,8 +174,8 @@ def test_a_run_of_random_weights_has_no_upstream_task(upstream, capsys):
 def test_hostile_folder_names_are_text_in_the_page(workdir, folders, tmp_path):
     hostile = tmp_path / '<img src=x onerror=alert(1)>'
     shutil.copytree(folders / 'dark', hostile)
-    words = [str(workdir), '--corruptions=none', f'--shifted={hostile}', f'--out={tmp_path}']
-    assert command.main(words) == 0
+    argv = [str(workdir), '--corruptions=none', f'--shifted={hostile}', f'--out={tmp_path}']
+    assert command.main(argv) == 0
     page = (tmp_path / 'robustness.html').read_text()
     assert '&lt;img src=x onerror' in page
     assert '<img src=x' not in page
@@ -187,15 +189,15 @@ def split(*paths, labels=None):
 
 
 def test_images_are_paired_by_class_and_name_without_suffix():
-    own = split('test/a/1.png', 'test/a/2.png', 'test/b/1.png', labels=[0, 0, 1])
+    reference = split('test/a/1.png', 'test/a/2.png', 'test/b/1.png', labels=[0, 0, 1])
     other = split('b/1.jpg', 'a/1.jpg', labels=[1, 0])
-    np.testing.assert_array_equal(shifted.matching(own, other), [2, 0])
-    assert shifted.matching(own, split('a/3.jpg')) is None
-    assert shifted.matching(own, split('a/1.jpg', 'c/1.jpg')) is None  # twice the same name
+    np.testing.assert_array_equal(shifted.matching(reference, other), [2, 0])
+    assert shifted.matching(reference, split('a/3.jpg')) is None
+    assert shifted.matching(reference, split('a/1.jpg', 'c/1.jpg')) is None  # twice the same name
     assert shifted.matching(split('', ''), split('')) is None  # images without files
 
 
-def test_images_at_the_most_are_spread_over_the_set(workdir):
+def test_a_limited_number_of_images_is_spread_over_the_set(workdir):
     examples = subject.read(workdir).data('test').examples
     np.testing.assert_array_equal(subject.spread(examples, 3).ids, examples.ids[[0, 10, 20]])
     assert subject.spread(examples, 50) is examples

@@ -13,7 +13,7 @@ from tljax.types import Params, Stats
 
 
 def map_stage(model: Model) -> str | None:
-    """The last stage before the head whose output is a map larger than 1 x 1; None without one."""
+    """The last stage before the head whose output is larger than 1 × 1; None if there is none."""
     maps = [
         name
         for name, shape, _ in stages.describe(model)
@@ -25,7 +25,7 @@ def map_stage(model: Model) -> str | None:
 def grad_cam(
     model: Model, params: Params, stats: Stats, maps: jax.Array, classes: jax.Array, stage: str
 ) -> jax.Array:
-    """How much each position of a feature map contributes to the logit of a class.
+    """The contribution of each position of a feature map to the logit of a class.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2: each channel is weighted by the
     mean over positions of the gradient of the logit; negative sums become 0.
@@ -57,10 +57,10 @@ def has_attention(model: Model) -> bool:
 
 
 def attention_rollout(model: Model, params: Params, stats: Stats, x: jax.Array) -> jax.Array:
-    """How much of each patch reaches the class token through all blocks.
+    """The contribution of each patch to the class token through all blocks.
 
     Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 4: the
-    product over the blocks of (A + I) / 2, where A is the attention's mean over the heads.
+    product over the blocks of (A + I) / 2, where A is the mean attention over the heads.
 
     Args:
         model: a vision transformer.

@@ -1,12 +1,12 @@
-"""Calibration: whether predicted probabilities equal the frequencies of right predictions.
+"""Calibration: whether predicted probabilities equal the frequencies of correct predictions.
 
-All functions compute in NumPy float64. Labels are [N] int, or with several labels per image [N, K],
-1 where it has the label. With several labels each decision (an image and a class) counts as one
-example: its confidence is the larger of p and 1 - p, and it is right if p > 0.5 agrees with the
+All functions compute in NumPy float64. Labels are [N] int; with several labels per image they are
+[N, K], 1 for each label of the image. Then each decision (an image and a class) counts as one
+example: its confidence is the larger of p and 1 - p, and it is correct if p > 0.5 agrees with the
 label.
 
-Equal-width bins are `(k/B, (k+1)/B]`, as in Guo et al. 2017, and 0 is in the first. torchmetrics
-and netcal close the other side, which matters only for values on an edge.
+Equal-width bins are `(k/B, (k+1)/B]`, as in Guo et al. 2017, and 0 is in the first bin. Bins of
+torchmetrics and netcal include the other edge, which matters only for values on an edge.
 """
 
 from typing import NamedTuple
@@ -17,25 +17,25 @@ import scipy.special
 from tljax.types import Array, InputError
 
 BINS = 15  # Guo et al. 2017
-FEW_IMAGES = 50  # with fewer images a temperature is uncertain
+FEW_IMAGES = 50  # a temperature that is fitted to fewer images is unsure
 
 
 def probabilities(logits: Array, *, multi_label: bool = False, temperature: float = 1) -> Array:
-    """Logits [N, K] to probabilities [N, K] float64, after division by the temperature."""
+    """Converts logits [N, K] to probabilities [N, K] float64 at a temperature."""
     scaled = np.asarray(logits, np.float64) / temperature
     return scipy.special.expit(scaled) if multi_label else scipy.special.softmax(scaled, -1)
 
 
 def confidences(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
-    """The confidence of each decision, and whether it is right.
+    """The confidence of each decision, and whether it is correct.
 
     Args:
         predicted: probabilities [N, K].
         labels: [N], or [N, K].
 
     Returns:
-        [N] float64 and [N] bool; with several labels [N K]. Of equal probabilities the first class
-        is predicted.
+        [N] float64 and [N] bool; with several labels [N K]. If probabilities are equal, the first
+        class is the predicted one.
 
     Raises:
         InputError: other shapes, no image, or values outside of [0, 1].
@@ -49,7 +49,7 @@ def confidences(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray
 def expected_calibration_error(
     predicted: Array, labels: Array, bins: int = BINS, *, equal_mass: bool = False
 ) -> float:
-    """The mean distance between confidence and accuracy, over bins weighted by their images.
+    """The mean distance between confidence and accuracy over bins, weighted by numbers of images.
 
     Source: Naeini et al. 2015; Guo et al. 2017, equation 3.
 
@@ -57,8 +57,8 @@ def expected_calibration_error(
         predicted: probabilities [N, K].
         labels: [N], or [N, K].
         bins: B.
-        equal_mass: bins of equal numbers of images in the order of their confidence, instead of
-            equal widths. Images of equal confidence can be in two bins.
+        equal_mass: whether bins have equal numbers of images instead of equal widths. Images of
+            equal confidence can be in two bins.
     """
     confidence, right = confidences(predicted, labels)
     place = _equal_mass(confidence, bins) if equal_mass else _equal_width(confidence, bins)
@@ -83,8 +83,8 @@ def _class_error(p: np.ndarray, present: np.ndarray, bins: int) -> float:
 def adaptive_calibration_error(predicted: Array, labels: Array, bins: int = BINS) -> float:
     """The mean gap over classes and over bins of equal numbers of images.
 
-    Source: Nixon et al. 2019, equation 3. Every bin has the same weight; with fewer images than
-    bins, the empty bins are left out.
+    Source: Nixon et al. 2019, equation 3. Every bin has the same weight. If there are fewer images
+    than bins, empty bins are ignored.
     """
     p, present = _per_class(predicted, labels)
     means = []
@@ -111,14 +111,14 @@ def negative_log_likelihood(logits: Array, labels: Array, temperature: float = 1
     Args:
         logits: [N, K].
         labels: [N], or [N, K].
-        temperature: that divides the logits.
+        temperature: divides the logits.
     """
     z, labels = checked_logits(logits, labels)
     return likelihood_and_gradient(z / temperature, labels)[0]
 
 
 def summary(logits: Array, labels: Array, temperature: float = 1.0) -> dict[str, float]:
-    """The measures of calibration by their names, at a temperature."""
+    """All measures of calibration by name, at a temperature."""
     labels = np.asarray(labels)
     p = probabilities(logits, multi_label=labels.ndim == 2, temperature=temperature)
     return {
@@ -137,10 +137,10 @@ class Reliability(NamedTuple):
     Attributes:
         left: the lower edge of each bin.
         right: the upper edge of each bin.
-        images: images in the bin; with several labels, decisions.
-        confidence: their mean confidence.
-        accuracy: the share that is right.
-        low: the lower end of the 95 % band of the accuracy.
+        images: the number of images in the bin; with several labels, of decisions.
+        confidence: the mean confidence.
+        accuracy: the share of correct decisions.
+        low: the lower end of the 95 % interval of the accuracy.
         high: the upper end.
     """
 
@@ -156,16 +156,16 @@ class Reliability(NamedTuple):
 def reliability(
     predicted: Array, labels: Array, bins: int = BINS, *, resamples: int = 1000, seed: int = 0
 ) -> Reliability:
-    """The reliability diagram with bootstrap bands.
+    """The reliability diagram with bootstrap intervals.
 
-    Images are resampled with replacement; only the counts of right and wrong decisions in each bin
-    matter, so these are drawn from the multinomial distribution that resampling gives.
+    Resampling images changes only the counts of correct and wrong decisions in each bin, so the
+    counts are drawn from their multinomial distribution.
 
     Args:
         predicted: probabilities [N, K].
         labels: [N], or [N, K].
         bins: B.
-        resamples: of the bootstrap.
+        resamples: the number of resamples of the bootstrap.
         seed: of the bootstrap.
     """
     confidence, right = confidences(predicted, labels)
@@ -176,7 +176,7 @@ def reliability(
     drawn = np.random.default_rng(seed).multinomial(len(place), shares, resamples)
     drawn_hits, drawn_counts = drawn[:, :bins], drawn[:, :bins] + drawn[:, bins:]
     accuracies = _ratio(drawn_hits, drawn_counts)
-    accuracies[:, count == 0] = 0  # a quantile of nothing but NaN warns
+    accuracies[:, count == 0] = 0  # NumPy warns about the quantile of NaN alone
     low, high = np.nanquantile(accuracies, (0.025, 0.975), axis=0)
     empty = count == 0
     edges = np.arange(bins + 1) / bins
@@ -237,19 +237,19 @@ def checked_logits(
 
 
 def _per_class(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities [N, K], and 1 where an image has the class [N, K]."""
+    """Probabilities [N, K], and labels [N, K], 1 for each class of an image."""
     p, labels = _checked(predicted, labels)
     return p, labels if labels.ndim == 2 else np.eye(p.shape[1])[labels]
 
 
 def _equal_width(values: np.ndarray, bins: int) -> np.ndarray:
-    """The bin [N] of values in [0, 1]: the first whose upper edge is not below the value."""
+    """The bin [N] of values in [0, 1]: the first bin whose upper edge is at least the value."""
     edges = np.arange(1, bins) / bins
     return np.searchsorted(edges, values, side='left')
 
 
 def _equal_mass(values: np.ndarray, bins: int) -> np.ndarray:
-    """The bin [N] of values, bins of equal numbers in their order; the first are one larger."""
+    """The bin [N] of sorted values; bins have equal sizes, or the first bins one value more."""
     place = np.empty(len(values), int)
     groups = np.array_split(np.argsort(values, kind='stable'), bins)
     for number, members in enumerate(groups):
@@ -260,7 +260,7 @@ def _equal_mass(values: np.ndarray, bins: int) -> np.ndarray:
 def _gaps(
     values: np.ndarray, right: np.ndarray, place: np.ndarray, bins: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """|mean of right - mean of values| and the number of values in each bin; 0 without any."""
+    """|mean of right - mean of values| and the number of values in each bin; 0 for empty bins."""
     counts = np.bincount(place, minlength=bins)
     difference = np.bincount(place, right - values, minlength=bins)
     return np.abs(difference) / np.maximum(counts, 1), counts

@@ -1,4 +1,4 @@
-"""Errors under corruption, averaged, and relative to those of a baseline."""
+"""Errors under corruption: their mean, and their ratio to the errors of a baseline."""
 
 from typing import NamedTuple
 
@@ -18,16 +18,16 @@ class Estimate(NamedTuple):
 
 
 class CorruptionErrors(NamedTuple):
-    """Errors under corruption as shares in [0, 1].
+    """Errors under corruption; an error is a share of images in [0, 1].
 
     Attributes:
         error: [C, L], of each corruption and severity.
         mean: the mean over corruptions and severities.
-        relative: [C], the sum over severities divided by the baseline's; NaN if that is 0. None
-            without a baseline.
-        mce: the mean corruption error, the mean of `relative`; None without a baseline, and if
-            it has no error under a corruption.
-        difference: the mean error minus the baseline's; None without a baseline.
+        relative: [C], the sum over severities divided by the sum of the baseline; NaN if the
+            baseline's is 0. None without a baseline.
+        mce: the mean corruption error, which is the mean of `relative`; None without a baseline, or
+            if the baseline makes no error under one of the corruptions.
+        difference: the mean error minus that of the baseline; None without a baseline.
     """
 
     error: np.ndarray
@@ -42,14 +42,15 @@ def corruption_errors(
 ) -> CorruptionErrors:
     """The errors of a classifier under corruption, with intervals over the images.
 
-    The bootstrap resamples images; a resampled image takes all of its corrupted forms, and the
-    predictions of both classifiers, with it.
+    The bootstrap resamples images: all corrupted forms of an image and the predictions of both
+    classifiers are resampled together.
 
     Source: Hendrycks & Dietterich 2019, section 3: the mean corruption error (mCE).
 
     Args:
-        right: [C, L, N] bool, whether the class is right for each corruption, severity and image.
-        baseline: the same of another classifier on the same images.
+        right: [C, L, N] bool, whether the predicted class is correct, for C corruptions at L
+            severities.
+        baseline: the same for another classifier on the same images.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -68,21 +69,22 @@ def corruption_errors(
     other = _wrong(baseline)
     if other.shape != wrong.shape:
         raise InputError(f'the baseline is {list(other.shape)}, wanted {list(wrong.shape)}')
-    below = other.sum(1).T
-    known = below.mean(0) > 0
-    relative = np.divide(sums.mean(0), below.mean(0), out=np.full(len(known), np.nan), where=known)
-    gap = _estimate((sums - below).mean(1, keepdims=True) / levels, weights)
-    mce = _ratio_estimate(sums, below, relative, weights) if known.all() else None
+    base = other.sum(1).T
+    positive = base.mean(0) > 0
+    empty = np.full(len(positive), np.nan)
+    relative = np.divide(sums.mean(0), base.mean(0), out=empty, where=positive)
+    gap = _estimate((sums - base).mean(1, keepdims=True) / levels, weights)
+    mce = _ratio_estimate(sums, base, relative, weights) if positive.all() else None
     return CorruptionErrors(wrong.mean(-1), mean, relative, mce, gap)
 
 
 def _ratio_estimate(
-    sums: np.ndarray, below: np.ndarray, relative: np.ndarray, weights: np.ndarray
+    sums: np.ndarray, base: np.ndarray, relative: np.ndarray, weights: np.ndarray
 ) -> Estimate:
-    """The mean of ratios of means; resamples in which the baseline has no error are left out."""
-    numerators, denominators = weights @ sums, weights @ below
-    fine = (denominators > 0).all(1)
-    resampled = (numerators[fine] / denominators[fine]).mean(1)
+    """The mean of ratios of means; resamples in which a denominator is 0 are excluded."""
+    numerators, denominators = weights @ sums, weights @ base
+    positive = (denominators > 0).all(1)
+    resampled = (numerators[positive] / denominators[positive]).mean(1)
     return _with_quantiles(float(relative.mean()), resampled)
 
 
@@ -94,7 +96,7 @@ def _wrong(right: Array) -> np.ndarray:
 
 
 def _estimate(values: np.ndarray, weights: np.ndarray) -> Estimate:
-    """The mean of values [N, 1] of images."""
+    """The mean of values [N, 1], one for each image."""
     return _with_quantiles(float(values.mean()), (weights @ values).ravel())
 
 

@@ -8,19 +8,19 @@ import scipy.stats
 from tljax.metrics.multi_label import average_precision
 from tljax.types import Array, InputError
 
-ACCEPTED = 0.95  # of familiar images, at the threshold
+ACCEPTED = 0.95  # the share of familiar images that a threshold accepts
 
 
 class Detection(NamedTuple):
     """How well a score separates familiar from unfamiliar images.
 
     Attributes:
-        auroc: the chance that a familiar image scores higher than an unfamiliar one.
+        auroc: the probability that a familiar image scores higher than an unfamiliar one.
         auroc_low: the lower end of its 95 % interval.
         auroc_high: the upper end.
-        aupr_familiar: average precision if familiar images are to be retrieved.
-        aupr_unfamiliar: average precision if unfamiliar images are to be retrieved.
-        fpr95: the share of unfamiliar images accepted where 95 % of the familiar ones are.
+        aupr_familiar: average precision with familiar images as positives.
+        aupr_unfamiliar: average precision with unfamiliar images as positives.
+        fpr95: the share of unfamiliar images that is accepted when 95 % of the familiar ones are.
     """
 
     auroc: float
@@ -34,24 +34,25 @@ class Detection(NamedTuple):
 def detection(familiar: Array, unfamiliar: Array) -> Detection:
     """Measures a score that is higher for familiar images.
 
-    The interval of the AUROC is that of DeLong et al. 1988, on the logit scale, which keeps it in
-    [0, 1]; for an AUROC of 0 or 1 it is the Wilson-like [1 / (1 + z² / n), 1] with the smaller n.
+    The interval of the AUROC is DeLong's on the logit scale, which stays in [0, 1]. For an AUROC of
+    1 it is [1 / (1 + z² / n), 1] with the smaller n, as Wilson's; for 0 it is mirrored.
 
-    Source: Hendrycks & Gimpel 2017 for the measures; Liang et al. 2018 for the rate at 95 %.
+    Source: Hendrycks & Gimpel 2017 for the measures; Liang et al. 2018 for the rate at 95 %;
+    DeLong et al. 1988 for the interval.
 
     Args:
         familiar: [N], the scores of images like those of training.
-        unfamiliar: [M], of others.
+        unfamiliar: [M], the scores of other images.
 
     Raises:
         InputError: a set is empty, or a score is NaN.
     """
-    inside, outside = (_checked(one) for one in (familiar, unfamiliar))
+    inside, outside = (_checked(scores) for scores in (familiar, unfamiliar))
     scores = np.concatenate([inside, outside])
     labels = np.arange(len(scores)) < len(inside)
-    places_in, places_out = _placements(inside, outside)
-    area = float(places_in.mean())
-    low, high = _interval(area, places_in, places_out)
+    shares_in, shares_out = _placements(inside, outside)
+    area = float(shares_in.mean())
+    low, high = _interval(area, shares_in, shares_out)
     return Detection(
         auroc=area,
         auroc_low=low,
@@ -63,7 +64,7 @@ def detection(familiar: Array, unfamiliar: Array) -> Detection:
 
 
 def threshold(familiar: Array, accepted: float = ACCEPTED) -> float:
-    """The largest score that accepts at least a share of familiar images, [N] scores."""
+    """The largest threshold that accepts at least this share of familiar images, [N] scores."""
     scores = -np.sort(-_checked(familiar))
     return float(scores[int(np.ceil(accepted * len(scores) - 1e-9)) - 1])
 
@@ -76,22 +77,22 @@ def _checked(scores: Array) -> np.ndarray:
 
 
 def _placements(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each score the share of the other set that it is on the right side of; ties count half.
+    """For each score, the share of the other set that is ordered correctly; ties count half.
 
-    Both have the AUROC as their mean.
+    The mean of either array is the AUROC.
     """
     ranks = scipy.stats.rankdata(np.concatenate([inside, outside]))
-    own_in, own_out = scipy.stats.rankdata(inside), scipy.stats.rankdata(outside)
-    places_in = (ranks[: len(inside)] - own_in) / len(outside)
-    places_out = 1 - (ranks[len(inside) :] - own_out) / len(inside)
-    return places_in, places_out
+    ranks_in, ranks_out = scipy.stats.rankdata(inside), scipy.stats.rankdata(outside)
+    shares_in = (ranks[: len(inside)] - ranks_in) / len(outside)
+    shares_out = 1 - (ranks[len(inside) :] - ranks_out) / len(inside)
+    return shares_in, shares_out
 
 
 def _interval(area: float, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     z = 1.959964
-    spare = 1 / (1 + z * z / min(len(first), len(second)))
     if area in (0.0, 1.0):
-        return (spare, 1.0) if area else (0.0, 1 - spare)
+        end = 1 / (1 + z * z / min(len(first), len(second)))
+        return (end, 1.0) if area else (0.0, 1 - end)
     variance = sum(part.var(ddof=1) / len(part) for part in (first, second) if len(part) > 1)
     middle, half = np.log(area / (1 - area)), z * np.sqrt(variance) / (area * (1 - area))
     low, high = 1 / (1 + np.exp(half - middle)), 1 / (1 + np.exp(-half - middle))

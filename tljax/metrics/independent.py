@@ -20,13 +20,13 @@ def accuracy_difference(
     """The first accuracy minus the second.
 
     Source: method 10 of Newcombe 1998, "Interval estimation for the difference between independent
-    proportions", from the Wilson intervals of both.
+    proportions", from the two Wilson intervals.
 
     Args:
-        first_right: right predictions of the first set.
-        first_count: its images, at least 1.
-        second_right: likewise of the second set.
-        second_count: its images, at least 1.
+        first_right: the number of correct predictions in the first set.
+        first_count: the number of images in the first set, at least 1.
+        second_right: the number of correct predictions in the second set.
+        second_count: the number of images in the second set, at least 1.
     """
     first, second = first_right / first_count, second_right / second_count
     first_low, first_high = wilson_interval(first_right, first_count)

@@ -16,8 +16,8 @@ class LabelErrors(NamedTuple):
     Attributes:
         places: the indices of the images.
         labels: their labels.
-        suggested: the class that each likely belongs to.
-        confidence: the probability of its label.
+        suggested: the class that each image likely belongs to.
+        confidence: the predicted probability of the label.
     """
 
     places: np.ndarray
@@ -27,11 +27,12 @@ class LabelErrors(NamedTuple):
 
 
 def confident_joint(predicted: Array, labels: Array) -> np.ndarray:
-    """Counts of images by their label (rows) and the class they confidently belong to: [K, K].
+    """Counts images by label (rows) and by the class they confidently belong to: [K, K].
 
     The threshold of a class is the mean probability of the class over the images with this label.
-    An image counts for the class whose threshold its probability reaches, or for its most probable
-    class if it reaches several; it counts for none if it reaches none. The diagonal is at least 1.
+    An image belongs to the class whose threshold its probability reaches. If it reaches several, it
+    belongs to the most probable class; if it reaches none, it is not counted. The diagonal is at
+    least 1.
 
     Source: Northcutt et al. 2021, "Confident Learning", section 3.1. cleanlab's
     `compute_confident_joint(labels, predicted, calibrate=False)` agrees.
@@ -52,10 +53,10 @@ def confident_joint(predicted: Array, labels: Array) -> np.ndarray:
 
 
 def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
-    """The images that confidently belong to another class than that of their label.
+    """The images that confidently belong to a class other than their label.
 
-    These are the off-diagonal images of the confident joint. Images whose label is also the most
-    probable class are left out. They are ordered by the probability of their label.
+    These are the off-diagonal images of the confident joint, without the images whose label is the
+    most probable class. They are sorted by the probability of their label, the smallest first.
 
     Source: Northcutt et al. 2021. cleanlab's `find_label_issues(labels, predicted,
     filter_by='confident_learning', return_indices_ranked_by='self_confidence')` agrees.
@@ -75,7 +76,7 @@ def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
 
 
 def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities, labels, and the class that each image confidently belongs to; -1 for none."""
+    """Probabilities, labels, and the class each image confidently belongs to; -1 for no class."""
     p, labels = np.asarray(predicted, np.float64), np.asarray(labels)
     if labels.ndim == 2:
         raise InputError('the images have several labels each, wanted one label per image')

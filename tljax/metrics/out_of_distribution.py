@@ -1,4 +1,4 @@
-"""Scores of how familiar an image is to a network; larger is more familiar.
+"""Out-of-distribution scores: larger for images like those of training.
 
 All functions compute in NumPy float64, from logits [N, K] or from features [N, F], the pooled
 input of the head. Features are compared with those of the training images.
@@ -14,7 +14,7 @@ import scipy.special
 from tljax.types import Array, InputError
 
 NEIGHBOURS = 10
-BLOCK = 256  # images whose distances to the training images are held at a time
+BLOCK = 256  # images whose distances to the training images are in memory at a time
 OF_LOGITS = ('max_softmax', 'energy', 'max_logit')
 OF_FEATURES = ('mahalanobis', 'knn', 'vim')
 SCORES = (*OF_LOGITS, *OF_FEATURES)
@@ -43,7 +43,7 @@ class Mahalanobis:
     """Minus the squared Mahalanobis distance to the nearest class mean.
 
     Attributes:
-        means: [K', F], of the classes with training images.
+        means: [K', F], of the K' classes that have training images.
         precision: [F, F], the pseudoinverse of the covariance within classes.
     """
 
@@ -62,9 +62,9 @@ class Mahalanobis:
             labels: [N] int.
         """
         x, labels = np.asarray(features, np.float64), np.asarray(labels)
-        classes, places = np.unique(labels, return_inverse=True)
-        means = np.stack([x[labels == one].mean(0) for one in classes])
-        within = x - means[places]
+        classes, indices = np.unique(labels, return_inverse=True)
+        means = np.stack([x[labels == label].mean(0) for label in classes])
+        within = x - means[indices]
         return cls(means, np.asarray(scipy.linalg.pinvh(within.T @ within / len(x))))
 
     def __call__(self, features: Array) -> np.ndarray:
@@ -72,21 +72,21 @@ class Mahalanobis:
         x = np.asarray(features, np.float64)
         distances = []
         for mean in self.means:
-            away = x - mean
-            distances.append(np.einsum('nf,nf->n', away @ self.precision, away))
+            centred = x - mean
+            distances.append(np.einsum('nf,nf->n', centred @ self.precision, centred))
         return -np.min(distances, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class NearestNeighbours:
-    """Minus the distance to the k-th nearest training image, between features of length 1.
+    """Minus the distance to the k-th nearest training image; features are scaled to length 1.
 
     Source: Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors". k is 10,
-    as there for 1 % of ImageNet, or the number of training images if that is smaller.
+    their value for 1 % of ImageNet, or the number of training images if that is smaller.
 
     Attributes:
-        features: [N, F], of training images, normalised.
-        k: the neighbour.
+        features: [N, F], of training images, scaled to length 1.
+        k: counts from 1.
     """
 
     features: np.ndarray
@@ -94,19 +94,19 @@ class NearestNeighbours:
 
     @classmethod
     def fit(cls, features: Array, k: int = NEIGHBOURS) -> 'NearestNeighbours':
-        """Keeps the features [N, F] of training images."""
+        """Stores the features [N, F] of training images."""
         x = _normalised(features)
         return cls(x, min(k, len(x)))
 
     def __call__(self, features: Array) -> np.ndarray:
         """The scores [N] of features [N, F]."""
         x = _normalised(features)
-        found = []
+        scores = []
         for start in range(0, len(x), BLOCK):
             products = x[start : start + BLOCK] @ self.features.T
             nearest = -np.partition(-products, self.k - 1, -1)[:, self.k - 1]
-            found.append(-np.sqrt(np.maximum(2 - 2 * nearest, 0)))
-        return np.concatenate([np.zeros(0), *found])
+            scores.append(-np.sqrt(np.maximum(2 - 2 * nearest, 0)))
+        return np.concatenate([np.zeros(0), *scores])
 
 
 def _normalised(features: Array) -> np.ndarray:
@@ -116,12 +116,12 @@ def _normalised(features: Array) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class VirtualLogit:
-    """The energy minus a logit for what the features have outside of their principal subspace.
+    """The energy minus a virtual logit, the norm of the features outside their principal subspace.
 
     Attributes:
-        origin: [F], the features to which the head gives equal logits.
+        origin: [F], the features for which the head gives logits near 0.
         residual: [F, R], a basis of the complement of the principal subspace.
-        alpha: scales the residual's length to the training images' mean largest logit.
+        alpha: scales the mean norm of the residual to the mean largest logit, on training images.
     """
 
     origin: np.ndarray
@@ -133,8 +133,8 @@ class VirtualLogit:
         """Fits the subspace and the scale.
 
         Source: Wang et al. 2022, "ViM: out-of-distribution with virtual-logit matching". The
-        principal subspace has 1000 dimensions for 2048 features or more, 512 for 768 or more, as
-        there, and otherwise half of the features.
+        principal subspace has 1000 dimensions for at least 2048 features and 512 for at least 768,
+        as in the paper, and otherwise half as many as there are features.
 
         Args:
             features: [N, F], of training images.
@@ -145,28 +145,28 @@ class VirtualLogit:
         x, kernel = np.asarray(features, np.float64), np.asarray(kernel, np.float64)
         origin = -np.linalg.pinv(kernel.T) @ np.asarray(bias, np.float64)
         size = x.shape[1]
-        kept = 1000 if size >= 2048 else 512 if size >= 768 else size // 2
+        principal = 1000 if size >= 2048 else 512 if size >= 768 else size // 2
         centred = x - origin
         _, vectors = np.linalg.eigh(centred.T @ centred / len(x))  # from the smallest eigenvalue
-        residual = vectors[:, : size - kept]
+        residual = vectors[:, : size - principal]
         length = np.linalg.norm(centred @ residual, axis=-1).mean()
         alpha = float(np.asarray(logits, np.float64).max(-1).mean() / max(length, 1e-12))
         return cls(origin, residual, alpha)
 
     def __call__(self, features: Array, logits: Array) -> np.ndarray:
         """The scores [N] of features [N, F] with their logits [N, K]."""
-        away = np.asarray(features, np.float64) - self.origin
-        return energy(logits) - self.alpha * np.linalg.norm(away @ self.residual, axis=-1)
+        centred = np.asarray(features, np.float64) - self.origin
+        return energy(logits) - self.alpha * np.linalg.norm(centred @ self.residual, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """The scores that a network has; those of features are None without training images.
+    """The scores of a network; without training images, those of features are None.
 
     Attributes:
         mahalanobis: see `Mahalanobis`.
         knn: see `NearestNeighbours`.
-        vim: see `VirtualLogit`; None too if the head is not one linear layer.
+        vim: see `VirtualLogit`; also None if the head is not one linear layer.
     """
 
     mahalanobis: Mahalanobis | None = None
@@ -196,14 +196,14 @@ class Scorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The scores that there are."""
+        """The names of the available scores."""
         return (*OF_LOGITS, *(name for name in OF_FEATURES if getattr(self, name) is not None))
 
     def score(self, name: str, logits: Array, features: Array | None = None) -> np.ndarray:
         """The scores [N] of images by their logits [N, K] and features [N, F].
 
         Raises:
-            InputError: there is no such score.
+            InputError: the score is not available.
         """
         if name in OF_LOGITS:
             of_logits = {'max_softmax': max_softmax, 'energy': energy, 'max_logit': max_logit}

@@ -8,7 +8,7 @@ import scipy.optimize
 from tljax.metrics import calibration
 from tljax.types import Array, InputError
 
-LARGEST_TEMPERATURE = 20.0  # the smallest is its inverse
+LARGEST_TEMPERATURE = 20.0  # the smallest temperature is the inverse
 
 
 def fit_temperature(logits: Array, labels: Array) -> float:
@@ -22,8 +22,8 @@ def fit_temperature(logits: Array, labels: Array) -> float:
         labels: [N], or [N, K].
 
     Returns:
-        The temperature; 1 if the likelihood has no maximum between 1/20 and 20, for example if all
-        images are classified right, and if a logit is not finite.
+        The temperature; 1 if a logit is not finite, or if the likelihood has no maximum between
+        1/20 and 20, for example because all images are classified correctly.
     """
     z, labels = calibration.checked_logits(logits, labels)
     if not np.isfinite(z).all():
@@ -35,7 +35,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
         return value, np.array([(slopes * z).sum() * inverse])
 
     limit = np.log(LARGEST_TEMPERATURE)
-    # A convex function has its minimum inside if its slope changes sign.
+    # A convex function has its minimum within an interval if its slope changes sign there.
     if not objective(np.array([-limit]))[1] < 0 < objective(np.array([limit]))[1]:
         return 1.0
     options = {'ftol': 1e-15, 'gtol': 1e-10}

@@ -1,4 +1,4 @@
-"""Selective prediction: the risk of a classifier that may decline to answer."""
+"""Selective prediction: the error rate of a classifier that may abstain."""
 
 import math
 from typing import NamedTuple
@@ -10,13 +10,14 @@ from tljax.types import Array, InputError
 
 
 class RiskCoverage(NamedTuple):
-    """A risk-coverage curve: [M] values, from the most confident images to all of them.
+    """A risk-coverage curve: [M] points, from the most confident images to all images.
 
     Attributes:
-        threshold: the smallest confidence that is answered.
+        threshold: images with at least this confidence are answered.
         coverage: the share of images that is answered.
-        risk: the share of these that is wrong.
-        area: the mean risk over the N images, each at its own coverage (AURC).
+        risk: the share of wrong answers.
+        area: the area under the curve (AURC): the mean over the N images of the risk at the
+            coverage that includes the image.
     """
 
     threshold: np.ndarray
@@ -26,17 +27,16 @@ class RiskCoverage(NamedTuple):
 
 
 def risk_coverage(confidence: Array, right: Array) -> RiskCoverage:
-    """The risk at every coverage that a threshold can give.
+    """The risk at the coverage of every possible threshold.
 
-    Images of equal confidence are answered together, so the curve has one point for each distinct
-    confidence.
+    Images of equal confidence are answered together, so each distinct confidence is one point.
 
     Source: El-Yaniv & Wiener 2010; the area of Geifman et al. 2019, "Bias-Reduced Uncertainty
     Estimation", section 2.
 
     Args:
-        confidence: [N], larger for surer predictions.
-        right: [N] bool.
+        confidence: [N].
+        right: [N] bool, whether each prediction is correct.
 
     Raises:
         InputError: other shapes, no image, or NaN.
@@ -50,13 +50,13 @@ def risk_coverage(confidence: Array, right: Array) -> RiskCoverage:
 
 
 class RiskThreshold(NamedTuple):
-    """A threshold on the confidence for a stated risk.
+    """A threshold on the confidence for a target risk.
 
     Attributes:
-        threshold: predictions with at least this confidence are answered; infinity for none.
-        coverage: the share of images that this answers.
-        risk: the share of these that is wrong.
-        bound: the upper bound of their risk.
+        threshold: images with at least this confidence are answered; infinity for no image.
+        coverage: the share of images that is answered.
+        risk: the share of wrong answers.
+        bound: the upper bound of the risk.
     """
 
     threshold: float
@@ -68,22 +68,22 @@ class RiskThreshold(NamedTuple):
 def threshold_for_risk(
     confidence: Array, right: Array, risk: float, delta: float = 0.05
 ) -> RiskThreshold:
-    """The threshold of the largest coverage whose risk is bounded by a stated one.
+    """The threshold with the largest coverage whose risk is bounded by a target risk.
 
     Source: "selection with guaranteed risk", algorithm 1 of Geifman & El-Yaniv 2017, "Selective
-    Classification for Deep Neural Networks". It searches the order of the confidences by halving,
-    in ceil(log2 N) steps. Each step computes the exact binomial upper bound (Clopper & Pearson) of
-    the risk at level delta / ceil(log2 N), so that with probability 1 - delta over the images all
-    bounds hold at once. The images must be new ones: neither trained on nor used for a temperature.
+    Classification for Deep Neural Networks": a binary search over the sorted confidences, in
+    ceil(log2 N) steps. Each step computes the exact binomial upper bound (Clopper & Pearson) of the
+    risk at level delta / ceil(log2 N), so that with probability 1 - delta all bounds hold at once.
+    The images must be neither training images nor images that a temperature was fitted to.
 
     Args:
-        confidence: [N], larger for surer predictions.
-        right: [N] bool.
-        risk: the largest share of wrong answers.
+        confidence: [N].
+        right: [N] bool, whether each prediction is correct.
+        risk: the target risk, the largest share of wrong answers.
         delta: the probability that the true risk is larger.
 
     Returns:
-        The threshold; with infinity nothing is answered, because no step had a low enough bound.
+        The threshold; infinity if no step has a bound of at most `risk`.
 
     Raises:
         InputError: other shapes, or `risk` or `delta` not between 0 and 1.
@@ -95,7 +95,7 @@ def threshold_for_risk(
     errors = np.cumsum(wrong)
     steps = max(1, math.ceil(math.log2(len(values))))
     best = RiskThreshold(math.inf, 0.0, 0.0, 0.0)
-    least, most = 1, len(values)  # images that are answered
+    least, most = 1, len(values)  # numbers of images that are answered
     for _ in range(steps):
         middle = (least + most + 1) // 2
         # Equal confidences are answered together.
@@ -113,7 +113,7 @@ def threshold_for_risk(
 
 
 def upper_bound(errors: int, count: int, delta: float) -> float:
-    """The exact upper bound of an error rate that holds with probability 1 - delta.
+    """The exact upper bound of an error rate, at confidence level 1 - delta.
 
     Source: Clopper & Pearson 1934; the B* of Geifman & El-Yaniv 2017, lemma 3.1.
     """
@@ -123,7 +123,7 @@ def upper_bound(errors: int, count: int, delta: float) -> float:
 
 
 def _ordered(confidence: Array, right: Array) -> tuple[np.ndarray, np.ndarray]:
-    """The confidences from the largest down, and whether each prediction is wrong."""
+    """The confidences in descending order, and whether each prediction is wrong."""
     values, right = np.asarray(confidence, np.float64), np.asarray(right)
     if values.ndim != 1 or values.shape != right.shape or not values.size:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Slices: the accuracy of images that have something in common."""
+"""Slices: the accuracy of images with a property in common."""
 
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ class Slice(NamedTuple):
         low: the smallest value.
         high: the largest value.
         images: the number of images.
-        accuracy: the share that is right.
-        interval: its 95 % interval (Wilson).
+        accuracy: the share of correct predictions.
+        interval: the 95 % interval of the accuracy (Wilson).
     """
 
     low: float
@@ -27,14 +27,13 @@ class Slice(NamedTuple):
 
 
 def by_value(values: Array, right: Array, parts: int = 4) -> list[Slice]:
-    """Slices of about equal numbers of images, by a value of each image.
+    """Divides images by a value into slices with about equal numbers of images.
 
-    Equal values are in one slice, so there are fewer slices for a value with few levels.
+    Equal values are in one slice, so values with few levels have fewer slices.
 
     Args:
-        values: [N], for example widths, aspect ratios, brightness, or the training images of the
-            class of each image. Images with NaN are left out.
-        right: [N] bool.
+        values: [N], for example widths, aspect ratios, or brightness. Images with NaN are excluded.
+        right: [N] bool, whether each prediction is correct.
         parts: the largest number of slices.
 
     Raises:
@@ -56,7 +55,7 @@ def by_value(values: Array, right: Array, parts: int = 4) -> list[Slice]:
 
 
 def class_counts(labels: Array, train_labels: Array, num_classes: int) -> np.ndarray:
-    """How many training images the class of each image has: [N].
+    """The number of training images in the class of each image: [N].
 
     Args:
         labels: [N] int.

@@ -21,11 +21,11 @@ class SplitPredictions:
     """The predictions of one split, in its order.
 
     Attributes:
-        ids: [N] int64, of the examples.
+        ids: [N] int64, the ids of the examples.
         paths: [N] text, relative to the folder of the data; '' for an image without a file.
         labels: [N] int32; with several labels per image [N, K] bool.
-        logits: [N, K] float32; of several views the log of the mean probability.
-        features: [N, F] float32, the pooled input of the head; None if they were not kept.
+        logits: [N, K] float32; with several views, the log of the mean probability.
+        features: [N, F] float32, the pooled inputs of the head; None if they were not recorded.
     """
 
     ids: np.ndarray
@@ -39,7 +39,7 @@ class SplitPredictions:
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image has any number of labels."""
+        """Whether an image can have several labels."""
         return self.labels.ndim == 2
 
 
@@ -57,7 +57,7 @@ class Predictions:
 
 
 def write(path: pathlib.Path, predictions: Predictions) -> None:
-    """Writes a file completely or not at all; of several processes the first does."""
+    """Writes a file completely or not at all; of several processes only the first one writes."""
     if jax.process_index():
         return
     content = {'classes': text_array(predictions.classes)}
@@ -77,7 +77,7 @@ def read(path: str | os.PathLike[str]) -> Predictions:
     """Reads a file of predictions.
 
     Raises:
-        InputError: there is no such file, or its content is not valid.
+        InputError: the file is missing or its content is not valid.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -98,7 +98,7 @@ def read(path: str | os.PathLike[str]) -> Predictions:
 
 
 def _problem(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """The first problem of the content of a file; None without a problem."""
+    """The first problem in the content of a file; None without a problem."""
     classes = arrays.get('classes')
     if classes is None or classes.dtype.kind != 'U' or classes.ndim != 1:
         return 'classes are not a list of text'
@@ -111,12 +111,12 @@ def _problem(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def _split_problem(parts: Mapping[str, np.ndarray | None], num_classes: int) -> str | None:
-    """The first problem of the arrays of a split, which starts with the name of the array."""
+    """The first problem in the arrays of a split; it starts with the name of the array."""
     ids, labels = parts['ids'], parts['labels']
     count = 0 if ids is None or ids.ndim != 1 else len(ids)
-    sets = labels is not None and labels.dtype.kind == 'b'
+    several_labels = labels is not None and labels.dtype.kind == 'b'
     each: dict[str, tuple[int, ...]] = {'logits': (num_classes,), 'features': (-1,)}
-    each['labels'] = (num_classes,) if sets else ()
+    each['labels'] = (num_classes,) if several_labels else ()
     for part, array in parts.items():
         if array is None:
             if part == 'features':
@@ -128,7 +128,7 @@ def _split_problem(parts: Mapping[str, np.ndarray | None], num_classes: int) -> 
         )
         if not fits or array.dtype.kind not in DTYPE_KINDS[part]:
             return f'{part} is {list(array.shape)} {array.dtype}, wanted {list(wanted)}'
-    if labels is not None and not sets and count and not _within(labels, num_classes):
+    if labels is not None and not several_labels and count and not _within(labels, num_classes):
         return f'labels are {labels.min()} to {labels.max()}, wanted 0 to {num_classes - 1}'
     escaping = [path for path in parts['paths'].tolist() if _escapes(path)]  # type: ignore[union-attr]
     return f'paths has {escaping[0]!r}, wanted a path below the folder' if escaping else None
@@ -144,19 +144,19 @@ def _escapes(path: str) -> bool:
 
 
 def text_array(values: Sequence[str]) -> np.ndarray:
-    """An array of text, which may have no elements."""
+    """An array of text, which can be empty."""
     return np.array(list(values), np.str_) if len(values) else np.zeros(0, '<U1')
 
 
 def data_folder(splits: Mapping[str, Examples], declared: str | None = None) -> pathlib.Path | None:
-    """The folder that the paths of the images of all splits are relative to.
+    """The folder that the paths of all images are relative to; None without image files.
 
-    It is the declared folder (or the folder of a declared file) if all image files are below it,
-    and otherwise the lowest folder that contains all of them. None without image files.
+    It is the folder of the data source if all image files are below it, and otherwise the deepest
+    folder that contains all of them.
 
     Args:
         splits: the examples.
-        declared: the path in the config of the data source.
+        declared: the path of the data source in the config, a folder or a file in it.
     """
     files = [path for examples in splits.values() for path in _files(examples) if path]
     if not files:
@@ -170,7 +170,7 @@ def data_folder(splits: Mapping[str, Examples], declared: str | None = None) -> 
 
 
 def relative_paths(examples: Examples, folder: pathlib.Path | None) -> np.ndarray:
-    """The path [N] of each image below a folder; '' for an image without a file of its own."""
+    """The path [N] of each image relative to a folder; '' for an image without its own file."""
     if folder is None or examples.encoded is None:
         return np.full(len(examples), '', '<U1')
     texts = [
@@ -181,16 +181,16 @@ def relative_paths(examples: Examples, folder: pathlib.Path | None) -> np.ndarra
 
 
 def _files(examples: Examples) -> list[pathlib.Path | None]:
-    """The file of each image, absolute and without `..`; None for a record of a larger file."""
+    """The absolute path of each image without `..`; None for a record in a larger file."""
     paths = (getattr(image, 'path', None) for image in examples.encoded or ())
     return [_absolute(path) if isinstance(path, pathlib.Path) else None for path in paths]
 
 
 def _absolute(path: str | pathlib.Path) -> pathlib.Path:
-    # Not resolve(), which follows links out of the folder.
+    # resolve() would follow links out of the folder.
     return pathlib.Path(os.path.abspath(pathlib.Path(path).expanduser()))  # noqa: PTH100
 
 
 def _text(path: pathlib.Path) -> str:
-    """A path as text; bytes that are not UTF-8 as backslash escapes."""
+    """A path as text; bytes that are not UTF-8 become backslash escapes."""
     return path.as_posix().encode('utf-8', 'backslashreplace').decode()

@@ -1,4 +1,4 @@
-"""The final evaluation: the predictions of every image, and the metrics that follow from them."""
+"""The final evaluation: the predictions of every image, and the metrics computed from them."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ from tljax.training.evaluation import Evaluation, SplitEvaluation
 from tljax.training.jobs import Job
 from tljax.types import Batch, Examples, Loss, Params, Stats
 
-ROWS = 256  # images whose losses are computed at a time
+ROWS = 256  # images per batch of losses
 
 Metrics = Callable[..., dict[str, Any]]  # see `make_metrics`
 
@@ -35,12 +35,12 @@ def evaluate(
 
     Args:
         job: the experiment.
-        evaluation: of its splits.
+        evaluation: the evaluation of its splits.
         params: on every device.
-        stats: likewise.
+        stats: on every device.
 
     Returns:
-        Metrics with their interval by split, None for an empty one; and the predictions.
+        Metrics with their interval by split, None for an empty split; and the predictions.
     """
     folder = predictions.data_folder(job.splits, getattr(job.experiment.data, 'path', None))
     metrics_of = make_metrics(job.experiment.loss)
@@ -73,33 +73,31 @@ def predict(
     *,
     features: bool = False,
 ) -> SplitPredictions:
-    """The predictions of all images that can be read, each once, in order.
-
-    Every process returns all of them.
+    """The predictions of all readable images in order; every process returns all of them.
 
     Args:
         evaluation: the network and the views.
         params: on every device, or host arrays.
-        stats: likewise.
+        stats: on every device, or host arrays.
         examples: with labels below the model's `num_classes`.
-        folder: that their paths are relative to; see `predictions.data_folder`.
-        features: whether the pooled inputs of the head are computed, which runs the network twice.
+        folder: the folder that paths are relative to; see `predictions.data_folder`.
+        features: whether to add the pooled inputs of the head, which runs the network twice.
     """
     features_of = head_inputs(evaluation) if features else None
     masks, logits, pooled = [], [], []
-    for batch, _, found in evaluation.batches(params, stats, examples):
+    for batch, _, outputs in evaluation.batches(params, stats, examples):
         masks.append(_of_all_processes(batch['mask']))
-        logits.append(np.asarray(found))
+        logits.append(np.asarray(outputs))
         if features_of is not None:
             pooled.append(np.asarray(features_of(params, stats, batch)))
     places = np.flatnonzero(np.concatenate(masks)) if masks else np.zeros(0, int)
-    none = np.zeros((0, evaluation.model.num_classes), np.float32)
+    empty = np.zeros((0, evaluation.model.num_classes), np.float32)
     labels = examples.labels[places]
     return SplitPredictions(
         ids=examples.ids[places].astype(np.int64),
         paths=predictions.relative_paths(examples, folder)[places],
         labels=labels > 0 if examples.multi_label else labels.astype(np.int32),
-        logits=np.concatenate([none, *logits])[places].astype(np.float32),
+        logits=np.concatenate([empty, *logits])[places].astype(np.float32),
         features=np.concatenate(pooled)[places].astype(np.float32) if pooled else None,
     )
 
@@ -111,7 +109,7 @@ def _of_all_processes(mask: Any) -> np.ndarray:
 
 
 def head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.Array]:
-    """The function `(params, stats, batch) -> [B, F]`, averaged over the views."""
+    """Makes the function `(params, stats, batch) -> [B, F]`; it averages over the views."""
     model, views = evaluation.model, evaluation.views
     pooling = getattr(model.stages[HEAD], 'pooling', Pooling.AVERAGE)
     replicated, rows = devices.replicated(evaluation.mesh), devices.split(evaluation.mesh)
@@ -120,11 +118,11 @@ def head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.
         jax.jit, in_shardings=(replicated, replicated, rows), out_shardings=replicated
     )
     def compute(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-        shown = views(images, model.preprocessing.size_px)
-        x = stages.normalise(model.preprocessing, shown.reshape(-1, *shown.shape[2:]))
+        crops = views(images, model.preprocessing.size_px)
+        x = stages.normalise(model.preprocessing, crops.reshape(-1, *crops.shape[2:]))
         x, _ = stages.run(model, params, stats, x, stop=HEAD)
         pooled = layers.pool(x, pooling).astype(jnp.float32)
-        return pooled.reshape(*shown.shape[:2], -1).mean(1)
+        return pooled.reshape(*crops.shape[:2], -1).mean(1)
 
     def of_batch(params: Params, stats: Stats, batch: Batch) -> jax.Array:
         return compute(params, stats, devices.put_batch(evaluation.mesh, batch)['image'])
@@ -133,12 +131,12 @@ def head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.
 
 
 def calibrate(predicted: Predictions) -> dict[str, Any] | None:
-    """The temperature fitted to the validation split, and what it changes; None without one.
+    """Fits a temperature to the validation split; None without validation images.
 
     Returns:
-        `temperature`, `images` that it was fitted to, `unsure` (fewer than 50 of them, or no finite
-        maximum of the likelihood), and for each split `before` and `after`: see
-        `calibration.summary`.
+        `temperature`; `images`, the number of validation images; `unsure`, whether there are fewer
+        than 50 of them or the likelihood has no maximum; and for each split `before` and `after`,
+        see `calibration.summary`.
     """
     val = predicted.splits.get('val')
     if val is None or not len(val) or not np.isfinite(val.logits).all():
@@ -156,28 +154,30 @@ def calibrate(predicted: Predictions) -> dict[str, Any] | None:
 
 
 def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
-    """One line on the temperature of a run; None without one."""
+    """A line on the temperature of a run; None without a temperature."""
     if calibrated is None:
         return None
     split = 'test' if 'test' in calibrated else 'val'
     before, after = (100 * calibrated[split][when]['ece'] for when in ('before', 'after'))
-    unsure = ' (unsure)' if calibrated['unsure'] else ''
+    mark, advice = '', ''
+    if calibrated['unsure']:
+        mark, advice = ' (unsure)', '; tljax predict --uncalibrated ignores it'
     return (
         f'Temperature {calibrated["temperature"]:.3g}, fitted to {calibrated["images"]:,} '
-        f'validation images{unsure}: {split} calibration error {before:.1f} % before, '
-        f'{after:.1f} % after.'
+        f'validation images{mark}: {split} calibration error {before:.1f} % before, '
+        f'{after:.1f} % after{advice}.'
     )
 
 
 def make_metrics(loss: Loss) -> Metrics:
-    """The function `(split, temperature=1.0) -> metrics` from predictions to `totals.summary`.
+    """Makes the function `(split, temperature=1.0) -> metrics`; see `totals.summary`.
 
-    It computes the loss of each image in float32 and their mean in float64, so that the same
-    predictions give the same digits. A temperature divides the logits of the loss alone: it
-    changes no decision.
+    It computes the loss of each image in float32 and the mean in float64, so that equal predictions
+    give equal digits. The temperature divides the logits of the loss only, because it changes no
+    predicted class.
 
     Args:
-        loss: per example.
+        loss: the loss per example.
     """
 
     @jax.jit
@@ -194,10 +194,11 @@ def make_metrics(loss: Loss) -> Metrics:
             logits = _padded(split.logits[rows])
             scaled = (logits / temperature).astype(np.float32)
             mask = np.arange(ROWS) < len(split) - start
-            more, own = jax.device_get(of_rows(logits, scaled, _padded(labels[rows]), mask))
-            sums = totals.add(sums, more)
-            losses += own[mask].tolist()
-        # NaN and infinity have no exact sum.
+            batch = of_rows(logits, scaled, _padded(labels[rows]), mask)
+            batch_sums, batch_losses = jax.device_get(batch)
+            sums = totals.add(sums, batch_sums)
+            losses += batch_losses[mask].tolist()
+        # math.fsum raises an error for NaN and infinity.
         total = math.fsum(losses) if np.isfinite(losses).all() else float(np.sum(losses))
         rows = [(split.logits, labels)] if split.multi_label and len(split) else []
         sums |= {'loss': jax.device_get(total)}

@@ -1,4 +1,4 @@
-"""The page of a run: what it holds, what it survives, and what its files are."""
+"""The page of a run: its content, its files, and runs with missing records."""
 
 import csv
 import dataclasses
@@ -29,7 +29,7 @@ NAMES = ('{}.png', '<img onerror=x>{}.png', '=cmd(){}.png')
 
 
 def pictures(folder):
-    """60 noisy images of three classes; the first test image is a training image too."""
+    """60 noisy images of three classes; the first test image is also a training image."""
     rng = np.random.default_rng(0)
     lines = []
     for number in range(60):
@@ -46,13 +46,13 @@ def pictures(folder):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """The folder of a run, whose page was asked for."""
+    """The folder of a run with its page."""
     folder = tmp_path_factory.mktemp('report')
-    what = experiment(data=pictures(folder), epochs=2.0)
-    run.train(what, folder / 'run', show_model=False)
-    made = {'after report=False': (folder / 'run/report.html').exists()}
-    made['asked for'] = page.write(folder / 'run').exists()
-    (folder / 'pages.json').write_text(json.dumps(made))
+    configured = experiment(data=pictures(folder), epochs=2.0)
+    run.train(configured, folder / 'run', show_model=False)
+    pages = {'after report=False': (folder / 'run/report.html').exists()}
+    pages['asked for'] = page.write(folder / 'run').exists()
+    (folder / 'pages.json').write_text(json.dumps(pages))
     return folder / 'run'
 
 
@@ -87,7 +87,7 @@ def read(trained):
 
 
 def missing(path):
-    """The notes on what a page lacks."""
+    """The notes of a page on missing records."""
     return re.findall(r'class="missing">([^<]*)', path.read_text())
 
 
@@ -263,10 +263,10 @@ def test_runs_are_compared_on_the_same_images(trained, copied, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    'words', [['nothing_here'], ['a', '--out=x.html'], ['a', '--seconds=0'], []]
+    'argv', [['nothing_here'], ['a', '--out=x.html'], ['a', '--seconds=0'], []]
 )
-def test_words_that_cannot_be_used_end_in_a_line(words, capsys):
-    assert report.main(words) == 2
+def test_unusable_arguments_end_in_a_line(argv, capsys):
+    assert report.main(argv) == 2
     assert 'Traceback' not in capsys.readouterr().err
 
 
@@ -275,7 +275,7 @@ def test_a_run_compared_with_itself_is_refused(trained):
         comparison.write([trained, trained], trained / 'x.html')
 
 
-def test_a_map_of_heat_is_drawn_from_its_least_to_its_largest_value():
+def test_a_saliency_map_is_drawn_from_its_least_to_its_largest_value():
     image = np.full((8, 8, 3), 128, np.uint8)
     heat = np.full((2, 2), 0.9)
     heat[0, 0] = 1.0

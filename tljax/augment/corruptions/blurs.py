@@ -12,27 +12,26 @@ from tljax.augment.corruptions.corruption import (
     Corruption,
     Draws,
     Strength,
-    no_draws,
     scale,
     uniform,
 )
 
 DISC_RADII_PX = (3, 4, 6, 8, 10)
-ALIAS_SIGMA_PX = 0.5  # that smooths the edge of the disc; it does not depend on the image size
+ALIAS_SIGMA_PX = 0.5  # smooths the edge of the disc; does not depend on the image size
 MOTION_PX = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))  # radius and sigma
-ZOOMS = tuple(  # the factors of each severity
+ZOOMS = tuple(  # zoom factors of each severity
     np.arange(1, end, step)
     for end, step in ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
 )
-SUBPIXELS = 16  # in each direction, to measure how much of a pixel a disc covers
+SUBPIXELS = 16  # in each direction, to measure the share of a pixel that a disc covers
 
 
 def disc(radius_px: float, reach_px: int) -> np.ndarray:
-    """The kernel of a lens out of focus: the share of each pixel that a disc covers, smoothed.
+    """The kernel of defocus: the share of each pixel that a disc covers, smoothed.
 
     Args:
         radius_px: of the disc.
-        reach_px: pixels on each side of the middle.
+        reach_px: pixels on each side of the centre of the kernel.
 
     Returns:
         [2 reach_px + 1, 2 reach_px + 1] float32 with sum 1.
@@ -65,9 +64,9 @@ def _defocus(image: jax.Array, draws: Draws, strength: Strength) -> jax.Array:
 
 
 def line_weights(radius_px: float, sigma_px: float, count: int) -> np.ndarray:
-    """The weights [count] of the points of a motion, one pixel apart.
+    """The weights [count] of the points of a motion, which are one pixel apart.
 
-    They fall from the first as a Gaussian and end after twice the radius, as in ImageMagick.
+    The weights fall as a Gaussian and are 0 beyond twice the radius, as in ImageMagick.
     """
     places = np.arange(count)
     weights = np.exp(-np.square(places) / (2 * sigma_px**2)) * (places <= 2 * radius_px)
@@ -75,18 +74,18 @@ def line_weights(radius_px: float, sigma_px: float, count: int) -> np.ndarray:
 
 
 def motion_strengths(size_px: int, values: tuple[tuple[float, float], ...]) -> list[Strength]:
-    """The weights of motions with these radii and sigmas at 224 px."""
+    """The weights of motions, from (radius, sigma) at 224 px."""
     factor = scale(size_px)
     count = math.floor(2 * factor * max(radius for radius, _ in values)) + 2
     return [{'weights': line_weights(factor * r, factor * s, count)} for r, s in values]
 
 
 def moved(image: jax.Array, weights: jax.Array | np.ndarray, angle_degrees: jax.Array) -> jax.Array:
-    """The mean of an image along a line, with bilinear interpolation and a repeated edge.
+    """The weighted mean of an image along a line, with bilinear interpolation and repeated edges.
 
     Args:
         image: [S, S, C].
-        weights: [T], of points one pixel apart, the first at the pixel itself.
+        weights: [T], of points one pixel apart; the first point is the pixel itself.
         angle_degrees: of the line; 0 is along a row.
     """
     size, reach = image.shape[0], len(weights)
@@ -125,7 +124,7 @@ def _zoom_strengths(size_px: int) -> list[Strength]:
 
 
 def zoomed(image: jax.Array, factor: jax.Array | np.ndarray) -> jax.Array:
-    """The middle of an image [S, S, C], enlarged, with bilinear interpolation."""
+    """Enlarges the centre of an image [S, S, C], with bilinear interpolation."""
     size = image.shape[0]
     middle = (size - 1) / 2
     places = middle + (jnp.arange(size) - middle) / factor
@@ -146,7 +145,6 @@ DEFOCUS = Corruption(
     name='defocus_blur',
     group='blur',
     strengths=_defocus_strengths,
-    draw=no_draws,
     change=_defocus,
 )
 MOTION = Corruption(
@@ -156,6 +154,4 @@ MOTION = Corruption(
     draw=_motion_draws,
     change=_motion,
 )
-ZOOM = Corruption(
-    name='zoom_blur', group='blur', strengths=_zoom_strengths, draw=no_draws, change=_zoom
-)
+ZOOM = Corruption(name='zoom_blur', group='blur', strengths=_zoom_strengths, change=_zoom)

@@ -1,8 +1,8 @@
-"""A corruption with its five severities, and how it is applied to a batch.
+"""The form of a corruption with five severities, and its application to a batch.
 
 The severities of ImageNet-C are for images of 224 px. Lengths in pixels (radii, shifts, sizes of
-snowflakes) are multiplied by `size_px / 224`, so that an object of the image suffers alike at
-every size. Shares, zoom factors and levels of brightness do not depend on the size.
+snowflakes) are multiplied by `size_px / 224`, so that an object is corrupted equally at every
+image size. Shares, zoom factors and levels of brightness do not depend on the size.
 """
 
 import dataclasses
@@ -22,7 +22,12 @@ SEVERITIES = (1, 2, 3, 4, 5)
 REFERENCE_PX = 224  # of ImageNet-C
 
 Draws = dict[str, jax.Array]
-Strength = dict[str, Any]  # NumPy arrays of the same shapes at every severity: one program
+Strength = dict[str, Any]  # NumPy arrays; equal shapes at all severities need one program only
+
+
+def no_draws(key: jax.Array, size_px: int) -> Draws:
+    """The draws of a deterministic corruption."""
+    return {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,16 +38,16 @@ class Corruption:
         name: the name in ImageNet-C.
         group: noise, blur, weather or digital.
         strengths: `size_px -> five strengths`, from severity 1 to 5.
-        draw: `(key, size_px) -> draws`, the random values of an image.
         change: `(image [S, S, 3] in [0, 1], draws, strength) -> image`; values outside of [0, 1]
             are clipped afterwards.
+        draw: `(key, size_px) -> draws`, the random values of an image.
     """
 
     name: str
     group: str
     strengths: Callable[[int], list[Strength]]
-    draw: Callable[[jax.Array, int], Draws]
     change: Callable[[jax.Array, Draws, Strength], jax.Array]
+    draw: Callable[[jax.Array, int], Draws] = no_draws
 
 
 def scale(size_px: int) -> float:
@@ -51,7 +56,7 @@ def scale(size_px: int) -> float:
 
 
 def by_severity(**values: Sequence[float]) -> list[Strength]:
-    """Five strengths of scalars, from five values of each."""
+    """Five strengths of scalars, from five values of each scalar."""
     rows = zip(*values.values(), strict=True)
     return [
         {name: np.float32(value) for name, value in zip(values, row, strict=True)} for row in rows
@@ -59,7 +64,7 @@ def by_severity(**values: Sequence[float]) -> list[Strength]:
 
 
 def uniform(key: jax.Array, **shapes: tuple[int, ...]) -> Draws:
-    """Arrays of values uniform in [0, 1), by name; one draw, because each takes long to compile."""
+    """Arrays of values uniform in [0, 1), by name; one draw, because a draw compiles slowly."""
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     parts = jnp.split(jax.random.uniform(key, (int(ends[-1]),)), ends[:-1])
     return {
@@ -68,28 +73,23 @@ def uniform(key: jax.Array, **shapes: tuple[int, ...]) -> Draws:
 
 
 def normal(values: jax.Array) -> jax.Array:
-    """Values that are uniform in [0, 1) as values of the standard normal distribution."""
-    # 0 and what rounds to 1 would be infinite.
+    """Maps values uniform in [0, 1) to values of the standard normal distribution."""
+    # 0, and values that round to 1, would give infinity.
     return jax.scipy.special.ndtri(jnp.clip(values, 2.0**-24, 1 - 2.0**-24))
 
 
-def no_draws(key: jax.Array, size_px: int) -> Draws:
-    """The draws of a corruption without chance."""
-    return {}
-
-
 def key_of(corruption: Corruption, seed: int) -> jax.Array:
-    """The key of a corruption; the same for any choice and order of corruptions."""
+    """The key of a corruption; it does not depend on the other corruptions."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(corruption.name.encode()))
 
 
 def corrupt(
     corruption: Corruption, images: jax.Array, ids: jax.Array, severity: int, seed: int = 0
 ) -> jax.Array:
-    """Images with a corruption.
+    """Corrupts images.
 
-    The random values of an image depend on the corruption, the severity, the seed and its id, so
-    not on the batch.
+    The random values of an image depend on the corruption, the severity, the seed and the id of the
+    image, and not on the batch.
 
     Args:
         corruption: the corruption.

@@ -12,12 +12,11 @@ from tljax.augment.corruptions.corruption import (
     Draws,
     Strength,
     by_severity,
-    no_draws,
     uniform,
 )
 
-PIXEL_SHARES = (0.6, 0.5, 0.4, 0.3, 0.25)  # of the side that is left
-ELASTIC = (  # amplitude, sigma and jitter as shares of the side; of 244 px where 224 were meant
+PIXEL_SHARES = (0.6, 0.5, 0.4, 0.3, 0.25)  # the reduced side as a share of the side
+ELASTIC = (  # amplitude, sigma and jitter as shares of the side; ImageNet-C has 244 px for 224 px
     (2 * 244 / 224, 0.7 * 244 / 224, 0.1 * 244 / 224),
     (2 * 244 / 224, 0.08 * 244 / 224, 0.2 * 244 / 224),
     (0.05 * 244 / 224, 0.01 * 244 / 224, 0.02 * 244 / 224),
@@ -32,27 +31,27 @@ def _contrast(image: jax.Array, draws: Draws, strength: Strength) -> jax.Array:
 
 
 def _brightness(image: jax.Array, draws: Draws, strength: Strength) -> jax.Array:
-    """Raises the value of HSV, which multiplies a pixel; black becomes gray."""
+    """Raises the value (V) of HSV, which scales the pixel; black becomes gray."""
     value = image.max(-1, keepdims=True)
     raised = jnp.minimum(value + strength['raise'], 1)
     return jnp.where(value > 0, image * raised / jnp.where(value > 0, value, 1), raised)
 
 
 def _pixelate_strengths(size_px: int) -> list[Strength]:
-    return [{'matrix': _pixelation(size_px, max(1, int(size_px * c)))} for c in PIXEL_SHARES]
+    return [{'matrix': _pixelation(size_px, max(1, int(size_px * x)))} for x in PIXEL_SHARES]
 
 
-def _pixelation(size_px: int, left_px: int) -> np.ndarray:
-    """[S, S], that resizes a side to `left_px` and back by Pillow's box filter."""
+def _pixelation(size_px: int, reduced_px: int) -> np.ndarray:
+    """The matrix [S, S] that resizes a side to `reduced_px` and back with Pillow's box filter."""
     rows = np.eye(size_px, dtype=np.float32)
-    for side in (left_px, size_px):
+    for side in (reduced_px, size_px):
         resized = Image.fromarray(rows).resize((size_px, side), Image.Resampling.BOX)
         rows = np.asarray(resized, np.float32)
     return rows
 
 
 def _both_sides(matrix: jax.Array | np.ndarray, image: jax.Array) -> jax.Array:
-    """The product of a matrix with the rows and the columns of [S, S, C]."""
+    """Applies a matrix to the rows and to the columns of an image [S, S, C]."""
     with jax.default_matmul_precision('highest'):
         return jnp.einsum('ij,jkc,lk->ilc', matrix, image, matrix)
 
@@ -62,16 +61,19 @@ def _pixelate(image: jax.Array, draws: Draws, strength: Strength) -> jax.Array:
 
 
 def _elastic_strengths(size_px: int) -> list[Strength]:
-    found = []
+    strengths = []
     for amplitude, sigma, jitter in ELASTIC:
         smooth = scipy.ndimage.gaussian_filter1d(
             np.eye(size_px), sigma * size_px, axis=0, mode='reflect', truncate=3
         )
-        scalars = {'amplitude_px': amplitude * size_px, 'jitter_px': jitter * size_px}
-        found.append(
-            {'smooth': smooth.astype('f4'), **{n: np.float32(x) for n, x in scalars.items()}}
+        strengths.append(
+            {
+                'smooth': smooth.astype(np.float32),
+                'amplitude_px': np.float32(amplitude * size_px),
+                'jitter_px': np.float32(jitter * size_px),
+            }
         )
-    return found
+    return strengths
 
 
 def _elastic_draws(key: jax.Array, size_px: int) -> Draws:
@@ -80,10 +82,9 @@ def _elastic_draws(key: jax.Array, size_px: int) -> Draws:
 
 
 def elastic_places(draws: Draws, strength: Strength) -> tuple[jax.Array, jax.Array]:
-    """Where to sample an image: its rows [S, S] and columns [S, S], which can lie outside.
+    """The rows [S, S] and the columns [S, S] to sample an image at, which can be outside of it.
 
-    Three points move by up to `jitter_px` and take the image with them, as an affine map. Then
-    every pixel moves by smoothed noise.
+    An affine map moves three points by up to `jitter_px`. Smoothed noise then moves every pixel.
     """
     size = len(draws['field'])
     middle, side = size // 2, size // 3
@@ -99,7 +100,7 @@ def elastic_places(draws: Draws, strength: Strength) -> tuple[jax.Array, jax.Arr
 
 
 def mirrored(places: jax.Array, size: int) -> jax.Array:
-    """Places reflected into [0, size - 1]; the pixels at the edge are not repeated."""
+    """Reflects positions into [0, size - 1] without repeating the pixels at the edge."""
     period = max(2 * (size - 1), 1)
     folded = jnp.mod(places, period)
     return jnp.minimum(folded, period - folded)
@@ -115,21 +116,18 @@ CONTRAST = Corruption(
     name='contrast',
     group='digital',
     strengths=lambda size_px: by_severity(factor=(0.4, 0.3, 0.2, 0.1, 0.05)),
-    draw=no_draws,
     change=_contrast,
 )
 BRIGHTNESS = Corruption(
     name='brightness',
     group='weather',
     strengths=lambda size_px: by_severity(**{'raise': (0.1, 0.2, 0.3, 0.4, 0.5)}),
-    draw=no_draws,
     change=_brightness,
 )
 PIXELATE = Corruption(
     name='pixelate',
     group='digital',
     strengths=_pixelate_strengths,
-    draw=no_draws,
     change=_pixelate,
 )
 ELASTIC_TRANSFORM = Corruption(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
-from tljax.augment.corruptions.corruption import Corruption, Draws, Strength, no_draws
+from tljax.augment.corruptions.corruption import Corruption, Draws, Strength
 
 BLOCK = 8
 QUALITIES = (25, 18, 15, 10, 7)
@@ -32,13 +32,13 @@ DCT = np.asarray(scipy.fft.dct(np.eye(BLOCK), axis=0, norm='ortho'), np.float32)
 
 
 def tables(quality: int) -> np.ndarray:
-    """The quantisation tables [2, 8, 8] of luminance and chrominance, for a quality below 50."""
+    """The quantisation tables [2, 8, 8] of luminance and chrominance at a quality below 50."""
     scaled = (np.stack([LUMINANCE, CHROMINANCE]) * (5000 // quality) + 50) // 100
     return np.clip(scaled, 1, 255).astype(np.float32)
 
 
 def _compressed(channel: jax.Array, table: jax.Array) -> jax.Array:
-    """A channel [h, w] in [0, 255] after quantisation in blocks; h and w are multiples of 8."""
+    """Quantises a channel [h, w] in [0, 255] in blocks; h and w are multiples of 8."""
     height, width = channel.shape
     blocks = channel.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK) - 128
     with jax.default_matmul_precision('highest'):
@@ -50,7 +50,7 @@ def _compressed(channel: jax.Array, table: jax.Array) -> jax.Array:
 
 
 def _halved(channel: jax.Array) -> jax.Array:
-    """Means of 2 × 2 pixels; libjpeg rounds halves down and up in turn along a row."""
+    """Means of 2 × 2 pixels; as in libjpeg, halves round down and up in turn along a row."""
     height, width = channel.shape
     sums = channel.reshape(height // 2, 2, width // 2, 2).sum((1, 3))
     bias = 1 + jnp.arange(width // 2) % 2
@@ -58,7 +58,7 @@ def _halved(channel: jax.Array) -> jax.Array:
 
 
 def _doubled(channel: jax.Array) -> jax.Array:
-    """[h, w] to [2h, 2w]: each value is 3/4 of the nearest and 1/4 of the next, on both sides."""
+    """[h, w] to [2h, 2w]: in each direction 3/4 of the nearest value plus 1/4 of the next one."""
     padded = jnp.pad(channel, 1, mode='edge')
     up, down = (3 * padded[1:-1] + padded[other] for other in (slice(None, -2), slice(2, None)))
     rows = jnp.stack([up, down], 1).reshape(-1, padded.shape[1])
@@ -92,6 +92,5 @@ JPEG = Corruption(
     name='jpeg_compression',
     group='digital',
     strengths=lambda size_px: [{'tables': tables(quality)} for quality in QUALITIES],
-    draw=no_draws,
     change=_jpeg,
 )

@@ -13,7 +13,7 @@ from tljax.augment.corruptions.corruption import (
     uniform,
 )
 
-EVENTS = (60, 25, 12, 5, 3)  # photons that a white value stands for
+EVENTS = (60, 25, 12, 5, 3)  # mean number of photons of a white value
 
 
 def _normal(key: jax.Array, size_px: int) -> Draws:
@@ -29,7 +29,7 @@ def _uniform(key: jax.Array, size_px: int) -> Draws:
 
 
 def _shot_strengths(size_px: int) -> list[Strength]:
-    # No quantile of a float32 in [0, 1) is beyond the mean plus 8 standard deviations plus 8.
+    # The quantile of a float32 below 1 is at most the mean plus 8 standard deviations plus 8.
     steps = [np.int32(count + 8 * count**0.5 + 8) for count in EVENTS]
     values = by_severity(events=EVENTS)
     return [{**one, 'steps': most} for one, most in zip(values, steps, strict=True)]
@@ -46,7 +46,7 @@ def poisson_quantile(share: jax.Array, rate: jax.Array, steps: jax.Array | np.nd
     Args:
         share: in [0, 1).
         rate: of the same shape, at most 80, where exp(-rate) is still a normal float32.
-        steps: the largest count that is looked at.
+        steps: the largest count that is tried.
     """
 
     def step(count, state):
@@ -64,7 +64,7 @@ def _impulse_draws(key: jax.Array, size_px: int) -> Draws:
 
 
 def _impulse(image: jax.Array, draws: Draws, strength: Strength) -> jax.Array:
-    """Each channel of a pixel becomes 0 or 1 by itself, as scikit-image's salt and pepper does."""
+    """Sets channels to 0 or 1 independently, as the salt and pepper noise of scikit-image."""
     extreme = jnp.where(draws['white'] < 0.5, 1.0, 0.0)
     return jnp.where(draws['hit'] < strength['share'], extreme, image)
 

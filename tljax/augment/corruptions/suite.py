@@ -26,7 +26,7 @@ NAMES = tuple(corruption.name for corruption in CORRUPTIONS)
 
 
 def chosen(names: Sequence[str] | None) -> tuple[Corruption, ...]:
-    """The corruptions with these names or groups, in the order of the suite; None for all.
+    """The corruptions of these names or groups, in the order of `CORRUPTIONS`; None for all.
 
     Raises:
         InputError: a name is unknown.
@@ -37,7 +37,7 @@ def chosen(names: Sequence[str] | None) -> tuple[Corruption, ...]:
     unknown = [name for name in names if name not in {*NAMES, *groups}]
     if unknown:
         raise InputError(
-            f'no corruption is called {", ".join(unknown)}, wanted some of {", ".join(NAMES)}, or '
-            f'a group: {", ".join(sorted(groups))}'
+            f'no corruption is called {", ".join(unknown)}, wanted names of {", ".join(NAMES)}, or '
+            f'groups: {", ".join(sorted(groups))}'
         )
     return tuple(one for one in CORRUPTIONS if one.name in names or one.group in names)

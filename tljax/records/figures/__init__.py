@@ -1,1 +1,1 @@
-"""Figures of a report: drawn once, as SVG in the page, and as SVG, PNG and CSV files."""
+"""Figures of a report, drawn once for the page and for SVG, PNG and CSV files."""

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from tljax.records.figures.drawing import Box, Shape, Text, line, shortened, text_width
 
-WIDTH = 440  # of a figure; it is readable on a telephone at this width
-TICKS = 6  # about
+WIDTH = 440  # of a figure, in pixels; a telephone can show it
+TICKS = 6  # the largest number of steps between ticks
 
 
 @dataclasses.dataclass(frozen=True)
 class AxisScale:
-    """A map from values to places on the sheet.
+    """A map from values to positions in the drawing.
 
     Attributes:
         low: the value at `start`.
         high: the value at `stop`.
-        start: a place.
-        stop: a place; less than `start` on a vertical axis.
-        log: whether equal ratios take equal space.
+        start: a position.
+        stop: a position; less than `start` on a vertical axis.
+        log: whether the scale is logarithmic.
     """
 
     low: float
@@ -29,7 +29,7 @@ class AxisScale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """The position of a value."""
         low, high = self.low, self.high
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(max(value, low))
@@ -46,7 +46,7 @@ def round_ticks(low: float, high: float, most: int = TICKS) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Round numbers between two on a logarithmic axis: 1, 2, 5, 10 ..., or powers of ten alone."""
+    """Round numbers of a logarithmic axis: 1, 2, 5, 10 ..., or only powers of ten."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     bases = (1, 2, 5) if len(powers) <= 4 else (1,)
     values = [base * 10.0**power for power in powers for base in bases]
@@ -81,7 +81,7 @@ def seconds_text(seconds: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """The area of a plot with its two scales, which are made for a range of values.
+    """The area of a plot, with its two scales.
 
     Attributes:
         x: from left to right.
@@ -96,7 +96,7 @@ class Plot:
     y_ticks: Sequence[float]
 
     def frame(self, x_label: str = '', y_text=number_text, x_text=number_text) -> list[Shape]:
-        """The horizontal lines, the labels of both axes, and the name of the horizontal one."""
+        """The horizontal lines, the labels of both axes, and the name of the horizontal axis."""
         left, right, bottom = self.x.start, self.x.stop, self.y.start
         shapes: list[Shape] = []
         for tick in self.y_ticks:
@@ -121,47 +121,39 @@ def plot(
     bottom: float,
     left: float = 48,
     right: float = WIDTH - 20,
-    log_x: bool = False,
-    log_y: bool = False,
-    tight_x: bool = True,
 ) -> Plot:
-    """A plot whose vertical axis ends at round numbers.
+    """Makes a plot; its horizontal axis ends at `x_range`, its vertical axis at round numbers.
 
     Args:
-        x_range: least and largest value, below each other.
-        y_range: likewise.
-        top: place of the upper end.
-        bottom: place of the lower end.
-        left: place of the left end.
-        right: place of the right end.
-        log_x: whether the horizontal axis is logarithmic.
-        log_y: whether the vertical axis is logarithmic.
-        tight_x: whether the horizontal axis ends at `x_range` instead of round numbers.
+        x_range: the smallest and the largest value.
+        y_range: the smallest and the largest value.
+        top: position of the upper end.
+        bottom: position of the lower end.
+        left: position of the left end.
+        right: position of the right end.
     """
-    x_ticks = decades(*x_range) if log_x else round_ticks(*x_range)
-    y_ticks = decades(y_range[0] / 1.0001, y_range[1] * 1.0001) if log_y else round_ticks(*y_range)
-    x_low, x_high = x_range if tight_x or log_x else (x_ticks[0], x_ticks[-1])
+    x_low, x_high = x_range
+    x_ticks, y_ticks = round_ticks(*x_range), round_ticks(*y_range)
     if x_low == x_high:
         x_low, x_high = x_low - 0.5, x_high + 0.5
-    y_low, y_high = y_range if log_y else (y_ticks[0], y_ticks[-1])
     return Plot(
-        x=AxisScale(x_low, x_high, left, right, log_x),
-        y=AxisScale(y_low, y_high, bottom, top, log_y),
+        x=AxisScale(x_low, x_high, left, right),
+        y=AxisScale(y_ticks[0], y_ticks[-1], bottom, top),
         x_ticks=[tick for tick in x_ticks if x_low <= tick <= x_high],
         y_ticks=y_ticks,
     )
 
 
 def legend(entries: Sequence[tuple[str, str]], top: float, left: float = 48) -> tuple[list, float]:
-    """Color patches with names, in as many lines as they need.
+    """Color patches with names, in as many lines as needed.
 
     Args:
         entries: names and colors.
-        top: place of the first line.
-        left: place where lines begin.
+        top: position of the first line.
+        left: position where lines begin.
 
     Returns:
-        The shapes, and the place below the last line.
+        The shapes, and the position below the last line.
     """
     shapes, x, y = [], left, top
     for name, color in entries:

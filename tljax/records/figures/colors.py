@@ -1,9 +1,7 @@
-"""The colors of pages and figures, by name, for light and for dark surroundings.
+"""The colors of pages and figures by name, in a light and in a dark scheme.
 
-Text is only written in colors whose contrast to `paper` and `panel` is at least 4.5.
+The contrast of every color of text to `paper` and `panel` is at least 4.5.
 """
-
-from collections.abc import Sequence
 
 LIGHT = {
     'paper': '#ffffff',
@@ -11,7 +9,7 @@ LIGHT = {
     'ink': '#1d2a33',
     'quiet': '#5a666f',
     'rule': '#dfe3e6',
-    'faint': '#a3abb1',  # marks that stand back, never text
+    'faint': '#a3abb1',  # for unimportant marks, not for text
     'accent': '#0b6e4f',
     'warn': '#a84a06',
     'series1': '#0b6e4f',
@@ -50,7 +48,6 @@ DARK = {
     'series12': '#f08ad6',
 }
 SERIES = tuple(name for name in LIGHT if name.startswith('series'))
-TEXT = ('ink', 'quiet', 'accent', 'warn', *SERIES)
 
 
 def series(index: int) -> str:
@@ -62,21 +59,3 @@ def rgb(color: str) -> tuple[int, int, int]:
     """`#0b6e4f` as three numbers from 0 to 255."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return red, green, blue
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of two colors, 1 to 21.
-
-    Source: WCAG 2.2, "contrast ratio" and "relative luminance".
-    """
-    light, dark = sorted((_luminance(rgb(one)), _luminance(rgb(other))), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(channels: Sequence[int]) -> float:
-    linear = [
-        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-        for value in (channel / 255 for channel in channels)
-    ]
-    weights = (0.2126, 0.7152, 0.0722)
-    return sum(weight * value for weight, value in zip(weights, linear, strict=True))

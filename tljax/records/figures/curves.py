@@ -16,13 +16,12 @@ class Curve:
 
     Attributes:
         name: in the legend.
-        xs: [N], rising.
+        xs: [N], ascending.
         ys: [N]; the line is interrupted where a value is None.
         color: a name in `colors`.
-        dashed: whether the line is.
-        band: for each x the low and high end of an interval.
+        dashed: whether the line is dashed.
+        band: the low and the high end of an interval for each x.
         dots: whether each value has a dot.
-        steps: whether values hold until the next x.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Curve:
     dashed: bool = False
     band: Sequence[tuple[float, float]] = ()
     dots: bool = False
-    steps: bool = False
 
 
 def chart(
@@ -40,7 +38,6 @@ def chart(
     *,
     x_label: str,
     percent: bool = False,
-    log_y: bool = False,
     y_range: tuple[float, float] | None = None,
     x_range: tuple[float, float] | None = None,
     percent_x: bool = False,
@@ -51,11 +48,10 @@ def chart(
     Args:
         curves: the lines.
         x_label: the name of the horizontal axis.
-        percent: whether values are shares.
-        log_y: whether the vertical axis is logarithmic.
-        y_range: of the vertical axis; None for that of the values.
-        x_range: of the horizontal axis; None for that of the values.
-        percent_x: whether the horizontal axis has shares.
+        percent: whether the vertical axis shows percent.
+        y_range: of the vertical axis; None for the range of the values.
+        x_range: of the horizontal axis; None for the range of the values.
+        percent_x: whether the horizontal axis shows percent.
         marks: vertical lines with a label each, such as the starts of phases.
     """
     shapes, top = axes.legend([(curve.name, curve.color) for curve in curves], 4)
@@ -63,10 +59,9 @@ def chart(
     bottom = top + HEIGHT
     plot = axes.plot(
         x_range or _range([x for curve in curves for x in curve.xs]),
-        y_range or _range(_values(curves, log_y)),
+        y_range or _range(_values(curves)),
         top=top,
         bottom=bottom,
-        log_y=log_y,
     )
     y_text = axes.percent_text if percent else axes.number_text
     shapes += plot.frame(x_label, y_text, axes.percent_text if percent_x else axes.number_text)
@@ -76,10 +71,9 @@ def chart(
     return Drawing(axes.WIDTH, bottom + 42, shapes)
 
 
-def _values(curves: Sequence[Curve], log: bool) -> list[float]:
+def _values(curves: Sequence[Curve]) -> list[float]:
     values = [y for curve in curves for y in curve.ys if y is not None and math.isfinite(y)]
-    values += [y for curve in curves for band in curve.band for y in band]
-    return [value for value in values if value > 0] if log else values
+    return values + [y for curve in curves for band in curve.band for y in band]
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -87,7 +81,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _marks(plot: axes.Plot, marks: Sequence[tuple[float, str]]) -> list[Shape]:
-    """Vertical lines; a label that would cover the one before it is left out."""
+    """Vertical lines; a label that would overlap the previous one is omitted."""
     shapes: list[Shape] = []
     end = -math.inf
     for x, label in marks:
@@ -118,14 +112,11 @@ def _curve(plot: axes.Plot, curve: Curve) -> list[Shape]:
 
 
 def _pieces(plot: axes.Plot, curve: Curve) -> list[list[tuple[float, float]]]:
-    """The places of a curve's values, split where one is missing or not finite."""
+    """The positions of a curve's values, split where a value is missing or not finite."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for x, y in zip(curve.xs, curve.ys, strict=True):
-        if y is None or not math.isfinite(y) or (plot.y.log and y <= 0):
+        if y is None or not math.isfinite(y):
             pieces.append([])
-            continue
-        at = (plot.x(x), plot.y(y))
-        if curve.steps and pieces[-1]:
-            pieces[-1].append((at[0], pieces[-1][-1][1]))
-        pieces[-1].append(at)
+        else:
+            pieces[-1].append((plot.x(x), plot.y(y)))
     return [piece for piece in pieces if piece]

@@ -1,4 +1,4 @@
-"""A figure: its drawing, the sentence that says what it shows, and its numbers."""
+"""A figure: its drawing, a sentence that describes it, and its numbers."""
 
 import csv
 import dataclasses
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from tljax.records.cells import cell_text
-from tljax.records.figures import drawing
+from tljax.records.figures import svg
 from tljax.records.figures.drawing import Drawing
 
 Cell = str | float | int | None
@@ -20,14 +20,14 @@ class Figure:
 
     Attributes:
         name: of its files.
-        title: a few words, in the page its caption's start.
-        alt: a sentence with the figure's main numbers, for those who cannot see it.
+        title: a few words; they start the caption of the figure.
+        alt: a sentence with the main numbers, for readers who cannot see the figure.
         drawing: the shapes.
-        columns: names of the columns of its numbers.
-        rows: its numbers.
-        caption: how it is read.
-        wide: whether it takes a row of the page.
-        overlay: markup that the page has besides, such as what a script fills.
+        columns: names of the columns of the CSV file.
+        rows: the numbers of the CSV file.
+        caption: explains how to read the figure.
+        wide: whether the figure takes the full width of the page.
+        overlay: additional markup, for example elements that the script of the page fills.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Figure:
     @property
     def svg(self) -> Markup:
         """The drawing for a page, whose style sheet sets the colors."""
-        return drawing.svg(self.drawing, self.alt)
+        return svg.render(self.drawing, self.alt)
 
     def csv(self) -> str:
-        """The numbers; cells that a spreadsheet would run as a formula are neutralised."""
+        """The numbers as CSV; a cell that a spreadsheet would run as a formula is neutralised."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator='\n')
         rows.writerow([_csv_cell(column) for column in self.columns])

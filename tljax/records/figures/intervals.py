@@ -7,7 +7,7 @@ from tljax.records.figures import axes
 from tljax.records.figures.drawing import Box, Circle, Drawing, Shape, Text, line, shortened
 
 ROW = 22
-NAME_WIDTH = 170  # at the most
+NAME_WIDTH = 170  # the largest width of a name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,13 +15,13 @@ class Interval:
     """A row: a value and its interval.
 
     Attributes:
-        name: at the left.
-        value: None where there is none.
-        low: the lower end.
-        high: the upper end.
-        text: at the right.
+        name: shown at the left.
+        value: None draws no mark.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+        text: shown at the right.
         color: of the mark.
-        heading: whether the row only has its name, for the rows below it.
+        heading: whether the row is a heading, which has a name alone.
     """
 
     name: str
@@ -33,12 +33,11 @@ class Interval:
     heading: bool = False
 
 
-def dots(rows: Sequence[Interval], *, percent: bool = True, label: str = '') -> Drawing:
-    """Draws a dot with a line over its interval in each row.
+def dots(rows: Sequence[Interval], *, label: str) -> Drawing:
+    """Draws shares: in each row a dot, and a line over its interval.
 
     Args:
         rows: from top to bottom.
-        percent: whether values are shares.
         label: of the horizontal axis.
     """
     known = [row for row in rows if row.value is not None]
@@ -47,20 +46,18 @@ def dots(rows: Sequence[Interval], *, percent: bool = True, label: str = '') -> 
     left, right = _margins(rows)
     bottom = 8 + ROW * len(rows)
     x = axes.AxisScale(ticks[0], ticks[-1], left + 8, right - 12)
-    text = axes.percent_text if percent else axes.number_text
     shapes: list[Shape] = []
     for tick in ticks:
         shapes.append(line(x(tick), 4, x(tick), bottom, 'rule'))
-        shapes.append(Text(x(tick), bottom + 15, text(tick), 'middle'))
-    if label:
-        shapes.append(Text((left + right) / 2, bottom + 32, label, 'middle'))
+        shapes.append(Text(x(tick), bottom + 15, axes.percent_text(tick), 'middle'))
+    shapes.append(Text((left + right) / 2, bottom + 32, label, 'middle'))
     for index, row in enumerate(rows):
         y = 8 + ROW * index + ROW / 2
         shapes += _names(row, y, left)
         if row.value is not None:
             shapes.append(line(x(row.low), y, x(row.high), y, row.color, width=2))
             shapes.append(Circle(x(row.value), y, 4, row.color))
-    return Drawing(axes.WIDTH, bottom + (40 if label else 22), shapes)
+    return Drawing(axes.WIDTH, bottom + 40, shapes)
 
 
 def bars(rows: Sequence[Interval], *, high: float | None = None) -> Drawing:
@@ -68,7 +65,7 @@ def bars(rows: Sequence[Interval], *, high: float | None = None) -> Drawing:
 
     Args:
         rows: from top to bottom; their values are at least 0.
-        high: the value of a full bar; None for the largest.
+        high: the value of a full bar; None for the largest value.
     """
     most = high or max((row.value or 0.0 for row in rows), default=1.0) or 1.0
     left, right = _margins(rows)
@@ -83,7 +80,7 @@ def bars(rows: Sequence[Interval], *, high: float | None = None) -> Drawing:
 
 
 def _margins(rows: Sequence[Interval]) -> tuple[float, float]:
-    """Where the plot begins and ends, between the names and the texts."""
+    """The left and the right end of the plot, between the names and the texts."""
     names = max((6.4 * len(row.name) for row in rows if not row.heading), default=0)
     texts = max((6.4 * len(row.text) for row in rows), default=0)
     return min(names, NAME_WIDTH) + 12, axes.WIDTH - texts - 8

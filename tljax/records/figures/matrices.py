@@ -7,14 +7,14 @@ import numpy as np
 from tljax.records.figures import axes
 from tljax.records.figures.drawing import Drawing, Shading, Shape, Text, line, shortened
 
-NUMBERED = 15  # classes up to which every cell has its count
-NAMED = 40  # classes up to which every row has its name
+NUMBERED = 15  # the largest number of classes for which cells show their counts
+NAMED = 40  # the largest number of classes for which rows show their names
 NAME_WIDTH = 120
-SHORT = 3  # letters of a name that columns have too
+SHORT = 3  # the largest number of letters of names that fit above the columns
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> Drawing:
-    """Draws a confusion matrix; a cell is the more opaque, the larger its share of its row.
+    """Draws a confusion matrix; the opacity of a cell is its share of the row.
 
     Args:
         counts: [K, K] images by true class (row) and predicted class (column).
@@ -48,12 +48,12 @@ def _outline(left: float, top: float, side: float) -> list[Shape]:
 
 
 def _short(names: Sequence[str]) -> bool:
-    """Whether names are short enough for the columns."""
+    """Whether all names fit above the columns."""
     return max(map(len, names)) <= SHORT
 
 
 def _labels(names: Sequence[str], left: float, top: float, cell: float) -> list[Shape]:
-    """Rows have a name and a number, columns the number; or the name where all are short."""
+    """Labels rows by name and number, columns by number; both by name if all names are short."""
     shapes: list[Shape] = []
     size = min(12.0, cell)
     every = max(1, round(16 / cell))

@@ -1,4 +1,4 @@
-"""Points of images in a plane."""
+"""A scatter plot of images."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from tljax.records.figures import axes, colors
 from tljax.records.figures.drawing import Circle, Drawing, Text, shortened, text_width
 
 SIDE = 400  # the height of the plot
-NAMED = 16  # classes that are named
+NAMED = 16  # the largest number of classes that are named
 NAME_WIDTH = 140
-WIDER = 1.2  # than plain letters are bold ones
+WIDER = 1.2  # the width of bold letters relative to plain ones
 
 
 def scatter(
@@ -19,9 +19,9 @@ def scatter(
     errors: Sequence[bool],
     names: Sequence[str],
 ) -> Drawing:
-    """Draws images as discs, and errors as rings, colored by class.
+    """Draws images as discs and errors as rings, colored by class.
 
-    Each class has its name in the legend and in the middle of its points, where there is room.
+    The name of a class is in the legend and, if there is room, in the middle of its points.
 
     Args:
         points: [N, 2].
@@ -52,7 +52,7 @@ def _mark(index: int, place: np.ndarray, label: int | None, error: bool) -> Circ
 
 
 def _names(middles: dict[int, np.ndarray], names: Sequence[str]) -> list[Text]:
-    """The names of classes; one that would cover another is left out."""
+    """The names of classes; a name that would overlap another is omitted."""
     texts: list[Text] = []
     for label, (x, y) in middles.items():
         name = shortened(names[label], NAME_WIDTH)

@@ -1,4 +1,4 @@
-"""The blocks that a page is made of; text in them is shown as it stands, never as markup."""
+"""The blocks of a page; their texts are shown as text, never as markup."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-    """A command, as it is typed."""
+    """A command for a shell."""
 
     text: str
 
@@ -53,12 +53,12 @@ class Table:
     """A table.
 
     Attributes:
-        name: what it lists, for those who cannot see it.
-        columns: their names.
+        name: what the table lists, for readers who cannot see it.
+        columns: the names of the columns.
         rows: from top to bottom.
-        texts: indices of the columns that have text instead of numbers, beside the first.
-        caption: how it is read.
-        folded: whether it opens at a click.
+        texts: indices of the columns after the first that have text instead of numbers.
+        caption: explains how to read the table.
+        folded: whether the table is closed until it is clicked.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Figures next to each other, where the page has the width."""
+    """Figures next to each other if the page is wide enough."""
 
     figures: Sequence[Figure]
 
@@ -81,14 +81,12 @@ class Card:
     """An image with a few lines about it.
 
     Attributes:
-        images: data URIs.
-        alt: what the images are.
-        lines: below them; the first one is set in bold.
-        path: of the file, the last line.
+        images: a data URI and a description of each image.
+        lines: below the images; the first line is bold.
+        path: of the file; shown as the last line.
     """
 
-    images: Sequence[str]
-    alt: str
+    images: Sequence[tuple[str, str]]
     lines: Sequence[str]
     path: str = ''
 
@@ -120,7 +118,7 @@ class Section:
 
     @property
     def name(self) -> str:
-        """The name that a link to it has."""
+        """The target of links to the section."""
         return '-'.join(''.join(c if c.isalnum() else ' ' for c in self.title.lower()).split())
 
 
@@ -133,8 +131,8 @@ class Page:
         opening: blocks before the first section.
         sections: in order.
         footer: a line at the end.
-        contents: whether it opens with links to its sections.
-        script: of the page, from a template.
+        contents: whether the page begins with links to its sections.
+        script: the file name of a script among the templates; '' for none.
     """
 
     title: str

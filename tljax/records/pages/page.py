@@ -1,20 +1,20 @@
-"""Rendering: a page as one HTML file that needs nothing else, and its figures as files."""
+"""Renders a page as one self-contained HTML file, and its figures as files."""
 
 import functools
 import pathlib
 
 import jinja2
 
-from tljax.records.figures import colors, drawing
+from tljax.records.figures import colors, png, svg
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Page
 
-FIGURES = 'figures'  # the folder of the files
+FIGURES = 'figures'  # the folder of the figures
 
 
 @functools.cache
 def _templates() -> jinja2.Environment:
-    """The templates of this folder; text is escaped, and an unknown name is an error."""
+    """The templates in this folder; they escape text, and an unknown name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader('tljax.records.pages'),
         autoescape=True,
@@ -43,15 +43,18 @@ def write(path: pathlib.Path, page: Page) -> None:
 
 
 def write_figures(folder: pathlib.Path, figures: list[Figure]) -> None:
-    """Writes each figure as NAME.svg, NAME.png and NAME.csv; earlier files of a page go."""
+    """Writes each figure as NAME.svg, NAME.png and NAME.csv; deletes those of an earlier page."""
     folder.mkdir(exist_ok=True)
     for suffix in ('svg', 'png', 'csv'):
         for old in folder.glob(f'*.{suffix}'):
             old.unlink()
     for figure in figures:
         path = folder / figure.name
-        svg = drawing.svg(figure.drawing, figure.alt, fixed=True)
-        path.with_suffix('.svg').write_text(svg + '\n', encoding='utf-8', errors='backslashreplace')
-        csv = figure.csv()
-        path.with_suffix('.csv').write_text(csv, encoding='utf-8', errors='backslashreplace')
-        drawing.png(figure.drawing).save(path.with_suffix('.png'))
+        texts = {
+            '.svg': svg.render(figure.drawing, figure.alt, fixed=True) + '\n',
+            '.csv': figure.csv(),
+        }
+        for suffix, text in texts.items():
+            file = path.with_suffix(suffix)
+            file.write_text(text, encoding='utf-8', errors='backslashreplace')
+        png.render(figure.drawing).save(path.with_suffix('.png'))

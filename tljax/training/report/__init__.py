@@ -1,1 +1,1 @@
-"""The content of a run's page: what its folder and its data say, gathered into blocks."""
+"""The sections of the page of a run, made from its folder and its data."""

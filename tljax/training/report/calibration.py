@@ -1,4 +1,4 @@
-"""How sure the network is, and how often it is right when it is sure."""
+"""The section on calibration and on selective prediction."""
 
 import numpy as np
 
@@ -19,12 +19,12 @@ MEASURES = {
     'brier': 'Brier score',
     'negative_log_likelihood': 'negative log-likelihood',
 }
-RISKS = (0.01, 0.02, 0.05, 0.1)  # shares of wrong answers that a threshold is stated for
-POINTS = 300
+RISKS = (0.01, 0.02, 0.05, 0.1)  # target risks of the thresholds
+POINTS = 300  # the largest number of points of a curve
 
 
 def section(inputs: Inputs) -> Section:
-    """Reliability before and after the temperature, and risk against coverage."""
+    """Reliability before and after temperature scaling, and risk against coverage."""
     name, split = inputs.predictions()
     temperature, note = _temperature(inputs)
     figures = [_reliability(name, split, 1.0, 'before')]
@@ -37,7 +37,7 @@ def section(inputs: Inputs) -> Section:
 
 
 def _temperature(inputs: Inputs) -> tuple[float, str]:
-    """The temperature of the run and a sentence about it; it is fitted here if none is recorded."""
+    """The temperature and a sentence about it; fits the temperature if the run recorded none."""
     recorded = inputs.run.result.get('calibration')
     if recorded:
         temperature, images = recorded['temperature'], recorded['images']
@@ -49,10 +49,10 @@ def _temperature(inputs: Inputs) -> tuple[float, str]:
         return 1.0, 'There is no validation split, so no temperature was fitted.'
     note = f'Temperature {temperature:.3g}, fitted on {images:,} validation images.'
     if images < calibration.FEW_IMAGES:
-        note += f' With fewer than {calibration.FEW_IMAGES} images it is unsure.'
+        note += f' It is unsure, because there are fewer than {calibration.FEW_IMAGES} images.'
     if temperature == 1.0:
-        note += ' The validation images give no reason to change the probabilities.'
-    return temperature, f'{note} It changes how sure the network is, and no decision.'
+        note += ' So the probabilities stay unchanged.'
+    return temperature, f'{note} A temperature changes probabilities, and no predicted class.'
 
 
 def _probabilities(split: SplitPredictions, temperature: float) -> np.ndarray:
@@ -66,17 +66,17 @@ def _probabilities(split: SplitPredictions, temperature: float) -> np.ndarray:
 def _reliability(name: str, split: SplitPredictions, temperature: float, when: str) -> Figure:
     probabilities = _probabilities(split, temperature)
     diagram = calibration.reliability(probabilities, split.labels)
-    there = diagram.images > 0
-    xs = diagram.confidence[there].tolist()
-    band = list(zip(diagram.low[there].tolist(), diagram.high[there].tolist(), strict=True))
-    ys = diagram.accuracy[there].tolist()
+    filled = diagram.images > 0
+    xs = diagram.confidence[filled].tolist()
+    band = list(zip(diagram.low[filled].tolist(), diagram.high[filled].tolist(), strict=True))
+    ys = diagram.accuracy[filled].tolist()
     low = max(min(0.9, np.floor(10 * min(xs)) / 10), 0.0)
     lines = [
         Curve(name='perfect', xs=[low, 1.0], ys=[low, 1.0], color='faint', dashed=True),
         Curve(name='network', xs=xs, ys=ys, color='series1', band=band, dots=True),
     ]
     error = calibration.expected_calibration_error(probabilities, split.labels)
-    rows = list(zip(*(column[there].tolist() for column in diagram), strict=True))
+    rows = list(zip(*(column[filled].tolist() for column in diagram), strict=True))
     return Figure(
         name=f'reliability-{when}',
         title=f'Reliability {when} temperature scaling.',
@@ -91,16 +91,16 @@ def _reliability(name: str, split: SplitPredictions, temperature: float, when: s
         ),
         columns=('left', 'right', 'images', 'confidence', 'accuracy', 'low', 'high'),
         rows=rows,
-        caption=f'Share of right answers by confidence, ECE {100 * error:.1f} %. The band is the '
-        '95 % bootstrap interval; dots below the dashed line are overconfident.',
+        caption=f'Share of correct predictions by confidence, ECE {100 * error:.1f} %. The band is '
+        'the 95 % bootstrap interval; dots below the dashed line are overconfident.',
     )
 
 
 def _risk(name: str, split: SplitPredictions, temperature: float) -> Figure:
     confidence, right = calibration.confidences(_probabilities(split, temperature), split.labels)
     curve = selective.risk_coverage(confidence, right)
-    kept = np.unique(np.linspace(0, len(curve.coverage) - 1, POINTS).astype(int))
-    xs, ys = curve.coverage[kept].tolist(), curve.risk[kept].tolist()
+    points = np.unique(np.linspace(0, len(curve.coverage) - 1, POINTS).astype(int))
+    xs, ys = curve.coverage[points].tolist(), curve.risk[points].tolist()
     line = Curve(name='share of wrong answers', xs=xs, ys=ys, color='series1')
     unit = 'labels' if split.multi_label else 'images'
     return Figure(
@@ -109,16 +109,16 @@ def _risk(name: str, split: SplitPredictions, temperature: float) -> Figure:
         alt=f'The area under the risk-coverage curve is {curve.area:.4f}.',
         drawing=curves.chart(
             [line],
-            x_label=f'share of {split_name(name)} {unit} that is answered, the surest first',
+            x_label=f'share of {split_name(name)} {unit} answered, the most confident first',
             percent=True,
             percent_x=True,
             x_range=(0, 1),
             y_range=(0, max(ys)),
         ),
         columns=('coverage', 'risk', 'threshold'),
-        rows=list(zip(xs, ys, curve.threshold[kept].tolist(), strict=True)),
-        caption='The share of wrong answers if the network may decline to answer. '
-        f'Area under the curve: {curve.area:.4f}.',
+        rows=list(zip(xs, ys, curve.threshold[points].tolist(), strict=True)),
+        caption='The share of wrong answers if the network abstains from the least confident '
+        f'images. Area under the curve: {curve.area:.4f}.',
     )
 
 
@@ -138,11 +138,11 @@ def _table(split: SplitPredictions, temperature: float) -> Table:
 
 
 def _thresholds(inputs: Inputs) -> Table | Text:
-    """Thresholds of the confidence for stated risks, chosen on validation, held on test."""
+    """Confidence thresholds for target risks, chosen on validation and measured on test images."""
     splits = inputs.splits
     if 'val' not in splits or 'test' not in splits or splits['val'].multi_label:
         return Text(
-            'A threshold for a stated risk needs validation and test images with one label.',
+            'Thresholds for a target risk need validation and test images with one label each.',
             'missing',
         )
     temperature, _ = _temperature(inputs)
@@ -159,16 +159,17 @@ def _thresholds(inputs: Inputs) -> Table | Text:
         answered = confidence >= chosen.threshold
         if not np.isfinite(chosen.threshold):
             rows.append(
-                Row(cells=[share_text(risk, 0), 'none can be guaranteed', '–', '–'], style='far')
+                Row(cells=[share_text(risk, 0), 'none guarantees it', '–', '–'], style='far')
             )
             continue
         wrong = share_text((~right[answered]).mean()) if answered.any() else '–'
         cells = [share_text(risk, 0), f'{chosen.threshold:.3f}', share_text(answered.mean()), wrong]
         rows.append(Row(cells=cells))
     return Table(
-        name='Thresholds for a stated risk',
-        columns=('risk', 'least confidence', 'answered of test', 'wrong of these'),
+        name='Thresholds for a target risk',
+        columns=('target risk', 'threshold', 'test images answered', 'wrong answers'),
         rows=rows,
-        caption='Chosen on the validation images, so that with 95 % probability no more answers '
-        'are wrong than stated; then measured on the test images.',
+        caption='Predictions with at least this confidence are answered. Thresholds are chosen on '
+        'the validation images: with 95 % probability, the share of wrong answers is at most the '
+        'target risk. Both shares are then measured on the test images.',
     )

@@ -1,4 +1,4 @@
-"""What training changed: the parameters of each stage, and what the stage makes of images."""
+"""The section on what training changed: the parameters and the features of each stage."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from tljax.records.pages.blocks import Block, Figures, Section, Text
 from tljax.training.report.inputs import Inputs, split_name, spread
 from tljax.types import InputError, Params
 
-IMAGES = 256  # that features are compared on
+IMAGES = 256  # the largest number of images that features are compared on
 
 
 def section(inputs: Inputs) -> Section:
@@ -33,13 +33,13 @@ def section(inputs: Inputs) -> Section:
 
 
 def movement(start: Params, end: Params) -> dict[str, float]:
-    """How far the parameters of each stage moved, relative to their norm at the start.
+    """The distance that the parameters of each stage moved, relative to their norm at the start.
 
-    |end - start| / |start| over all leaves of the stage; infinity where it started at 0.
+    |end - start| / |start| over all leaves of a stage; infinity if the stage started at 0.
 
     Args:
-        start: parameters, by stage.
-        end: of the same shapes.
+        start: parameters by stage.
+        end: parameters of the same shapes.
     """
     moved = {}
     for name in end:
@@ -67,12 +67,12 @@ def _movement(moved: dict[str, float]) -> Figure:
     return Figure(
         name='movement',
         title='Movement of the parameters.',
-        alt=f'{largest} moved most, by {_text(moved[largest])}.',
+        alt=f'{largest} moved most: {_text(moved[largest])}.',
         drawing=intervals.bars(marks, high=most or None),
         columns=('stage', 'relative movement'),
         rows=list(moved.items()),
-        caption='Distance from the start, relative to the norm at the start, for each stage. '
-        'Bars are cut at the largest of the stages below the head.',
+        caption='Distance of the parameters from their starting values, relative to the norm of '
+        'these values. Bars end at the largest value of the stages below the head.',
     )
 
 

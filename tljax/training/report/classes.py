@@ -1,4 +1,4 @@
-"""What is confused with what, and the measures of each class."""
+"""The section on classes: the confusion matrix and the measures of each class."""
 
 import numpy as np
 import scipy.cluster.hierarchy
@@ -14,13 +14,13 @@ from tljax.records.pages.blocks import Block, Figures, Row, Section, Table
 from tljax.training.report import label_sets
 from tljax.training.report.inputs import Inputs, split_name
 
-SORTED = 15  # classes above which the matrix is sorted by clustering
-PAIRS = 10
-FIGURE_ROWS = 30  # classes in the figure of recalls
+SORTED = 15  # with more classes, the matrix is sorted by clustering
+PAIRS = 10  # the largest number of confusions in the table
+FIGURE_ROWS = 30  # the largest number of classes in the figure of recalls
 
 
 def section(inputs: Inputs) -> Section:
-    """The confusion matrix and the classes; or for several labels their own measures."""
+    """The confusion matrix and the measures of each class; see `label_sets` for several labels."""
     name, split = inputs.predictions()
     if split.multi_label:
         return label_sets.section(inputs)
@@ -39,10 +39,10 @@ def section(inputs: Inputs) -> Section:
 
 
 def clustered(counts: np.ndarray) -> np.ndarray:
-    """An order of the classes that puts the confused ones next to each other.
+    """Orders classes so that those confused with each other are adjacent.
 
-    Average linkage of the distances 1 - (share of i taken for j + share of j taken for i) / 2,
-    with the leaves in the order that keeps neighbours closest.
+    Average linkage of the distances 1 - (share of i predicted as j + share of j predicted as i) / 2
+    with optimal leaf ordering.
 
     Source: Bar-Joseph et al. 2001, "Fast optimal leaf ordering for hierarchical clustering".
 
@@ -70,11 +70,12 @@ def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
     wrong = confusion.confused({(int(i), int(j)): int(counts[i, j]) for i, j in _cells(counts)})
     alt = f'{counts.trace():,} of {counts.sum():,} {split_name(split)} images are on the diagonal'
     if wrong:
-        true, taken, count = wrong[0]
-        alt += f'; the largest other cell is {classes[true]} predicted as {classes[taken]}, {count}'
+        true, predicted, count = wrong[0]
+        alt += f'; the largest other cell is {classes[true]} predicted as {classes[predicted]}'
+        alt += f', {count}'
     caption = 'Rows are true classes; a darker cell is a larger share of its row.'
     if len(classes) > SORTED:
-        caption += ' Classes that are confused stand next to each other.'
+        caption += ' Classes that are confused with each other are adjacent.'
     return Figure(
         name='confusion',
         title='Confusion matrix.',
@@ -105,8 +106,9 @@ def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure
         Interval(name=name, value=value, low=low, high=high, text=f'{100 * value:.0f} %')
         for name, value, low, high, _ in rows[:FIGURE_ROWS]
     ]
-    fewer = f' of {len(rows)} classes' if len(rows) > FIGURE_ROWS else ''
-    lowest = f'the {len(marks)} lowest{fewer}' if fewer else 'the lowest first'
+    lowest = 'the lowest first'
+    if len(rows) > FIGURE_ROWS:
+        lowest = f'the {len(marks)} lowest of {len(rows)} classes'
     return Figure(
         name='recalls',
         title='Accuracy of each class.',
@@ -115,7 +117,7 @@ def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
         columns=('class', 'accuracy', 'low', 'high', 'images'),
         rows=rows,
-        caption=f'Share of the images of a class that are right, {lowest}.',
+        caption=f'Share of the images of a class that are classified correctly, {lowest}.',
     )
 
 
@@ -126,12 +128,12 @@ def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
         Row(
             cells=[
                 classes[true],
-                classes[taken],
+                classes[predicted],
                 f'{count:,}',
                 f'{100 * count / support[true]:.1f} %',
             ]
         )
-        for true, taken, count in confusion.confused(cells)[:PAIRS]
+        for true, predicted, count in confusion.confused(cells)[:PAIRS]
     ]
     return Table(
         name='The most frequent confusions',
@@ -143,10 +145,10 @@ def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
 
 
 def _table(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
-    hits, support, taken = counts.diagonal(), counts.sum(1), counts.sum(0)
+    hits, support, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
     rows = []
     for place, name in enumerate(classes):
-        right, n, guesses = int(hits[place]), int(support[place]), int(taken[place])
+        right, n, guesses = int(hits[place]), int(support[place]), int(predicted[place])
         f1 = 2 * right / (n + guesses) if n + guesses else None
         low, high = wilson_interval(right, n)
         interval = f'{100 * low:.1f} to {100 * high:.1f}' if n else '–'

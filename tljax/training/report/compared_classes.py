@@ -1,4 +1,4 @@
-"""The classes of several runs side by side."""
+"""The section that compares the classes of several runs."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,23 @@ from tljax.records.pages.blocks import Figures, Row, Section, Table
 from tljax.training.report import pairs
 from tljax.training.report.inputs import Inputs, MissingError, split_name
 
-CLASSES = 20  # in the figure, those that differ most
+CLASSES = 20  # the largest number of rows in the figure, which shows the classes that differ most
 
 
 def section(runs: dict[str, Inputs]) -> Section:
-    """The accuracy of each class in each run; runs by their names.
+    """The accuracy of each class in each run.
+
+    Args:
+        runs: by their names.
 
     Raises:
-        MissingError: the runs have other classes, several labels an image, or no predictions.
+        MissingError: the runs have different classes, several labels per image, or no predictions.
     """
     first, *others = runs.values()
     name, split = first.predictions()
     if split.multi_label or any(run.classes != first.classes for run in others):
         raise MissingError(
-            'Classes are compared where runs have the same ones and one label an image.'
+            'Classes are compared only if runs have the same classes and one label per image.'
         )
     counts = {label: _counts(label, run, name) for label, run in runs.items()}
     support = np.bincount(split.labels, minlength=len(first.classes))
@@ -59,7 +62,7 @@ def section(runs: dict[str, Inputs]) -> Section:
 
 
 def _counts(label: str, run: Inputs, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The right images and all images of each class, [K] both."""
+    """The numbers of correctly classified and of all images in each class, [K] each."""
     split = run.splits.get(name)
     if split is None:
         raise MissingError(f'{label} has no predictions of the {split_name(name)} split.')
@@ -71,7 +74,7 @@ def _counts(label: str, run: Inputs, name: str) -> tuple[np.ndarray, np.ndarray]
 def _marks(
     classes: Sequence[str], place: int, counts: dict[str, tuple[np.ndarray, np.ndarray]]
 ) -> list[Interval]:
-    """A class and the accuracy of each run on it."""
+    """A heading with the name of a class, and a row for each run."""
     marks = [Interval(name=classes[place], heading=True)]
     for index, (label, (hits, images)) in enumerate(counts.items()):
         value = hits[place] / max(images[place], 1)

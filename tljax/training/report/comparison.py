@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tljax.metrics.paired import PairedDifference
 from tljax.records import console, tables
 from tljax.records.figures import colors, curves, intervals
 from tljax.records.figures.axes import seconds_text, share_text
@@ -34,7 +35,7 @@ def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     """
     runs = _named([Inputs(TrainedRun(folder)) for folder in folders])
     for run in runs.values():
-        result.facts(run)  # raises where a folder holds no finished run
+        result.facts(run)  # raises an error if a folder holds no finished run
     if not path.absolute().parent.is_dir():
         raise InputError(f'{path}: there is no folder {path.parent} to write it into')
     content = gather(runs)
@@ -44,7 +45,7 @@ def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
 
 
 def _named(runs: Sequence[Inputs]) -> dict[str, Inputs]:
-    """The runs by the names of their folders, with as much of the path as tells them apart."""
+    """The runs by the names of their folders, with parent folders if names are equal."""
     paths = [run.run.workdir.resolve() for run in runs]
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ['/'.join(path.parts[-parts:]) for path in paths]
@@ -54,7 +55,7 @@ def _named(runs: Sequence[Inputs]) -> dict[str, Inputs]:
 
 
 def gather(runs: dict[str, Inputs]) -> Page:
-    """The page; runs by their names."""
+    """Makes the page of runs, by their names."""
     sections = [_results(runs), _differences(runs), _settings(runs), _training(runs)]
     try:
         sections.append(compared_classes.section(runs))
@@ -70,10 +71,10 @@ def gather(runs: dict[str, Inputs]) -> Page:
 
 
 def _verdict(runs: dict[str, Inputs]) -> str:
-    """Which run is best, and whether that is more than chance."""
+    """A sentence that names the best run, and whether its lead is significant."""
     names = list(runs)
     try:
-        pairs_ = {
+        differences = {
             (a, b): pairs.difference(runs[a], runs[b]) for a, b in itertools.combinations(names, 2)
         }
     except InputError:
@@ -82,7 +83,7 @@ def _verdict(runs: dict[str, Inputs]) -> str:
     def lead(name: str) -> float:
         return sum(
             pair.difference * (1 if name == a else -1)
-            for (a, b), pair in pairs_.items()
+            for (a, b), pair in differences.items()
             if name in (a, b)
         )
 
@@ -91,7 +92,7 @@ def _verdict(runs: dict[str, Inputs]) -> str:
     points = f'{100 * pair.difference:.1f} points'
     if pair.low > 0:
         return f'{best} is better than {second} by {points}'
-    return f'No difference is certain: {best} is {points} above {second}'
+    return f'No significant difference: {best} is {points} above {second}'
 
 
 def _split(runs: dict[str, Inputs]) -> str | None:
@@ -114,7 +115,7 @@ def _results(runs: dict[str, Inputs]) -> Section:
         content = run.run.result
         metrics = console.with_interval(content[split])
         key = 'accuracy' if 'accuracy' in metrics else 'subset_accuracy'
-        measure = 'accuracy' if key == 'accuracy' else 'all labels right'
+        measure = 'accuracy' if key == 'accuracy' else 'all labels correct'
         values.append((name, metrics[key] or 0.0, *metrics[f'{key}_interval']))
         measures = {**tables.measures(metrics), **_calibration(content, split)}
         columns |= dict.fromkeys(measures)
@@ -147,7 +148,7 @@ def _results(runs: dict[str, Inputs]) -> Section:
 
 
 def _calibration(content: Mapping[str, Any], split: str) -> dict[str, str]:
-    """The calibration error before and after the temperature; nothing in an older run."""
+    """The calibration error before and after temperature scaling; empty if it is not recorded."""
     measured = (content.get('calibration') or {}).get(split)
     if not measured:
         return {}
@@ -158,7 +159,7 @@ def _calibration(content: Mapping[str, Any], split: str) -> dict[str, str]:
 
 
 def _differences(runs: dict[str, Inputs]) -> Section:
-    """Every pair of runs, image by image."""
+    """The paired difference of every two runs."""
     rows, marks, blocks = [], [], []
     for a, b in itertools.combinations(runs, 2):
         try:
@@ -189,9 +190,15 @@ def _differences(runs: dict[str, Inputs]) -> Section:
         drawing=intervals.dots(marks, label='first minus second, 95 % interval'),
         columns=('pair', 'images', 'only first', 'only second', 'difference', 'low', 'high', 'p'),
         rows=[(name, *pair) for name, pair in rows],
-        caption='An interval without 0 is a difference that chance does not explain (green).',
+        caption='Green: the interval excludes 0, so the difference is significant.',
     )
-    table = Table(
+    return Section(
+        title='Differences', blocks=[Figures([figure]), _difference_table(rows), *blocks]
+    )
+
+
+def _difference_table(rows: Sequence[tuple[str, PairedDifference]]) -> Table:
+    return Table(
         name='Paired differences',
         columns=(
             'pair',
@@ -202,14 +209,13 @@ def _differences(runs: dict[str, Inputs]) -> Section:
             'p',
         ),
         rows=[Row(cells=_cells(name, pair)) for name, pair in rows],
-        caption='Pairs are compared on the images that both were evaluated on. Intervals are of '
-        'the bootstrap over images, p is of the exact McNemar test. With many pairs some small p '
-        'come by chance.',
+        caption='Two runs are compared on the images that both were evaluated on. Intervals are '
+        'bootstrap intervals over images, p is of the exact McNemar test. Among many pairs, some '
+        'have a small p by chance.',
     )
-    return Section(title='Differences', blocks=[Figures([figure]), table, *blocks])
 
 
-def _cells(name: str, pair) -> list[str]:
+def _cells(name: str, pair: PairedDifference) -> list[str]:
     interval = f'{100 * pair.low:+.1f} to {100 * pair.high:+.1f}'
     p = '< 0.0001' if pair.p_value < 1e-4 else f'{pair.p_value:.2g}'
     counts = [f'{n:,}' for n in (pair.images, pair.only_first, pair.only_second)]
@@ -217,15 +223,15 @@ def _cells(name: str, pair) -> list[str]:
 
 
 def _settings(runs: dict[str, Inputs]) -> Section:
-    """The facts in which the runs differ."""
+    """The settings in which the runs differ."""
     facts = {name: dict(result.facts(run)) for name, run in runs.items()}
     keys = dict.fromkeys(key for one in facts.values() for key in one)
     differing = [k for k in keys if len({one.get(k, '–') for one in facts.values()}) > 1]
     rows = [Row(cells=[k, *(one.get(k, '–') for one in facts.values())]) for k in differing]
     texts = tuple(range(1, len(runs) + 1))
-    table = Table(name='What the runs differ in', columns=('', *runs), rows=rows, texts=texts)
-    blocks: list[Block] = [table] if rows else [Text('The runs differ in nothing that is listed.')]
-    return Section(title='What they differ in', blocks=blocks)
+    table = Table(name='Settings that differ', columns=('', *runs), rows=rows, texts=texts)
+    blocks: list[Block] = [table] if rows else [Text('The runs have the same settings.')]
+    return Section(title='Different settings', blocks=blocks)
 
 
 def _training(runs: dict[str, Inputs]) -> Section:

@@ -1,4 +1,4 @@
-"""Learning curves: what metrics.jsonl says about training."""
+"""The section on training: learning curves from metrics.jsonl."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Block, Figures, Listing, Section, Text
 from tljax.strategies.partition import FROZEN, SINCE, TRAINED
-from tljax.training.report.inputs import Inputs, MissingError, split_name
+from tljax.training.report.inputs import Inputs, MissingError, split_name, spread
 from tljax.types import Rates
 
-POINTS = 400  # of a curve at the most
+POINTS = 400  # the largest number of points of a curve
 MEASURES = {'loss': 'Loss', 'accuracy': 'Accuracy', 'mean_average_precision': 'mAP'}
 SPLITS = {'train': 'series2', 'val': 'series1', 'test': 'series3'}
 Records = Sequence[Mapping[str, Any]]
@@ -23,10 +23,10 @@ Marks = list[tuple[float, str]]
 
 
 def section(inputs: Inputs) -> Section:
-    """The curves of a run."""
+    """The curves of loss, measures, learning rates and speed."""
     records = inputs.run.metrics
     if not records:
-        raise MissingError('There is no metrics.jsonl in the folder of the run, or it is empty.')
+        raise MissingError('The folder of the run has no metrics.jsonl, or it is empty.')
     marks = _phases(records)
     figures = [
         _measure(records, name, marks)
@@ -42,7 +42,7 @@ def section(inputs: Inputs) -> Section:
 
 
 def _phases(records: Records) -> Marks:
-    """Where each phase but the first starts, in epochs."""
+    """The epoch at which each phase after the first starts."""
     marks, last = [], 0
     end = 0.0
     for record in records:
@@ -54,11 +54,8 @@ def _phases(records: Records) -> Marks:
 
 
 def _thinned(records: Records) -> Records:
-    """At most `POINTS` records, spread evenly, the last one included."""
-    if len(records) <= POINTS:
-        return records
-    places = np.unique(np.linspace(0, len(records) - 1, POINTS).round().astype(int))
-    return [records[place] for place in places]
+    """At most `POINTS` records, evenly spread, the first and the last included."""
+    return [records[place] for place in spread(len(records), POINTS)]
 
 
 def _curves(records: Records, name: str) -> list[Curve]:
@@ -124,12 +121,12 @@ def _groups(inputs: Inputs) -> tuple[dict[int, dict[str, float]], str]:
     try:
         phases = inputs.job.phases
     except MissingError:
-        return {}, 'The rate of the optimizer; the groups of the strategy cannot be read any more.'
+        return {}, 'The rate of the optimizer; the groups of the strategy can no longer be read.'
     groups, note = {}, ''
     names = _names(inputs.job.model.names, [tree.flatten(phase.labels) for phase in phases])
     for phase in phases:
         if phase.phase.rates is Rates.GRADIENT:
-            note = 'Before the factors of each stage, which follow the gradient.'
+            note = 'Without the factors of each stage, which depend on the gradient.'
         labels = set(tree.flatten(phase.labels).values()) - {FROZEN}
         scales = {names[_group(label)]: _scale(label) for label in sorted(labels)}
         groups[phase.index] = dict(sorted(scales.items(), key=lambda one: -one[1]))
@@ -137,11 +134,11 @@ def _groups(inputs: Inputs) -> tuple[dict[int, dict[str, float]], str]:
 
 
 def _names(stages: Sequence[str], phases: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """For each group its stages and the factor of its learning rate: `stem to stage3 × 0.1`.
+    """Names each group by its stages and the factor of its learning rate: `stem to stage3 × 0.1`.
 
     Args:
         stages: in forward order.
-        phases: of each, the groups by paths of leaves.
+        phases: the groups of each phase, by paths of leaves.
     """
     members: dict[str, set[str]] = {}
     for labels in phases:
@@ -161,7 +158,7 @@ def _names(stages: Sequence[str], phases: Sequence[Mapping[str, str]]) -> dict[s
 
 
 def _group(label: str) -> str:
-    """The group of a label, without the phase that it began in."""
+    """The group of a label, without the phase in which it began."""
     return label.partition(SINCE)[0]
 
 
@@ -175,7 +172,7 @@ def _scale(label: str) -> float:
 
 
 def _unfreezing(inputs: Inputs) -> list[str]:
-    """For each phase of several, the stages that it trains."""
+    """A sentence for each phase on the stages it trains; none for a single phase."""
     try:
         job = inputs.job
     except MissingError:

@@ -1,4 +1,4 @@
-"""What may be wrong with the data: likely label errors, and images that are in several splits."""
+"""The section on faults of the data: likely label errors, and images in several splits."""
 
 import hashlib
 import pathlib
@@ -20,11 +20,11 @@ from tljax.training.report.inputs import Inputs, MissingError, split_name
 from tljax.training.training_label_errors import LikelyError
 from tljax.types import Examples, InputError
 
-CARDS, LISTED = 10, 50  # likely label errors with their image, and in the table
-ONE_LABEL = 'Wrong labels are looked for where each image has one label.'
-PAIRS = 4  # pairs of duplicates with their images
-SECONDS_PER_IMAGE = 0.001  # about, to look at one for duplicates
-PROBE_SECONDS = 0.001  # about, for an image of the probes
+CARDS, LISTED = 10, 50  # numbers of likely label errors with an image, and in the table
+ONE_LABEL = 'Label errors are searched only if each image has one label.'
+PAIRS = 4  # the number of duplicates with images
+SECONDS_PER_IMAGE = 0.001  # approximate time to search duplicates
+PROBE_SECONDS = 0.001  # approximate time of the probes, per image
 
 
 def section(inputs: Inputs) -> Section:
@@ -39,7 +39,7 @@ def section(inputs: Inputs) -> Section:
 
 
 def _held_out(inputs: Inputs) -> list[Block]:
-    """The likely label errors of the split that the page speaks of."""
+    """The likely label errors of the split that the page reports."""
     name, split = inputs.predictions()
     blocks: list[Block] = [Heading(f'Labels that may be wrong, {split_name(name)} images')]
     if split.multi_label:
@@ -53,7 +53,7 @@ def _held_out(inputs: Inputs) -> list[Block]:
         for place, label, other, confidence in zip(*errors, strict=True)
     ]
     note = (
-        'The network is as sure of another class as it usually is of its right answers (confident '
+        'The network is as confident in another class as in images of that class (confident '
         'learning, Northcutt et al. 2021). Each is an error of the label or of the network.'
     )
     blocks.append(Text(f'{len(rows)} of {len(split):,} images. {note}'))
@@ -78,8 +78,8 @@ def _cards(
         names = inputs.classes[label], inputs.classes[other]
         lines = [f'{names[0]}?', f'likely {names[1]}', f'its label {share_text(confidence)}']
         uri = thumbnails.data_uri(thumbnails.thumbnail(image))
-        alt, path = f'labelled {names[0]}', images.path_text(split, place)
-        cards.append(Card(images=[uri], alt=alt, lines=lines, path=path))
+        path = images.path_text(split, place)
+        cards.append(Card(images=[(uri, f'labelled {names[0]}')], lines=lines, path=path))
     return cards
 
 
@@ -101,7 +101,7 @@ def _of_training(inputs: Inputs) -> list[Block]:
         return [*blocks, Text('None is likely.')]
     note = (
         f'{len(errors)} of {len(train):,} images. A linear probe on the features that training '
-        'started from was fitted without the image and is sure of another class.'
+        'started from was fitted without the image and is confident in another class.'
     )
     rows = [(e.path or f'id {e.id}', e.label, e.suggested, e.confidence) for e in errors]
     blocks.append(Text(note))
@@ -125,7 +125,7 @@ def _training_cards(inputs: Inputs, train: Examples, errors: Sequence[LikelyErro
         ]
         uri = thumbnails.data_uri(thumbnails.thumbnail(image))
         path = error.path or f'id {error.id}'
-        cards.append(Card(images=[uri], alt=f'labelled {error.label}', lines=lines, path=path))
+        cards.append(Card(images=[(uri, f'labelled {error.label}')], lines=lines, path=path))
     return cards
 
 
@@ -145,7 +145,7 @@ def _table(name: str, rows: Sequence[tuple[str, str, str, float]]) -> Table:
 
 
 def _duplicates(inputs: Inputs) -> list[Block]:
-    """Images of different splits that are the same, exactly or nearly."""
+    """Images in different splits that are equal or similar."""
     try:
         splits = {name: split for name, split in inputs.job.splits.items() if len(split)}
     except InputError as error:
@@ -156,9 +156,9 @@ def _duplicates(inputs: Inputs) -> list[Block]:
     seen, places = [], {}
     for name, examples in splits.items():
         for place, image in enumerate(network_pass.stream(examples, inputs.run.network.model)):
-            image = looked_at(image, name, _path(examples, place))
-            places[id(image)] = (name, place)
-            seen.append(image)
+            one = checked(image, name, _path(examples, place))
+            places[id(one)] = (name, place)
+            seen.append(one)
     groups = check.exact_duplicates(seen)
     exact = [g for g in groups if len({one.split for one in g}) > 1]
     pairs = [(group[0], next(o for o in group if o.split != group[0].split)) for group in exact]
@@ -166,18 +166,18 @@ def _duplicates(inputs: Inputs) -> list[Block]:
     if not pairs and not near:
         return [Text(f'None among {count:,} images.')]
     note = (
-        f'{len(pairs)} groups of images are the same after decoding, and {len(near)} pairs look '
-        'alike. A test image that is a training image too makes the result too good.'
+        f'{len(pairs)} groups of images are equal after decoding, and {len(near)} pairs are '
+        'similar. A test image that is also a training image makes the result too good.'
     )
-    rows = [(one, other, 'same') for one, other in pairs]
-    rows += [(one, other, 'alike') for one, other in near]
+    rows = [(one, other, 'equal') for one, other in pairs]
+    rows += [(one, other, 'similar') for one, other in near]
     cards = [
         _pair_card(inputs, [places[id(one)], places[id(other)]], kind)
         for one, other, kind in rows[:PAIRS]
     ]
     table = Table(
         name='Images in several splits',
-        columns=('image', 'split', 'other image', 'its split', 'how'),
+        columns=('image', 'split', 'other image', 'its split', 'relation'),
         rows=[
             Row(cells=[str(one.path), one.split, str(other.path), other.split, kind])
             for one, other, kind in rows[:LISTED]
@@ -188,8 +188,8 @@ def _duplicates(inputs: Inputs) -> list[Block]:
     return [Text(note), Gallery(cards=cards, wide=True), table]
 
 
-def looked_at(image: np.ndarray, split: str, path: str) -> CheckedImage:
-    """What tells a decoded image [side, side, C] uint8 from others."""
+def checked(image: np.ndarray, split: str, path: str) -> CheckedImage:
+    """The hashes of a decoded image [side, side, C] uint8."""
     rgb = image.repeat(3, -1) if image.shape[-1] == 1 else image[..., :3]
     small = Image.fromarray(rgb).convert('L').resize((GRAY_PX, GRAY_PX), Image.Resampling.BOX)
     gray = np.asarray(small, np.float32)
@@ -210,11 +210,11 @@ def _path(examples: Examples, place: int) -> str:
 
 
 def _pair_card(inputs: Inputs, places: Sequence[tuple[str, int]], kind: str) -> Card:
-    uris, names = [], []
+    pictures, names = [], []
     for name, place in places:
         examples = inputs.job.splits[name]
         decoded = network_pass.decoded(examples, inputs.run.network.model, [place])
-        picture = thumbnails.thumbnail(images.cropped(inputs, decoded)[0])
-        uris.append(thumbnails.data_uri(picture))
+        uri = thumbnails.data_uri(thumbnails.thumbnail(images.cropped(inputs, decoded)[0]))
         names.append(f'{split_name(name)}, {", ".join(examples.names(place)) or "no label"}')
-    return Card(images=uris, alt='an image and its duplicate', lines=[kind, *names])
+        pictures.append((uri, names[-1]))
+    return Card(images=pictures, lines=[kind, *names])

@@ -1,4 +1,4 @@
-"""A map of the images by their features."""
+"""The section with a map of the images by their features."""
 
 import contextlib
 import importlib.util
@@ -17,9 +17,9 @@ from tljax.training.report import images, pairs, thumbnails
 from tljax.training.report.inputs import Inputs, split_name
 from tljax.types import InputError
 
-THUMBNAILS, THUMB_PX, COLUMNS = 400, 40, 20
+THUMBNAILS, THUMB_PX, COLUMNS = 400, 40, 20  # of the sprite with the thumbnails
 BEFORE_HEAD = 'the features before the head'
-TSNE_SECONDS = 15.0  # that a map by t-SNE may take
+TSNE_SECONDS = 15.0  # the remaining time that a map by t-SNE needs
 
 
 def section(inputs: Inputs) -> Section:
@@ -37,11 +37,11 @@ def section(inputs: Inputs) -> Section:
 
 
 def _features(inputs: Inputs) -> tuple[np.ndarray, str]:
-    """The features [N, F] of the sample and what they are: logits if there are no others."""
+    """The features [N, F] of the sample and their name; logits if there are no features."""
     features = {name: split.features for name, split in inputs.splits.items()}
-    kept = {name: values for name, values in features.items() if values is not None}
-    if len(kept) == len(features):
-        return np.stack([kept[name][row] for name, row in inputs.sample]), BEFORE_HEAD
+    recorded = {name: values for name, values in features.items() if values is not None}
+    if len(recorded) == len(features):
+        return np.stack([recorded[name][row] for name, row in inputs.sample]), BEFORE_HEAD
     with contextlib.suppress(InputError, OSError):
         places, pooled = inputs.sample_features
         if len(places) == len(inputs.sample):
@@ -58,7 +58,7 @@ def _pictures(inputs: Inputs) -> np.ndarray | None:
 
 
 def unit(features: np.ndarray) -> np.ndarray:
-    """Features [N, F] scaled to length 1: a few long ones would press the others together."""
+    """Scales features [N, F] to length 1, because a few long ones would dominate the map."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(lengths > 0, lengths, 1.0)
 
@@ -66,7 +66,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 def principal(features: np.ndarray, components: int = 2) -> np.ndarray:
     """The first principal components [N, components] of features [N, F].
 
-    The sign of each makes its largest entry positive, so that the same features give one map.
+    The largest entry of each is made positive, so that equal features give equal maps.
     """
     centred = np.asarray(features, np.float64)
     centred = centred - centred.mean(0, keepdims=True)
@@ -90,7 +90,7 @@ def _tsne(features: np.ndarray) -> np.ndarray:
 def _figure(
     inputs: Inputs, points: np.ndarray, name: str, title: str, pictures: np.ndarray | None
 ) -> Figure:
-    """A map; the first one has the data that the script needs."""
+    """A map; the map by PCA has the data for the script of the page."""
     rows, splits = inputs.sample, inputs.splits
     right = {split: pairs.right(values) for split, values in splits.items()}
     errors = [not right[split][row] for split, row in rows]
@@ -115,15 +115,15 @@ def _figure(
 
 
 def _class(labels: Any) -> int | None:
-    """The class of an image; of several labels the first."""
+    """The class of an image; the first one if it has several labels."""
     if np.ndim(labels) == 0:
         return int(labels)
-    there = np.flatnonzero(labels)
-    return int(there[0]) if len(there) else None
+    classes = np.flatnonzero(labels)
+    return int(classes[0]) if len(classes) else None
 
 
 def _overlay(inputs: Inputs, errors: Sequence[bool], pictures: np.ndarray | None) -> Markup:
-    """The box that a script fills, and its data: texts, thumbnails, and the errors."""
+    """The box that the script fills, and its data: texts, thumbnails, and the errors."""
     texts = []
     for name, row in inputs.sample:
         lines = images.lines(inputs.classes, inputs.splits[name], row)

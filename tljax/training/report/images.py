@@ -1,4 +1,4 @@
-"""The surest errors and the least sure hits as images, and where the network looks."""
+"""The section with images: confident errors and unconfident hits, with saliency maps."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from tljax.training.report.budget import ASKED_SECONDS, COMPILE_SECONDS
 from tljax.training.report.inputs import Inputs, split_name
 from tljax.types import InputError
 
-ERRORS, HITS = 18, 8  # images that are shown
+ERRORS, HITS = 18, 8  # the largest numbers of images
 
 
 def section(inputs: Inputs) -> Section:
@@ -40,7 +40,7 @@ def section(inputs: Inputs) -> Section:
 
 
 def _sure(split: SplitPredictions) -> np.ndarray:
-    """How sure the network is of an image [N]: of its least sure label where it has several."""
+    """The confidence of each prediction [N]; with several labels, of the least confident one."""
     p = np.asarray(calibration.probabilities(split.logits, multi_label=split.multi_label))
     return np.maximum(p, 1 - p).min(-1) if split.multi_label else p.max(-1)
 
@@ -51,7 +51,7 @@ def _chosen(rows: np.ndarray, keys: np.ndarray, most: int) -> np.ndarray:
 
 
 def cropped(inputs: Inputs, decoded: np.ndarray) -> np.ndarray:
-    """The part of decoded images that the network sees."""
+    """The part of decoded images that is the input of the network."""
     return np.asarray(views.centre(jnp.asarray(decoded), inputs.run.network.preprocessing.size_px))
 
 
@@ -62,7 +62,7 @@ def _pictures(
     errors: np.ndarray,
     hits: np.ndarray,
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], str]:
-    """Images and maps of heat by their rows, and why some are absent."""
+    """Images and saliency maps by row, and the reason if some are missing."""
     rows = np.concatenate([errors, hits])
     if not len(rows):
         return {}, {}, ''
@@ -75,14 +75,14 @@ def _pictures(
     if not len(errors):
         return images, {}, ''
     if inputs.budget.left < COMPILE_SECONDS:
-        note = f'Where the network looks: {inputs.no_time(ASKED_SECONDS)}'
+        note = f'Saliency maps: {inputs.no_time(ASKED_SECONDS)}'
         return images, {}, note
     heats = _heats(inputs, decoded[: len(errors)], split.logits[errors])
     return images, dict(zip(errors.tolist(), heats, strict=True)), ''
 
 
 def _heats(inputs: Inputs, decoded: np.ndarray, logits: np.ndarray) -> Sequence[np.ndarray]:
-    """Where the network looks for the class that it predicts; nothing where it has no map."""
+    """The saliency maps of the predicted classes; empty if the network has no feature map."""
     network, pass_ = inputs.run.network, inputs.network_pass
     values = network.params, network.stats
     if saliency.has_attention(network.model):
@@ -97,12 +97,12 @@ def _heats(inputs: Inputs, decoded: np.ndarray, logits: np.ndarray) -> Sequence[
 def _explained(inputs: Inputs) -> str:
     if saliency.has_attention(inputs.run.network.model):
         return (
-            'Right: attention rollout (Abnar & Zuidema 2020), the patches that reach the class '
-            'token through all blocks. Bright is much.'
+            'Right: attention rollout (Abnar & Zuidema 2020), the contribution of each patch to '
+            'the class token. Bright is high.'
         )
     return (
-        f'Right: Grad-CAM (Selvaraju et al. 2017) of {inputs.network_pass.stage}, the places that '
-        'speak for the predicted class. Bright is much.'
+        f'Right: Grad-CAM (Selvaraju et al. 2017) of {inputs.network_pass.stage}, the contribution '
+        'of each position to the predicted class. Bright is high.'
     )
 
 
@@ -114,13 +114,14 @@ def _card(
     heats: dict[int, np.ndarray],
 ) -> Card:
     row = int(row)
-    uris = []
-    if row in images:
-        uris.append(thumbnails.data_uri(thumbnails.thumbnail(images[row])))
-    if row in heats:
-        uris.append(thumbnails.data_uri(thumbnails.heated(images[row], heats[row])))
     texts = lines(inputs.classes, split, row)
-    return Card(images=uris, alt=texts[0], lines=texts, path=path_text(split, row))
+    pictures = []
+    if row in images:
+        pictures.append((thumbnails.data_uri(thumbnails.thumbnail(images[row])), texts[0]))
+    if row in heats:
+        heated = thumbnails.heated(images[row], heats[row])
+        pictures.append((thumbnails.data_uri(heated), 'saliency map'))
+    return Card(images=pictures, lines=texts, path=path_text(split, row))
 
 
 def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[str]:
@@ -134,18 +135,18 @@ def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[s
         least = int(np.maximum(p, 1 - p).argmin())
         listed = wrong[np.argsort(-np.abs(p[wrong] - 0.5))][:3] if len(wrong) else [least]
         return [labels, *(f'{classes[i]} {share_text(p[i], 0)}' for i in listed)]
-    label, taken = int(split.labels[row]), int(p.argmax())
-    if label == taken:
-        second = int(np.argsort(-p)[1]) if len(p) > 1 else taken
-        then = f'then {classes[second]} {share_text(p[second])}'
-        return [classes[label], f'right, {share_text(p[label])}', then]
+    label, predicted = int(split.labels[row]), int(p.argmax())
+    if label == predicted:
+        second = int(np.argsort(-p)[1]) if len(p) > 1 else predicted
+        runner_up = f'second: {classes[second]} {share_text(p[second])}'
+        return [classes[label], f'correct, {share_text(p[label])}', runner_up]
     return [
         classes[label],
-        f'taken for {classes[taken]}, {share_text(p[taken])}',
+        f'predicted as {classes[predicted]}, {share_text(p[predicted])}',
         f'its label {share_text(p[label])}',
     ]
 
 
 def path_text(split: SplitPredictions, row: int) -> str:
-    """The path of an image, or its id where it has no file."""
+    """The path of an image, or its id if it has no file."""
     return str(split.paths[row]) or f'id {split.ids[row]}'

@@ -1,4 +1,4 @@
-"""What a page is made of: the folder of a run, and its data and network if they can be had."""
+"""The inputs of a page: the folder of a run, its data and its network."""
 
 import dataclasses
 import functools
@@ -19,15 +19,15 @@ from tljax.training.report.network_pass import NetworkPass
 from tljax.training.trained_run import TrainedRun
 from tljax.types import Examples, InputError
 
-EVALUATED = ('test', 'val')  # the first one that has images is what a page speaks of
-SAMPLE = 1000  # images of the map
-FEATURES_SHARE = 0.25  # of the time left, for their features
-SECONDS_PER_IMAGE = 0.1  # assumed where nothing was measured
-LEAST_FEATURES = 32  # images; with fewer nothing is said about features
+EVALUATED = ('test', 'val')  # a page reports the first of them that has images
+SAMPLE = 1000  # the largest number of images of the map
+FEATURES_SHARE = 0.25  # of the remaining time, to compute features
+SECONDS_PER_IMAGE = 0.1  # assumed if nothing was measured
+LEAST_FEATURES = 32  # the smallest number of images for statistics of features
 
 
 class MissingError(InputError):
-    """A run lacks what a part of the page needs; the message says what."""
+    """A run lacks an input of a section; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,8 @@ class Inputs:
     """A run, and its data, network and phases.
 
     Attributes:
-        run: its folder.
-        trained_job: the experiment made ready, by who has just trained it; None makes it when
-            needed.
+        run: the folder of the run.
+        trained_job: the job, if the run has just been trained; None sets it up when it is needed.
         budget: the time that the page may take.
     """
 
@@ -47,10 +46,10 @@ class Inputs:
 
     @property
     def job(self) -> Job:
-        """The experiment made ready: its images, and the parameters it started from.
+        """The job of the run: its images, and the parameters it started from.
 
         Raises:
-            MissingError: the data or the weights cannot be read any more.
+            MissingError: the data or the weights can no longer be read.
         """
         if isinstance(self._job, MissingError):
             raise self._job
@@ -58,7 +57,7 @@ class Inputs:
 
     @functools.cached_property
     def _job(self) -> Job | MissingError:
-        """The job, or why there is none; several parts of a page ask for it."""
+        """The job, or the error of setting it up, so that every section gets the same error."""
         if self.trained_job is not None:
             return self.trained_job
         try:
@@ -81,7 +80,7 @@ class Inputs:
 
     @property
     def split(self) -> str | None:
-        """The split that the page speaks of: test, else val; None without evaluated images."""
+        """The split that the page reports: test, else val; None without evaluated images."""
         return tables.split_of(self.run.result)
 
     @functools.cached_property
@@ -89,15 +88,15 @@ class Inputs:
         """The predictions of each split that has images.
 
         Raises:
-            MissingError: the run is of a version that did not keep them.
+            MissingError: the run is of a version that did not write them.
         """
         path = self.run.workdir / PREDICTIONS_FILE
         if not path.is_file():
             run = self.run.workdir
             raise MissingError(
                 f'There is no {PREDICTIONS_FILE}: the run is not finished, or its version of tljax '
-                'did not keep the predictions of each image. Of a finished run, '
-                f'tljax evaluate {run} --data=config --predictions={path} writes them.'
+                'did not write it. For a finished run, '
+                f'tljax evaluate {run} --data=config --predictions={path} writes it.'
             )
         splits = {name: split for name, split in self.run.predictions.splits.items() if len(split)}
         if not splits:
@@ -120,10 +119,10 @@ class Inputs:
         return NetworkPass(self.run.network.model)
 
     def examples(self, name: str) -> tuple[Examples, np.ndarray]:
-        """The images of a split, and the place among them of each of its predictions [N].
+        """The images of a split, and the index [N] of the image of each prediction.
 
         Raises:
-            MissingError: they cannot be read, or are not those that the run was evaluated on.
+            MissingError: the images cannot be read, or differ from those of the evaluation.
         """
         examples = self.job.splits.get(name)
         split = self.splits[name]
@@ -134,7 +133,7 @@ class Inputs:
 
     @functools.cached_property
     def sample(self) -> list[tuple[str, int]]:
-        """Images of all splits, evenly chosen where there are many: split and row of each."""
+        """The split and the row of images of all splits, evenly spread if there are many."""
         rows = [(name, row) for name, split in self.splits.items() for row in range(len(split))]
         return [rows[place] for place in spread(len(rows), SAMPLE)]
 
@@ -143,7 +142,7 @@ class Inputs:
         """The decoded images of the sample, [N, side, side, 3] uint8.
 
         Raises:
-            MissingError: they cannot be read any more.
+            MissingError: the images can no longer be read.
         """
         parts = []
         for name in dict.fromkeys(name for name, _ in self.sample):
@@ -157,7 +156,7 @@ class Inputs:
         """The pooled outputs of the stages for the sample, or for a part of it if time is short.
 
         Returns:
-            Places [M] in the sample, and the outputs [M, F] of each stage.
+            Indices [M] into the sample, and the outputs [M, F] of each stage.
 
         Raises:
             MissingError: there is no time, or the images cannot be read.
@@ -177,17 +176,17 @@ class Inputs:
 
     @property
     def seconds_per_image(self) -> float:
-        """About how long the network takes for an image: measured here, else in training."""
+        """The approximate time of the network per image, measured here or in training."""
         if self.network_pass.seconds_per_image is not None:
             return self.network_pass.seconds_per_image
         speeds = [r['images_per_second'] for r in self.run.metrics if r.get('images_per_second')]
         return 1 / float(np.median(speeds)) if speeds else SECONDS_PER_IMAGE
 
     def no_time(self, seconds: float) -> MissingError:
-        """The error of a part for which the page has too little time.
+        """The error of a section for which there is not enough time.
 
         Args:
-            seconds: about, that the page needs.
+            seconds: the approximate time that the page needs.
         """
         needed = max(seconds, 2 * self.budget.seconds)
         flag = '' if needed <= ASKED_SECONDS else f' --seconds={100 * math.ceil(needed / 100)}'
@@ -202,7 +201,7 @@ class Inputs:
 
 
 def spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of `count` places, evenly spread, the first and the last included."""
+    """At most `most` of `count` indices, evenly spread, the first and the last included."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 

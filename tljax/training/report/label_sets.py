@@ -1,4 +1,4 @@
-"""The classes of images with several labels: precision, recall and thresholds."""
+"""The section on classes if images have several labels: precision, recall and thresholds."""
 
 import numpy as np
 import scipy.special
@@ -13,8 +13,8 @@ from tljax.records.pages.blocks import Figures, Row, Section, Table
 from tljax.records.predictions import SplitPredictions
 from tljax.training.report.inputs import Inputs, split_name
 
-CURVES = 7  # the classes with the lowest average precision; the mean curve comes first
-POINTS = 200
+CURVES = 7  # the largest number of classes with a curve
+POINTS = 200  # the largest number of points of a curve
 
 
 def section(inputs: Inputs) -> Section:
@@ -63,13 +63,13 @@ def _curves(classes: tuple[str, ...], name: str, split: SplitPredictions) -> Fig
 
 def _curve(name: str, scores: np.ndarray, labels: np.ndarray, index: int) -> Curve:
     _, precision, recall = multi_label.precision_recall(scores, labels)
-    kept = np.unique(np.linspace(0, len(recall) - 1, POINTS).astype(int))
-    xs, ys = recall[kept].tolist(), precision[kept].tolist()
+    points = np.unique(np.linspace(0, len(recall) - 1, POINTS).astype(int))
+    xs, ys = recall[points].tolist(), precision[points].tolist()
     return Curve(name=name, xs=xs, ys=ys, color=colors.series(index))
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """The score from which a class is predicted with the largest F1; None without its images.
+    """The threshold of a score with the largest F1; None if no image has the class.
 
     It is halfway to the next lower score, so that it does not depend on rounding.
 
@@ -112,9 +112,9 @@ def _table(inputs: Inputs, name: str, split: SplitPredictions) -> Table:
     columns = ['class', 'images', 'average precision', 'F1 at probability 0.5']
     caption = ''
     if chosen:
-        columns += ['threshold of validation', 'F1 at that threshold']
+        columns += ['threshold', 'F1 at the threshold']
         caption = (
             'The threshold is the probability with the largest F1 of the class on the validation '
-            'images. F1 is of the test images at both.'
+            'images. Both columns with F1 are measured on the test images.'
         )
     return Table(name='Measures of each class', columns=columns, rows=rows, caption=caption)

@@ -20,11 +20,11 @@ BATCH = 32
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What the stages make of N images.
+    """The outputs of the stages for N images.
 
     Attributes:
         pooled: the pooled output [N, F] of each stage before the head.
-        maps: [N, h, w, C], the output of the stage that Grad-CAM explains; None without one.
+        maps: [N, h, w, C], the output of the stage that Grad-CAM uses; None if there is none.
     """
 
     pooled: dict[str, np.ndarray]
@@ -32,12 +32,14 @@ class Outputs:
 
 
 class NetworkPass:
-    """Programs of one network that are compiled once, for values before and after training."""
+    """The programs of one network, compiled once for parameters before and after training."""
 
     def __init__(self, model: Model):
         self.model = model
         self.stage = saliency.map_stage(model)
-        self.seconds_per_image: float | None = None  # without compilation, once it has run
+        self.seconds_per_image: float | None = (
+            None  # without compilation; None before the first pass
+        )
 
     def outputs(
         self, params: Params, stats: Stats, images: np.ndarray, *, maps: bool = False
@@ -45,10 +47,10 @@ class NetworkPass:
         """The outputs of every stage for decoded images [N, side, side, 3] uint8.
 
         Args:
-            params: without the leaves of adapters.
+            params: the parameters, without adapters.
             stats: running statistics.
-            images: as `decoded_images` has them.
-            maps: whether the maps are kept too.
+            images: decoded images.
+            maps: whether to return the maps.
         """
         batches = []
         for part, rows in _batches(images):
@@ -71,7 +73,7 @@ class NetworkPass:
     def grad_cam(
         self, params: Params, stats: Stats, maps: np.ndarray, classes: np.ndarray
     ) -> np.ndarray:
-        """Grad-CAM [N, h, w] of maps [N, h, w, C] for a class [N] each."""
+        """Grad-CAM [N, h, w] of maps [N, h, w, C], for one class per image [N]."""
         padded = -len(maps) % BATCH
         rows = np.pad(maps, [(0, padded)] + [(0, 0)] * (maps.ndim - 1))
         chosen = np.pad(classes, (0, padded))
@@ -123,14 +125,14 @@ class NetworkPass:
 
 
 def _batches(images: np.ndarray):
-    """Parts of `BATCH` images, the last one padded, each with its number of images."""
+    """Yields batches of `BATCH` images and their numbers of images; the last batch is padded."""
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         yield np.pad(part, [(0, BATCH - len(part)), (0, 0), (0, 0), (0, 0)]), len(part)
 
 
 def decoded(examples: Examples, model: Model, places: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The decoded images at some places of a split, [N, side, side, 3] uint8.
+    """The decoded images at these indices of a split, [N, side, side, 3] uint8.
 
     An image that cannot be read is black.
     """
@@ -139,7 +141,7 @@ def decoded(examples: Examples, model: Model, places: Sequence[int] | np.ndarray
 
 
 def stream(examples: Examples, model: Model) -> Iterator[np.ndarray]:
-    """The decoded images of a split, one after the other."""
+    """Yields the decoded images of a split in order."""
     batches = pipeline.eval_batches(examples, model.preprocessing, batch_size=BATCH)
     images = itertools.chain.from_iterable(np.asarray(batch['image']) for batch in batches)
     yield from itertools.islice(images, len(examples))

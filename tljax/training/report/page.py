@@ -1,4 +1,4 @@
-"""The page of a run: its parts gathered, rendered and written."""
+"""The page of a run: makes its sections, renders and writes it."""
 
 import pathlib
 import time
@@ -46,9 +46,9 @@ def write(
     """Writes report.html and the folder figures/ into the folder of a run.
 
     Args:
-        workdir: the folder; what it lacks is named on the page.
-        job: its experiment made ready, if it has just been trained; None reads it from the folder.
-        budget: the time that the page may take; None for that of a page that was asked for.
+        workdir: the folder; the page lists missing records.
+        job: the job of the run, if it has just been trained; None reads it from the folder.
+        budget: the time that the page may take; None for the default of `tljax report`.
 
     Returns:
         The path of the page.
@@ -64,7 +64,7 @@ def write(
 
 
 def gather(source: Inputs) -> Page:
-    """The page of a run.
+    """Makes the page of a run.
 
     Raises:
         InputError: the folder holds no run.
@@ -85,42 +85,42 @@ def gather(source: Inputs) -> Page:
 
 
 def _part(title: str, make: Callable[[Inputs], Section], source: Inputs) -> Section:
-    """A part of the page; what went wrong takes its place."""
+    """A section of the page; an error message if it fails."""
     try:
         return make(source)
     except (InputError, OSError) as error:
         return Section(title=title, blocks=[Text(str(error), 'missing')])
-    except Exception as error:  # one part must not keep the others from the reader
+    except Exception as error:  # an unexpected error in a section must not prevent the others
         reason = f'This part could not be made: {type(error).__name__}: {error}'
         return Section(title=title, blocks=[Text(reason, 'missing')])
 
 
 def write_after_training(workdir: pathlib.Path, job: Job | None = None) -> None:
-    """Writes the page of a run that has just ended; a failure is a line and not an error.
+    """Writes the page of a run that has just ended; prints a line if this fails.
 
-    Of several processes the first writes.
+    Of several processes only the first writes.
     """
     if jax.process_index():
         return
     try:
         write(workdir, job, _budget(TrainedRun(workdir)))
-    except Exception as error:
+    except Exception as error:  # the run is finished, and an error of its page must not fail it
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         console.console.print(f'No {REPORT_FILE}: {reason}', soft_wrap=True, markup=False)
 
 
 def _budget(run: TrainedRun) -> Budget:
-    """The budget of the page of a run and its baselines."""
+    """The budget of the page of a run, from the time of the run and its baselines."""
     runs = [run, *run.baselines.values()]
     return of_training(sum(one.result['wall_seconds'] for one in runs))
 
 
 def announce(workdir: pathlib.Path, *, again: bool) -> None:
-    """Prints the path of the page of a run; writes it if it is not there.
+    """Prints the path of the page of a run; writes the page if it is missing.
 
     Args:
         workdir: the folder of the run.
-        again: whether a page that is there is written again.
+        again: whether to overwrite an existing page.
     """
     path = workdir / REPORT_FILE
     if again or not path.exists():

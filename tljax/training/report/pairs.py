@@ -1,4 +1,4 @@
-"""Runs compared image by image."""
+"""Paired comparison of runs, image by image."""
 
 import numpy as np
 
@@ -10,16 +10,16 @@ from tljax.types import InputError
 
 
 def right(split: SplitPredictions) -> np.ndarray:
-    """Whether each image is right [N]; with several labels, whether all its labels are."""
+    """Whether each image is classified correctly [N]; with several labels, all of them."""
     if split.multi_label:
         return ((split.logits > 0) == split.labels).all(1)
     return confusion.predicted(split.logits, split.labels) == split.labels
 
 
 def difference(one: Inputs, other: Inputs) -> PairedDifference:
-    """The accuracy of a run minus that of another, on the images that both were evaluated on.
+    """The accuracy of a run minus that of another, on the images both were evaluated on.
 
-    Images are paired by their ids.
+    Images are paired by id.
 
     Raises:
         MissingError: a run has no predictions, or they cannot be paired.
@@ -27,13 +27,13 @@ def difference(one: Inputs, other: Inputs) -> PairedDifference:
     name, first = one.predictions()
     second = other.splits.get(name)
     if second is None or one.classes != other.classes:
-        raise MissingError('The runs have no split with the same classes in common.')
-    _, here, there = np.intersect1d(first.ids, second.ids, return_indices=True)
-    if not len(here):
+        raise MissingError('The runs were not evaluated on the same split with the same classes.')
+    _, rows, other_rows = np.intersect1d(first.ids, second.ids, return_indices=True)
+    if not len(rows):
         raise MissingError('The runs were evaluated on different images.')
-    if not np.array_equal(first.labels[here], second.labels[there]):
+    if not np.array_equal(first.labels[rows], second.labels[other_rows]):
         raise MissingError('The runs have different labels for the same images.')
-    return accuracy_difference(right(first)[here], right(second)[there])
+    return accuracy_difference(right(first)[rows], right(second)[other_rows])
 
 
 def difference_text(one: Inputs, other: Inputs) -> str:

@@ -1,4 +1,4 @@
-"""The result of a run next to its baselines, and what was run."""
+"""The section with the result of a run, its baselines and its settings."""
 
 import dataclasses
 import pathlib
@@ -35,29 +35,29 @@ def opening(inputs: Inputs) -> list[Block]:
         return [Text(strategy, 'verdict'), Text(lead, 'lead')]
     metrics = result[split]
     low, high = _interval(metrics)
-    what = 'right' if 'accuracy' in metrics else 'with all labels right'
+    what = 'correct' if 'accuracy' in metrics else 'with all labels correct'
     count = f'{metrics["count"]:,} {split_name(split)} images'
     verdict = f'{100 * _measure(metrics):.1f} % of {count} {what}'
     lead = f'95 % interval {100 * low:.1f} to {100 * high:.1f} %. {_capital(strategy)}.'
     if split == 'val':
-        lead += ' The validation split also picked the checkpoint, so this is optimistic.'
+        lead += ' The validation split also selected the checkpoint, so this is optimistic.'
     return [Text(verdict, 'verdict'), Text(lead, 'lead')]
 
 
 def section(inputs: Inputs) -> Section:
-    """The result as a figure and a table, the facts of the run, and the command that repeats it."""
+    """The result as a figure and a table, the settings, and the command that repeats the run."""
     rows = _runs(inputs)
     blocks: list[Block] = []
     if inputs.split is not None:
         blocks += [Figures([_figure(inputs, rows)]), _table(inputs, rows)]
-    blocks += [Facts(facts(inputs)), Text('The command that trains it again:')]
+    blocks += [Facts(facts(inputs)), Text('Command that repeats the run:')]
     config = shlex.quote(str(inputs.run.workdir / 'config.json'))
     blocks.append(Code(f'tljax train --config={config} --workdir=DIR'))
     return Section(title='Result', blocks=blocks)
 
 
 def strategy_name(inputs: Inputs) -> str:
-    """`freeze below stage2`; the name of the class where it cannot be read here."""
+    """The name of the strategy, such as `freeze below stage2`, or its class if it is unreadable."""
     try:
         return strategies.name_of(json_form.decode(inputs.config['strategy']))
     except (InputError, KeyError, TypeError, ValueError, AttributeError, ImportError):
@@ -107,7 +107,7 @@ def _figure(inputs: Inputs, runs: Mapping[str, Inputs]) -> Figure:
         )
         for index, (name, value, low, high) in enumerate(rows)
     ]
-    measure = 'accuracy' if 'accuracy' in inputs.run.result[split] else 'all labels right'
+    measure = 'accuracy' if 'accuracy' in inputs.run.result[split] else 'all labels correct'
     label = f'{split_name(split)} {measure}, 95 % interval'
     texts = [f'{name} {100 * value:.1f} %' for name, value, *_ in rows]
     baselines = ' next to its baselines' if len(rows) > 1 else ''
@@ -135,19 +135,19 @@ def _table(inputs: Inputs, runs: Mapping[str, Inputs]) -> Table:
         rows.append(Row(cells=cells, style='chosen' if index == 0 else ''))
     columns = ['run', *tables.measures(console.with_interval(inputs.run.result[split]))]
     if len(runs) > 1:
-        columns.append('this run minus the row, points')
+        columns.append('this run minus baseline, points')
     columns += ['trained parameters', 'time']
     caption = ''
     if len(runs) > 1:
         caption = (
-            'Differences are paired: both networks saw the same images, and the 95 % interval is '
-            'the bootstrap over these images.'
+            'Differences are paired: both networks predict the same images, and the 95 % interval '
+            'is a bootstrap interval over these images.'
         )
     return Table(name='Results', columns=columns, rows=rows, caption=caption)
 
 
 def facts(inputs: Inputs) -> list[tuple[str, str]]:
-    """Data, weights, strategy, cost and versions."""
+    """The settings of a run: data, weights, strategy, cost and versions."""
     config, result = inputs.config, inputs.run.result
     weights = result.get('weights')
     sizes = {'training': result.get('train_count')}
@@ -195,7 +195,7 @@ def _trained_text(result: Mapping[str, Any]) -> str:
 
 
 def object_text(value: Any) -> str:
-    """An object's JSON form as Python writes it, without the fields that have their defaults."""
+    """The JSON form of an object as Python code, without fields that equal their defaults."""
     if isinstance(value, dict) and 'enum' in value:
         return str(value['value'])
     if isinstance(value, list):
@@ -203,11 +203,11 @@ def object_text(value: Any) -> str:
     if not isinstance(value, dict) or 'class' not in value:
         return str(value) if value is None else repr(value)
     name = value['class'].partition(':')[2]
-    usual = _defaults(name) if value['class'].startswith(f'{json_form.PACKAGE}:') else {}
+    defaults = _defaults(name) if value['class'].startswith(f'{json_form.PACKAGE}:') else {}
     fields = {
         key: inner
         for key, inner in value.items()
-        if key != 'class' and not (key in usual and usual[key] == inner)
+        if key != 'class' and not (key in defaults and defaults[key] == inner)
     }
     return f'{name}({", ".join(f"{key}={object_text(inner)}" for key, inner in fields.items())})'
 
@@ -228,5 +228,5 @@ def _capital(text: str) -> str:
 
 
 def name_of(workdir: pathlib.Path) -> str:
-    """The name of a run: its folder's."""
+    """The name of a run, which is the name of its folder."""
     return workdir.resolve().name

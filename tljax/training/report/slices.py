@@ -1,4 +1,4 @@
-"""Weak slices: the accuracy of images that have something in common."""
+"""The section on weak slices: the accuracy of images with a property in common."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,10 +17,10 @@ from tljax.training.report.budget import ASKED_SECONDS
 from tljax.training.report.inputs import Inputs, split_name, spread
 from tljax.types import InputError
 
-IMAGES = 4000  # that are measured at the most
-SECONDS_PER_IMAGE = 0.004  # about, of a photograph of 500 px
+IMAGES = 4000  # the largest number of images whose properties are measured
+SECONDS_PER_IMAGE = 0.004  # approximate time for a photograph of 500 px
 IMAGE_SIZE = 'image size'
-Named = tuple[str, str, Slice]  # of what, its range, and the slice
+Named = tuple[str, str, Slice]  # the property, its range, and the slice
 
 
 def section(inputs: Inputs) -> Section:
@@ -32,16 +32,16 @@ def section(inputs: Inputs) -> Section:
     if not split.multi_label:
         rows += _by_frequency(inputs, split.labels, right)
     try:
-        measured, left_out = _by_image(inputs, name, right)
+        measured, note = _by_image(inputs, name, right)
         rows += measured
-        blocks += [Text(left_out, 'missing')] if left_out else []
+        blocks += [Text(note, 'missing')] if note else []
     except (InputError, OSError) as error:
         blocks.append(Text(str(error), 'missing'))
     if rows:
         blocks.insert(0, Figures([_figure(rows, name, float(right.mean()))]))
         blocks.insert(0, Text(_weakest(rows, float(right.mean()))))
     else:
-        blocks.append(Text('All images are alike in size, brightness and class frequency.'))
+        blocks.append(Text('All images have equal size, brightness and class frequency.'))
     return Section(title='Weak slices', blocks=blocks)
 
 
@@ -61,7 +61,7 @@ def _has_job(inputs: Inputs) -> bool:
 
 
 def _by_image(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named], str]:
-    """Slices by what is measured of the images, and a note on those that are left out."""
+    """Slices by properties of the images, and a note if some images are not measured."""
     examples, places = inputs.examples(split)
     most = min(IMAGES, int(max(inputs.budget.left, 0) / 3 / SECONDS_PER_IMAGE))
     chosen = spread(len(places), most)
@@ -75,14 +75,14 @@ def _by_image(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named
     rows += _named('brightness', slices.by_value(measured.brightness, right), _ratio)
     note = ''
     if len(chosen) < len(places):
-        note = f'Measured on {len(chosen):,} of {len(places):,} images, spread evenly.'
+        note = f'Measured on {len(chosen):,} of {len(places):,} images, evenly spread.'
     return rows, note
 
 
 def _named(
     name: str, parts: Sequence[Slice], text: Callable[[float], str], unit: str = ''
 ) -> list[Named]:
-    """The slices with their ranges; nothing where all images are in one."""
+    """The slices with the property and its ranges; empty if all images are in one slice."""
     if len(parts) < 2:
         return []
     return [(name, _range(text(part.low), text(part.high)) + unit, part) for part in parts]
@@ -134,9 +134,9 @@ def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
 def _weakest(rows: Sequence[Named], mean: float) -> str:
     weak = [row for row in rows if row[2].interval[1] < mean]
     if not weak:
-        return 'No slice is surely weaker than all images together.'
+        return 'No slice is significantly weaker than all images together.'
     name, text, part = min(weak, key=lambda row: row[2].accuracy)
     return (
-        f'The weakest slice is {name} {text}: {share_text(part.accuracy)} of {part.images:,} '
-        f'images are right, of all images {share_text(mean)}.'
+        f'The weakest slice is {name} {text}: its accuracy is {share_text(part.accuracy)} on '
+        f'{part.images:,} images, and {share_text(mean)} on all images.'
     )

@@ -23,7 +23,7 @@ def thumbnail(image: np.ndarray, side: int = SIDE_PX) -> Image.Image:
 
 
 def heated(image: np.ndarray, heat: np.ndarray, side: int = SIDE_PX) -> Image.Image:
-    """An image with a map of heat [h, w] over it, from its least to its largest value."""
+    """An image with a saliency map [h, w] in color over it, from its least to its largest value."""
     picture = thumbnail(image, side)
     gray = np.asarray(picture.convert('L').convert('RGB'), np.float32)
     heat = np.asarray(heat, np.float32)
@@ -38,7 +38,7 @@ def heated(image: np.ndarray, heat: np.ndarray, side: int = SIDE_PX) -> Image.Im
 
 
 def data_uri(picture: Image.Image, quality: int = 80) -> str:
-    """A picture as a JPEG within the page."""
+    """A picture as the data URI of a JPEG."""
     buffer = io.BytesIO()
     picture.save(buffer, 'JPEG', quality=quality)
     return f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'

@@ -1,1 +1,1 @@
-"""Where a trained network will be used: corrupted, shifted, unfamiliar and upstream images."""
+"""Accuracy of a run on corrupted, shifted, unfamiliar and upstream images."""

@@ -11,9 +11,10 @@ from tljax import devices
 from tljax.augment.corruptions.corruption import Corruption, corrupt
 from tljax.data import pipeline
 from tljax.metrics import corruption_error
-from tljax.metrics.totals import wilson_interval
+from tljax.metrics.corruption_error import CorruptionErrors
 from tljax.models import views
 from tljax.training import labelled_data
+from tljax.training.robustness import accuracy
 from tljax.training.robustness.subject import Subject, spread
 from tljax.types import Examples, InputError
 
@@ -29,41 +30,30 @@ def measure(
 ) -> dict[str, Any]:
     """The errors of a run under corruption, as JSON.
 
-    Images are corrupted as the network reads them: the central square of `size_px`.
+    Corruptions are applied to the input of the network: the central square of `size_px`.
 
     Args:
         subject: the run.
         corruptions: one or more.
         severities: one or more, 1 to 5.
         baseline: a run with the same classes, measured on the same images.
-        images: the number of images at most.
-        seed: of the corruptions.
+        images: the largest number of images; None for all.
+        seed: of the corruptions and of the bootstrap.
 
     Raises:
         InputError: the images cannot be read, or the baseline has other classes.
     """
     split = subject.evaluated_split
     examples = spread(subject.data(split).examples, images)
-    clean, right = hits(subject, examples, corruptions, severities, seed)
-    below = None
+    clean, corrupted = hits(subject, examples, corruptions, severities, seed)
+    baseline_hits = None
     if baseline is not None:
-        below_clean, below = hits(
-            baseline, _for_baseline(subject, baseline, split, images), corruptions, severities, seed
-        )
-        both = [len(clean), len(below_clean)]
-        if both[0] != both[1]:
-            raise InputError(f'the baseline read {both[1]} images, and the run {both[0]}')
-    errors = corruption_error.corruption_errors(right, below, seed=seed)
-    rows = [
-        {
-            'name': one.name,
-            'group': one.group,
-            'accuracy': (1 - errors.error[index]).tolist(),
-            'intervals': [_interval(hit) for hit in right[index]],
-            'relative_error': _number(errors.relative, index),
-        }
-        for index, one in enumerate(corruptions)
-    ]
+        examples = _for_baseline(subject, baseline, split, images)
+        _, baseline_hits = hits(baseline, examples, corruptions, severities, seed)
+        count = baseline_hits.shape[-1]
+        if count != len(clean):
+            raise InputError(f'the baseline read {count} images, and the run {len(clean)}')
+    errors = corruption_error.corruption_errors(corrupted, baseline_hits, seed=seed)
     return {
         'split': split,
         'images': len(clean),
@@ -71,8 +61,8 @@ def measure(
         'seed': seed,
         'severities': list(severities),
         'clean_accuracy': float(clean.mean()),
-        'clean_interval': _interval(clean),
-        'corruptions': rows,
+        'clean_interval': accuracy.interval(clean),
+        'corruptions': _rows(corruptions, corrupted, errors),
         'mean_error': errors.mean._asdict(),
         'baseline': None if baseline is None else str(baseline.folder),
         'mce': errors.mce._asdict() if errors.mce else None,
@@ -86,8 +76,20 @@ def _for_baseline(subject: Subject, baseline: Subject, split: str, images: int |
     return spread(data.examples, images)
 
 
-def _interval(right: np.ndarray) -> list[float]:
-    return list(wilson_interval(int(right.sum()), len(right)))
+def _rows(
+    corruptions: Sequence[Corruption], corrupted: np.ndarray, errors: CorruptionErrors
+) -> list[dict[str, Any]]:
+    """The accuracy at each severity, and the error relative to the baseline, of each corruption."""
+    return [
+        {
+            'name': corruption.name,
+            'group': corruption.group,
+            'accuracy': (1 - errors.error[index]).tolist(),
+            'intervals': [accuracy.interval(row) for row in corrupted[index]],
+            'relative_error': _number(errors.relative, index),
+        }
+        for index, corruption in enumerate(corruptions)
+    ]
 
 
 def _number(values: np.ndarray | None, index: int) -> float | None:
@@ -101,9 +103,13 @@ def hits(
     severities: Sequence[int],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether images are classified right: [N] bool without, and [C, L, N] with corruption.
+    """Whether each image is classified correctly.
 
     Every image is decoded once.
+
+    Returns:
+        [N] bool for the images without corruption, and [C, L, N] bool for C corruptions at L
+        severities.
     """
     model, mesh = subject.network.model, subject.mesh
     rows = max(1, subject.batch_size // mesh.size) * mesh.size
@@ -115,14 +121,14 @@ def hits(
         ids = jnp.asarray(placed['id'])
         images = views.centre(jnp.asarray(placed['image']), model.preprocessing.size_px)
 
-        def right(shown: jax.Array, labels=labels, mask=mask) -> np.ndarray:
-            classes = subject.predicted_classes(*subject.values, shown)
+        def correct(inputs: jax.Array, labels=labels, mask=mask) -> np.ndarray:
+            classes = subject.predicted_classes(*subject.values, inputs)
             return (np.asarray(classes) == labels)[mask]
 
-        clean.append(right(images))
+        clean.append(correct(images))
         corrupted.append(
             [
-                [right(corrupt(one, images, ids, level, seed)) for level in severities]
+                [correct(corrupt(one, images, ids, level, seed)) for level in severities]
                 for one in corruptions
             ]
         )

@@ -10,7 +10,6 @@ import numpy as np
 from tljax import devices, tree
 from tljax.config.experiment import PRETRAINED
 from tljax.metrics import paired
-from tljax.metrics.totals import wilson_interval
 from tljax.models import averaging
 from tljax.models.averaging import Values
 from tljax.models.stages import HEAD
@@ -18,6 +17,7 @@ from tljax.models.views import Centre
 from tljax.records.predictions import SplitPredictions
 from tljax.training import final_evaluation
 from tljax.training.labelled_data import Data
+from tljax.training.robustness import accuracy
 from tljax.training.robustness.subject import Subject, evaluation_of, labelled_set
 from tljax.types import BadFiles, Examples, InputError
 from tljax.weights import network
@@ -33,7 +33,7 @@ class Upstream:
     Attributes:
         network: with its own head.
         data: labelled images of its classes.
-        tuned: the parameters and statistics after training, under the same head.
+        tuned: the parameters and statistics after training, with the upstream head.
     """
 
     network: Network
@@ -45,8 +45,9 @@ def read(subject: Subject, path: str, bad_files: BadFiles) -> Upstream:
     """The upstream network of a run and images of its task.
 
     Raises:
-        InputError: the run started from random weights or from weights without a head; its
-            stages are not those of the weights; the images are missing or of other classes.
+        InputError: the run started from random weights or from weights without a head, its
+            parameters have other shapes than the weights, or the images are missing or have other
+            classes.
     """
     weights = getattr(subject.experiment.backbone, 'weights', None)
     if weights is None:
@@ -64,9 +65,9 @@ def read(subject: Subject, path: str, bad_files: BadFiles) -> Upstream:
 
 
 def _source_head(subject: Subject, start: Network) -> Any:
-    """The upstream head; the one that was trained if the run kept it."""
-    kept = subject.experiment.head == PRETRAINED
-    return (subject.network if kept else start).params[HEAD]
+    """The upstream head: the run's own if the run fine-tuned it, else that of the weights."""
+    fine_tuned = subject.experiment.head == PRETRAINED
+    return (subject.network if fine_tuned else start).params[HEAD]
 
 
 def _check_leaves(subject: Subject, start: Network, tuned: Values) -> None:
@@ -87,11 +88,12 @@ def measure(
 ) -> dict[str, Any]:
     """The accuracy on both tasks along the line from the start to the trained network, as JSON.
 
-    BatchNorm statistics are interpolated too. Where the head of the run is new, it stands on every
-    network of the line for the run's own task, and the upstream head for the upstream task.
+    BatchNorm statistics are interpolated too. A run with a new head has a head for each task: every
+    network of the line is measured with the new head on the run's task, and with the upstream head
+    on the upstream task.
     """
     split = subject.evaluated_split
-    own = subject.data(split)
+    examples = subject.data(split).examples
     head = {HEAD: subject.network.params[HEAD]}
     if subject.experiment.head == PRETRAINED:
         head = {HEAD: upstream.network.params[HEAD]}
@@ -102,20 +104,20 @@ def measure(
     source = (Values(upstream.network.params, upstream.network.stats), upstream.tuned)
     lines = {
         'source': _line(subject, upstream.network, source, upstream.data.examples, alphas),
-        'target': _line(subject, subject.network, target, own.examples, alphas),
+        'target': _line(subject, subject.network, target, examples, alphas),
     }
-    before, after = (_right(lines['source'][i]) for i in (0, -1))
+    before, after = (accuracy.correct(lines['source'][i]) for i in (0, -1))
     return {
         'path': upstream.data.name,
         'weights': upstream.network.origin.source,
         'split': split,
-        'before': _accuracy(lines['source'][0]),
-        'after': _accuracy(lines['source'][-1]),
+        'before': accuracy.summary(lines['source'][0]),
+        'after': accuracy.summary(lines['source'][-1]),
         'loss': paired.accuracy_difference(before, after)._asdict(),
         'curve': [
             {
                 'alpha': alpha,
-                **{name: _accuracy(line[index]) for name, line in lines.items()},
+                **{name: accuracy.summary(line[index]) for name, line in lines.items()},
             }
             for index, alpha in enumerate(alphas)
         ],
@@ -130,25 +132,10 @@ def _line(
     examples: Examples,
     alphas: Sequence[float],
 ) -> list[SplitPredictions]:
-    """The predictions of every network on the line between two."""
+    """The predictions of every network on the line between two networks."""
     evaluation = evaluation_of(loaded, Centre(), subject.mesh, subject.batch_size)
     start, end = devices.put_replicated(subject.mesh, ends)
     mix = jax.jit(averaging.interpolate)
-    found = []
-    for alpha in alphas:
-        params, stats = mix(start, end, alpha)
-        found.append(final_evaluation.predict(evaluation, params, stats, examples))
-    return found
-
-
-def _right(split: SplitPredictions) -> np.ndarray:
-    return split.logits.argmax(-1) == split.labels
-
-
-def _accuracy(split: SplitPredictions) -> dict[str, Any]:
-    right = _right(split)
-    return {
-        'accuracy': float(right.mean()),
-        'accuracy_interval': list(wilson_interval(int(right.sum()), len(right))),
-        'images': len(right),
-    }
+    return [
+        final_evaluation.predict(evaluation, *mix(start, end, alpha), examples) for alpha in alphas
+    ]

@@ -1,4 +1,4 @@
-"""Measures a run where it will be used: the work of `tljax robustness`."""
+"""Measures the robustness of a run: the work of `tljax robustness`."""
 
 import argparse
 import pathlib
@@ -31,27 +31,27 @@ FIGURES = 'robustness_figures'
 print_ = console.console.print
 
 
-def run(given: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Measures, prints tables, and writes the record, the page and its figures.
 
     Args:
-        given: the words of `tljax robustness`, by name.
+        arguments: the arguments of `tljax robustness`.
 
     Raises:
         InputError: the run or the images cannot be used.
     """
     record = measure(
-        given.run,
-        corruptions=given.corruptions,
-        severities=given.severities,
-        shifted_sets=given.shifted,
-        ood=given.ood,
-        source=given.source,
-        baseline=given.baseline,
-        images=given.images,
-        seed=given.seed,
-        batch_size=given.batch_size,
-        bad_files=BadFiles(given.bad_files),
+        arguments.run,
+        corruptions=arguments.corruptions,
+        severities=arguments.severities,
+        shifted_sets=arguments.shifted,
+        ood=arguments.ood,
+        source=arguments.source,
+        baseline=arguments.baseline,
+        images=arguments.images,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        bad_files=BadFiles(arguments.bad_files),
     )
     content = robustness_page.page(record)
     for section in content.sections:
@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> None:
             if isinstance(block, Table):
                 print_(block.name, markup=False)
                 print_(_terminal(block))
-    out = (given.out or given.run).expanduser()
+    out = (arguments.out or arguments.run).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     writers.write_json(out / RECORD_FILE, {**record, **writers.environment()})
     page.write(out / PAGE_FILE, content)
@@ -81,7 +81,7 @@ def measure(
     batch_size: int | None = None,
     bad_files: BadFiles = BadFiles.ERROR,
 ) -> dict[str, Any]:
-    """Everything that is asked for, as JSON. All folders are read before anything is computed.
+    """Measures a run and returns a JSON record; reads all folders before it computes anything.
 
     Args:
         folder: of the run.
@@ -91,53 +91,58 @@ def measure(
         ood: folders with images of other classes.
         source: labelled images of the upstream task.
         baseline: a run that the errors under corruption are compared with.
-        images: corrupted images at the most.
+        images: the largest number of images that are corrupted; None for all.
         seed: of the corruptions and of the bootstrap.
         batch_size: of images, over all devices; None for the run's own.
         bad_files: what happens to files that cannot be read.
 
+    Returns:
+        `run`, and for each measurement that was asked for an entry: `corrupted`, `shifted`, `ood`,
+        `forgetting`.
+
     Raises:
         InputError: the run, a folder or a name cannot be used.
     """
-    chosen = suite.chosen(corruptions)
+    suite_part = suite.chosen(corruptions)
     if not severities or not set(severities) <= set(SEVERITIES):
-        raise InputError(f'severities are {list(severities)}, wanted some of 1 to 5')
-    one = subject.read(folder, batch_size)
-    sets = [
-        subject.labelled_set(one.network, path, bad_files, one.recorded) for path in shifted_sets
+        raise InputError(f'severities are {list(severities)}, wanted numbers from 1 to 5')
+    measured = subject.read(folder, batch_size)
+    shifted_data = [
+        subject.labelled_set(measured.network, path, bad_files, measured.recorded)
+        for path in shifted_sets
     ]
-    others = {path: unfamiliar.read(one, path, bad_files) for path in ood}
-    upstream = forgetting.read(one, source, bad_files) if source else None
-    below = subject.read(baseline, batch_size) if baseline else None
-    if below is not None and below.network.class_names != one.network.class_names:
+    ood_images = {path: unfamiliar.read(measured, path, bad_files) for path in ood}
+    upstream = forgetting.read(measured, source, bad_files) if source else None
+    other = subject.read(baseline, batch_size) if baseline else None
+    if other is not None and other.network.class_names != measured.network.class_names:
         raise InputError(f'--baseline: {baseline} has other classes than {folder}')
     record: dict[str, Any] = {'run': str(folder)}
-    if chosen:
-        _say(f'{len(chosen)} corruptions at {len(severities)} severities')
+    if suite_part:
+        _announce(f'{len(suite_part)} corruptions at {len(severities)} severities')
         record['corrupted'] = corrupted.measure(
-            one, chosen, severities, baseline=below, images=images, seed=seed
+            measured, suite_part, severities, baseline=other, images=images, seed=seed
         )
-    if sets:
-        record['shifted'] = [shifted.measure(one, data) for data in sets]
-    if others:
-        known = unfamiliar.familiar(one)
-        record['ood'] = [unfamiliar.measure(one, known, *pair) for pair in others.items()]
+    if shifted_data:
+        record['shifted'] = [shifted.measure(measured, data) for data in shifted_data]
+    if ood_images:
+        familiar = unfamiliar.familiar(measured)
+        record['ood'] = [unfamiliar.measure(measured, familiar, *x) for x in ood_images.items()]
     if upstream is not None:
-        _say(f'{len(forgetting.ALPHAS)} networks between the start and the end of training')
-        record['forgetting'] = forgetting.measure(one, upstream)
+        _announce(f'{len(forgetting.ALPHAS)} networks between the start and the end of training')
+        record['forgetting'] = forgetting.measure(measured, upstream)
     return record
 
 
-def _say(text: str) -> None:
+def _announce(text: str) -> None:
     print_(f'Measuring {text}.', soft_wrap=True, markup=False)
 
 
 def _terminal(table: Table) -> rich.table.Table:
     """A table of the page for the terminal."""
-    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    result = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for index, column in enumerate(table.columns):
         text = index == 0 or index in table.texts
-        shown.add_column(rich.text.Text(column), justify='left' if text else 'right')
+        result.add_column(rich.text.Text(column), justify='left' if text else 'right')
     for row in table.rows:
-        shown.add_row(*(rich.text.Text(cell) for cell in row.cells))
-    return shown
+        result.add_row(*(rich.text.Text(cell) for cell in row.cells))
+    return result

@@ -1,4 +1,4 @@
-"""The run whose robustness is measured: its network, its data, and predictions of any images."""
+"""The run whose robustness is measured: its network, its data and its predictions."""
 
 import dataclasses
 import functools
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from tljax import devices
@@ -21,6 +20,7 @@ from tljax.records.runs import EvaluationSettings
 from tljax.training import final_evaluation, labelled_data
 from tljax.training.evaluation import Evaluation
 from tljax.training.labelled_data import Data
+from tljax.training.report import inputs
 from tljax.training.trained_run import TrainedRun
 from tljax.types import BadFiles, Examples, InputError, Params, Stats, Views
 from tljax.weights import network
@@ -37,7 +37,7 @@ class Subject:
         settings: how the run evaluated.
         recorded: the content of its splits.json.
         batch_size: of images, over all devices.
-        evaluations: by their views, so that each is compiled once.
+        evaluations: a cache by views, so that each evaluation is compiled once.
     """
 
     folder: pathlib.Path
@@ -83,7 +83,7 @@ class Subject:
         """The images of a split of the run.
 
         Raises:
-            InputError: they cannot be read any more.
+            InputError: the images can no longer be read.
         """
         return labelled_data.of_run(self.network, self.experiment, self.recorded, split)
 
@@ -93,9 +93,9 @@ class Subject:
 
     @functools.cached_property
     def reference(self) -> SplitPredictions:
-        """The predictions of the split that the run was evaluated on, as the run recorded them.
+        """The recorded predictions of `evaluated_split`.
 
-        A run of a version that did not record them is evaluated again.
+        A run of an early version, which recorded none, is evaluated again.
         """
         split = self.evaluated_split
         path = self.folder / PREDICTIONS_FILE
@@ -108,7 +108,7 @@ class Subject:
 
     @property
     def reference_views(self) -> Views:
-        """The views by which the run evaluated `reference`."""
+        """The views that the run used for `evaluated_split`."""
         return self.settings.test_views if self.evaluated_split == 'test' else Centre()
 
     def predict(
@@ -125,7 +125,7 @@ class Subject:
             examples: decoded images, with labels below the number of classes.
             folder: that their paths are relative to.
             views: of each image; None for its centre.
-            features: whether the pooled inputs of the head are computed too.
+            features: whether to add the pooled inputs of the head.
         """
         views = views or Centre()
         if str(views) not in self.evaluations:
@@ -149,7 +149,7 @@ class Subject:
 
 
 def evaluation_of(loaded: Network, views: Views, mesh: Mesh, batch_size: int) -> Evaluation:
-    """The evaluation of a network that predicts one label an image."""
+    """The evaluation of a network that predicts one label per image."""
     return Evaluation(
         model=loaded.model, loss=CrossEntropy(), mesh=mesh, batch_size=batch_size, views=views
     )
@@ -159,15 +159,15 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
     """A finished run.
 
     Raises:
-        InputError: the folder holds none, or images have several labels.
+        InputError: the folder holds no finished run, or images have several labels.
     """
     folder = folder.expanduser()
     settings, recorded = runs.evaluation_settings(folder)
-    TrainedRun(folder).result  # noqa: B018  raises where the run is not finished
+    TrainedRun(folder).result  # noqa: B018  raises an error if the run is not finished
     loaded = network.load(str(folder))
     if loaded.multi_label:
         raise InputError(
-            f'{folder} predicts several labels of an image, wanted a run with one label an image'
+            f'{folder} predicts several labels per image, wanted a run with one label per image'
         )
     return Subject(folder, loaded, settings, recorded, batch_size or settings.batch_size)
 
@@ -188,7 +188,7 @@ def labelled_set(
 
 
 def spread(examples: Examples, most: int | None) -> Examples:
-    """At most so many examples, evenly spread over all of them."""
+    """At most `most` examples, evenly spread; None for all."""
     if most is None or len(examples) <= most:
         return examples
-    return examples.take(np.unique(np.linspace(0, len(examples) - 1, most).round().astype(int)))
+    return examples.take(inputs.spread(len(examples), most))

@@ -1,6 +1,7 @@
-"""Images of no class of the network: how well scores tell them from the run's own."""
+"""Out-of-distribution images: how well scores separate them from the images of the run."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -14,14 +15,14 @@ from tljax.records.predictions import SplitPredictions
 from tljax.training.robustness.subject import Subject, spread
 from tljax.types import BadFiles, Examples, InputError
 
-TRAINING_IMAGES = 5000  # whose features are kept, at the most
+TRAINING_IMAGES = 5000  # the largest number of training images that scores are fitted to
 
 
 def read(subject: Subject, path: str, bad_files: BadFiles) -> Examples:
-    """The images of a folder or a list.
+    """Reads the images of a folder or a list.
 
     Raises:
-        InputError: it is missing or empty, or an image cannot be read.
+        InputError: the folder is missing or empty, or an image cannot be read.
     """
     if not pathlib.Path(path).expanduser().exists():
         raise InputError(f'{path}: no such folder or file')
@@ -38,7 +39,7 @@ class Detector:
     Attributes:
         name: of the score.
         scorer: fitted to the training images if the score needs them.
-        threshold: of the score; an image with a smaller one is out of distribution.
+        threshold: an image with a smaller score is out of distribution.
     """
 
     name: str
@@ -60,7 +61,7 @@ def _scores(scorer: Scorer, name: str, split: SplitPredictions) -> np.ndarray:
 
 
 def scorer(subject: Subject) -> Scorer:
-    """Every score that the run has, fitted to its training images."""
+    """Fits every score that the run's head allows to its training images."""
     train = subject.predict(spread(subject.data('train').examples, TRAINING_IMAGES), features=True)
     assert train.features is not None
     linear = _linear_head(subject, train)
@@ -68,7 +69,7 @@ def scorer(subject: Subject) -> Scorer:
 
 
 def _linear_head(subject: Subject, train: SplitPredictions) -> dict[str, np.ndarray] | None:
-    """The kernel and bias of a head that is one linear layer of the features; else None."""
+    """The kernel and bias of the head if it is one linear layer; else None."""
     linear = subject.network.params[HEAD].get('linear')
     if linear is None or train.features is None:
         return None
@@ -81,10 +82,10 @@ def _linear_head(subject: Subject, train: SplitPredictions) -> dict[str, np.ndar
 
 
 def detector(subject: Subject, name: str) -> Detector:
-    """One score of a run with its threshold.
+    """Makes the detector of one score.
 
     Raises:
-        InputError: the run has no such score, or no validation images.
+        InputError: the head of the run does not allow the score, or there are no validation images.
     """
     if not subject.has('val'):
         raise InputError(f'--ood: {subject.folder} has no validation images for a threshold')
@@ -98,52 +99,53 @@ def detector(subject: Subject, name: str) -> Detector:
 
 @dataclasses.dataclass(frozen=True)
 class Familiar:
-    """The run's own images with their predictions, which sets of unfamiliar ones share.
+    """The predictions of the run's images, which every unfamiliar set is compared with.
 
     Attributes:
         scorer: every score.
         split: the name of the split.
-        own: its predictions, with features.
-        val: those of the validation images; None if there are none.
+        predictions: of the split, with features.
+        val: the predictions of the validation images; None if there are none.
     """
 
     scorer: Scorer
     split: str
-    own: SplitPredictions
+    predictions: SplitPredictions
     val: SplitPredictions | None
 
 
 def familiar(subject: Subject) -> Familiar:
-    """Predicts the run's own images."""
+    """Predicts the run's images."""
     split = subject.evaluated_split
-    own = subject.predict(subject.data(split).examples, features=True)
-    val = own if split == 'val' else None
+    predicted = subject.predict(subject.data(split).examples, features=True)
+    val = predicted if split == 'val' else None
     if val is None and subject.has('val'):
         val = subject.predict(subject.data('val').examples, features=True)
-    return Familiar(scorer(subject), split, own, val)
+    return Familiar(scorer(subject), split, predicted, val)
 
 
-def measure(subject: Subject, known: Familiar, path: str, examples: Examples) -> dict[str, Any]:
-    """How well each score separates the run's own images from those of a folder, as JSON."""
+def measure(subject: Subject, reference: Familiar, path: str, examples: Examples) -> dict[str, Any]:
+    """How well each score separates the run's images from those of a folder, as JSON."""
     other = subject.predict(examples, features=True)
     if not len(other):
         raise InputError(f'{path}: no image in it can be read')
     rows = []
-    for name in known.scorer.names:
-        own, outside = (_scores(known.scorer, name, one) for one in (known.own, other))
-        row: dict[str, Any] = {'name': name, **detection.detection(own, outside)._asdict()}
-        if known.val is not None:
-            limit = detection.threshold(_scores(known.scorer, name, known.val))
+    for name in reference.scorer.names:
+        scores_of = functools.partial(_scores, reference.scorer, name)
+        inside, outside = scores_of(reference.predictions), scores_of(other)
+        row: dict[str, Any] = {'name': name, **detection.detection(inside, outside)._asdict()}
+        if reference.val is not None:
+            threshold = detection.threshold(scores_of(reference.val))
             row |= {
-                'threshold': limit,
-                'own_accepted': float((own >= limit).mean()),
-                'unfamiliar_accepted': float((outside >= limit).mean()),
+                'threshold': threshold,
+                'own_accepted': float((inside >= threshold).mean()),
+                'unfamiliar_accepted': float((outside >= threshold).mean()),
             }
         rows.append(row)
     return {
         'path': path,
         'images': len(other),
-        'split': known.split,
-        'own_images': len(known.own),
+        'split': reference.split,
+        'own_images': len(reference.predictions),
         'scores': rows,
     }
