@@ -136,6 +136,8 @@ def _line(
     evaluation = evaluation_of(loaded, Centre(), subject.mesh, subject.batch_size)
     start, end = devices.put_replicated(subject.mesh, ends)
     mix = jax.jit(averaging.interpolate)
-    return [
-        final_evaluation.predict(evaluation, *mix(start, end, alpha), examples) for alpha in alphas
-    ]
+    predicted = []
+    for alpha in alphas:
+        params, stats = mix(start, end, alpha)
+        predicted.append(final_evaluation.predict(evaluation, params, stats, examples))
+    return predicted
