@@ -292,5 +292,7 @@ def test_places_outside_of_an_image_are_mirrored():
 def test_corruptions_are_chosen_by_name_or_group():
     names = [one.name for one in suite.chosen(['snow', 'noise'])]
     assert names == ['gaussian_noise', 'shot_noise', 'impulse_noise', 'snow']
-    with pytest.raises(InputError, match='no corruption is called rain, wanted names of gaussian'):
+    with pytest.raises(
+        InputError, match="no corruption is called 'rain', wanted names of gaussian"
+    ):
         suite.chosen(['rain'])

@@ -150,7 +150,7 @@ def test_the_page_needs_no_other_file(measured):
         ('--source={f}/missing', 'missing: no such folder or file'),
         ('--source={f}/other', 'other: 1 of the 1 classes of the data'),
         ('--baseline={f}/empty', 'empty holds no run'),
-        ('--corruptions=rain', 'no corruption is called rain'),
+        ('--corruptions=rain', "no corruption is called 'rain'"),
         ('--severities=0,6', 'severities are [0, 6], wanted numbers from 1 to 5'),
         ('--severities=a', '--severities: a: wanted numbers from 1 to 5, separated by commas'),
         ('--seed=-1', '--seed: -1: wanted 0 or more'),

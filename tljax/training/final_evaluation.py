@@ -157,6 +157,11 @@ def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
     """A line on the temperature of a run; None without a temperature."""
     if calibrated is None:
         return None
+    if calibrated['temperature'] == 1.0:
+        return (
+            f'Temperature 1: none fits the {calibrated["images"]:,} validation images better, for '
+            'example because all of them are classified right.'
+        )
     split = 'test' if 'test' in calibrated else 'val'
     before, after = (100 * calibrated[split][when]['ece'] for when in ('before', 'after'))
     mark, advice = '', ''

@@ -37,7 +37,7 @@ def chosen(names: Sequence[str] | None) -> tuple[Corruption, ...]:
     unknown = [name for name in names if name not in {*NAMES, *groups}]
     if unknown:
         raise InputError(
-            f'no corruption is called {", ".join(unknown)}, wanted names of {", ".join(NAMES)}, or '
-            f'groups: {", ".join(sorted(groups))}'
+            f'no corruption is called {", ".join(map(repr, unknown))}, wanted names of '
+            f'{", ".join(NAMES)}, or groups: {", ".join(sorted(groups))}'
         )
     return tuple(one for one in CORRUPTIONS if one.name in names or one.group in names)

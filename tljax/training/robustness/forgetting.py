@@ -136,8 +136,8 @@ def _line(
     evaluation = evaluation_of(loaded, Centre(), subject.mesh, subject.batch_size)
     start, end = devices.put_replicated(subject.mesh, ends)
     mix = jax.jit(averaging.interpolate)
-    networks = (mix(start, end, alpha) for alpha in alphas)
-    return [
-        final_evaluation.predict(evaluation, values.params, values.stats, examples)
-        for values in networks
-    ]
+    predicted = []
+    for alpha in alphas:
+        params, stats = mix(start, end, alpha)
+        predicted.append(final_evaluation.predict(evaluation, params, stats, examples))
+    return predicted
