@@ -55,7 +55,7 @@ def of_job(job: Job, *, folds: int = 5) -> list[LikelyError]:
     """
     train = job.splits['train']
     if train.multi_label:
-        raise InputError('the training images have several labels each, wanted one label an image')
+        raise InputError('the training images have several labels, wanted one label per image')
     extracted = features.extract(
         job.model,
         job.params,
