@@ -193,8 +193,8 @@ class UnlabelledPool:
         """The images; labels of `data` are ignored. See `LabelledSource.examples`."""
         if target.multi_label:
             raise InputError(
-                'config.samples: a pool gets one label per image, and the target has several labels '
-                'per image'
+                'config.samples: a pool gets one label per image, and the target has several '
+                'labels per image'
             )
         if self.data is not None:
             examples = self.data.splits()['train']
