@@ -26,6 +26,7 @@ LIMITS = {
     'validation_fraction': 1,
     'ema_decay': 1,
     'seed': 2**32,  # JAX's keys use 32 bits of a seed; a larger seed would repeat another one
+    'data_seed': 2**32,
     'data_threads': 1024,
 }
 
