@@ -14,7 +14,8 @@ from typing import Any
 
 from tljax.commands import overrides
 from tljax.commands.command_line import ConfigArguments, UsageError
-from tljax.commands.value_types import CONFIG_MODULE
+from tljax.config import field_paths
+from tljax.config.value_types import CONFIG_MODULE
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 RECORD = 'config.json'
@@ -191,7 +192,7 @@ def _check_paths(loaded: Any) -> None:
     """Raises a `UsageError` if the path of the user's images is still a config's placeholder."""
     missing = [
         f'--config.{path}={value or "DIR"} is missing: the path of your images'
-        for path, value in overrides.fields('', loaded)
+        for path, value in field_paths.fields('', loaded)
         if path.rpartition('.')[2] == 'path' and isinstance(value, str) and _is_placeholder(value)
     ]
     if missing:
