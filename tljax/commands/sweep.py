@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if arguments.worker:
         from tljax.sweep import local
 
-        local.pin(*map(int, arguments.worker.split('/')))
+        local.begin(*map(int, arguments.worker.split('/')))
     experiment, part, name = config_files.sweep(arguments.config, arguments.sweep)
     workdir = (arguments.workdir or pathlib.Path('sweeps') / name).expanduser()
 
