@@ -30,8 +30,8 @@ class PairedSeeds(NamedTuple):
         difference: the mean over seeds of the first score minus the second.
         low: the lower end of its confidence interval; NaN if it cannot be computed.
         high: the upper end; NaN if it cannot be computed.
-        p_value: two-sided. It is the sign-flip test over seeds; with one seed and scores per image
-            it is a test over images.
+        p_value: of the two-sided sign-flip test over seeds; with one seed and scores per image it
+            is over images.
         least_p: the smallest p-value that the test can give with this number of seeds (with one
             seed: of images).
         differences: the difference of each seed.
@@ -70,8 +70,9 @@ def difference(
     If each seed has other test images, the images are nested in seeds. The variance between seeds
     then includes that of images, and the interval is Student's t over the S differences.
 
-    With one seed only the images vary: scores of right and wrong get the exact bootstrap interval
-    and McNemar's test of `paired.accuracy_difference`, other scores Student's t over images.
+    With one seed only the images vary. Scores of right and wrong then get the exact bootstrap
+    interval and McNemar's test of `paired.accuracy_difference`, which is the sign-flip test over
+    images. Other scores get Student's t interval and the sign-flip test over images.
 
     Source: Searle, Casella & McCulloch 1992, "Variance components", chapter 4, for the mean
     squares; Owen 2007, "The pigeonhole bootstrap", for seeds and images as crossed factors;
@@ -94,7 +95,7 @@ def difference(
     per_seed = np.array([one.mean() for one in scores])
     checked_values(per_seed, level)
     if len(scores) == 1:
-        return _one_seed(np.asarray(first[0]), np.asarray(second[0]), level)
+        return _one_seed(np.asarray(first[0]), np.asarray(second[0]), level, resamples, seed)
     if same_images and len(set(counts)) == 1:
         half = _crossed_half_width(np.stack(scores), level)
         low, high = per_seed.mean() - half, per_seed.mean() + half
@@ -251,20 +252,20 @@ def _crossed_half_width(d: np.ndarray, level: float) -> float:
     return float(quantile * math.sqrt(parts.sum() / (seeds * images)))
 
 
-def _one_seed(first: np.ndarray, second: np.ndarray, level: float) -> PairedSeeds:
+def _one_seed(
+    first: np.ndarray, second: np.ndarray, level: float, resamples: int, seed: int
+) -> PairedSeeds:
     """The difference of one seed, over images."""
-    least = least_sign_flip(len(first)) if len(first) <= MOST_EXACT else 0.0
-    if first.dtype == bool == second.dtype:
+    count = len(first)
+    if np.isin([first, second], (0, 1)).all():
         pair = paired.accuracy_difference(first, second, level)
-        numbers = (pair.difference, pair.low, pair.high, pair.p_value)
-        return PairedSeeds(1, len(first), *numbers, least, (pair.difference,))
-    d = first.astype(np.float64) - second
-    mean, low, high, _, deviation = student_t(d, level)
-    if deviation > 0:
-        p_value = float(scipy.stats.ttest_1samp(d, 0).pvalue)
+        numbers = (pair.difference, pair.low, pair.high, pair.p_value, 2.0 ** (1 - count))
     else:
-        p_value = 1.0 if mean == 0 or len(d) == 1 else 0.0
-    return PairedSeeds(1, len(d), mean, low, high, p_value, 0.0, (mean,))
+        d = first.astype(np.float64) - second
+        mean, low, high, _, _ = student_t(d, level)
+        p_value = sign_flip(d, resamples=resamples, seed=seed)
+        numbers = (mean, low, high, p_value, least_sign_flip(count, resamples))
+    return PairedSeeds(1, count, *numbers, (numbers[0],))
 
 
 def _result(
