@@ -22,6 +22,7 @@ class Interval:
         text: shown at the right.
         color: of the mark.
         heading: whether the row is a heading, which has a name alone.
+        points: single values, drawn as small rings.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Interval:
     text: str = ''
     color: str = 'accent'
     heading: bool = False
+    points: Sequence[float] = ()
 
 
 def dots(rows: Sequence[Interval], *, label: str) -> Drawing:
@@ -41,7 +43,8 @@ def dots(rows: Sequence[Interval], *, label: str) -> Drawing:
         label: of the horizontal axis.
     """
     known = [row for row in rows if row.value is not None]
-    low, high = min(row.low for row in known), max(row.high for row in known)
+    low = min(value for row in known for value in (row.low, *row.points))
+    high = max(value for row in known for value in (row.high, *row.points))
     ticks = axes.round_ticks(low, high, 4)
     left, right = _margins(rows)
     bottom = 8 + ROW * len(rows)
@@ -56,6 +59,7 @@ def dots(rows: Sequence[Interval], *, label: str) -> Drawing:
         shapes += _names(row, y, left)
         if row.value is not None:
             shapes.append(line(x(row.low), y, x(row.high), y, row.color, width=2))
+            shapes += [Circle(x(p), y, 3, 'quiet', 'paper', width=1) for p in row.points]
             shapes.append(Circle(x(row.value), y, 4, row.color))
     return Drawing(axes.WIDTH, bottom + 40, shapes)
 
