@@ -19,6 +19,8 @@ CHOSEN = 'accent'  # the color of the points that matter most
 WIDTH, LEFT, RIGHT = 520, 46, 508
 LABEL_PX = 12  # the height of a label
 NAME_WIDTH = 220
+WIDER = 1.08  # bold letters relative to plain ones
+SHIFTS = (0, *(sign * 13 * n for n in range(1, 9) for sign in (-1, 1)))  # of labels, by size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ def costs(
     label: str,
     text: Callable[[float], str] = axes.seconds_text,
     front: Sequence[int] = (),
+    legend: Sequence[tuple[str, str]] = (),
 ) -> Drawing:
     """Draws accuracy with its interval against the cost, on a logarithmic axis.
 
@@ -68,10 +71,13 @@ def costs(
         label: of the horizontal axis.
         text: writes a cost.
         front: the indices of points that a line connects, in order.
+        legend: names and colors.
     """
-    bottom = 330
+    patches, top = axes.legend(legend, 4, LEFT)
+    bottom = top + 316
     lows, highs = zip(*(point.interval for point in points), strict=True)
-    down, shapes = shares_plot(min(lows), max(highs), 14, bottom)
+    down, shapes = shares_plot(min(lows), max(highs), top + 10, bottom)
+    shapes += patches
     least, most = min(p.cost for p in points) / 1.5, max(p.cost for p in points) * 1.5
     across = axes.AxisScale(least, most, LEFT + 14, RIGHT - 14, log=True)
     for tick in axes.decades(least, most):
@@ -85,7 +91,7 @@ def costs(
     drawn = sorted(zip(points, places, bars, strict=True), key=lambda one: one[0].color == CHOSEN)
     for point, place, bar in drawn:
         shapes += _marked(point, place, bar)
-    labels = _labels([point.name for point in points], places, bars)
+    labels = _labels([point.name for point in points], places, bars, top, bottom)
     for point, (x, y, anchor) in zip(points, labels, strict=True):
         if point.name:
             name = shortened(point.name, NAME_WIDTH)
@@ -106,34 +112,37 @@ def _labels(
     names: Sequence[str],
     places: Sequence[tuple[float, float]],
     bars: Sequence[Sequence[float]],
+    top: float,
+    bottom: float,
 ) -> list[tuple[float, float, str]]:
-    """Where each label stands beside its point, so that none covers another, a point or a bar."""
+    """The place of each label beside its point, where it covers the fewest marks and labels."""
     taken = [(x - 7, y - 6, x + 7, y + 6) for x, y in places]
     taken += [(x - 2, bar[0], x + 2, bar[1]) for (x, _), bar in zip(places, bars, strict=True)]
-    result: list[tuple[float, float, str]] = [(0, 0, 'start')] * len(names)
+    labels: list[tuple[float, float, str]] = [(0, 0, 'start')] * len(names)
     for index in sorted(range(len(names)), key=lambda i: places[i][1]):
+        if not names[index]:
+            continue
         x, y = places[index]
-        width = min(text_width(names[index]), NAME_WIDTH)
-        tries = [
-            (side, shift)
-            for shift in (0, *(sign * 13 * n for n in range(1, 9) for sign in (-1, 1)))
-            for side in (1, -1)
-            if (x + 11 + width < RIGHT if side > 0 else x - 11 - width > LEFT)
-        ] or [(-1, 0)]
-
-        def box(
-            side: int, shift: float, x=x, y=y, width=width
-        ) -> tuple[float, float, float, float]:
-            start = x + 11 if side > 0 else x - 11 - width
-            return start, y + shift - LABEL_PX / 2, start + width, y + shift + LABEL_PX / 2
-
-        def covered(one: tuple[int, float], box=box) -> int:
-            return sum(_overlap(box(*one), other) for other in taken)
-
-        side, shift = min(tries, key=lambda one: (covered(one), abs(one[1])))
-        taken.append(box(side, shift))
-        result[index] = (x + 11 * side, y + shift + 4, 'start' if side > 0 else 'end')
-    return result
+        width = min(WIDER * text_width(names[index]), NAME_WIDTH)
+        boxes = [
+            (start, y + shift - LABEL_PX / 2, start + width, y + shift + LABEL_PX / 2)
+            for shift in SHIFTS
+            for start in (x + 11, x - 11 - width)
+        ]
+        inside = [
+            box
+            for box in boxes
+            if box[0] > LEFT and box[2] < RIGHT and box[1] > top and box[3] < bottom
+        ]
+        best = min(inside or boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
+        taken.append(best)
+        is_right = best[0] > x
+        labels[index] = (
+            best[0] if is_right else best[2],
+            best[3] - LABEL_PX / 2 + 4,
+            'start' if is_right else 'end',
+        )
+    return labels
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -30,15 +30,14 @@ class Difference:
         baseline: the second.
         pair: the difference; None if they share no seed with results.
         adjusted: the p-value, adjusted by Holm's method for all differences of the table.
-        needed: the number of seeds that find a difference of one point with a power of 80 %; None
-            if it is unknown or above 10,000.
+        tests: the number of p-values of the table.
     """
 
     variant: Variant
     baseline: Variant
     pair: PairedSeeds | None
     adjusted: float = math.nan
-    needed: int | None = None
+    tests: int = 1
 
     @property
     def distinguishable(self) -> bool:
@@ -46,6 +45,17 @@ class Difference:
         if self.pair is None or not self.adjusted < LEVEL:
             return False
         return self.pair.low > 0 or self.pair.high < 0
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """The number of seeds that find a difference of one point with a power of 80 %.
+
+        None with fewer than two seeds, or if it is above 10,000.
+        """
+        if self.pair is None or self.pair.seeds < 2:
+            return None
+        deviation = statistics.stdev(self.pair.differences)
+        return _needed(float(f'{deviation:.2g}'), self.tests)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,9 +97,7 @@ def compare(results: Results, folder: SweepFolder, baseline: str | None = None) 
     adjusted = paired_seeds.holm([math.nan if one is None else one.p_value for one in scores])
     tests = int(np.isfinite(adjusted).sum())
     differences = [
-        Difference(
-            variant=one, baseline=other, pair=pair, adjusted=float(p), needed=_needed(pair, tests)
-        )
+        Difference(variant=one, baseline=other, pair=pair, adjusted=float(p), tests=tests)
         for (one, other), pair, p in zip(pairs, scores, adjusted, strict=True)
     ]
     return Comparison(
@@ -221,9 +229,6 @@ def _paired_images(
     return (first, second) if all(fits) else None
 
 
-def _needed(pair: PairedSeeds | None, tests: int) -> int | None:
-    """The number of seeds that find a difference of one point."""
-    if pair is None or pair.seeds < 2:
-        return None
-    deviation = statistics.stdev(pair.differences)
+@functools.cache
+def _needed(deviation: float, tests: int) -> int | None:
     return power.seeds_needed(deviation, DIFFERENCE, POWER, LEVEL, max(tests, 1))

@@ -1,14 +1,16 @@
 """What every section of a sweep's page is made from."""
 
 import dataclasses
+from collections.abc import Sequence
 
+from tljax.records.figures.intervals import Interval
 from tljax.sweep import results, variant_names
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.report import comparison, summaries
 from tljax.sweep.report.comparison import Comparison
 from tljax.sweep.report.summaries import Summary
-from tljax.sweep.results import Results
-from tljax.sweep.variant_names import VariantNames
+from tljax.sweep.results import Results, Variant
+from tljax.sweep.variant_names import ABSENT, VariantNames
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,29 @@ class Content:
     names: VariantNames
     summaries: tuple[Summary, ...]
     comparison: Comparison
+
+    def grouped(self, marks: Sequence[tuple[Variant, Interval]]) -> list[Interval]:
+        """The rows of a figure below a heading for each value of the first axis."""
+        groups: dict[str, list[tuple[Variant, Interval]]] = {}
+        for variant, mark in marks:
+            groups.setdefault(self.first_value(variant), []).append((variant, mark))
+        if max(map(len, groups.values())) == 1 or len(self.names.axes) < 2:
+            return [mark for _, mark in marks]
+        rows = []
+        for heading, group in groups.items():
+            rows.append(Interval(name=heading, heading=True))
+            rows += [dataclasses.replace(m, name=self.other_values(v)) for v, m in group]
+        return rows
+
+    def first_value(self, variant: Variant) -> str:
+        """The value on the first axis; '' if the variant does not have it."""
+        others = [axis.name for axis in self.names.axes[1:]]
+        return self.names.title(variant.settings, without=others)
+
+    def other_values(self, variant: Variant) -> str:
+        """The values on all axes but the first; a dash without any."""
+        first = [axis.name for axis in self.names.axes[:1]]
+        return self.names.title(variant.settings, without=first) or ABSENT
 
     @property
     def known(self) -> list[Summary]:

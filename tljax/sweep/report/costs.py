@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from tljax.records.figures import axes, costs
-from tljax.records.figures.costs import CHOSEN, Point
+from tljax.records.figures import axes, colors, costs
+from tljax.records.figures.costs import Point
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Figures, Row, Section, Table
 from tljax.sweep.report.content import Content
@@ -12,7 +12,7 @@ from tljax.sweep.report.summaries import Summary, mean, percent, score_text
 from tljax.sweep.results import CellResult, Status
 
 UNKNOWN = '–'
-MOST_NAMED = 24  # points; of more, only those on the front have names
+MOST_NAMED = 16  # points; of more, only those on the front have names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,30 +81,45 @@ def _front(content: Content, kind: Cost) -> list[Summary]:
 def _figure(content: Content, kind: Cost) -> Figure:
     front = [id(one) for one in _front(content, kind)]
     shown = [(one, cost) for one in content.known if (cost := cost_of(one, kind))]
-    named = len(shown) <= MOST_NAMED
-    points = [
-        Point(
-            name=one.title if named or id(one) in front else '',
-            cost=cost,
-            accuracy=one.mean or 0.0,
-            interval=one.ends,
-            color=CHOSEN if id(one) in front else 'quiet',
-        )
-        for one, cost in shown
-    ]
+    points = [_point(content, one, cost, id(one) in front, len(shown)) for one, cost in shown]
     order = [[id(one) for one, _ in shown].index(one) for one in front]
     names = ', '.join(shown[index][0].title for index in order[:10])
     return Figure(
         name=f'cost-{kind.column.lower()}',
         title=f'{score_text(content.results).capitalize()} against {kind.label}.',
         alt=f'On the Pareto front: {names}.',
-        drawing=costs.costs(points, label=kind.label, text=kind.text, front=order),
+        drawing=costs.costs(
+            points, label=kind.label, text=kind.text, front=order, legend=_legend(content)
+        ),
         columns=('variant', kind.field, 'mean', 'low', 'high', 'on_front'),
         rows=[(one.title, cost, one.mean, *one.ends, int(id(one) in front)) for one, cost in shown],
-        caption='Mean over seeds with 95 % t intervals. Green: the Pareto front; no other variant '
-        'has a higher mean at the same or a lower cost.',
+        caption='Mean over seeds with 95 % t intervals. Filled: the Pareto front; no other '
+        'variant has a higher mean at the same or a lower cost.',
         wide=True,
     )
+
+
+def _point(content: Content, one: Summary, cost: float, on_front: bool, count: int) -> Point:
+    """The point of a variant; its color is that of its value on the first axis."""
+    firsts = [name for name, _ in _legend(content)]
+    color = colors.series(firsts.index(content.first_value(one.variant))) if firsts else 'accent'
+    name = content.other_values(one.variant) if firsts else one.title
+    return Point(
+        name=name if count <= MOST_NAMED or on_front else '',
+        cost=cost,
+        accuracy=one.mean or 0.0,
+        interval=one.ends,
+        color=color,
+        hollow=not on_front,
+    )
+
+
+def _legend(content: Content) -> list[tuple[str, str]]:
+    """The values of the first axis with their colors; empty with fewer than two axes."""
+    if len(content.names.axes) < 2:
+        return []
+    names = dict.fromkeys(content.first_value(one.variant) for one in content.known)
+    return [(name, colors.series(index)) for index, name in enumerate(names)]
 
 
 def _table(content: Content) -> Table:

@@ -46,11 +46,12 @@ def baseline_text(content: Content) -> str:
 
 def table(content: Content) -> Table:
     """The paired differences; the page, Markdown and LaTeX show the same table."""
+    several = len(content.comparison.baselines) > 1
     return Table(
-        name='Differences from the baseline',
+        name=f'Differences from {baseline_text(content)}',
         columns=(
             'variant',
-            'baseline',
+            *(['baseline'] if several else []),
             'difference, points',
             '95 % interval',
             'seeds',
@@ -67,16 +68,17 @@ def table(content: Content) -> Table:
             )
             for one in content.comparison.differences
         ],
-        texts=(1, 8),
+        texts=(1,) if several else (),
         caption=_caption(content),
     )
 
 
 def _cells(content: Content, one: Difference) -> list[str]:
-    names = [content.names.title(side.settings) for side in (one.variant, one.baseline)]
+    sides = (one.variant, one.baseline)[: len(content.comparison.baselines)]
+    names = [content.names.title(side.settings) for side in sides]
     if one.pair is None:
         return [*names, *[UNKNOWN] * 6, 'no common seed with results', UNKNOWN]
-    planned = len({seed.seed for seed in one.variant.seeds})
+    needed, planned = one.seeds_needed, len({seed.seed for seed in one.variant.seeds})
     seeds = str(one.pair.seeds) if one.pair.seeds == planned else f'{one.pair.seeds} of {planned}'
     return [
         *names,
@@ -87,7 +89,7 @@ def _cells(content: Content, one: Difference) -> list[str]:
         p_text(one.pair.p_value),
         p_text(one.adjusted),
         result_text(one),
-        UNKNOWN if one.needed is None else f'{one.needed:,}',
+        UNKNOWN if needed is None else f'{needed:,}',
     ]
 
 
@@ -112,7 +114,9 @@ def p_text(p: float) -> str:
 
 def _caption(content: Content) -> str:
     pairs = [one.pair for one in content.comparison.differences if one.pair]
-    texts = ['Each variant minus the baseline with the same other values, seed by seed.']
+    texts = [
+        f'Each variant minus {baseline_text(content)} with the same other values, seed by seed.'
+    ]
     if any(pair.seeds > 1 for pair in pairs):
         texts.append('p: exact sign-flip test over seeds.')
     if any(pair.seeds == 1 and pair.images for pair in pairs):
@@ -174,7 +178,13 @@ def _figure(content: Content) -> Figure:
         name='differences',
         title=f'Differences from {baseline_text(content)}.',
         alt='; '.join(f'{mark.name} {mark.text} points' for mark in marks[:10]) + '.',
-        drawing=intervals.dots(marks, label='variant minus baseline, 95 % interval'),
+        drawing=intervals.dots(
+            content.grouped(
+                [(one.variant, mark) for (one, _), mark in zip(pairs, marks, strict=True)]
+            ),
+            label='variant minus baseline, points',
+            tick_text=lambda value: f'{100 * value:.3g}',
+        ),
         columns=('variant', 'seeds', 'images', 'difference', 'low', 'high', 'p', 'p_holm'),
         rows=[
             (
@@ -189,8 +199,7 @@ def _figure(content: Content) -> Figure:
             )
             for one, pair in pairs
         ],
-        caption='Green: distinguishable. Rings: seeds.',
-        wide=True,
+        caption='Disc: mean. Line: 95 % interval. Rings: seeds. Green: distinguishable.',
     )
 
 

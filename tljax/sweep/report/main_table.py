@@ -127,16 +127,16 @@ def _figure(content: Content) -> Figure:
         title=f'{score_text(content.results).capitalize()} of each variant.',
         alt='; '.join(f'{one.title} {percent(one.mean)} %' for one in shown[:10]) + '.',
         drawing=intervals.dots(
-            [_mark(content, one) for one in shown], label=score_text(content.results)
+            content.grouped([(one.variant, _mark(one)) for one in shown]),
+            label=score_text(content.results),
         ),
         columns=('variant', 'seed', split_text(content.results.split)),
         rows=[(one.title, *pair) for one in shown for pair in _points(one)],
         caption=caption,
-        wide=True,
     )
 
 
-def _mark(content: Content, one: Summary) -> Interval:
+def _mark(one: Summary) -> Interval:
     low, high = one.ends
     partial = len(one.scores) < len(one.variant.seeds)
     text = f'{percent(one.mean)} %'

@@ -95,15 +95,14 @@ def text(folder: SweepFolder, name: str = '', *, baseline: str | None = None) ->
     source = content.read(folder, name, baseline)
     lines = [status_text(source)]
     if source.known:
-        lines += ['', table_texts.terminal(_short_table(source)), '', verdict(source)]
+        lines += ['', table_texts.terminal(_short_table(source)), '', f'{verdict(source)}.']
     return '\n'.join(lines)
 
 
 def _short_table(source: Content) -> Table:
     compared = {id(one.variant): one for one in source.comparison.differences}
-    columns = [f'{score_text(source.results)}, %', '95 % interval', 'seeds']
-    columns += ['configurations'] * source.results.tuned
-    columns += ['difference, points', 'p (Holm)'] * bool(compared)
+    columns = ['mean, %', '95 % interval', 'seeds'] + ['tried'] * source.results.tuned
+    columns += ['points', 'p (Holm)'] * bool(compared)
     rows = []
     for one in source.summaries:
         cells = [one.title, percent(one.mean), interval_text(one.interval)]

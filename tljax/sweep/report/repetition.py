@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tljax.records.figures.axes import seconds_text
-from tljax.records.pages.blocks import Block, Code, Facts, Row, Section, Table, Text
+from tljax.records.pages.blocks import Block, Code, Facts, Listing, Row, Section, Table, Text
+from tljax.sweep.folder import AxisRecord
 from tljax.sweep.report.content import Content
 from tljax.sweep.results import Status
 
 UNKNOWN = 'not recorded'
 MOST_FAILURES = 50
+MOST_VALUES = 12  # of an axis
 ERROR_LENGTH = 300  # letters
 
 
@@ -21,11 +23,7 @@ def section(content: Content) -> Section:
     record = content.results.record
     done = [cell.result for cell in content.results.cells if cell.status is Status.DONE]
     seconds = sum(cell.number('wall_seconds') or 0.0 for cell in content.results.cells)
-    axes = '; '.join(
-        f'{axis.name} ({axis.role.value}, {len(axis.values)} values)' for axis in record.axes
-    )
     facts = [
-        ('axes', axes or 'none'),
         ('versions', distinct(_versions_text(one) for one in done)),
         ('hardware', distinct(_device_text(one) for one in done)),
         ('revision', distinct(str(one.get('git_revision') or UNKNOWN) for one in done)),
@@ -35,14 +33,20 @@ def section(content: Content) -> Section:
         facts.append(('weights', weights))
     blocks: list[Block] = [
         Code(record.command),
+        Listing([_axis_text(axis) for axis in record.axes]),
         Facts(facts),
         Code(json.dumps(record.config, indent=2, ensure_ascii=False), 'The config of the sweep'),
-        Text(
-            'The config of each cell is in the folder configs/. A cell is repeated alone by '
-            f'tljax train --config={_quoted(content)}/configs/CELL.json.'
-        ),
+        Text('The config of each cell is in the folder configs/. To repeat one cell alone:'),
+        Code(f'tljax train --config={_quoted(content)}/configs/CELL.json --workdir=NEW_FOLDER'),
     ]
     return Section(title='To repeat it', blocks=blocks)
+
+
+def _axis_text(axis: AxisRecord) -> str:
+    """`per_class, compared: 5, 20, 100`."""
+    names = [value.name for value in axis.values[:MOST_VALUES]]
+    more = len(axis.values) - len(names)
+    return f'{axis.name}, {axis.role.value}: {", ".join(names)}{f" and {more} more" * bool(more)}'
 
 
 def _quoted(content: Content) -> str:

@@ -17,7 +17,7 @@ from tljax.sweep.results import CellResult, settings_of
 from tljax.sweep.space import Role
 
 MOST_ROWS = 12
-SMALL = 0.001  # smaller shares of interactions are summed
+SMALL = 0.005  # smaller shares of interactions are summed
 NOISE = 'seeds (not explained)'
 
 
@@ -104,5 +104,4 @@ def _figure(content: Content, shares: Mapping[str, float]) -> Figure:
         rows=list(shares.items()),
         caption='Over all cells, tuned values included. × is an interaction: the part that depends '
         'on both axes together. Seeds: what repeating the same cell changes.',
-        wide=True,
     )
