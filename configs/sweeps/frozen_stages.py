@@ -40,6 +40,6 @@ def sweep() -> tljax.Product:
             tljax.Axis('epochs', lengths),
             tljax.Axis('evaluate_every_epochs', [length / 3 for length in lengths]),
         ),
-        tljax.Axis('optimizer.learning_rate', [0.03, 0.01, 0.003], role='tuned'),
+        tljax.Axis('optimizer.learning_rate', [0.01, 0.003, 0.001], role='tuned'),
         tljax.Seeds(5),
     )

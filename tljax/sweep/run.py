@@ -83,7 +83,16 @@ def run(base: Experiment, part: Part, options: Options) -> int:
     console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
     if open_:
         _launch(folder, cells, options)
+        _report(folder, options.name)
     return _conclude(folder, cells, options)
+
+
+def _report(folder: SweepFolder, name: str) -> None:
+    from tljax.sweep import report
+
+    path = report.write(folder, name)
+    console.console.print(report.text(folder, name), markup=False, soft_wrap=True)
+    console.console.print(f'Report: {path}', markup=False, soft_wrap=True)
 
 
 def work(base: Experiment, part: Part, options: Options) -> int:
@@ -139,6 +148,10 @@ def _conclude(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> i
     failed = [cell for cell in cells if folder.failure(cell.name)]
     busy = [cell for cell in cells if not folder.is_settled(cell.name)]
     print_ = console.console.print
+    if not failed and not busy:
+        name = f' --sweep={options.name}' if options.name else ''
+        again = f'tljax sweep --report={folder.path}{name}'
+        print_(f'All cells are done; {again} writes the report again.', markup=False)
     for cell in failed:
         output = folder.workdir(cell.name) / folders.FAILURE_FILE
         print_(f'{cell.title}: {_outcome(folder, cell)} ({output})', markup=False, soft_wrap=True)
