@@ -20,6 +20,7 @@ from tljax.sweep import folder as folders
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.space import Part
+from tljax.training import signals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,8 +83,9 @@ def run(base: Experiment, part: Part, options: Options) -> int:
     open_ = [cell for cell in cells if not folder.is_settled(cell.name)]
     console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
     if open_:
-        _launch(folder, cells, options)
-        _report(folder, options.name)
+        with signals.heard():
+            _launch(folder, cells, options)
+            _report(folder, options.name)
     return _conclude(folder, cells, options)
 
 
@@ -102,7 +104,8 @@ def work(base: Experiment, part: Part, options: Options) -> int:
         InputError: the sweep cannot be used.
         Interrupted: a signal stopped it.
     """
-    _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
+    with signals.heard():
+        _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
     return 0
 
 

@@ -15,7 +15,6 @@ from tljax.records.folder_lock import BusyError
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training.run import train
-from tljax.training.signals import Interrupted
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other cell would fail too
 
@@ -77,7 +76,7 @@ def run(folder: SweepFolder, cell: Cell, *, delete_checkpoints: bool = False) ->
     try:
         with _output_to(workdir / OUTPUT_FILE):
             train(cell.experiment, workdir)
-    except (Interrupted, BusyError):
+    except BusyError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL_DISK:

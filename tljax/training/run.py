@@ -10,7 +10,15 @@ from tljax.records import console, folder_lock, predictions, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
-from tljax.training import final_evaluation, jobs, loop, prefix_cache, run_folder, states
+from tljax.training import (
+    final_evaluation,
+    jobs,
+    loop,
+    prefix_cache,
+    run_folder,
+    signals,
+    states,
+)
 from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
@@ -44,7 +52,7 @@ def train(
         NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
-    with folder_lock.lock(workdir):
+    with signals.heard(), folder_lock.lock(workdir):
         if finished := run_folder.claim(experiment, workdir):
             console.console.print(f'{workdir}: this run is finished; its result:')
             return finished
