@@ -174,7 +174,7 @@ def _this_process() -> Owner:
 
 def _namespace() -> str:
     try:
-        return os.readlink('/proc/self/ns/pid')
+        return str(pathlib.Path('/proc/self/ns/pid').readlink())
     except OSError:
         return ''
 
