@@ -13,6 +13,8 @@ tljax train --config=resnet50_finetune --config.data.path=DIR
                             resumes a stopped run
 --classes=FILE              imports this config first, for the config.json of a run whose classes it
                             defines
+--allow_change=FIELD,...    resumes a run although these fields have changed, such as epochs, which
+                            trains a finished run longer; data also allows other images
 --dry_run                   prints the stages, the sizes of the splits and the cost of a step;
                             trains nothing
 --distributed               joins the other processes of the run (SLURM, TPU pods, or the
@@ -34,6 +36,7 @@ def parser() -> command_line.Parser:
     result = command_line.Parser('train', __doc__, fields=True)
     result.add_argument('--workdir')
     result.add_argument('--classes')
+    result.add_argument('--allow_change', default='')
     result.switch('--dry_run')
     result.switch('--distributed')
     return result
@@ -59,7 +62,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         baselines.dry_run(experiment)
     else:
-        baselines.train_all(experiment, pathlib.Path(arguments.workdir or f'runs/{name}'))
+        workdir = pathlib.Path(arguments.workdir or f'runs/{name}')
+        allow_change = [field for field in arguments.allow_change.split(',') if field]
+        baselines.train_all(experiment, workdir, allow_change)
 
 
 def _join(initialize: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import time
+from collections.abc import Collection
 from typing import Any
 
 from tljax.config.experiment import Experiment
@@ -34,6 +35,7 @@ def train(
     *,
     show_model: bool = True,
     report: bool = True,
+    allow_change: Collection[str] = (),
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or resumes it.
 
@@ -42,6 +44,8 @@ def train(
         workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
         report: whether report.html is written, if the experiment asks for it.
+        allow_change: fields that may differ from those of the earlier run; a finished run then
+            goes on. With `data`, the images may differ, too.
 
     Returns:
         The content of result.json.
@@ -53,13 +57,13 @@ def train(
     """
     started = time.perf_counter()
     with signals.heard(), folder_lock.lock(workdir):
-        if finished := run_folder.claim(experiment, workdir):
+        if finished := run_folder.claim(experiment, workdir, allow_change):
             console.console.print(f'{workdir}: this run is finished; its result:')
             return finished
         job = jobs.setup(experiment)
         prefix_cache.check(job)
         # Not earlier, because a corrected experiment must be able to use the same folder.
-        run_folder.begin(job, workdir)
+        run_folder.begin(job, workdir, allow_change)
         announce(job, show_model=show_model)
         job = preparation.prepare(job, workdir)
         result = _train(job, workdir, started)
