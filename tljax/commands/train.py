@@ -34,7 +34,7 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('train', __doc__, fields=True)
-    result.add_argument('--workdir')
+    result.add_argument('--workdir', type=command_line.local_path)
     result.add_argument('--classes')
     result.add_argument('--allow_change', default='')
     result.switch('--dry_run')
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         baselines.dry_run(experiment)
     else:
-        workdir = pathlib.Path(arguments.workdir or f'runs/{name}')
+        workdir = arguments.workdir or pathlib.Path('runs') / name
         allow_change = [field for field in arguments.allow_change.split(',') if field]
         baselines.train_all(experiment, workdir, allow_change)
 

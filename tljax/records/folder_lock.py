@@ -2,14 +2,17 @@
 
 import contextlib
 import pathlib
+import re
 from collections.abc import Iterator
 
 import jax
 
 from tljax.records import console, lease
 from tljax.records.checksums import CheckpointError
+from tljax.types import InputError
 
 LOCK_FILE = 'lock.json'
+ADDRESS = re.compile(r'[a-z][a-z0-9+.-]+:/')  # `pathlib` reads gs:// as gs:/
 
 
 class BusyError(CheckpointError):
@@ -24,8 +27,11 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
     is taken over, which is printed.
 
     Raises:
+        InputError: the folder is an address, such as gs://bucket/run.
         BusyError: another process holds it; the message names the process.
     """
+    if ADDRESS.match(str(workdir)):
+        raise InputError(f'{workdir} is an address, wanted a local folder')
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:
         yield
