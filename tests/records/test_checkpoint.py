@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tljax import devices
+from tljax.records import ranking
 from tljax.records.checkpoint import CheckpointError, Checkpoints, verify
 from tljax.records.folder_lock import BusyError, lock
 
@@ -135,7 +136,7 @@ def test_what_changes_in_a_record_once_its_save_has_begun_is_not_written(opened,
     one = opened()
     one.save(1, arrays(), record)
     record['starts'].append(7)  # as a phase that begins right after the save does
-    assert written == [{'starts': [0]}]
+    assert written == [{'starts': [0], 'validation': None}]
     assert one.record(1) == {'starts': [0]}
 
 
@@ -218,10 +219,46 @@ def test_damaged_sums_count_as_damage(two, opened):
     assert opened().latest_intact() == 1
 
 
-def test_with_nothing_intact_nothing_is_resumed(two, opened):
+def test_with_nothing_intact_the_run_does_not_start_again_silently(two, opened):
     for step in (1, 2):
         flip(data_files(two, step)[0])
-    assert opened().latest_intact() is None
+    for _ in range(2):  # also when the damaged ones have been moved away before
+        with pytest.raises(CheckpointError, match=r'all .* damaged \(damaged-1, damaged-2\)'):
+            opened().latest_intact()
+
+
+def test_a_damaged_best_checkpoint_is_set_aside_and_the_best_intact_one_counts(two, opened):
+    flip(data_files(two, 1)[0])
+    one = opened()
+    assert (one.latest_intact(), one.set_aside, one.best()) == (2, [1], 2)
+
+
+def test_the_validation_results_are_sealed_with_their_checkpoints(two, opened):
+    assert not (two / 'validation.json').exists()
+    record = two / 'steps' / '1' / 'record' / 'metadata'
+    record.write_text(record.read_text().replace('0.9', '0.1'))
+    assert opened().latest_intact() == 2
+    assert opened().best() == 2
+
+
+def test_the_validation_results_of_an_earlier_version_are_read(two, opened):
+    for step in (1, 2):
+        record = two / 'steps' / str(step) / 'record' / 'metadata'
+        fields = json.loads(record.read_text())
+        del fields['validation']
+        record.write_text(json.dumps(fields))
+    (two / 'validation.json').write_text('{"1": [0.2, -0.3], "2": [0.9, -0.1]}')
+    assert ranking.read(two) == {1: [0.2, -0.3], 2: [0.9, -0.1]}
+
+
+def test_files_that_are_no_checkpoints_disturb_nothing(two, opened):
+    (two / 'steps' / '99').mkdir()
+    (two / 'sha256' / 'x.json').write_text('{}')
+    one = opened()
+    assert (one.latest_intact(), one.set_aside) == (2, [99])
+    one.save(3, arrays(), {})
+    one.close()
+    assert opened().latest_intact() == 3
 
 
 def test_a_checkpoint_without_sums_is_not_trusted(two, opened):

@@ -78,7 +78,8 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     for step in checkpoints.set_aside:
         console.console.print(
             f'Warning: the checkpoint of step {step} is damaged or has no checksums. It is not '
-            f'used; it is kept as checkpoints/damaged-{step}.'
+            f'used; it is kept as checkpoints/damaged-{step}.',
+            soft_wrap=True,
         )
     if latest is None:
         state, solution = walk.enter(job, job.phases[0], None)

@@ -47,7 +47,7 @@ def claim(
     text = config_json.to_json(experiment)
     if not path.exists():
         return None
-    changed = config_json.difference(text, path.read_text())
+    changed = config_json.difference(text, path.read_text(errors='replace'))
     refused = [line for line in changed if not _is_allowed(line, allow_change)]
     if refused:
         raise ConfigError(
@@ -60,8 +60,21 @@ def claim(
             'the remaining steps may differ from those before.'
         )
         console.console.print(line, soft_wrap=True, markup=False)
-    result = workdir / RESULT_FILE
-    return json.loads(result.read_text()) if result.exists() and not changed else None
+    return None if changed else _finished(workdir / RESULT_FILE)
+
+
+def _finished(path: pathlib.Path) -> dict[str, Any] | None:
+    """The content of result.json; None if there is none, or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        result = json.loads(path.read_text())
+    except ValueError:
+        result = None
+    if isinstance(result, dict) and 'step' in result:
+        return result
+    console.console.print(f'{path} is damaged; the run is evaluated again.', soft_wrap=True)
+    return None
 
 
 def _check_names(allow_change: Collection[str]) -> None:
@@ -157,7 +170,14 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
     if not path.exists():
         writers.write_json(path, content)
         return
-    before = json.loads(path.read_text())
+    try:
+        before = json.loads(path.read_text())
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise ConfigError(
+            f'{path} is damaged. It names the images of the run; delete it if they are the same'
+        )
     changed = [name for name in content if before.get(name) != content[name]]
     if changed:
         raise ConfigError(
