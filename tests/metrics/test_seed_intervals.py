@@ -74,7 +74,6 @@ def test_from_its_least_number_of_values_the_bca_interval_covers_93_to_97_percen
     ends = np.concatenate(
         [plain_bca(part, 1000, seed=i) for i, part in enumerate(x.reshape(40, 100, -1))]
     )
-    print(shape, covered(SHAPES[shape], ends))
     assert 0.93 <= covered(SHAPES[shape], ends) <= 0.97
 
 

@@ -60,14 +60,13 @@ def difference(
 
     If all seeds share their test images, seeds and images are crossed. The differences of scores
     d[s, i] are then decomposed as in an analysis of variance with two random effects, and the
-    variance of their mean is (MS_seeds + max(MS_images - MS_residual, 0)) / (S N). This estimate
-    has no bias for any distribution, because it uses the Hoeffding decomposition only. A bootstrap
-    of seeds and images estimates the same variance but has no correction for few seeds: its
-    interval covers 80 % with 3 seeds if seeds differ much. Here the interval is widened by a quantile of Student's
-    t that has S - 1 degrees of freedom for the part of seeds and N - 1 for the part of images.
-    There are two ways to combine them: Cochran averages the two quantiles, weighted by the parts,
-    and covers up to 97.2 %; Satterthwaite averages the degrees of freedom, and covers only 92 %
-    with 3 seeds. The mean of the two covers 93 to 96.5 %.
+    variance of their mean is (MS_seeds + max(MS_images - MS_residual, 0)) / (S N). The mean
+    squares estimate it for any distribution. A bootstrap of seeds and images has no correction for
+    few seeds: its 95 % interval covers 80 % with 3 seeds if seeds differ much. Here a quantile of
+    Student's t corrects for them, with S - 1 degrees of freedom for the part of seeds and N - 1
+    for the part of images. There are two ways to combine the parts. Cochran averages the two
+    quantiles, weighted by the parts, and covers up to 97.2 %. Satterthwaite averages the degrees
+    of freedom, and covers 92 % with 3 seeds. The mean of the two covers 93 to 96.7 %.
 
     If each seed has other test images, the images are nested in seeds. The variance between seeds
     then includes that of images, and the interval is Student's t over the S differences.
