@@ -17,6 +17,7 @@ from tljax.types import Array, InputError
 
 MOST_EXACT = 20  # seeds; with more, the patterns of signs are sampled
 RESAMPLES = 10_000
+LEVEL = 0.05  # of significance
 ROUNDING = 1e-9  # sums that differ by less than this share of the largest possible sum are equal
 
 
@@ -180,7 +181,7 @@ def least_sign_flip(seeds: int, resamples: int = RESAMPLES) -> float:
     return 2.0 ** (1 - seeds) if seeds <= MOST_EXACT else 1 / (1 + resamples)
 
 
-def least_seeds(level: float = 0.05, tests: int = 1) -> int | None:
+def least_seeds(level: float = LEVEL, tests: int = 1) -> int | None:
     """The smallest number of seeds with which `sign_flip` can give a p-value below a level.
 
     Args:
@@ -216,6 +217,19 @@ def holm(p_values: Array) -> np.ndarray:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return adjusted
+
+
+def is_distinguishable(pair: PairedSeeds, adjusted: float, level: float = LEVEL) -> bool:
+    """Whether a difference is significant: p is below the level, and the interval excludes 0.
+
+    The test takes the test images as fixed, and the interval covers them too, so both are wanted.
+
+    Args:
+        pair: the difference.
+        adjusted: its p-value, adjusted by `holm`.
+        level: of significance.
+    """
+    return adjusted < level and (pair.low > 0 or pair.high < 0)
 
 
 def _image_differences(first: Sequence[Array], second: Sequence[Array]) -> list[np.ndarray]:
