@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable
 
 from tljax.records.figures import pdf
-from tljax.records.pages import page
+from tljax.records.pages import page, table_texts
 from tljax.records.pages.blocks import Block, Page, Row, Section, Table, Text
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.report import (
@@ -16,7 +16,6 @@ from tljax.sweep.report import (
     main_table,
     repetition,
     shares,
-    table_texts,
     tuned,
 )
 from tljax.sweep.report.content import Content
