@@ -124,7 +124,11 @@ def _legend(content: Content) -> list[tuple[str, str]]:
 
 def _table(content: Content) -> Table:
     kinds = [kind for kind in KINDS if any(cost_of(one, kind) is not None for one in content.known)]
-    fronts = {kind.field: {id(one) for one in _front(content, kind)} for kind in kinds}
+    fronts = {
+        kind.field: {id(one) for one in _front(content, kind)}
+        for kind in kinds
+        if _differs(content, kind)
+    }
     tuned = ['time with tuning'] if content.results.tuned else []
     return Table(
         name='Cost by variant',
@@ -148,7 +152,7 @@ def _cells(
     parameters = {cell.number('trained_parameters') for cell in one.variant.chosen} - {None}
     texts = [f'{int(value):,}' for value in sorted(parameters) if value is not None]
     values = [cost_of(one, kind) for kind in kinds]
-    on = [kind.column for kind in kinds if id(one) in fronts[kind.field]]
+    on = [kind.column for kind in kinds if id(one) in fronts.get(kind.field, ())]
     return [
         one.title,
         percent(one.mean),

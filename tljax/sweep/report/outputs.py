@@ -22,7 +22,7 @@ from tljax.sweep.report import (
 from tljax.sweep.report.content import Content
 from tljax.sweep.report.differences import NOT_DISTINGUISHABLE, points_text
 from tljax.sweep.report.summaries import interval_text, percent, score_text
-from tljax.sweep.results import Status
+from tljax.sweep.results import TEST, Status
 
 REPORT_FILE = 'report.html'
 PARTS: dict[str, Callable[[Content], Section | None]] = {
@@ -178,11 +178,12 @@ def status_text(source: Content) -> str:
     counts = {status.value: results.count(status) for status in Status}
     parts = [f'{count} {status}' for status, count in counts.items() if count]
     lines = [f'{len(results.cells)} cells: {", ".join(parts)}.']
-    split = results.split
-    images = {cell.metrics(split).get('count') for cell in results.cells if split}
+    images = {cell.metrics(results.split).get('count') for cell in results.cells if results.split}
     sizes = sorted(n for n in images if isinstance(n, int))
     if sizes:
         size = f'{sizes[0]:,}' if len(sizes) == 1 else f'{sizes[0]:,} to {sizes[-1]:,}'
-        kind = 'test' if split == 'test' else 'validation'
-        lines.append(f'Scores are of {size} {kind} images, with {len(results.seeds)} seeds.')
+        score, count = score_text(results), len(results.seeds)
+        seeds = f'{count} seed{"s" * (count != 1)}'
+        note = '' if results.split == TEST else ' It selected the results, so it is optimistic.'
+        lines.append(f'The score is the {score} of {size} images, with {seeds}.{note}')
     return ' '.join(lines)

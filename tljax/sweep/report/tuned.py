@@ -12,6 +12,7 @@ from tljax.records.figures import colors, curves
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table, Text
+from tljax.sweep.folder import AxisRecord
 from tljax.sweep.report import search
 from tljax.sweep.report.axis_figures import numbers_of
 from tljax.sweep.report.content import Content
@@ -38,7 +39,7 @@ def _table(content: Content) -> Table:
     test = ['test of the chosen, %', 'best on test, % (optimistic)'] if has_test else []
     return Table(
         name='Chosen configurations',
-        columns=['variant', 'configurations', 'chosen (seeds)', 'validation, %', *test],
+        columns=['variant', 'configurations', _chosen_column(content), 'validation, %', *test],
         rows=[Row(cells=_cells(content, one)) for one in content.known],
         texts=(2,),
         caption='Chosen by the validation split, for each seed. '
@@ -67,14 +68,26 @@ def best_on_test(one: Summary) -> float | None:
     return mean([max(scores) for scores in known if scores])
 
 
+def _tuned_axes(content: Content) -> list[AxisRecord]:
+    return [axis for axis in content.results.axes(Role.TUNED) if len(axis.values) > 1]
+
+
+def _chosen_column(content: Content) -> str:
+    axes = _tuned_axes(content)
+    name = content.names.labels[axes[0].name] if len(axes) == 1 else 'configuration'
+    return f'chosen {name} (seeds)'
+
+
 def _configuration(content: Content, settings: Settings) -> str:
     labels = content.names.labels
+    if len(_tuned_axes(content)) == 1:
+        return ''.join(settings.values())
     return ', '.join(f'{labels[axis]}={value}' for axis, value in settings.items())
 
 
 def _choices_text(content: Content, one: Summary) -> str:
-    """`learning_rate=0.03 (3), learning_rate=0.1 (2)`."""
-    axes = content.results.axes(Role.TUNED)
+    """`0.03 (3); 0.1 (2)`."""
+    axes = _tuned_axes(content)
     chosen = [_configuration(content, settings_of(cell, axes)) for cell in one.variant.chosen]
     counts = Counter(chosen).most_common()
     texts = [f'{text or "the only one"} ({count})' for text, count in counts]
