@@ -56,7 +56,7 @@ def write_figures(folder: pathlib.Path, figures: list[Figure], *, with_pdf: bool
     for suffix in ('svg', 'csv', 'png', 'pdf'):
         for old in folder.glob(f'*.{suffix}'):
             if old.name not in names:
-                old.unlink()
+                old.unlink(missing_ok=True)
     for figure in figures:
         _write_figure(folder / figure.name, figure, with_pdf=with_pdf)
 

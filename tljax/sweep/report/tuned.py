@@ -39,9 +39,16 @@ def _table(content: Content) -> Table:
     test = ['test of the chosen, %', 'best on test, % (optimistic)'] if has_test else []
     return Table(
         name='Chosen configurations',
-        columns=['variant', 'configurations', _chosen_column(content), 'validation, %', *test],
+        columns=[
+            'variant',
+            'seeds',
+            'configurations',
+            _chosen_column(content),
+            'validation, %',
+            *test,
+        ],
         rows=[Row(cells=_cells(content, one)) for one in content.known],
-        texts=(2,),
+        texts=(3,),
         caption='Chosen by the validation split, for each seed. '
         + (
             'Best on test: the mean over seeds of the highest test score of all configurations. It '
@@ -54,7 +61,8 @@ def _table(content: Content) -> Table:
 
 
 def _cells(content: Content, one: Summary) -> list[str]:
-    cells = [one.title, one.variant.budget_text(), _choices_text(content, one)]
+    seeds = one.variant.seeds_text(content.results.split or VALIDATION)
+    cells = [one.title, seeds, one.variant.budget_text(), _choices_text(content, one)]
     cells.append(percent(one.validation))
     if content.results.split == TEST:
         cells += [percent(one.mean), percent(best_on_test(one))]
@@ -193,7 +201,8 @@ def _budget_figure(pairs: Sequence[tuple[Summary, BudgetCurve]], split: str) -> 
             )
         ],
         caption=f'The {name} score of the {best} of k random configurations, in expectation over '
-        f'the configurations that were run (Dodge et al. 2019), mean over seeds.{most}',
+        'the configurations that were run (Dodge et al. 2019), mean over the seeds whose '
+        f'configurations are all done.{most}',
     )
 
 
