@@ -8,7 +8,9 @@ import scipy.stats
 
 from tljax.types import Array, InputError
 
-BCA_LEAST = 20  # with fewer values the bootstrap interval is too narrow
+# Below, the coverage of 95 % intervals is under 93 % for one of four simulated shapes (normal, and
+# skewed as accuracies are): 84 % with 5 values, 90 % with 10, 93 to 94 % from 35.
+BCA_LEAST = 35
 
 
 class SeedInterval(NamedTuple):
@@ -25,7 +27,7 @@ class SeedInterval(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     standard_deviation: float
 
 
@@ -52,6 +54,9 @@ def bca(
     values: Array, level: float = 0.95, *, resamples: int = 10_000, seed: int = 0
 ) -> SeedInterval:
     """The bias-corrected and accelerated bootstrap interval of the mean.
+
+    It follows the skewness of the values, but it is too narrow for few values. `student_t` covers
+    94 to 95 % for the same samples from 5 values on, also for skewed ones.
 
     Source: Efron 1987, "Better bootstrap confidence intervals", section 4.
 

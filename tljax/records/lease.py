@@ -54,6 +54,12 @@ class Lease:
         self._released = threading.Event()
         threading.Thread(target=self._renew, daemon=True).start()
 
+    def __enter__(self) -> 'Lease':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
         """Ends the lease."""
         self._released.set()

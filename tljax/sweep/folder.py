@@ -13,6 +13,8 @@ Sweeps of one folder share the cells that they have in common.
 import dataclasses
 import json
 import pathlib
+import shutil
+import traceback
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -21,12 +23,13 @@ from tljax.config import config_json
 from tljax.records import lease, predictions, writers
 from tljax.records.lease import Lease, Owner
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
-from tljax.records.runs import RESULT_FILE
+from tljax.records.runs import CHECKPOINTS, RESULT_FILE
 from tljax.sweep.cells import Cell
 from tljax.sweep.space import Role, SweepError
 
 RECORD = 'sweep.json'
 FAILURE_FILE = 'failure.json'
+EARLIER_FAILURE_FILE = 'earlier_failure.json'
 OUTPUT_FILE = 'output.txt'
 
 
@@ -176,6 +179,10 @@ class SweepFolder:
         """Whether a cell has a result."""
         return (self.workdir(cell) / RESULT_FILE).exists()
 
+    def is_settled(self, cell: str) -> bool:
+        """Whether a cell is done or has failed."""
+        return self.is_done(cell) or self.failure(cell) is not None
+
     def result(self, cell: str) -> dict[str, Any] | None:
         """The content of a cell's result.json; None if it has none, or a damaged one."""
         try:
@@ -189,20 +196,36 @@ class SweepFolder:
         return predictions.read(path) if path.exists() else None
 
     def failure(self, cell: str) -> Failure | None:
-        """The error that ended a cell; None without one."""
+        """The error that ended a cell; None without one, and if the cell is done."""
+        return None if self.is_done(cell) else self._failure(cell, FAILURE_FILE)
+
+    def _failure(self, cell: str, file: str) -> Failure | None:
         try:
-            return Failure(**json.loads((self.workdir(cell) / FAILURE_FILE).read_text()))
+            return Failure(**json.loads((self.workdir(cell) / file).read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
-    def fail(self, cell: str, failure: Failure) -> None:
+    def fail(self, cell: str, error: Exception) -> None:
         """Records the error that ended a cell."""
         self.workdir(cell).mkdir(parents=True, exist_ok=True)
+        earlier = self._failure(cell, EARLIER_FAILURE_FILE)
+        failure = Failure(
+            kind=type(error).__name__,
+            message=str(error),
+            traceback=''.join(traceback.format_exception(error)),
+            attempts=earlier.attempts + 1 if earlier else 1,
+        )
         writers.write_json(self.workdir(cell) / FAILURE_FILE, dataclasses.asdict(failure))
 
-    def forget_failure(self, cell: str) -> None:
-        """Deletes the record of an error, so that the cell is run again."""
-        (self.workdir(cell) / FAILURE_FILE).unlink(missing_ok=True)
+    def retry(self, cell: str) -> None:
+        """Lets a failed cell run again; the earlier error is kept until it is done."""
+        path = self.workdir(cell) / FAILURE_FILE
+        if path.exists():
+            path.replace(self.workdir(cell) / EARLIER_FAILURE_FILE)
+
+    def delete_checkpoints(self, cell: str) -> None:
+        """Deletes the checkpoints of a cell; its result and its predictions stay."""
+        shutil.rmtree(self.workdir(cell) / CHECKPOINTS, ignore_errors=True)
 
 
 def _write(path: pathlib.Path, content: Any) -> None:
