@@ -207,12 +207,17 @@ class SweepFolder:
 
     def fail(self, cell: str, error: Exception) -> None:
         """Records the error that ended a cell."""
+        lines = ''.join(traceback.format_exception(error))
+        self.record_failure(cell, type(error).__name__, str(error), lines)
+
+    def record_failure(self, cell: str, kind: str, message: str, traceback: str) -> None:
+        """Records an error by the fields of a `Failure`, and counts it."""
         self.workdir(cell).mkdir(parents=True, exist_ok=True)
         earlier = self._failure(cell, EARLIER_FAILURE_FILE)
         failure = Failure(
-            kind=type(error).__name__,
-            message=str(error),
-            traceback=''.join(traceback.format_exception(error)),
+            kind=kind,
+            message=message,
+            traceback=traceback,
             attempts=earlier.attempts + 1 if earlier else 1,
         )
         writers.write_json(self.workdir(cell) / FAILURE_FILE, dataclasses.asdict(failure))
