@@ -5,12 +5,17 @@ import importlib
 import json
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
+
+import rich.box
+import rich.markup
+import rich.table
 
 from tljax.config import json_form
 from tljax.config.experiment import Experiment
 from tljax.records import console
+from tljax.records.figures.axes import seconds_text
 from tljax.sweep import cells as cells_
 from tljax.sweep import folder as folders
 from tljax.sweep.cells import Cell
@@ -209,12 +214,37 @@ def command_of(folder: SweepFolder, cell: Cell, options: Options) -> list[str]:
 
 def dry_run(base: Experiment, part: Part, options: Options) -> int:
     """Lists the cells and predicts the time of those that are not done; runs nothing."""
+    from tljax.sweep import cost
+
     cells = cells_.expand(part, base)
     folder = SweepFolder(options.workdir)
+    predictions = cost.predict(folder, cells)
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for column in ('cell', 'state', 'steps', 'time'):
+        table.add_column(column, justify='left' if column in ('cell', 'state') else 'right')
+    table.add_column('settings', overflow='fold')
     for cell in cells:
-        line = f'{cell.name}  {_state(folder, cell):<7}  {cell.title}'
-        console.console.print(line, markup=False, soft_wrap=True)
+        one = predictions.get(cell.name, cost.Prediction())
+        steps = '' if one.steps is None else f'{one.steps:,}'
+        time = '' if one.seconds is None else seconds_text(one.seconds)
+        settings = f'{cell.title}: {one.problem}' if one.problem else cell.title
+        row = (cell.name, _state(folder, cell), steps, time, settings)
+        table.add_row(*map(rich.markup.escape, row))
+    console.console.print(table)
+    console.console.print(_total(folder, cells, predictions))
     return 0
+
+
+def _total(folder: SweepFolder, cells: Sequence[Cell], predictions: Mapping[str, Any]) -> str:
+    """The number of remaining cells and their time in one process."""
+    done = sum(folder.is_done(cell.name) for cell in cells)
+    seconds = sum(one.seconds or 0.0 for one in predictions.values())
+    text = f'{len(cells)} cells, {done} done'
+    if predictions:
+        text += f'; about {seconds_text(seconds)} for the others in one process'
+    if any(one.measured for one in predictions.values()):
+        text += ' (from timed steps, without evaluation)'
+    return f'{text}. Nothing was trained.'
 
 
 def _state(folder: SweepFolder, cell: Cell) -> str:
