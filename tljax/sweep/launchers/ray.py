@@ -15,6 +15,7 @@ from tljax.records import console
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.launchers import options
 from tljax.sweep.launchers.unit import STOP_SECONDS, CellProcess, Outcome, Unit
+from tljax.sweep.space import SweepError
 from tljax.training.signals import Interrupted
 
 KNOWN = {
@@ -46,7 +47,7 @@ def run(units: Sequence[Unit], text: str, progress: Callable[[], None]) -> None:
     try:
         ray.init(address=chosen.get('address'), log_to_driver=False, logging_level='WARNING')
     except ConnectionError as error:
-        raise options.SweepError(f'--launcher=ray: {error}') from error
+        raise SweepError(f'--launcher=ray: {error}') from error
     try:
         with _signals_interrupt():
             _Tasks(ray, chosen).run(units, progress)
@@ -58,15 +59,12 @@ class _Tasks:
     """The tasks of a sweep; each runs a cell."""
 
     def __init__(self, ray: Any, chosen: dict[str, Any]):
-        self._ray, self._retries = ray, chosen['max_retries']
-        memory = {'memory': int(chosen['memory_gb'] * 2**30)} if 'memory_gb' in chosen else {}
-        self._task = ray.remote(work).options(
-            num_cpus=chosen['num_cpus'],
-            num_gpus=chosen['num_gpus'],
-            max_retries=chosen['max_retries'],
-            **memory,
-        )
-        self._gpus = chosen['num_gpus']
+        self._ray, self._gpus = ray, chosen['num_gpus']
+        self._retries = chosen['max_retries']
+        self._needs = {key: chosen[key] for key in ('num_cpus', 'num_gpus', 'max_retries')}
+        if 'memory_gb' in chosen:
+            self._needs['memory'] = int(chosen['memory_gb'] * 2**30)
+        self._task = ray.remote(work)
 
     def run(self, units: Sequence[Unit], progress: Callable[[], None]) -> None:
         """Runs some cells; one that a signal stopped is run again.
@@ -91,7 +89,7 @@ class _Tasks:
             raise Interrupted(stopped.number, 0) from None
 
     def _start(self, unit: Unit) -> Any:
-        return self._task.options(name=unit.title).remote(unit, self._gpus)
+        return self._task.options(name=unit.title, **self._needs).remote(unit, self._gpus)
 
     def _outcome(self, task: Any, unit: Unit) -> str | None:
         """How a task ended; a cell that ended all its nodes or workers has failed."""

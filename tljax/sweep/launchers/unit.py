@@ -1,6 +1,5 @@
 """The unit of work of a launcher: the command of a cell, in a process of its own."""
 
-import ctypes
 import dataclasses
 import enum
 import os
@@ -9,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -23,10 +23,23 @@ RUN_AGAIN = 75  # the exit code of a run that a signal stopped after its state w
 BUSY_SECONDS = lease.STALE_SECONDS + 30.0  # after which the lease of a dead process is free
 STOP_SECONDS = 75.0  # for the present step and its checkpoint
 POLL_SECONDS = 1.0
+WAIT_SECONDS = 0.1
 LINES_KEPT = 60  # of the output of a failed cell
 ERROR_LINE = re.compile(r'error: (.*)', re.DOTALL)  # as every command prints it
 TRACEBACK = 'Traceback (most recent call last):'
-PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+# Becomes the command. On Linux the command then ends with the process that started it, because it
+# would hold the folder of the cell; prctl(2), PR_SET_PDEATHSIG. It ignores the warnings of engines,
+# which some clusters send to all processes of a job: that process stops it.
+BECOME_COMMAND = """
+import ctypes, os, signal, sys
+if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(75)
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 
 class Outcome(enum.StrEnum):
@@ -73,7 +86,7 @@ class CellProcess:
 
     def __init__(self, stop_seconds: float = STOP_SECONDS):
         self._stop_seconds = stop_seconds
-        self._process: subprocess.Popen | None = None
+        self._command: _Command | None = None
         self._lease: Lease | None = None
         self._stopping = False
 
@@ -99,13 +112,8 @@ class CellProcess:
     def stop(self) -> None:
         """Ends the running command after its present step, and releases the lease."""
         self._stopping = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(self._stop_seconds)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if self._command is not None:
+            self._command.stop(self._stop_seconds)
         if self._lease is not None:
             self._lease.release()
 
@@ -120,9 +128,9 @@ class CellProcess:
             return Outcome.BUSY
         with (workdir / OUTPUT_FILE).open('ab') as output:
             start = output.seek(0, os.SEEK_END)
-            self._process = _start(unit, output)
+            self._command = _Command(unit, output)
             try:
-                code = self._process.wait()
+                code = self._command.wait()
             except BaseException:
                 self.stop()
                 raise
@@ -135,32 +143,42 @@ class CellProcess:
         return Outcome.SETTLED
 
 
-def _start(unit: Unit, output: Any) -> subprocess.Popen:
-    """Starts the command of a unit.
+class _Command:
+    """The running command of a unit, in a session of its own.
 
-    Its session is its own, so that Ctrl-C reaches only the process that started the sweep. The
-    command does not outlive this process, because it would hold the folder of the cell.
+    Ctrl-C reaches only the process that started the sweep. A thread waits for the end, because a
+    signal's handler may call `stop` while this process is in `wait`: `Popen.wait` is not made for
+    two callers in one thread.
     """
-    # A few clusters send the warning of the engine to all processes of a job.
-    ignored = (signal.SIGUSR1, signal.SIGUSR2)
-    prctl = ctypes.CDLL(None).prctl if sys.platform == 'linux' else None
 
-    def prepare() -> None:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    def __init__(self, unit: Unit, output: Any):
+        self._process = subprocess.Popen(
+            [sys.executable, '-c', BECOME_COMMAND, str(os.getpid()), *unit.argv[1:]],
+            cwd=unit.cwd,
+            env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        self._thread = threading.Thread(target=self._process.wait, daemon=True)
+        self._thread.start()
 
-    return subprocess.Popen(
-        [sys.executable, *unit.argv[1:]],
-        cwd=unit.cwd,
-        env={**os.environ, 'PYTHONUNBUFFERED': '1'},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-        preexec_fn=prepare,
-    )
+    def wait(self) -> int:
+        """The exit code; minus the number of the signal that ended it."""
+        while self._thread.is_alive():
+            time.sleep(WAIT_SECONDS)
+        return self._process.wait()
+
+    def stop(self, seconds: float) -> None:
+        """Asks the command to end, and kills it after some time."""
+        deadline = time.monotonic() + seconds
+        self._process.terminate()
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(WAIT_SECONDS)
+        self._process.kill()  # without effect if it has ended
+        while self._thread.is_alive():
+            time.sleep(WAIT_SECONDS)
 
 
 def _record_failure(folder: SweepFolder, cell: str, code: int, start: int) -> None:
