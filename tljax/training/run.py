@@ -1,6 +1,7 @@
 """Runs an experiment from start to end, or resumes it."""
 
 import contextlib
+import math
 import pathlib
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
 from tljax.training.report import page
-from tljax.training.signals import Interrupted
+from tljax.training.signals import Interrupted, Paused
 from tljax.training.source_guard import preparation
 from tljax.training.summary import announce
 
@@ -26,6 +27,7 @@ def train(
     *,
     show_model: bool = True,
     report: bool = True,
+    until_step: float = math.inf,
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or resumes it.
 
@@ -34,6 +36,8 @@ def train(
         workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
         report: whether report.html is written, if the experiment asks for it.
+        until_step: the run pauses at its first evaluation at this step or later, unless that is its
+            end; a later call resumes it.
 
     Returns:
         The content of result.json.
@@ -41,6 +45,7 @@ def train(
     Raises:
         InputError: the experiment cannot run, or the folder is that of another experiment.
         Interrupted: a signal stopped the run; its state is saved, and the same call resumes it.
+        Paused: the run has reached `until_step`; its state is saved.
         NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
@@ -54,7 +59,7 @@ def train(
         run_folder.begin(job, workdir)
         announce(job, show_model=show_model)
         job = preparation.prepare(job, workdir)
-        result = _train(job, workdir, started)
+        result = _train(job, workdir, started, until_step)
         writers.write_json(workdir / RESULT_FILE, result)
         if line := final_evaluation.calibration_text(result['calibration']):
             console.console.print(line)
@@ -63,14 +68,14 @@ def train(
         return result
 
 
-def _train(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
+def _train(job: Job, workdir: pathlib.Path, started: float, until_step: float) -> dict[str, Any]:
     """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     current = resumed_or_started(job, checkpoints)
     records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
     try:
-        loop.run(job, current, checkpoints, records, evaluate, started)
+        loop.run(job, current, checkpoints, records, evaluate, started, until_step)
         result, predicted = _conclude(job, current, checkpoints, evaluate, started)
         predictions.write(workdir / PREDICTIONS_FILE, predicted)
         if samples := preparation.finish(job, current.state, workdir):
@@ -91,13 +96,13 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
     """Closes the checkpoints after an error.
 
     Raises:
-        CheckpointError: a signal stopped the run and its last checkpoint could not be written. The
-            run resumes at an earlier step.
+        CheckpointError: the run was stopped or paused, and its last checkpoint could not be
+            written. It resumes at an earlier step.
     """
     try:
         checkpoints.close()
     except Exception as lost:
-        if isinstance(error, Interrupted):
+        if isinstance(error, Interrupted | Paused):
             raise CheckpointError(
                 f'{error}, but {lost}; the same command resumes at the last intact checkpoint'
             ) from error

@@ -16,6 +16,14 @@ class Interrupted(Exception):  # noqa: N818  (not an error)
         self.signal_number, self.step = signal_number, step
 
 
+class Paused(Exception):  # noqa: N818  (not an error)
+    """A run has reached the step until which it was asked to train; its state is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f'paused at step {step}')
+        self.step = step
+
+
 class Signals:
     """Notes SIGTERM and the first Ctrl-C, so that the run can stop after the current step.
 

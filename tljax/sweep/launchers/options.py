@@ -1,9 +1,7 @@
 """Reads the options of a launcher, `KEY=VALUE,...`."""
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 from tljax.sweep.space import SweepError
@@ -85,19 +83,3 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         else:
             raise SweepError(f'--launcher_options: {piece!r}, wanted KEY=VALUE,...')
     return pairs
-
-
-def engine(module: str, extra: str) -> ModuleType:
-    """Imports the package of an engine.
-
-    Raises:
-        SweepError: it is not installed; the message has the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise SweepError(
-            f"{module} is not installed; it comes with: pip install 'tljax[{extra}]'"
-        ) from None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tljax.records import console
+from tljax.sweep import extras
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.launchers import options
 from tljax.sweep.launchers.unit import STOP_SECONDS, CellProcess, Outcome, Unit
@@ -43,7 +44,7 @@ def run(units: Sequence[Unit], text: str, progress: Callable[[], None]) -> None:
         Interrupted: a signal ended it; the states of the running cells are saved.
     """
     chosen = DEFAULTS | options.read(text, KNOWN, 'ray')
-    ray = options.engine('ray', 'ray')
+    ray = extras.load('ray', 'ray')
     try:
         ray.init(address=chosen.get('address'), log_to_driver=False, logging_level='WARNING')
     except ConnectionError as error:

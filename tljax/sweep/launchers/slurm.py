@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tljax.records import console, writers
+from tljax.sweep import extras
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.launchers import options
 from tljax.sweep.launchers.unit import CellProcess, Outcome, Unit
@@ -154,7 +155,7 @@ class _Jobs:
 
     def submit(self, units: Sequence[Unit], chosen: dict[str, Any]) -> int:
         """Submits jobs for some cells; returns the number of cells."""
-        submitit = options.engine('submitit', 'slurm')
+        submitit = extras.load('submitit', 'slurm')
         executor = submitit.AutoExecutor(
             self._folder, cluster=self._cluster, slurm_max_num_timeout=REQUEUES
         )
