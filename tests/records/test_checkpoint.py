@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from tljax import devices
 from tljax.records.checkpoint import CheckpointError, Checkpoints, verify
-from tljax.records.folder_lock import lock
+from tljax.records.folder_lock import BusyError, lock
 
 
 def arrays(seed=0):
@@ -278,10 +279,10 @@ def test_a_tree_of_another_structure_is_refused(two, opened):
         opened().restore(2, {**arrays(), 'more': jnp.zeros(3)})
 
 
-def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
+def test_a_folder_is_held_by_one_run_at_a_time_which_is_named(tmp_path):
     with (
         lock(tmp_path),
-        pytest.raises(CheckpointError, match=f'{tmp_path}: another run'),
+        pytest.raises(BusyError, match=f'{tmp_path}: process {os.getpid()} on .* is writing'),
         lock(tmp_path),
     ):
         pass
@@ -289,11 +290,22 @@ def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
         pass
 
 
-def test_another_process_is_kept_out(tmp_path):
-    code = 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)'
+def test_another_process_is_kept_out_until_it_is_killed_which_is_said(tmp_path, capsys):
+    code = (
+        'import pathlib, sys, time; from tljax.records.folder_lock import BusyError, lock\n'
+        'with lock(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(600)'
+    )
+    other = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE)
+    other.stdout.readline()
+    with pytest.raises(BusyError, match=f'process {other.pid} on'), lock(tmp_path):
+        pass
+    other.kill()
+    other.communicate()
     with lock(tmp_path):
-        command = [sys.executable, '-c', code, str(tmp_path / '.lock')]
-        assert b'BlockingIOError' in subprocess.run(command, capture_output=True).stderr
+        text = ' '.join(capsys.readouterr().out.split())
+    assert f'process {other.pid} on' in text
+    assert 'takes it over' in text
+    assert list(tmp_path.iterdir()) == []
 
 
 def full(*_, **__):

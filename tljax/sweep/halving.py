@@ -70,11 +70,9 @@ def promotion(trials: Sequence[Trial], budget: int) -> Trial | None:
         reached = [trial for trial in trials if len(trial.values) > rung]
         reached.sort(key=lambda trial: (-trial.values[rung], trial.number))
         for trial in reached[: len(reached) // REDUCTION]:
-            if trial.is_paused and len(trial.values) == rung + 1:
-                if _fits(
-                    trials, spare, next_goal(trial) - trial.step, next_goal(trial), trial.rungs[-1]
-                ):
-                    return trial
+            waits = trial.is_paused and len(trial.values) == rung + 1
+            if waits and _fits(trials, spare, trial.step, next_goal(trial), trial.rungs[-1]):
+                return trial
     return None
 
 
@@ -86,15 +84,15 @@ def may_begin(trials: Sequence[Trial], budget: int, rungs: Sequence[int]) -> boo
         budget: the steps of all trials.
         rungs: of the new trial.
     """
-    return _fits(trials, budget - steps_used(trials), rungs[0], rungs[0], rungs[-1])
+    return _fits(trials, budget - steps_used(trials), 0, rungs[0], rungs[-1])
 
 
-def _fits(trials: Sequence[Trial], spare: int, cost: int, goal: int, last: int) -> bool:
+def _fits(trials: Sequence[Trial], spare: int, step: int, goal: int, last: int) -> bool:
     """Whether the budget allows for some steps, and then for a first trial with all its steps."""
     furthest = max([goal, *(trial.goal for trial in trials if not trial.ended)])
     complete = any(trial.goal == trial.rungs[-1] for trial in trials if not trial.ended)
     reserve = 0 if complete or goal == last else max(last - furthest, 0)
-    return cost + reserve <= spare
+    return goal - step + reserve <= spare
 
 
 def leftover(trials: Sequence[Trial], budget: int) -> Trial | None:

@@ -21,6 +21,7 @@ from tljax.sweep import folder as folders
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.space import Part
+from tljax.training import signals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,18 @@ def run(base: Experiment, part: Part, options: Options) -> int:
     open_ = [cell for cell in cells if not folder.is_settled(cell.name)]
     console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
     if open_:
-        _launch(folder, cells, open_, options)
+        with signals.heard():
+            _launch(folder, cells, open_, options)
+            _report(folder, options.name)
     return _conclude(folder, cells, options)
+
+
+def _report(folder: SweepFolder, name: str) -> None:
+    from tljax.sweep import report
+
+    path = report.write(folder, name)
+    console.console.print(report.text(folder, name), markup=False, soft_wrap=True)
+    console.console.print(f'Report: {path}', markup=False, soft_wrap=True)
 
 
 def work(base: Experiment, part: Part, options: Options) -> int:
@@ -94,7 +105,8 @@ def work(base: Experiment, part: Part, options: Options) -> int:
         InputError: the sweep cannot be used.
         Interrupted: a signal stopped it.
     """
-    _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
+    with signals.heard():
+        _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
     return 0
 
 
@@ -179,6 +191,10 @@ def _conclude(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> i
     failed = [cell for cell in cells if folder.failure(cell.name)]
     busy = [cell for cell in cells if not folder.is_settled(cell.name)]
     print_ = console.console.print
+    if not failed and not busy:
+        name = f' --sweep={options.name}' if options.name else ''
+        again = f'tljax sweep --report={folder.path}{name}'
+        print_(f'All cells are done; {again} writes the report again.', markup=False)
     for cell in failed:
         output = folder.workdir(cell.name) / folders.FAILURE_FILE
         print_(f'{cell.title}: {_outcome(folder, cell)} ({output})', markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from tljax.records.folder_lock import BusyError
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training.run import train
-from tljax.training.signals import Interrupted, Paused
+from tljax.training.signals import Paused
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other cell would fail too
 
@@ -92,7 +92,7 @@ def run(
             train(cell.experiment, workdir, until_step=until_step)
     except Paused:
         return
-    except (Interrupted, BusyError):
+    except BusyError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL_DISK:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import pathlib
 import time
+from collections.abc import Collection
 from typing import Any
 
 from tljax.config.experiment import Experiment
@@ -11,7 +12,15 @@ from tljax.records import console, folder_lock, predictions, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
-from tljax.training import final_evaluation, jobs, loop, prefix_cache, run_folder, states
+from tljax.training import (
+    final_evaluation,
+    jobs,
+    loop,
+    prefix_cache,
+    run_folder,
+    signals,
+    states,
+)
 from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
@@ -27,6 +36,7 @@ def train(
     *,
     show_model: bool = True,
     report: bool = True,
+    allow_change: Collection[str] = (),
     until_step: float = math.inf,
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or resumes it.
@@ -36,6 +46,8 @@ def train(
         workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
         report: whether report.html is written, if the experiment asks for it.
+        allow_change: fields that may differ from those of the earlier run; a finished run then
+            goes on. With `data`, the images may differ, too.
         until_step: the run pauses at its first evaluation at this step or later, unless that is its
             end; a later call resumes it.
 
@@ -49,14 +61,14 @@ def train(
         NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
-    with folder_lock.lock(workdir):
-        if finished := run_folder.claim(experiment, workdir):
+    with signals.heard(), folder_lock.lock(workdir):
+        if finished := run_folder.claim(experiment, workdir, allow_change):
             console.console.print(f'{workdir}: this run is finished; its result:')
             return finished
         job = jobs.setup(experiment)
         prefix_cache.check(job)
         # Not earlier, because a corrected experiment must be able to use the same folder.
-        run_folder.begin(job, workdir)
+        run_folder.begin(job, workdir, allow_change)
         announce(job, show_model=show_model)
         job = preparation.prepare(job, workdir)
         result = _train(job, workdir, started, until_step)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 FONT_PX = 12
-LETTER_PX = 6.2  # the mean width of a letter
+LETTER_PX = 6.9  # the mean width of a letter in a wide font, which some systems have
 Points = Sequence[tuple[float, float]]
 
 

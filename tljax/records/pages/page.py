@@ -5,7 +5,7 @@ import pathlib
 
 import jinja2
 
-from tljax.records.figures import colors, png, svg
+from tljax.records.figures import colors, pdf, png, svg
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Page
 
@@ -42,10 +42,16 @@ def write(path: pathlib.Path, page: Page) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_figures(folder: pathlib.Path, figures: list[Figure]) -> None:
-    """Writes each figure as NAME.svg, NAME.png and NAME.csv; deletes those of an earlier page."""
+def write_figures(folder: pathlib.Path, figures: list[Figure], *, with_pdf: bool = False) -> None:
+    """Writes each figure as NAME.svg, NAME.png and NAME.csv; deletes those of an earlier page.
+
+    Args:
+        folder: of the figures.
+        figures: with different names.
+        with_pdf: whether to write NAME.pdf too, which needs matplotlib.
+    """
     folder.mkdir(exist_ok=True)
-    for suffix in ('svg', 'png', 'csv'):
+    for suffix in ('svg', 'png', 'csv', 'pdf'):
         for old in folder.glob(f'*.{suffix}'):
             old.unlink()
     for figure in figures:
@@ -58,3 +64,5 @@ def write_figures(folder: pathlib.Path, figures: list[Figure]) -> None:
             file = path.with_suffix(suffix)
             file.write_text(text, encoding='utf-8', errors='backslashreplace')
         png.render(figure.drawing).save(path.with_suffix('.png'))
+        if with_pdf:
+            pdf.write(path.with_suffix('.pdf'), figure.drawing)

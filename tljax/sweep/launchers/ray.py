@@ -4,11 +4,10 @@ Its nodes share the folder of the sweep and the data, and have the same environm
 task of a node that died again on another one; the run goes on from its checkpoint.
 """
 
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tljax.records import console
@@ -45,13 +44,15 @@ def run(units: Sequence[Unit], text: str, progress: Callable[[], None]) -> None:
     """
     chosen = DEFAULTS | options.read(text, KNOWN, 'ray')
     ray = extras.load('ray', 'ray')
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=chosen.get('address'), log_to_driver=False, logging_level='WARNING')
     except ConnectionError as error:
         raise SweepError(f'--launcher=ray: {error}') from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray has replaced it
     try:
-        with _signals_interrupt():
-            _Tasks(ray, chosen).run(units, progress)
+        _Tasks(ray, chosen).run(units, progress)
     finally:
         ray.shutdown()
 
@@ -85,9 +86,9 @@ class _Tasks:
                     if stopped and attempts[unit.cell] <= self._retries:
                         tasks[self._start(unit)] = unit
                 progress()
-        except _Stopped as stopped:
+        except Interrupted:
             self._cancel(list(tasks))
-            raise Interrupted(stopped.number, 0) from None
+            raise
 
     def _start(self, unit: Unit) -> Any:
         return self._task.options(name=unit.title, **self._needs).remote(unit, self._gpus)
@@ -125,28 +126,3 @@ def work(unit: Unit, gpus: float) -> str:
         share = f'{MEMORY_SHARE * gpus:.2f}'
         os.environ['XLA_PYTHON_CLIENT_MEM_FRACTION'] = share
     return CellProcess().run(unit).value
-
-
-class _Stopped(Exception):  # noqa: N818  (not an error)
-    """A signal asked the sweep to stop."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Raises `_Stopped` at the first SIGTERM or Ctrl-C."""
-
-    def stop(number: int, _: object) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
-        raise _Stopped(number)
-
-    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

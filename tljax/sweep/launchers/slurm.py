@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -73,7 +72,7 @@ def run(units: Sequence[Unit], text: str, progress: Callable[[], None]) -> None:
 
     Raises:
         SweepError: an option is not valid, or there is no SLURM.
-        Interrupted: Ctrl-C ended the waiting; the jobs go on.
+        Interrupted: a signal ended the waiting; the jobs go on.
     """
     chosen = DEFAULTS | options.read(text, OWN | OF_EVERY_ENGINE | OF_SLURM, 'slurm')
     _check(chosen['cluster'])
@@ -86,9 +85,9 @@ def run(units: Sequence[Unit], text: str, progress: Callable[[], None]) -> None:
         return
     try:
         jobs.wait([unit.cell for unit in units], progress)
-    except KeyboardInterrupt:
+    except Interrupted:
         print_('The jobs go on; the same command shows their progress, and scancel ends them.')
-        raise Interrupted(signal.SIGINT, 0) from None
+        raise
     for unit in units:
         if not SweepFolder(unit.folder).is_settled(unit.cell):
             line = f'{unit.title}: its job has ended and the cell is not done{jobs.note(unit.cell)}'

@@ -18,8 +18,8 @@ from tljax.records import folder_lock, lease
 from tljax.records.folder_lock import BusyError
 from tljax.records.lease import Lease
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
+from tljax.training.signals import RUN_AGAIN
 
-RUN_AGAIN = 75  # the exit code of a run that a signal stopped after its state was saved
 BUSY_SECONDS = lease.STALE_SECONDS + 30.0  # after which the lease of a dead process is free
 STOP_SECONDS = 75.0  # for the present step and its checkpoint
 POLL_SECONDS = 1.0

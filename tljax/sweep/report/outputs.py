@@ -1,0 +1,188 @@
+"""Writes what a sweep says: a page, tables, figures, and a short text for the terminal."""
+
+import pathlib
+from collections.abc import Callable
+
+from tljax.records.figures import pdf
+from tljax.records.pages import page
+from tljax.records.pages.blocks import Block, Page, Row, Section, Table, Text
+from tljax.sweep.folder import SweepFolder
+from tljax.sweep.report import (
+    axis_figures,
+    cells,
+    content,
+    costs,
+    differences,
+    main_table,
+    repetition,
+    shares,
+    table_texts,
+    tuned,
+)
+from tljax.sweep.report.content import Content
+from tljax.sweep.report.differences import NOT_DISTINGUISHABLE, points_text
+from tljax.sweep.report.summaries import interval_text, percent, score_text
+from tljax.sweep.results import Status
+
+REPORT_FILE = 'report.html'
+PARTS: dict[str, Callable[[Content], Section | None]] = {
+    'Results': main_table.section,
+    'Differences from the baseline': differences.section,
+    'Effects of the axes': axis_figures.section,
+    'Cost': costs.section,
+    'Tuning': tuned.section,
+    'Which axis explains how much': shares.section,
+    'Failed cells': repetition.failures,
+    'To repeat it': repetition.section,
+    'Cells': cells.section,
+}
+
+
+def write(folder: SweepFolder, name: str = '', *, baseline: str | None = None) -> pathlib.Path:
+    """Writes report.html, table.md, table.tex, cells.csv and the folder figures/.
+
+    They are written into the folder of the sweep, also while it runs.
+
+    Args:
+        folder: of the sweeps.
+        name: of the sweep.
+        baseline: the value that others are compared with, as `NAME` or `AXIS=NAME`; None for the
+            one that the sweep marks, or else the first value of the first compared axis.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        SweepError: there is no such sweep or baseline, or its record is damaged.
+    """
+    source = content.read(folder, name, baseline)
+    target = folder.path / name
+    report = gather(source)
+    _write(target / 'table.md', ''.join(f'{table_texts.markdown(t)}\n' for t in _tables(source)))
+    preamble = '% Needs \\usepackage{booktabs,textcomp} and, without XeLaTeX, T1 fonts.\n'
+    latex = '\n'.join(map(table_texts.latex, _tables(source)))
+    _write(target / 'table.tex', preamble + latex)
+    _write(target / 'cells.csv', cells.as_csv(source))
+    page.write_figures(target / page.FIGURES, report.figures(), with_pdf=pdf.is_available())
+    page.write(target / REPORT_FILE, report)
+    return target / REPORT_FILE
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """Writes a file completely or not at all."""
+    part = path.with_name(f'{path.name}.part')
+    part.write_text(text, encoding='utf-8', errors='backslashreplace')
+    part.replace(path)
+
+
+def _tables(source: Content) -> list[Table]:
+    """The tables for a paper."""
+    tables = [main_table.table(source)]
+    return [*tables, differences.table(source)] if source.comparison.differences else tables
+
+
+def text(folder: SweepFolder, name: str = '', *, baseline: str | None = None) -> str:
+    """The main results as lines of at most 110 characters.
+
+    Args:
+        folder: of the sweeps.
+        name: of the sweep.
+        baseline: see `write`.
+
+    Raises:
+        SweepError: there is no such sweep or baseline, or its record is damaged.
+    """
+    source = content.read(folder, name, baseline)
+    lines = [status_text(source)]
+    if source.known:
+        lines += ['', table_texts.terminal(_short_table(source)), '', f'{verdict(source)}.']
+    return '\n'.join(lines)
+
+
+def _short_table(source: Content) -> Table:
+    compared = {id(one.variant): one for one in source.comparison.differences}
+    columns = ['mean, %', '95 % interval', 'seeds'] + ['tried'] * source.results.tuned
+    columns += ['points', 'p (Holm)'] * bool(compared)
+    rows = []
+    for one in source.summaries:
+        cells = [one.title, percent(one.mean), interval_text(one.interval)]
+        cells.append(one.variant.seeds_text(source.results.split or ''))
+        cells += [one.variant.budget_text()] * source.results.tuned
+        if compared:
+            pair = compared.get(id(one.variant))
+            known = pair is not None and pair.pair is not None
+            cells.append(points_text(pair.pair.difference) if known else '')
+            cells.append(differences.p_text(pair.adjusted) if known else '')
+        rows.append(Row(cells=cells))
+    return Table(name='Results', columns=['variant', *columns], rows=rows)
+
+
+def gather(source: Content) -> Page:
+    """Makes the page of a sweep."""
+    record = source.results.record
+    opening: list[Block] = [Text(verdict(source), 'verdict'), Text(status_text(source), 'lead')]
+    pdfs = 'PDF' if pdf.is_available() else "PDF is missing: pip install 'tljax[plot]'"
+    return Page(
+        title=f'Sweep {record.name or source.folder.path.absolute().name}',
+        opening=opening,
+        sections=[part for title, make in PARTS.items() if (part := _part(title, make, source))],
+        footer='The tables are in table.md and table.tex, the cells in cells.csv, the figures and '
+        f'their numbers in figures/ (SVG, PNG, CSV; {pdfs}). '
+        f'tljax sweep --report {source.folder.path} makes this page again.',
+        contents=True,
+    )
+
+
+def _part(title: str, make: Callable[[Content], Section | None], source: Content) -> Section | None:
+    """A section of the page; an error message if it fails."""
+    try:
+        return make(source)
+    except Exception as error:  # an error in a section must not prevent the others
+        reason = f'This part could not be made: {type(error).__name__}: {error}'
+        return Section(title=title, blocks=[Text(reason, 'missing')])
+
+
+def verdict(source: Content) -> str:
+    """A sentence with the main result."""
+    known = source.known
+    if not known:
+        return 'No results yet'
+    compared = [one for one in source.comparison.differences if one.pair is not None]
+    if not compared:
+        best = max(known, key=lambda one: one.mean or 0.0)
+        name = f'{best.title}: ' if len(source.summaries) > 1 else ''
+        return f'{name}{score_text(source.results)} {percent(best.mean)} %'
+    baseline = differences.baseline_text(source)
+    if len(compared) == 1:
+        return _single_verdict(source)
+    count = sum(one.distinguishable for one in compared)
+    if not count:
+        return f'No variant is distinguishable from the baseline {baseline}'
+    return f'{count} of {len(compared)} variants are distinguishable from the baseline {baseline}'
+
+
+def _single_verdict(source: Content) -> str:
+    """The result of the only difference."""
+    one = next(one for one in source.comparison.differences if one.pair is not None)
+    names = [source.names.title(side.settings) for side in (one.variant, one.baseline)]
+    points = abs(100 * one.pair.difference) if one.pair else 0.0
+    if not one.distinguishable:
+        return f'{names[0]} is {NOT_DISTINGUISHABLE} from {names[1]}'
+    word = differences.result_text(one)
+    return f'{names[0]} is {word} than {names[1]} by {points:.1f} points'
+
+
+def status_text(source: Content) -> str:
+    """The number of cells by status, and the images and seeds that the results are of."""
+    results = source.results
+    counts = {status.value: results.count(status) for status in Status}
+    parts = [f'{count} {status}' for status, count in counts.items() if count]
+    lines = [f'{len(results.cells)} cells: {", ".join(parts)}.']
+    split = results.split
+    images = {cell.metrics(split).get('count') for cell in results.cells if split}
+    sizes = sorted(n for n in images if isinstance(n, int))
+    if sizes:
+        size = f'{sizes[0]:,}' if len(sizes) == 1 else f'{sizes[0]:,} to {sizes[-1]:,}'
+        kind = 'test' if split == 'test' else 'validation'
+        lines.append(f'Scores are of {size} {kind} images, with {len(results.seeds)} seeds.')
+    return ' '.join(lines)
