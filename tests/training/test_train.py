@@ -37,7 +37,7 @@ from tljax.records import checkpoint, writers
 from tljax.strategies.optimizers import AdamW
 from tljax.training import run
 from tljax.training.run import train
-from tljax.training.signals import Interrupted
+from tljax.training.signals import Interrupted, Paused
 from tljax.types import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -58,6 +58,16 @@ def test_a_run_with_crashes_ends_as_one_without(crashes, reference, tmp_path):
     for number in crashes:
         crash_after(number, experiment(), tmp_path)
     train(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+def test_a_run_that_pauses_at_evaluations_ends_as_one_without(reference, tmp_path):
+    for until, step in ((3, 4), (4, 4), (5, 7)):  # it is evaluated at 4, 7 and 11
+        with pytest.raises(Paused) as paused:
+            train(experiment(), tmp_path, until_step=until)
+        assert paused.value.step == step
+        assert not (tmp_path / 'result.json').exists()
+    train(experiment(), tmp_path, until_step=11)
     assert_same_run(experiment(), tmp_path, reference)
 
 

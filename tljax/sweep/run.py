@@ -1,6 +1,7 @@
 """Runs a sweep: plans its cells, starts its workers, and reports."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 import shlex
@@ -84,7 +85,7 @@ def run(base: Experiment, part: Part, options: Options) -> int:
     console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
     if open_:
         with signals.heard():
-            _launch(folder, cells, options)
+            _launch(folder, cells, open_, options)
             _report(folder, options.name)
     return _conclude(folder, cells, options)
 
@@ -109,7 +110,12 @@ def work(base: Experiment, part: Part, options: Options) -> int:
     return 0
 
 
-def _launch(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
+def _launch(
+    folder: SweepFolder, cells: Sequence[Cell], open_: Sequence[Cell], options: Options
+) -> None:
+    if options.launcher != 'local':
+        _launch_on_engine(folder, cells, open_, options)
+        return
     if options.workers == 1:
         _work(folder, cells, options)
         return
@@ -119,14 +125,48 @@ def _launch(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> Non
     local.run(command, options.workers, lambda: _settled(folder, cells))
 
 
+def _launch_on_engine(
+    folder: SweepFolder, cells: Sequence[Cell], open_: Sequence[Cell], options: Options
+) -> None:
+    """Runs the open cells with SLURM or Ray."""
+    from tljax.sweep.launchers import unit
+
+    launcher = importlib.import_module(f'tljax.sweep.launchers.{options.launcher}')
+    waiting = {cell.name: cell for cell in open_}
+    units = [
+        unit.Unit(
+            folder=folder.path.absolute(),
+            cell=cell.name,
+            title=cell.title,
+            argv=tuple(command_of(folder, cell, options)),
+            cwd=pathlib.Path.cwd(),
+            delete_checkpoints=options.delete_checkpoints,
+        )
+        for cell in waiting.values()
+    ]
+
+    def progress() -> None:
+        for cell in [one for one in waiting.values() if folder.is_settled(one.name)]:
+            del waiting[cell.name]
+            _announce(folder, cells, cell)
+
+    launcher.run(units, options.launcher_options, progress)
+
+
 def _work(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
     from tljax.sweep import worker  # imports what training needs, which takes seconds
 
-    def announce(cell: Cell) -> None:
-        progress = f'[{_settled(folder, cells)}/{len(cells)}] {cell.title}'
-        console.console.print(f'{progress}: {_outcome(folder, cell)}', markup=False, soft_wrap=True)
+    worker.work(
+        folder,
+        cells,
+        delete_checkpoints=options.delete_checkpoints,
+        announce=lambda cell: _announce(folder, cells, cell),
+    )
 
-    worker.work(folder, cells, delete_checkpoints=options.delete_checkpoints, announce=announce)
+
+def _announce(folder: SweepFolder, cells: Sequence[Cell], cell: Cell) -> None:
+    progress = f'[{_settled(folder, cells)}/{len(cells)}] {cell.title}'
+    console.console.print(f'{progress}: {_outcome(folder, cell)}', markup=False, soft_wrap=True)
 
 
 def _settled(folder: SweepFolder, cells: Sequence[Cell]) -> int:

@@ -1,6 +1,7 @@
 """The training loop: the steps, records, evaluations and checkpoints of every phase."""
 
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -19,7 +20,7 @@ from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import SAVED, Progress, announce_solution, go_back
 from tljax.training.recording import record_evaluation, record_training
-from tljax.training.signals import Interrupted
+from tljax.training.signals import Interrupted, Paused
 from tljax.training.states import TrainState
 from tljax.types import Solution
 
@@ -31,6 +32,7 @@ def run(
     records: writers.Records,
     evaluate: Evaluate,
     started: float,
+    until_step: float = math.inf,
 ) -> None:
     """Trains the remaining steps of all phases.
 
@@ -41,14 +43,17 @@ def run(
         records: where metrics are written.
         evaluate: evaluates a split.
         started: `time.perf_counter()` at the start of the run.
+        until_step: the run pauses at its first evaluation at this step or later, unless that is its
+            end.
 
     Raises:
+        Paused: the run has reached `until_step`; its state is saved.
         Interrupted: a signal stopped the run; its state is saved.
         NotFiniteError: a loss or a value is not finite.
     """
     nonfinite.check_start(current)
     with console.progress(job.steps, current.step) as update:
-        loop = _Loop(job, current, checkpoints, records, evaluate, started, update)
+        loop = _Loop(job, current, checkpoints, records, evaluate, started, update, until_step)
         present = job.phases[current.phase]
         walk.walk(job, job.phases[present.index + 1 :], loop.visit, loop.finish(present))
 
@@ -64,6 +69,7 @@ class _Loop:
     evaluate: Evaluate
     started: float
     update: Any  # of the progress bar
+    until_step: float
 
     def visit(self, phase: PhasePlan, state: TrainState, solution: Solution | None) -> TrainState:
         """Trains a phase from its start; see `walk.Visit`."""
@@ -102,6 +108,8 @@ class _Loop:
             if current.unevaluated:
                 self._evaluate_again(phase, evaluate)
             while not current.over(phase):
+                if current.step in due and current.step >= self.until_step:
+                    raise Paused(current.step)
                 with clock.waiting():
                     batch = feed.take(current.step)
                 current.state, sums = train_step(current.state, batch)

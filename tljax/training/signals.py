@@ -31,6 +31,14 @@ class Interrupted(BaseException):  # not an Exception, so that no `except Except
         self.signal_number, self.step = signal_number, step
 
 
+class Paused(Exception):  # noqa: N818  (not an error)
+    """A run has reached the step until which it was asked to train; its state is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f'paused at step {step}')
+        self.step = step
+
+
 class _Heard:
     """The signals of this process.
 
