@@ -120,6 +120,14 @@ from .strategies.strategies import LinearProbe as LinearProbe
 from .strategies.strategies import NormOnly as NormOnly
 from .strategies.strategies import SolvedProbe as SolvedProbe
 from .strategies.strategies import Surgical as Surgical
+from .sweep.space import Axis as Axis
+from .sweep.space import Chain as Chain
+from .sweep.space import Product as Product
+from .sweep.space import Range as Range
+from .sweep.space import Sample as Sample
+from .sweep.space import Seeds as Seeds
+from .sweep.space import Where as Where
+from .sweep.space import Zip as Zip
 from .training.compiled_step import OutOfMemoryError as OutOfMemoryError
 from .training.fine_tuning import fine_tune as fine_tune
 from .training.fine_tuning import train as train

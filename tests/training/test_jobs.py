@@ -128,3 +128,18 @@ def test_from_scratch_only_the_preprocessing_of_the_weights_is_used(files):
     init_key, _ = jobs.keys(job.experiment.seed)
     params, _ = stages.init(job.model, init_key)
     jax.tree.map(np.testing.assert_array_equal, job.params, params)
+
+
+def test_the_seed_of_the_images_chooses_them_and_nothing_else(files):
+    def drawn(**seeds):
+        job = setup(ResNetSmall(), files, strategy=FromScratch(), validation_fraction=0.25, **seeds)
+        images = {name: job.splits[name].ids.tolist() for name in ('train', 'val')}
+        return images, jax.tree.leaves(job.params['stem'])
+
+    images, values = drawn(seed=1)
+    same_images, other_values = drawn(seed=2, data_seed=1)
+    other_images, same_values = drawn(seed=1, data_seed=2)
+    assert same_images == images
+    assert other_images != images
+    jax.tree.map(np.testing.assert_array_equal, same_values, values)
+    assert any((a != b).any() for a, b in zip(values, other_values, strict=True))

@@ -72,7 +72,7 @@ class Task:
     def held_out(self, index: int) -> np.ndarray:
         """The rows on which fold `index` is evaluated."""
         rows = np.flatnonzero(self.fold_of == index)
-        return folds.limited(rows, VAL_LIMIT, self.experiment.seed, index)
+        return folds.limited(rows, VAL_LIMIT, self.experiment.image_seed, index)
 
     def fold(self, index: int) -> Fold:
         """The data set whose validation split is fold `index`."""
@@ -88,7 +88,7 @@ def _fold(experiment: Experiment) -> Fold:
         count=1,
         per_class=experiment.per_class,
         subset=experiment.subset,
-        seed=experiment.seed,
+        seed=experiment.image_seed,
     )
 
 
@@ -109,9 +109,11 @@ def read(experiment: Experiment) -> Task:
         parts: tuple[Examples, ...] = splits['train'], splits['val']
         fold_of, count = np.repeat([-1, 0], [len(part) for part in parts]), 1
     else:
-        examples = folds.labelled(source, experiment.per_class, experiment.seed, experiment.subset)
+        examples = folds.labelled(
+            source, experiment.per_class, experiment.image_seed, experiment.subset
+        )
         parts, count = (examples,), _fold_count(examples.labels)
-        fold_of = folds.assign(examples.labels, count, experiment.seed)
+        fold_of = folds.assign(examples.labels, count, experiment.image_seed)
     if len(np.unique(parts[0].labels)) < 2:
         raise InputError('config.data: wanted labelled images of two or more classes')
     return Task(

@@ -56,7 +56,15 @@ class Parser(argparse.ArgumentParser):
     Flags may be spelled with underscores or hyphens, and switches as `--name=true|false`.
     """
 
-    def __init__(self, name: str, text: str | None, *, config: bool = False, fields: bool = False):
+    def __init__(
+        self,
+        name: str,
+        text: str | None,
+        *,
+        config: bool = False,
+        fields: bool = False,
+        config_optional: bool = False,
+    ):
         """Makes an empty parser.
 
         Args:
@@ -65,10 +73,12 @@ class Parser(argparse.ArgumentParser):
             config: whether it takes `--config`.
             fields: whether it runs an experiment. Then `--config` is required and
                 `--config.FIELD=VALUE` is taken.
+            config_optional: whether a command with `fields` may do without `--config`.
         """
         super().__init__(prog=f'tljax {name}', add_help=False, allow_abbrev=False)
         self.text = (text or '').rstrip()
         self.takes_config, self.takes_fields = config or fields, fields
+        self.needs_config = fields and not config_optional
 
     def error(self, message: str):
         """Raises a `UsageError`; argparse would end the process."""
@@ -94,7 +104,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(
                 f'{config.overrides[0].flag}: {self.prog} changes no field of a config'
             )
-        if config.spec is None and self.takes_fields:
+        if config.spec is None and self.needs_config:
             raise UsageError(
                 '--config=NAME_OR_FILE is missing; --config=quickstart is a small example'
             )

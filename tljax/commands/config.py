@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit, overrides
-from tljax.commands.value_text import value_text
+from tljax.config.value_text import value_text
 
 # Widths of the columns in characters; with the gaps between columns they fill 100.
 WIDTHS = {'field': 22, 'value': 16, 'set by': 12, 'default': 10, 'what it does': 26}

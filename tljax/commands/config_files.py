@@ -9,15 +9,18 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tljax.commands import config_errors, overrides
 from tljax.commands.command_line import ConfigArguments, UsageError
-from tljax.commands.value_types import CONFIG_MODULE
+from tljax.config import field_paths
+from tljax.config.value_types import CONFIG_MODULE
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 RECORD = 'config.json'
+SWEEP_NAME = re.compile(r'[A-Za-z0-9_-]+')
+NOT_SWEEPS = ('cells', 'configs', 'leases', 'figures')  # folders next to those of the sweeps
 PLACEHOLDER = re.compile('[A-Z_]*')  # DIR, LIST or nothing, as the path of the user's images
 
 
@@ -115,6 +118,39 @@ def load(arguments: ConfigArguments) -> tuple[Any, str]:
     return result, file.run_name
 
 
+def sweep(arguments: ConfigArguments, name: str | None) -> tuple[Any, Any, str]:
+    """Loads the experiment of a config file, with its overrides, and one of its sweeps.
+
+    Args:
+        arguments: of the command line.
+        name: of the sweep; None for the only one.
+
+    Returns:
+        The experiment, the sweep, and the name of the config.
+
+    Raises:
+        UsageError: the file cannot be used, or has no such sweep.
+    """
+    loaded, run_name = experiment(arguments)
+    file = find(arguments.spec or '')
+    function = getattr(sys.modules.get(CONFIG_MODULE), 'sweep', None)
+    if file.path.suffix == '.json' or not callable(function):
+        raise UsageError(f'{file.path}: it has no function sweep(), which returns the axes')
+    with _errors_in_one_line(file.path):
+        result = function()
+    if not isinstance(result, Mapping):
+        if name is not None:
+            raise UsageError(f'--sweep={name}: {file.path} has one sweep, without a name')
+        return loaded, result, run_name
+    if name not in result:
+        raise UsageError(
+            f'--sweep={name or ""}: wanted one of the sweeps of {file.path}: {", ".join(result)}'
+        )
+    if not SWEEP_NAME.fullmatch(name or '') or name in NOT_SWEEPS:
+        raise UsageError(f'--sweep={name}: the name of a sweep has letters, digits, - and _ only')
+    return loaded, result[name], run_name
+
+
 def import_classes(arguments: ConfigArguments) -> None:
     """Imports the config file, if one is named, so that its classes can be read from records.
 
@@ -190,7 +226,7 @@ def _check_paths(loaded: Any) -> None:
     """Raises a `UsageError` if the path of the user's images is still a config's placeholder."""
     missing = [
         f'--config.{path}={value or "DIR"} is missing: the path of your images'
-        for path, value in overrides.fields('', loaded)
+        for path, value in field_paths.fields('', loaded)
         if path.rpartition('.')[2] == 'path' and isinstance(value, str) and _is_placeholder(value)
     ]
     if missing:

@@ -11,8 +11,9 @@ from typing import Any
 from tljax.commands import value_syntax
 from tljax.commands.command_line import SWITCH, UsageError, nearest
 from tljax.commands.value_syntax import Call, Items, Text, Value
-from tljax.commands.value_text import fields_text, is_required
-from tljax.commands.value_types import (
+from tljax.config.field_paths import UNSET
+from tljax.config.value_text import fields_text, is_required
+from tljax.config.value_types import (
     CLASSES_SHOWN,
     NONE,
     alternatives,
@@ -25,16 +26,6 @@ from tljax.commands.value_types import (
     public_class,
     type_text,
 )
-
-
-class _Unset:
-    """Stands for the value of a required field until another flag sets it."""
-
-    def __repr__(self) -> str:
-        return 'unset'
-
-
-UNSET = _Unset()
 
 
 def read(text: str, kind: Any, flag: str) -> Any:

@@ -11,6 +11,8 @@ tljax train --config=resnet50_finetune --config.data.path=DIR
                             '--config.strategy=FreezeBelow(stage=stage3)'
 --workdir=DIR               the folder of the run; default runs/<config name>. The same command
                             resumes a stopped run
+--classes=FILE              imports this config first, for the config.json of a run whose classes it
+                            defines
 --dry_run                   prints the stages, the sizes of the splits and the cost of a step;
                             trains nothing
 --distributed               joins the other processes of the run (SLURM, TPU pods, or the
@@ -31,6 +33,7 @@ def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('train', __doc__, fields=True)
     result.add_argument('--workdir')
+    result.add_argument('--classes')
     result.switch('--dry_run')
     result.switch('--distributed')
     return result
@@ -42,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.classes is not None:
+        config_files.import_classes(command_line.ConfigArguments(spec=arguments.classes))
     experiment, name = config_files.experiment(arguments.config)
     import jax
 

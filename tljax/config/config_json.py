@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+from tljax.config import json_form
 from tljax.config.experiment import ABSENT, HARMLESS, ConfigError, Experiment
 from tljax.config.json_form import current, decode, encode
 
@@ -78,6 +79,7 @@ def difference(ours: str, theirs: str) -> list[str]:
         ConfigError: the record is damaged.
     """
     record = _parse(theirs, 'the config.json of that run')
+    record = json_form.completed(record, Experiment)  # an older record lacks newer fields
     return [
         f'config.{path}: {present} was {former}'
         for path, present, former in _differences('', current(json.loads(ours)), record)

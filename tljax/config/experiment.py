@@ -81,7 +81,9 @@ class Experiment:
         log_every_steps: steps between records of the training loss.
         data_threads: threads that decode images.
         cache_gigabytes: disk space for decoded images and features; 0 stores neither.
-        seed: seed of all random numbers.
+        seed: seed of all random numbers: initial values, order of images, augmentation.
+        data_seed: seed of the choice of the labelled, validation and mislabelled images; none for
+            the same as `seed`.
         baselines: strategies that are trained afterwards for comparison, without adapters.
     """
 
@@ -125,7 +127,13 @@ class Experiment:
     data_threads: int = 4
     cache_gigabytes: float = 20.0
     seed: int = 0
+    data_seed: int | None = None
     baselines: tuple[Strategy | WithoutSource, ...] = ()
+
+    @property
+    def image_seed(self) -> int:
+        """The seed that chooses images: `data_seed`, or else `seed`."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def reading(self) -> Reading:

@@ -78,6 +78,20 @@ def current(encoded: Any) -> Any:
     return {renamed.get(key, key): item for key, item in fields.items()}
 
 
+def completed(encoded: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Adds the default of each field of a class that its JSON form lacks.
+
+    Older files lack newer fields. A new field has a default that keeps the earlier behaviour.
+    """
+    defaults = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = encode(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = encode(field.default_factory())
+    return {**defaults, **encoded}
+
+
 def _current_name(name: Any) -> Any:
     module, _, qualname = str(name).partition(':')
     return f'{PACKAGE}:{qualname}' if _is_ours(module) else name

@@ -26,6 +26,7 @@ LIMITS = {
     'validation_fraction': 1,
     'ema_decay': 1,
     'seed': 2**32,  # JAX's keys use 32 bits of a seed; a larger seed would repeat another one
+    'data_seed': 2**32,
     'data_threads': 1024,
 }
 
@@ -60,9 +61,9 @@ def _range_problems(experiment: Experiment) -> list[str]:
         if isinstance(value, int | float) and not 0 <= value < limit:
             wanted = '0 or more' if limit == math.inf else f'0 <= x < {limit}'
             problems.append(f'{name} is {value}, wanted {wanted}')
-    if _fits(experiment.gray_range, tuple[float, ...]):
+    if fits(experiment.gray_range, tuple[float, ...]):
         problems += gray_range_problems(experiment.gray_range or ())
-    if _fits(experiment.evaluate, tuple[str, ...]) and set(experiment.evaluate) - {'val', 'test'}:
+    if fits(experiment.evaluate, tuple[str, ...]) and set(experiment.evaluate) - {'val', 'test'}:
         problems.append(f"evaluate is {experiment.evaluate}, wanted any of ('val', 'test')")
     return problems + _accumulate_problems(experiment) + _head_problems(experiment)
 
@@ -102,7 +103,7 @@ def _type_problems(path: str, value: Any) -> list[str]:
     problems = []
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
-        if not _fits(inner, field.type):
+        if not fits(inner, field.type):
             problems.append(
                 f'{path}.{field.name} is {inner!r:.80} ({type(inner).__name__}), '
                 f'wanted {type_text(field.type)}'
@@ -117,14 +118,14 @@ def _type_problems(path: str, value: Any) -> list[str]:
     return problems
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a value has an annotated type; of unknown annotations every value has."""
+def fits(value: Any, wanted: Any) -> bool:
+    """Whether a value has an annotated type. Every value has an annotation that is not known."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
+        return any(fits(value, one) for one in arguments)
     if origin is tuple:
         inner = arguments[0] if arguments else Any
-        return isinstance(value, tuple) and all(_fits(one, inner) for one in value)
+        return isinstance(value, tuple) and all(fits(one, inner) for one in value)
     if wanted is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if wanted is int:

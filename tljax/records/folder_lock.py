@@ -10,6 +10,10 @@ import jax
 from tljax.records.checksums import CheckpointError
 
 
+class BusyError(CheckpointError):
+    """Another process writes into the folder of a run."""
+
+
 @contextlib.contextmanager
 def lock(workdir: pathlib.Path) -> Iterator[None]:
     """Locks a folder for this run, because checkpoints of two writers would be mixed up.
@@ -17,7 +21,7 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
     If the run has several processes, the first holds the lock.
 
     Raises:
-        CheckpointError: another process holds it.
+        BusyError: another process holds it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:
@@ -27,5 +31,5 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CheckpointError(f'{workdir}: another run is writing into this folder') from None
+            raise BusyError(f'{workdir}: another run is writing into this folder') from None
         yield

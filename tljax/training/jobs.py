@@ -150,7 +150,7 @@ def read_splits(experiment: Experiment) -> dict[str, Examples]:
         splits,
         experiment.per_class,
         experiment.validation_fraction,
-        experiment.seed,
+        experiment.image_seed,
         experiment.subset,
     )
 

@@ -188,7 +188,7 @@ def _read(
     model: Model,
 ) -> Examples:
     """The samples with ids 0 to N - 1, decoded when they are read."""
-    examples = config.examples(target, experiment.seed)
+    examples = config.examples(target, experiment.image_seed)
     gigabytes = experiment.cache_gigabytes
     decoded = decoded_images.wrap({'': examples}, model.preprocessing, gigabytes)['']
     return dataclasses.replace(decoded, ids=np.arange(len(decoded)))

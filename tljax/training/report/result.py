@@ -172,6 +172,8 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
         ('revision', str(result.get('git_revision') or 'not recorded')),
         ('versions', ', '.join(f'{name} {version}' for name, version in versions.items())),
     ]
+    if config.get('data_seed') is not None:
+        pairs.insert(-2, ('seed of the images', str(config['data_seed'])))
     if augmentations := config.get('augmentations'):
         text = ', '.join(map(object_text, augmentations))
         pairs.insert(7, ('augmentations', text))

@@ -43,7 +43,7 @@ def _labelled(job: Job) -> Examples | None:
     splits = experiment.data.splits()
     if 'val' in splits or (experiment.subset and experiment.subset.label_noise):
         return None
-    limits = (experiment.per_class, 0.0, experiment.seed, experiment.subset)
+    limits = (experiment.per_class, 0.0, experiment.image_seed, experiment.subset)
     prepared = subsets.prepare({'train': splits['train']}, *limits)
     preprocessing, gigabytes = job.model.preprocessing, experiment.cache_gigabytes
     return decoded_images.wrap(prepared, preprocessing, gigabytes)['train']

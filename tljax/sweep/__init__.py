@@ -1,0 +1,1 @@
+"""Ablations: experiments that differ in some fields, run side by side and compared in pairs."""

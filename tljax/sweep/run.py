@@ -1,0 +1,185 @@
+"""Runs a sweep: plans its cells, starts its workers, and reports."""
+
+import dataclasses
+import json
+import pathlib
+import shlex
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from tljax.config import json_form
+from tljax.config.experiment import Experiment
+from tljax.records import console
+from tljax.sweep import cells as cells_
+from tljax.sweep import folder as folders
+from tljax.sweep.cells import Cell
+from tljax.sweep.folder import SweepFolder
+from tljax.sweep.space import Part
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a sweep is run.
+
+    Attributes:
+        workdir: the folder of the sweep.
+        name: of the sweep; empty for the only one of its config.
+        command: that runs it, for its record.
+        arguments: of that command after `tljax sweep`, without the number of workers.
+        config_file: that defines it, and perhaps classes of the user's own.
+        workers: the number of processes.
+        launcher: where the cells run: 'local', 'slurm' or 'ray'.
+        launcher_options: of the launcher, as KEY=VALUE,...
+        retry: whether failed cells are run again.
+        delete_checkpoints: whether the checkpoints of each cell that is done are deleted.
+    """
+
+    workdir: pathlib.Path
+    name: str = ''
+    command: str = ''
+    arguments: tuple[str, ...] = ()
+    config_file: pathlib.Path | None = None
+    workers: int = 1
+    launcher: str = 'local'
+    launcher_options: str = ''
+    retry: bool = False
+    delete_checkpoints: bool = False
+
+
+def plan(base: Experiment, part: Part, options: Options) -> tuple[SweepFolder, tuple[Cell, ...]]:
+    """Checks a sweep and writes its record.
+
+    Raises:
+        InputError: the sweep cannot be used.
+    """
+    cells = cells_.expand(part, base)
+    folder = SweepFolder(options.workdir)
+    config = json.loads(json.dumps(json_form.encode(base)))
+    record = folders.record_of(cells, name=options.name, command=options.command, config=config)
+    folder.write(record, cells)
+    return folder, cells
+
+
+def run(base: Experiment, part: Part, options: Options) -> int:
+    """Runs a sweep and writes its report.
+
+    Returns:
+        The exit code: 1 if a cell failed, else 0.
+
+    Raises:
+        InputError: the sweep cannot be used.
+        Interrupted: a signal stopped it; the same call goes on.
+    """
+    folder, cells = plan(base, part, options)
+    if options.retry:
+        for cell in cells:
+            folder.retry(cell.name)
+    open_ = [cell for cell in cells if not folder.is_settled(cell.name)]
+    console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
+    if open_:
+        _launch(folder, cells, options)
+    return _conclude(folder, cells, options)
+
+
+def work(base: Experiment, part: Part, options: Options) -> int:
+    """Runs cells as one worker of several.
+
+    Raises:
+        InputError: the sweep cannot be used.
+        Interrupted: a signal stopped it.
+    """
+    _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
+    return 0
+
+
+def _launch(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
+    if options.workers == 1:
+        _work(folder, cells, options)
+        return
+    from tljax.sweep import local
+
+    command = ['sweep', *options.arguments]
+    local.run(command, options.workers, lambda: _settled(folder, cells))
+
+
+def _work(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
+    from tljax.sweep import worker  # imports what training needs, which takes seconds
+
+    def announce(cell: Cell) -> None:
+        progress = f'[{_settled(folder, cells)}/{len(cells)}] {cell.title}'
+        console.console.print(f'{progress}: {_outcome(folder, cell)}', markup=False, soft_wrap=True)
+
+    worker.work(folder, cells, delete_checkpoints=options.delete_checkpoints, announce=announce)
+
+
+def _settled(folder: SweepFolder, cells: Sequence[Cell]) -> int:
+    return sum(folder.is_settled(cell.name) for cell in cells)
+
+
+def _outcome(folder: SweepFolder, cell: Cell) -> str:
+    """The result of a cell in a few words."""
+    if failure := folder.failure(cell.name):
+        first_line = failure.message.partition('\n')[0]
+        return f'failed: {failure.kind}: {first_line}'
+    result = folder.result(cell.name) or {}
+    split = 'test' if result.get('test') else 'val'
+    metrics: dict[str, Any] = result.get(split) or {}
+    for name, text in (('accuracy', 'accuracy'), ('mean_average_precision', 'mAP')):
+        if metrics.get(name) is not None:
+            return f'{split} {text} {100 * metrics[name]:.1f} % ({result["wall_seconds"]:.0f} s)'
+    return 'done'
+
+
+def _conclude(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> int:
+    failed = [cell for cell in cells if folder.failure(cell.name)]
+    busy = [cell for cell in cells if not folder.is_settled(cell.name)]
+    print_ = console.console.print
+    for cell in failed:
+        output = folder.workdir(cell.name) / folders.FAILURE_FILE
+        print_(f'{cell.title}: {_outcome(folder, cell)} ({output})', markup=False, soft_wrap=True)
+    if busy:
+        print_(f'{len(busy)} cells are not done; other processes run them, or run this again.')
+    if failed:
+        print_(f'{len(failed)} cells failed; --retry runs them again.')
+    return 1 if failed else 0
+
+
+def print_commands(base: Experiment, part: Part, options: Options, file: TextIO) -> int:
+    """Prints the command of each cell that is not done, as JSON lines.
+
+    A line has `cell`, `title`, `argv`, and `command`, which is `argv` for a shell. Each command can
+    be run again: it resumes its cell, or ends at once if the cell is done.
+    """
+    folder, cells = plan(base, part, options)
+    for cell in {cell.name: cell for cell in cells}.values():
+        if not folder.is_done(cell.name):
+            argv = command_of(folder, cell, options)
+            line = {'cell': cell.name, 'title': cell.title, 'argv': argv}
+            print(json.dumps({**line, 'command': shlex.join(argv)}), file=file)
+    return 0
+
+
+def command_of(folder: SweepFolder, cell: Cell, options: Options) -> list[str]:
+    """The command that runs a cell without the sweep."""
+    argv = ['python', '-m', 'tljax.main', f'--config={folder.config(cell.name).absolute()}']
+    if json_form.foreign_modules(json_form.encode(cell.experiment)) and options.config_file:
+        argv.append(f'--classes={options.config_file.absolute()}')
+    return [*argv, f'--workdir={folder.workdir(cell.name).absolute()}']
+
+
+def dry_run(base: Experiment, part: Part, options: Options) -> int:
+    """Lists the cells and predicts the time of those that are not done; runs nothing."""
+    cells = cells_.expand(part, base)
+    folder = SweepFolder(options.workdir)
+    for cell in cells:
+        line = f'{cell.name}  {_state(folder, cell):<7}  {cell.title}'
+        console.console.print(line, markup=False, soft_wrap=True)
+    return 0
+
+
+def _state(folder: SweepFolder, cell: Cell) -> str:
+    if folder.is_done(cell.name):
+        return 'done'
+    if folder.failure(cell.name):
+        return 'failed'
+    return 'running' if folder.runner(cell.name) else 'open'
