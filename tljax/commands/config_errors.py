@@ -4,9 +4,9 @@ import dataclasses
 import difflib
 import re
 
-from tljax.commands.overrides import SYNONYMS
-from tljax.commands.value_text import fields_text
-from tljax.commands.value_types import CLASSES_SHOWN, public_class, public_classes
+from tljax.config.field_paths import SYNONYMS
+from tljax.config.value_text import fields_text
+from tljax.config.value_types import CLASSES_SHOWN, public_class, public_classes
 
 UNKNOWN_FIELD = re.compile(r"([\w.<>]+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 UNKNOWN_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
