@@ -294,9 +294,14 @@ def test_a_shipped_config_elsewhere_is_answered_with_its_name():
 @pytest.mark.parametrize(
     ('old', 'new', 'place', 'reason'),
     [
-        ('SGD()', 'SGD(learnin_rate=1)', 15, "unexpected keyword argument 'learnin_rate'"),
+        (
+            'SGD()',
+            'SGD(learnin_rate=1)',
+            15,
+            "no field 'learnin_rate'; did you mean learning_rate?",
+        ),
         ('SGD()', 'SDG()', 15, "name 'SDG' is not defined"),
-        ('import SGD', 'import SDG', 5, "cannot import name 'SDG'"),
+        ('import SGD', 'import SDG', 5, "no name 'SDG'; did you mean tljax.SGD?"),
         ("stage='stage2'", '', 14, "'stage'"),
         ('data=Digits(),', 'data=Digits(', 12, 'SyntaxError'),
         ('int(seed)', 'int("x")', 21, "invalid literal for int() with base 10: 'x'"),
