@@ -12,6 +12,7 @@ import pytest
 from tests import simulated_sweeps as sim
 from tljax.metrics import paired_seeds, seed_intervals
 from tljax.records.figures import pdf
+from tljax.records.pages import table_texts
 from tljax.sweep import report
 from tljax.sweep.report import (
     axis_figures,
@@ -22,7 +23,6 @@ from tljax.sweep.report import (
     outputs,
     search,
     shares,
-    table_texts,
     tuned,
 )
 from tljax.sweep.space import SweepError

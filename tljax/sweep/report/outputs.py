@@ -6,12 +6,8 @@ import uuid
 from collections.abc import Callable
 
 from tljax.records.figures import pdf
-<<<<<<< HEAD
 from tljax.records.figures.drawing import printable
-from tljax.records.pages import page
-=======
 from tljax.records.pages import page, table_texts
->>>>>>> ddef78a50165160324e1ea78f668d61d096d321b
 from tljax.records.pages.blocks import Block, Page, Row, Section, Table, Text
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.report import (
