@@ -366,7 +366,7 @@ def test_folds_are_of_one_size_and_stratified():
 def test_labels_of_a_picture_do_not_overlap():
     names = [f'candidate {i}' for i in range(6)]
     places = [(400.0 + i, 100.0 + 2 * i) for i in range(6)]
-    result = _labels(names, places, [(0.0, 0.0)] * 6)
+    result = _labels(names, places, [(0.0, 0.0)] * 6, 20.0, 300.0)
     boxes = [
         (
             x if side == 'start' else x - 6.1 * 11,

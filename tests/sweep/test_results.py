@@ -114,7 +114,8 @@ def test_with_several_labels_the_score_is_the_mean_average_precision(tmp_path):
 def test_cells_that_the_sweep_names_twice_count_once(tmp_path):
     points = [{'optimizer.learning_rate': '0.1', 'seed': '0'}] * 2
     folder, cells = sim.write_sweep(tmp_path, [RATES, sim.seeds(1)], points)
-    text = (tmp_path / 'sweep.json').read_text().replace(list(cells)[1], next(iter(cells)))
+    first, second = cells
+    text = (tmp_path / 'sweep.json').read_text().replace(second, first)
     (tmp_path / 'sweep.json').write_text(text)
     (variant,) = results.read(folder).variants
     assert len(variant.seeds[0].cells) == 1
