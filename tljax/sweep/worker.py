@@ -6,19 +6,16 @@ from running it at the same time. A cell that was stopped is resumed.
 
 import collections
 import contextlib
-import errno
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
-from tljax.records import console
+from tljax.records import console, disk_space
 from tljax.records.folder_lock import BusyError
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training.run import train
 from tljax.training.signals import Paused
-
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other cell would fail too
 
 
 def work(
@@ -39,7 +36,7 @@ def work(
 
     Raises:
         Interrupted: a signal stopped this process; the state of its cell is saved.
-        OSError: the disk is full.
+        DiskError, OSError: the disk is full.
     """
     remaining = collections.deque(_in_order(folder, cells))
     while remaining:
@@ -84,7 +81,7 @@ def run(
 
     Raises:
         Interrupted: a signal stopped this process.
-        OSError: the disk is full.
+        DiskError, OSError: the disk is full.
     """
     workdir = folder.workdir(cell.name)
     try:
@@ -95,7 +92,7 @@ def run(
     except BusyError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
+        if disk_space.reason(error):  # every other cell would fail, too
             raise
         folder.fail(cell.name, error)
         return

@@ -83,6 +83,7 @@ def train(
 def _train(job: Job, workdir: pathlib.Path, started: float, until_step: float) -> dict[str, Any]:
     """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
+    checkpoints.check_space(jobs.checkpoint_shapes(job, job.phases[-1]))
     current = resumed_or_started(job, checkpoints)
     records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
