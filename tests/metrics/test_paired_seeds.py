@@ -48,6 +48,15 @@ def test_an_interval_contains_the_true_difference_in_93_to_97_percent(case, seed
     assert 0.93 <= np.mean(hits) <= 0.97
 
 
+def test_two_seeds_get_cochrans_quantile():
+    first, second = RNG.random((2, 2, 15))
+    by_seed, by_image, residual = plain_mean_squares(first - second)
+    parts = np.array([by_seed, max(by_image - residual, 0)])
+    quantile = np.average(scipy.stats.t.ppf(0.975, [1, 14]), weights=parts)
+    result = paired_seeds.difference(first, second)
+    assert result.high - result.difference == pytest.approx(quantile * np.sqrt(parts.sum() / 30))
+
+
 @pytest.mark.parametrize('options', [{}, {'same_images': False}])
 def test_new_test_images_for_each_seed_are_covered_too(options):
     rng, hits = np.random.default_rng(2), 0

@@ -67,7 +67,8 @@ def difference(
     Student's t corrects for them, with S - 1 degrees of freedom for the part of seeds and N - 1
     for the part of images. There are two ways to combine the parts. Cochran averages the two
     quantiles, weighted by the parts, and covers up to 97.2 %. Satterthwaite averages the degrees
-    of freedom, and covers 92 % with 3 seeds. The mean of the two covers 93 to 96.7 %.
+    of freedom, and covers 92 % with 3 seeds. The mean of the two covers 93 to 96.7 %. With 2 seeds
+    Cochran's quantile is used alone, and covers 94 to 98 %.
 
     If each seed has other test images, the images are nested in seeds. The variance between seeds
     then includes that of images, and the interval is Student's t over the S differences.
@@ -285,6 +286,8 @@ def _quantile(parts: np.ndarray, freedom: np.ndarray, level: float) -> np.ndarra
     shares = np.divide(parts, total, out=np.full_like(parts, 0.5), where=total > 0)
     students = scipy.stats.t.ppf((1 + level) / 2, freedom)
     cochran = (shares * students).sum(-1)
+    if freedom[0] == 1:
+        return cochran
     satterthwaite = scipy.stats.t.ppf((1 + level) / 2, 1 / (shares**2 / freedom).sum(-1))
     return (cochran + satterthwaite) / 2
 

@@ -26,6 +26,7 @@ from tljax.training.report.inputs import split_name
 from tljax.training.report.paired_runs import RunComparison, RunRow
 from tljax.types import InputError
 
+WIDTH = 120  # of the table in a terminal
 CSV_COLUMNS = (
     'name',
     'runs',
@@ -48,28 +49,26 @@ CSV_COLUMNS = (
 def text(comparison: RunComparison) -> str:
     """The table and its remarks, for a terminal."""
     content = table(comparison)
-    return f'{table_texts.terminal(content)}\n\n{content.caption}'
+    lines = '\n'.join(notes(comparison))
+    return f'{table_texts.terminal(content, WIDTH)}\n\n{lines}'
 
 
 def table(comparison: RunComparison) -> Table:
     """A row for each group of runs, the baseline first."""
-    points = f'{100 * comparison.difference:g}'
     return Table(
         name=f'Differences from {comparison.baseline}',
         columns=(
             'run',
             'seeds',
-            f'{split_name(comparison.split)} {comparison.measure}, %',
-            '95 % interval',
-            'difference, points',
-            'its 95 % interval',
+            f'{split_name(comparison.split)} {comparison.measure}, % (95 % interval)',
+            'difference, points (95 % interval)',
             'p',
             'p (Holm)',
             'result',
-            f'seeds for {points} point{"s" * (points != "1")}',
+            'seeds needed',
         ),
         rows=[Row(cells=_cells(comparison, row)) for row in comparison.rows],
-        texts=(8,),
+        texts=(6,),
         caption=' '.join(notes(comparison)),
     )
 
@@ -77,14 +76,15 @@ def table(comparison: RunComparison) -> Table:
 def _cells(comparison: RunComparison, row: RunRow) -> list[str]:
     paired = len(row.runs) if row.pair is None else row.pair.seeds
     seeds = str(paired) if paired == len(row.runs) else f'{paired} of {len(row.runs)}'
-    score = [row.name, seeds, percent(row.interval.mean), interval_text(row.interval)]
+    mean = f'{percent(row.interval.mean)} ({interval_text(row.interval)})'
     if row.pair is None:
         baseline = row.name == comparison.baseline
-        return [*score, *[''] * 4, 'baseline' if baseline else 'no common seed', '']
+        return [row.name, seeds, mean, '', '', '', 'baseline' if baseline else 'no common seed', '']
     return [
-        *score,
-        points_text(row.pair.difference),
-        ends_text(row.pair),
+        row.name,
+        seeds,
+        mean,
+        f'{points_text(row.pair.difference)} ({ends_text(row.pair)})',
         p_text(row.pair.p_value),
         p_text(row.adjusted),
         result_text(row.pair, row.adjusted),
@@ -111,6 +111,12 @@ def notes(comparison: RunComparison) -> list[str]:
         notes.append(
             f'A difference is distinguishable if p, adjusted by Holm for {comparison.tests} '
             f'test{"s" * (comparison.tests != 1)}, is below {LEVEL} and the interval excludes 0.'
+        )
+    if any(row.seeds_needed for row in comparison.rows):
+        points = f'{100 * comparison.difference:g}'
+        notes.append(
+            f'Seeds needed: they find a true difference of {points} point{"s" * (points != "1")} '
+            'with a probability of 80 %, as differences vary over the seeds here.'
         )
     if too_few := too_few_seeds_text(pairs, comparison.tests):
         notes.append(too_few)
