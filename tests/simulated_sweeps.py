@@ -7,7 +7,7 @@ import numpy as np
 
 from tljax.records import predictions
 from tljax.records.predictions import Predictions, SplitPredictions
-from tljax.sweep.folder import AxisRecord, CellRecord, Failure, SweepFolder, SweepRecord, Value
+from tljax.sweep.folder import AxisRecord, CellRecord, SweepFolder, SweepRecord, Value
 from tljax.sweep.space import Role
 
 ENVIRONMENT = {
@@ -108,7 +108,9 @@ def predict(folder, cell, right, split='test', ids=None, labels=None):
 
 def fail(folder, cell, message='out of memory', kind='RuntimeError'):
     """Records that a cell failed."""
-    folder.fail(cell, Failure(kind=kind, message=message, traceback='lines', attempts=2))
+    failure = {'kind': kind, 'message': message, 'traceback': 'lines', 'attempts': 2}
+    folder.workdir(cell).mkdir(parents=True, exist_ok=True)
+    (folder.workdir(cell) / 'failure.json').write_text(json.dumps(failure))
 
 
 def start(folder, cell):
