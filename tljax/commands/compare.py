@@ -3,8 +3,8 @@
 tljax compare RUN RUN [RUN ...]
 tljax compare runs/probe_* runs/finetune_* --baseline=runs/probe_0 --out=table.tex
 
-RUN                         the folder of a finished run. Runs that differ only in their seeds are one
-                            row of the table
+RUN                         the folder of a finished run. Runs that differ in their seeds only are
+                            one row of the table
 --baseline=RUN              the run whose row the others are compared with; default the first RUN
 --split=test|val            the images; default test if all runs have test images, else val
 --difference=POINTS         suggests the number of seeds that find this true difference with a
