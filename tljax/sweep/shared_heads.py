@@ -42,9 +42,10 @@ def _key(cell: Cell) -> str:
         'subset': Subset(classes=experiment.subset.classes),
         'schedule': Constant(),
         'epochs': 1.0,
+        'data_seed': None,
     }
     if experiment.backbone.weights and experiment.strategy.pretrained:
-        changes |= {'seed': 0, 'data_seed': None}  # else each seed has its own frozen network
+        changes['seed'] = 0  # without weights each seed has its own frozen network
     try:
         changes['optimizer'] = dataclasses.replace(
             experiment.optimizer,  # type: ignore[type-var]
@@ -65,8 +66,8 @@ def train(
 ) -> None:
     """Trains the cells of a group together, and writes those that nobody else runs or has run.
 
-    A cell that was started alone is left out and resumes alone. So is a cell whose loss is not
-    finite, which then fails with its own error.
+    A cell that was started alone is left out and resumes alone. So is a cell that cannot run or
+    whose loss is not finite, which then fails alone with its own error.
 
     Args:
         folder: of the sweep.
@@ -86,11 +87,11 @@ def train(
         started = time.perf_counter()
         heads = run.train([cell.experiment for cell in group])
         names = [cell.name for cell in group]
-        _announce(heads)
+        _announce([head for head in heads if head])
         seconds = (time.perf_counter() - started) / len(group)
         metrics_of = final_evaluation.make_metrics(group[0].experiment.loss)
         for head, cell in zip(heads, group, strict=True):
-            if cell not in held or head.failed:
+            if cell not in held or head is None or head.failed:
                 continue
             workdir = folder.workdir(cell.name)
             with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
@@ -117,9 +118,12 @@ def _is_taken(folder: SweepFolder, cell: Cell, leases: contextlib.ExitStack) -> 
 
 
 def _announce(heads: Sequence[Head]) -> None:
+    if not heads:
+        return
     job = heads[0].job
     last = job.model.names[job.model.names.index(HEAD) - 1]
-    images = len({(n, i) for h in heads for n, s in h.job.splits.items() for i in s.ids.tolist()})
+    splits = [split for head in heads for split in head.job.splits.values()]
+    images = len(set().union(*(split.ids.tolist() for split in splits)))
     console.console.print(
         f'{len(heads)} cells were trained together: they share the features of '
         f'{type(job.experiment.backbone).__name__} up to {last} ({images:,} images) and one program'

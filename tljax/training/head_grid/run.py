@@ -24,6 +24,7 @@ from tljax.training.jobs import Job
 from tljax.training.nonfinite import NotFiniteError
 from tljax.training.signals import Interrupted, Signals
 from tljax.training.states import TrainState
+from tljax.types import InputError
 
 STATES_BYTES = 2**31  # of the states of one program
 COPIES = 8  # of a head: values and two moments, now and at the best step, and two in a step
@@ -72,26 +73,36 @@ class Head:
         return False
 
 
-def train(experiments: Sequence[Experiment]) -> list[Head]:
+def train(experiments: Sequence[Experiment]) -> list[Head | None]:
     """Trains the heads of experiments that `conditions.obstacle` allows.
 
     They have to agree in everything but the learning rate, weight decay, schedule, epochs, seeds,
     and the selection of labelled images.
 
     Returns:
-        The heads, in the same order.
+        The heads, in the same order; None for an experiment that cannot run, or that would train
+        without a prefix cache.
 
     Raises:
-        InputError: the experiments cannot run or do not share the prefix.
+        InputError: the experiments do not share the prefix, or an image cannot be read.
         Interrupted: a signal stopped the training; nothing is saved.
     """
-    jobs = [jobs_.setup(one) for one in experiments]
-    _check(jobs)
-    heads = [Head(job) for job in jobs]
-    size = _heads_per_program(jobs[0])
-    for start in range(0, len(heads), size):
-        _Training(heads[start : start + size]).run()
+    jobs = [_set_up(one) for one in experiments]
+    _check([job for job in jobs if job])
+    heads = [job and Head(job) for job in jobs]
+    trained = [head for head in heads if head]
+    size = _heads_per_program(trained[0].job) if trained else 1
+    for start in range(0, len(trained), size):
+        _Training(trained[start : start + size]).run()
     return heads
+
+
+def _set_up(experiment: Experiment) -> Job | None:
+    try:
+        job = jobs_.setup(experiment)
+    except InputError:  # the run alone reports it
+        return None
+    return job if prefix_cache.serves(job, job.phases[0]) else None
 
 
 def _heads_per_program(job: Job) -> int:
@@ -104,11 +115,8 @@ def _heads_per_program(job: Job) -> int:
 
 
 def _check(jobs: Sequence[Job]) -> None:
-    """Raises a `ConfigError` if the jobs do not share the prefix, its features and the classes."""
-    first = jobs[0]
-    for job in jobs:
-        if not prefix_cache.serves(job, job.phases[0]):
-            raise ConfigError('an experiment trains without a prefix cache')
+    """Raises a `ConfigError` if the jobs do not share the frozen stages and the classes."""
+    for job, first in zip(jobs, jobs[:1] * len(jobs), strict=True):
         if job.splits['train'].class_names != first.splits['train'].class_names:
             raise ConfigError('the experiments have different classes')
         if job.splits.keys() != first.splits.keys() or not _same_prefix(job, first):
