@@ -1,6 +1,7 @@
 """Writes metrics.jsonl, TensorBoard events and JSON files of a run, and lists its environment."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import subprocess
@@ -88,6 +89,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _git_revision() -> str | None:
     """The git revision of this package; None outside of a git checkout."""
     folder = pathlib.Path(__file__).parent
