@@ -514,7 +514,10 @@ def test_a_round_of_tradaboost_ends_where_steps_are_skipped_too():
             'config.samples.weights.round_epochs',
         ),
         (lambda: sourced(per_class=11), '11 examples per class were asked for'),
-        (lambda: sourced(guard=Guard.DROP, validation_fraction=0.0), 'the guard needs validation images'),
+        (
+            lambda: sourced(guard=Guard.DROP, validation_fraction=0.0),
+            'the guard needs validation images',
+        ),
         (lambda: pool(paths=('x',)), 'wanted one of them'),
         (lambda: pool(threshold=1.0), 'config.samples.threshold is 1.0'),
         (
