@@ -4,7 +4,16 @@ import dataclasses
 from collections.abc import Sequence
 
 from tljax.records.figures import axes
-from tljax.records.figures.drawing import Box, Circle, Drawing, Shape, Text, line, shortened
+from tljax.records.figures.drawing import (
+    Box,
+    Circle,
+    Drawing,
+    Shape,
+    Text,
+    line,
+    shortened,
+    text_width,
+)
 
 ROW = 22
 NAME_WIDTH = 170  # the largest width of a name
@@ -81,8 +90,8 @@ def bars(rows: Sequence[Interval], *, high: float | None = None) -> Drawing:
 
 def _margins(rows: Sequence[Interval]) -> tuple[float, float]:
     """The left and the right end of the plot, between the names and the texts."""
-    names = max((6.4 * len(row.name) for row in rows if not row.heading), default=0)
-    texts = max((6.4 * len(row.text) for row in rows), default=0)
+    names = max((text_width(row.name) for row in rows if not row.heading), default=0)
+    texts = max((text_width(row.text) for row in rows), default=0)
     return min(names, NAME_WIDTH) + 12, axes.WIDTH - texts - 8
 
 
