@@ -60,13 +60,15 @@ class Records:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the records of a metrics.jsonl, without a last line that a kill cut short."""
+    """Reads the records of a metrics.jsonl, without damaged lines, such as one cut by a kill."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors='replace').splitlines():
         with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
+            record = json.loads(line)
+            if isinstance(record, dict) and {'step', 'phase', 'split'} <= record.keys():
+                records.append(record)
     return records
 
 

@@ -1,6 +1,7 @@
 """Runs a sweep: plans its cells, starts its workers, and reports."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 import shlex
@@ -20,6 +21,7 @@ from tljax.sweep import folder as folders
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.space import Part
+from tljax.training import signals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,9 @@ def run(base: Experiment, part: Part, options: Options) -> int:
     open_ = [cell for cell in cells if not folder.is_settled(cell.name)]
     console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
     if open_:
-        _launch(folder, cells, options)
-        _report(folder, options.name)
+        with signals.heard():
+            _launch(folder, cells, open_, options)
+            _report(folder, options.name)
     return _conclude(folder, cells, options)
 
 
@@ -102,11 +105,17 @@ def work(base: Experiment, part: Part, options: Options) -> int:
         InputError: the sweep cannot be used.
         Interrupted: a signal stopped it.
     """
-    _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
+    with signals.heard():
+        _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
     return 0
 
 
-def _launch(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
+def _launch(
+    folder: SweepFolder, cells: Sequence[Cell], open_: Sequence[Cell], options: Options
+) -> None:
+    if options.launcher != 'local':
+        _launch_on_engine(folder, cells, open_, options)
+        return
     if options.workers == 1:
         _work(folder, cells, options)
         return
@@ -116,14 +125,48 @@ def _launch(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> Non
     local.run(command, options.workers, lambda: _settled(folder, cells))
 
 
+def _launch_on_engine(
+    folder: SweepFolder, cells: Sequence[Cell], open_: Sequence[Cell], options: Options
+) -> None:
+    """Runs the open cells with SLURM or Ray."""
+    from tljax.sweep.launchers import unit
+
+    launcher = importlib.import_module(f'tljax.sweep.launchers.{options.launcher}')
+    waiting = {cell.name: cell for cell in open_}
+    units = [
+        unit.Unit(
+            folder=folder.path.absolute(),
+            cell=cell.name,
+            title=cell.title,
+            argv=tuple(command_of(folder, cell, options)),
+            cwd=pathlib.Path.cwd(),
+            delete_checkpoints=options.delete_checkpoints,
+        )
+        for cell in waiting.values()
+    ]
+
+    def progress() -> None:
+        for cell in [one for one in waiting.values() if folder.is_settled(one.name)]:
+            del waiting[cell.name]
+            _announce(folder, cells, cell)
+
+    launcher.run(units, options.launcher_options, progress)
+
+
 def _work(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
     from tljax.sweep import worker  # imports what training needs, which takes seconds
 
-    def announce(cell: Cell) -> None:
-        progress = f'[{_settled(folder, cells)}/{len(cells)}] {cell.title}'
-        console.console.print(f'{progress}: {_outcome(folder, cell)}', markup=False, soft_wrap=True)
+    worker.work(
+        folder,
+        cells,
+        delete_checkpoints=options.delete_checkpoints,
+        announce=lambda cell: _announce(folder, cells, cell),
+    )
 
-    worker.work(folder, cells, delete_checkpoints=options.delete_checkpoints, announce=announce)
+
+def _announce(folder: SweepFolder, cells: Sequence[Cell], cell: Cell) -> None:
+    progress = f'[{_settled(folder, cells)}/{len(cells)}] {cell.title}'
+    console.console.print(f'{progress}: {_outcome(folder, cell)}', markup=False, soft_wrap=True)
 
 
 def _settled(folder: SweepFolder, cells: Sequence[Cell]) -> int:

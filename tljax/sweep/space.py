@@ -66,14 +66,18 @@ class Point:
     Attributes:
         settings: in the order in which they are applied.
         conditions: the cell is left out unless all are true of its experiment.
+        searches: the point has the trials of a search instead of one cell, if there is one.
     """
 
     settings: tuple[AxisValue, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    searches: tuple[Any, ...] = ()
 
     def __add__(self, other: 'Point') -> 'Point':
         return Point(
-            settings=self.settings + other.settings, conditions=self.conditions + other.conditions
+            settings=self.settings + other.settings,
+            conditions=self.conditions + other.conditions,
+            searches=self.searches + other.searches,
         )
 
 

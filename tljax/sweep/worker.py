@@ -7,6 +7,7 @@ from running it at the same time. A cell that was stopped is resumed.
 import collections
 import contextlib
 import errno
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,7 +16,7 @@ from tljax.records.folder_lock import BusyError
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training.run import train
-from tljax.training.signals import Interrupted
+from tljax.training.signals import Paused
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other cell would fail too
 
@@ -66,8 +67,20 @@ def _in_order(folder: SweepFolder, cells: Sequence[Cell]) -> list[Cell]:
     return sorted(different, key=lambda cell: folder.was_interrupted(cell.name))
 
 
-def run(folder: SweepFolder, cell: Cell, *, delete_checkpoints: bool = False) -> None:
+def run(
+    folder: SweepFolder,
+    cell: Cell,
+    *,
+    delete_checkpoints: bool = False,
+    until_step: float = math.inf,
+) -> None:
     """Runs a cell, or resumes it, and records the error if it fails.
+
+    Args:
+        folder: of the sweep.
+        cell: the cell.
+        delete_checkpoints: whether its checkpoints are deleted when it is done.
+        until_step: the run pauses at its first evaluation at this step or later.
 
     Raises:
         Interrupted: a signal stopped this process.
@@ -76,8 +89,10 @@ def run(folder: SweepFolder, cell: Cell, *, delete_checkpoints: bool = False) ->
     workdir = folder.workdir(cell.name)
     try:
         with _output_to(workdir / OUTPUT_FILE):
-            train(cell.experiment, workdir)
-    except (Interrupted, BusyError):
+            train(cell.experiment, workdir, until_step=until_step)
+    except Paused:
+        return
+    except BusyError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL_DISK:

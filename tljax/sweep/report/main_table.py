@@ -46,10 +46,13 @@ def holes_text(content: Content) -> str:
     parts = [f'{count} {status.value}' for status, count in counts.items() if count]
     if not parts:
         return ''
-    return (
+    text = (
         f'This table has holes: of {len(content.results.cells)} cells, {", ".join(parts)}. '
         'A mean over fewer seeds than planned says so in its row.'
     )
+    if content.results.tuned:
+        text += ' Where configurations are missing, the choice among the others is provisional.'
+    return text
 
 
 def table(content: Content) -> Table:
@@ -138,9 +141,8 @@ def _figure(content: Content) -> Figure:
 
 def _mark(one: Summary) -> Interval:
     low, high = one.ends
-    partial = len(one.scores) < len(one.variant.seeds)
     text = f'{percent(one.mean)} %'
-    if partial:
+    if one.partial:
         text += f' ({len(one.scores)} of {len(one.variant.seeds)})'
     return Interval(
         name=one.title,
@@ -148,7 +150,7 @@ def _mark(one: Summary) -> Interval:
         low=low,
         high=high,
         text=text,
-        color='quiet' if partial else 'accent',
+        color='quiet' if one.partial else 'accent',
         points=list(one.scores.values()),
     )
 
