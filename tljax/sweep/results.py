@@ -245,7 +245,7 @@ def read(folder: SweepFolder, name: str = '') -> Results:
     return Results(
         record=record,
         cells=cells,
-        variants=_variants(record, cells),
+        variants=_variants(record, [cell for cell in cells if cell.status is not Status.PRUNED]),
         split=splits[0] if splits else None,
     )
 
