@@ -90,7 +90,8 @@ def test_trials_that_were_stopped_have_their_validation_curve(training, tmp_path
     stopped = [cell.name for cell in one.cells() if one.folder.pruned(cell.name)]
     unfinished = [cell.name for cell in one.cells() if not one.folder.is_settled(cell.name)]
     assert stopped == unfinished != []
-    assert list(one.folder.pruned(stopped[0])) == [10]
+    steps = [max(one.folder.pruned(name)) for name in stopped]
+    assert steps == [trial.step for trial in one.trials.all() if not trial.is_complete]
 
 
 def test_a_search_that_was_interrupted_ends_as_one_that_was_not(training, tmp_path):
@@ -193,7 +194,7 @@ def test_a_budget_below_one_run_is_refused(training, tmp_path):
 
 def test_the_axis_that_matters_is_the_important_one(training, tmp_path):
     decay = Axis('optimizer.weight_decay', Range(0.001, 0.1, log=True))
-    worker_of(tmp_path, Search(RATE, decay, budget_steps=900)).run()
+    worker_of(tmp_path, Search(RATE, decay, budget_steps=400, sampler='random')).run()
     found = trials.importance(tmp_path)
     assert found.by_axis[RATE.path] > 0.8
     assert sum(found.by_axis.values()) == pytest.approx(1)
