@@ -7,8 +7,9 @@ from tljax.records.figures import axes, colors, costs
 from tljax.records.figures.costs import Point
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Figures, Row, Section, Table
+from tljax.records.pages.score_texts import percent
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import Summary, mean, partial_text, percent, score_text
+from tljax.sweep.report.summaries import Summary, mean, partial_text, score_text
 from tljax.sweep.results import CellResult, Status
 
 UNKNOWN = '–'
