@@ -63,7 +63,10 @@ SGD_CELLS = Zip(
 )
 ADAM_CELLS = Product(
     Axis('optimizer', [AdamW(learning_rate=0.1, weight_decay=0.1)]),
-    Zip(Axis('optimizer.b1', [0.8, 0.8]), Axis('optimizer.learning_rate', [0.3, 0.01])),
+    Zip(
+        Axis('optimizer.b1', {'first': 0.8, 'second': 0.8}),
+        Axis('optimizer.learning_rate', [0.3, 0.01]),
+    ),
 )
 PART = Chain(SGD_CELLS, ADAM_CELLS)
 
@@ -256,7 +259,7 @@ def test_cells_run_alone_if_they_cannot_be_trained_together(
 
 
 def test_cells_that_others_run_or_that_fail_are_not_written(base, tmp_path, run_alone):
-    part = Axis('optimizer.learning_rate', [0.1, 0.2, 0.3, 1e30])
+    part = Axis('optimizer.learning_rate', [0.1, 0.2, 0.3, 1e38])
     folder, made = run.plan(base, Product(part, Axis('per_class', [8, 99])), options(tmp_path))
     held, started, written, infinite = (cell for cell in made if cell.experiment.per_class == 8)
     (folder.workdir(started.name) / 'checkpoints' / 'steps').mkdir(parents=True)
