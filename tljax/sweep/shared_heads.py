@@ -17,6 +17,7 @@ from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training import final_evaluation
 from tljax.training.head_grid import conditions, outputs, run
 from tljax.training.head_grid.run import Head
+from tljax.training.signals import Interrupted, Signals
 
 
 def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -81,29 +82,26 @@ def train(
         Interrupted: a signal stopped this process.
     """
     with contextlib.ExitStack() as leases:
-        held = [cell for cell in group if _is_taken(folder, cell, leases)]
-        if not held:
+        taken = {cell.name for cell in group if _is_taken(folder, cell, leases)}
+        if not taken:
             return
         started = time.perf_counter()
         heads = run.train([cell.experiment for cell in group])
-        names = [cell.name for cell in group]
         _announce([head for head in heads if head])
         seconds = (time.perf_counter() - started) / len(group)
+        shared = {'cells': [cell.name for cell in group]}
         metrics_of = final_evaluation.make_metrics(group[0].experiment.loss)
-        for head, cell in zip(heads, group, strict=True):
-            if cell not in held or head is None or head.failed:
-                continue
-            workdir = folder.workdir(cell.name)
-            with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
-                outputs.write(
-                    head,
-                    workdir,
-                    {'cells': names},
-                    metrics_of=metrics_of,
-                    seconds=seconds,
-                    checkpoint=checkpoint,
-                )
-            announce(cell)
+        options = {'metrics_of': metrics_of, 'seconds': seconds, 'checkpoint': checkpoint}
+        with Signals() as signals:
+            for head, cell in zip(heads, group, strict=True):
+                if cell.name not in taken or head is None or head.failed:
+                    continue
+                workdir = folder.workdir(cell.name)
+                with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
+                    outputs.write(head, workdir, shared, **options)
+                announce(cell)
+                if number := signals.received(head.job.steps):
+                    raise Interrupted(number, head.job.steps)
 
 
 def _is_taken(folder: SweepFolder, cell: Cell, leases: contextlib.ExitStack) -> bool:
@@ -118,7 +116,7 @@ def _is_taken(folder: SweepFolder, cell: Cell, leases: contextlib.ExitStack) -> 
 
 
 def _announce(heads: Sequence[Head]) -> None:
-    if not heads:
+    if len(heads) < 2:
         return
     job = heads[0].job
     last = job.model.names[job.model.names.index(HEAD) - 1]
