@@ -114,6 +114,7 @@ def p_text(p: float) -> str:
 
 def _caption(content: Content) -> str:
     pairs = [one.pair for one in content.comparison.differences if one.pair]
+    tests = content.comparison.tests
     texts = [
         f'Each variant minus {baseline_text(content)} with the same other values, seed by seed.'
     ]
@@ -125,7 +126,7 @@ def _caption(content: Content) -> str:
             'difference.'
         )
     texts.append(
-        f'Holm: adjusted for the {content.comparison.tests} tests of the table. A difference is '
+        f'Holm: adjusted for {tests} test{"s" * (tests != 1)}. A difference is '
         f'distinguishable if the adjusted p is below {LEVEL} and the interval excludes 0.'
     )
     texts.append(_images_text(pairs))
