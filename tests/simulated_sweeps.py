@@ -7,7 +7,7 @@ import numpy as np
 
 from tljax.records import predictions
 from tljax.records.predictions import Predictions, SplitPredictions
-from tljax.sweep.folder import AxisRecord, CellRecord, Failure, SweepFolder, SweepRecord, Value
+from tljax.sweep.folder import AxisRecord, CellRecord, SweepFolder, SweepRecord, Value
 from tljax.sweep.space import Role
 
 ENVIRONMENT = {
@@ -89,10 +89,10 @@ def finish(folder, cell, val=None, test=None, **fields):
     (folder.workdir(cell) / 'result.json').write_text(json.dumps(content))
 
 
-def predict(folder, cell, right, split='test', ids=None):
+def predict(folder, cell, right, split='test', ids=None, labels=None):
     """Writes predictions of a cell, of which the images in `right` [N] are correct."""
     right = np.asarray(right, bool)
-    labels = (np.arange(len(right)) % 2).astype(np.int32)
+    labels = np.asarray(np.arange(len(right)) % 2 if labels is None else labels, np.int32)
     predicted = np.where(right, labels, 1 - labels)
     rows = SplitPredictions(
         ids=np.arange(len(right), dtype=np.int64) if ids is None else np.asarray(ids, np.int64),
@@ -107,8 +107,11 @@ def predict(folder, cell, right, split='test', ids=None):
 
 
 def fail(folder, cell, message='out of memory', kind='RuntimeError'):
-    """Records that a cell failed."""
-    folder.fail(cell, Failure(kind=kind, message=message, traceback='lines', attempts=2))
+    """Records that a cell failed twice."""
+    error = type(kind, (Exception,), {})(message)
+    folder.fail(cell, error)
+    folder.retry(cell)
+    folder.fail(cell, error)
 
 
 def start(folder, cell):

@@ -16,7 +16,14 @@ from tljax.records import lease
 
 def other_process(path, **changes):
     """Writes the lease of another process into a file."""
-    fields = {'host': 'elsewhere', 'pid': 1, 'started': 5, 'token': 'theirs', 'since': 0.0}
+    fields = {
+        'host': 'elsewhere',
+        'namespace': '',
+        'pid': 1,
+        'started': 5,
+        'token': 'theirs',
+        'since': 0.0,
+    }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**fields, **changes}))
 
@@ -45,15 +52,16 @@ def test_a_held_lease_cannot_be_acquired_and_a_released_one_can(path):
 def test_the_lease_of_an_ended_process_of_this_host_is_taken_over_at_once(path):
     ended = subprocess.Popen([sys.executable, '-c', ''])
     ended.wait()
-    host = lease._this_process().host
-    other_process(path, host=host, pid=ended.pid)
+    own = lease._this_process()
+    other_process(path, host=own.host, namespace=own.namespace, pid=ended.pid)
     with lease.acquire(path) as taken:
         assert taken.previous.pid == ended.pid
 
 
 def test_a_process_with_the_id_of_a_dead_owner_is_not_taken_for_it(path):
     own = lease._this_process()
-    other_process(path, host=own.host, pid=own.pid, started=own.started - 1)
+    started = own.started - 1
+    other_process(path, host=own.host, namespace=own.namespace, pid=own.pid, started=started)
     assert lease.holder(path) is None
     lease.acquire(path).release()
 
@@ -67,6 +75,11 @@ def test_the_lease_of_another_host_is_taken_over_when_it_is_not_renewed(path, se
     if taken:
         assert taken.previous.host == 'elsewhere'
         taken.release()
+
+
+def test_process_ids_of_another_container_of_this_host_are_not_looked_up(path):
+    other_process(path, host=lease._this_process().host, namespace='pid:[1]', pid=2**30)
+    assert lease.holder(path) is not None
 
 
 @pytest.mark.parametrize('content', ['', '{"host": "elsew'])

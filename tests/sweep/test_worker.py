@@ -37,7 +37,7 @@ def fake_train(monkeypatch):
         def __init__(self):
             self.seeds, self.errors = [], {}
 
-        def __call__(self, experiment, workdir):
+        def __call__(self, experiment, workdir, **_):
             self.seeds.append(experiment.seed)
             if experiment.seed in self.errors:
                 raise self.errors[experiment.seed]

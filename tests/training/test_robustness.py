@@ -1,19 +1,22 @@
 """`tljax robustness`: corrupted, shifted, unfamiliar and upstream images of a run."""
 
+import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests import served
 from tests.small_runs import Tiny
+from tljax.augment.corruptions import suite
 from tljax.commands import robustness as command
 from tljax.metrics import calibration, detection, out_of_distribution
 from tljax.records import predictions
 from tljax.records.predictions import SplitPredictions
-from tljax.training.robustness import shifted, subject
+from tljax.training.robustness import accuracy, corrupted, shifted, subject
 
 
 @pytest.fixture(scope='module')
@@ -186,6 +189,26 @@ def split(*paths, labels=None):
     return SplitPredictions(
         np.arange(len(paths)), np.array(paths), labels, np.zeros((len(paths), 2), np.float32)
     )
+
+
+def test_a_tie_or_nan_is_wrong_as_in_the_evaluation():
+    logits = np.array([[1, 1, 0], [np.nan, 0, 0], [0, np.nan, 1], [2, 1, 0]], np.float32)
+    labels = np.zeros(4, np.int32)
+    tied = SplitPredictions(np.arange(4), np.array([''] * 4), labels, logits)
+    assert accuracy.correct(tied).tolist() == [False, False, False, True]
+    assert accuracy.summary(tied)['accuracy'] == 0.25
+
+
+def test_a_network_with_equal_logits_is_wrong_on_every_corrupted_image(workdir):
+    measured = subject.read(workdir)
+    zeros = jax.tree.map(np.zeros_like, measured.network.params)
+    constant = dataclasses.replace(
+        measured, network=dataclasses.replace(measured.network, params=zeros)
+    )
+    examples = constant.data('test').examples
+    clean, hits = corrupted.hits(constant, examples, suite.chosen(['contrast']), [1], seed=0)
+    assert not clean.any()
+    assert not hits.any()
 
 
 def test_images_are_paired_by_class_and_name_without_suffix():

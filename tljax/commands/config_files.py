@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tljax.commands import overrides
+from tljax.commands import config_errors, overrides
 from tljax.commands.command_line import ConfigArguments, UsageError
 from tljax.config import field_paths
 from tljax.config.value_types import CONFIG_MODULE
@@ -219,8 +219,7 @@ def _errors_in_one_line(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        raise UsageError(f'{_location(path, error)}: {reason}') from error
+        raise UsageError(f'{_location(path, error)}: {config_errors.explain(error)}') from error
 
 
 def _location(path: pathlib.Path, error: Exception) -> str:

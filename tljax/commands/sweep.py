@@ -39,11 +39,11 @@ def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('sweep', __doc__, fields=True, config_optional=True)
     result.add_argument('--sweep')
-    result.add_argument('--workdir', type=pathlib.Path)
+    result.add_argument('--workdir', type=command_line.local_path)
     result.add_argument('--workers', type=command_line.number(int, 1), default=1)
     result.add_argument('--launcher', choices=('local', 'slurm', 'ray'), default='local')
     result.add_argument('--launcher_options', default='')
-    result.add_argument('--report', type=pathlib.Path)
+    result.add_argument('--report', type=command_line.local_path)
     result.add_argument('--baseline')
     result.add_argument('--worker')
     for switch in ('retry', 'delete_checkpoints', 'dry_run', 'print_commands'):

@@ -51,23 +51,23 @@ def predict(
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(_group(cell.experiment), []).append(cell)
+        groups.setdefault(group(cell.experiment), []).append(cell)
     predictions = {}
     for members in groups.values():
         open_ = [cell for cell in members if not folder.is_done(cell.name)]
         if open_:
-            one = _of_group(folder, members, measure or measured)
+            one = _ofgroup(folder, members, measure or measured)
             predictions |= {cell.name: one for cell in open_}
     return predictions
 
 
-def _group(experiment: Experiment) -> str:
+def group(experiment: Experiment) -> str:
     """The same for cells that take equally long."""
     optimizer: Any = type(experiment.optimizer)()
     return name_of(dataclasses.replace(experiment, seed=0, data_seed=None, optimizer=optimizer))
 
 
-def _of_group(
+def _ofgroup(
     folder: SweepFolder,
     members: Sequence[Cell],
     measure: Callable[[Experiment], tuple[int, float]],

@@ -58,7 +58,7 @@ def run(command: Sequence[str], workers: int, settled: Callable[[], int]) -> int
                     code = 1
                 worst = max(worst, code)
     if stop.number:
-        raise Interrupted(stop.number, 0)
+        raise Interrupted(stop.number)
     return worst
 
 

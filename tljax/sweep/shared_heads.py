@@ -17,7 +17,6 @@ from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training import final_evaluation
 from tljax.training.head_grid import conditions, outputs, run
 from tljax.training.head_grid.run import Head
-from tljax.training.signals import Interrupted, Signals
 
 
 def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -92,16 +91,13 @@ def train(
         shared = {'cells': [cell.name for cell in group]}
         metrics_of = final_evaluation.make_metrics(group[0].experiment.loss)
         options = {'metrics_of': metrics_of, 'seconds': seconds, 'checkpoint': checkpoint}
-        with Signals() as signals:
-            for head, cell in zip(heads, group, strict=True):
-                if cell.name not in taken or head is None or head.failed:
-                    continue
-                workdir = folder.workdir(cell.name)
-                with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
-                    outputs.write(head, workdir, shared, **options)
-                announce(cell)
-                if number := signals.received(head.job.steps):
-                    raise Interrupted(number, head.job.steps)
+        for head, cell in zip(heads, group, strict=True):
+            if cell.name not in taken or head is None or head.failed:
+                continue
+            workdir = folder.workdir(cell.name)
+            with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
+                outputs.write(head, workdir, shared, **options)
+            announce(cell)
 
 
 def _is_taken(folder: SweepFolder, cell: Cell, leases: contextlib.ExitStack) -> bool:

@@ -5,20 +5,18 @@ from running it at the same time. A cell that was stopped is resumed.
 """
 
 import contextlib
-import errno
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from tljax.models import shared_programs
-from tljax.records import console
+from tljax.records import console, disk_space
 from tljax.records.folder_lock import BusyError
 from tljax.sweep import shared_heads
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training.run import train
-from tljax.training.signals import Interrupted
-
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other cell would fail too
+from tljax.training.signals import Paused
 
 
 def work(
@@ -39,7 +37,7 @@ def work(
 
     Raises:
         Interrupted: a signal stopped this process; the state of its cell is saved.
-        OSError: the disk is full.
+        DiskError, OSError: the disk is full.
     """
     with shared_programs.sharing():
         for group in _in_order(folder, cells):
@@ -76,8 +74,6 @@ def _work_together(
             checkpoint=not delete_checkpoints,
             announce=announce,
         )
-    except Interrupted:
-        raise
     except Exception as error:
         _raise_if_full(error)
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
@@ -114,18 +110,32 @@ def _work_alone(
         announce(cell)
 
 
-def run(folder: SweepFolder, cell: Cell, *, delete_checkpoints: bool = False) -> None:
+def run(
+    folder: SweepFolder,
+    cell: Cell,
+    *,
+    delete_checkpoints: bool = False,
+    until_step: float = math.inf,
+) -> None:
     """Runs a cell, or resumes it, and records the error if it fails.
+
+    Args:
+        folder: of the sweep.
+        cell: the cell.
+        delete_checkpoints: whether its checkpoints are deleted when it is done.
+        until_step: the run pauses at its first evaluation at this step or later.
 
     Raises:
         Interrupted: a signal stopped this process.
-        OSError: the disk is full.
+        DiskError, OSError: the disk is full.
     """
     workdir = folder.workdir(cell.name)
     try:
         with _output_to(workdir / OUTPUT_FILE):
-            train(cell.experiment, workdir)
-    except (Interrupted, BusyError):
+            train(cell.experiment, workdir, until_step=until_step)
+    except Paused:
+        return
+    except BusyError:
         raise
     except Exception as error:
         _raise_if_full(error)
@@ -136,7 +146,8 @@ def run(folder: SweepFolder, cell: Cell, *, delete_checkpoints: bool = False) ->
 
 
 def _raise_if_full(error: Exception) -> None:
-    if isinstance(error, OSError) and error.errno in FULL_DISK:
+    """Raises an error that would end every other cell, too."""
+    if disk_space.reason(error):
         raise error
 
 

@@ -9,7 +9,7 @@ from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
 from tljax.records import console, writers
-from tljax.training import jobs, nonfinite, states
+from tljax.training import jobs, nonfinite, signals, states
 from tljax.training.clock import Clock
 from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
@@ -33,12 +33,19 @@ def record_training(
 def record_evaluation(
     job: Job, current: Progress, phase: PhasePlan, records: writers.Records, evaluate: Evaluate
 ) -> dict[str, float] | None:
-    """Evaluates and records the splits of `config.evaluate`; returns the ranking by `val`."""
+    """Evaluates and records the splits of `config.evaluate`; returns the ranking by `val`.
+
+    Raises:
+        Interrupted: a signal stopped the evaluation; nothing is recorded.
+    """
     ranking = None
-    for split in job.experiment.evaluate:
-        if not len(job.splits.get(split, ())):
-            continue
-        metrics = evaluate(states.evaluated(current.state), current.state.stats, split)
+    with signals.interruptible():
+        measured = {
+            split: evaluate(states.evaluated(current.state), current.state.stats, split)
+            for split in job.experiment.evaluate
+            if len(job.splits.get(split, ()))
+        }
+    for split, metrics in measured.items():
         record = of_evaluation(job, phase, split, metrics, current.step)
         records.write(record)
         console.print_record(record)

@@ -1,5 +1,6 @@
 """Curves over each numeric compared axis, and heat maps over two compared axes."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Figures, Section
 from tljax.sweep.folder import AxisRecord
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import Summary, percent, score_text
+from tljax.sweep.report.summaries import Summary, partial_text, percent, score_text
 from tljax.sweep.results import value_of
 
 MOST_CURVES = 6  # of one figure; more are divided into several figures
@@ -22,14 +23,25 @@ LOG_RATIO = 8  # from here on, values that are closer to a geometric series have
 
 def section(content: Content) -> Section | None:
     """The figures; None without a numeric axis and without two axes."""
-    figures = [*_all_curves(content), *_heat_maps(content)]
+    figures = _with_unique_names([*_all_curves(content), *_heat_maps(content)])
     return Section(title='Effects of the axes', blocks=[Figures(figures)]) if figures else None
+
+
+def _with_unique_names(figures: Sequence[Figure]) -> list[Figure]:
+    """The figures; a name that an earlier figure has gets a number."""
+    names: dict[str, None] = {}
+    for figure in figures:
+        name = figure.name
+        while name in names:
+            name += '-2'
+        names[name] = None
+    return [dataclasses.replace(one, name=name) for one, name in zip(figures, names, strict=True)]
 
 
 def numbers_of(axis: AxisRecord) -> dict[str, float]:
     """The number of each value; empty unless all values are numbers."""
     numbers = {value.name: value.number for value in axis.values}
-    known = {name: number for name, number in numbers.items() if number is not None}
+    known = {n: x for n, x in numbers.items() if x is not None and math.isfinite(x)}
     return known if len(known) == len(numbers) else {}
 
 
@@ -123,7 +135,8 @@ def _curves(
             for title, points in groups.items()
             for one in points
         ],
-        caption='Mean over seeds with 95 % t intervals.',
+        caption='Mean over seeds with 95 % t intervals.'
+        + partial_text([one for points in groups.values() for one in points]),
     )
 
 
@@ -194,7 +207,8 @@ def _heat_map(
         ),
         columns=(labels[0], *columns),
         rows=[(name, *map(_number, line)) for name, line in zip(rows, values, strict=True)],
-        caption=f'Mean over seeds, by {labels[0]} and {labels[1]}. A dash: no result.',
+        caption=f'Mean over seeds, by {labels[0]} and {labels[1]}. A dash: no result.'
+        + partial_text(group),
     )
 
 

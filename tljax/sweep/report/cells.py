@@ -71,11 +71,20 @@ def as_csv(content: Content) -> str:
     header = ['cell', 'status', 'chosen', *axes, *names, 'error']
     rows.writerow([cell_text(name) for name in header])
     for cell, values in zip(results.cells, metrics, strict=True):
-        settings = [cell_text(cell.record.settings.get(axis, '')) for axis in axes]
+        settings = [_csv_text(cell.record.settings.get(axis, '')) for axis in axes]
         numbers = [values.get(name, '') for name in names]
         start = [cell_text(cell.record.name), cell.status.value, int(id(cell) in chosen)]
         rows.writerow([*start, *settings, *numbers, cell_text(cell.error)])
     return text.getvalue()
+
+
+def _csv_text(text: str) -> str:
+    """Text that no spreadsheet runs as a formula; a number stays a number."""
+    try:
+        float(text)
+    except ValueError:
+        return cell_text(text)
+    return text
 
 
 def _metrics(cell: CellResult) -> dict[str, Any]:

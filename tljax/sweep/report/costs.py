@@ -8,7 +8,7 @@ from tljax.records.figures.costs import Point
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Figures, Row, Section, Table
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import Summary, mean, percent, score_text
+from tljax.sweep.report.summaries import Summary, mean, partial_text, percent, score_text
 from tljax.sweep.results import CellResult, Status
 
 UNKNOWN = '–'
@@ -94,7 +94,8 @@ def _figure(content: Content, kind: Cost) -> Figure:
         columns=('variant', kind.field, 'mean', 'low', 'high', 'on_front'),
         rows=[(one.title, cost, one.mean, *one.ends, int(id(one) in front)) for one, cost in shown],
         caption='Mean over seeds with 95 % t intervals. Filled: the Pareto front; no other '
-        'variant has a higher mean at the same or a lower cost.',
+        'variant has a higher mean at the same or a lower cost.'
+        + partial_text([one for one, _ in shown]),
         wide=True,
     )
 
@@ -124,40 +125,46 @@ def _legend(content: Content) -> list[tuple[str, str]]:
 
 def _table(content: Content) -> Table:
     kinds = [kind for kind in KINDS if any(cost_of(one, kind) is not None for one in content.known)]
-    fronts = {kind.field: {id(one) for one in _front(content, kind)} for kind in kinds}
+    fronts = {
+        kind.field: {id(one) for one in _front(content, kind)}
+        for kind in kinds
+        if _differs(content, kind)
+    }
     tuned = ['time with tuning'] if content.results.tuned else []
     return Table(
         name='Cost by variant',
         columns=[
             'variant',
             f'{score_text(content.results)}, %',
+            'seeds',
             'trained parameters',
             *(kind.column for kind in kinds),
             *tuned,
             'Pareto front',
         ],
-        rows=[Row(cells=_cells(one, kinds, fronts, bool(tuned))) for one in content.known],
-        texts=(3 + len(kinds) + len(tuned),),
+        rows=[Row(cells=_cells(content, one, kinds, fronts)) for one in content.known],
+        texts=(4 + len(kinds) + len(tuned),),
         caption=_caption(content, bool(tuned)),
     )
 
 
 def _cells(
-    one: Summary, kinds: Sequence[Cost], fronts: dict[str, set[int]], tuned: bool
+    content: Content, one: Summary, kinds: Sequence[Cost], fronts: dict[str, set[int]]
 ) -> list[str]:
-    parameters = {cell.number('trained_parameters') for cell in one.variant.chosen} - {None}
-    texts = [f'{int(value):,}' for value in sorted(parameters) if value is not None]
+    counts = [cell.number('trained_parameters') for cell in one.variant.chosen]
+    texts = [f'{int(n):,}' for n in sorted({n for n in counts if n is not None})]
     values = [cost_of(one, kind) for kind in kinds]
-    on = [kind.column for kind in kinds if id(one) in fronts[kind.field]]
+    on = [kind.column for kind in kinds if id(one) in fronts.get(kind.field, ())]
     return [
         one.title,
         percent(one.mean),
+        one.variant.seeds_text(content.results.split or ''),
         f'{texts[0]} to {texts[-1]}' if len(texts) > 1 else ''.join(texts) or UNKNOWN,
         *(
             UNKNOWN if value is None else kind.text(value)
             for kind, value in zip(kinds, values, strict=True)
         ),
-        *([axes.seconds_text(_seconds_tried(one))] if tuned else []),
+        *([axes.seconds_text(_seconds_tried(one))] if content.results.tuned else []),
         ', '.join(on),
     ]
 

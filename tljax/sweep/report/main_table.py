@@ -17,6 +17,7 @@ from tljax.sweep.report.summaries import (
 )
 from tljax.sweep.results import TEST, Status
 
+HOLES = [status for status in Status if status not in (Status.DONE, Status.PRUNED)]
 MOST_ROWS = 60  # of the figure
 
 
@@ -42,14 +43,17 @@ def _warnings(content: Content) -> list[Text]:
 
 def holes_text(content: Content) -> str:
     """A sentence on the cells without a result; empty without holes."""
-    counts = {s: content.results.count(s) for s in Status if s is not Status.DONE}
+    counts = {s: content.results.count(s) for s in HOLES}
     parts = [f'{count} {status.value}' for status, count in counts.items() if count]
     if not parts:
         return ''
-    return (
+    text = (
         f'This table has holes: of {len(content.results.cells)} cells, {", ".join(parts)}. '
         'A mean over fewer seeds than planned says so in its row.'
     )
+    if content.results.tuned:
+        text += ' Where configurations are missing, the choice among the others is provisional.'
+    return text
 
 
 def table(content: Content) -> Table:
@@ -138,9 +142,8 @@ def _figure(content: Content) -> Figure:
 
 def _mark(one: Summary) -> Interval:
     low, high = one.ends
-    partial = len(one.scores) < len(one.variant.seeds)
     text = f'{percent(one.mean)} %'
-    if partial:
+    if one.partial:
         text += f' ({len(one.scores)} of {len(one.variant.seeds)})'
     return Interval(
         name=one.title,
@@ -148,7 +151,7 @@ def _mark(one: Summary) -> Interval:
         low=low,
         high=high,
         text=text,
-        color='quiet' if partial else 'accent',
+        color='quiet' if one.partial else 'accent',
         points=list(one.scores.values()),
     )
 

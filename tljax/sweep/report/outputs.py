@@ -1,10 +1,13 @@
 """Writes what a sweep says: a page, tables, figures, and a short text for the terminal."""
 
 import pathlib
+import textwrap
+import uuid
 from collections.abc import Callable
 
 from tljax.records.figures import pdf
-from tljax.records.pages import page
+from tljax.records.figures.drawing import printable
+from tljax.records.pages import page, table_texts
 from tljax.records.pages.blocks import Block, Page, Row, Section, Table, Text
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.report import (
@@ -16,13 +19,12 @@ from tljax.sweep.report import (
     main_table,
     repetition,
     shares,
-    table_texts,
     tuned,
 )
 from tljax.sweep.report.content import Content
 from tljax.sweep.report.differences import NOT_DISTINGUISHABLE, points_text
-from tljax.sweep.report.summaries import interval_text, percent, score_text
-from tljax.sweep.results import Status
+from tljax.sweep.report.summaries import Summary, interval_text, percent, score_text
+from tljax.sweep.results import TEST, Status
 
 REPORT_FILE = 'report.html'
 PARTS: dict[str, Callable[[Content], Section | None]] = {
@@ -59,20 +61,23 @@ def write(folder: SweepFolder, name: str = '', *, baseline: str | None = None) -
     target = folder.path / name
     report = gather(source)
     _write(target / 'table.md', ''.join(f'{table_texts.markdown(t)}\n' for t in _tables(source)))
-    preamble = '% Needs \\usepackage{booktabs,textcomp} and, without XeLaTeX, T1 fonts.\n'
+    preamble = '% Needs \\usepackage{booktabs,textcomp}; letters that are not Latin need XeLaTeX.\n'
     latex = '\n'.join(map(table_texts.latex, _tables(source)))
     _write(target / 'table.tex', preamble + latex)
     _write(target / 'cells.csv', cells.as_csv(source))
     page.write_figures(target / page.FIGURES, report.figures(), with_pdf=pdf.is_available())
-    page.write(target / REPORT_FILE, report)
+    _write(target / REPORT_FILE, page.render(report))
     return target / REPORT_FILE
 
 
 def _write(path: pathlib.Path, text: str) -> None:
     """Writes a file completely or not at all."""
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(text, encoding='utf-8', errors='backslashreplace')
-    part.replace(path)
+    part = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')  # several processes may write
+    try:
+        part.write_text(text, encoding='utf-8', errors='backslashreplace')
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _tables(source: Content) -> list[Table]:
@@ -93,28 +98,36 @@ def text(folder: SweepFolder, name: str = '', *, baseline: str | None = None) ->
         SweepError: there is no such sweep or baseline, or its record is damaged.
     """
     source = content.read(folder, name, baseline)
-    lines = [status_text(source)]
-    if source.known:
-        lines += ['', table_texts.terminal(_short_table(source)), '', f'{verdict(source)}.']
-    return '\n'.join(lines)
+    if not source.known:
+        return _wrapped(status_text(source))
+    parts = [status_text(source), table_texts.terminal(_short_table(source)), f'{verdict(source)}.']
+    return '\n\n'.join([_wrapped(parts[0]), parts[1], _wrapped(parts[2])])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(printable(text), table_texts.TERMINAL_WIDTH)
 
 
 def _short_table(source: Content) -> Table:
-    compared = {id(one.variant): one for one in source.comparison.differences}
     columns = ['mean, %', '95 % interval', 'seeds'] + ['tried'] * source.results.tuned
-    columns += ['points', 'p (Holm)'] * bool(compared)
-    rows = []
-    for one in source.summaries:
-        cells = [one.title, percent(one.mean), interval_text(one.interval)]
-        cells.append(one.variant.seeds_text(source.results.split or ''))
-        cells += [one.variant.budget_text()] * source.results.tuned
-        if compared:
-            pair = compared.get(id(one.variant))
-            known = pair is not None and pair.pair is not None
-            cells.append(points_text(pair.pair.difference) if known else '')
-            cells.append(differences.p_text(pair.adjusted) if known else '')
-        rows.append(Row(cells=cells))
-    return Table(name='Results', columns=['variant', *columns], rows=rows)
+    columns += ['points', 'p (Holm)'] * bool(source.comparison.differences)
+    return Table(
+        name='Results',
+        columns=['variant', *columns],
+        rows=[Row(cells=_short_cells(source, one)) for one in source.summaries],
+    )
+
+
+def _short_cells(source: Content, one: Summary) -> list[str]:
+    cells = [one.title, percent(one.mean), interval_text(one.interval)]
+    cells.append(one.variant.seeds_text(source.results.split or ''))
+    cells += [one.variant.budget_text()] * source.results.tuned
+    compared = [d for d in source.comparison.differences if d.variant is one.variant and d.pair]
+    for difference in compared[:1]:
+        if difference.pair is not None:
+            cells.append(points_text(difference.pair.difference))
+            cells.append(differences.p_text(difference.adjusted))
+    return cells
 
 
 def gather(source: Content) -> Page:
@@ -178,11 +191,12 @@ def status_text(source: Content) -> str:
     counts = {status.value: results.count(status) for status in Status}
     parts = [f'{count} {status}' for status, count in counts.items() if count]
     lines = [f'{len(results.cells)} cells: {", ".join(parts)}.']
-    split = results.split
-    images = {cell.metrics(split).get('count') for cell in results.cells if split}
+    images = {cell.metrics(results.split).get('count') for cell in results.cells if results.split}
     sizes = sorted(n for n in images if isinstance(n, int))
     if sizes:
         size = f'{sizes[0]:,}' if len(sizes) == 1 else f'{sizes[0]:,} to {sizes[-1]:,}'
-        kind = 'test' if split == 'test' else 'validation'
-        lines.append(f'Scores are of {size} {kind} images, with {len(results.seeds)} seeds.')
+        score, count = score_text(results), len(results.seeds)
+        seeds = f'{count} seed{"s" * (count != 1)}'
+        note = '' if results.split == TEST else ' It selected the results, so it is optimistic.'
+        lines.append(f'The score is the {score} of {size} images, with {seeds}.{note}')
     return ' '.join(lines)

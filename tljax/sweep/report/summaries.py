@@ -4,6 +4,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from tljax.metrics import seed_intervals
 from tljax.metrics.seed_intervals import BCA_LEAST, SeedInterval
 from tljax.sweep.results import TEST, VALIDATION, Results, Variant
@@ -36,6 +38,11 @@ class Summary:
         return None if self.interval is None else self.interval.mean
 
     @property
+    def partial(self) -> bool:
+        """Whether a seed has no score, so that the mean is over fewer seeds than planned."""
+        return len(self.scores) < len(self.variant.seeds)
+
+    @property
     def ends(self) -> tuple[float, float]:
         """The ends of the t interval; the mean twice if there is one seed, 0 without scores."""
         if self.interval is None:
@@ -52,15 +59,23 @@ def summarise(results: Results, names: VariantNames) -> tuple[Summary, ...]:
 
 def _summary(variant: Variant, split: str | None, names: VariantNames) -> Summary:
     scores = variant.scores(split) if split else {}
-    values = list(scores.values())
+    values = np.array(list(scores.values()))
     return Summary(
         variant=variant,
         title=names.title(variant.settings) or 'all cells',
         scores=scores,
-        interval=seed_intervals.student_t(values) if values else None,
+        interval=seed_intervals.student_t(values) if len(values) else None,
         bca=seed_intervals.bca(values) if len(values) >= BCA_LEAST else None,
         validation=mean(list(variant.scores(VALIDATION).values())),
     )
+
+
+def partial_text(summaries: Sequence[Summary]) -> str:
+    """A sentence on the means that miss seeds; empty if none does."""
+    partial = sum(one.partial for one in summaries)
+    if not partial:
+        return ''
+    return f' {partial} of the {len(summaries)} means are over fewer seeds than planned.'
 
 
 def mean(values: Sequence[float]) -> float | None:

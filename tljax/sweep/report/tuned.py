@@ -12,6 +12,7 @@ from tljax.records.figures import colors, curves
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table, Text
+from tljax.sweep.folder import AxisRecord
 from tljax.sweep.report import search
 from tljax.sweep.report.axis_figures import numbers_of
 from tljax.sweep.report.content import Content
@@ -38,9 +39,16 @@ def _table(content: Content) -> Table:
     test = ['test of the chosen, %', 'best on test, % (optimistic)'] if has_test else []
     return Table(
         name='Chosen configurations',
-        columns=['variant', 'configurations', 'chosen (seeds)', 'validation, %', *test],
+        columns=[
+            'variant',
+            'seeds',
+            'configurations',
+            _chosen_column(content),
+            'validation, %',
+            *test,
+        ],
         rows=[Row(cells=_cells(content, one)) for one in content.known],
-        texts=(2,),
+        texts=(3,),
         caption='Chosen by the validation split, for each seed. '
         + (
             'Best on test: the mean over seeds of the highest test score of all configurations. It '
@@ -53,7 +61,8 @@ def _table(content: Content) -> Table:
 
 
 def _cells(content: Content, one: Summary) -> list[str]:
-    cells = [one.title, one.variant.budget_text(), _choices_text(content, one)]
+    seeds = one.variant.seeds_text(content.results.split or VALIDATION)
+    cells = [one.title, seeds, one.variant.budget_text(), _choices_text(content, one)]
     cells.append(percent(one.validation))
     if content.results.split == TEST:
         cells += [percent(one.mean), percent(best_on_test(one))]
@@ -67,14 +76,26 @@ def best_on_test(one: Summary) -> float | None:
     return mean([max(scores) for scores in known if scores])
 
 
+def _tuned_axes(content: Content) -> list[AxisRecord]:
+    return [axis for axis in content.results.axes(Role.TUNED) if len(axis.values) > 1]
+
+
+def _chosen_column(content: Content) -> str:
+    axes = _tuned_axes(content)
+    name = content.names.labels[axes[0].name] if len(axes) == 1 else 'configuration'
+    return f'chosen {name} (seeds)'
+
+
 def _configuration(content: Content, settings: Settings) -> str:
     labels = content.names.labels
+    if len(_tuned_axes(content)) == 1:
+        return ''.join(settings.values())
     return ', '.join(f'{labels[axis]}={value}' for axis, value in settings.items())
 
 
 def _choices_text(content: Content, one: Summary) -> str:
-    """`learning_rate=0.03 (3), learning_rate=0.1 (2)`."""
-    axes = content.results.axes(Role.TUNED)
+    """`0.03 (3); 0.1 (2)`."""
+    axes = _tuned_axes(content)
     chosen = [_configuration(content, settings_of(cell, axes)) for cell in one.variant.chosen]
     counts = Counter(chosen).most_common()
     texts = [f'{text or "the only one"} ({count})' for text, count in counts]
@@ -180,7 +201,8 @@ def _budget_figure(pairs: Sequence[tuple[Summary, BudgetCurve]], split: str) -> 
             )
         ],
         caption=f'The {name} score of the {best} of k random configurations, in expectation over '
-        f'the configurations that were run (Dodge et al. 2019), mean over seeds.{most}',
+        'the configurations that were run (Dodge et al. 2019), mean over the seeds whose '
+        f'configurations are all done.{most}',
     )
 
 

@@ -98,6 +98,7 @@ def _write_checkpoint(head: Head, folder: pathlib.Path) -> None:
         'accumulate': job.experiment.accumulate,
         'seconds': 0.0,
         'data': {**position, 'next_index': head.step},
+        'unevaluated': False,
     }
     ranking = None if best is None else {'score': best[0], 'loss': -best[1]}
     checkpoints = Checkpoints(folder)

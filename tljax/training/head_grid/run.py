@@ -14,7 +14,7 @@ from tljax.models.stages import HEAD
 from tljax.records.predictions import SplitPredictions
 from tljax.strategies import schedules
 from tljax.training import jobs as jobs_
-from tljax.training import nonfinite, prefix_cache, recording
+from tljax.training import nonfinite, prefix_cache, recording, signals
 from tljax.training.clock import Clock
 from tljax.training.head_grid import program, tables
 from tljax.training.head_grid.program import Grid, Program
@@ -22,7 +22,6 @@ from tljax.training.head_grid.splits import EvaluatedSplit
 from tljax.training.head_grid.tables import Steps, Stream, Table
 from tljax.training.jobs import Job
 from tljax.training.nonfinite import NotFiniteError
-from tljax.training.signals import Interrupted, Signals
 from tljax.training.states import TrainState
 from tljax.types import InputError
 
@@ -159,15 +158,13 @@ class _Training:
         events = sorted(set().union(*(head.events for head in self._heads)))
         length = max(np.diff([0, *events]).tolist())
         reset = np.zeros(len(self._heads), bool)
-        with Signals() as signals:
+        with signals.heard():
             for start, stop in zip([0, *events], events, strict=False):
                 steps = self._steps(start, length)
                 self._grid = self._program.advance(
                     self._grid, reset, steps, stop - start, self._features
                 )
                 reset = self._record(stop, stop - start)
-                if number := signals.received(stop):
-                    raise Interrupted(number, stop)
         self._conclude()
 
     def _steps(self, start: int, length: int) -> Steps:

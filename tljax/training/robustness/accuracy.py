@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from tljax.metrics import confusion
 from tljax.metrics.totals import wilson_interval
 from tljax.records.predictions import SplitPredictions
 
 
 def correct(split: SplitPredictions) -> np.ndarray:
-    """Whether the predicted class of each image is its label: [N] bool."""
-    return split.logits.argmax(-1) == split.labels
+    """Whether each image is classified correctly: [N] bool; ties and NaN count as wrong."""
+    return confusion.predicted(split.logits, split.labels) == split.labels
 
 
 def interval(hits: np.ndarray) -> list[float]:

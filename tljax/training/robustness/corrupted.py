@@ -10,7 +10,7 @@ import numpy as np
 from tljax import devices
 from tljax.augment.corruptions.corruption import Corruption, corrupt
 from tljax.data import pipeline
-from tljax.metrics import corruption_error
+from tljax.metrics import confusion, corruption_error
 from tljax.metrics.corruption_error import CorruptionErrors
 from tljax.models import views
 from tljax.training import labelled_data
@@ -103,7 +103,7 @@ def hits(
     severities: Sequence[int],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each image is classified correctly.
+    """Whether each image is classified correctly; ties and NaN count as wrong.
 
     Every image is decoded once.
 
@@ -122,8 +122,8 @@ def hits(
         images = views.centre(jnp.asarray(placed['image']), model.preprocessing.size_px)
 
         def correct(inputs: jax.Array, labels=labels, mask=mask) -> np.ndarray:
-            classes = subject.predicted_classes(*subject.values, inputs)
-            return (np.asarray(classes) == labels)[mask]
+            logits = np.asarray(subject.logits_of(*subject.values, inputs))
+            return (confusion.predicted(logits, labels) == labels)[mask]
 
         clean.append(correct(images))
         corrupted.append(

@@ -138,14 +138,14 @@ class Subject:
         )
 
     @functools.cached_property
-    def predicted_classes(self) -> Callable[[Params, Stats, jax.Array], jax.Array]:
-        """The function `(params, stats, images [B, H, W, 3] uint8) -> [B]`, compiled."""
+    def logits_of(self) -> Callable[[Params, Stats, jax.Array], jax.Array]:
+        """The function `(params, stats, images [B, H, W, 3] uint8) -> logits [B, K]`, compiled."""
 
         @jax.jit
-        def predicted(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-            return stages.classify(self.network.model, params, stats, images[:, None]).argmax(-1)
+        def logits(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+            return stages.classify(self.network.model, params, stats, images[:, None])
 
-        return predicted
+        return logits
 
 
 def evaluation_of(loaded: Network, views: Views, mesh: Mesh, batch_size: int) -> Evaluation:
