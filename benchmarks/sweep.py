@@ -10,8 +10,8 @@ has 45: 3 cuts, 3 learning rates and 5 seeds. The network is the small ResNet of
 handwritten digits, or with `--config=photographs` a ResNet-18 on a folder of images.
 
 The sweep and the cells run by turns, on the disk caches (decoded images, features, compiled
-programs) that a first, untimed turn has filled. With `--alone=N` only N evenly spread cells run
-alone, and their mean stands for every cell. Prints the largest difference between the results
+programs) that a first, untimed turn has filled. With `--alone=N` only N of the cells, evenly
+spread, run alone, and their mean stands for all. Prints the largest difference between results
 first, then wall-clock and CPU seconds. CPU seconds do not depend on what else the machine does.
 
 This file is also the config of both sweeps.

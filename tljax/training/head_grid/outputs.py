@@ -5,10 +5,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from tljax import devices
-from tljax.models.stages import HEAD
 from tljax.records import console, folder_lock, predictions, writers
 from tljax.records.checkpoint import Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
@@ -18,7 +15,6 @@ from tljax.training.final_evaluation import Metrics
 from tljax.training.head_grid.run import TrainedHead
 from tljax.training.progress import SAVED
 from tljax.training.run import content_of_result
-from tljax.training.states import TrainState
 
 
 def write(
@@ -85,10 +81,7 @@ def _write_checkpoint(head: TrainedHead, folder: pathlib.Path) -> None:
     """Writes the state of the best step, from which the run alone would go on."""
     shutil.rmtree(folder, ignore_errors=True)
     job = head.job
-    shapes = jobs.checkpoint_shapes(job, job.phases[0])
-    assert head.state is not None
-    state = _full_state(head, shapes['state'])
-    arrays = {'state': state, 'totals': jobs.zero_totals(job)}
+    arrays = {'state': head.state, 'totals': jobs.zero_totals(job)}
     best = None if head.best is None else [*head.best]
     position = iter(batches.train_batches(job, job.steps)).get_state()  # type: ignore[attr-defined]
     values = {
@@ -105,17 +98,3 @@ def _write_checkpoint(head: TrainedHead, folder: pathlib.Path) -> None:
     replicated = devices.put_replicated(job.mesh, arrays)
     checkpoints.save(head.step, replicated, {name: values[name] for name in SAVED}, ranking)
     checkpoints.close()
-
-
-def _full_state(head: TrainedHead, shapes: TrainState) -> TrainState:
-    """The state of a job with its complete network, from the state of its head."""
-    job, state = head.job, head.state
-    assert state is not None
-    leaves, wanted = jax.tree.leaves(state.opt), jax.tree.leaves(shapes.opt)
-    assert [leaf.shape for leaf in leaves] == [leaf.shape for leaf in wanted]
-    return TrainState(
-        step=state.step,
-        params={**job.params, HEAD: state.params[HEAD]},
-        stats=job.stats,
-        opt=jax.tree.unflatten(jax.tree.structure(shapes.opt), leaves),
-    )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tljax.config import config_json, phases
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.metrics import totals
 from tljax.models.stages import HEAD
@@ -38,7 +39,7 @@ class TrainedHead:
         records: of metrics.jsonl.
         best: score, minus the loss, and step of the best evaluation; None without validation.
         failed: whether a loss or a value was not finite.
-        state: of the best head, or without validation of the last one.
+        state: with the best head, or without validation the last one.
         predictions: of that head, by split.
     """
 
@@ -86,7 +87,7 @@ def train(experiments: Sequence[Experiment]) -> list[TrainedHead | None]:
         InputError: the experiments do not share the prefix, or an image cannot be read.
         Interrupted: a signal stopped the training; nothing is saved.
     """
-    jobs = [_set_up(one) for one in experiments]
+    jobs = _set_up(experiments)
     _check([job for job in jobs if job])
     heads = [job and TrainedHead(job) for job in jobs]
     trained = [head for head in heads if head]
@@ -96,12 +97,32 @@ def train(experiments: Sequence[Experiment]) -> list[TrainedHead | None]:
     return heads
 
 
-def _set_up(experiment: Experiment) -> Job | None:
+def _set_up(experiments: Sequence[Experiment]) -> list[Job | None]:
+    """The jobs of experiments; those that differ in the optimizer only share all but the plan."""
+    by_rest: dict[str, Job | None] = {}
+    jobs: list[Job | None] = []
+    for experiment in experiments:
+        rest = dataclasses.replace(experiment, optimizer=experiments[0].optimizer)
+        key = config_json.to_json(rest)
+        if key not in by_rest:
+            by_rest[key] = _job(experiment)
+        jobs.append(_with_optimizer(by_rest[key], experiment))
+    return jobs
+
+
+def _job(experiment: Experiment) -> Job | None:
     try:
         job = jobs_.setup(experiment)
     except InputError:  # the run alone reports it
         return None
     return job if prefix_cache.serves(job, job.phases[0]) else None
+
+
+def _with_optimizer(job: Job | None, experiment: Experiment) -> Job | None:
+    if job is None or job.experiment is experiment:
+        return job
+    plans = phases.make(experiment, job.model, job.params, job.splits)
+    return dataclasses.replace(job, experiment=experiment, phases=plans)
 
 
 def _heads_per_program(job: Job) -> int:
@@ -228,10 +249,25 @@ class _Training:
             if name in ('val', 'test')
         }
         best = jax.device_get(self._grid.best)
+        job = self._heads[0].job
+        shapes: TrainState = jobs_.checkpoint_shapes(job, job.phases[0])['state']
         for place, head in enumerate(self._heads):
-            head.state = _at(best, place)
-            head.failed |= not all(np.isfinite(x).all() for x in jax.tree.leaves(head.state.params))
+            state: TrainState = _at(best, place)
+            head.failed |= not all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+            head.state = _full_state(head.job, state, shapes)
             head.predictions = {name: split[place] for name, split in predicted.items()}
+
+
+def _full_state(job: Job, state: TrainState, shapes: TrainState) -> TrainState:
+    """The state of a job with its complete network, from the state of its head."""
+    leaves, wanted = jax.tree.leaves(state.opt), jax.tree.leaves(shapes.opt)
+    assert [leaf.shape for leaf in leaves] == [leaf.shape for leaf in wanted]
+    return TrainState(
+        step=state.step,
+        params={**job.params, HEAD: state.params[HEAD]},
+        stats=job.stats,
+        opt=jax.tree.unflatten(jax.tree.structure(shapes.opt), leaves),
+    )
 
 
 def _at(stacked: Any, place: int) -> Any:
