@@ -49,7 +49,13 @@ def training(monkeypatch):
                 self.steps += 10
                 step = 10 * (len(lines) + 1)
                 accuracy = 1 - abs(math.log10(rate) + 1.5) / 3 - 1 / (step + 10)
-                record = {'split': 'val', 'step': step, 'accuracy': accuracy, 'loss': 1.0}
+                record = {
+                    'split': 'val',
+                    'phase': 0,
+                    'step': step,
+                    'accuracy': accuracy,
+                    'loss': 1.0,
+                }
                 lines.append(json.dumps(record))
                 path.write_text('\n'.join(lines))
             result = {'val': {'accuracy': accuracy}, 'wall_seconds': 1.0, 'steps': STEPS}
