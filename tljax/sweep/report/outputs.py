@@ -178,7 +178,7 @@ def verdict(source: Content) -> str:
     count = sum(one.distinguishable for one in compared)
     if not count:
         return f'No variant is distinguishable from the baseline {baseline}'
-    better = sum(differences.result_text(one) == 'better' for one in compared)
+    better = sum(result_text(one.pair, one.adjusted) == 'better' for one in compared if one.pair)
     return (
         f'{better} better and {count - better} worse than the baseline {baseline}, '
         f'{len(compared) - count} {NOT_DISTINGUISHABLE}'
