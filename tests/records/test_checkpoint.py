@@ -2,8 +2,10 @@
 
 import errno
 import json
+import logging
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ import pytest
 from tljax import devices
 from tljax.records import ranking
 from tljax.records.checkpoint import CheckpointError, Checkpoints, verify
+from tljax.records.disk_space import DiskError
 from tljax.records.folder_lock import BusyError, lock
 
 
@@ -354,7 +357,7 @@ def test_a_disk_that_is_full_at_once_is_said(opened, monkeypatch):
     one = opened()
     with monkeypatch.context() as patch:
         patch.setattr(one._manager, 'save', full)
-        with pytest.raises(CheckpointError, match=r'step 1.*No space left'):
+        with pytest.raises(CheckpointError, match=r'step 1.*No space left.*; .* are free'):
             one.save(1, arrays(), {})
 
 
@@ -379,3 +382,20 @@ def test_the_sums_are_of_every_file(two):
     sums = json.loads((two / 'sha256' / '2.json').read_text())
     folder = two / 'steps' / '2'
     assert sorted(folder / name for name in sums) == sorted(data_files(two, 2))
+
+
+def test_too_little_free_space_is_refused_with_both_sizes(opened, monkeypatch):
+    usage = shutil.disk_usage('/')
+    one = opened()
+    one.check_space({'x': jax.ShapeDtypeStruct((1000,), jnp.float32)})
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=11_000))
+    one.check_space({'x': jax.ShapeDtypeStruct((900,), jnp.float32)})
+    with pytest.raises(DiskError, match=r'need 11.72 KiB of disk space, and 10.74 KiB are free'):
+        one.check_space({'x': jax.ShapeDtypeStruct((1000,), jnp.float32)})
+
+
+def test_errors_of_orbax_in_its_threads_are_not_logged(opened, monkeypatch, caplog):
+    logger = logging.getLogger('absl')
+    for name, shown in (('/site-packages/orbax/x.py', False), ('/other/x.py', True)):
+        record = logging.LogRecord('absl', logging.ERROR, name, 1, 'failed', (), None)
+        assert logger.filter(record) == shown

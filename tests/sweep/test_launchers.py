@@ -230,8 +230,11 @@ def test_submitit_gives_the_same_results_as_the_local_launcher(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_nodes_of_ray_give_the_same_results_as_the_local_launcher(tmp_path):
-    cluster_utils = pytest.importorskip('ray.cluster_utils')
+@pytest.mark.filterwarnings('ignore')  # Ray leaves its files and processes to the end of Python
+def test_two_nodes_of_ray_give_the_same_results_as_the_local_launcher(tmp_path, monkeypatch):
+    monkeypatch.setenv('RAY_raylet_start_wait_time_s', '300')  # read when Ray is imported
+    from ray import cluster_utils
+
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={'num_cpus': 1})
     try:
         cluster.add_node(num_cpus=1)

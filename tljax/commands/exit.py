@@ -64,8 +64,11 @@ def run(
 
 def _code(error: Exception) -> int | None:
     """Prints an error of the package and returns its exit code; None for an unexpected error."""
+    from tljax.records.disk_space import DiskError
     from tljax.types import InputError
 
+    if isinstance(error, DiskError):
+        return _fail(str(error), FAILED)
     if isinstance(error, InputError):
         return _fail(str(error), BAD_INPUT)
 

@@ -4,6 +4,8 @@ import collections
 import contextlib
 import copy
 import json
+import logging
+import math
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,9 +16,18 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from tljax.records import checksums, ranking
+from tljax.records import checksums, disk_space, ranking
 from tljax.records.checksums import CheckpointError, verify
+from tljax.records.disk_space import DiskError
 from tljax.records.replacement import Replacement
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Whether a log record is not an error of Orbax, which raises the same error."""
+    return record.levelno < logging.ERROR or '/orbax/' not in record.pathname
+
+
+logging.getLogger('absl').addFilter(_is_of_others)
 
 
 class Checkpoints:
@@ -48,6 +59,19 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
         )
         self._manager = _manager(self._folder / 'steps', options)
+
+    def check_space(self, arrays: Any) -> None:
+        """Checks that the disk has space for checkpoints.
+
+        Args:
+            arrays: a tree of arrays or shapes, as `save` takes it.
+
+        Raises:
+            DiskError: it has not.
+        """
+        sizes = (math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(arrays))
+        if jax.process_index() == 0:
+            disk_space.check(self._folder, sum(sizes))
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
@@ -248,9 +272,11 @@ class Checkpoints:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             what = 'the last checkpoint' if step is None else f'the checkpoint of step {step}'
-            raise CheckpointError(
-                f'{self._folder}: {what}, or the one before, was not written: {error!r:.300}'
-            ) from error
+            text = f'{self._folder}: {what}, or the one before, was not written: '
+            if reason := disk_space.reason(error):
+                space = disk_space.free_text(self._folder)
+                raise DiskError(f'{text}{reason}; {space}') from error
+            raise CheckpointError(f'{text}{error!r:.300}') from error
 
 
 def _shapes_and_types(arrays: Any) -> collections.Counter[str]:

@@ -24,12 +24,14 @@ class Status(enum.StrEnum):
     Attributes:
         DONE: it has a result.
         FAILED: an error ended it.
+        PRUNED: a search stopped it.
         RUNNING: a process runs it.
         OPEN: it was not run yet, or it was interrupted.
     """
 
     DONE = 'done'
     FAILED = 'failed'
+    PRUNED = 'pruned'
     RUNNING = 'running'
     OPEN = 'open'
 
@@ -243,7 +245,7 @@ def read(folder: SweepFolder, name: str = '') -> Results:
     return Results(
         record=record,
         cells=cells,
-        variants=_variants(record, cells),
+        variants=_variants(record, [cell for cell in cells if cell.status is not Status.PRUNED]),
         split=splits[0] if splits else None,
     )
 
@@ -259,6 +261,8 @@ def _cell(folder: SweepFolder, record: CellRecord) -> CellResult:
         status = Status.RUNNING
     elif failure := folder.failure(record.name):
         status = Status.FAILED
+    elif folder.pruned(record.name) is not None:
+        status = Status.PRUNED
     return CellResult(record=record, status=status, result=result or {}, failure=failure)
 
 

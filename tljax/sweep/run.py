@@ -18,9 +18,10 @@ from tljax.records import console
 from tljax.records.figures.axes import seconds_text
 from tljax.sweep import cells as cells_
 from tljax.sweep import folder as folders
+from tljax.sweep import search
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import SweepFolder
-from tljax.sweep.space import Part
+from tljax.sweep.space import Part, SweepError
 from tljax.training import signals
 
 
@@ -62,8 +63,10 @@ def plan(base: Experiment, part: Part, options: Options) -> tuple[SweepFolder, t
     cells = cells_.expand(part, base)
     folder = SweepFolder(options.workdir)
     config = json.loads(json.dumps(json_form.encode(base)))
-    record = folders.record_of(cells, name=options.name, command=options.command, config=config)
-    folder.write(record, cells)
+    trials = [cell for one in _searches(folder, base, part, options) for cell in one.cells()]
+    every = [*cells, *trials]
+    record = folders.record_of(every, name=options.name, command=options.command, config=config)
+    folder.write(record, every)
     return folder, cells
 
 
@@ -82,12 +85,57 @@ def run(base: Experiment, part: Part, options: Options) -> int:
         for cell in cells:
             folder.retry(cell.name)
     open_ = [cell for cell in cells if not folder.is_settled(cell.name)]
-    console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
-    if open_:
+    searches = _searches(folder, base, part, options)
+    settled = len(cells) - len(open_)
+    text = f'{len(cells)} cells, {settled} of them done or failed'
+    text += f'; {len(searches)} searches' if searches else ''
+    console.console.print(f'{text}.')
+    if open_ or searches:
         with signals.heard():
-            _launch(folder, cells, open_, options)
+            if options.workers > 1 or open_:
+                _launch(folder, cells, open_, options)
+            if options.workers == 1:
+                _search(searches)
+            else:
+                plan(base, part, options)  # two workers may have written their trials at a time
             _report(folder, options.name)
+    for one in searches:
+        console.console.print(one.summary(), markup=False, soft_wrap=True)
     return _conclude(folder, cells, options)
+
+
+def _searches(folder: SweepFolder, base: Experiment, part: Part, options: Options) -> list[Any]:
+    """The searches of a sweep.
+
+    Raises:
+        SweepError: a search cannot be used.
+    """
+    studies = search.studies(part, base)
+    if not studies:
+        return []
+    if options.launcher != 'local':
+        raise SweepError(
+            f'--launcher={options.launcher} runs cells, not searches: start the command without '
+            '--launcher on each host; the workers share the trials'
+        )
+    from tljax.sweep.search_worker import SearchWorker  # imports what training needs
+
+    return [
+        SearchWorker(
+            folder,
+            options.name,
+            study,
+            record=lambda: plan(base, part, options),
+            announce=lambda text: console.console.print(text, markup=False, soft_wrap=True),
+            delete_checkpoints=options.delete_checkpoints,
+        )
+        for study in studies
+    ]
+
+
+def _search(searches: Sequence[Any]) -> None:
+    for one in searches:
+        one.run()
 
 
 def _report(folder: SweepFolder, name: str) -> None:
@@ -106,7 +154,9 @@ def work(base: Experiment, part: Part, options: Options) -> int:
         Interrupted: a signal stopped it.
     """
     with signals.heard():
-        _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
+        folder = SweepFolder(options.workdir)
+        _work(folder, cells_.expand(part, base), options)
+        _search(_searches(folder, base, part, options))
     return 0
 
 
@@ -122,7 +172,11 @@ def _launch(
     from tljax.sweep import local
 
     command = ['sweep', *options.arguments]
-    local.run(command, options.workers, lambda: _settled(folder, cells))
+    # Trials of searches are counted when they begin.
+    begun = folder.path / 'cells'
+    local.run(
+        command, options.workers, lambda: _settled(folder, cells) + len(list(begun.glob('*')))
+    )
 
 
 def _launch_on_engine(

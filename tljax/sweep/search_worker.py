@@ -91,7 +91,9 @@ class SearchWorker:
         trials, budget = self.trials.all(), self.study.search.budget_steps
         complete = [trial for trial in trials if trial.is_complete and not trial.ended]
         steps = sum(trial.step for trial in trials)
+        failed = sum(self.folder.failure(cell.name) is not None for cell in self.cells())
         text = f'{len(trials)} trials, {len(complete)} of them with all steps'
+        text += f', {failed} failed' if failed else ''
         if complete:
             best = max(complete, key=lambda trial: (trial.values[-1], -trial.number))
             values = self.trials.values(best.number)
@@ -126,7 +128,9 @@ class SearchWorker:
     def _new(self, trials: Sequence[Trial]) -> Work | None:
         """A new trial, or one that uses the rest of the budget; without one the search ends."""
         budget = self.study.search.budget_steps
-        drawn = self.trials.draw(self.study.cell)
+        spare = budget - halving.steps_used(trials)
+        cheapest = min((trial.rungs[0] for trial in trials), default=0)
+        drawn = self.trials.draw(self.study.cell) if cheapest <= spare else None
         if drawn is not None:
             values, cell = drawn
             rungs = rungs_of(cell, self.study.search.pruner)

@@ -109,7 +109,9 @@ class Trials:
         seed = np.random.SeedSequence([search.seed & 0xFFFFFFFF, len(frozen), attempt])
         number = int(seed.generate_state(1)[0])
         samplers = {'tpe': optuna.samplers.TPESampler, 'random': optuna.samplers.RandomSampler}
-        study = optuna.create_study(direction='maximize', sampler=samplers[search.sampler](number))
+        study = optuna.create_study(
+            direction='maximize', sampler=samplers[search.sampler](seed=number)
+        )
         study.add_trials([_view(optuna, one) for one in frozen if one.intermediate_values])
         trial = study.ask(_distributions(optuna, search))
         return {path: _rounded(value, search, path) for path, value in trial.params.items()}
@@ -179,6 +181,9 @@ def _rounded(value: Any, search: Search, path: str) -> Any:
     return min(max(float(f'{value:.4g}'), one.low), one.high)
 
 
+LEAST_TRIALS = 10  # of a search, for an importance
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Importance:
     """How much of the differences between good trials and all trials each axis explains.
@@ -190,9 +195,6 @@ class Importance:
 
     by_axis: dict[str, float]
     trials: int
-
-
-LEAST_TRIALS = 10  # of a search, for an importance
 
 
 def importance(folder: pathlib.Path, name: str = '') -> Importance:
@@ -226,8 +228,14 @@ def importance(folder: pathlib.Path, name: str = '') -> Importance:
                 )
         count += len(view.trials)
         if len(view.trials) >= LEAST_TRIALS:
-            evaluator = module.importance.PedAnovaImportanceEvaluator()
-            shares.append(module.importance.get_param_importances(view, evaluator=evaluator))
+            shares.append(_shares(module, view))
     axes = shares[0] if shares else {}
     means = {axis: float(np.mean([one.get(axis, 0.0) for one in shares])) for axis in axes}
     return Importance(by_axis=means, trials=count)
+
+
+def _shares(module: Any, study: Any) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', module.exceptions.ExperimentalWarning)
+        evaluator = module.importance.PedAnovaImportanceEvaluator()
+        return module.importance.get_param_importances(study, evaluator=evaluator)

@@ -4,7 +4,7 @@ import contextlib
 import math
 import pathlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tljax.config.experiment import Experiment
@@ -83,6 +83,7 @@ def train(
 def _train(job: Job, workdir: pathlib.Path, started: float, until_step: float) -> dict[str, Any]:
     """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
+    checkpoints.check_space(jobs.checkpoint_shapes(job, job.phases[-1]))
     current = resumed_or_started(job, checkpoints)
     records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
@@ -137,21 +138,44 @@ def _conclude(
         state = arrays['state']
     params = states.evaluated(state)
     metrics, predicted = final_evaluation.evaluate(job, evaluation, params, state.stats)
-    trained, frozen = console.counts(job.params, job.phases[-1].labels)
-    result = {
-        **metrics,
-        'calibration': final_evaluation.calibrate(predicted),
+    steps = {
         'step': best if best is not None else current.step,
         'steps': current.step,
         'phase_starts': current.starts,
-        'train_count': len(job.splits['train']),
+    }
+    seconds = current.seconds + time.perf_counter() - started
+    return content_of_result(job, metrics, predicted, steps, seconds), predicted
+
+
+def content_of_result(
+    job: Job,
+    metrics: Mapping[str, Any],
+    predicted: Predictions,
+    steps: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """The content of result.json.
+
+    Args:
+        job: the experiment.
+        metrics: of each evaluated split.
+        predicted: the predictions that they were computed from.
+        steps: `step` of the evaluated network, `steps` that were trained, and `phase_starts`.
+        seconds: duration of the run.
+    """
+    train = job.splits['train']
+    trained, frozen = console.counts(job.params, job.phases[-1].labels)
+    return {
+        **metrics,
+        'calibration': final_evaluation.calibrate(predicted),
+        **steps,
+        'train_count': len(train),
         'trained_parameters': trained,
         'frozen_parameters': frozen,
-        'class_names': list(job.splits['train'].class_names),
-        'multi_label': job.splits['train'].multi_label,
+        'class_names': list(train.class_names),
+        'multi_label': train.multi_label,
         'weights': job.weights,
         'seed': job.experiment.seed,
         **writers.environment(),
-        'wall_seconds': current.seconds + time.perf_counter() - started,
+        'wall_seconds': seconds,
     }
-    return result, predicted

@@ -99,6 +99,7 @@ def _cells(content: Content, one: Difference) -> list[str]:
 
 def _caption(content: Content) -> str:
     pairs = [one.pair for one in content.comparison.differences if one.pair]
+    tests = content.comparison.tests
     texts = [
         f'Each variant minus {baseline_text(content)} with the same other values, seed by seed.'
     ]
@@ -110,7 +111,7 @@ def _caption(content: Content) -> str:
             'difference.'
         )
     texts.append(
-        f'Holm: adjusted for the {content.comparison.tests} tests of the table. A difference is '
+        f'Holm: adjusted for {tests} test{"s" * (tests != 1)}. A difference is '
         f'distinguishable if the adjusted p is below {LEVEL} and the interval excludes 0.'
     )
     texts.append(_images_text(pairs))

@@ -12,6 +12,7 @@ from tljax.sweep.report.content import Content
 from tljax.sweep.report.summaries import Summary, score_text, split_text
 from tljax.sweep.results import TEST, Status
 
+HOLES = [status for status in Status if status not in (Status.DONE, Status.PRUNED)]
 MOST_ROWS = 60  # of the figure
 
 
@@ -37,7 +38,7 @@ def _warnings(content: Content) -> list[Text]:
 
 def holes_text(content: Content) -> str:
     """A sentence on the cells without a result; empty without holes."""
-    counts = {s: content.results.count(s) for s in Status if s is not Status.DONE}
+    counts = {s: content.results.count(s) for s in HOLES}
     parts = [f'{count} {status.value}' for status, count in counts.items() if count]
     if not parts:
         return ''

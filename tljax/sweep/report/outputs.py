@@ -178,7 +178,11 @@ def verdict(source: Content) -> str:
     count = sum(one.distinguishable for one in compared)
     if not count:
         return f'No variant is distinguishable from the baseline {baseline}'
-    return f'{count} of {len(compared)} variants are distinguishable from the baseline {baseline}'
+    better = sum(result_text(one.pair, one.adjusted) == 'better' for one in compared if one.pair)
+    return (
+        f'{better} better and {count - better} worse than the baseline {baseline}, '
+        f'{len(compared) - count} {NOT_DISTINGUISHABLE}'
+    )
 
 
 def _single_verdict(source: Content) -> str:

@@ -35,8 +35,7 @@ def figure(content: Content) -> Figure | None:
     coordinates = [
         _coordinate(axis, content.names.labels[axis.name], configurations) for axis in shown
     ]
-    name = f'validation {content.results.measure}'
-    coordinates.append(parallel.numeric(name, scores, log=False, text=axes.percent_text))
+    coordinates.append(parallel.numeric('validation', scores, log=False, text=axes.percent_text))
     best = sorted(range(len(scores)), key=lambda i: -scores[i])
     count = max(1, math.ceil(HIGHLIGHTED * len(scores)))
     labels = [content.names.labels[axis.name] for axis in shown]
