@@ -20,7 +20,7 @@ import json
 import math
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -50,8 +50,8 @@ AXES = (
 Task = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # features and labels: train, val
 
 
-def tasks(data: pathlib.Path) -> dict[str, Task]:
-    """The features and labels of all tasks, standardised."""
+def tasks(data: pathlib.Path) -> Iterator[tuple[str, Task]]:
+    """The name of each task, and its features, standardised, and labels."""
     cifar = tljax.load(
         str(data / 'weights/cifar10_resnet20-12fca82f.th'), backbone=tljax.ResNetSmall(depth=20)
     )
@@ -60,7 +60,6 @@ def tasks(data: pathlib.Path) -> dict[str, Task]:
     imagenet = dataclasses.replace(
         imagenet, model=dataclasses.replace(imagenet.model, preprocessing=small)
     )
-    result = {}
     for name in ('clothing10', 'flowers5', 'cifar10_jpg'):
         examples = Folder(path=str(data / name)).splits()['train']
         order = np.random.default_rng(0).permutation(len(examples))[:IMAGES]
@@ -72,10 +71,8 @@ def tasks(data: pathlib.Path) -> dict[str, Task]:
             train, val = features[~held_out], features[held_out]
             mean, std = train.mean(0), train.std(0) + 1e-6
             labels = examples.labels
-            result[f'{name}, {type(network.model.backbone).__name__}'] = (
-                (train - mean) / std, labels[~held_out], (val - mean) / std, labels[held_out]
-            )  # fmt: skip
-    return result
+            task = ((train - mean) / std, labels[~held_out], (val - mean) / std, labels[held_out])
+            yield f'{name}, {type(network.model.backbone).__name__}', task
 
 
 class Heads:
@@ -175,7 +172,7 @@ def main() -> None:
     print('| --- | --- |' + ' --- |' * (len(METHODS) - 1))
     every: dict[str, list[float]] = {name: [] for name in METHODS}
     finals: dict[str, list[float]] = {name: [] for name in METHODS}
-    for title, task in tasks(arguments.data).items():
+    for title, task in tasks(arguments.data):
         shares: dict[str, list[float]] = {name: [] for name in METHODS}
         scores = []
         for seed in range(arguments.seeds):
