@@ -3,7 +3,7 @@
     python -m benchmarks.search --data=../shared/data [--seeds=5] [--trials=30]
 
 A task is a linear head on the frozen features of a network: ResNet-18 with ImageNet weights at
-96 px and ResNet-20 with CIFAR weights at 32 px, on photographs of clothing, flowers and CIFAR
+64 px and ResNet-20 with CIFAR weights at 32 px, on photographs of clothing, flowers and CIFAR
 objects (at most 600, a third for validation). Learning rate, weight decay and momentum are
 searched. Random search trains `--trials` heads to their end. The others have the same budget of
 steps. Their cost is the share of random search's steps after which a head that was trained to its
@@ -56,7 +56,7 @@ def tasks(data: pathlib.Path) -> Iterator[tuple[str, Task]]:
         str(data / 'weights/cifar10_resnet20-12fca82f.th'), backbone=tljax.ResNetSmall(depth=20)
     )
     imagenet = tljax.load(str(data / RESNET))
-    small = dataclasses.replace(imagenet.preprocessing, size_px=96, resize_px=96)
+    small = dataclasses.replace(imagenet.preprocessing, size_px=64, resize_px=64)
     imagenet = dataclasses.replace(
         imagenet, model=dataclasses.replace(imagenet.model, preprocessing=small)
     )
@@ -64,7 +64,10 @@ def tasks(data: pathlib.Path) -> Iterator[tuple[str, Task]]:
         examples = Folder(path=str(data / name)).splits()['train']
         order = np.random.default_rng(0).permutation(len(examples))[:IMAGES]
         examples = examples.take(np.sort(order))
-        for network, stage in ((imagenet, 'stage4'), (cifar, 'stage3')):
+        for title, network, stage in (
+            ('ResNet-18', imagenet, 'stage4'),
+            ('ResNet-20', cifar, 'stage3'),
+        ):
             features = outputs(network, examples)[stage].astype(np.float64)
             held_out = np.arange(len(features)) % 3 == 0
             held_out = np.random.default_rng(1).permutation(held_out)
@@ -72,7 +75,7 @@ def tasks(data: pathlib.Path) -> Iterator[tuple[str, Task]]:
             mean, std = train.mean(0), train.std(0) + 1e-6
             labels = examples.labels
             task = ((train - mean) / std, labels[~held_out], (val - mean) / std, labels[held_out])
-            yield f'{name}, {type(network.model.backbone).__name__}', task
+            yield f'{name}, {title}', task
 
 
 class Heads:
