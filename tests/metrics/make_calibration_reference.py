@@ -45,7 +45,7 @@ def main():
 
     solver.step(closure)
     issues = cleanlab.filter.find_label_issues(
-        labels, p, filter_by='confident_learning', return_indices_ranked_by='self_confidence'
+        labels, p, filter_by='low_self_confidence', return_indices_ranked_by='self_confidence'
     )
     content = {
         'logits': logits.tolist(),

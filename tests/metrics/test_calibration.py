@@ -146,6 +146,15 @@ def test_the_confident_joint_and_likely_errors_are_cleanlabs():
     np.testing.assert_array_equal(errors.suggested != LABELS[errors.places], True)
 
 
+def test_an_improbable_label_is_listed_although_no_other_class_reaches_its_threshold():
+    p = np.tile([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]], (4, 1))
+    labels = np.tile([0, 1, 2], 4)
+    p[0], p[1] = [0.01, 0.59, 0.4], [0.2, 0.3, 0.5]
+    p[2] = [0.9, 0.06, 0.04]  # reaches the threshold of class 0, so one image is counted
+    errors = label_errors.likely_errors(p, labels)
+    assert (errors.places.tolist(), errors.suggested.tolist()) == ([0], [1])
+
+
 def test_a_class_without_images_gets_no_likely_errors():
     errors = label_errors.likely_errors([[0.1, 0.1, 0.8], [0.2, 0.7, 0.1]], [0, 1])
     assert not len(errors.places)

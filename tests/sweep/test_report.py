@@ -575,3 +575,11 @@ def test_comparing_reads_no_test_score_of_a_cell_that_was_not_chosen(tmp_path):
     source = content.read(folder)
     assert all(summary.mean < 0.6 for summary in source.summaries)
     assert all(abs(one.pair.difference) < 0.1 for one in source.comparison.differences)
+
+
+def test_the_verdict_counts_better_and_worse_variants(tmp_path):
+    rng = np.random.default_rng(0)
+    axes = [sim.axis('strategy', ['a', 'b', 'c', 'd']), sim.seeds(9)]
+    scores = np.concatenate([rng.normal(mean, 0.005, 9) for mean in (0.5, 0.7, 0.3, 0.5)])
+    verdict = outputs.verdict(content.read(plain(tmp_path, axes, scores.tolist())))
+    assert verdict == '1 better and 1 worse than the baseline a, 1 not distinguishable'

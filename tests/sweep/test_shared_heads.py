@@ -54,18 +54,22 @@ def options(folder, **changes):
 
 
 SGD_CELLS = Zip(
-    Axis('optimizer.learning_rate', [0.3, 3.0, 0.03]),
-    Axis('optimizer.weight_decay', [0.0, 0.1, 0.01]),
-    Axis('schedule', [Cosine(warmup_epochs=1), Constant(), Cosine()]),
-    Axis('per_class', [None, 8, 10]),
-    Axis('epochs', [4.0, 6.0, 3.0]),
-    Axis('seed', [0, 1, 2]),
+    Axis('optimizer.learning_rate', [0.3, 3.0]),
+    Axis('optimizer.weight_decay', [0.0, 0.1]),
+    Axis('schedule', [Cosine(warmup_epochs=1), Constant()]),
+    Axis('per_class', [None, 8]),
+    Axis('epochs', [4.0, 6.0]),
+    Axis('seed', [0, 1]),
 )
 ADAM_CELLS = Product(
     Axis('optimizer', [AdamW(learning_rate=0.1, weight_decay=0.1)]),
-    Zip(Axis('optimizer.b1', [0.8, 0.8]), Axis('optimizer.learning_rate', [0.3, 0.01])),
+    Zip(
+        Axis('optimizer.b1', {'first': 0.8, 'second': 0.8}),
+        Axis('optimizer.learning_rate', [0.3, 0.01]),
+    ),
 )
 PART = Chain(SGD_CELLS, ADAM_CELLS)
+ALONE = 3
 
 
 @pytest.fixture(scope='module')
@@ -82,9 +86,9 @@ def swept(base, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def alone(swept, tmp_path_factory):
-    """The folders of the same cells, each run alone."""
+    """The folders of the first cells, each run alone: two with SGD, one with Adam."""
     folder = tmp_path_factory.mktemp('alone')
-    for cell in swept[1]:
+    for cell in swept[1][:ALONE]:
         training_run.train(cell.experiment, folder / cell.name, show_model=False)
     return folder
 
@@ -97,7 +101,7 @@ def result(folder):
 def test_each_cell_has_the_result_of_its_run_alone(swept, alone):
     folder, made, _ = swept
     best = []
-    for cell in made:
+    for cell in made[:ALONE]:
         actual, expected = result(folder.workdir(cell.name)), result(alone / cell.name)
         assert actual.keys() - expected.keys() == {'shared'}
         assert expected.keys() <= actual.keys()
@@ -113,7 +117,7 @@ def test_each_cell_has_the_result_of_its_run_alone(swept, alone):
 
 def test_the_records_of_a_cell_are_those_of_its_run_alone(swept, alone):
     folder, made, _ = swept
-    for cell in made:
+    for cell in made[:ALONE]:
         actual = small_runs.records(folder.workdir(cell.name))
         expected = small_runs.records(alone / cell.name)
         assert len(actual) == len(expected)
@@ -123,7 +127,7 @@ def test_the_records_of_a_cell_are_those_of_its_run_alone(swept, alone):
 
 def test_the_predictions_of_a_cell_are_those_of_its_run_alone(swept, alone):
     folder, made, _ = swept
-    for cell in made:
+    for cell in made[:ALONE]:
         actual = folder.predictions(cell.name)
         expected = predictions.read(alone / cell.name / 'predictions.npz')
         assert actual.classes == expected.classes
@@ -140,7 +144,7 @@ def test_the_predictions_of_a_cell_are_those_of_its_run_alone(swept, alone):
 
 def test_splits_config_and_network_files_equal_those_of_the_run_alone(swept, alone):
     folder, made, _ = swept
-    for cell in made:
+    for cell in made[:ALONE]:
         for name in ('config.json', 'splits.json', 'network.json'):
             actual = (folder.workdir(cell.name) / name).read_text()
             assert actual == (alone / cell.name / name).read_text()
@@ -148,7 +152,7 @@ def test_splits_config_and_network_files_equal_those_of_the_run_alone(swept, alo
 
 def test_the_checkpoint_of_a_cell_is_that_of_its_best_step(swept, alone):
     folder, made, _ = swept
-    for cell in (made[0], made[-1]):  # the last one is trained by Adam
+    for cell in (made[0], made[ALONE - 1]):  # by SGD and by Adam
         arrays, step = small_runs.last_checkpoint(cell.experiment, folder.workdir(cell.name))
         assert step == result(alone / cell.name)['step'] == int(arrays['state'].step)
         loaded = [network.load(str(one)) for one in (folder.workdir(cell.name), alone / cell.name)]
@@ -161,10 +165,10 @@ def test_the_checkpoint_of_a_cell_is_that_of_its_best_step(swept, alone):
 def test_the_sweep_says_what_was_shared(swept):
     folder, made, lines = swept
     together = [line for line in lines if TOGETHER in line]
-    assert sorted(line[0] for line in together) == ['2', '3']
+    assert [line[0] for line in together] == ['2', '2']
     assert '(57 images)' in together[0]
     names = result(folder.workdir(made[0].name))['shared']['cells']
-    assert names == [cell.name for cell in made[:3]]
+    assert names == [cell.name for cell in made[:2]]
 
 
 def test_a_sweep_that_is_stopped_while_it_writes_ends_bit_identical(
@@ -186,7 +190,7 @@ def test_a_sweep_that_is_stopped_while_it_writes_ends_bit_identical(
         with pytest.raises(KeyboardInterrupt):
             run.run(base, SGD_CELLS, options(tmp_path))
     assert run.run(base, SGD_CELLS, options(tmp_path, delete_checkpoints=True)) == 0
-    for place, cell in enumerate(made[:3]):
+    for place, cell in enumerate(made[:2]):
         actual = SweepFolder(tmp_path).predictions(cell.name).splits['test'].logits
         expected = folder.predictions(cell.name).splits['test'].logits
         np.testing.assert_array_equal(actual, expected)
@@ -256,7 +260,7 @@ def test_cells_run_alone_if_they_cannot_be_trained_together(
 
 
 def test_cells_that_others_run_or_that_fail_are_not_written(base, tmp_path, run_alone):
-    part = Axis('optimizer.learning_rate', [0.1, 0.2, 0.3, 1e30])
+    part = Axis('optimizer.learning_rate', [0.1, 0.2, 0.3, 1e38])
     folder, made = run.plan(base, Product(part, Axis('per_class', [8, 99])), options(tmp_path))
     held, started, written, infinite = (cell for cell in made if cell.experiment.per_class == 8)
     (folder.workdir(started.name) / 'checkpoints' / 'steps').mkdir(parents=True)

@@ -54,6 +54,13 @@ def test_a_zip_pairs_its_parts_and_a_chain_appends_them():
     ]
 
 
+def test_a_value_may_be_repeated_as_in_a_zip():
+    assert titles(Zip(Axis('epochs', [1, 1]), Axis('batch_size', [8, 12]))) == [
+        'epochs=1, batch_size=8',
+        'epochs=1, batch_size=12',
+    ]
+
+
 def test_a_condition_sees_the_complete_experiment_of_a_cell():
     part = Product(
         Where(lambda e: e.epochs * e.batch_size == 24),
@@ -153,7 +160,7 @@ def test_a_cell_has_no_baselines_and_no_page():
         (lambda: Axis('strategy', [FreezeBelow]), 'wanted one of .*FreezeBelow'),
         (lambda: Axis('epochs', []), 'it has no values'),
         (lambda: Axis('epochs', '12'), 'wanted a list'),
-        (lambda: Axis('epochs', [1, 1]), 'several values are named 1'),
+        (lambda: Axis('epochs', [1, '1']), 'different values are named 1'),
         (lambda: Axis('epochs', [1, 2], baseline=3), 'baseline is 3, wanted one of 1, 2'),
         (lambda: Axis('epochs', [1], role='random'), 'wanted one of compared, tuned, seed'),
         (lambda: Axis('epochs', Range(1, 2)), 'wanted in a Sample'),

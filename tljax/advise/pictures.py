@@ -5,9 +5,19 @@ from collections.abc import Mapping, Sequence
 
 from tljax.records.figures import axes, colors
 from tljax.records.figures.costs import LEFT, RIGHT, WIDTH, shares_plot
-from tljax.records.figures.drawing import LETTER_PX, Box, Circle, Drawing, Path, Shape, Text, line
+from tljax.records.figures.drawing import (
+    Box,
+    Circle,
+    Drawing,
+    Path,
+    Shape,
+    Text,
+    line,
+    text_width,
+)
 
 NEAR, FAR = 'ink', 'quiet'
+NAMES_PX = 150  # the largest width of the names of curves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +48,8 @@ def depths(curves: Sequence[Curve]) -> Drawing:
     bottom = 250
     down, shapes = shares_plot(min(lows), max(highs), 14, bottom)
     longest = max(curves, key=lambda curve: len(curve.stages))
-    letters = max(len('random weights'), *(len(curve.name) for curve in curves))
-    room = 40 + LETTER_PX * min(letters, 24)
+    names = max(map(text_width, ('random weights', *(curve.name for curve in curves))))
+    room = 40 + min(names, NAMES_PX)
     gap = (RIGHT - LEFT - room) / max(len(longest.stages) - 1, 1)
 
     def across(index: int, curve: Curve) -> float:

@@ -53,13 +53,16 @@ def confident_joint(predicted: Array, labels: Array) -> np.ndarray:
 
 
 def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
-    """The images that confidently belong to a class other than their label.
+    """The images whose labels are least probable, as many as confidently belong to another class.
 
-    These are the off-diagonal images of the confident joint, without the images whose label is the
-    most probable class. They are sorted by the probability of their label, the smallest first.
+    The number is that of the off-diagonal images of the confident joint, without the images whose
+    label is the most probable class. The suggested class is the most probable other class. A wrong
+    label is often improbable although no other class reaches its threshold, so this list has more
+    wrong labels than the equally long list of the off-diagonal images.
 
-    Source: Northcutt et al. 2021. cleanlab's `find_label_issues(labels, predicted,
-    filter_by='confident_learning', return_indices_ranked_by='self_confidence')` agrees.
+    Source: Northcutt et al. 2021, section 3.2, for the number, and for self-confidence as the rank.
+    cleanlab's `find_label_issues(labels, predicted, filter_by='low_self_confidence',
+    return_indices_ranked_by='self_confidence')` agrees.
 
     Args:
         predicted: probabilities [N, K] from networks that were not trained on the image.
@@ -70,9 +73,12 @@ def likely_errors(predicted: Array, labels: Array) -> LabelErrors:
     """
     p, labels, classes = _confident(predicted, labels)
     confidence = p[np.arange(len(p)), labels]
-    places = np.flatnonzero((classes >= 0) & (classes != labels) & (p.argmax(-1) != labels))
-    places = places[np.argsort(confidence[places], kind='stable')]
-    return LabelErrors(places, labels[places], classes[places], confidence[places])
+    others = p.copy()
+    others[np.arange(len(p)), labels] = -1.0
+    off_diagonal = (classes >= 0) & (classes != labels)
+    number = int((off_diagonal & (others.max(-1) > confidence + TOLERANCE)).sum())
+    places = np.argsort(confidence, kind='stable')[:number]
+    return LabelErrors(places, labels[places], others[places].argmax(-1), confidence[places])
 
 
 def _confident(predicted: Array, labels: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ class Records:
             return
         path = workdir / 'metrics.jsonl'
         records = read_metrics(path)
-        kept = [r for r in records if r['step'] <= resumed_at and r['phase'] <= phase]
+        kept = [r for r in records if r['step'] <= resumed_at and r.get('phase', 0) <= phase]
         part = path.with_suffix('.part')
         part.write_text(''.join(json.dumps(record) + '\n' for record in kept))
         part.replace(path)
@@ -68,7 +68,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     for line in path.read_text(errors='replace').splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             record = json.loads(line)
-            if isinstance(record, dict) and {'step', 'phase', 'split'} <= record.keys():
+            if isinstance(record, dict) and {'step', 'split'} <= record.keys():
                 records.append(record)
     return records
 

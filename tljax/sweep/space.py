@@ -159,8 +159,10 @@ class Axis:
         names, values = self._named()
         if not values:
             raise SweepError(f'Axis({self.path!r}): it has no values')
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise SweepError(f'Axis({self.path!r}): several values are named {", ".join(twice)}')
+        first = dict(zip(reversed(names), reversed(values), strict=True))
+        if twice := {n for n, value in zip(names, values, strict=True) if first[n] != value}:
+            text = ', '.join(sorted(twice))
+            raise SweepError(f'Axis({self.path!r}): different values are named {text}')
         is_baseline = [self._is_baseline(*pair) for pair in zip(names, values, strict=True)]
         if self.baseline is not None and not any(is_baseline):
             raise SweepError(

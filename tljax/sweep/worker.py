@@ -9,6 +9,7 @@ import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
+from tljax.models import shared_programs
 from tljax.records import console, disk_space
 from tljax.records.folder_lock import BusyError
 from tljax.sweep import shared_heads
@@ -38,10 +39,11 @@ def work(
         Interrupted: a signal stopped this process; the state of its cell is saved.
         DiskError, OSError: the disk is full.
     """
-    for group in _in_order(folder, cells):
-        if len(group) > 1:
-            _work_together(folder, group, delete_checkpoints, announce)
-        _work_alone(folder, group, delete_checkpoints, announce)
+    with shared_programs.sharing():
+        for group in _in_order(folder, cells):
+            if len(group) > 1:
+                _work_together(folder, group, delete_checkpoints, announce)
+            _work_alone(folder, group, delete_checkpoints, announce)
 
 
 def _in_order(folder: SweepFolder, cells: Sequence[Cell]) -> list[list[Cell]]:

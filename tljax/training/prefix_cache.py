@@ -145,8 +145,7 @@ def prepare(
 
 def make_evaluate(job: Job, cache: PrefixCache) -> Evaluate:
     """`evaluation.make_evaluate` on cached features, for evaluation during training."""
-    usual = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
-    suffix = dataclasses.replace(usual, first=cache.first)
+    suffix = Evaluation.of(job.experiment, job.model, job.mesh, Centre(), cache.first)
 
     def evaluate(
         params: Params, stats: Stats, split: str, *, final: bool = False

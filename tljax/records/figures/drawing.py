@@ -1,12 +1,13 @@
 """The shapes of a figure; `svg` and `png` render them."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 FONT_PX = 12
-LETTER_PX = 6.9  # the mean width of a letter in a wide font, which some systems have
+NARROW, WIDE = " .,:;'|!()[]ijlftrI-", 'mwMW@%'
 Points = Sequence[tuple[float, float]]
 
 
@@ -95,17 +96,27 @@ def line(x1: float, y1: float, x2: float, y2: float, color: str = 'rule', **more
 
 
 def text_width(text: str, size: float = FONT_PX) -> float:
-    """The approximate width of a line of text."""
-    return LETTER_PX * size / FONT_PX * len(text)
+    """The approximate width of a line of text, as a wide font such as DejaVu Sans has it."""
+    return size * sum(map(_letter_width, text))
+
+
+def _letter_width(letter: str) -> float:
+    """The width of a letter as a share of the size of the font."""
+    if not letter.isascii():
+        return 1.0 if unicodedata.east_asian_width(letter) in 'WF' else 0.64
+    return 0.34 if letter in NARROW else 1.0 if letter in WIDE else 0.64
 
 
 def shortened(text: str, width: float) -> str:
     """Shortens a text to a width; an ellipsis replaces its middle."""
-    most = max(int(width / LETTER_PX), 4)
-    if len(text) <= most:
+    if text_width(text) <= width:
         return text
-    half = (most - 1) // 2
-    return f'{text[: most - 1 - half]}…{text[len(text) - half :]}'
+    for kept in range(len(text) - 1, 3, -1):
+        half = kept // 2
+        short = f'{text[: kept - half]}…{text[len(text) - half :]}'
+        if text_width(short) <= width:
+            return short
+    return f'{text[:2]}…{text[-1:]}'
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tljax.records.figures import axes
-from tljax.records.figures.drawing import Drawing, Shading, Shape, Text, line, shortened
+from tljax.records.figures.drawing import Drawing, Shading, Shape, Text, line, shortened, text_width
 
 NUMBERED = 15  # the largest number of classes for which cells show their counts
 NAMED = 40  # the largest number of classes for which rows show their names
@@ -22,8 +22,8 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> Drawing:
     """
     classes = len(names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    numbers = len(str(classes)) * 6.4 + 6 if classes <= NAMED and not _short(names) else 0
-    width = min(6.4 * max(map(len, names)), NAME_WIDTH) if classes <= NAMED else 0
+    numbers = text_width(str(classes)) + 6 if classes <= NAMED and not _short(names) else 0
+    width = min(max(map(text_width, names)), NAME_WIDTH) if classes <= NAMED else 0
     left, top = width + numbers + 14, 36.0
     cell = (axes.WIDTH - left - 6) / classes
     side = cell * classes

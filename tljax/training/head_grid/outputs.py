@@ -5,24 +5,20 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from tljax import devices
-from tljax.models.stages import HEAD
 from tljax.records import console, folder_lock, predictions, writers
 from tljax.records.checkpoint import Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
 from tljax.training import batches, final_evaluation, jobs, run_folder
 from tljax.training.final_evaluation import Metrics
-from tljax.training.head_grid.run import Head
+from tljax.training.head_grid.run import TrainedHead
 from tljax.training.progress import SAVED
 from tljax.training.run import content_of_result
-from tljax.training.states import TrainState
 
 
 def write(
-    head: Head,
+    head: TrainedHead,
     workdir: pathlib.Path,
     shared: Mapping[str, Any],
     *,
@@ -62,7 +58,7 @@ def write(
             console.console.print(line)
 
 
-def _write_records(head: Head, workdir: pathlib.Path) -> None:
+def _write_records(head: TrainedHead, workdir: pathlib.Path) -> None:
     records = writers.Records(workdir, resumed_at=-1, phase=0)
     for record in head.records:
         records.write(record)
@@ -70,7 +66,7 @@ def _write_records(head: Head, workdir: pathlib.Path) -> None:
     records.close()
 
 
-def _evaluated(head: Head, metrics_of: Metrics) -> tuple[Predictions, dict[str, Any]]:
+def _evaluated(head: TrainedHead, metrics_of: Metrics) -> tuple[Predictions, dict[str, Any]]:
     """The predictions of the splits that are not empty, and the metrics of all of them."""
     splits = {n: split for n, split in head.predictions.items() if len(head.job.splits[n])}
     metrics = {
@@ -81,14 +77,11 @@ def _evaluated(head: Head, metrics_of: Metrics) -> tuple[Predictions, dict[str, 
     return Predictions(head.job.splits['train'].class_names, splits), metrics
 
 
-def _write_checkpoint(head: Head, folder: pathlib.Path) -> None:
+def _write_checkpoint(head: TrainedHead, folder: pathlib.Path) -> None:
     """Writes the state of the best step, from which the run alone would go on."""
     shutil.rmtree(folder, ignore_errors=True)
     job = head.job
-    shapes = jobs.checkpoint_shapes(job, job.phases[0])
-    assert head.state is not None
-    state = _full_state(head, shapes['state'])
-    arrays = {'state': state, 'totals': jobs.zero_totals(job)}
+    arrays = {'state': head.state, 'totals': jobs.zero_totals(job)}
     best = None if head.best is None else [*head.best]
     position = iter(batches.train_batches(job, job.steps)).get_state()  # type: ignore[attr-defined]
     values = {
@@ -98,23 +91,10 @@ def _write_checkpoint(head: Head, folder: pathlib.Path) -> None:
         'accumulate': job.experiment.accumulate,
         'seconds': 0.0,
         'data': {**position, 'next_index': head.step},
+        'unevaluated': False,
     }
     ranking = None if best is None else {'score': best[0], 'loss': -best[1]}
     checkpoints = Checkpoints(folder)
     replicated = devices.put_replicated(job.mesh, arrays)
     checkpoints.save(head.step, replicated, {name: values[name] for name in SAVED}, ranking)
     checkpoints.close()
-
-
-def _full_state(head: Head, shapes: TrainState) -> TrainState:
-    """The state of a job with its complete network, from the state of its head."""
-    job, state = head.job, head.state
-    assert state is not None
-    leaves, wanted = jax.tree.leaves(state.opt), jax.tree.leaves(shapes.opt)
-    assert [leaf.shape for leaf in leaves] == [leaf.shape for leaf in wanted]
-    return TrainState(
-        step=state.step,
-        params={**job.params, HEAD: state.params[HEAD]},
-        stats=job.stats,
-        opt=jax.tree.unflatten(jax.tree.structure(shapes.opt), leaves),
-    )

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tljax.config import config_json, phases
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.metrics import totals
 from tljax.models.stages import HEAD
 from tljax.records.predictions import SplitPredictions
 from tljax.strategies import schedules
 from tljax.training import jobs as jobs_
-from tljax.training import nonfinite, prefix_cache, recording
+from tljax.training import nonfinite, prefix_cache, recording, signals
 from tljax.training.clock import Clock
 from tljax.training.head_grid import program, tables
 from tljax.training.head_grid.program import Grid, Program
@@ -22,7 +23,6 @@ from tljax.training.head_grid.splits import EvaluatedSplit
 from tljax.training.head_grid.tables import Steps, Stream, Table
 from tljax.training.jobs import Job
 from tljax.training.nonfinite import NotFiniteError
-from tljax.training.signals import Interrupted, Signals
 from tljax.training.states import TrainState
 from tljax.types import InputError
 
@@ -31,7 +31,7 @@ COPIES = 8  # of a head: values and two moments, now and at the best step, and t
 
 
 @dataclasses.dataclass
-class Head:
+class TrainedHead:
     """The head of a job and the records of its training.
 
     Attributes:
@@ -39,7 +39,7 @@ class Head:
         records: of metrics.jsonl.
         best: score, minus the loss, and step of the best evaluation; None without validation.
         failed: whether a loss or a value was not finite.
-        state: of the best head, or without validation of the last one.
+        state: with the best head, or without validation the last one.
         predictions: of that head, by split.
     """
 
@@ -73,7 +73,7 @@ class Head:
         return False
 
 
-def train(experiments: Sequence[Experiment]) -> list[Head | None]:
+def train(experiments: Sequence[Experiment]) -> list[TrainedHead | None]:
     """Trains the heads of experiments that `conditions.obstacle` allows.
 
     They have to agree in everything but the learning rate, weight decay, schedule, epochs, seeds,
@@ -87,9 +87,9 @@ def train(experiments: Sequence[Experiment]) -> list[Head | None]:
         InputError: the experiments do not share the prefix, or an image cannot be read.
         Interrupted: a signal stopped the training; nothing is saved.
     """
-    jobs = [_set_up(one) for one in experiments]
+    jobs = _set_up(experiments)
     _check([job for job in jobs if job])
-    heads = [job and Head(job) for job in jobs]
+    heads = [job and TrainedHead(job) for job in jobs]
     trained = [head for head in heads if head]
     size = _heads_per_program(trained[0].job) if trained else 1
     for start in range(0, len(trained), size):
@@ -97,12 +97,32 @@ def train(experiments: Sequence[Experiment]) -> list[Head | None]:
     return heads
 
 
-def _set_up(experiment: Experiment) -> Job | None:
+def _set_up(experiments: Sequence[Experiment]) -> list[Job | None]:
+    """The jobs of experiments; those that differ in the optimizer only share all but the plan."""
+    by_rest: dict[str, Job | None] = {}
+    jobs: list[Job | None] = []
+    for experiment in experiments:
+        rest = dataclasses.replace(experiment, optimizer=experiments[0].optimizer)
+        key = config_json.to_json(rest)
+        if key not in by_rest:
+            by_rest[key] = _job(experiment)
+        jobs.append(_with_optimizer(by_rest[key], experiment))
+    return jobs
+
+
+def _job(experiment: Experiment) -> Job | None:
     try:
         job = jobs_.setup(experiment)
     except InputError:  # the run alone reports it
         return None
     return job if prefix_cache.serves(job, job.phases[0]) else None
+
+
+def _with_optimizer(job: Job | None, experiment: Experiment) -> Job | None:
+    if job is None or job.experiment is experiment:
+        return job
+    plans = phases.make(experiment, job.model, job.params, job.splits)
+    return dataclasses.replace(job, experiment=experiment, phases=plans)
 
 
 def _heads_per_program(job: Job) -> int:
@@ -136,7 +156,7 @@ def _equal(one: Any, other: Any) -> bool:
 class _Training:
     """The training of heads from start to end."""
 
-    def __init__(self, heads: Sequence[Head]):
+    def __init__(self, heads: Sequence[TrainedHead]):
         self._heads = heads
         jobs = [head.job for head in heads]
         self._table: Table = tables.make(jobs, 'train', plain=False)
@@ -159,15 +179,13 @@ class _Training:
         events = sorted(set().union(*(head.events for head in self._heads)))
         length = max(np.diff([0, *events]).tolist())
         reset = np.zeros(len(self._heads), bool)
-        with Signals() as signals:
+        with signals.heard():
             for start, stop in zip([0, *events], events, strict=False):
                 steps = self._steps(start, length)
                 self._grid = self._program.advance(
                     self._grid, reset, steps, stop - start, self._features
                 )
                 reset = self._record(stop, stop - start)
-                if number := signals.received(stop):
-                    raise Interrupted(number, stop)
         self._conclude()
 
     def _steps(self, start: int, length: int) -> Steps:
@@ -194,7 +212,7 @@ class _Training:
             self._evaluate(step)
         return recorded
 
-    def _record_training(self, head: Head, sums: totals.Sums, step: int) -> None:
+    def _record_training(self, head: TrainedHead, sums: totals.Sums, step: int) -> None:
         try:
             nonfinite.check_loss(head.job, sums)
         except NotFiniteError:
@@ -231,10 +249,25 @@ class _Training:
             if name in ('val', 'test')
         }
         best = jax.device_get(self._grid.best)
+        job = self._heads[0].job
+        shapes: TrainState = jobs_.checkpoint_shapes(job, job.phases[0])['state']
         for place, head in enumerate(self._heads):
-            head.state = _at(best, place)
-            head.failed |= not all(np.isfinite(x).all() for x in jax.tree.leaves(head.state.params))
+            state: TrainState = _at(best, place)
+            head.failed |= not all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+            head.state = _full_state(head.job, state, shapes)
             head.predictions = {name: split[place] for name, split in predicted.items()}
+
+
+def _full_state(job: Job, state: TrainState, shapes: TrainState) -> TrainState:
+    """The state of a job with its complete network, from the state of its head."""
+    leaves, wanted = jax.tree.leaves(state.opt), jax.tree.leaves(shapes.opt)
+    assert [leaf.shape for leaf in leaves] == [leaf.shape for leaf in wanted]
+    return TrainState(
+        step=state.step,
+        params={**job.params, HEAD: state.params[HEAD]},
+        stats=job.stats,
+        opt=jax.tree.unflatten(jax.tree.structure(shapes.opt), leaves),
+    )
 
 
 def _at(stacked: Any, place: int) -> Any:

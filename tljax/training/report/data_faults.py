@@ -20,7 +20,8 @@ from tljax.training.report.inputs import Inputs, MissingError, split_name
 from tljax.training.training_label_errors import LikelyError
 from tljax.types import Examples, InputError
 
-CARDS, LISTED = 10, 50  # numbers of likely label errors with an image, and in the table
+CARDS = 10  # the number of likely label errors with an image
+LISTED = 500  # the largest number of rows of a table
 ONE_LABEL = 'Label errors are searched only if each image has one label.'
 PAIRS = 4  # the number of duplicates with images
 SECONDS_PER_IMAGE = 0.001  # approximate time to search duplicates
@@ -53,8 +54,8 @@ def _held_out(inputs: Inputs) -> list[Block]:
         for place, label, other, confidence in zip(*errors, strict=True)
     ]
     note = (
-        'The network is as confident in another class as in images of that class (confident '
-        'learning, Northcutt et al. 2021). Each is an error of the label or of the network.'
+        'Confident learning (Northcutt et al. 2021) estimates the number of wrong labels; these '
+        'are the least probable ones. Each is an error of the label or of the network.'
     )
     blocks.append(Text(f'{len(rows)} of {len(split):,} images. {note}'))
     if cards := _cards(inputs, name, split, errors):
@@ -100,8 +101,8 @@ def _of_training(inputs: Inputs) -> list[Block]:
     if not errors:
         return [*blocks, Text('None is likely.')]
     note = (
-        f'{len(errors)} of {len(train):,} images. A linear probe on the features that training '
-        'started from was fitted without the image and is confident in another class.'
+        f'{len(errors)} of {len(train):,} images, whose labels are the least probable for linear '
+        'probes on the features that training started from, each fitted without the image.'
     )
     rows = [(e.path or f'id {e.id}', e.label, e.suggested, e.confidence) for e in errors]
     blocks.append(Text(note))
