@@ -287,6 +287,7 @@ def dry_run(base: Experiment, part: Part, options: Options) -> int:
     from tljax.sweep import cost
 
     cells = cells_.expand(part, base)
+    studies = search.studies(part, base)
     folder = SweepFolder(options.workdir)
     predictions = cost.predict(folder, cells)
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
@@ -300,8 +301,13 @@ def dry_run(base: Experiment, part: Part, options: Options) -> int:
         settings = f'{cell.title}: {one.problem}' if one.problem else cell.title
         row = (cell.name, _state(folder, cell), steps, time, settings)
         table.add_row(*map(rich.markup.escape, row))
-    console.console.print(table)
-    console.console.print(_total(folder, cells, predictions))
+    if cells:
+        console.console.print(table)
+        console.console.print(_total(folder, cells, predictions))
+    for study in studies:
+        steps = f'at most {study.search.budget_steps:,} steps'
+        line = f'Search of {study.title}: {steps}' if study.title else f'Search: {steps}'
+        console.console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
