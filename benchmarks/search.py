@@ -3,7 +3,7 @@
     python -m benchmarks.search --data=../shared/data [--seeds=5] [--trials=30]
 
 A task is a linear head on the frozen features of a network: ResNet-18 with ImageNet weights at
-96 px and ResNet-20 with CIFAR weights at 32 px, on photographs of clothing, flowers and CIFAR
+64 px and ResNet-20 with CIFAR weights at 32 px, on photographs of clothing, flowers and CIFAR
 objects (at most 600, a third for validation). Learning rate, weight decay and momentum are
 searched. Random search trains `--trials` heads to their end. The others have the same budget of
 steps. Their cost is the share of random search's steps after which a head that was trained to its
@@ -20,7 +20,7 @@ import json
 import math
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -50,32 +50,32 @@ AXES = (
 Task = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # features and labels: train, val
 
 
-def tasks(data: pathlib.Path) -> dict[str, Task]:
-    """The features and labels of all tasks, standardised."""
+def tasks(data: pathlib.Path) -> Iterator[tuple[str, Task]]:
+    """The name of each task, and its features, standardised, and labels."""
     cifar = tljax.load(
         str(data / 'weights/cifar10_resnet20-12fca82f.th'), backbone=tljax.ResNetSmall(depth=20)
     )
     imagenet = tljax.load(str(data / RESNET))
-    small = dataclasses.replace(imagenet.preprocessing, size_px=96, resize_px=96)
+    small = dataclasses.replace(imagenet.preprocessing, size_px=64, resize_px=64)
     imagenet = dataclasses.replace(
         imagenet, model=dataclasses.replace(imagenet.model, preprocessing=small)
     )
-    result = {}
     for name in ('clothing10', 'flowers5', 'cifar10_jpg'):
         examples = Folder(path=str(data / name)).splits()['train']
         order = np.random.default_rng(0).permutation(len(examples))[:IMAGES]
         examples = examples.take(np.sort(order))
-        for network, stage in ((imagenet, 'stage4'), (cifar, 'stage3')):
+        for title, network, stage in (
+            ('ResNet-18', imagenet, 'stage4'),
+            ('ResNet-20', cifar, 'stage3'),
+        ):
             features = outputs(network, examples)[stage].astype(np.float64)
             held_out = np.arange(len(features)) % 3 == 0
             held_out = np.random.default_rng(1).permutation(held_out)
             train, val = features[~held_out], features[held_out]
             mean, std = train.mean(0), train.std(0) + 1e-6
             labels = examples.labels
-            result[f'{name}, {type(network.model.backbone).__name__}'] = (
-                (train - mean) / std, labels[~held_out], (val - mean) / std, labels[held_out]
-            )  # fmt: skip
-    return result
+            task = ((train - mean) / std, labels[~held_out], (val - mean) / std, labels[held_out])
+            yield f'{name}, {title}', task
 
 
 class Heads:
@@ -175,7 +175,7 @@ def main() -> None:
     print('| --- | --- |' + ' --- |' * (len(METHODS) - 1))
     every: dict[str, list[float]] = {name: [] for name in METHODS}
     finals: dict[str, list[float]] = {name: [] for name in METHODS}
-    for title, task in tasks(arguments.data).items():
+    for title, task in tasks(arguments.data):
         shares: dict[str, list[float]] = {name: [] for name in METHODS}
         scores = []
         for seed in range(arguments.seeds):

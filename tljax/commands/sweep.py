@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     options = run.Options(
         workdir=workdir,
         name=arguments.sweep or '',
-        command=shlex.join(['tljax', 'sweep', *argv]),
+        command=shlex.join(['tljax', 'sweep', *(a for a in argv if not a.startswith('--worker='))]),
         arguments=tuple(one for one in argv if not one.startswith('--workers')),
         workers=arguments.workers,
         launcher=arguments.launcher,

@@ -13,7 +13,7 @@ from tljax.config.experiment import Experiment
 from tljax.records import console
 from tljax.records.figures.axes import seconds_text
 from tljax.sweep import cells as cells_
-from tljax.sweep import cost
+from tljax.sweep import cost, search
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.run import Options, plan
@@ -38,6 +38,7 @@ def print_commands(base: Experiment, part: Part, options: Options, file: TextIO)
 def dry_run(base: Experiment, part: Part, options: Options) -> int:
     """Lists the cells and predicts the time of those that are not done; runs nothing."""
     cells = cells_.expand(part, base)
+    studies = search.studies(part, base)
     folder = SweepFolder(options.workdir)
     predictions = cost.predict(folder, cells)
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
@@ -51,8 +52,13 @@ def dry_run(base: Experiment, part: Part, options: Options) -> int:
         settings = f'{cell.title}: {one.problem}' if one.problem else cell.title
         row = (cell.name, _state(folder, cell), steps, time, settings)
         table.add_row(*map(rich.markup.escape, row))
-    console.console.print(table)
-    console.console.print(_total(folder, cells, predictions))
+    if cells:
+        console.console.print(table)
+        console.console.print(_total(folder, cells, predictions))
+    for study in studies:
+        steps = f'at most {study.search.budget_steps:,} steps'
+        line = f'Search of {study.title}: {steps}' if study.title else f'Search: {steps}'
+        console.console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
