@@ -2,9 +2,9 @@
 
     python -m benchmarks.search --data=../shared/data [--seeds=5] [--trials=30]
 
-A task is a linear head on the frozen features of a network: ResNet-18 with ImageNet weights at
-64 px and ResNet-20 with CIFAR weights at 32 px, on photographs of clothing, flowers and CIFAR
-objects (at most 600, a third for validation). Learning rate, weight decay and momentum are
+A task is a linear head on the frozen features of a ResNet-20 with CIFAR weights, after its second
+or its third stage, on photographs of clothing, flowers and CIFAR objects (at most 600 at 32 px, a
+third for validation). Learning rate, weight decay and momentum are
 searched. Random search trains `--trials` heads to their end. The others have the same budget of
 steps. Their cost is the share of random search's steps after which a head that was trained to its
 end has at least the validation accuracy that random search has at its end; 1 means never.
@@ -15,7 +15,6 @@ takes 40 ms, so that many seeds can be compared.
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import pathlib
@@ -27,7 +26,7 @@ from unittest import mock
 import numpy as np
 
 import tljax
-from benchmarks.transferability import RESNET, outputs
+from benchmarks.transferability import outputs
 from tljax.data.folder import Folder
 from tljax.sweep import search, search_worker, worker
 from tljax.sweep.folder import SweepFolder
@@ -55,27 +54,20 @@ def tasks(data: pathlib.Path) -> Iterator[tuple[str, Task]]:
     cifar = tljax.load(
         str(data / 'weights/cifar10_resnet20-12fca82f.th'), backbone=tljax.ResNetSmall(depth=20)
     )
-    imagenet = tljax.load(str(data / RESNET))
-    small = dataclasses.replace(imagenet.preprocessing, size_px=64, resize_px=64)
-    imagenet = dataclasses.replace(
-        imagenet, model=dataclasses.replace(imagenet.model, preprocessing=small)
-    )
     for name in ('clothing10', 'flowers5', 'cifar10_jpg'):
         examples = Folder(path=str(data / name)).splits()['train']
         order = np.random.default_rng(0).permutation(len(examples))[:IMAGES]
         examples = examples.take(np.sort(order))
-        for title, network, stage in (
-            ('ResNet-18', imagenet, 'stage4'),
-            ('ResNet-20', cifar, 'stage3'),
-        ):
-            features = outputs(network, examples)[stage].astype(np.float64)
+        results = outputs(cifar, examples)
+        for stage in ('stage2', 'stage3'):
+            features = results[stage].astype(np.float64)
             held_out = np.arange(len(features)) % 3 == 0
             held_out = np.random.default_rng(1).permutation(held_out)
             train, val = features[~held_out], features[held_out]
             mean, std = train.mean(0), train.std(0) + 1e-6
             labels = examples.labels
             task = ((train - mean) / std, labels[~held_out], (val - mean) / std, labels[held_out])
-            yield f'{name}, {title}', task
+            yield f'{name}, {stage}', task
 
 
 class Heads:

@@ -7,7 +7,7 @@ import pytest
 
 from tests import small_runs
 from tljax.strategies.strategies import FineTune, LinearProbe
-from tljax.sweep import search, search_worker, trials, worker
+from tljax.sweep import run, search, search_worker, trials, worker
 from tljax.sweep.cells import expand
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.halving import steps_used
@@ -205,3 +205,25 @@ def test_the_axis_that_matters_is_the_important_one(training, tmp_path):
     assert found.by_axis[RATE.path] > 0.5
     assert sum(found.by_axis.values()) == pytest.approx(1)
     assert trials.importance(tmp_path / 'none').by_axis == {}
+
+
+def test_a_sweep_of_searches_is_recorded_and_reports_its_steps(training, tmp_path, capsys):
+    axis = Axis('strategy', [FineTune(), LinearProbe()])
+    part = Product(axis, Search(RATE, budget_steps=100))
+    options = run.Options(workdir=tmp_path)
+    assert run.dry_run(BASE, part, options) == 0
+    assert 'Search of strategy=LinearProbe: at most 100 steps' in capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, '_report', lambda *_: None)
+        assert run.run(BASE, part, options) == 0
+    printed = capsys.readouterr().out
+    assert printed.count('of 100 steps used') == 2
+    record = SweepFolder(tmp_path).record()
+    assert [one.role for one in record.axes] == [Role.COMPARED, Role.TUNED]
+    assert len(record.cells) == len(list((tmp_path / 'cells').iterdir()))
+
+
+def test_a_launcher_of_cells_refuses_searches(tmp_path):
+    options = run.Options(workdir=tmp_path, launcher='slurm')
+    with pytest.raises(SweepError, match='runs cells, not searches'):
+        run.run(BASE, Search(RATE, budget_steps=100), options)
