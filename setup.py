@@ -3,6 +3,10 @@
 import setuptools
 
 setuptools.setup(
-    packages=[*setuptools.find_packages(include=['tljax', 'tljax.*']), 'tljax._configs'],
-    package_dir={'tljax._configs': 'configs'},
+    packages=[
+        *setuptools.find_packages(include=['tljax', 'tljax.*']),
+        'tljax._configs',
+        'tljax._configs.sweeps',
+    ],
+    package_dir={'tljax._configs': 'configs', 'tljax._configs.sweeps': 'configs/sweeps'},
 )

@@ -38,7 +38,7 @@ from benchmarks.regret_table import CASES, PER_CLASS, Bank, of, outcomes, table
 from tljax.advise import advice, candidates, evidence, folds, networks, rules, tasks, trial_costs
 from tljax.advise.candidates import Candidate
 from tljax.advise.evidence import Evidence
-from tljax.advise.halving import Entry, Search
+from tljax.advise.halving import Entry, HalvingSearch
 from tljax.advise.held_out import HeldOutPredictions, joined, scores
 from tljax.advise.trial_costs import NetworkCost, TrialCost
 from tljax.advise.trials import Runner, Trial
@@ -267,7 +267,7 @@ def advised(
             step_seconds=measured.relative_step(candidate.first),
         )
 
-    search = Search(
+    search = HalvingSearch(
         runner=runner,
         folds=task.folds_used,
         entries=[Entry(candidate=candidate) for candidate in considered],

@@ -12,12 +12,13 @@ from PIL import Image
 
 import tljax
 from tljax import tree
-from tljax.commands import config_files, names, overrides
+from tljax.commands import command_line, config_files, names, overrides
 from tljax.config import validation
 from tljax.models import stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vit import ViT
 from tljax.strategies import partition
+from tljax.sweep import cells
 from tljax.weights import loading
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -32,7 +33,8 @@ def commands() -> list[str]:
     """Every `tljax ...` and `python -m ...` in a fenced block or in backticks of the texts."""
     found = []
     for path in TEXTS:
-        lines = [line for block in blocks(path, 'bash') for line in block.splitlines()]
+        whole = [block.replace('\\\n', ' ') for block in blocks(path, 'bash')]
+        lines = [line.partition(' > ')[0] for block in whole for line in block.splitlines()]
         lines += re.findall(r'`((?:tljax|python -m) [^`]+)`', path.read_text())
         parts = [part.strip() for line in lines for part in line.split(' && ')]
         found += [part for part in parts if part.startswith('tljax ') or ' -m ' in part]
@@ -40,9 +42,18 @@ def commands() -> list[str]:
     return sorted({line for line in found if 'COMMAND' not in line})
 
 
+def configs() -> dict[str, str]:
+    """The config files that the texts tell the reader to save, with their content."""
+    saved = r'ave this as `(\w+\.py)`:\n\n```python\n(.*?)```'
+    return dict(pair for path in TEXTS for pair in re.findall(saved, path.read_text(), re.DOTALL))
+
+
 @pytest.mark.parametrize('command', commands())
-def test_every_command_exists_and_takes_its_words(command, monkeypatch):
+def test_every_command_exists_and_takes_its_words(command, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
+    for name, content in configs().items():
+        (tmp_path / name).write_text(content)
+        command = command.replace(f'--config={name}', f'--config={tmp_path / name}')
     words = shlex.split(command, comments=True)
     if words[0] != 'tljax':
         module = words[words.index('-m') + 1]
@@ -134,3 +145,12 @@ def test_the_strategy_it_shows_trains_what_it_says():
         assert labels['stage1']['block1']['bn1']['scale'] == partition.FROZEN
     assert first['stage1']['block1']['bn1']['bias'] == partition.FROZEN
     assert second['stage1']['block1']['bn1']['bias'] == 'learning rate × 0.1'
+
+
+def test_the_sweep_of_the_tutorial_has_the_cells_it_counts(tmp_path):
+    path = tmp_path / 'ablation.py'
+    path.write_text(configs()['ablation.py'])
+    arguments = command_line.ConfigArguments(spec=str(path))
+    experiment, part, _ = config_files.sweep(arguments, None)
+    count = len(cells.expand(part, experiment))
+    assert f'= {count} cells' in (ROOT / 'docs/sweeps.md').read_text()

@@ -120,6 +120,7 @@ from .strategies.strategies import LinearProbe as LinearProbe
 from .strategies.strategies import NormOnly as NormOnly
 from .strategies.strategies import SolvedProbe as SolvedProbe
 from .strategies.strategies import Surgical as Surgical
+from .sweep.search import Search as Search
 from .sweep.space import Axis as Axis
 from .sweep.space import Chain as Chain
 from .sweep.space import Product as Product
@@ -132,6 +133,9 @@ from .training.compiled_step import OutOfMemoryError as OutOfMemoryError
 from .training.fine_tuning import fine_tune as fine_tune
 from .training.fine_tuning import train as train
 from .training.nonfinite import NotFiniteError as NotFiniteError
+from .training.report.paired_runs import RunComparison as RunComparison
+from .training.report.paired_runs import RunRow as RunRow
+from .training.report.paired_runs import compare as compare
 from .training.signals import Interrupted as Interrupted
 from .training.trained_run import TrainedRun as TrainedRun
 from .training.training_label_errors import LikelyError as LikelyError

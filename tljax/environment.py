@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 # On CPU, computes float32 convolutions by Eigen instead of YNNPACK, whose gradients of 1x1 kernels
 # are slow. `python -m benchmarks.xla_flag` measures it. Other platforms ignore the flag.
@@ -19,8 +20,14 @@ def prepare() -> None:
 
 
 def cache_dir() -> pathlib.Path:
-    """The user's cache folder for tljax: `TLJAX_CACHE`, else `tljax` in the XDG cache folder."""
+    """The user's cache folder for tljax: `TLJAX_CACHE`, else `tljax` in the XDG cache folder.
+
+    A user without a home folder has one for temporary files.
+    """
     if folder := os.environ.get('TLJAX_CACHE'):
         return pathlib.Path(folder).expanduser()
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    return pathlib.Path(base).expanduser() / 'tljax'
+    try:
+        return pathlib.Path(base).expanduser() / 'tljax'
+    except RuntimeError:  # no HOME and no entry in passwd, as in some containers
+        return pathlib.Path(tempfile.gettempdir()) / f'tljax-{os.getuid()}'

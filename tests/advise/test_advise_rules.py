@@ -13,15 +13,15 @@ from configs import quickstart
 from tljax.advise import folds, halving, held_out, linear_probes, networks, rules
 from tljax.advise.candidates import HIGH, LOW, Candidate
 from tljax.advise.choice import Prior, choose
-from tljax.advise.halving import Entry, Rung, Search, plan
+from tljax.advise.halving import Entry, HalvingSearch, Rung, plan
 from tljax.advise.held_out import HeldOutPredictions, difference, images_needed
-from tljax.advise.pictures import Point, _labels, _overlap, costs
 from tljax.advise.trial_costs import TrialCost
 from tljax.advise.trials import OutOfTimeError, Trial
 from tljax.augment import HorizontalFlip, RandomCrop
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.records.figures import svg
+from tljax.records.figures.costs import Point, _labels, _overlap, costs
 from tljax.types import InputError, Preprocessing
 from tljax.weights import loading, own_format
 
@@ -311,7 +311,7 @@ def search(right, deadline=1e9, solved=(), folds_=3):
     entries = [Entry(candidate=candidate(name)) for name in right]
     entries += [Entry(candidate=one) for one in solved]
     runner = FixedRunner(right)
-    result = Search(
+    result = HalvingSearch(
         runner=runner,  # type: ignore[arg-type]
         folds=folds_,
         entries=entries,
@@ -366,7 +366,7 @@ def test_folds_are_of_one_size_and_stratified():
 def test_labels_of_a_picture_do_not_overlap():
     names = [f'candidate {i}' for i in range(6)]
     places = [(400.0 + i, 100.0 + 2 * i) for i in range(6)]
-    result = _labels(names, places, [(0.0, 0.0)] * 6)
+    result = _labels(names, places, [(0.0, 0.0)] * 6, 20.0, 300.0)
     boxes = [
         (
             x if side == 'start' else x - 6.1 * 11,
@@ -385,7 +385,7 @@ def test_a_picture_escapes_names_and_has_every_point():
         Point(name=f'<b>{i}', cost=10.0**i, accuracy=0.5, interval=(0.4, 0.6), color='ink')
         for i in range(-1, 3)
     ]
-    picture = svg.render(costs(points), 'candidates')
+    picture = svg.render(costs(points, label='time'), 'candidates')
     assert picture.count('<circle') == 4
     assert '<b>' not in picture
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tljax.commands import command_line, config_files, train
+from tljax.commands import command_line, config_files, names, train
 from tljax.types import Interpolation
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -159,7 +159,7 @@ def test_what_follows_a_colon_is_the_argument_of_get_config(file):
 
 def test_the_commands_own_flags_are_set(file):
     _, values = parse(f'--config={file}', '--workdir=here', '--dry_run')
-    assert (values.workdir, values.dry_run) == ('here', True)
+    assert (values.workdir, values.dry_run) == (pathlib.Path('here'), True)
 
 
 @pytest.mark.parametrize(
@@ -379,3 +379,21 @@ def test_help_is_printed_without_importing_jax():
     assert '--config=NAME_OR_FILE' in done.stdout
     assert 'tljax.commands.command_line' in imported
     assert not imported & {'jax', 'jaxlib', 'flax', 'optax', 'tensorflow'}
+
+
+@pytest.mark.parametrize('name', ['train', 'advise', 'sweep', 'frontier', 'merge'])
+@pytest.mark.parametrize(
+    ('path', 'words'),
+    [
+        ('gs://bucket/run', 'folders at gs:// are not supported'),
+        ('s3://bucket/run', 'folders at s3:// are not supported'),
+        ('~nobody-has-this-name/run', 'home directory'),
+        ('a\0b', 'a path has no NUL character'),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_answered_in_a_line(name, path, words, capsys):
+    flag = '--out' if name in ('frontier', 'merge') else '--workdir'
+    assert names.module(name).main([f'{flag}={path}', '--config=quickstart']) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1

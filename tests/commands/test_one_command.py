@@ -136,3 +136,10 @@ def test_bash_completes_the_name_of_a_config():
     script = f'{completion.bash()}\n{ask} 2>/dev/null\necho "${{COMPREPLY[@]}}"'
     done = subprocess.run(['bash', '-c', script], capture_output=True, text=True)
     assert done.stdout.split() == ['quickstart', 'quickstart_adapters']
+
+
+def test_a_device_that_jax_did_not_find_ends_the_command_at_once(capsys):
+    assert train.main(['--config=quickstart', '--require_device=tpu']) == 2
+    error = capsys.readouterr().err
+    assert '--require_device=tpu: JAX found 4 device(s) of kind cpu' in error
+    assert len(error.splitlines()) == 1

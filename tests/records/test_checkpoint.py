@@ -2,7 +2,10 @@
 
 import errno
 import json
+import logging
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -13,8 +16,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tljax import devices
+from tljax.records import ranking
 from tljax.records.checkpoint import CheckpointError, Checkpoints, verify
-from tljax.records.folder_lock import lock
+from tljax.records.disk_space import DiskError
+from tljax.records.folder_lock import BusyError, lock
 
 
 def arrays(seed=0):
@@ -134,7 +139,7 @@ def test_what_changes_in_a_record_once_its_save_has_begun_is_not_written(opened,
     one = opened()
     one.save(1, arrays(), record)
     record['starts'].append(7)  # as a phase that begins right after the save does
-    assert written == [{'starts': [0]}]
+    assert written == [{'starts': [0], 'validation': None}]
     assert one.record(1) == {'starts': [0]}
 
 
@@ -217,10 +222,46 @@ def test_damaged_sums_count_as_damage(two, opened):
     assert opened().latest_intact() == 1
 
 
-def test_with_nothing_intact_nothing_is_resumed(two, opened):
+def test_with_nothing_intact_the_run_does_not_start_again_silently(two, opened):
     for step in (1, 2):
         flip(data_files(two, step)[0])
-    assert opened().latest_intact() is None
+    for _ in range(2):  # also when the damaged ones have been moved away before
+        with pytest.raises(CheckpointError, match=r'all .* damaged \(damaged-1, damaged-2\)'):
+            opened().latest_intact()
+
+
+def test_a_damaged_best_checkpoint_is_set_aside_and_the_best_intact_one_counts(two, opened):
+    flip(data_files(two, 1)[0])
+    one = opened()
+    assert (one.latest_intact(), one.set_aside, one.best()) == (2, [1], 2)
+
+
+def test_the_validation_results_are_sealed_with_their_checkpoints(two, opened):
+    assert not (two / 'validation.json').exists()
+    record = two / 'steps' / '1' / 'record' / 'metadata'
+    record.write_text(record.read_text().replace('0.9', '0.1'))
+    assert opened().latest_intact() == 2
+    assert opened().best() == 2
+
+
+def test_the_validation_results_of_an_earlier_version_are_read(two, opened):
+    for step in (1, 2):
+        record = two / 'steps' / str(step) / 'record' / 'metadata'
+        fields = json.loads(record.read_text())
+        del fields['validation']
+        record.write_text(json.dumps(fields))
+    (two / 'validation.json').write_text('{"1": [0.2, -0.3], "2": [0.9, -0.1]}')
+    assert ranking.read(two) == {1: [0.2, -0.3], 2: [0.9, -0.1]}
+
+
+def test_files_that_are_no_checkpoints_disturb_nothing(two, opened):
+    (two / 'steps' / '99').mkdir()
+    (two / 'sha256' / 'x.json').write_text('{}')
+    one = opened()
+    assert (one.latest_intact(), one.set_aside) == (2, [99])
+    one.save(3, arrays(), {})
+    one.close()
+    assert opened().latest_intact() == 3
 
 
 def test_a_checkpoint_without_sums_is_not_trusted(two, opened):
@@ -278,10 +319,10 @@ def test_a_tree_of_another_structure_is_refused(two, opened):
         opened().restore(2, {**arrays(), 'more': jnp.zeros(3)})
 
 
-def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
+def test_a_folder_is_held_by_one_run_at_a_time_which_is_named(tmp_path):
     with (
         lock(tmp_path),
-        pytest.raises(CheckpointError, match=f'{tmp_path}: another run'),
+        pytest.raises(BusyError, match=f'{tmp_path}: process {os.getpid()} on .* is writing'),
         lock(tmp_path),
     ):
         pass
@@ -289,11 +330,22 @@ def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
         pass
 
 
-def test_another_process_is_kept_out(tmp_path):
-    code = 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)'
+def test_another_process_is_kept_out_until_it_is_killed_which_is_said(tmp_path, capsys):
+    code = (
+        'import pathlib, sys, time; from tljax.records.folder_lock import BusyError, lock\n'
+        'with lock(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(600)'
+    )
+    other = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE)
+    other.stdout.readline()
+    with pytest.raises(BusyError, match=f'process {other.pid} on'), lock(tmp_path):
+        pass
+    other.kill()
+    other.communicate()
     with lock(tmp_path):
-        command = [sys.executable, '-c', code, str(tmp_path / '.lock')]
-        assert b'BlockingIOError' in subprocess.run(command, capture_output=True).stderr
+        text = ' '.join(capsys.readouterr().out.split())
+    assert f'process {other.pid} on' in text
+    assert 'takes it over' in text
+    assert list(tmp_path.iterdir()) == []
 
 
 def full(*_, **__):
@@ -305,7 +357,7 @@ def test_a_disk_that_is_full_at_once_is_said(opened, monkeypatch):
     one = opened()
     with monkeypatch.context() as patch:
         patch.setattr(one._manager, 'save', full)
-        with pytest.raises(CheckpointError, match=r'step 1.*No space left'):
+        with pytest.raises(CheckpointError, match=r'step 1.*No space left.*; .* are free'):
             one.save(1, arrays(), {})
 
 
@@ -330,3 +382,20 @@ def test_the_sums_are_of_every_file(two):
     sums = json.loads((two / 'sha256' / '2.json').read_text())
     folder = two / 'steps' / '2'
     assert sorted(folder / name for name in sums) == sorted(data_files(two, 2))
+
+
+def test_too_little_free_space_is_refused_with_both_sizes(opened, monkeypatch):
+    usage = shutil.disk_usage('/')
+    one = opened()
+    one.check_space({'x': jax.ShapeDtypeStruct((1000,), jnp.float32)})
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=11_000))
+    one.check_space({'x': jax.ShapeDtypeStruct((900,), jnp.float32)})
+    with pytest.raises(DiskError, match=r'need 11.72 KiB of disk space, and 10.74 KiB are free'):
+        one.check_space({'x': jax.ShapeDtypeStruct((1000,), jnp.float32)})
+
+
+def test_errors_of_orbax_in_its_threads_are_not_logged(opened, monkeypatch, caplog):
+    logger = logging.getLogger('absl')
+    for name, shown in (('/site-packages/orbax/x.py', False), ('/other/x.py', True)):
+        record = logging.LogRecord('absl', logging.ERROR, name, 1, 'failed', (), None)
+        assert logger.filter(record) == shown

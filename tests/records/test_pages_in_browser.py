@@ -1,4 +1,4 @@
-"""Pages in Chromium: readable at both widths, in dark mode and printed, without requests."""
+"""Pages in headless Chromium: readable at both widths, dark and printed, without requests."""
 
 import base64
 import io

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import shutil
 
@@ -19,7 +18,7 @@ from tests.small_runs import (
     experiment,
     last_checkpoint,
 )
-from tljax.records import checkpoint, checkpoint_reading, replacement, writers
+from tljax.records import checkpoint, checkpoint_reading, ranking, replacement, writers
 from tljax.strategies.strategies import LPFT
 from tljax.training import jobs, run, solved_head
 from tljax.training.evaluation import make_evaluate
@@ -93,9 +92,9 @@ def test_result_validation_and_loaded_network_are_those_of_the_checkpoint(name, 
     assert loss == pytest.approx(result['test']['loss'], rel=1e-6)
     assert_identical(network.load(folder).params, params)
     if result['val'] is not None:
-        validated = json.loads((folder / 'checkpoints/validation.json').read_text())
+        validated = ranking.read(folder / 'checkpoints')
         expected = [result['val']['accuracy'], -result['val']['loss']]
-        assert validated['4'] == pytest.approx(expected, rel=1e-6)
+        assert validated[4] == pytest.approx(expected, rel=1e-6)
         last = writers.read_metrics(folder / 'metrics.jsonl')[-1]
         assert last['phase'] == 1
         assert last['loss'] == pytest.approx(result['val']['loss'], rel=1e-6)
@@ -165,8 +164,8 @@ def read(folder, step=2):
     one = checkpoint.Checkpoints(folder)
     arrays, record = one.restore(step, {'x': np.zeros(3)})
     one.close()
-    validated = json.loads((folder / 'validation.json').read_text())
-    return float(arrays['x'][0]), record['value'], validated[str(step)][0]
+    validated = ranking.read(folder)
+    return float(arrays['x'][0]), record['value'], validated[step][0]
 
 
 @pytest.mark.parametrize('operation', range(7))

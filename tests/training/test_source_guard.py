@@ -110,17 +110,22 @@ def test_all_pairs_use_the_validation_split_of_the_data_and_other_batches(change
     assert len({tuple(np.concatenate(order).tolist()) for order in orders}) == 6
 
 
-def test_all_pairs_share_two_programs_and_a_third_where_samples_end_early(monkeypatch):
+@pytest.mark.parametrize(
+    ('until', 'programs'),
+    [pytest.param(None, 2, marks=pytest.mark.slow), (2.0, 3)],
+    ids=['all epochs', 'two epochs'],
+)
+def test_all_pairs_share_two_programs_and_a_third_where_samples_end_early(
+    until, programs, monkeypatch
+):
     compiled, asked = compiled_step.compile_train_step, []
     monkeypatch.setattr(
         compiled_step, 'compile_train_step', lambda *a, **k: asked.append(a) or compiled(*a, **k)
     )
-    for until, programs in ((None, 2), (2.0, 3)):
-        asked.clear()
-        job = jobs.setup(sourced(guard=Guard.DROP, until_epochs=until))
-        found = guard.compare(job, job.samples)
-        assert len(asked) == programs
-        assert (found.steps, found.whole, found.count, len(found.pairs)) == (11, 11, 27, 3)
+    job = jobs.setup(sourced(guard=Guard.DROP, until_epochs=until))
+    found = guard.compare(job, job.samples)
+    assert len(asked) == programs
+    assert (found.steps, found.whole, found.count, len(found.pairs)) == (11, 11, 27, 3)
 
 
 def test_a_pair_of_short_runs_does_not_depend_on_the_number_of_pairs():

@@ -37,7 +37,7 @@ from tljax.records import checkpoint, writers
 from tljax.strategies.optimizers import AdamW
 from tljax.training import run
 from tljax.training.run import train
-from tljax.training.signals import Interrupted
+from tljax.training.signals import Interrupted, Paused
 from tljax.types import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -58,6 +58,16 @@ def test_a_run_with_crashes_ends_as_one_without(crashes, reference, tmp_path):
     for number in crashes:
         crash_after(number, experiment(), tmp_path)
     train(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+def test_a_run_that_pauses_at_evaluations_ends_as_one_without(reference, tmp_path):
+    for until, step in ((3, 4), (4, 4), (5, 7)):  # it is evaluated at 4, 7 and 11
+        with pytest.raises(Paused) as paused:
+            train(experiment(), tmp_path, until_step=until)
+        assert paused.value.step == step
+        assert not (tmp_path / 'result.json').exists()
+    train(experiment(), tmp_path, until_step=11)
     assert_same_run(experiment(), tmp_path, reference)
 
 
@@ -180,10 +190,10 @@ def test_the_number_of_threads_changes_nothing(reference, tmp_path):
 def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, words, tmp_path, capsys):
     workdir = tmp_path / 'run'
     shutil.copytree(reference[0], workdir)
-    before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
     assert main.main(['main', *words]) == 0
     assert 'this run is finished' in capsys.readouterr().out
-    after = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.name != '.lock'}
+    after = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
     assert after == before
 
 
@@ -198,6 +208,28 @@ def test_a_finished_run_says_so_exits_0_and_changes_nothing(reference, words, tm
 def test_the_folder_of_another_experiment_is_refused_naming_the_field(changed, field, reference):
     with pytest.raises(ConfigError, match=re.escape(field)):
         train(changed, reference[0])
+
+
+def test_an_allowed_change_trains_a_finished_run_longer(reference, tmp_path, capsys):
+    workdir = tmp_path / 'run'
+    shutil.copytree(reference[0], workdir)
+    longer = experiment(epochs=4.0)
+    result = train(longer, workdir, allow_change=['epochs'])
+    assert 'Resuming at step 11 of 14' in capsys.readouterr().out
+    assert result['steps'] == 14
+    (line,) = (workdir / 'changes.jsonl').read_text().splitlines()
+    assert json.loads(line)['changes'] == ['config.epochs: 4.0 was 3.0']
+    assert json.loads((workdir / 'former_result.json').read_text()) == reference[1]
+    assert train(longer, workdir) == result  # it is now a run of the changed experiment
+
+
+def test_only_the_named_fields_may_change(reference):
+    changed = experiment(epochs=4.0, optimizer=AdamW(learning_rate=0.02))
+    with pytest.raises(ConfigError, match='config.epochs') as error:
+        train(changed, reference[0], allow_change=['optimizer'])
+    assert 'learning_rate' not in str(error.value)
+    with pytest.raises(ConfigError, match='did you mean epochs'):
+        train(changed, reference[0], allow_change=['epoch'])
 
 
 def test_a_config_json_cut_short_by_a_kill_does_not_break_the_next_run(tmp_path):

@@ -17,7 +17,7 @@ from tljax.advise import (
 from tljax.advise.candidates import Candidate
 from tljax.advise.choice import Choice, choose
 from tljax.advise.evidence import Evidence
-from tljax.advise.halving import Entry, Search
+from tljax.advise.halving import Entry, HalvingSearch
 from tljax.advise.held_out import HeldOutPredictions
 from tljax.advise.rules import Dropped
 from tljax.advise.tasks import Task
@@ -56,7 +56,7 @@ class Advice:
     evidence: list[Evidence]
     network_costs: dict[str | None, NetworkCost]
     dropped: list[Dropped]
-    search: Search
+    search: HalvingSearch
     seconds: float
 
 
@@ -90,7 +90,7 @@ def find(
     kept, weights_dropped = rules.networks(collected)
     costs = {one.source: trial_costs.measure(one.job, one.last.linear) for one in kept}
     considered, dropped = consider(kept, task, candidates.FAMILIES)
-    search = Search(
+    search = HalvingSearch(
         runner=Runner(task, folder),
         folds=task.folds_used,
         entries=[Entry(candidate=candidate) for candidate in considered],
@@ -153,7 +153,9 @@ def consider(
     return probes + rules.ordered(good, task), bad
 
 
-def search_and_choose(search: Search, task: Task) -> tuple[dict[str, HeldOutPredictions], Choice]:
+def search_and_choose(
+    search: HalvingSearch, task: Task
+) -> tuple[dict[str, HeldOutPredictions], Choice]:
     """Runs a search and chooses; returns the predictions of the finalists, and the choice.
 
     Raises:

@@ -117,7 +117,7 @@ class TrialRunner(Protocol):
 
 
 @dataclasses.dataclass(kw_only=True)
-class Search:
+class HalvingSearch:
     """The state of a search.
 
     Attributes:

@@ -17,6 +17,7 @@ from tljax.config.experiment import Experiment
 from tljax.records import console, folder_lock, writers
 from tljax.records.figures.axes import seconds_text
 from tljax.strategies import strategies
+from tljax.training import signals
 
 CONFIG, PAGE, NUMBERS, TRIALS = 'advised.py', 'report.html', 'advice.json', 'trials'
 
@@ -38,8 +39,9 @@ def advise(
 
     Raises:
         InputError: see `advice.find`; or another process uses the folder.
+        Interrupted: a signal stopped the search; the same call reuses its finished trials.
     """
-    with folder_lock.lock(workdir):
+    with signals.heard(), folder_lock.lock(workdir):
         result = advice.find(
             experiment,
             budget_seconds=budget_seconds,

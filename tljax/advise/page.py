@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from tljax.advise import networks, sentences
 from tljax.advise.advice import Advice
 from tljax.advise.halving import Entry
-from tljax.advise.pictures import CHOSEN, FAR, NEAR, Curve, Point, costs, depths
+from tljax.advise.pictures import FAR, NEAR, Curve, depths
 from tljax.records.figures.axes import seconds_text
+from tljax.records.figures.costs import CHOSEN, Point, costs
 from tljax.records.figures.figure import Figure
 from tljax.records.pages import page
 from tljax.records.pages.blocks import (
@@ -71,7 +72,7 @@ def _costs(advice: Advice) -> Figures:
         title='Accuracy against the time of training.',
         alt=f'{len(points)} candidates; {best.name}: accuracy {best.accuracy:.1%}, training time '
         f'{seconds_text(best.cost)}.',
-        drawing=costs(points),
+        drawing=costs(points, label='predicted time of the complete training'),
         columns=('candidate', 'seconds', 'accuracy', 'low', 'high'),
         rows=[(p.name, p.cost, p.accuracy, *p.interval) for p in points],
         caption=caption,

@@ -1,10 +1,10 @@
-"""The pictures of an advice: accuracy against cost, and by depth."""
+"""The picture of an advice: accuracy by depth."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 from tljax.records.figures import axes, colors
-from tljax.records.figures.axes import seconds_text
+from tljax.records.figures.costs import LEFT, RIGHT, WIDTH, shares_plot
 from tljax.records.figures.drawing import (
     Box,
     Circle,
@@ -16,113 +16,8 @@ from tljax.records.figures.drawing import (
     text_width,
 )
 
-CHOSEN, NEAR, FAR = 'accent', 'ink', 'quiet'
-WIDTH, LEFT, RIGHT = 520, 46, 508
-LABEL_PX = 12  # the height of a label
+NEAR, FAR = 'ink', 'quiet'
 NAMES_PX = 150  # the largest width of the names of curves
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Point:
-    """A candidate in the picture of accuracy against cost.
-
-    Attributes:
-        name: its label.
-        cost: in seconds, more than 0.
-        accuracy: in [0, 1].
-        interval: around it.
-        color: of the point.
-        hollow: whether it was judged on less than the others.
-    """
-
-    name: str
-    cost: float
-    accuracy: float
-    interval: tuple[float, float]
-    color: str
-    hollow: bool = False
-
-
-def _shares_plot(low: float, high: float, top: float, bottom: float) -> tuple[axes.AxisScale, list]:
-    """A vertical axis of shares that ends at round ones, and its lines and labels."""
-    middle = (low + high) / 2
-    ticks = axes.round_ticks(min(low, middle - 0.01), max(high, middle + 0.01), 7)
-    scale = axes.AxisScale(ticks[0], ticks[-1], bottom, top)
-    shapes: list[Shape] = []
-    for tick in ticks:
-        shapes.append(line(LEFT, scale(tick), RIGHT, scale(tick), 'rule'))
-        shapes.append(Text(LEFT - 6, scale(tick) + 4, axes.percent_text(tick), 'end'))
-    return scale, [*shapes, line(LEFT, bottom, RIGHT, bottom, 'quiet')]
-
-
-def costs(points: Sequence[Point]) -> Drawing:
-    """Accuracy with its interval against the seconds of training, on a logarithmic axis."""
-    bottom = 330
-    lows, highs = zip(*(point.interval for point in points), strict=True)
-    down, shapes = _shares_plot(min(lows), max(highs), 14, bottom)
-    least, most = min(p.cost for p in points) / 1.5, max(p.cost for p in points) * 1.5
-    across = axes.AxisScale(least, most, LEFT + 14, RIGHT - 14, log=True)
-    for tick in axes.decades(least, most):
-        shapes.append(line(across(tick), bottom, across(tick), bottom + 4, 'quiet'))
-        shapes.append(Text(across(tick), bottom + 18, seconds_text(tick), 'middle'))
-    label = 'predicted time of the complete training'
-    shapes.append(Text((LEFT + RIGHT) / 2, bottom + 38, label, 'middle'))
-    places = [(across(point.cost), down(point.accuracy)) for point in points]
-    bars = [(down(high), down(low)) for low, high in zip(lows, highs, strict=True)]
-    drawn = sorted(zip(points, places, bars, strict=True), key=lambda one: one[0].color == CHOSEN)
-    for point, place, bar in drawn:
-        shapes += _marked(point, place, bar)
-    labels = _labels([point.name for point in points], places, bars)
-    for point, (x, y, anchor) in zip(points, labels, strict=True):
-        shapes.append(Text(x, y, point.name, anchor, point.color, bold=point.color == CHOSEN))
-    return Drawing(WIDTH, bottom + 46, shapes)
-
-
-def _marked(point: Point, place: tuple[float, float], bar: tuple[float, float]) -> list[Shape]:
-    """A point with its interval."""
-    x, y = place
-    fill = 'paper' if point.hollow else point.color
-    radius = 6 if point.color == CHOSEN else 4.5
-    interval = line(x, bar[0], x, bar[1], point.color, width=1.2)
-    return [interval, Circle(x, y, radius, point.color, fill, width=1.8)]
-
-
-def _labels(
-    names: Sequence[str],
-    places: Sequence[tuple[float, float]],
-    bars: Sequence[Sequence[float]],
-) -> list[tuple[float, float, str]]:
-    """Where each label stands beside its point, so that none covers another, a point or a bar."""
-    taken = [(x - 7, y - 6, x + 7, y + 6) for x, y in places]
-    taken += [(x - 2, bar[0], x + 2, bar[1]) for (x, _), bar in zip(places, bars, strict=True)]
-    found: list[tuple[float, float, str]] = [(0, 0, 'start')] * len(names)
-    for index in sorted(range(len(names)), key=lambda i: places[i][1]):
-        x, y = places[index]
-        width = text_width(names[index])
-        tries = [
-            (side, shift)
-            for shift in (0, *(sign * 13 * n for n in range(1, 9) for sign in (-1, 1)))
-            for side in (1, -1)
-            if (x + 11 + width < RIGHT if side > 0 else x - 11 - width > LEFT)
-        ] or [(-1, 0)]
-
-        def box(
-            side: int, shift: float, x=x, y=y, width=width
-        ) -> tuple[float, float, float, float]:
-            start = x + 11 if side > 0 else x - 11 - width
-            return start, y + shift - LABEL_PX / 2, start + width, y + shift + LABEL_PX / 2
-
-        def covered(one: tuple[int, float], box=box) -> int:
-            return sum(_overlap(box(*one), other) for other in taken)
-
-        side, shift = min(tries, key=lambda one: (covered(one), abs(one[1])))
-        taken.append(box(side, shift))
-        found[index] = (x + 11 * side, y + shift + 4, 'start' if side > 0 else 'end')
-    return found
-
-
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,7 +46,7 @@ def depths(curves: Sequence[Curve]) -> Drawing:
     lows = [low for c in curves for low, _ in c.intervals] + [c.random or 1.0 for c in curves]
     highs = [high for c in curves for _, high in c.intervals]
     bottom = 250
-    down, shapes = _shares_plot(min(lows), max(highs), 14, bottom)
+    down, shapes = shares_plot(min(lows), max(highs), 14, bottom)
     longest = max(curves, key=lambda curve: len(curve.stages))
     names = max(map(text_width, ('random weights', *(curve.name for curve in curves))))
     room = 40 + min(names, NAMES_PX)

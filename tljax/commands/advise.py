@@ -28,7 +28,7 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('advise', __doc__, fields=True)
-    result.add_argument('--workdir')
+    result.add_argument('--workdir', type=command_line.local_path)
     result.add_argument('--budget_minutes', type=float, default=2.5)
     result.add_argument('--weights', type=_names, default=())
     return result
@@ -50,5 +50,5 @@ def _run(arguments: argparse.Namespace) -> None:
     experiment, name = config_files.experiment(arguments.config)
     from tljax.advise import outputs
 
-    workdir = pathlib.Path(arguments.workdir or f'advice/{name}')
+    workdir = arguments.workdir or pathlib.Path('advice') / name
     outputs.advise(experiment, workdir, budget_seconds=60 * minutes, more_weights=arguments.weights)

@@ -25,7 +25,7 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('augment', __doc__, fields=True)
-    result.add_argument('--out', type=pathlib.Path, default=pathlib.Path('augment.png'))
+    result.add_argument('--out', type=command_line.local_path, default=pathlib.Path('augment.png'))
     result.add_argument('--rows', type=command_line.number(int, 1), default=4)
     result.add_argument('--columns', type=command_line.number(int, 1), default=6)
     result.switch('--each')

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import io
 import math
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -187,6 +188,23 @@ def number(kind: Callable[[str], float], least: float) -> Callable[[str], float]
 
     read.__name__ = getattr(kind, '__name__', 'number')  # for argparse's "invalid int value"
     return read
+
+
+def local_path(text: str) -> pathlib.Path:
+    """An argparse type: a path of this machine's file systems; `~` is the home folder."""
+    scheme, separator, rest = text.partition('://')
+    if separator and scheme == 'file':
+        text = rest
+    elif separator:
+        raise argparse.ArgumentTypeError(
+            f'{text}: folders at {scheme}:// are not supported, wanted a local path'
+        )
+    if '\0' in text:
+        raise argparse.ArgumentTypeError(f'{text!r}: a path has no NUL character')
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f'{text}: {error}') from error
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -47,10 +47,19 @@ class ConfigFile:
 
 
 def shipped() -> dict[str, pathlib.Path]:
-    """The configs that come with tljax, by name."""
+    """The configs that come with tljax, by name; those with sweeps as `sweeps/NAME`."""
+    folder = _shipped_folder()
+    paths = [*sorted(folder.glob('*.py')), *sorted(folder.glob('sweeps/*.py'))]
+    return {
+        str(path.relative_to(folder).with_suffix('')): path
+        for path in paths
+        if path.stem != '__init__'
+    }
+
+
+def _shipped_folder() -> pathlib.Path:
     installed = PACKAGE / '_configs'
-    folder = installed if installed.is_dir() else PACKAGE.parent / 'configs'
-    return {path.stem: path for path in sorted(folder.glob('*.py')) if path.stem != '__init__'}
+    return installed if installed.is_dir() else PACKAGE.parent / 'configs'
 
 
 def find(spec: str) -> ConfigFile:
@@ -195,7 +204,7 @@ def _shipped_importable(file: ConfigFile) -> Iterator[None]:
     for name in before:
         del sys.modules[name]
     folder = sys.modules['configs'] = types.ModuleType('configs')
-    folder.__path__ = [str(file.path.parent)]
+    folder.__path__ = [str(_shipped_folder())]
     try:
         yield
     finally:

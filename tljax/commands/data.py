@@ -16,7 +16,6 @@ Exit codes: 0 no problem, 1 problems were reported, 2 the input cannot be used.
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from tljax.commands import command_line, exit
@@ -25,8 +24,8 @@ from tljax.commands import command_line, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('data', __doc__)
-    result.add_argument('path', metavar='DIR', type=pathlib.Path)
-    result.add_argument('--out', '--sheet', type=pathlib.Path, dest='sheet')
+    result.add_argument('path', metavar='DIR', type=command_line.local_path)
+    result.add_argument('--out', '--sheet', type=command_line.local_path, dest='sheet')
     result.add_argument('--least_px', type=command_line.number(int, 1), default=2)
     return result
 

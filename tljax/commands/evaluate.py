@@ -30,7 +30,6 @@ Classes are matched by name. Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
@@ -50,9 +49,9 @@ def parser() -> command_line.Parser:
     result.add_argument('--bad_files', choices=('error', 'skip'), default='error')
     result.switch('--calibrated')
     result.add_argument('--batch_size', type=command_line.number(int, 1))
-    result.add_argument('--out', type=pathlib.Path)
-    result.add_argument('--predictions', type=pathlib.Path)
-    result.add_argument('--picture', type=pathlib.Path)
+    result.add_argument('--out', type=command_line.local_path)
+    result.add_argument('--predictions', type=command_line.local_path)
+    result.add_argument('--picture', type=command_line.local_path)
     return result
 
 

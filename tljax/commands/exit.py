@@ -14,8 +14,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tljax.commands import command_line
+from tljax.training.signals import RUN_AGAIN, Interrupted
 
-FAILED, BAD_INPUT, RUN_AGAIN, INTERRUPTED = 1, 2, 75, 130  # 75 is EX_TEMPFAIL of sysexits.h
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # not the fault of the input
 
 
@@ -51,6 +52,9 @@ def run(
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return INTERRUPTED
+    except Interrupted as error:
+        print(f'{error}; the same command resumes there (exit code {RUN_AGAIN}).', file=sys.stderr)
+        return RUN_AGAIN
     except Exception as error:
         code = _code(error)
         if code is None:
@@ -60,16 +64,16 @@ def run(
 
 def _code(error: Exception) -> int | None:
     """Prints an error of the package and returns its exit code; None for an unexpected error."""
+    from tljax.records.disk_space import DiskError
     from tljax.types import InputError
 
+    if isinstance(error, DiskError):
+        return _fail(str(error), FAILED)
     if isinstance(error, InputError):
         return _fail(str(error), BAD_INPUT)
 
-    from tljax.training import compiled_step, nonfinite, signals
+    from tljax.training import compiled_step, nonfinite
 
-    if isinstance(error, signals.Interrupted):
-        print(f'{error}; the same command resumes there (exit code {RUN_AGAIN}).', file=sys.stderr)
-        return RUN_AGAIN
     if isinstance(error, nonfinite.NotFiniteError | compiled_step.OutOfMemoryError):
         return _fail(str(error), FAILED)
     return None

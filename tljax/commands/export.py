@@ -24,7 +24,6 @@ Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
@@ -34,7 +33,7 @@ def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('export', __doc__, config=True)
     result.add_argument('workdir', metavar='RUN')
-    result.add_argument('--out', type=pathlib.Path, required=True)
+    result.add_argument('--out', type=command_line.local_path, required=True)
     result.add_argument('--names')
     result.add_argument('--format', choices=('safetensors', 'stablehlo'), default='safetensors')
     result.add_argument('--image_size', type=_size, metavar='HxW')

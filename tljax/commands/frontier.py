@@ -33,7 +33,7 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('frontier', __doc__, fields=True)
-    result.add_argument('--out')
+    result.add_argument('--out', type=command_line.local_path)
     result.switch('--train')
     result.add_argument('--rates', type=command_line.numbers, default=())
     result.add_argument('--repeats', type=command_line.number(int, 1), default=10)
@@ -50,4 +50,4 @@ def _run(arguments: argparse.Namespace) -> None:
     experiment, name = config_files.experiment(options.pop('config'))
     from tljax.training import frontier
 
-    frontier.run(experiment, pathlib.Path(options.pop('out') or f'frontier/{name}'), **options)
+    frontier.run(experiment, options.pop('out') or pathlib.Path('frontier') / name, **options)

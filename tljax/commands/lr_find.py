@@ -29,7 +29,7 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('lr-find', __doc__, fields=True)
-    result.add_argument('--out', type=pathlib.Path, default=pathlib.Path('lr_find.png'))
+    result.add_argument('--out', type=command_line.local_path, default=pathlib.Path('lr_find.png'))
     result.add_argument('--steps', type=command_line.number(int, 10), default=100)
     result.add_argument('--lowest', type=float, default=1e-6)
     result.add_argument('--highest', type=float, default=10.0)

@@ -22,7 +22,6 @@ the latter in the file. Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
@@ -31,8 +30,8 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('merge', __doc__, config=True)
-    result.add_argument('folders', nargs='+', metavar='RUN', type=pathlib.Path)
-    result.add_argument('--out', required=True, type=pathlib.Path)
+    result.add_argument('folders', nargs='+', metavar='RUN', type=command_line.local_path)
+    result.add_argument('--out', required=True, type=command_line.local_path)
     result.add_argument('--method', choices=('wise_ft', 'uniform', 'greedy'), default='wise_ft')
     result.add_argument('--alpha', type=command_line.numbers, dest='alphas')
     result.add_argument('--statistics', choices=('anew', 'averaged'), default='anew')

@@ -7,6 +7,7 @@ COMMANDS = {
     'evaluate': 'evaluates a network on labelled images',
     'predict': 'predicts the classes of images',
     'report': 'writes the page of a run, or a page that compares runs',
+    'compare': 'compares runs, seed by seed and image by image',
     'robustness': 'measures a run on corrupted, shifted and unfamiliar images',
     'export': 'writes a trained network for other libraries',
     'weights': 'shows what a file of weights contains',

@@ -29,7 +29,6 @@ Exit codes: 0 success, 1 some files could not be read, 2 the input cannot be use
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
@@ -50,7 +49,7 @@ def parser() -> command_line.Parser:
     result.switch('--uncalibrated')
     result.add_argument('--ood', choices=OOD_SCORES)
     result.add_argument('--batch_size', type=command_line.number(int, 1))
-    result.add_argument('--out', type=pathlib.Path)
+    result.add_argument('--out', type=command_line.local_path)
     return result
 
 

@@ -27,8 +27,8 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('report', __doc__, config=True)
-    result.add_argument('runs', metavar='RUN', nargs='+', type=pathlib.Path)
-    result.add_argument('--out', type=pathlib.Path)
+    result.add_argument('runs', metavar='RUN', nargs='+', type=command_line.local_path)
+    result.add_argument('--out', type=command_line.local_path)
     result.add_argument('--seconds', type=float)
     return result
 

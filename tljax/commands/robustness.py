@@ -29,7 +29,6 @@ Exit codes: 0 success, 2 the input cannot be used.
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
@@ -38,18 +37,18 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('robustness', __doc__, config=True)
-    result.add_argument('run', metavar='RUN', type=pathlib.Path)
+    result.add_argument('run', metavar='RUN', type=command_line.local_path)
     for name in ('--shifted', '--ood'):
         result.add_argument(name, metavar='DIR', nargs='+', action='extend', default=[])
     result.add_argument('--source', metavar='DIR')
-    result.add_argument('--baseline', metavar='RUN', type=pathlib.Path)
+    result.add_argument('--baseline', metavar='RUN', type=command_line.local_path)
     result.add_argument('--corruptions', type=_corruptions)
     result.add_argument('--severities', type=_severities, default=(1, 2, 3, 4, 5))
     result.add_argument('--images', type=command_line.number(int, 1))
     result.add_argument('--seed', type=command_line.number(int, 0), default=0)
     result.add_argument('--bad_files', choices=('error', 'skip'), default='error')
     result.add_argument('--batch_size', type=command_line.number(int, 1))
-    result.add_argument('--out', type=pathlib.Path)
+    result.add_argument('--out', type=command_line.local_path)
     return result
 
 

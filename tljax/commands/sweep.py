@@ -39,11 +39,11 @@ def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('sweep', __doc__, fields=True, config_optional=True)
     result.add_argument('--sweep')
-    result.add_argument('--workdir', type=pathlib.Path)
+    result.add_argument('--workdir', type=command_line.local_path)
     result.add_argument('--workers', type=command_line.number(int, 1), default=1)
     result.add_argument('--launcher', choices=('local', 'slurm', 'ray'), default='local')
     result.add_argument('--launcher_options', default='')
-    result.add_argument('--report', type=pathlib.Path)
+    result.add_argument('--report', type=command_line.local_path)
     result.add_argument('--baseline')
     result.add_argument('--worker')
     for switch in ('retry', 'delete_checkpoints', 'dry_run', 'print_commands'):
@@ -64,16 +64,16 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if arguments.worker:
         from tljax.sweep import local
 
-        local.pin(*map(int, arguments.worker.split('/')))
+        local.begin(*map(int, arguments.worker.split('/')))
     experiment, part, name = config_files.sweep(arguments.config, arguments.sweep)
     workdir = (arguments.workdir or pathlib.Path('sweeps') / name).expanduser()
 
-    from tljax.sweep import run
+    from tljax.sweep import listing, run
 
     options = run.Options(
         workdir=workdir,
         name=arguments.sweep or '',
-        command=shlex.join(['tljax', 'sweep', *argv]),
+        command=shlex.join(['tljax', 'sweep', *(a for a in argv if not a.startswith('--worker='))]),
         arguments=tuple(one for one in argv if not one.startswith('--workers')),
         workers=arguments.workers,
         launcher=arguments.launcher,
@@ -83,9 +83,9 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         config_file=config_files.find(arguments.config.spec).path,
     )
     if arguments.dry_run:
-        return run.dry_run(experiment, part, options)
+        return listing.dry_run(experiment, part, options)
     if arguments.print_commands:
-        return run.print_commands(experiment, part, options, sys.stdout)
+        return listing.print_commands(experiment, part, options, sys.stdout)
     if arguments.worker:
         return run.work(experiment, part, options)
     return run.run(experiment, part, options)

@@ -13,8 +13,11 @@ tljax train --config=resnet50_finetune --config.data.path=DIR
                             resumes a stopped run
 --classes=FILE              imports this config first, for the config.json of a run whose classes it
                             defines
+--allow_change=FIELD,...    resumes a run although these fields have changed, such as epochs, which
+                            trains a finished run longer; data also allows other images
 --dry_run                   prints the stages, the sizes of the splits and the cost of a step;
                             trains nothing
+--require_device=gpu|tpu|cpu   ends at once unless JAX uses such a device
 --distributed               joins the other processes of the run (SLURM, TPU pods, or the
                             environment variables of jax.distributed.initialize)
 
@@ -32,8 +35,10 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('train', __doc__, fields=True)
-    result.add_argument('--workdir')
+    result.add_argument('--workdir', type=command_line.local_path)
     result.add_argument('--classes')
+    result.add_argument('--allow_change', default='')
+    result.add_argument('--require_device', choices=('cpu', 'gpu', 'tpu'))
     result.switch('--dry_run')
     result.switch('--distributed')
     return result
@@ -52,6 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if arguments.distributed:
         _join(jax.distributed.initialize)
+    _check_device(arguments.require_device)
     from tljax.records import console
     from tljax.training import baselines
 
@@ -59,7 +65,23 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         baselines.dry_run(experiment)
     else:
-        baselines.train_all(experiment, pathlib.Path(arguments.workdir or f'runs/{name}'))
+        workdir = arguments.workdir or pathlib.Path('runs') / name
+        allow_change = [field for field in arguments.allow_change.split(',') if field]
+        baselines.train_all(experiment, workdir, allow_change)
+
+
+def _check_device(wanted: str | None) -> None:
+    """Raises a `UsageError` unless JAX uses the wanted kind of device."""
+    import jax
+
+    backend = jax.default_backend()
+    if wanted is not None and backend != wanted:
+        devices = ', '.join(sorted({device.device_kind for device in jax.devices()}))
+        hint = '; install jax[cuda12] and the driver' if wanted == 'gpu' else ''
+        raise command_line.UsageError(
+            f'--require_device={wanted}: JAX found {jax.device_count()} device(s) of kind '
+            f'{backend} ({devices}){hint}'
+        )
 
 
 def _join(initialize: Callable[[], None]) -> None:

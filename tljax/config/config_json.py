@@ -79,6 +79,8 @@ def difference(ours: str, theirs: str) -> list[str]:
         ConfigError: the record is damaged.
     """
     record = _parse(theirs, 'the config.json of that run')
+    if not isinstance(record, dict):
+        raise ConfigError(f'the config.json of that run is damaged: it has {record!r:.60}')
     record = json_form.completed(record, Experiment)  # an older record lacks newer fields
     return [
         f'config.{path}: {present} was {former}'

@@ -131,5 +131,5 @@ class ImagePass:
             mesh = devices.local_mesh()
             self._values = jax.device_put(self._values, devices.replicated(mesh))
             self._split = devices.split(mesh)
-            self._run = jax.jit(self._prefix.apply)
+            self._run = self._prefix.shared('run', lambda: jax.jit(self._prefix.apply))
         return self._run(*self._values, *jax.device_put(batch, self._split))

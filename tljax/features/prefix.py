@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from tljax import augment, tree
 from tljax.augment.compose import Operation
 from tljax.data import decoded_images
-from tljax.models import batch_norm_folding, layers, stages
+from tljax.models import batch_norm_folding, layers, shared_programs, stages
 from tljax.models.layers import Pooling
 from tljax.models.stages import Model
 from tljax.types import Augmentation, Dtype, InputError, Params, Stats
@@ -144,8 +144,18 @@ class Prefix:
 
     def shapes(self, params: Params, stats: Stats) -> dict[str, tuple[int, ...]]:
         """The shape of one row, by cut."""
-        rows = jax.eval_shape(self.apply, *self._one(params, stats))
-        return {cut: row.shape[1:] for cut, row in rows.items()}
+
+        def compute() -> dict[str, tuple[int, ...]]:
+            rows = jax.eval_shape(self.apply, *self._one(params, stats))
+            return {cut: row.shape[1:] for cut, row in rows.items()}
+
+        return self.shared('shapes', compute)
+
+    def shared(self, kind: str, make: Callable[[], Any]) -> Any:
+        """The result of `make`, which depends on nothing but the prefix; see `shared_programs`."""
+        if self.views is not None:  # these have arrays, which are rarely the same
+            return make()
+        return shared_programs.get((kind, self), make)
 
     def marks(self, ids: np.ndarray, steps: np.ndarray) -> list[bytes]:
         """What each of the N V rows depends on besides its image: key, id and step of its view.
@@ -166,7 +176,9 @@ class Prefix:
         other code of a stage give another program.
         """
         alone = dataclasses.replace(self, cuts=(cut,))
-        closed = jax.make_jaxpr(alone.apply)(*alone._one(params, stats))
+        closed = alone.shared(
+            'program', lambda: jax.make_jaxpr(alone.apply)(*alone._one(params, stats))
+        )
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         decoding = decoded_images.settings(self.model.preprocessing)
         settings = (decoding, jax.default_backend(), jax.__version__, precision)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tljax import tree
-from tljax.models import data_dependence, views
+from tljax.models import data_dependence, shared_programs, views
 from tljax.models.stochastic_norm import STREAM, StochNorm
 from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
@@ -229,7 +229,7 @@ def init(model: Model, key: jax.Array, *, skip: Collection[str] = ()) -> tuple[P
         params, stats = _init(model, key)
         return _without(params, skip), _without(stats, skip)
 
-    return draw(key)
+    return shared_programs.get(('init', model, set(skip)), lambda: draw)(key)
 
 
 def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[Params, Stats]:

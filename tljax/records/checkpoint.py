@@ -4,6 +4,8 @@ import collections
 import contextlib
 import copy
 import json
+import logging
+import math
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,9 +16,18 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from tljax.records import checksums, ranking
+from tljax.records import checksums, disk_space, ranking
 from tljax.records.checksums import CheckpointError, verify
+from tljax.records.disk_space import DiskError
 from tljax.records.replacement import Replacement
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Whether a log record is not an error of Orbax, which raises the same error."""
+    return record.levelno < logging.ERROR or '/orbax/' not in record.pathname
+
+
+logging.getLogger('absl').addFilter(_is_of_others)
 
 
 class Checkpoints:
@@ -48,6 +59,19 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
         )
         self._manager = _manager(self._folder / 'steps', options)
+
+    def check_space(self, arrays: Any) -> None:
+        """Checks that the disk has space for checkpoints.
+
+        Args:
+            arrays: a tree of arrays or shapes, as `save` takes it.
+
+        Raises:
+            DiskError: it has not.
+        """
+        sizes = (math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(arrays))
+        if jax.process_index() == 0:
+            disk_space.check(self._folder, sum(sizes))
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
@@ -84,9 +108,10 @@ class Checkpoints:
         with self._errors(step):
             self._manager.wait_until_finished()
             self._seal()
-            self._write_ranks(step, metrics)
+            rank = ranking.of_step(step, metrics)
+            self._ranks |= rank
             self._saving = step
-            self._manager.save(step, args=_contents(arrays, record), force=True)
+            self._manager.save(step, args=_contents(arrays, record, rank.get(step)), force=True)
 
     def replace(
         self,
@@ -107,16 +132,17 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._seal()
             manager = _manager(self._replacement.folder, ocp.CheckpointManagerOptions())
+            rank = ranking.of_step(step, metrics)
             with contextlib.closing(manager):
-                manager.save(step, args=_contents(arrays, record), force=True)
+                manager.save(step, args=_contents(arrays, record, rank.get(step)), force=True)
                 manager.wait_until_finished()
             if self.best() == step:
                 # Checkpoints that were best before are deleted, so their ranks are void.
                 self._ranks.clear()
             self._ranks.pop(step, None)
-            self._ranks |= ranking.of_step(step, metrics)
+            self._ranks |= rank
             if jax.process_index() == 0:
-                self._replacement.commit(step, self._ranks)
+                self._replacement.commit(step)
             _wait_for_all('replaced')
             self._manager.reload()
 
@@ -130,7 +156,7 @@ class Checkpoints:
         restored = self._manager.restore(
             step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
         )
-        return restored['record']
+        return _without_rank(restored['record'])
 
     def restore(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
         """Restores a checkpoint.
@@ -160,25 +186,35 @@ class Checkpoints:
             raise CheckpointError(
                 f'{self._folder}: the checkpoint of step {step} cannot be restored: {error!r:.300}'
             ) from error
-        return restored['arrays'], restored['record']
+        return restored['arrays'], _without_rank(restored['record'])
 
     def latest_intact(self) -> int | None:
-        """The last step whose files are not damaged; None without one.
+        """The last step whose files are not damaged; None for a run without checkpoints.
 
-        Damaged later checkpoints are moved to `damaged-STEP` and listed in `set_aside`.
+        All checkpoints are verified. Damaged ones are moved to `damaged-STEP` and listed in
+        `set_aside`.
+
+        Raises:
+            CheckpointError: all checkpoints are damaged.
         """
-        for step in reversed(self.steps()):
+        for step in ranking.steps(self._folder):
             try:
                 verify(self._folder, step)
             except CheckpointError:
                 aside = self._folder / f'damaged-{step}'
                 shutil.rmtree(aside, ignore_errors=True)
                 shutil.move(self._folder / 'steps' / str(step), aside)
-                self._manager.reload()
+                self._ranks.pop(step, None)
                 self.set_aside.append(step)
-                continue
-            return step
-        return None
+        if self.set_aside:
+            self._manager.reload()
+        damaged = sorted(path.name for path in self._folder.glob('damaged-*'))
+        if damaged and not self.steps():
+            raise CheckpointError(
+                f'{self._folder}: all checkpoints are damaged ({", ".join(damaged)}); to train '
+                'from the start, delete this folder or name another --workdir'
+            )
+        return max(self.steps(), default=None)
 
     def close(self) -> None:
         """Waits until everything is written.
@@ -214,7 +250,7 @@ class Checkpoints:
             checksums.write_json(path, notes | json.loads(path.read_text()))
         self._saving = None
         for path in self._sums.glob('*.json'):
-            if int(path.stem) not in steps:
+            if not path.stem.isdecimal() or int(path.stem) not in steps:
                 path.unlink(missing_ok=True)
 
     def _check_types(self, step: int, abstract: Any) -> None:
@@ -223,14 +259,6 @@ class Checkpoints:
         wanted = _shapes_and_types(abstract)
         if stored != wanted:
             raise ValueError(f'stored {dict(stored - wanted)}, wanted {dict(wanted - stored)}')
-
-    def _write_ranks(self, step: int, metrics: Mapping[str, float] | None) -> None:
-        """Writes the validation result. Orbax's own metrics must come with every checkpoint."""
-        if metrics is None:
-            return
-        self._ranks |= ranking.of_step(step, metrics)
-        if jax.process_index() == 0:
-            checksums.write_json(self._folder / ranking.VALIDATION_FILE, self._ranks)
 
     def _wait_and_verify(self, step: int) -> None:
         with self._errors(None):
@@ -244,9 +272,11 @@ class Checkpoints:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             what = 'the last checkpoint' if step is None else f'the checkpoint of step {step}'
-            raise CheckpointError(
-                f'{self._folder}: {what}, or the one before, was not written: {error!r:.300}'
-            ) from error
+            text = f'{self._folder}: {what}, or the one before, was not written: '
+            if reason := disk_space.reason(error):
+                space = disk_space.free_text(self._folder)
+                raise DiskError(f'{text}{reason}; {space}') from error
+            raise CheckpointError(f'{text}{error!r:.300}') from error
 
 
 def _shapes_and_types(arrays: Any) -> collections.Counter[str]:
@@ -260,12 +290,22 @@ def _manager(folder: pathlib.Path, options: ocp.CheckpointManagerOptions) -> ocp
     return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
 
 
-def _contents(arrays: Any, record: Mapping[str, Any]) -> ocp.args.Composite:
-    """The content of a checkpoint, with a copy of the record, which changes during writing."""
+def _contents(
+    arrays: Any, record: Mapping[str, Any], rank: list[float] | None
+) -> ocp.args.Composite:
+    """The content of a checkpoint, with a copy of the record, which changes during writing.
+
+    The validation result is in the record, because Orbax's own metrics must come with every
+    checkpoint.
+    """
+    content = {**copy.deepcopy(dict(record)), ranking.VALIDATION: rank}
     return ocp.args.Composite(
-        arrays=ocp.args.StandardSave(arrays),
-        record=ocp.args.JsonSave(copy.deepcopy(dict(record))),
+        arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(content)
     )
+
+
+def _without_rank(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != ranking.VALIDATION}
 
 
 def _wait_for_all(name: str) -> None:

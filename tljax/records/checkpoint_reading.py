@@ -30,7 +30,7 @@ def read_variables(folder: pathlib.Path, step: int | None = None) -> tuple[int, 
         CheckpointError: there is no checkpoint, or it is damaged.
     """
     folder = folder.absolute()
-    steps = [int(path.name) for path in (folder / 'steps').glob('*') if path.name.isdigit()]
+    steps = ranking.steps(folder)
     if not steps:
         raise CheckpointError(f'{folder}: there is no checkpoint')
     if step is None:

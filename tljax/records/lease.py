@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -25,6 +26,7 @@ class Owner:
 
     Attributes:
         host: the name of its machine.
+        namespace: of process ids; containers of a machine have different ones.
         pid: its process id.
         started: when the process started, in clock ticks since its machine did; 0 if unknown. It
             tells a process from a later one with the same id.
@@ -33,6 +35,7 @@ class Owner:
     """
 
     host: str
+    namespace: str
     pid: int
     started: int
     token: str
@@ -72,7 +75,9 @@ class Lease:
                 if read(self._path) == self._owner:
                     os.utime(self._path)
                 elif not self._released.is_set():
-                    # This process was suspended for so long that another one has taken over.
+                    # Somebody deleted it, or this process was suspended until another one took
+                    # over. Two processes must not write into one folder.
+                    print(f'{self._path} was deleted or taken over: stopping', file=sys.stderr)
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
 
@@ -134,7 +139,8 @@ def _create(path: pathlib.Path, owner: Owner) -> bool:
 def _is_dead(path: pathlib.Path) -> bool:
     """Whether the owner of a lease has ended, or has not renewed it for too long."""
     owner = read(path)
-    if owner is not None and owner.host == socket.gethostname() and owner.started:
+    here = _this_process()
+    if owner and owner.started and (owner.host, owner.namespace) == (here.host, here.namespace):
         return _start_of(owner.pid) != owner.started
     try:
         return _now(path.parent) - path.stat().st_mtime > STALE_SECONDS
@@ -158,11 +164,19 @@ def _this_process() -> Owner:
     pid = os.getpid()
     return Owner(
         host=socket.gethostname(),
+        namespace=_namespace(),
         pid=pid,
         started=_start_of(pid) or 0,
         token=uuid.uuid4().hex,
         since=time.time(),
     )
+
+
+def _namespace() -> str:
+    try:
+        return str(pathlib.Path('/proc/self/ns/pid').readlink())
+    except OSError:
+        return ''
 
 
 def _start_of(pid: int) -> int | None:

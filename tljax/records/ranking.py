@@ -4,24 +4,46 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orbax.checkpoint import checkpoint_managers
 
-VALIDATION_FILE = 'validation.json'  # {step: [score, -loss]}
+VALIDATION = 'validation'  # the key in the record of a checkpoint; null if it was not validated
+EARLIER_FILE = 'validation.json'  # {step: [score, -loss]}, of runs whose records lack that key
 
-Ranks = dict[int, list[float]]  # the same; a larger list is better
+Ranks = dict[int, list[float]]  # {step: [score, -loss]}; a larger list is better
 
 
 def read(folder: pathlib.Path) -> Ranks:
-    """The validation results of the checkpoints of a run.
+    """The validation results of the checkpoints of a run, from their records.
+
+    Checksums cover the records. A record that cannot be read has no result.
 
     Args:
         folder: a run's `checkpoints/`.
     """
-    path = folder / VALIDATION_FILE
-    if not path.exists():
+    earlier = _read_object(folder / EARLIER_FILE)
+    ranks = {}
+    for step in steps(folder):
+        record = _read_object(folder / 'steps' / str(step) / 'record' / 'metadata')
+        rank = record[VALIDATION] if VALIDATION in record else earlier.get(str(step))
+        if rank is not None:
+            ranks[step] = rank
+    return ranks
+
+
+def steps(folder: pathlib.Path) -> list[int]:
+    """The steps that have a checkpoint, ascending."""
+    return sorted(int(p.name) for p in (folder / 'steps').glob('*') if p.name.isdecimal())
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+    """The content of a JSON file; {} if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
         return {}
-    return {int(step): rank for step, rank in json.loads(path.read_text()).items()}
+    return content if isinstance(content, dict) else {}
 
 
 def of_step(step: int, metrics: Mapping[str, float] | None) -> Ranks:

@@ -5,14 +5,14 @@ import pathlib
 import shutil
 from typing import Any
 
-from tljax.records import checksums, ranking
+from tljax.records import checksums
 
 
 class Replacement:
     """A folder for the new checkpoint, and a journal of the replacement.
 
-    The journal is written when the new checkpoint is complete. It has the checksums and validation
-    results that belong to it. Without a journal the old checkpoint stays. With one, this process or
+    The journal is written when the new checkpoint is complete. It has the checksums that belong to
+    it. Without a journal the old checkpoint stays. With one, this process or
     a later one completes the replacement; every step of it can be repeated.
 
     Args:
@@ -29,23 +29,21 @@ class Replacement:
             self._take_place(**json.loads(self._journal.read_text()))
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def commit(self, step: int, ranks: ranking.Ranks) -> None:
+    def commit(self, step: int) -> None:
         """Replaces the old checkpoint by the complete one in `folder`.
 
         Args:
             step: of both checkpoints.
-            ranks: the validation results of all checkpoints after the replacement.
         """
         sums = checksums.digests(self.folder / str(step))
-        checksums.write_json(self._journal, {'step': step, 'sums': sums, 'validated': ranks})
+        checksums.write_json(self._journal, {'step': step, 'sums': sums})
         self.recover()
 
-    def _take_place(self, step: int, sums: dict[str, str], validated: Any) -> None:
+    def _take_place(self, step: int, sums: dict[str, str], **_: Any) -> None:
         new, place = self.folder / str(step), self._checkpoints / 'steps' / str(step)
         if new.exists():
             if place.exists():
                 place.rename(self.folder / f'old-{step}')
             new.rename(place)
         checksums.write_json(checksums.path_of(self._checkpoints, step), sums)
-        checksums.write_json(self._checkpoints / ranking.VALIDATION_FILE, validated)
         self._journal.unlink()

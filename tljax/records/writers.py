@@ -1,6 +1,7 @@
 """Writes metrics.jsonl, TensorBoard events and JSON files of a run, and lists its environment."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import subprocess
@@ -34,7 +35,7 @@ class Records:
             return
         path = workdir / 'metrics.jsonl'
         records = read_metrics(path)
-        kept = [r for r in records if r['step'] <= resumed_at and r['phase'] <= phase]
+        kept = [r for r in records if r['step'] <= resumed_at and r.get('phase', 0) <= phase]
         part = path.with_suffix('.part')
         part.write_text(''.join(json.dumps(record) + '\n' for record in kept))
         part.replace(path)
@@ -60,13 +61,15 @@ class Records:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the records of a metrics.jsonl, without a last line that a kill cut short."""
+    """Reads the records of a metrics.jsonl, without damaged lines, such as one cut by a kill."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors='replace').splitlines():
         with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
+            record = json.loads(line)
+            if isinstance(record, dict) and {'step', 'split'} <= record.keys():
+                records.append(record)
     return records
 
 
@@ -86,6 +89,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _git_revision() -> str | None:
     """The git revision of this package; None outside of a git checkout."""
     folder = pathlib.Path(__file__).parent

@@ -8,7 +8,7 @@ import jax
 from tljax import tree
 from tljax.models import batch_norm_folding, stages
 from tljax.models.stages import Model
-from tljax.strategies import partition
+from tljax.strategies import norm_policies, partition
 from tljax.types import Dtype, InputError, Norm, Params, Stats
 
 
@@ -58,15 +58,10 @@ def find_cut(model: Model, labels: Params, norm: Norm = Norm.AUTO) -> Cut:
     trainable = [name for name in model.names if any(jax.tree.leaves(trained[name]))]
     if not trainable:
         raise InputError('every leaf is frozen: there is nothing to train')
-    updates_statistics = {
-        Norm.AUTO: trainable,
-        Norm.LIVE: model.names,
-        Norm.STATISTICS_ONLY: model.names,
-    }.get(norm, ())
     return Cut(
         first=trainable[0],
         trainable=frozenset(trainable),
-        updates_statistics=frozenset(updates_statistics),
+        updates_statistics=norm_policies.updated_stages(norm, trainable, model.names),
     )
 
 

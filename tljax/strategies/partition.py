@@ -13,7 +13,7 @@ import optax
 
 from tljax import tree
 from tljax.models.stages import HEAD
-from tljax.strategies import stage_rules
+from tljax.strategies import norm_policies
 from tljax.types import InputError, Norm, Optimizer, Params, Rates, Rule
 
 FROZEN = 'frozen'
@@ -59,9 +59,7 @@ def assign(params: Params, rules: Sequence[Rule], norm: Norm = Norm.AUTO) -> Par
             + '\n  '.join(problems)
             + f'\nThe stages are {list(params)}.'
         )
-    if norm in (Norm.FROZEN, Norm.STATISTICS_ONLY):
-        for layer in stage_rules.norm_layers(params):
-            labels[f'{layer}/scale'] = labels[f'{layer}/bias'] = FROZEN
+    labels |= dict.fromkeys(norm_policies.frozen_leaves(norm, params), FROZEN)
     return tree.unflatten(labels)
 
 

@@ -47,22 +47,54 @@ def expand(part: Part, base: Experiment) -> tuple[Cell, ...]:
     Raises:
         SweepError: with a line for each field that does not exist or cannot have a value.
     """
+    planned = points(part)
+    cells = checked([point for point in planned if not point.searches], base)
+    if not cells and not any(point.searches for point in planned):
+        raise SweepError('the sweep has no cells: its conditions leave none')
+    return cells
+
+
+def points(part: Part) -> list[Point]:
+    """The points of a sweep.
+
+    Raises:
+        SweepError: a part of it is not valid.
+    """
     if not callable(getattr(part, 'points', None)):
         raise SweepError(f'the sweep is {part!r:.60}, wanted a Product, an Axis or another part')
+    return part.points()
+
+
+def checked(planned: Sequence[Point], base: Experiment) -> tuple[Cell, ...]:
+    """Makes the cells of points, without those that do not meet their conditions.
+
+    Raises:
+        SweepError: with a line for each field that does not exist or cannot have a value.
+    """
     cells, problems = [], {}
-    for point in part.points():
+    for point in planned:
         try:
-            cell = _cell(point, base)
-            if all(_is_met(condition, cell.experiment) for condition in point.conditions):
-                validation.validate(cell.experiment)
+            if cell := cell_of(point, base):
                 cells.append(cell)
         except (field_paths.FieldError, ConfigError) as error:
             problems |= dict.fromkeys(str(error).splitlines(), _title(point.settings))
     if problems:
         raise SweepError(_problems_text(problems))
-    if not cells:
-        raise SweepError('the sweep has no cells: its conditions leave none')
     return tuple(cells)
+
+
+def cell_of(point: Point, base: Experiment) -> Cell | None:
+    """The cell of a point; None if it does not meet its conditions.
+
+    Raises:
+        FieldError: a field does not exist or cannot have a value.
+        ConfigError: the experiment cannot be used.
+    """
+    cell = _cell(point, base)
+    if not all(_is_met(condition, cell.experiment) for condition in point.conditions):
+        return None
+    validation.validate(cell.experiment)
+    return cell
 
 
 def _is_met(condition: Condition, experiment: Experiment) -> bool:

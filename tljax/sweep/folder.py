@@ -3,6 +3,7 @@
     DIR/sweep.json, DIR/NAME/sweep.json   the record of the unnamed sweep and of a named one
     DIR/cells/CELL/                       the run of a cell, as `tljax train` writes it
     DIR/cells/CELL/failure.json           the error that ended it
+    DIR/cells/CELL/pruned.json            where a search stopped it, and its validation curve
     DIR/cells/CELL/output.txt             what it printed
     DIR/configs/CELL.json                 its experiment
     DIR/leases/CELL.json                  the process that runs it
@@ -16,10 +17,10 @@ import pathlib
 import shutil
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.config import config_json
+from tljax.config import config_json, json_form
 from tljax.records import lease, predictions, writers
 from tljax.records.lease import Lease, Owner
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
@@ -30,6 +31,7 @@ from tljax.sweep.space import Role, SweepError
 RECORD = 'sweep.json'
 FAILURE_FILE = 'failure.json'
 EARLIER_FAILURE_FILE = 'earlier_failure.json'
+PRUNED_FILE = 'pruned.json'
 OUTPUT_FILE = 'output.txt'
 
 
@@ -160,6 +162,18 @@ class SweepFolder:
         """The folder of the run of a cell."""
         return self.path / 'cells' / cell
 
+    def command(self, cell: Cell, config_file: pathlib.Path | None) -> list[str]:
+        """The command that runs a cell without its sweep, or resumes it.
+
+        Args:
+            cell: the cell.
+            config_file: of the sweep; it may define classes of the experiment.
+        """
+        argv = ['python', '-m', 'tljax.main', f'--config={self.config(cell.name).absolute()}']
+        if config_file and json_form.foreign_modules(json_form.encode(cell.experiment)):
+            argv.append(f'--classes={config_file.absolute()}')
+        return [*argv, f'--workdir={self.workdir(cell.name).absolute()}']
+
     def acquire(self, cell: str) -> Lease | None:
         """The lease of a cell; None if another process runs it."""
         return lease.acquire(self._lease(cell))
@@ -207,12 +221,17 @@ class SweepFolder:
 
     def fail(self, cell: str, error: Exception) -> None:
         """Records the error that ended a cell."""
+        lines = ''.join(traceback.format_exception(error))
+        self.record_failure(cell, type(error).__name__, str(error), lines)
+
+    def record_failure(self, cell: str, kind: str, message: str, traceback: str) -> None:
+        """Records an error by the fields of a `Failure`, and counts it."""
         self.workdir(cell).mkdir(parents=True, exist_ok=True)
         earlier = self._failure(cell, EARLIER_FAILURE_FILE)
         failure = Failure(
-            kind=type(error).__name__,
-            message=str(error),
-            traceback=''.join(traceback.format_exception(error)),
+            kind=kind,
+            message=message,
+            traceback=traceback,
             attempts=earlier.attempts + 1 if earlier else 1,
         )
         writers.write_json(self.workdir(cell) / FAILURE_FILE, dataclasses.asdict(failure))
@@ -222,6 +241,21 @@ class SweepFolder:
         path = self.workdir(cell) / FAILURE_FILE
         if path.exists():
             path.replace(self.workdir(cell) / EARLIER_FAILURE_FILE)
+
+    def prune(self, cell: str, curve: Mapping[int, float]) -> None:
+        """Records that a search stopped a cell, with its validation value after some steps."""
+        content = {'step': max(curve), 'curve': dict(curve)}
+        writers.write_json(self.workdir(cell) / PRUNED_FILE, content)
+
+    def pruned(self, cell: str) -> dict[int, float] | None:
+        """The validation curve of a cell that a search stopped, by step; None of another cell."""
+        try:
+            content = json.loads((self.workdir(cell) / PRUNED_FILE).read_text())
+        except (OSError, ValueError):
+            return None
+        if self.is_done(cell):  # another sweep has trained it to its end
+            return None
+        return {int(step): value for step, value in content['curve'].items()}
 
     def delete_checkpoints(self, cell: str) -> None:
         """Deletes the checkpoints of a cell; its result and its predictions stay."""

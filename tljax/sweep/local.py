@@ -1,5 +1,7 @@
 """Several workers on this machine, each a process with its own cores or devices."""
 
+import contextlib
+import ctypes
 import os
 import pathlib
 import signal
@@ -11,6 +13,7 @@ from collections.abc import Callable, Sequence
 from tljax.training.signals import Interrupted
 
 GPUS = pathlib.Path('/proc/driver/nvidia/gpus')  # has a folder for each GPU of the machine
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 MEMORY_SHARE = 0.9  # of a GPU, for all of its workers
 
 
@@ -55,7 +58,7 @@ def run(command: Sequence[str], workers: int, settled: Callable[[], int]) -> int
                     code = 1
                 worst = max(worst, code)
     if stop.number:
-        raise Interrupted(stop.number, 0)
+        raise Interrupted(stop.number)
     return worst
 
 
@@ -105,13 +108,18 @@ def _gpus() -> list[str]:
     return [str(index) for index, _ in enumerate(GPUS.glob('*'))]
 
 
-def pin(index: int, workers: int) -> None:
-    """Limits this process to its share of the cores; it is called before JAX is imported.
+def begin(index: int, workers: int) -> None:
+    """Prepares this process as a worker, before JAX is imported.
+
+    It is limited to its share of the cores, and it is stopped by SIGTERM if the process that
+    started it is killed.
 
     Args:
         index: of this worker.
         workers: their number.
     """
+    with contextlib.suppress(OSError, AttributeError):  # on other systems than Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if not hasattr(os, 'sched_setaffinity') or _gpus():
         return
     cores = sorted(os.sched_getaffinity(0))

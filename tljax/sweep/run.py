@@ -1,20 +1,22 @@
 """Runs a sweep: plans its cells, starts its workers, and reports."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
-import shlex
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from tljax.config import json_form
 from tljax.config.experiment import Experiment
 from tljax.records import console
 from tljax.sweep import cells as cells_
 from tljax.sweep import folder as folders
+from tljax.sweep import search
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import SweepFolder
-from tljax.sweep.space import Part
+from tljax.sweep.space import Part, SweepError
+from tljax.training import signals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,10 @@ def plan(base: Experiment, part: Part, options: Options) -> tuple[SweepFolder, t
     cells = cells_.expand(part, base)
     folder = SweepFolder(options.workdir)
     config = json.loads(json.dumps(json_form.encode(base)))
-    record = folders.record_of(cells, name=options.name, command=options.command, config=config)
-    folder.write(record, cells)
+    trials = [cell for one in _searches(folder, base, part, options) for cell in one.cells()]
+    every = [*cells, *trials]
+    record = folders.record_of(every, name=options.name, command=options.command, config=config)
+    folder.write(record, every)
     return folder, cells
 
 
@@ -75,10 +79,65 @@ def run(base: Experiment, part: Part, options: Options) -> int:
         for cell in cells:
             folder.retry(cell.name)
     open_ = [cell for cell in cells if not folder.is_settled(cell.name)]
-    console.console.print(f'{len(cells)} cells, {len(cells) - len(open_)} of them done or failed.')
-    if open_:
-        _launch(folder, cells, options)
+    searches = _searches(folder, base, part, options)
+    settled = len(cells) - len(open_)
+    text = f'{len(cells)} cells, {settled} of them done or failed'
+    text += f'; {len(searches)} searches' if searches else ''
+    console.console.print(f'{text}.')
+    if open_ or searches:
+        with signals.heard():
+            if options.workers > 1 or open_:
+                _launch(folder, cells, open_, options)
+            if options.workers == 1:
+                _search(searches)
+            else:
+                plan(base, part, options)  # two workers may have written their trials at a time
+            _report(folder, options.name)
+    for one in searches:
+        console.console.print(one.summary(), markup=False, soft_wrap=True)
     return _conclude(folder, cells, options)
+
+
+def _searches(folder: SweepFolder, base: Experiment, part: Part, options: Options) -> list[Any]:
+    """The searches of a sweep.
+
+    Raises:
+        SweepError: a search cannot be used.
+    """
+    studies = search.studies(part, base)
+    if not studies:
+        return []
+    if options.launcher != 'local':
+        raise SweepError(
+            f'--launcher={options.launcher} runs cells, not searches: start the command without '
+            '--launcher on each host; the workers share the trials'
+        )
+    from tljax.sweep.search_worker import SearchWorker  # imports what training needs
+
+    return [
+        SearchWorker(
+            folder,
+            options.name,
+            study,
+            record=lambda: plan(base, part, options),
+            announce=lambda text: console.console.print(text, markup=False, soft_wrap=True),
+            delete_checkpoints=options.delete_checkpoints,
+        )
+        for study in studies
+    ]
+
+
+def _search(searches: Sequence[Any]) -> None:
+    for one in searches:
+        one.run()
+
+
+def _report(folder: SweepFolder, name: str) -> None:
+    from tljax.sweep import report
+
+    path = report.write(folder, name)
+    console.console.print(report.text(folder, name), markup=False, soft_wrap=True)
+    console.console.print(f'Report: {path}', markup=False, soft_wrap=True)
 
 
 def work(base: Experiment, part: Part, options: Options) -> int:
@@ -88,28 +147,74 @@ def work(base: Experiment, part: Part, options: Options) -> int:
         InputError: the sweep cannot be used.
         Interrupted: a signal stopped it.
     """
-    _work(SweepFolder(options.workdir), cells_.expand(part, base), options)
+    with signals.heard():
+        folder = SweepFolder(options.workdir)
+        _work(folder, cells_.expand(part, base), options)
+        _search(_searches(folder, base, part, options))
     return 0
 
 
-def _launch(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
+def _launch(
+    folder: SweepFolder, cells: Sequence[Cell], open_: Sequence[Cell], options: Options
+) -> None:
+    if options.launcher != 'local':
+        _launch_on_engine(folder, cells, open_, options)
+        return
     if options.workers == 1:
         _work(folder, cells, options)
         return
     from tljax.sweep import local
 
     command = ['sweep', *options.arguments]
-    local.run(command, options.workers, lambda: _settled(folder, cells))
+    # Trials of searches are counted when they begin.
+    begun = folder.path / 'cells'
+    local.run(
+        command, options.workers, lambda: _settled(folder, cells) + len(list(begun.glob('*')))
+    )
+
+
+def _launch_on_engine(
+    folder: SweepFolder, cells: Sequence[Cell], open_: Sequence[Cell], options: Options
+) -> None:
+    """Runs the open cells with SLURM or Ray."""
+    from tljax.sweep.launchers import unit
+
+    launcher = importlib.import_module(f'tljax.sweep.launchers.{options.launcher}')
+    waiting = {cell.name: cell for cell in open_}
+    units = [
+        unit.Unit(
+            folder=folder.path.absolute(),
+            cell=cell.name,
+            title=cell.title,
+            argv=tuple(folder.command(cell, options.config_file)),
+            cwd=pathlib.Path.cwd(),
+            delete_checkpoints=options.delete_checkpoints,
+        )
+        for cell in waiting.values()
+    ]
+
+    def progress() -> None:
+        for cell in [one for one in waiting.values() if folder.is_settled(one.name)]:
+            del waiting[cell.name]
+            _announce(folder, cells, cell)
+
+    launcher.run(units, options.launcher_options, progress)
 
 
 def _work(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> None:
     from tljax.sweep import worker  # imports what training needs, which takes seconds
 
-    def announce(cell: Cell) -> None:
-        progress = f'[{_settled(folder, cells)}/{len(cells)}] {cell.title}'
-        console.console.print(f'{progress}: {_outcome(folder, cell)}', markup=False, soft_wrap=True)
+    worker.work(
+        folder,
+        cells,
+        delete_checkpoints=options.delete_checkpoints,
+        announce=lambda cell: _announce(folder, cells, cell),
+    )
 
-    worker.work(folder, cells, delete_checkpoints=options.delete_checkpoints, announce=announce)
+
+def _announce(folder: SweepFolder, cells: Sequence[Cell], cell: Cell) -> None:
+    progress = f'[{_settled(folder, cells)}/{len(cells)}] {cell.title}'
+    console.console.print(f'{progress}: {_outcome(folder, cell)}', markup=False, soft_wrap=True)
 
 
 def _settled(folder: SweepFolder, cells: Sequence[Cell]) -> int:
@@ -134,6 +239,10 @@ def _conclude(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> i
     failed = [cell for cell in cells if folder.failure(cell.name)]
     busy = [cell for cell in cells if not folder.is_settled(cell.name)]
     print_ = console.console.print
+    if not failed and not busy:
+        name = f' --sweep={options.name}' if options.name else ''
+        again = f'tljax sweep --report={folder.path}{name}'
+        print_(f'All cells are done; {again} writes the report again.', markup=False)
     for cell in failed:
         output = folder.workdir(cell.name) / folders.FAILURE_FILE
         print_(f'{cell.title}: {_outcome(folder, cell)} ({output})', markup=False, soft_wrap=True)
@@ -142,44 +251,3 @@ def _conclude(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> i
     if failed:
         print_(f'{len(failed)} cells failed; --retry runs them again.')
     return 1 if failed else 0
-
-
-def print_commands(base: Experiment, part: Part, options: Options, file: TextIO) -> int:
-    """Prints the command of each cell that is not done, as JSON lines.
-
-    A line has `cell`, `title`, `argv`, and `command`, which is `argv` for a shell. Each command can
-    be run again: it resumes its cell, or ends at once if the cell is done.
-    """
-    folder, cells = plan(base, part, options)
-    for cell in {cell.name: cell for cell in cells}.values():
-        if not folder.is_done(cell.name):
-            argv = command_of(folder, cell, options)
-            line = {'cell': cell.name, 'title': cell.title, 'argv': argv}
-            print(json.dumps({**line, 'command': shlex.join(argv)}), file=file)
-    return 0
-
-
-def command_of(folder: SweepFolder, cell: Cell, options: Options) -> list[str]:
-    """The command that runs a cell without the sweep."""
-    argv = ['python', '-m', 'tljax.main', f'--config={folder.config(cell.name).absolute()}']
-    if json_form.foreign_modules(json_form.encode(cell.experiment)) and options.config_file:
-        argv.append(f'--classes={options.config_file.absolute()}')
-    return [*argv, f'--workdir={folder.workdir(cell.name).absolute()}']
-
-
-def dry_run(base: Experiment, part: Part, options: Options) -> int:
-    """Lists the cells and predicts the time of those that are not done; runs nothing."""
-    cells = cells_.expand(part, base)
-    folder = SweepFolder(options.workdir)
-    for cell in cells:
-        line = f'{cell.name}  {_state(folder, cell):<7}  {cell.title}'
-        console.console.print(line, markup=False, soft_wrap=True)
-    return 0
-
-
-def _state(folder: SweepFolder, cell: Cell) -> str:
-    if folder.is_done(cell.name):
-        return 'done'
-    if folder.failure(cell.name):
-        return 'failed'
-    return 'running' if folder.runner(cell.name) else 'open'

@@ -66,14 +66,18 @@ class Point:
     Attributes:
         settings: in the order in which they are applied.
         conditions: the cell is left out unless all are true of its experiment.
+        searches: the point has the trials of a search instead of one cell, if there is one.
     """
 
     settings: tuple[AxisValue, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    searches: tuple[Any, ...] = ()
 
     def __add__(self, other: 'Point') -> 'Point':
         return Point(
-            settings=self.settings + other.settings, conditions=self.conditions + other.conditions
+            settings=self.settings + other.settings,
+            conditions=self.conditions + other.conditions,
+            searches=self.searches + other.searches,
         )
 
 
@@ -155,8 +159,10 @@ class Axis:
         names, values = self._named()
         if not values:
             raise SweepError(f'Axis({self.path!r}): it has no values')
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise SweepError(f'Axis({self.path!r}): several values are named {", ".join(twice)}')
+        first = dict(zip(reversed(names), reversed(values), strict=True))
+        if twice := {n for n, value in zip(names, values, strict=True) if first[n] != value}:
+            text = ', '.join(sorted(twice))
+            raise SweepError(f'Axis({self.path!r}): different values are named {text}')
         is_baseline = [self._is_baseline(*pair) for pair in zip(names, values, strict=True)]
         if self.baseline is not None and not any(is_baseline):
             raise SweepError(

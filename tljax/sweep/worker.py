@@ -1,23 +1,22 @@
-"""A worker: runs the cells of a sweep, one after the other, until none is left.
+"""A worker: runs the cells of a sweep until none is left, together where they can share a program.
 
 Any number of workers on any hosts can run the same sweep. A lease for each cell keeps two of them
 from running it at the same time. A cell that was stopped is resumed.
 """
 
-import collections
 import contextlib
-import errno
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
-from tljax.records import console
+from tljax.models import shared_programs
+from tljax.records import console, disk_space
 from tljax.records.folder_lock import BusyError
+from tljax.sweep import shared_heads
 from tljax.sweep.cells import Cell
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
 from tljax.training.run import train
-from tljax.training.signals import Interrupted
-
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other cell would fail too
+from tljax.training.signals import Paused
 
 
 def work(
@@ -38,11 +37,61 @@ def work(
 
     Raises:
         Interrupted: a signal stopped this process; the state of its cell is saved.
-        OSError: the disk is full.
+        DiskError, OSError: the disk is full.
     """
-    remaining = collections.deque(_in_order(folder, cells))
-    while remaining:
-        cell = remaining.popleft()
+    with shared_programs.sharing():
+        for group in _in_order(folder, cells):
+            if len(group) > 1:
+                _work_together(folder, group, delete_checkpoints, announce)
+            _work_alone(folder, group, delete_checkpoints, announce)
+
+
+def _in_order(folder: SweepFolder, cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The groups of cells that are trained together, then the other cells, one in each group."""
+    groups = shared_heads.groups(cells)
+    together = {cell.name for group in groups for cell in group}
+    different = {cell.name: cell for cell in cells}
+    alone = [[cell] for name, cell in different.items() if name not in together]
+
+    def interrupted(group: Sequence[Cell]) -> bool:
+        return any(folder.was_interrupted(cell.name) for cell in group)
+
+    return sorted([*groups, *alone], key=interrupted)
+
+
+def _work_together(
+    folder: SweepFolder,
+    group: Sequence[Cell],
+    delete_checkpoints: bool,
+    announce: Callable[[Cell], None],
+) -> None:
+    """Trains cells together; leaves them to be run alone if that fails."""
+    try:
+        shared_heads.train(
+            folder,
+            group,
+            output_to=_output_to,
+            checkpoint=not delete_checkpoints,
+            announce=announce,
+        )
+    except Exception as error:
+        _raise_if_full(error)
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        console.console.print(
+            f'{len(group)} cells are trained one by one, because they cannot be trained together: '
+            f'{reason:.300}',
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _work_alone(
+    folder: SweepFolder,
+    cells: Sequence[Cell],
+    delete_checkpoints: bool,
+    announce: Callable[[Cell], None],
+) -> None:
+    for cell in cells:
         if folder.is_settled(cell.name):
             continue
         lease = folder.acquire(cell.name)
@@ -61,31 +110,45 @@ def work(
         announce(cell)
 
 
-def _in_order(folder: SweepFolder, cells: Sequence[Cell]) -> list[Cell]:
-    different = {cell.name: cell for cell in cells}.values()
-    return sorted(different, key=lambda cell: folder.was_interrupted(cell.name))
-
-
-def run(folder: SweepFolder, cell: Cell, *, delete_checkpoints: bool = False) -> None:
+def run(
+    folder: SweepFolder,
+    cell: Cell,
+    *,
+    delete_checkpoints: bool = False,
+    until_step: float = math.inf,
+) -> None:
     """Runs a cell, or resumes it, and records the error if it fails.
+
+    Args:
+        folder: of the sweep.
+        cell: the cell.
+        delete_checkpoints: whether its checkpoints are deleted when it is done.
+        until_step: the run pauses at its first evaluation at this step or later.
 
     Raises:
         Interrupted: a signal stopped this process.
-        OSError: the disk is full.
+        DiskError, OSError: the disk is full.
     """
     workdir = folder.workdir(cell.name)
     try:
         with _output_to(workdir / OUTPUT_FILE):
-            train(cell.experiment, workdir)
-    except (Interrupted, BusyError):
+            train(cell.experiment, workdir, until_step=until_step)
+    except Paused:
+        return
+    except BusyError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            raise
+        _raise_if_full(error)
         folder.fail(cell.name, error)
         return
     if delete_checkpoints:
         folder.delete_checkpoints(cell.name)
+
+
+def _raise_if_full(error: Exception) -> None:
+    """Raises an error that would end every other cell, too."""
+    if disk_space.reason(error):
+        raise error
 
 
 @contextlib.contextmanager

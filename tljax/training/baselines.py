@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 from tljax.config import validation
@@ -18,7 +19,9 @@ from tljax.types import Strategy
 GAIN_FILE = 'source_gain.json'  # accuracy by class with samples and without
 
 
-def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+def train_all(
+    experiment: Experiment, workdir: pathlib.Path, allow_change: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Runs an experiment, then its baselines, and prints their results side by side.
 
     Args:
@@ -26,6 +29,7 @@ def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[s
             no samples.
         workdir: the folder of the run. Baselines get folders under `baselines/` in it, and the
             gain of each class by samples is written into `source_gain.json`.
+        allow_change: see `run.train`.
 
     Returns:
         The content of each result.json, `{name: result}`, first that of the experiment.
@@ -33,7 +37,8 @@ def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[s
     validation.validate(experiment)
     own_name = strategies.name_of(experiment.strategy)
     # With baselines, the page is written after them because it shows their results.
-    results = {own_name: train(experiment, workdir, report=not experiment.baselines)}
+    report = not experiment.baselines
+    results = {own_name: train(experiment, workdir, report=report, allow_change=allow_change)}
     gain = None
     for baseline in experiment.baselines:
         other = baseline_of(experiment, baseline)
@@ -43,7 +48,7 @@ def train_all(experiment: Experiment, workdir: pathlib.Path) -> dict[str, dict[s
         while name in results:
             name += "'"
         folder = workdir / 'baselines' / name.replace(' ', '_').replace("'", '_again')
-        results[name] = train(other, folder, show_model=False)
+        results[name] = train(other, folder, show_model=False, allow_change=allow_change)
         if isinstance(baseline, WithoutSource):
             gain = tables.gain(results[own_name], results[name])
     console.console.print(f'\n{tables.headline(results)}')

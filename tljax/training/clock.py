@@ -37,6 +37,10 @@ class Clock:
             self._in_flight.pop(0).block_until_ready()
         self._steps += 1
 
+    def count(self, steps: int) -> None:
+        """Counts steps that the device has finished."""
+        self._steps += steps
+
     @property
     def images_per_second(self) -> float:
         """Training images per second since the last restart."""

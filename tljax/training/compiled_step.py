@@ -1,5 +1,7 @@
 """The compiled training step of a phase, which falls back to smaller parts if memory is short."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -7,6 +9,7 @@ from tljax import devices
 from tljax.config.experiment import Experiment
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
+from tljax.models import shared_programs
 from tljax.records import console
 from tljax.strategies.cut import Compute
 from tljax.training import batches, jobs, step
@@ -119,8 +122,37 @@ def compile_train_step(
             instead of images.
         with_samples: whether batches have samples of a source domain.
     """
+    compute = _compute(job.experiment, accumulate, cached=features is not None)
+
+    def make() -> jax.stages.Compiled:
+        return _compiled(job, phase, compute, features, with_samples)
+
+    if job.penalty_start or job.samples:  # both depend on more than the experiment
+        return make()
+    return shared_programs.get(_dependences(job, phase, compute, features), make)
+
+
+def _dependences(
+    job: Job, phase: PhasePlan, compute: Compute, features: jax.ShapeDtypeStruct | None
+) -> tuple[Any, ...]:
+    """Everything that the step of a phase depends on, without penalties and samples."""
     experiment = job.experiment
-    compute = _compute(experiment, accumulate, cached=features is not None)
+    rate = (experiment.optimizer, experiment.schedule, job.steps_per_epoch, phase.length)
+    rules = (phase.phase, phase.labels, phase.averaged, experiment.clip_norm)
+    norm = (experiment.norm, experiment.stochastic_norm, experiment.ema_decay)
+    loss = (jobs.training_loss(job), experiment.augmentations, experiment.batch_size)
+    data = (job.splits['train'].multi_label, features)
+    return 'step', job.model, job.mesh, compute, rate, rules, norm, loss, data
+
+
+def _compiled(
+    job: Job,
+    phase: PhasePlan,
+    compute: Compute,
+    features: jax.ShapeDtypeStruct | None,
+    with_samples: bool,
+) -> jax.stages.Compiled:
+    experiment = job.experiment
     train_step = step.make_train_step(
         job.model,
         phase.optimizer,

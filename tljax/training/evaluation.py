@@ -12,6 +12,7 @@ from tljax import devices
 from tljax.config.experiment import Experiment
 from tljax.data import pipeline
 from tljax.metrics import totals
+from tljax.models import shared_programs
 from tljax.models.stages import Model
 from tljax.models.views import Centre
 from tljax.training import step
@@ -42,16 +43,25 @@ class Evaluation:
     first: str | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, model: Model, mesh: Mesh, views: Views) -> 'Evaluation':
+    def of(
+        cls,
+        experiment: Experiment,
+        model: Model,
+        mesh: Mesh,
+        views: Views,
+        first: str | None = None,
+    ) -> 'Evaluation':
         """The evaluation of an experiment's network."""
-        return cls(
+        made = cls(
             model=model,
             loss=experiment.loss,
             mesh=mesh,
             batch_size=experiment.batch_size,
             threads=experiment.data_threads,
             views=views,
+            first=first,
         )
+        return shared_programs.get(('evaluation', made), lambda: made)
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from tljax import devices
 from tljax.metrics import calibration, scaling, totals
-from tljax.models import layers, stages
+from tljax.models import layers, shared_programs, stages
 from tljax.models.layers import Pooling
 from tljax.models.stages import HEAD
 from tljax.records import console, predictions
@@ -43,7 +43,8 @@ def evaluate(
         Metrics with their interval by split, None for an empty split; and the predictions.
     """
     folder = predictions.data_folder(job.splits, getattr(job.experiment.data, 'path', None))
-    metrics_of = make_metrics(job.experiment.loss)
+    loss = job.experiment.loss
+    metrics_of = shared_programs.get(('metrics', loss), lambda: make_metrics(loss))
     results: dict[str, dict[str, Any] | None] = {}
     splits = {}
     for name in ('val', 'test'):

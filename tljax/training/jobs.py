@@ -15,7 +15,7 @@ from tljax.config.phases import PhasePlan
 from tljax.data import decoded_images, label_sets, subsets
 from tljax.metrics import totals
 from tljax.metrics.losses import BinaryCrossEntropy, ClassWeighted
-from tljax.models import adapters, stages, views
+from tljax.models import adapters, shared_programs, stages, views
 from tljax.models.stages import Model
 from tljax.training import source_data, states
 from tljax.training.penalty_start import PenaltyStart, PhaseChanges
@@ -181,7 +181,12 @@ def _network(experiment: Experiment, train: Examples) -> tuple[Model, Pretrained
     The model uses the preprocessing of the weights even if the strategy ignores their values.
     """
     backbone, head = experiment.backbone, experiment.head
-    pretrained = loading.load(backbone.weights, backbone) if backbone.weights else None
+    pretrained = None
+    if backbone.weights:
+        weights = backbone.weights
+        pretrained = shared_programs.get(
+            ('weights', backbone), lambda: loading.load(weights, backbone)
+        )
     stated = pretrained.preprocessing if pretrained else None
     model = stages.build(
         backbone,

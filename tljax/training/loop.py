@@ -1,6 +1,7 @@
 """The training loop: the steps, records, evaluations and checkpoints of every phase."""
 
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from tljax.metrics import totals
 from tljax.records import console, writers
 from tljax.records.checkpoint import Checkpoints
 from tljax.strategies import schedules
-from tljax.training import nonfinite, prefix_cache, walk
+from tljax.training import nonfinite, prefix_cache, signals, walk
 from tljax.training.batches import Feed
 from tljax.training.clock import Clock
 from tljax.training.compiled_step import CompiledStep
@@ -19,7 +20,7 @@ from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import SAVED, Progress, announce_solution, go_back
 from tljax.training.recording import record_evaluation, record_training
-from tljax.training.signals import Interrupted, Signals
+from tljax.training.signals import Interrupted, Paused
 from tljax.training.states import TrainState
 from tljax.types import Solution
 
@@ -31,6 +32,7 @@ def run(
     records: writers.Records,
     evaluate: Evaluate,
     started: float,
+    until_step: float = math.inf,
 ) -> None:
     """Trains the remaining steps of all phases.
 
@@ -41,14 +43,17 @@ def run(
         records: where metrics are written.
         evaluate: evaluates a split.
         started: `time.perf_counter()` at the start of the run.
+        until_step: the run pauses at its first evaluation at this step or later, unless that is its
+            end.
 
     Raises:
+        Paused: the run has reached `until_step`; its state is saved.
         Interrupted: a signal stopped the run; its state is saved.
         NotFiniteError: a loss or a value is not finite.
     """
     nonfinite.check_start(current)
-    with console.progress(job.steps, current.step) as update, Signals() as signals:
-        loop = _Loop(job, current, checkpoints, records, evaluate, started, update, signals)
+    with console.progress(job.steps, current.step) as update:
+        loop = _Loop(job, current, checkpoints, records, evaluate, started, update, until_step)
         present = job.phases[current.phase]
         walk.walk(job, job.phases[present.index + 1 :], loop.visit, loop.finish(present))
 
@@ -64,7 +69,7 @@ class _Loop:
     evaluate: Evaluate
     started: float
     update: Any  # of the progress bar
-    signals: Signals
+    until_step: float
 
     def visit(self, phase: PhasePlan, state: TrainState, solution: Solution | None) -> TrainState:
         """Trains a phase from its start; see `walk.Visit`."""
@@ -80,7 +85,7 @@ class _Loop:
 
     def finish(self, phase: PhasePlan) -> TrainState:
         """Trains the rest of the present phase; returns the state at its end."""
-        if not self.current.over(phase):
+        if self.current.unevaluated or not self.current.over(phase):
             self._train(phase)
         if phase.phase.patience is not None:
             go_back(self.job, self.current, phase, self.checkpoints)
@@ -99,30 +104,50 @@ class _Loop:
             evaluate = prefix_cache.make_evaluate(job, cache)
         add = jax.jit(totals.add)
         clock = Clock(experiment.batch_size)
-        while not current.over(phase):
-            with clock.waiting():
-                batch = feed.take(current.step)
-            current.state, sums = train_step(current.state, batch)
-            current.accumulate = train_step.accumulate
-            current.totals = add(current.totals, sums)
-            current.step += 1
-            clock.tick(sums['count'])
-            self.update(current.step, clock.images_per_second, clock.waiting_share)
-            at_mark = current.step in due or current.step == end
-            if at_mark or current.step % experiment.log_every_steps == 0:
-                record_training(job, current, phase, self.records, clock)
-            validation = None
-            if at_mark:
-                validation = record_evaluation(job, current, phase, self.records, evaluate)
-                clock.restart()
-            every = experiment.checkpoint_every_steps
-            stop = self.signals.received(current.step)
-            if at_mark or stop or (every and current.step % every == 0):
-                current.data = feed.position
-                self.checkpoints.save(*self._checkpoint(), validation)
-            if stop:
-                raise Interrupted(stop, current.step)
+        with signals.deferred():
+            if current.unevaluated:
+                self._evaluate_again(phase, evaluate)
+            while not current.over(phase):
+                if current.step in due and current.step >= self.until_step:
+                    raise Paused(current.step)
+                with clock.waiting():
+                    batch = feed.take(current.step)
+                current.state, sums = train_step(current.state, batch)
+                current.accumulate = train_step.accumulate
+                current.totals = add(current.totals, sums)
+                current.step += 1
+                clock.tick(sums['count'])
+                self.update(current.step, clock.images_per_second, clock.waiting_share)
+                at_mark = current.step in due or current.step == end
+                if at_mark or current.step % experiment.log_every_steps == 0:
+                    record_training(job, current, phase, self.records, clock)
+                validation = None
+                if at_mark:
+                    validation = self._evaluate(phase, evaluate)
+                    clock.restart()
+                every = experiment.checkpoint_every_steps
+                stop = signals.received(current.step)
+                if at_mark or stop or (every and current.step % every == 0):
+                    current.data = feed.position
+                    self.checkpoints.save(*self._checkpoint(), validation)
+                if stop:
+                    raise Interrupted(stop, current.step)
         current.data = feed.position
+
+    def _evaluate(self, phase: PhasePlan, evaluate: Evaluate) -> dict[str, float] | None:
+        """Evaluates the present step, unless a signal stops the evaluation."""
+        try:
+            return record_evaluation(self.job, self.current, phase, self.records, evaluate)
+        except Interrupted:
+            self.current.unevaluated = True
+            return None
+
+    def _evaluate_again(self, phase: PhasePlan, evaluate: Evaluate) -> None:
+        """Evaluates the step of a checkpoint whose evaluation was stopped by a signal."""
+        with signals.interruptible():
+            validation = record_evaluation(self.job, self.current, phase, self.records, evaluate)
+        self.current.unevaluated = False
+        self.checkpoints.replace(*self._checkpoint(), validation)
 
     def _checkpoint(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
         """The present step, its arrays and its record, after a check that all values are finite."""

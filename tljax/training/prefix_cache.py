@@ -99,6 +99,14 @@ def obstacle(job: Job, phase: PhasePlan) -> str | None:
     return None
 
 
+def serves(job: Job, phase: PhasePlan) -> bool:
+    """Whether a phase trains with a prefix cache."""
+    setting = job.experiment.cache_prefix
+    if setting is CachePrefix.NEVER or obstacle(job, phase):
+        return False
+    return setting is CachePrefix.ALWAYS or _pays(job, phase)
+
+
 def prepare(
     job: Job, phase: PhasePlan, state: TrainState, now: int, stop: int
 ) -> PrefixCache | None:
@@ -114,19 +122,16 @@ def prepare(
     Returns:
         The cache; None if the phase trains without one.
     """
-    setting = job.experiment.cache_prefix
-    if setting is CachePrefix.NEVER or obstacle(job, phase):
-        return None
-    if setting is CachePrefix.AUTO and not _pays(job, phase):
+    if not serves(job, phase):
         return None
     train, cut = job.splits['train'], phase.cut.first
     if job.experiment.augmentations:
         order, views = _training_views(job, range(now, stop))
         train = train.take(order)
-        extracted = _extract(job, state, train, cut, views=views)
+        extracted = extract(job, state, train, cut, views=views)
         cached = CachedFeatures.of(train, extracted, now * job.experiment.batch_size)
     else:
-        extracted = _extract(job, state, train, cut)
+        extracted = extract(job, state, train, cut)
         cached = CachedFeatures.of(train, extracted)
     _announce(job, _below(job, phase)[-1], extracted)
     values = extracted.values
@@ -140,8 +145,7 @@ def prepare(
 
 def make_evaluate(job: Job, cache: PrefixCache) -> Evaluate:
     """`evaluation.make_evaluate` on cached features, for evaluation during training."""
-    usual = Evaluation.of(job.experiment, job.model, job.mesh, Centre())
-    suffix = dataclasses.replace(usual, first=cache.first)
+    suffix = Evaluation.of(job.experiment, job.model, job.mesh, Centre(), cache.first)
 
     def evaluate(
         params: Params, stats: Stats, split: str, *, final: bool = False
@@ -188,12 +192,12 @@ def _evaluated(job: Job, phase: PhasePlan, state: TrainState) -> dict[str, Cache
     for name in job.experiment.evaluate:
         split = job.splits.get(name)
         if split is not None and len(split):
-            extracted = _extract(job, state, split, phase.cut.first, plain=True)
+            extracted = extract(job, state, split, phase.cut.first, plain=True)
             cached[name] = CachedFeatures.of(split, extracted)
     return cached
 
 
-def _extract(
+def extract(
     job: Job,
     state: TrainState,
     examples: Examples,
@@ -202,7 +206,16 @@ def _extract(
     views: TrainingViews | None = None,
     plain: bool = False,
 ) -> Features:
-    """The features of examples; `plain` ones in float32 without folding, as in evaluation."""
+    """The outputs of the stages below a cut.
+
+    Args:
+        job: the experiment.
+        state: the parameters and statistics of the stages.
+        examples: the images.
+        cut: the first stage that is not run.
+        views: the views that training would see; None for the images without augmentation.
+        plain: whether to compute in float32 without folding, as evaluation does.
+    """
     experiment = job.experiment
     dtype = Dtype.FLOAT32 if plain else experiment.prefix_dtype or experiment.compute_dtype
     params, stats = state.params, state.stats

@@ -13,7 +13,8 @@ from tljax.training.jobs import Job
 from tljax.training.states import TrainState
 from tljax.types import Solution
 
-SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data')  # fields in a checkpoint
+# Fields in a checkpoint.
+SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data', 'unevaluated')
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,6 +31,7 @@ class Progress:
         stale: evaluations since the best one.
         seconds: duration of earlier attempts at this run.
         data: the position in the stream of batches.
+        unevaluated: whether a signal stopped the evaluation that this step has to have.
     """
 
     state: TrainState
@@ -41,6 +43,7 @@ class Progress:
     stale: int = 0
     seconds: float = 0.0
     data: dict[str, Any] | None = None
+    unevaluated: bool = False
 
     @property
     def phase(self) -> int:
@@ -75,7 +78,8 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     for step in checkpoints.set_aside:
         console.console.print(
             f'Warning: the checkpoint of step {step} is damaged or has no checksums. It is not '
-            f'used; it is kept as checkpoints/damaged-{step}.'
+            f'used; it is kept as checkpoints/damaged-{step}.',
+            soft_wrap=True,
         )
     if latest is None:
         state, solution = walk.enter(job, job.phases[0], None)
@@ -84,7 +88,7 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     record = checkpoints.record(latest)
     arrays, _ = checkpoints.restore(latest, jobs.checkpoint_shapes(job, phase_of(job, record)))
     console.console.print(f'Resuming at step {latest} of {job.steps}.')
-    fields = {name: record[name] for name in SAVED}
+    fields = {name: record[name] for name in SAVED if name in record}
     return Progress(state=arrays['state'], totals=arrays['totals'], step=latest, **fields)
 
 

@@ -1,5 +1,6 @@
 """Records the steps since the last record, and the evaluations, of a run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
 from tljax.records import console, writers
-from tljax.training import jobs, nonfinite, states
+from tljax.training import jobs, nonfinite, signals, states
 from tljax.training.clock import Clock
 from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
@@ -23,16 +24,7 @@ def record_training(
     Reading the sums waits for the device.
     """
     nonfinite.check_loss(job, current.totals)
-    summary = totals.scalars(totals.summary(current.totals))
-    step_of_phase = current.step - 1 - current.starts[-1]
-    record = {
-        **_place(job, current, phase, 'train'),
-        **summary,
-        'learning_rate': np.asarray(phase.learning_rate(step_of_phase)).item(),
-        'images_per_second': clock.images_per_second,
-        'waiting_share': clock.waiting_share,
-        'seconds_left': clock.seconds_left(job.steps - current.step),
-    }
+    record = of_training(job, phase, current.totals, current.step, current.starts[-1], clock)
     records.write(record)
     console.print_record(record)
     current.totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
@@ -41,13 +33,20 @@ def record_training(
 def record_evaluation(
     job: Job, current: Progress, phase: PhasePlan, records: writers.Records, evaluate: Evaluate
 ) -> dict[str, float] | None:
-    """Evaluates and records the splits of `config.evaluate`; returns the ranking by `val`."""
+    """Evaluates and records the splits of `config.evaluate`; returns the ranking by `val`.
+
+    Raises:
+        Interrupted: a signal stopped the evaluation; nothing is recorded.
+    """
     ranking = None
-    for split in job.experiment.evaluate:
-        if not len(job.splits.get(split, ())):
-            continue
-        metrics = evaluate(states.evaluated(current.state), current.state.stats, split)
-        record = {**_place(job, current, phase, split), **totals.scalars(metrics)}
+    with signals.interruptible():
+        measured = {
+            split: evaluate(states.evaluated(current.state), current.state.stats, split)
+            for split in job.experiment.evaluate
+            if len(job.splits.get(split, ()))
+        }
+    for split, metrics in measured.items():
+        record = of_evaluation(job, phase, split, metrics, current.step)
         records.write(record)
         console.print_record(record)
         if split == 'val':
@@ -56,6 +55,36 @@ def record_evaluation(
     return ranking
 
 
-def _place(job: Job, current: Progress, phase: PhasePlan, split: str) -> dict[str, Any]:
-    epoch = current.step / job.steps_per_epoch
-    return {'step': current.step, 'epoch': epoch, 'phase': phase.index, 'split': split}
+def of_training(
+    job: Job, phase: PhasePlan, sums: totals.Sums, step: int, start: int, clock: Clock
+) -> dict[str, Any]:
+    """The record of the steps since the last record.
+
+    Args:
+        job: the experiment.
+        phase: the present phase.
+        sums: of these steps.
+        step: the number of steps that were trained.
+        start: the first step of the phase.
+        clock: measures the speed.
+    """
+    return {
+        **_place(job, phase, 'train', step),
+        **totals.scalars(totals.summary(sums)),
+        'learning_rate': np.asarray(phase.learning_rate(step - 1 - start)).item(),
+        'images_per_second': clock.images_per_second,
+        'waiting_share': clock.waiting_share,
+        'seconds_left': clock.seconds_left(job.steps - step),
+    }
+
+
+def of_evaluation(
+    job: Job, phase: PhasePlan, split: str, metrics: Mapping[str, Any], step: int
+) -> dict[str, Any]:
+    """The record of an evaluation after a step."""
+    return {**_place(job, phase, split, step), **totals.scalars(metrics)}
+
+
+def _place(job: Job, phase: PhasePlan, split: str, step: int) -> dict[str, Any]:
+    epoch = step / job.steps_per_epoch
+    return {'step': step, 'epoch': epoch, 'phase': phase.index, 'split': split}

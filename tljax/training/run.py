@@ -1,8 +1,10 @@
 """Runs an experiment from start to end, or resumes it."""
 
 import contextlib
+import math
 import pathlib
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tljax.config.experiment import Experiment
@@ -10,12 +12,20 @@ from tljax.records import console, folder_lock, predictions, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
-from tljax.training import final_evaluation, jobs, loop, prefix_cache, run_folder, states
+from tljax.training import (
+    final_evaluation,
+    jobs,
+    loop,
+    prefix_cache,
+    run_folder,
+    signals,
+    states,
+)
 from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress, phase_of, resumed_or_started
 from tljax.training.report import page
-from tljax.training.signals import Interrupted
+from tljax.training.signals import Interrupted, Paused
 from tljax.training.source_guard import preparation
 from tljax.training.summary import announce
 
@@ -26,6 +36,8 @@ def train(
     *,
     show_model: bool = True,
     report: bool = True,
+    allow_change: Collection[str] = (),
+    until_step: float = math.inf,
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or resumes it.
 
@@ -34,6 +46,10 @@ def train(
         workdir: the folder of its records; empty, or that of an earlier run of the experiment.
         show_model: whether the table of stages is printed.
         report: whether report.html is written, if the experiment asks for it.
+        allow_change: fields that may differ from those of the earlier run; a finished run then
+            goes on. With `data`, the images may differ, too.
+        until_step: the run pauses at its first evaluation at this step or later, unless that is its
+            end; a later call resumes it.
 
     Returns:
         The content of result.json.
@@ -41,20 +57,21 @@ def train(
     Raises:
         InputError: the experiment cannot run, or the folder is that of another experiment.
         Interrupted: a signal stopped the run; its state is saved, and the same call resumes it.
+        Paused: the run has reached `until_step`; its state is saved.
         NotFiniteError: a loss or a value is not finite.
     """
     started = time.perf_counter()
-    with folder_lock.lock(workdir):
-        if finished := run_folder.claim(experiment, workdir):
+    with signals.heard(), folder_lock.lock(workdir):
+        if finished := run_folder.claim(experiment, workdir, allow_change):
             console.console.print(f'{workdir}: this run is finished; its result:')
             return finished
         job = jobs.setup(experiment)
         prefix_cache.check(job)
         # Not earlier, because a corrected experiment must be able to use the same folder.
-        run_folder.begin(job, workdir)
+        run_folder.begin(job, workdir, allow_change)
         announce(job, show_model=show_model)
         job = preparation.prepare(job, workdir)
-        result = _train(job, workdir, started)
+        result = _train(job, workdir, started, until_step)
         writers.write_json(workdir / RESULT_FILE, result)
         if line := final_evaluation.calibration_text(result['calibration']):
             console.console.print(line)
@@ -63,14 +80,15 @@ def train(
         return result
 
 
-def _train(job: Job, workdir: pathlib.Path, started: float) -> dict[str, Any]:
+def _train(job: Job, workdir: pathlib.Path, started: float, until_step: float) -> dict[str, Any]:
     """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
+    checkpoints.check_space(jobs.checkpoint_shapes(job, job.phases[-1]))
     current = resumed_or_started(job, checkpoints)
     records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
     try:
-        loop.run(job, current, checkpoints, records, evaluate, started)
+        loop.run(job, current, checkpoints, records, evaluate, started, until_step)
         result, predicted = _conclude(job, current, checkpoints, evaluate, started)
         predictions.write(workdir / PREDICTIONS_FILE, predicted)
         if samples := preparation.finish(job, current.state, workdir):
@@ -91,13 +109,13 @@ def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
     """Closes the checkpoints after an error.
 
     Raises:
-        CheckpointError: a signal stopped the run and its last checkpoint could not be written. The
-            run resumes at an earlier step.
+        CheckpointError: the run was stopped or paused, and its last checkpoint could not be
+            written. It resumes at an earlier step.
     """
     try:
         checkpoints.close()
     except Exception as lost:
-        if isinstance(error, Interrupted):
+        if isinstance(error, Interrupted | Paused):
             raise CheckpointError(
                 f'{error}, but {lost}; the same command resumes at the last intact checkpoint'
             ) from error
@@ -120,21 +138,44 @@ def _conclude(
         state = arrays['state']
     params = states.evaluated(state)
     metrics, predicted = final_evaluation.evaluate(job, evaluation, params, state.stats)
-    trained, frozen = console.counts(job.params, job.phases[-1].labels)
-    result = {
-        **metrics,
-        'calibration': final_evaluation.calibrate(predicted),
+    steps = {
         'step': best if best is not None else current.step,
         'steps': current.step,
         'phase_starts': current.starts,
-        'train_count': len(job.splits['train']),
+    }
+    seconds = current.seconds + time.perf_counter() - started
+    return content_of_result(job, metrics, predicted, steps, seconds), predicted
+
+
+def content_of_result(
+    job: Job,
+    metrics: Mapping[str, Any],
+    predicted: Predictions,
+    steps: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """The content of result.json.
+
+    Args:
+        job: the experiment.
+        metrics: of each evaluated split.
+        predicted: the predictions that they were computed from.
+        steps: `step` of the evaluated network, `steps` that were trained, and `phase_starts`.
+        seconds: duration of the run.
+    """
+    train = job.splits['train']
+    trained, frozen = console.counts(job.params, job.phases[-1].labels)
+    return {
+        **metrics,
+        'calibration': final_evaluation.calibrate(predicted),
+        **steps,
+        'train_count': len(train),
         'trained_parameters': trained,
         'frozen_parameters': frozen,
-        'class_names': list(job.splits['train'].class_names),
-        'multi_label': job.splits['train'].multi_label,
+        'class_names': list(train.class_names),
+        'multi_label': train.multi_label,
         'weights': job.weights,
         'seed': job.experiment.seed,
         **writers.environment(),
-        'wall_seconds': current.seconds + time.perf_counter() - started,
+        'wall_seconds': seconds,
     }
-    return result, predicted

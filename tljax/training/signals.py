@@ -1,48 +1,131 @@
-"""Stops a run on a signal, after its state is saved; the same command resumes it."""
+"""Stops a run on a signal, so that the same command can resume it.
 
+Within `heard`, a signal raises `Interrupted` wherever the program is: the results of that stage are
+computed again later. Within `deferred`, it is only noted, and the training loop asks for it after
+each step and saves its state first.
+"""
+
+import contextlib
+import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
-import jax
-from jax.experimental import multihost_utils
+# SIGUSR1 is SLURM's early warning (sbatch --signal=USR1@60), SIGHUP the end of a terminal.
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error)
-    """A signal asked the run to stop; its state is saved."""
+class Interrupted(BaseException):  # not an Exception, so that no `except Exception` swallows it
+    """A signal asked the run to stop; the state of training is saved.
 
-    def __init__(self, signal_number: int, step: int):
-        super().__init__(f'stopped at step {step} by {signal.Signals(signal_number).name}')
+    Args:
+        signal_number: of the signal.
+        step: the step that is saved; None outside of training.
+    """
+
+    def __init__(self, signal_number: int, step: int | None = None):
+        place = '' if step is None else f' at step {step}'
+        super().__init__(f'stopped{place} by {signal.Signals(signal_number).name}')
         self.signal_number, self.step = signal_number, step
 
 
-class Signals:
-    """Notes SIGTERM and the first Ctrl-C, so that the run can stop after the current step.
+class Paused(Exception):  # noqa: N818  (not an error)
+    """A run has reached the step until which it was asked to train; its state is saved."""
 
-    A second Ctrl-C interrupts at once. Several processes all stop at the same step; in that case
-    JAX handles SIGTERM itself.
+    def __init__(self, step: int):
+        super().__init__(f'paused at step {step}')
+        self.step = step
+
+
+class _Heard:
+    """The signals of this process.
+
+    Attributes:
+        number: of the signal that was received; 0 for none.
+        depth: how many `heard` are open.
+        deferred: whether a signal is only noted.
     """
 
-    def __enter__(self) -> 'Signals':
-        self._number = 0
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():
-            alone = jax.process_count() == 1
-            for number in (signal.SIGTERM, signal.SIGINT) if alone else ():
-                self._before[number] = signal.signal(number, self._note)
-        return self
+    def __init__(self):
+        self.number, self.depth, self.deferred = 0, 0, False
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+
+_heard = _Heard()
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Raises `Interrupted` on SIGTERM, SIGINT, SIGUSR1 and SIGHUP.
+
+    A second signal ends the process at once; the last checkpoint stays intact. It has no effect
+    within another `heard` and outside of the main thread. With several processes JAX handles
+    SIGTERM itself, and SIGUSR1 counts as SIGTERM, because all of them have to stop at one step.
+    """
+    outermost = _heard.depth == 0 and threading.current_thread() is threading.main_thread()
+    if not outermost:
+        yield
+        return
+    handlers = dict.fromkeys(HEARD, _note)
+    if _several_processes():
+        handlers = {signal.SIGUSR1: lambda *_: os.kill(os.getpid(), signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    _heard.depth += 1
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
+        _heard.depth, _heard.number = _heard.depth - 1, 0
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == self._number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._number = number
 
-    def received(self, step: int) -> int:
-        """The number of the signal that this or another process received; 0 for none."""
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            return self._number or signal.SIGTERM
-        return self._number if jax.process_count() == 1 else 0
+def _several_processes() -> bool:
+    import jax
+
+    return jax.process_count() > 1
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    """Handles a signal."""
+    if _heard.number and number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if _heard.number:
+        name = signal.Signals(number).name
+        os.write(2, f'ended at once by a second signal, {name}\n'.encode())
+        os._exit(RUN_AGAIN)
+    _heard.number = number
+    if not _heard.deferred:
+        raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Notes signals without raising `Interrupted`."""
+    before, _heard.deferred = _heard.deferred, True
+    try:
+        yield
+    finally:
+        _heard.deferred = before
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raises `Interrupted` on a signal within `deferred`, also on one that was noted before."""
+    before, _heard.deferred = _heard.deferred, False
+    try:
+        if before and _heard.number:
+            raise Interrupted(_heard.number)
+        yield
+    finally:
+        _heard.deferred = before
+
+
+def received(step: int) -> int:
+    """The number of the signal that this or another process received; 0 for none."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+        return _heard.number or signal.SIGTERM
+    return _heard.number

@@ -12,6 +12,9 @@ from tljax.training.jobs import Job
 def announce(job: Job, *, show_model: bool = True) -> None:
     """Prints the model, the trained stages of each phase, and the data."""
     print_ = console.console.print
+    if show_model:
+        kind = jax.devices()[0].device_kind
+        print_(f'Device: {job.mesh.size} × {kind} ({jax.default_backend()})')
     backbone = job.experiment.backbone
     origin = f'weights {job.weights["source"]}' if job.weights else 'random weights'
     name = strategies.name_of(job.experiment.strategy)

@@ -121,6 +121,7 @@ def plot(
     bottom: float,
     left: float = 48,
     right: float = WIDTH - 20,
+    log_x: bool = False,
 ) -> Plot:
     """Makes a plot; its horizontal axis ends at `x_range`, its vertical axis at round numbers.
 
@@ -131,13 +132,15 @@ def plot(
         bottom: position of the lower end.
         left: position of the left end.
         right: position of the right end.
+        log_x: whether the horizontal axis is logarithmic; `x_range` is positive then.
     """
     x_low, x_high = x_range
-    x_ticks, y_ticks = round_ticks(*x_range), round_ticks(*y_range)
+    x_ticks = decades(*x_range) if log_x else round_ticks(*x_range)
+    y_ticks = round_ticks(*y_range)
     if x_low == x_high:
-        x_low, x_high = x_low - 0.5, x_high + 0.5
+        x_low, x_high = (x_low / 2, x_high * 2) if log_x else (x_low - 0.5, x_high + 0.5)
     return Plot(
-        x=AxisScale(x_low, x_high, left, right),
+        x=AxisScale(x_low, x_high, left, right, log_x),
         y=AxisScale(y_ticks[0], y_ticks[-1], bottom, top),
         x_ticks=[tick for tick in x_ticks if x_low <= tick <= x_high],
         y_ticks=y_ticks,

@@ -42,6 +42,8 @@ def chart(
     x_range: tuple[float, float] | None = None,
     percent_x: bool = False,
     marks: Sequence[tuple[float, str]] = (),
+    log_x: bool = False,
+    x_ticks: Sequence[float] | None = None,
 ) -> Drawing:
     """Draws curves with a legend above them.
 
@@ -53,6 +55,9 @@ def chart(
         x_range: of the horizontal axis; None for the range of the values.
         percent_x: whether the horizontal axis shows percent.
         marks: vertical lines with a label each, such as the starts of phases.
+        log_x: whether the horizontal axis is logarithmic.
+        x_ticks: the values with a label on the horizontal axis, ascending; None for round numbers.
+            A label that would overlap the previous one is omitted.
     """
     shapes, top = axes.legend([(curve.name, curve.color) for curve in curves], 4)
     top += 16 * bool(marks)
@@ -62,13 +67,28 @@ def chart(
         y_range or _range(_values(curves)),
         top=top,
         bottom=bottom,
+        log_x=log_x,
     )
+    if x_ticks is not None:
+        plot = dataclasses.replace(plot, x_ticks=_apart(plot.x, x_ticks))
     y_text = axes.percent_text if percent else axes.number_text
     shapes += plot.frame(x_label, y_text, axes.percent_text if percent_x else axes.number_text)
     shapes += _marks(plot, marks)
     for curve in curves:
         shapes += _curve(plot, curve)
     return Drawing(axes.WIDTH, bottom + 42, shapes)
+
+
+def _apart(scale: axes.AxisScale, ticks: Sequence[float]) -> list[float]:
+    """The ticks whose labels do not overlap."""
+    apart: list[float] = []
+    end = -math.inf
+    for tick in ticks:
+        half = drawing.text_width(axes.number_text(tick)) / 2
+        if scale(tick) - half > end:
+            apart.append(tick)
+            end = scale(tick) + half + 4
+    return apart
 
 
 def _values(curves: Sequence[Curve]) -> list[float]:

@@ -1,7 +1,7 @@
 """Rows of values with their intervals, and rows of bars."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tljax.records.figures import axes
 from tljax.records.figures.drawing import (
@@ -31,6 +31,7 @@ class Interval:
         text: shown at the right.
         color: of the mark.
         heading: whether the row is a heading, which has a name alone.
+        points: single values, drawn as small rings.
     """
 
     name: str
@@ -40,31 +41,40 @@ class Interval:
     text: str = ''
     color: str = 'accent'
     heading: bool = False
+    points: Sequence[float] = ()
 
 
-def dots(rows: Sequence[Interval], *, label: str) -> Drawing:
+def dots(
+    rows: Sequence[Interval],
+    *,
+    label: str,
+    tick_text: Callable[[float], str] = axes.percent_text,
+) -> Drawing:
     """Draws shares: in each row a dot, and a line over its interval.
 
     Args:
         rows: from top to bottom.
         label: of the horizontal axis.
+        tick_text: writes a value of the horizontal axis.
     """
     known = [row for row in rows if row.value is not None]
-    low, high = min(row.low for row in known), max(row.high for row in known)
+    low = min(value for row in known for value in (row.low, *row.points))
+    high = max(value for row in known for value in (row.high, *row.points))
     ticks = axes.round_ticks(low, high, 4)
     left, right = _margins(rows)
     bottom = 8 + ROW * len(rows)
     x = axes.AxisScale(ticks[0], ticks[-1], left + 8, right - 12)
     shapes: list[Shape] = []
     for tick in ticks:
-        shapes.append(line(x(tick), 4, x(tick), bottom, 'rule'))
-        shapes.append(Text(x(tick), bottom + 15, axes.percent_text(tick), 'middle'))
+        shapes.append(line(x(tick), 4, x(tick), bottom, 'faint' if tick == 0 else 'rule'))
+        shapes.append(Text(x(tick), bottom + 15, tick_text(tick), 'middle'))
     shapes.append(Text((left + right) / 2, bottom + 32, label, 'middle'))
     for index, row in enumerate(rows):
         y = 8 + ROW * index + ROW / 2
         shapes += _names(row, y, left)
         if row.value is not None:
             shapes.append(line(x(row.low), y, x(row.high), y, row.color, width=2))
+            shapes += [Circle(x(p), y, 3, 'quiet', 'paper', width=1) for p in row.points]
             shapes.append(Circle(x(row.value), y, 4, row.color))
     return Drawing(axes.WIDTH, bottom + 40, shapes)
 

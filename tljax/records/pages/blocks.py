@@ -28,9 +28,15 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-    """A command for a shell."""
+    """A command for a shell, or the content of a file.
+
+    Attributes:
+        text: the command.
+        folded: what the text is; it is closed until this title is clicked. '' for an open text.
+    """
 
     text: str
+    folded: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

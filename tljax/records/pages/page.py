@@ -5,7 +5,7 @@ import pathlib
 
 import jinja2
 
-from tljax.records.figures import colors, png, svg
+from tljax.records.figures import colors, pdf, png, svg
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Page
 
@@ -42,19 +42,41 @@ def write(path: pathlib.Path, page: Page) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_figures(folder: pathlib.Path, figures: list[Figure]) -> None:
-    """Writes each figure as NAME.svg, NAME.png and NAME.csv; deletes those of an earlier page."""
+def write_figures(folder: pathlib.Path, figures: list[Figure], *, with_pdf: bool = False) -> None:
+    """Writes each figure as NAME.svg, NAME.png and NAME.csv; deletes other ones.
+
+    Args:
+        folder: of the figures.
+        figures: with different names.
+        with_pdf: whether to write NAME.pdf too, which needs matplotlib.
+    """
     folder.mkdir(exist_ok=True)
-    for suffix in ('svg', 'png', 'csv'):
+    suffixes = ('.svg', '.csv', '.png', '.pdf') if with_pdf else ('.svg', '.csv', '.png')
+    names = {f'{figure.name}{suffix}' for figure in figures for suffix in suffixes}
+    for suffix in ('svg', 'csv', 'png', 'pdf'):
         for old in folder.glob(f'*.{suffix}'):
-            old.unlink()
+            if old.name not in names:
+                old.unlink(missing_ok=True)
     for figure in figures:
-        path = folder / figure.name
-        texts = {
-            '.svg': svg.render(figure.drawing, figure.alt, fixed=True) + '\n',
-            '.csv': figure.csv(),
-        }
-        for suffix, text in texts.items():
-            file = path.with_suffix(suffix)
-            file.write_text(text, encoding='utf-8', errors='backslashreplace')
-        png.render(figure.drawing).save(path.with_suffix('.png'))
+        _write_figure(folder / figure.name, figure, with_pdf=with_pdf)
+
+
+def _write_figure(path: pathlib.Path, figure: Figure, *, with_pdf: bool) -> None:
+    """Writes the files of a figure; an unchanged drawing is not rendered again.
+
+    The SVG file is written last, so that it is only there if the others fit it.
+    """
+    path.with_suffix('.csv').write_text(figure.csv(), encoding='utf-8', errors='backslashreplace')
+    drawing = path.with_suffix('.svg')
+    image, document = path.with_suffix('.png'), path.with_suffix('.pdf')
+    content = (svg.render(figure.drawing, figure.alt, fixed=True) + '\n').encode(
+        'utf-8', 'backslashreplace'
+    )
+    complete = image.exists() and (document.exists() or not with_pdf)
+    if complete and drawing.exists() and drawing.read_bytes() == content:
+        return
+    drawing.unlink(missing_ok=True)
+    png.render(figure.drawing).save(image)
+    if with_pdf:
+        pdf.write(document, figure.drawing)
+    drawing.write_bytes(content)

@@ -33,7 +33,8 @@ def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     Raises:
         InputError: a folder holds no finished run, or the page cannot be written there.
     """
-    runs = _named([Inputs(TrainedRun(folder)) for folder in folders])
+    names = pairs.folder_names(folders)
+    runs = {n: Inputs(TrainedRun(f)) for n, f in zip(names, folders, strict=True)}
     for run in runs.values():
         result.facts(run)  # raises an error if a folder holds no finished run
     if not path.absolute().parent.is_dir():
@@ -42,16 +43,6 @@ def write(folders: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     page.write(path, content)
     page.write_figures(path.with_name(f'{path.stem}_figures'), content.figures())
     return path
-
-
-def _named(runs: Sequence[Inputs]) -> dict[str, Inputs]:
-    """The runs by the names of their folders, with parent folders if names are equal."""
-    paths = [run.run.workdir.resolve() for run in runs]
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ['/'.join(path.parts[-parts:]) for path in paths]
-        if len(set(names)) == len(names):
-            return dict(zip(names, runs, strict=True))
-    raise InputError('a run is named twice, wanted different runs')
 
 
 def gather(runs: dict[str, Inputs]) -> Page:

@@ -1,5 +1,9 @@
 """Paired comparison of runs, image by image."""
 
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
 import numpy as np
 
 from tljax.metrics import confusion
@@ -16,6 +20,74 @@ def right(split: SplitPredictions) -> np.ndarray:
     return confusion.predicted(split.logits, split.labels) == split.labels
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageScores:
+    """Which images of a split a run classifies correctly, ordered by id.
+
+    Attributes:
+        classes: the K names.
+        ids: [N], ascending.
+        labels: [N], or [N, K] with several labels per image.
+        right: [N] bool.
+    """
+
+    classes: tuple[str, ...]
+    ids: np.ndarray
+    labels: np.ndarray
+    right: np.ndarray
+
+    def same_images(self, other: 'ImageScores') -> bool:
+        """Whether both have the same images with the same labels."""
+        return np.array_equal(self.ids, other.ids) and np.array_equal(self.labels, other.labels)
+
+    def select(self, rows: np.ndarray) -> 'ImageScores':
+        """The scores of some images."""
+        return ImageScores(self.classes, self.ids[rows], self.labels[rows], self.right[rows])
+
+
+def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores:
+    """The scores of the images of a split.
+
+    Raises:
+        MissingError: two images have the same id.
+    """
+    ids, order = np.unique(split.ids, return_index=True)
+    if len(ids) < len(split):
+        raise MissingError('Several images of a run have the same id, so they cannot be paired.')
+    return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order])
+
+
+def paired(one: ImageScores, other: ImageScores) -> tuple[ImageScores, ImageScores]:
+    """The scores of both on the images that both have, in the same order.
+
+    Raises:
+        MissingError: there are none, or the classes or labels differ.
+    """
+    if one.classes != other.classes:
+        raise MissingError('The runs were not evaluated on the same split with the same classes.')
+    _, rows, other_rows = np.intersect1d(one.ids, other.ids, True, return_indices=True)
+    if not len(rows):
+        raise MissingError('The runs were evaluated on different images.')
+    first, second = one.select(rows), other.select(other_rows)
+    if not first.same_images(second):
+        raise MissingError('The runs have different labels for the same images.')
+    return first, second
+
+
+def folder_names(folders: Sequence[pathlib.Path]) -> list[str]:
+    """The names of the folders of runs, with parent folders if names are equal.
+
+    Raises:
+        InputError: a folder is named twice.
+    """
+    paths = [folder.resolve() for folder in folders]
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ['/'.join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError('a run is named twice, wanted different runs')
+
+
 def difference(one: Inputs, other: Inputs) -> PairedDifference:
     """The accuracy of a run minus that of another, on the images both were evaluated on.
 
@@ -24,16 +96,13 @@ def difference(one: Inputs, other: Inputs) -> PairedDifference:
     Raises:
         MissingError: a run has no predictions, or they cannot be paired.
     """
-    name, first = one.predictions()
-    second = other.splits.get(name)
-    if second is None or one.classes != other.classes:
+    name, split = one.predictions()
+    if name not in other.splits:
         raise MissingError('The runs were not evaluated on the same split with the same classes.')
-    _, rows, other_rows = np.intersect1d(first.ids, second.ids, return_indices=True)
-    if not len(rows):
-        raise MissingError('The runs were evaluated on different images.')
-    if not np.array_equal(first.labels[rows], second.labels[other_rows]):
-        raise MissingError('The runs have different labels for the same images.')
-    return accuracy_difference(right(first)[rows], right(second)[other_rows])
+    first, second = paired(
+        image_scores(one.classes, split), image_scores(other.classes, other.splits[name])
+    )
+    return accuracy_difference(first.right, second.right)
 
 
 def difference_text(one: Inputs, other: Inputs) -> str:

@@ -1,0 +1,127 @@
+"""Signals stop a run wherever it is; the same call ends like an undisturbed run."""
+
+import contextlib
+import signal
+import threading
+
+import pytest
+
+from tests import small_runs
+from tests.small_runs import assert_same_run, before_step, experiment, last_checkpoint
+from tljax.training import run, signals
+from tljax.training.run import train
+from tljax.training.signals import Interrupted
+
+
+@pytest.fixture(scope='module')
+def reference(shared_programs, tmp_path_factory):
+    """The folder and the result of an undisturbed run."""
+    workdir = tmp_path_factory.mktemp('reference')
+    return workdir, train(experiment(), workdir)
+
+
+def at_call(number, function):
+    """The function, which receives SIGTERM at its call with a number, from 0."""
+    calls = iter(range(100))
+
+    def called(*args, **kwargs):
+        if next(calls) == number:
+            signal.raise_signal(signal.SIGTERM)
+        return function(*args, **kwargs)
+
+    return called
+
+
+@pytest.mark.parametrize(('evaluation', 'step'), [(0, 4), (1, 7), (2, 11)])
+def test_a_signal_in_an_evaluation_saves_the_step_which_is_evaluated_when_resumed(
+    evaluation, step, reference, tmp_path, monkeypatch
+):
+    make_evaluate = run.make_evaluate
+    monkeypatch.setattr(run, 'make_evaluate', lambda job: at_call(evaluation, make_evaluate(job)))
+    with pytest.raises(Interrupted) as stopped:
+        train(experiment(), tmp_path)
+    assert stopped.value.step == last_checkpoint(experiment(), tmp_path)[1] == step
+    monkeypatch.undo()
+    train(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+    assert small_runs.records(tmp_path) == small_runs.records(reference[0])
+
+
+@pytest.mark.parametrize(
+    'place', [(run.jobs, 'setup'), (run.final_evaluation, 'evaluate'), (run.predictions, 'write')]
+)
+def test_a_signal_outside_of_training_stops_that_stage_which_is_repeated(
+    place, reference, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(*place, at_call(0, getattr(*place)))
+    with pytest.raises(Interrupted) as stopped:
+        train(experiment(), tmp_path)
+    assert stopped.value.step is None
+    monkeypatch.undo()
+    train(experiment(), tmp_path)
+    assert_same_run(experiment(), tmp_path, reference)
+
+
+@pytest.mark.parametrize('number', signals.HEARD)
+def test_every_signal_that_is_heard_saves_the_present_step(number, shared_programs, tmp_path):
+    with before_step(4, lambda: signal.raise_signal(number)), pytest.raises(Interrupted) as stopped:
+        train(experiment(), tmp_path)
+    assert stopped.value.signal_number == number
+    assert stopped.value.step == last_checkpoint(experiment(), tmp_path)[1] == 5
+
+
+@signals.heard()
+def receive(*numbers, deferred=False):
+    """Receives signals, in code that handles all errors."""
+    with signals.deferred() if deferred else contextlib.nullcontext():
+        try:
+            for number in numbers:
+                signal.raise_signal(number)
+        except Exception:
+            pytest.fail('it was taken for an error')
+
+
+def test_handlers_of_errors_do_not_swallow_a_signal():
+    with pytest.raises(Interrupted, match='stopped by SIGTERM'):
+        receive(signal.SIGTERM)
+
+
+@signals.heard()
+def test_a_signal_is_only_noted_where_it_is_deferred():
+    with signals.deferred():
+        signal.raise_signal(signal.SIGUSR1)
+        assert signals.received(3) == signal.SIGUSR1
+        with pytest.raises(Interrupted, match='stopped by SIGUSR1'), signals.interruptible():
+            pytest.fail('the noted signal was forgotten')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_ends_the_process_at_once(number, monkeypatch, capfd):
+    codes = []
+    monkeypatch.setattr(signals.os, '_exit', codes.append)
+    receive(signal.SIGUSR1, number, deferred=True)
+    assert codes == [75]
+    assert capfd.readouterr().err == f'ended at once by a second signal, {number.name}\n'
+
+
+def test_a_second_ctrl_c_is_a_keyboard_interrupt():
+    with pytest.raises(KeyboardInterrupt):
+        receive(signal.SIGINT, signal.SIGINT, deferred=True)
+
+
+def test_only_the_outermost_context_in_the_main_thread_sets_handlers():
+    before = [signal.getsignal(number) for number in signals.HEARD]
+    with signals.heard():
+        inside = [signal.getsignal(number) for number in signals.HEARD]
+        with signals.heard():
+            pass
+        assert [signal.getsignal(number) for number in signals.HEARD] == inside != before
+    assert [signal.getsignal(number) for number in signals.HEARD] == before
+
+    def in_a_thread():
+        with signals.heard():
+            assert [signal.getsignal(number) for number in signals.HEARD] == before
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
