@@ -158,7 +158,7 @@ def studies(part: Part, base: Experiment) -> tuple[Study, ...]:
             continue
         if len(point.searches) > 1:
             raise SweepError('Search: a sweep has one search for each cell, this one has several')
-        search: Search = point.searches[0]
+        search: Search = next(iter(point.searches))
         for values in search.corners():
             settings = point.settings + search.settings(values)
             corners.append(Point(settings=settings, conditions=point.conditions))
