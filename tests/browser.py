@@ -28,6 +28,7 @@ OVERFLOW = """
   if (document.documentElement.scrollWidth <= wide) return [];
   return [...document.body.querySelectorAll('*')]
     .filter(e => e.getBoundingClientRect().right > wide + 1)
+    .filter(e => !e.parentElement.closest('.scroll, pre') || matchMedia('print').matches)
     .map(e => e.tagName + '.' + e.getAttribute('class') + ': ' + e.textContent.trim().slice(0, 40))
     .slice(0, 5).concat(['scrollWidth ' + document.documentElement.scrollWidth]);
 })()

@@ -24,6 +24,7 @@ import tljax  # noqa: F401  (sets the rest of XLA's flags before JAX is imported
 import jax  # isort: skip
 import pytest  # isort: skip
 
+from tests import browser  # isort: skip
 from tljax.data import decode  # isort: skip
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -69,3 +70,12 @@ def golden() -> pathlib.Path:
 def real_data() -> pathlib.Path:
     """The folder of real weights and photographs."""
     return _shared('data')
+
+
+@pytest.fixture(scope='session')
+def chromium():
+    """A headless Chromium, which is started once."""
+    if browser.PROGRAM is None:
+        pytest.skip(browser.WHY_SKIPPED)
+    with browser.started() as started:
+        yield started

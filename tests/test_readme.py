@@ -33,7 +33,8 @@ def commands() -> list[str]:
     """Every `tljax ...` and `python -m ...` in a fenced block or in backticks of the texts."""
     found = []
     for path in TEXTS:
-        lines = [line for block in blocks(path, 'bash') for line in block.splitlines()]
+        whole = [block.replace('\\\n', ' ') for block in blocks(path, 'bash')]
+        lines = [line.partition(' > ')[0] for block in whole for line in block.splitlines()]
         lines += re.findall(r'`((?:tljax|python -m) [^`]+)`', path.read_text())
         parts = [part.strip() for line in lines for part in line.split(' && ')]
         found += [part for part in parts if part.startswith('tljax ') or ' -m ' in part]

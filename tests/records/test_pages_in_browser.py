@@ -30,14 +30,6 @@ from tljax.records.pages.blocks import (
 NAMES = ('<img src=x onerror=console.error(1)>', 'W' * 60, 'two words', '犬' * 20)
 LONG = 'folder/' * 30 + 'mahalanobis_of_a_long_file_name_without_any_space.png'
 
-pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason=browser.WHY_SKIPPED)
-
-
-@pytest.fixture(scope='module')
-def chromium():
-    with browser.started() as started:
-        yield started
-
 
 def picture():
     buffer = io.BytesIO()

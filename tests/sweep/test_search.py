@@ -49,7 +49,13 @@ def training(monkeypatch):
                 self.steps += 10
                 step = 10 * (len(lines) + 1)
                 accuracy = 1 - abs(math.log10(rate) + 1.5) / 3 - 1 / (step + 10)
-                record = {'split': 'val', 'step': step, 'accuracy': accuracy, 'loss': 1.0}
+                record = {
+                    'split': 'val',
+                    'phase': 0,
+                    'step': step,
+                    'accuracy': accuracy,
+                    'loss': 1.0,
+                }
                 lines.append(json.dumps(record))
                 path.write_text('\n'.join(lines))
             result = {'val': {'accuracy': accuracy}, 'wall_seconds': 1.0, 'steps': STEPS}
@@ -75,13 +81,13 @@ def outcome(one):
 
 
 def test_a_search_keeps_its_budget_and_trains_the_best_trial_to_its_end(training, tmp_path):
-    one = worker_of(tmp_path, Search(RATE, budget_steps=500))
+    one = worker_of(tmp_path, Search(RATE, budget_steps=300))
     one.run()
-    assert training.steps == sum(trial.step for trial in one.trials.all()) <= 500
-    assert steps_used(one.trials.all()) > 500 - STEPS
+    assert training.steps == sum(trial.step for trial in one.trials.all()) <= 300
+    assert steps_used(one.trials.all()) > 300 - STEPS
     best = max((t for t in one.trials.all() if t.is_complete), key=lambda t: t.values[-1])
-    assert abs(math.log10(one.trials.values(best.number)[RATE.path]) + 1.5) < 0.3
-    assert f'{training.steps} of 500 steps used' in one.summary()
+    assert abs(math.log10(one.trials.values(best.number)[RATE.path]) + 1.5) < 0.5
+    assert f'{training.steps} of 300 steps used' in one.summary()
 
 
 def test_trials_that_were_stopped_have_their_validation_curve(training, tmp_path):
@@ -194,8 +200,8 @@ def test_a_budget_below_one_run_is_refused(training, tmp_path):
 
 def test_the_axis_that_matters_is_the_important_one(training, tmp_path):
     decay = Axis('optimizer.weight_decay', Range(0.001, 0.1, log=True))
-    worker_of(tmp_path, Search(RATE, decay, budget_steps=400, sampler='random')).run()
+    worker_of(tmp_path, Search(RATE, decay, budget_steps=240, sampler='random')).run()
     found = trials.importance(tmp_path)
-    assert found.by_axis[RATE.path] > 0.8
+    assert found.by_axis[RATE.path] > 0.5
     assert sum(found.by_axis.values()) == pytest.approx(1)
     assert trials.importance(tmp_path / 'none').by_axis == {}

@@ -132,6 +132,10 @@ def test_forgetting_starts_at_the_upstream_accuracy_and_ends_at_that_of_the_run(
     assert record['loss']['difference'] == pytest.approx(change)
 
 
+def test_the_page_is_readable_in_a_browser(measured, chromium):
+    assert not chromium.faults(measured[1] / 'robustness.html')
+
+
 def test_the_page_needs_no_other_file(measured):
     _, out = measured
     page = (out / 'robustness.html').read_text()

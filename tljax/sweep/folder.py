@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.config import config_json
+from tljax.config import config_json, json_form
 from tljax.records import lease, predictions, writers
 from tljax.records.lease import Lease, Owner
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
@@ -161,6 +161,18 @@ class SweepFolder:
     def workdir(self, cell: str) -> pathlib.Path:
         """The folder of the run of a cell."""
         return self.path / 'cells' / cell
+
+    def command(self, cell: Cell, config_file: pathlib.Path | None) -> list[str]:
+        """The command that runs a cell without its sweep, or resumes it.
+
+        Args:
+            cell: the cell.
+            config_file: of the sweep; it may define classes of the experiment.
+        """
+        argv = ['python', '-m', 'tljax.main', f'--config={self.config(cell.name).absolute()}']
+        if config_file and json_form.foreign_modules(json_form.encode(cell.experiment)):
+            argv.append(f'--classes={config_file.absolute()}')
+        return [*argv, f'--workdir={self.workdir(cell.name).absolute()}']
 
     def acquire(self, cell: str) -> Lease | None:
         """The lease of a cell; None if another process runs it."""

@@ -14,9 +14,10 @@ from tljax.records.runs import CHECKPOINTS
 from tljax.strategies.schedules import Constant
 from tljax.sweep.cells import Cell, name_of
 from tljax.sweep.folder import OUTPUT_FILE, SweepFolder
-from tljax.training import final_evaluation
+from tljax.training import final_evaluation, signals
 from tljax.training.head_grid import conditions, outputs, run
-from tljax.training.head_grid.run import Head
+from tljax.training.head_grid.run import TrainedHead
+from tljax.training.signals import Interrupted
 
 
 def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -91,13 +92,16 @@ def train(
         shared = {'cells': [cell.name for cell in group]}
         metrics_of = final_evaluation.make_metrics(group[0].experiment.loss)
         options = {'metrics_of': metrics_of, 'seconds': seconds, 'checkpoint': checkpoint}
-        for head, cell in zip(heads, group, strict=True):
-            if cell.name not in taken or head is None or head.failed:
-                continue
-            workdir = folder.workdir(cell.name)
-            with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
-                outputs.write(head, workdir, shared, **options)
-            announce(cell)
+        with signals.heard(), signals.deferred():  # a cell is written completely or not at all
+            for head, cell in zip(heads, group, strict=True):
+                if cell.name not in taken or head is None or head.failed:
+                    continue
+                workdir = folder.workdir(cell.name)
+                with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
+                    outputs.write(head, workdir, shared, **options)
+                announce(cell)
+                if number := signals.received(head.job.steps):
+                    raise Interrupted(number, head.job.steps)
 
 
 def _is_taken(folder: SweepFolder, cell: Cell, leases: contextlib.ExitStack) -> bool:
@@ -111,7 +115,7 @@ def _is_taken(folder: SweepFolder, cell: Cell, leases: contextlib.ExitStack) -> 
     return not folder.is_settled(cell.name)
 
 
-def _announce(heads: Sequence[Head]) -> None:
+def _announce(heads: Sequence[TrainedHead]) -> None:
     if len(heads) < 2:
         return
     job = heads[0].job

@@ -137,6 +137,21 @@ def test_formulas_are_neutralised_in_every_csv(trained):
     assert not [cell for cell in cells if cell.startswith(('=', '+', '@'))]
 
 
+def test_the_page_is_readable_in_a_browser(trained, chromium):
+    assert not chromium.faults(trained / 'report.html')
+
+
+def test_the_arrow_keys_step_through_the_errors_of_the_map(trained, chromium):
+    chromium.open(trained / 'report.html')
+    chromium.evaluate("document.querySelector('.plot[tabindex]').focus()")
+    press = (
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))"
+    )
+    chromium.evaluate(press)
+    assert 'predicted as' in chromium.evaluate("document.querySelector('.tip .text').textContent")
+    assert not chromium.messages()
+
+
 def test_each_figure_is_a_picture_a_drawing_and_numbers(trained):
     names = {path.stem for path in (trained / 'figures').iterdir()}
     assert {'result', 'confusion', 'map-pca', 'slices', 'cka', 'movement'} <= names

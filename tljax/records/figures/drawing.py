@@ -104,7 +104,7 @@ def _letter_width(letter: str) -> float:
     """The width of a letter as a share of the size of the font."""
     if not letter.isascii():
         return 1.0 if unicodedata.east_asian_width(letter) in 'WF' else 0.64
-    return 0.34 if letter in NARROW else 0.95 if letter in WIDE else 0.64
+    return 0.34 if letter in NARROW else 1.0 if letter in WIDE else 0.64
 
 
 def shortened(text: str, width: float) -> str:

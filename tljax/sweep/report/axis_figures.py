@@ -11,9 +11,10 @@ from tljax.records.figures import colors, curves, heat_map
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Figures, Section
+from tljax.records.pages.score_texts import percent
 from tljax.sweep.folder import AxisRecord
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import Summary, partial_text, percent, score_text
+from tljax.sweep.report.summaries import Summary, partial_text, score_text
 from tljax.sweep.results import value_of
 
 MOST_CURVES = 6  # of one figure; more are divided into several figures

@@ -8,8 +8,8 @@ from typing import Any
 from tljax.records.cells import cell_text
 from tljax.records.figures.axes import seconds_text
 from tljax.records.pages.blocks import Row, Section, Table
+from tljax.records.pages.score_texts import percent
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import percent
 from tljax.sweep.results import TEST, VALIDATION, CellResult
 
 NUMBERS = ('step', 'steps', 'flops', 'wall_seconds', 'trained_parameters', 'frozen_parameters')

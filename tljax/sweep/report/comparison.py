@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tljax.metrics import confusion, paired_seeds, power
-from tljax.metrics.paired_seeds import PairedSeeds
+from tljax.metrics import paired_seeds, power
+from tljax.metrics.paired_seeds import LEVEL, PairedSeeds
 from tljax.sweep.folder import AxisRecord, SweepFolder
 from tljax.sweep.results import CellResult, Results, Variant
 from tljax.sweep.space import Role, SweepError
+from tljax.training.report.pairs import ImageScores, image_scores
 from tljax.types import InputError
 
-LEVEL = 0.05  # of significance
 DIFFERENCE = 0.01  # a point, for which the number of seeds is suggested
 POWER = 0.8
 ROUNDING = 1e-6
@@ -42,9 +42,7 @@ class Difference:
     @property
     def distinguishable(self) -> bool:
         """Whether the adjusted p-value is below 0.05 and the interval does not contain 0."""
-        if self.pair is None or not self.adjusted < LEVEL:
-            return False
-        return self.pair.low > 0 or self.pair.high < 0
+        return self.pair is not None and paired_seeds.is_distinguishable(self.pair, self.adjusted)
 
     @property
     def seeds_needed(self) -> int | None:
@@ -94,7 +92,8 @@ def compare(results: Results, folder: SweepFolder, baseline: str | None = None) 
     pairs, unmatched = _pairs(results, baselines)
     read = functools.cache(lambda cell: _image_scores(folder, cell, results.split or ''))
     scores = [_difference(one, other, results.split or '', read) for one, other in pairs]
-    adjusted = paired_seeds.holm([math.nan if one is None else one.p_value for one in scores])
+    p_values = [math.nan if one is None else one.p_value for one in scores]
+    adjusted = paired_seeds.holm(np.array(p_values))
     tests = int(np.isfinite(adjusted).sum())
     differences = [
         Difference(variant=one, baseline=other, pair=pair, adjusted=float(p), tests=tests)
@@ -158,36 +157,21 @@ def _matches(one: Variant, other: Variant, axes: Sequence[str]) -> bool:
     return all(one.settings[axis] == other.settings[axis] for axis in common)
 
 
-@dataclasses.dataclass(frozen=True)
-class _ImageScores:
-    """Which images of a split are classified correctly, ordered by id."""
-
-    classes: tuple[str, ...]
-    ids: np.ndarray
-    labels: np.ndarray
-    right: np.ndarray
-
-    def same_images(self, other: '_ImageScores') -> bool:
-        return np.array_equal(self.ids, other.ids) and np.array_equal(self.labels, other.labels)
+Reader = Callable[[str], ImageScores | None]
 
 
-Reader = Callable[[str], _ImageScores | None]
-
-
-def _image_scores(folder: SweepFolder, cell: str, split: str) -> _ImageScores | None:
+def _image_scores(folder: SweepFolder, cell: str, split: str) -> ImageScores | None:
     """None if a cell has no predictions with one label for each image."""
     try:
         predictions = folder.predictions(cell)
+        if predictions is None or split not in predictions.splits:
+            return None
+        rows = predictions.splits[split]
+        if rows.multi_label or not len(rows):
+            return None
+        return image_scores(predictions.classes, rows)
     except (InputError, OSError):
         return None
-    if predictions is None or split not in predictions.splits:
-        return None
-    rows = predictions.splits[split]
-    order = np.argsort(rows.ids, kind='stable')
-    if rows.multi_label or len(np.unique(rows.ids)) < len(rows) or not len(rows):
-        return None
-    right = confusion.predicted(rows.logits, rows.labels) == rows.labels
-    return _ImageScores(predictions.classes, rows.ids[order], rows.labels[order], right[order])
 
 
 def _difference(one: Variant, other: Variant, split: str, read: Reader) -> PairedSeeds | None:
@@ -215,7 +199,7 @@ def _chosen(variant: Variant, split: str) -> dict[str, CellResult]:
 
 def _paired_images(
     one: CellResult, other: CellResult, split: str, read: Reader
-) -> tuple[_ImageScores, _ImageScores] | None:
+) -> tuple[ImageScores, ImageScores] | None:
     """The scores of two cells on the same images; None if they cannot be paired."""
     first, second = read(one.record.name), read(other.record.name)
     if first is None or second is None or first.classes != second.classes:

@@ -7,8 +7,9 @@ from tljax.records.figures import axes, colors, costs
 from tljax.records.figures.costs import Point
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Figures, Row, Section, Table
+from tljax.records.pages.score_texts import percent
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import Summary, mean, partial_text, percent, score_text
+from tljax.sweep.report.summaries import Summary, mean, partial_text, score_text
 from tljax.sweep.results import CellResult, Status
 
 UNKNOWN = '–'
@@ -36,10 +37,15 @@ def _flops_text(value: float) -> str:
     return f'{value:.2e}'
 
 
+def _time_text(seconds: float) -> str:
+    """`100 s`, `12 min`."""
+    return f'{seconds:.0f} s' if 10 <= seconds < 600 else axes.seconds_text(seconds)
+
+
 KINDS = (
     Cost('steps', 'steps', 'training steps', axes.number_text),
     Cost('flops', 'FLOPs', 'floating-point operations of the training', _flops_text),
-    Cost('wall_seconds', 'time', 'time of the run', axes.seconds_text),
+    Cost('wall_seconds', 'time', 'time of the run', _time_text),
 )
 
 

@@ -3,18 +3,22 @@
 import math
 from collections.abc import Sequence
 
-from tljax.metrics import paired_seeds
-from tljax.metrics.paired_seeds import PairedSeeds
+from tljax.metrics.paired_seeds import LEVEL, PairedSeeds
 from tljax.records.figures import intervals
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table, Text
-from tljax.sweep.report.comparison import LEVEL, Difference
+from tljax.records.pages.score_texts import (
+    UNKNOWN,
+    ends_text,
+    p_text,
+    points_text,
+    result_text,
+    too_few_seeds_text,
+)
+from tljax.sweep.report.comparison import Difference
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import points_text
 
-UNKNOWN = '–'
-NOT_DISTINGUISHABLE = 'not distinguishable'
 MOST_NAMED = 5
 
 
@@ -88,32 +92,14 @@ def _cells(content: Content, one: Difference) -> list[str]:
         f'{one.pair.images:,}' if one.pair.images else UNKNOWN,
         p_text(one.pair.p_value),
         p_text(one.adjusted),
-        result_text(one),
+        result_text(one.pair, one.adjusted),
         UNKNOWN if needed is None else f'{needed:,}',
     ]
 
 
-def ends_text(pair: PairedSeeds) -> str:
-    """`+0.4 to +2.1`, in points."""
-    if math.isnan(pair.low):
-        return UNKNOWN
-    return f'{points_text(pair.low)} to {points_text(pair.high)}'
-
-
-def result_text(one: Difference) -> str:
-    """`better`, `worse` or `not distinguishable`."""
-    if not one.distinguishable or one.pair is None:
-        return NOT_DISTINGUISHABLE
-    return 'better' if one.pair.difference > 0 else 'worse'
-
-
-def p_text(p: float) -> str:
-    """`0.031`, or `< 0.0001`."""
-    return '< 0.0001' if p < 1e-4 else f'{p:.2g}'
-
-
 def _caption(content: Content) -> str:
     pairs = [one.pair for one in content.comparison.differences if one.pair]
+    tests = content.comparison.tests
     texts = [
         f'Each variant minus {baseline_text(content)} with the same other values, seed by seed.'
     ]
@@ -125,7 +111,7 @@ def _caption(content: Content) -> str:
             'difference.'
         )
     texts.append(
-        f'Holm: adjusted for the {content.comparison.tests} tests of the table. A difference is '
+        f'Holm: adjusted for {tests} test{"s" * (tests != 1)}. A difference is '
         f'distinguishable if the adjusted p is below {LEVEL} and the interval excludes 0.'
     )
     texts.append(_images_text(pairs))
@@ -149,18 +135,10 @@ def _images_text(pairs: Sequence[PairedSeeds]) -> str:
 
 def _remarks(content: Content) -> list[str]:
     """Why no difference can be distinguished, and variants without a baseline."""
-    comparison, texts = content.comparison, []
-    counts = [one.pair.seeds for one in comparison.differences if one.pair and one.pair.seeds > 1]
-    if counts:
-        tests = comparison.tests
-        least = tests * paired_seeds.least_sign_flip(max(counts))
-        if least >= LEVEL:
-            needed = paired_seeds.least_seeds(LEVEL, tests)
-            wanted = 'more than 20' if needed is None else str(needed)
-            texts.append(
-                f'With {max(counts)} seeds and {tests} test{"s" * (tests != 1)}, no adjusted p can '
-                f'be below {LEVEL}, however large the differences are: {wanted} seeds are needed.'
-            )
+    comparison = content.comparison
+    pairs = [one.pair for one in comparison.differences if one.pair]
+    too_few = too_few_seeds_text(pairs, comparison.tests)
+    texts = [too_few] if too_few else []
     if names := [content.names.title(one.settings) for one in comparison.unmatched]:
         more = f' and {len(names) - MOST_NAMED} more' if len(names) > MOST_NAMED else ''
         texts.append(

@@ -7,14 +7,9 @@ from tljax.records.figures import intervals
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table, Text
+from tljax.records.pages.score_texts import interval_text, percent
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import (
-    Summary,
-    interval_text,
-    percent,
-    score_text,
-    split_text,
-)
+from tljax.sweep.report.summaries import Summary, score_text, split_text
 from tljax.sweep.results import TEST, Status
 
 HOLES = [status for status in Status if status not in (Status.DONE, Status.PRUNED)]

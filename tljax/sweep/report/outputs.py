@@ -9,6 +9,14 @@ from tljax.records.figures import pdf
 from tljax.records.figures.drawing import printable
 from tljax.records.pages import page, table_texts
 from tljax.records.pages.blocks import Block, Page, Row, Section, Table, Text
+from tljax.records.pages.score_texts import (
+    NOT_DISTINGUISHABLE,
+    interval_text,
+    p_text,
+    percent,
+    points_text,
+    result_text,
+)
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.report import (
     axis_figures,
@@ -22,8 +30,7 @@ from tljax.sweep.report import (
     tuned,
 )
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.differences import NOT_DISTINGUISHABLE, points_text
-from tljax.sweep.report.summaries import Summary, interval_text, percent, score_text
+from tljax.sweep.report.summaries import Summary, score_text
 from tljax.sweep.results import TEST, Status
 
 REPORT_FILE = 'report.html'
@@ -126,7 +133,7 @@ def _short_cells(source: Content, one: Summary) -> list[str]:
     for difference in compared[:1]:
         if difference.pair is not None:
             cells.append(points_text(difference.pair.difference))
-            cells.append(differences.p_text(difference.adjusted))
+            cells.append(p_text(difference.adjusted))
     return cells
 
 
@@ -171,7 +178,11 @@ def verdict(source: Content) -> str:
     count = sum(one.distinguishable for one in compared)
     if not count:
         return f'No variant is distinguishable from the baseline {baseline}'
-    return f'{count} of {len(compared)} variants are distinguishable from the baseline {baseline}'
+    better = sum(result_text(one.pair, one.adjusted) == 'better' for one in compared if one.pair)
+    return (
+        f'{better} better and {count - better} worse than the baseline {baseline}, '
+        f'{len(compared) - count} {NOT_DISTINGUISHABLE}'
+    )
 
 
 def _single_verdict(source: Content) -> str:
@@ -181,7 +192,7 @@ def _single_verdict(source: Content) -> str:
     points = abs(100 * one.pair.difference) if one.pair else 0.0
     if not one.distinguishable:
         return f'{names[0]} is {NOT_DISTINGUISHABLE} from {names[1]}'
-    word = differences.result_text(one)
+    word = result_text(one.pair, one.adjusted) if one.pair else ''
     return f'{names[0]} is {word} than {names[1]} by {points:.1f} points'
 
 

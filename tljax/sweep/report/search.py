@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from tljax.records.figures import axes, parallel
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.parallel import Coordinate
+from tljax.records.pages.score_texts import percent
 from tljax.sweep.folder import AxisRecord
 from tljax.sweep.report.axis_figures import is_log, numbers_of
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import mean, percent
+from tljax.sweep.report.summaries import mean
 from tljax.sweep.results import VALIDATION, Variant, settings_of
 from tljax.sweep.space import Role
 
@@ -34,8 +35,7 @@ def figure(content: Content) -> Figure | None:
     coordinates = [
         _coordinate(axis, content.names.labels[axis.name], configurations) for axis in shown
     ]
-    name = f'validation {content.results.measure}'
-    coordinates.append(parallel.numeric(name, scores, log=False, text=axes.percent_text))
+    coordinates.append(parallel.numeric('validation', scores, log=False, text=axes.percent_text))
     best = sorted(range(len(scores)), key=lambda i: -scores[i])
     count = max(1, math.ceil(HIGHLIGHTED * len(scores)))
     labels = [content.names.labels[axis.name] for axis in shown]

@@ -91,20 +91,3 @@ def split_text(split: str | None) -> str:
 def score_text(results: Results) -> str:
     """`test accuracy`."""
     return f'{split_text(results.split)} {results.measure}'
-
-
-def percent(share: float | None) -> str:
-    """`92.3`, or a dash."""
-    return '–' if share is None or math.isnan(share) else f'{100 * share:.1f}'
-
-
-def interval_text(interval: SeedInterval | None) -> str:
-    """`91.0 to 93.6`, or a dash."""
-    if interval is None or math.isnan(interval.low):
-        return '–'
-    return f'{percent(interval.low)} to {percent(interval.high)}'
-
-
-def points_text(difference: float) -> str:
-    """`+1.2`, in points."""
-    return f'{100 * difference:+.1f}'

@@ -12,11 +12,12 @@ from tljax.records.figures import colors, curves
 from tljax.records.figures.curves import Curve
 from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table, Text
+from tljax.records.pages.score_texts import percent
 from tljax.sweep.folder import AxisRecord
 from tljax.sweep.report import search
 from tljax.sweep.report.axis_figures import numbers_of
 from tljax.sweep.report.content import Content
-from tljax.sweep.report.summaries import Summary, mean, percent, split_text
+from tljax.sweep.report.summaries import Summary, mean, split_text
 from tljax.sweep.results import TEST, VALIDATION, Settings, settings_of
 from tljax.sweep.space import Role
 

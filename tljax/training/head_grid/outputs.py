@@ -12,13 +12,13 @@ from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
 from tljax.training import batches, final_evaluation, jobs, run_folder
 from tljax.training.final_evaluation import Metrics
-from tljax.training.head_grid.run import Head
+from tljax.training.head_grid.run import TrainedHead
 from tljax.training.progress import SAVED
 from tljax.training.run import content_of_result
 
 
 def write(
-    head: Head,
+    head: TrainedHead,
     workdir: pathlib.Path,
     shared: Mapping[str, Any],
     *,
@@ -58,7 +58,7 @@ def write(
             console.console.print(line)
 
 
-def _write_records(head: Head, workdir: pathlib.Path) -> None:
+def _write_records(head: TrainedHead, workdir: pathlib.Path) -> None:
     records = writers.Records(workdir, resumed_at=-1, phase=0)
     for record in head.records:
         records.write(record)
@@ -66,7 +66,7 @@ def _write_records(head: Head, workdir: pathlib.Path) -> None:
     records.close()
 
 
-def _evaluated(head: Head, metrics_of: Metrics) -> tuple[Predictions, dict[str, Any]]:
+def _evaluated(head: TrainedHead, metrics_of: Metrics) -> tuple[Predictions, dict[str, Any]]:
     """The predictions of the splits that are not empty, and the metrics of all of them."""
     splits = {n: split for n, split in head.predictions.items() if len(head.job.splits[n])}
     metrics = {
@@ -77,7 +77,7 @@ def _evaluated(head: Head, metrics_of: Metrics) -> tuple[Predictions, dict[str, 
     return Predictions(head.job.splits['train'].class_names, splits), metrics
 
 
-def _write_checkpoint(head: Head, folder: pathlib.Path) -> None:
+def _write_checkpoint(head: TrainedHead, folder: pathlib.Path) -> None:
     """Writes the state of the best step, from which the run alone would go on."""
     shutil.rmtree(folder, ignore_errors=True)
     job = head.job

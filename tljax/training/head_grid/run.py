@@ -31,7 +31,7 @@ COPIES = 8  # of a head: values and two moments, now and at the best step, and t
 
 
 @dataclasses.dataclass
-class Head:
+class TrainedHead:
     """The head of a job and the records of its training.
 
     Attributes:
@@ -73,7 +73,7 @@ class Head:
         return False
 
 
-def train(experiments: Sequence[Experiment]) -> list[Head | None]:
+def train(experiments: Sequence[Experiment]) -> list[TrainedHead | None]:
     """Trains the heads of experiments that `conditions.obstacle` allows.
 
     They have to agree in everything but the learning rate, weight decay, schedule, epochs, seeds,
@@ -89,7 +89,7 @@ def train(experiments: Sequence[Experiment]) -> list[Head | None]:
     """
     jobs = _set_up(experiments)
     _check([job for job in jobs if job])
-    heads = [job and Head(job) for job in jobs]
+    heads = [job and TrainedHead(job) for job in jobs]
     trained = [head for head in heads if head]
     size = _heads_per_program(trained[0].job) if trained else 1
     for start in range(0, len(trained), size):
@@ -157,7 +157,7 @@ def _equal(one: Any, other: Any) -> bool:
 class _Training:
     """The training of heads from start to end."""
 
-    def __init__(self, heads: Sequence[Head]):
+    def __init__(self, heads: Sequence[TrainedHead]):
         self._heads = heads
         jobs = [head.job for head in heads]
         self._table: Table = tables.make(jobs, 'train', plain=False)
@@ -213,7 +213,7 @@ class _Training:
             self._evaluate(step)
         return recorded
 
-    def _record_training(self, head: Head, sums: totals.Sums, step: int) -> None:
+    def _record_training(self, head: TrainedHead, sums: totals.Sums, step: int) -> None:
         try:
             nonfinite.check_loss(head.job, sums)
         except NotFiniteError:
