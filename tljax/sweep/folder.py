@@ -126,18 +126,13 @@ class SweepFolder:
                 for axis in fields['axes']
             ]
             cells = tuple(CellRecord(**cell) for cell in fields['cells'])
+            texts = {name: fields[name] for name in ('name', 'command', 'config')}
         except FileNotFoundError:
             known = ', '.join(repr(one) for one in self.names()) or 'none'
             raise SweepError(f'{path}: there is no such sweep; the folder has {known}') from None
         except (ValueError, KeyError, TypeError) as error:
             raise SweepError(f'{path} is damaged: {error!r}') from error
-        return SweepRecord(
-            name=fields['name'],
-            command=fields['command'],
-            config=fields['config'],
-            axes=tuple(axes),
-            cells=cells,
-        )
+        return SweepRecord(**texts, axes=tuple(axes), cells=cells)
 
     def names(self) -> list[str]:
         """The names of the recorded sweeps; '' is the unnamed one."""
