@@ -20,7 +20,13 @@ from tljax.config.value_types import CONFIG_MODULE
 PACKAGE = pathlib.Path(__file__).parents[1]
 RECORD = 'config.json'
 SWEEP_NAME = re.compile(r'[A-Za-z0-9_-]+')
-NOT_SWEEPS = ('cells', 'configs', 'leases', 'figures')  # folders next to those of the sweeps
+NOT_SWEEPS = (
+    'cells',
+    'configs',
+    'leases',
+    'figures',
+    'slurm',
+)  # folders next to those of the sweeps
 PLACEHOLDER = re.compile('[A-Z_]*')  # DIR, LIST or nothing, as the path of the user's images
 
 

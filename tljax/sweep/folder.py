@@ -7,6 +7,8 @@
     DIR/cells/CELL/output.txt             what it printed
     DIR/configs/CELL.json                 its experiment
     DIR/leases/CELL.json                  the process that runs it
+    DIR/search.journal, DIR/NAME/…        the trials of its searches
+    DIR/slurm/                            the jobs of SLURM and their output
 
 Sweeps of one folder share the cells that they have in common.
 """
