@@ -8,6 +8,7 @@ import numpy as np
 
 FONT_PX = 12
 NARROW, WIDE = " .,:;'|!()[]ijlftrI-", 'mwMW@%'
+SIGNS = '<>=+~^#'
 Points = Sequence[tuple[float, float]]
 
 
@@ -104,6 +105,8 @@ def _letter_width(letter: str) -> float:
     """The width of a letter as a share of the size of the font."""
     if not letter.isascii():
         return 1.0 if unicodedata.east_asian_width(letter) in 'WF' else 0.64
+    if letter in SIGNS:
+        return 0.84
     return 0.34 if letter in NARROW else 1.0 if letter in WIDE else 0.64
 
 
