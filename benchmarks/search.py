@@ -89,6 +89,7 @@ class Heads:
         workdir.mkdir(parents=True, exist_ok=True)
         x, y, val, val_y = self.task
         classes, optimizer = int(y.max()) + 1, experiment.optimizer
+        assert isinstance(optimizer, tljax.SGD)
         start = (0, np.zeros((x.shape[1] + 1, classes)), np.zeros((x.shape[1] + 1, classes)), 0.0)
         step, weights, velocity, best = self.states.get(workdir.name, start)
         order = np.random.default_rng(0)

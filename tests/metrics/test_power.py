@@ -70,7 +70,7 @@ def test_without_variance_the_fewest_possible_seeds_are_enough():
 
 
 def test_a_very_large_effect_has_power_one():
-    assert power(1, 1000, 20) == 1
+    assert power(1, 1000, 20) == power(1, 0.5, 3000) == 1
 
 
 @pytest.mark.parametrize(

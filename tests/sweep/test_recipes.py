@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests import small_runs
-from tljax.sweep import run
+from tljax.sweep import listing, run
 from tljax.sweep.space import Seeds
 
 PAGE = (pathlib.Path(__file__).parents[2] / 'docs/sweeps_launchers.md').read_text()
@@ -42,7 +42,7 @@ def sweep(tmp_path, monkeypatch):
     folder = tmp_path / 'a sweep'
     options = run.Options(workdir=folder)
     lines = io.StringIO()
-    run.print_commands(small_runs.experiment(), Seeds(5), options, lines)
+    listing.print_commands(small_runs.experiment(), Seeds(5), options, lines)
     (folder / 'commands.jsonl').write_text(lines.getvalue())
     programs = tmp_path / 'bin'
     programs.mkdir()

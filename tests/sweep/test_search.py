@@ -7,7 +7,7 @@ import pytest
 
 from tests import small_runs
 from tljax.strategies.strategies import FineTune, LinearProbe
-from tljax.sweep import run, search, search_worker, trials, worker
+from tljax.sweep import listing, run, search, search_worker, trials, worker
 from tljax.sweep.cells import expand
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.halving import steps_used
@@ -211,7 +211,7 @@ def test_a_sweep_of_searches_is_recorded_and_reports_its_steps(training, tmp_pat
     axis = Axis('strategy', [FineTune(), LinearProbe()])
     part = Product(axis, Search(RATE, budget_steps=100))
     options = run.Options(workdir=tmp_path)
-    assert run.dry_run(BASE, part, options) == 0
+    assert listing.dry_run(BASE, part, options) == 0
     assert 'Search of strategy=LinearProbe: at most 100 steps' in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, '_report', lambda *_: None)

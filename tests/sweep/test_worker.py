@@ -12,7 +12,7 @@ import pytest
 from tests import small_runs
 from tljax.records import console, lease, predictions
 from tljax.strategies.strategies import FineTune, FreezeBelow, LinearProbe
-from tljax.sweep import cells, cost, run, worker
+from tljax.sweep import cells, cost, listing, run, worker
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.space import Axis, Product, Seeds
 from tljax.training import run as training_run
@@ -195,7 +195,7 @@ def test_finished_cells_predict_the_time_of_cells_with_other_seeds_and_rates(tmp
 
 def test_a_dry_run_counts_steps_names_impossible_cells_and_trains_nothing(tmp_path, capsys):
     part = Axis('strategy', {'all': FineTune(), 'no such stage': FreezeBelow(stage='stage9')})
-    assert run.dry_run(BASE, part, options(tmp_path)) == 0
+    assert listing.dry_run(BASE, part, options(tmp_path)) == 0
     printed_text = ' '.join(capsys.readouterr().out.split())
     assert 'Nothing was trained' in printed_text
     assert 'stage9' in printed_text

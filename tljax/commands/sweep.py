@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     experiment, part, name = config_files.sweep(arguments.config, arguments.sweep)
     workdir = (arguments.workdir or pathlib.Path('sweeps') / name).expanduser()
 
-    from tljax.sweep import run
+    from tljax.sweep import listing, run
 
     options = run.Options(
         workdir=workdir,
@@ -83,9 +83,9 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         config_file=config_files.find(arguments.config.spec).path,
     )
     if arguments.dry_run:
-        return run.dry_run(experiment, part, options)
+        return listing.dry_run(experiment, part, options)
     if arguments.print_commands:
-        return run.print_commands(experiment, part, options, sys.stdout)
+        return listing.print_commands(experiment, part, options, sys.stdout)
     if arguments.worker:
         return run.work(experiment, part, options)
     return run.run(experiment, part, options)

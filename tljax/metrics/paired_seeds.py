@@ -196,7 +196,7 @@ def least_seeds(level: float = LEVEL, tests: int = 1) -> int | None:
     return next((count for count in counts if tests * least_sign_flip(count) < level), None)
 
 
-def holm(p_values: Array) -> np.ndarray:
+def holm(p_values: Array | Sequence[float]) -> np.ndarray:
     """Adjusts p-values for their number, so that one error among all has the stated probability.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".

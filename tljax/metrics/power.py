@@ -13,7 +13,7 @@ MOST_SIMULATED = 14  # seeds; with more, the sign-flip test has the power of Stu
 MOST_SEEDS = 10_000
 SIMULATIONS = 4000
 PARTS = 20
-FAR = 10  # from here on the power is 1 - 1e-7 or more, where SciPy's function can fail
+FAR = 10  # from here on the power is 1 - 1e-7 or more, and SciPy's function can give NaN
 
 
 def power(

@@ -55,8 +55,8 @@ def bca(
 ) -> SeedInterval:
     """The bias-corrected and accelerated bootstrap interval of the mean.
 
-    It follows the skewness of the values, but it is too narrow for few values. `student_t` covers
-    94 to 95 % for the same samples from 5 values on, also for skewed ones.
+    It follows the skewness of the values, but it is too narrow for few values. In simulations with
+    5 to 40 values, normal and skewed, `student_t` covered 92 to 96 %.
 
     Source: Efron 1987, "Better bootstrap confidence intervals", section 4.
 

@@ -1,7 +1,7 @@
 """Programs that the runs of a sweep share, so that a process traces and compiles each of them once.
 
 Nothing is shared outside of `sharing`. There, a program is used again if all that it depends on is
-equal, so a run has the same results bit for bit.
+equal, so a run has the same results bit for bit. Weights and tables of stages are shared, too.
 """
 
 import collections

@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.config import config_json
+from tljax.config import config_json, json_form
 from tljax.records import lease, predictions, writers
 from tljax.records.lease import Lease, Owner
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
@@ -128,18 +128,13 @@ class SweepFolder:
                 for axis in fields['axes']
             ]
             cells = tuple(CellRecord(**cell) for cell in fields['cells'])
+            texts = {name: fields[name] for name in ('name', 'command', 'config')}
         except FileNotFoundError:
             known = ', '.join(repr(one) for one in self.names()) or 'none'
             raise SweepError(f'{path}: there is no such sweep; the folder has {known}') from None
         except (ValueError, KeyError, TypeError) as error:
             raise SweepError(f'{path} is damaged: {error!r}') from error
-        return SweepRecord(
-            name=fields['name'],
-            command=fields['command'],
-            config=fields['config'],
-            axes=tuple(axes),
-            cells=cells,
-        )
+        return SweepRecord(**texts, axes=tuple(axes), cells=cells)
 
     def names(self) -> list[str]:
         """The names of the recorded sweeps; '' is the unnamed one."""
@@ -163,6 +158,18 @@ class SweepFolder:
     def workdir(self, cell: str) -> pathlib.Path:
         """The folder of the run of a cell."""
         return self.path / 'cells' / cell
+
+    def command(self, cell: Cell, config_file: pathlib.Path | None) -> list[str]:
+        """The command that runs a cell without its sweep, or resumes it.
+
+        Args:
+            cell: the cell.
+            config_file: of the sweep; it may define classes of the experiment.
+        """
+        argv = ['python', '-m', 'tljax.main', f'--config={self.config(cell.name).absolute()}']
+        if config_file and json_form.foreign_modules(json_form.encode(cell.experiment)):
+            argv.append(f'--classes={config_file.absolute()}')
+        return [*argv, f'--workdir={self.workdir(cell.name).absolute()}']
 
     def acquire(self, cell: str) -> Lease | None:
         """The lease of a cell; None if another process runs it."""

@@ -154,11 +154,12 @@ def studies(part: Part, base: Experiment) -> tuple[Study, ...]:
     """
     result, corners = [], []
     for point in cells.points(part):
-        if not point.searches:
+        searches: list[Search] = list(point.searches)
+        if not searches:
             continue
-        if len(point.searches) > 1:
+        if len(searches) > 1:
             raise SweepError('Search: a sweep has one search for each cell, this one has several')
-        (search,) = point.searches
+        (search,) = searches
         for values in search.corners():
             settings = point.settings + search.settings(values)
             corners.append(Point(settings=settings, conditions=point.conditions))

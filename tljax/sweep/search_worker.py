@@ -57,7 +57,7 @@ class SearchWorker:
         name: str,
         study: Study,
         *,
-        record: Callable[[], None],
+        record: Callable[[], object],
         announce: Callable[[str], None],
         delete_checkpoints: bool = False,
     ):

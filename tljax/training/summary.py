@@ -2,7 +2,7 @@
 
 import jax
 
-from tljax.models import stages
+from tljax.models import shared_programs, stages
 from tljax.records import console
 from tljax.records.runs import PASSED_OVER_FILE
 from tljax.strategies import strategies
@@ -27,7 +27,10 @@ def announce(job: Job, *, show_model: bool = True) -> None:
         if len(job.phases) > 1:
             print_(f'Phase {phase.index + 1}, steps {phase.start} to {phase.stop}:')
         if show_model:
-            print_(console.model_table(stages.describe(job.model, job.params), phase.labels))
+            rows = shared_programs.get(
+                ('stages', job.model), lambda: stages.describe(job.model, job.params)
+            )
+            print_(console.model_table(rows, phase.labels))
         trained, frozen = console.counts(job.params, phase.labels)
         print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
     if show_model:

@@ -14,6 +14,7 @@ from tests import small_runs
 from tljax.config import config_json
 from tljax.metrics import paired_seeds
 from tljax.metrics.paired import accuracy_difference
+from tljax.metrics.totals import wilson_interval
 from tljax.records import predictions
 from tljax.records.predictions import Predictions, SplitPredictions
 from tljax.strategies.strategies import FineTune, LinearProbe
@@ -111,6 +112,13 @@ def test_runs_of_the_same_config_and_seed_are_rows_of_their_own(tmp_path):
         plain.difference,
         plain.p_value,
     )
+
+
+def test_a_single_run_has_wilsons_interval_over_images(tmp_path):
+    folders = [write(tmp_path / name, 0.7) for name in ('one', 'two')]
+    row = tljax.compare(folders).rows[0]
+    wilson = wilson_interval(int(right(folders[0]).sum()), 120)
+    assert (row.interval.low, row.interval.high) == wilson
 
 
 def test_two_single_runs_are_paired_by_image_whatever_their_seeds(tmp_path):

@@ -92,7 +92,8 @@ def compare(results: Results, folder: SweepFolder, baseline: str | None = None) 
     pairs, unmatched = _pairs(results, baselines)
     read = functools.cache(lambda cell: _image_scores(folder, cell, results.split or ''))
     scores = [_difference(one, other, results.split or '', read) for one, other in pairs]
-    adjusted = paired_seeds.holm([math.nan if one is None else one.p_value for one in scores])
+    p_values = [math.nan if one is None else one.p_value for one in scores]
+    adjusted = paired_seeds.holm(np.array(p_values))
     tests = int(np.isfinite(adjusted).sum())
     differences = [
         Difference(variant=one, baseline=other, pair=pair, adjusted=float(p), tests=tests)

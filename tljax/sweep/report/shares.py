@@ -11,10 +11,11 @@ from tljax.records.figures import intervals
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages.blocks import Block, Figures, Section, Text
+from tljax.sweep import trials
 from tljax.sweep.report.content import Content
 from tljax.sweep.report.summaries import score_text
 from tljax.sweep.results import CellResult, settings_of
-from tljax.sweep.space import Role
+from tljax.sweep.space import Role, SweepError
 
 MOST_ROWS = 12
 SMALL = 0.005  # smaller shares of interactions are summed
@@ -30,14 +31,33 @@ def section(content: Content) -> Section | None:
     title = 'Which axis explains how much'
     grid = _grid(content, axes)
     if isinstance(grid, str):
-        return Section(title=title, blocks=[Text(grid, 'missing')])
+        return Section(title=title, blocks=[_of_search(content) or Text(grid, 'missing')])
     # Axes are numbered, because only the seeds may have the name of the noise.
     names = [str(index) for index in range(len(axes))]
     shares = variance_shares.shares(grid, [*names, SEED])
     labels = [content.names.labels[axis] for axis in axes]
     rows = {_name(key, labels): share for key, share in shares.items()}
-    blocks: list[Block] = [Figures([_figure(content, rows)])]
+    caption = (
+        'Over all cells, tuned values included. × is an interaction: the part that depends on both '
+        'axes together. Seeds: what repeating the same cell changes.'
+    )
+    blocks: list[Block] = [Figures([_figure(content, rows, caption)])]
     return Section(title=title, blocks=blocks)
+
+
+def _of_search(content: Content) -> Figures | None:
+    """The importance of the axes of a search; None without a search or enough trials."""
+    try:
+        result = trials.importance(content.folder.path, content.results.record.name)
+    except SweepError:
+        return None
+    if not result.by_axis:
+        return None
+    caption = (
+        f'PED-ANOVA (Watanabe et al. 2023) over the {result.trials} trials of the search, by their '
+        'first validation: how far the values of the better trials differ from those of all.'
+    )
+    return Figures([_figure(content, result.by_axis, caption)])
 
 
 def _grid(content: Content, axes: Sequence[str]) -> np.ndarray | str:
@@ -80,7 +100,7 @@ def _name(key: Sequence[str], labels: Sequence[str]) -> str:
     return ' × '.join(labels[int(index)] for index in key)
 
 
-def _figure(content: Content, shares: Mapping[str, float]) -> Figure:
+def _figure(content: Content, shares: Mapping[str, float], caption: str) -> Figure:
     ordered = sorted(shares.items(), key=lambda pair: (pair[0] == NOISE, -pair[1]))
     shown = [pair for pair in ordered if pair[1] >= SMALL or ' × ' not in pair[0]][:MOST_ROWS]
     rest = sum(share for pair in ordered if pair not in shown for share in pair[1:])
@@ -102,6 +122,5 @@ def _figure(content: Content, shares: Mapping[str, float]) -> Figure:
         drawing=intervals.bars(rows),
         columns=('effect', 'share'),
         rows=list(shares.items()),
-        caption='Over all cells, tuned values included. × is an interaction: the part that depends '
-        'on both axes together. Seeds: what repeating the same cell changes.',
+        caption=caption,
     )

@@ -79,9 +79,8 @@ class Program:
 
     def _optimizer(self, base_rate: Any, decay: Any, rate: Any) -> Any:
         """The optimizer of a job at a step with a learning rate."""
-        optimizer: Any = dataclasses.replace(
-            self._experiment.optimizer, learning_rate=base_rate, weight_decay=decay
-        )
+        own: Any = self._experiment.optimizer
+        optimizer = dataclasses.replace(own, learning_rate=base_rate, weight_decay=decay)
         clip = self._experiment.clip_norm
         return partition.make(optimizer, self._rules, self._labels, lambda _: rate, clip)
 
@@ -111,7 +110,7 @@ class Program:
             sums = {
                 name: since_record(reset, zeros[name], value) for name, value in grid.sums.items()
             }
-            one = jax.vmap(self._step, (0, 0, (0, 0, 0, 0), (0, 0), None))
+            one: Any = jax.vmap(self._step, (0, 0, (0, 0, 0, 0), (0, 0), None))
 
             def body(index: Any, carry: Any) -> Any:
                 return one(*carry, tuple(array[index] for array in arrays), settings, features)

@@ -136,7 +136,8 @@ def _heads_per_program(job: Job) -> int:
 
 def _check(jobs: Sequence[Job]) -> None:
     """Raises a `ConfigError` if the jobs do not share the frozen stages and the classes."""
-    for job, first in zip(jobs, jobs[:1] * len(jobs), strict=True):
+    for job in jobs:
+        first = jobs[0]
         if job.splits['train'].class_names != first.splits['train'].class_names:
             raise ConfigError('the experiments have different classes')
         if job.splits.keys() != first.splits.keys() or not _same_prefix(job, first):
@@ -206,7 +207,7 @@ class _Training:
         sums = jax.device_get(self._grid.sums)
         self._clock.count(steps)
         recorded = np.array([step in head.events and not head.failed for head in self._heads])
-        for place in np.flatnonzero(recorded):
+        for place in np.flatnonzero(recorded).tolist():
             self._record_training(self._heads[place], _at(sums, place), step)
         if any(step in head.marks for head in self._heads):
             self._evaluate(step)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,8 @@ def make(jobs: Sequence[Job], split: str, *, plain: bool) -> Table:
     extracted = prefix_cache.extract(jobs[0], state, examples, HEAD, plain=plain)
     rows = np.full(len(examples), UNREADABLE, np.int32)
     rows[extracted.places] = np.arange(len(extracted))
-    features = _pooled(extracted.values, jobs[0].model.stages[HEAD])
+    head: Any = jobs[0].model.stages[HEAD]
+    features = _pooled(extracted.values, head)
     return Table(features, tuple(rows[one] for one in places))
 
 
@@ -84,7 +86,7 @@ def _union(splits: Sequence[Examples]) -> tuple[Examples, list[np.ndarray]]:
     return union, places
 
 
-def _pooled(values: np.ndarray, head: ClassifierHead) -> np.ndarray:
+def _pooled(values: Any, head: ClassifierHead) -> np.ndarray:
     """[M, 1, ...] outputs of the prefix to [M, F]; the head leaves such vectors as they are."""
     parts = []
     for start in range(0, len(values), POOLED_ROWS):

@@ -83,7 +83,7 @@ def _tsne(features: np.ndarray) -> np.ndarray:
     from openTSNE import TSNE  # type: ignore[import-not-found]
 
     reduced = principal(features, min(50, *features.shape))
-    perplexity = min(30.0, max(2.0, (len(reduced) - 1) / 4))
+    perplexity = min(30.0, max(1.0, (len(reduced) - 1) / 4))
     return np.asarray(TSNE(perplexity=perplexity, random_state=0, n_jobs=1).fit(reduced))
 
 
