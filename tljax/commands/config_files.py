@@ -26,7 +26,7 @@ NOT_SWEEPS = (
     'leases',
     'figures',
     'slurm',
-)  # folders next to those of the sweeps
+)  # other folders
 PLACEHOLDER = re.compile('[A-Z_]*')  # DIR, LIST or nothing, as the path of the user's images
 
 
