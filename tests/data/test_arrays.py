@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tljax.data import arrays, decoded_images, depth
+from tljax.data import arrays, bit_depth, decoded_images
 from tljax.data.arrays import Arrays, ArraysError, InMemory
 from tljax.types import Preprocessing
 
@@ -293,7 +293,7 @@ def test_deep_arrays_keep_256_levels_by_the_range_of_train(given, tmp_path):
 def test_one_split_is_seen_by_the_range_of_the_network():
     values = {'images': RAMP * 1000, 'labels': LABELS[:9]}
     examples, _ = arrays.one_split(values, None, 'file')
-    with pytest.raises(depth.RangeError, match='pass --gray_range=LOW,HIGH'):
+    with pytest.raises(bit_depth.RangeError, match='pass --gray_range=LOW,HIGH'):
         examples.load(0)
     shown = decoded_images.wrap({'': examples}, Preprocessing(gray_range=(0, 2000)), 0)['']
     assert shown.load(0).max() == 128

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tljax.data import decode, decoded_images, depth, labelled
-from tljax.data.depth import RangeError
+from tljax.data import bit_depth, decode, decoded_images, labelled
+from tljax.data.bit_depth import RangeError
 from tljax.data.folder import Folder
 from tljax.types import BadFiles, Preprocessing
 
@@ -96,7 +96,7 @@ def test_a_single_value_far_off_is_refused_with_the_field(tmp_path):
 
 
 def test_sets_of_8_bits_are_not_scanned(tmp_path, monkeypatch):
-    monkeypatch.setattr(depth, 'values_of', None)
+    monkeypatch.setattr(bit_depth, 'values_of', None)
     values = np.round(STEPS * 255).astype(np.uint8)
     splits = folder(tmp_path, (values, values), suffix='png')
     assert not splits['train'].findings.deep
@@ -152,7 +152,7 @@ def test_all_16_bits_of_colours_are_read(kind, channels):
         values[..., -1] = 65535
     data = png16(values, kind)
     with Image.open(io.BytesIO(data)) as image:
-        assert depth.is_deep(image)
+        assert bit_depth.is_deep(image)
     found = decode.decode(data, 'image', gray_range=(0, 4095))
     colours = values[..., :3] if channels > 2 else values[..., :1]
     wanted = np.broadcast_to(colours * (255 / 4095), (5, 7, 3))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tljax.metrics import independent
+from tljax.metrics import independent_accuracy
 from tljax.metrics.corruption_error import corruption_errors
 from tljax.types import InputError
 
@@ -49,5 +49,5 @@ def test_other_shapes_are_an_error():
 
 def test_the_interval_of_independent_sets_is_newcombes():
     # The worked example of Newcombe 1998, table II (a), method 10.
-    difference = independent.accuracy_difference(56, 70, 48, 80)
+    difference = independent_accuracy.accuracy_difference(56, 70, 48, 80)
     assert difference == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tljax.metrics import paired, paired_seeds
+from tljax.metrics import paired_accuracy, paired_seeds
 from tljax.types import InputError
 
 RNG = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_different_numbers_of_images_are_taken_as_nested():
 def test_one_seed_gets_the_tests_over_images():
     first, second = RNG.random((2, 1, 60)) < [[[0.9]], [[0.6]]]
     result = paired_seeds.difference(first, second)
-    plain = paired.accuracy_difference(first[0], second[0])
+    plain = paired_accuracy.accuracy_difference(first[0], second[0])
     assert result[2:6] == plain[3:]
     assert paired_seeds.difference(first.astype(float), second.astype(int)) == result
     assert (result.seeds, result.images, result.least_p) == (1, 60, 2**-59)

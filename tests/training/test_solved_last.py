@@ -18,7 +18,7 @@ from tests.small_runs import (
     experiment,
     last_checkpoint,
 )
-from tljax.records import checkpoint, checkpoint_reading, ranking, replacement, writers
+from tljax.records import checkpoint, checkpoint_reading, checkpoint_replacement, ranking, writers
 from tljax.strategies.strategies import LPFT
 from tljax.training import jobs, run, solved_head
 from tljax.training.evaluation import make_evaluate
@@ -102,8 +102,8 @@ def test_result_validation_and_loaded_network_are_those_of_the_checkpoint(name, 
 
 POINTS = {
     'before it is kept': (checkpoint.Checkpoints, 'replace'),
-    'before it is in its place': (replacement.Replacement, 'commit'),
-    'with the journal written': (replacement.Replacement, '_take_place'),
+    'before it is in its place': (checkpoint_replacement.Replacement, 'commit'),
+    'with the journal written': (checkpoint_replacement.Replacement, '_take_place'),
     'before the result': (run, '_conclude'),
 }
 
@@ -179,11 +179,11 @@ def test_a_kill_at_any_operation_of_a_replacement_leaves_one_complete_checkpoint
         for owner, name in [
             (pathlib.Path, 'rename'),
             (pathlib.Path, 'unlink'),
-            (replacement.checksums, 'write_json'),
-            (replacement.shutil, 'rmtree'),
+            (checkpoint_replacement.checksums, 'write_json'),
+            (checkpoint_replacement.shutil, 'rmtree'),
         ]
     }
-    commit = replacement.Replacement.commit
+    commit = checkpoint_replacement.Replacement.commit
 
     def counted(key):
         def run(*args, **kwargs):
@@ -202,7 +202,7 @@ def test_a_kill_at_any_operation_of_a_replacement_leaves_one_complete_checkpoint
             commit(*args)
 
     with monkeypatch.context() as patch, contextlib.suppress(Crash):
-        patch.setattr(replacement.Replacement, 'commit', killed)
+        patch.setattr(checkpoint_replacement.Replacement, 'commit', killed)
         saved(tmp_path, 0.25, replaced=True)
     assert done == operation
     expected = 0.25 if operation else 0.75  # the first operation writes the journal

@@ -62,9 +62,9 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if arguments.config.spec is None:
         raise command_line.UsageError('--config=FILE or --report=DIR is missing')
     if arguments.worker:
-        from tljax.sweep import local
+        from tljax.sweep import local_workers
 
-        local.begin(*map(int, arguments.worker.split('/')))
+        local_workers.begin(*map(int, arguments.worker.split('/')))
     experiment, part, name = config_files.sweep(arguments.config, arguments.sweep)
     workdir = (arguments.workdir or pathlib.Path('sweeps') / name).expanduser()
 

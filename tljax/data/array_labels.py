@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import cells, class_order
+from tljax.data import class_order, csv_cells
 from tljax.types import InputError
 
 NAMES = ('labels', 'train_labels', 'val_labels', 'test_labels')
@@ -31,7 +31,7 @@ def normalised(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     content = dict(content)
     if 'class_names' in content:
-        names = [cells.clean(name) for name in _texts(content['class_names'])]
+        names = [csv_cells.clean(name) for name in _texts(content['class_names'])]
         content['class_names'] = np.asarray(names, str)
     present = [name for name in NAMES if name in content]
     content |= {name: _numbers(np.asarray(content[name])) for name in present}
@@ -47,7 +47,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
         values = values[:, 0]
     strings = values.dtype.kind == 'O' and all(isinstance(x, (str, bytes)) for x in values.flat)
     if values.dtype.kind in 'SU' or (strings and values.size):
-        cleaned = [cells.clean(text) for text in _texts(values)]
+        cleaned = [csv_cells.clean(text) for text in _texts(values)]
         return np.asarray(cleaned, str).reshape(values.shape)
     integral = values.dtype.kind == 'f' and values.ndim == 1 and (values == np.round(values)).all()
     if values.dtype.kind == 'b' or (integral and np.isfinite(values).all()):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import array_labels, depth, subsets
+from tljax.data import array_labels, bit_depth, subsets
 from tljax.data.array_labels import ArraysError
 from tljax.types import Examples, Findings, Range
 
@@ -242,9 +242,9 @@ def _findings(images: Sequence[np.ndarray], where: str, *, alone: bool = False) 
 
     @functools.cache
     def gray_range() -> Range:
-        ends = depth.find(iter(images[0]), len(images[0]), where)
-        if alone and ends not in depth.CONVENTIONS:
-            raise depth.RangeError(
+        ends = bit_depth.find(iter(images[0]), len(images[0]), where)
+        if alone and ends not in bit_depth.CONVENTIONS:
+            raise bit_depth.RangeError(
                 f'{where}: images are {images[0].dtype} from {ends[0]:g} to {ends[1]:g}, and the '
                 'network has no range: pass --gray_range=LOW,HIGH'
             )
@@ -268,7 +268,7 @@ def _split(
         if images.dtype != np.uint8:
             assert findings
             assert findings.gray_range
-            image = depth.scaled(image, findings.gray_range())
+            image = bit_depth.scaled(image, findings.gray_range())
         image = image.reshape(*image.shape[:2], -1)
         return np.broadcast_to(image, (*image.shape[:2], 3))
 

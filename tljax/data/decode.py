@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tljax.data import depth, jpeg, orientation
-from tljax.data.depth import GrayRange
+from tljax.data import bit_depth, jpeg, orientation
+from tljax.data.bit_depth import GrayRange
 from tljax.types import Encoded, InputError, Interpolation, Preprocessing
 
 VERSION = 2  # of the decoded pixels; a cache of another version is not read
@@ -89,10 +89,10 @@ def decode(
                 pixels = jpeg.decode(data, least_px)
                 if pixels is not None:
                     return orientation.apply(pixels, orientation.of(image))
-            if depth.is_deep(image):
+            if bit_depth.is_deep(image):
                 return _deep(data, image, gray_range)
             return np.asarray(to_rgb(orientation.upright(image)))
-    except depth.RangeError:  # concerns the data set, not this image
+    except bit_depth.RangeError:  # concerns the data set, not this image
         raise
     except Exception as error:  # damaged files raise errors of almost any type
         text = str(error)
@@ -103,12 +103,12 @@ def decode(
 
 def _deep(data: bytes, image: Image.Image, gray_range: GrayRange) -> np.ndarray:
     """Decodes an image deeper than 8 bits and scales its values by a range."""
-    pixels = depth.sixteen_bits(data)
+    pixels = bit_depth.sixteen_bits(data)
     if pixels is None:
         return np.asarray(to_rgb(orientation.upright(image), gray_range))
     alpha = pixels.shape[-1] in (2, 4) and image.mode in ('LA', 'RGBA')
     colors = pixels[..., :-1] if alpha else pixels[..., :3]
-    rgb = depth.scaled(colors, depth.range_for(gray_range or depth.FULL, colors))
+    rgb = bit_depth.scaled(colors, bit_depth.range_for(gray_range or bit_depth.FULL, colors))
     rgb = np.broadcast_to(rgb, (*rgb.shape[:2], 3))
     if alpha:
         rgb = np.dstack([rgb, pixels[..., -1] >> 8]).astype(np.uint8)
@@ -163,11 +163,11 @@ def to_rgb(image: Image.Image, gray_range: GrayRange = None) -> Image.Image:
     Raises:
         ValueError: the image is deep gray, and no range is given.
     """
-    if depth.is_gray(image):
+    if bit_depth.is_gray(image):
         values = np.asarray(image)
-        return Image.fromarray(depth.scaled(values, depth.range_for(gray_range, values))).convert(
-            'RGB'
-        )
+        return Image.fromarray(
+            bit_depth.scaled(values, bit_depth.range_for(gray_range, values))
+        ).convert('RGB')
     if image.has_transparency_data:
         image = image.convert('RGBA')
         opaque = Image.new('RGBA', image.size, (*BACKGROUND, 255))
@@ -185,7 +185,7 @@ def load_resized(image: Encoded, preprocessing: Preprocessing) -> np.ndarray:
     return decode_resized(read_bytes(image), image, preprocessing)
 
 
-def range_of(preprocessing: Preprocessing) -> depth.Range | None:
+def range_of(preprocessing: Preprocessing) -> bit_depth.Range | None:
     """The gray values that become black and white for a network; None if it has no range."""
     ends = preprocessing.gray_range
     return None if ends is None else (ends[0], ends[1])

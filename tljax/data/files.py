@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from tljax.data import decode, depth, scan
+from tljax.data import bit_depth, decode, scan
 from tljax.types import BadFiles, Examples, Findings, InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
@@ -95,7 +95,7 @@ def check_file(
             if min(image.size) < least_px or image.width * image.height > limit:
                 wanted = f'sides of at least {least_px} px and at most {limit} pixels'
                 return f'{image.width} x {image.height} px, wanted {wanted}'
-            if deep is not None and depth.is_deep(image):
+            if deep is not None and bit_depth.is_deep(image):
                 deep.add(printable(path))
             if _ends_well(image.format, file):
                 return None

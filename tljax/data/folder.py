@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-from tljax.data import cells, file_search, files, split_folders, subsets
+from tljax.data import csv_cells, file_search, files, split_folders, subsets
 from tljax.data.file_search import FileSearch
 from tljax.data.files import FolderError, Listed
 from tljax.data.split_folders import Layout
@@ -116,7 +116,7 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
         listed, classes, problems = _split_listing(layout, search)
         problems += _in_two_splits(listed)
     else:
-        classes = [cells.clean(name) for name in layout.classes]
+        classes = [csv_cells.clean(name) for name in layout.classes]
         labelled_files, problems = _list_split(layout.root, classes, search, all_classes=True)
         listed = {'': labelled_files}
         problems += _one_level(root, classes)
@@ -138,7 +138,7 @@ def _split_listing(
         wanted = 'train/<class>/* and test/<class>/* in it'
         names = search.folders(layout.root)
         raise FolderError(f"{layout.root}: wanted {wanted}; missing ['train'], found {names}")
-    classes = list(map(cells.clean, search.folders(layout.splits['train'])))
+    classes = list(map(csv_cells.clean, search.folders(layout.splits['train'])))
     listed, problems = {}, []
     for split, folder in layout.splits.items():
         listed[split], more = _list_split(folder, classes, search, all_classes=split == 'train')
@@ -174,7 +174,9 @@ def _list_split(
         all_classes: whether every class must have an image.
     """
     names = search.folders(folder)
-    folder_of = {cells.clean(name): name for name in names}  # macOS writes accents in another form
+    folder_of = {
+        csv_cells.clean(name): name for name in names
+    }  # macOS writes accents in another form
     problems = [
         f'{folder / name}: class {name!r} has no folder under train'
         for clean, name in folder_of.items()

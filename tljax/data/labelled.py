@@ -8,8 +8,8 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from tljax.data import arrays, cells, class_order, files, manifest, split_folders
-from tljax.data.cells import Columns
+from tljax.data import arrays, class_order, csv_cells, files, manifest, split_folders
+from tljax.data.csv_cells import Columns
 from tljax.data.file_search import FileSearch
 from tljax.data.files import FolderError, Listed
 from tljax.types import BadFiles, Examples, Findings
@@ -101,7 +101,9 @@ def _folder(
     layout = split_folders.find(root, search)
     split = _choose(list(layout.splits), split, root)
     root = layout.root if split is None else layout.splits[split]
-    class_files = [(cells.clean(name), search.images(root / name)) for name in search.folders(root)]
+    class_files = [
+        (csv_cells.clean(name), search.images(root / name)) for name in search.folders(root)
+    ]
     empty = [name for name, paths in class_files if not paths]
     class_files = [(name, paths) for name, paths in class_files if paths]
     if not class_files:

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.data import cells, class_order, files, folder, split_folders
-from tljax.data.cells import Columns
+from tljax.data import class_order, csv_cells, files, folder, split_folders
+from tljax.data.csv_cells import Columns
 from tljax.data.files import FolderError, Listed
 from tljax.types import BadFiles, Examples, Findings
 
@@ -116,7 +116,7 @@ def rows(
 
 def _cleaned(row: Row) -> Row:
     path, labels, split = row
-    return cells.stripped(path), tuple(map(cells.clean, labels)), cells.clean(split)
+    return csv_cells.stripped(path), tuple(map(csv_cells.clean, labels)), csv_cells.clean(split)
 
 
 def _notes(raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
@@ -134,7 +134,7 @@ def _notes(raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
 
 def _refuse_unlabelled(source: pathlib.Path, rows: Mapping[int, Row]) -> None:
     pairs = [(number, label) for number, (_, labels, _) in rows.items() for label in labels]
-    places = cells.unlabelled([label for _, label in pairs])
+    places = csv_cells.unlabelled([label for _, label in pairs])
     if places:
         first = f'the first in line {pairs[places[0]][0]}'
         raise FolderError(
@@ -166,16 +166,16 @@ def _labels(text: str) -> tuple[str, ...]:
     """The labels in a cell; an empty cell has one empty label."""
     if SEPARATOR not in text:
         return (text,)
-    if cells.clean(text) == SEPARATOR:
+    if csv_cells.clean(text) == SEPARATOR:
         return ()
     return tuple(label.strip(' ') for label in text.split(SEPARATOR))
 
 
 def _csv(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]:
     """`{line number: row}` of a list, and messages for invalid rows."""
-    header, table, problems = cells.table(text)
+    header, table, problems = csv_cells.table(text)
     path, label, split = (
-        cells.column(header, name) for name in (columns.path, columns.label, columns.split)
+        csv_cells.column(header, name) for name in (columns.path, columns.label, columns.split)
     )
     if path is None or label is None:
         return {}, [_no_column(header, columns)]
@@ -221,8 +221,8 @@ def _json_lines(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]
 
 def _json_labels(label: Any) -> tuple[str, ...]:
     if isinstance(label, list):
-        return tuple(map(cells.text_of, label))
-    return _labels(cells.text_of(label))
+        return tuple(map(csv_cells.text_of, label))
+    return _labels(csv_cells.text_of(label))
 
 
 def _check(source: pathlib.Path, rows: list[Row], least_classes: int) -> None:

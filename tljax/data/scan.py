@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from tljax.data import decode, depth
+from tljax.data import bit_depth, decode
 from tljax.types import Encoded, Range
 
 THREADS = 4
@@ -25,7 +25,7 @@ def gray_range(encoded: Sequence[Encoded], where: str) -> Callable[[], Range]:
 
     @functools.cache
     def compute() -> Range:
-        return depth.find(_values(encoded), len(encoded), where)
+        return bit_depth.find(_values(encoded), len(encoded), where)
 
     def cached() -> Range:
         with lock:  # other threads wait for the result and do not compute it again
@@ -43,6 +43,6 @@ def _values(encoded: Sequence[Encoded]) -> Iterator[np.ndarray]:
 def _read(image: Encoded) -> np.ndarray:
     """The values of an image; none for a damaged image, which is reported when it is decoded."""
     try:
-        return depth.values_of(decode.read_bytes(image))
+        return bit_depth.values_of(decode.read_bytes(image))
     except Exception:  # damaged files raise errors of almost any type
         return np.zeros(0, np.uint8)

@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from tljax.data import cells, files, manifest
+from tljax.data import csv_cells, files, manifest
 from tljax.data.file_search import FileSearch
 from tljax.data.files import FolderError
 from tljax.types import BadFiles, Examples, Findings
@@ -50,7 +50,7 @@ def _files(text: str, search: FileSearch, path_column: str) -> list[pathlib.Path
     except (OSError, ValueError) as error:
         raise FolderError(f'{path}: not a readable list of paths: {error}') from error
     listed = _listed(path, content, path_column)
-    named = (pathlib.Path(cells.stripped(name)).expanduser() for name in listed)
+    named = (pathlib.Path(csv_cells.stripped(name)).expanduser() for name in listed)
     return [manifest.on_disk(path.parent, str(file)) for file in named if file.name]
 
 
@@ -72,8 +72,8 @@ def _listed(path: pathlib.Path, text: str, column: str) -> list[str]:
 
 
 def _column(path: pathlib.Path, text: str, column: str) -> list[str]:
-    header, rows, problems = cells.table(text)
-    index = cells.column(header, column)
+    header, rows, problems = csv_cells.table(text)
+    index = csv_cells.column(header, column)
     if index is None:
         raise FolderError(
             f'{path}: no column {column!r}, found {header}: set the column of the paths with '

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from tljax.metrics import paired
+from tljax.metrics import paired_accuracy
 from tljax.metrics.seed_intervals import checked_values, student_t
 from tljax.types import Array, InputError
 
@@ -298,7 +298,7 @@ def _one_seed(
     """The difference of one seed, over images."""
     count = len(first)
     if np.isin([first, second], (0, 1)).all():
-        pair = paired.accuracy_difference(first, second, level)
+        pair = paired_accuracy.accuracy_difference(first, second, level)
         numbers = (pair.difference, pair.low, pair.high, pair.p_value, 2.0 ** (1 - count))
     else:
         d = first.astype(np.float64) - second

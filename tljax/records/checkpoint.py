@@ -17,9 +17,9 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from tljax.records import checksums, disk_space, ranking
+from tljax.records.checkpoint_replacement import Replacement
 from tljax.records.checksums import CheckpointError, verify
 from tljax.records.disk_space import DiskError
-from tljax.records.replacement import Replacement
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:

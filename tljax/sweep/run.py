@@ -163,12 +163,12 @@ def _launch(
     if options.workers == 1:
         _work(folder, cells, options)
         return
-    from tljax.sweep import local
+    from tljax.sweep import local_workers
 
     command = ['sweep', *options.arguments]
     # Trials of searches are counted when they begin.
     begun = folder.path / 'cells'
-    local.run(
+    local_workers.run(
         command, options.workers, lambda: _settled(folder, cells) + len(list(begun.glob('*')))
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tljax.config.experiment import Experiment
 from tljax.data import decoded_images, labelled
-from tljax.data.cells import Columns
+from tljax.data.csv_cells import Columns
 from tljax.metrics import class_names
 from tljax.records import predictions
 from tljax.training import jobs

@@ -12,7 +12,7 @@ from PIL import Image
 from tljax import devices
 from tljax.config import json_form
 from tljax.config.experiment import Experiment
-from tljax.data.cells import Columns
+from tljax.data.csv_cells import Columns
 from tljax.metrics import calibration, confusion
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing

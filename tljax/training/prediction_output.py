@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tljax.records.cells import cell_text
+from tljax.records.csv_text import cell_text
 from tljax.training.robustness.unfamiliar import Detector
 
 PATH_LETTERS = 60  # the widest path column; in a row with a longer path the columns shift

@@ -13,7 +13,7 @@ import tljax
 from tests import small_runs
 from tljax.config import config_json
 from tljax.metrics import paired_seeds
-from tljax.metrics.paired import accuracy_difference
+from tljax.metrics.paired_accuracy import accuracy_difference
 from tljax.metrics.totals import wilson_interval
 from tljax.records import predictions
 from tljax.records.predictions import Predictions, SplitPredictions

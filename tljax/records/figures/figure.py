@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from tljax.records.cells import cell_text
+from tljax.records.csv_text import cell_text
 from tljax.records.figures import svg
 from tljax.records.figures.drawing import Drawing
 

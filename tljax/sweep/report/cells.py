@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.records.cells import cell_text
+from tljax.records.csv_text import cell_text
 from tljax.records.figures.axes import seconds_text
 from tljax.records.pages.blocks import Row, Section, Table
 from tljax.records.pages.score_texts import percent

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.metrics.paired import PairedDifference
+from tljax.metrics.paired_accuracy import PairedDifference
 from tljax.records import console, tables
 from tljax.records.figures import colors, curves, intervals
 from tljax.records.figures.axes import seconds_text, share_text

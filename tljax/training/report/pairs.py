@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tljax.metrics import confusion
-from tljax.metrics.paired import PairedDifference, accuracy_difference
+from tljax.metrics.paired_accuracy import PairedDifference, accuracy_difference
 from tljax.records.predictions import SplitPredictions
 from tljax.training.report.inputs import Inputs, MissingError
 from tljax.types import InputError

@@ -9,7 +9,7 @@ import numpy as np
 
 from tljax import devices, tree
 from tljax.config.experiment import PRETRAINED
-from tljax.metrics import paired
+from tljax.metrics import paired_accuracy
 from tljax.models import averaging
 from tljax.models.averaging import Values
 from tljax.models.stages import HEAD
@@ -113,7 +113,7 @@ def measure(
         'split': split,
         'before': accuracy.summary(lines['source'][0]),
         'after': accuracy.summary(lines['source'][-1]),
-        'loss': paired.accuracy_difference(before, after)._asdict(),
+        'loss': paired_accuracy.accuracy_difference(before, after)._asdict(),
         'curve': [
             {
                 'alpha': alpha,

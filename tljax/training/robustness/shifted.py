@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.metrics import calibration, independent, paired
+from tljax.metrics import calibration, independent_accuracy, paired_accuracy
 from tljax.records.predictions import SplitPredictions
 from tljax.training.labelled_data import Data
 from tljax.training.robustness import accuracy
@@ -58,9 +58,9 @@ def _gap(reference: SplitPredictions, split: SplitPredictions) -> dict[str, Any]
     places = matching(reference, split)
     if places is None:
         counts = (int(first.sum()), len(first), int(second.sum()), len(second))
-        gap = independent.accuracy_difference(*counts)
+        gap = independent_accuracy.accuracy_difference(*counts)
         return {**gap._asdict(), 'paired': False, 'images': [len(first), len(second)]}
-    gap = paired.accuracy_difference(first[places], second)
+    gap = paired_accuracy.accuracy_difference(first[places], second)
     return {
         'difference': gap.difference,
         'low': gap.low,
