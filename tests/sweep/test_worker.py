@@ -12,7 +12,7 @@ import pytest
 from tests import small_runs
 from tljax.records import console, lease, predictions
 from tljax.strategies.strategies import FineTune, FreezeBelow, LinearProbe
-from tljax.sweep import cells, cost, listing, run, worker
+from tljax.sweep import cells, cost, listing, local_workers, run, worker
 from tljax.sweep.folder import SweepFolder
 from tljax.sweep.space import Axis, Product, Seeds
 from tljax.training import run as training_run
@@ -160,6 +160,13 @@ def test_two_workers_run_every_cell_once(tmp_path, fake_train, monkeypatch):
     for one in both:
         one.join()
     assert sorted(fake_train.seeds) == list(range(40))
+
+
+@pytest.mark.parametrize('code', [1, 75])
+def test_a_worker_that_ended_badly_gives_the_sweep_its_exit_code(code, tmp_path, monkeypatch):
+    monkeypatch.setattr(local_workers, 'run', lambda *_: code)
+    monkeypatch.setattr(run, '_report', lambda *_: None)
+    assert run.run(BASE, Seeds(2), options(tmp_path, workers=2)) == code
 
 
 def test_the_output_of_a_cell_is_in_its_folder(tmp_path, fake_train, capsys):

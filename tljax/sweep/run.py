@@ -68,7 +68,7 @@ def run(base: Experiment, part: Part, options: Options) -> int:
     """Runs a sweep and writes its report.
 
     Returns:
-        The exit code: 1 if a cell failed, else 0.
+        The exit code: 1 if a cell failed, else that of the workers, which is 0 if all ended well.
 
     Raises:
         InputError: the sweep cannot be used.
@@ -84,10 +84,11 @@ def run(base: Experiment, part: Part, options: Options) -> int:
     text = f'{len(cells)} cells, {settled} of them done or failed'
     text += f'; {len(searches)} searches' if searches else ''
     console.console.print(f'{text}.')
+    code = 0
     if open_ or searches:
         with signals.heard():
             if options.workers > 1 or open_:
-                _launch(folder, cells, open_, options)
+                code = _launch(folder, cells, open_, options)
             if options.workers == 1:
                 _search(searches)
             else:
@@ -95,7 +96,7 @@ def run(base: Experiment, part: Part, options: Options) -> int:
             _report(folder, options.name)
     for one in searches:
         console.console.print(one.summary(), markup=False, soft_wrap=True)
-    return _conclude(folder, cells, options)
+    return _conclude(folder, cells, options) or code
 
 
 def _searches(folder: SweepFolder, base: Experiment, part: Part, options: Options) -> list[Any]:
@@ -156,19 +157,20 @@ def work(base: Experiment, part: Part, options: Options) -> int:
 
 def _launch(
     folder: SweepFolder, cells: Sequence[Cell], open_: Sequence[Cell], options: Options
-) -> None:
+) -> int:
+    """Runs the open cells; returns the largest exit code of the workers."""
     if options.launcher != 'local':
         _launch_on_engine(folder, cells, open_, options)
-        return
+        return 0
     if options.workers == 1:
         _work(folder, cells, options)
-        return
+        return 0
     from tljax.sweep import local_workers
 
     command = ['sweep', *options.arguments]
     # Trials of searches are counted when they begin.
     begun = folder.path / 'cells'
-    local_workers.run(
+    return local_workers.run(
         command, options.workers, lambda: _settled(folder, cells) + len(list(begun.glob('*')))
     )
 
