@@ -3,8 +3,8 @@
 tljax train --config=quickstart
 
 With seed 0, test accuracy is 97.5 % (95 % interval 96.2 to 98.4). From scratch it is 90.7 % (87.7
-and 91.6 % with another rounding order), with a linear probe 96.4 %. All three runs take 40 s on 2
-shared CPU cores, compilation included. Results over 5 seeds: docs/results.md.
+and 91.6 % with another rounding order), with a linear probe 96.4 %. All three runs take 80 s on 2
+CPU cores, compilation included. Results over 5 seeds: docs/results.md.
 """
 
 import tljax
