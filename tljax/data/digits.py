@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
-import sklearn.model_selection
 
 from tljax.types import Examples
 
@@ -24,7 +22,9 @@ class Digits:
 
     def splits(self) -> Mapping[str, Examples]:
         """`train` and `test`."""
-        digits: Any = sklearn.datasets.load_digits()
+        from sklearn import datasets, model_selection  # a slow import for this data set only
+
+        digits: Any = datasets.load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0 to 16
         images = np.repeat(images[..., None], 3, axis=-1)
         everything = Examples(
@@ -33,7 +33,7 @@ class Digits:
             ids=np.arange(len(images)),
             class_names=tuple(str(name) for name in digits.target_names),
         )
-        train, test = sklearn.model_selection.train_test_split(
+        train, test = model_selection.train_test_split(
             np.arange(len(images)),
             test_size=TEST_EXAMPLES,
             stratify=digits.target,

@@ -96,7 +96,7 @@ def run(base: Experiment, part: Part, options: Options) -> int:
             _report(folder, options.name)
     for one in searches:
         console.console.print(one.summary(), markup=False, soft_wrap=True)
-    return _conclude(folder, cells, options) or code
+    return _conclude(folder, cells, open_, options) or code
 
 
 def _searches(folder: SweepFolder, base: Experiment, part: Part, options: Options) -> list[Any]:
@@ -226,8 +226,8 @@ def _settled(folder: SweepFolder, cells: Sequence[Cell]) -> int:
 def _outcome(folder: SweepFolder, cell: Cell) -> str:
     """The result of a cell in a few words."""
     if failure := folder.failure(cell.name):
-        first_line = failure.message.partition('\n')[0]
-        return f'failed: {failure.kind}: {first_line}'
+        message = ' '.join(failure.message.split())
+        return f'failed: {failure.kind}: {message:.300}'
     result = folder.result(cell.name) or {}
     split = 'test' if result.get('test') else 'val'
     metrics: dict[str, Any] = result.get(split) or {}
@@ -237,11 +237,13 @@ def _outcome(folder: SweepFolder, cell: Cell) -> str:
     return 'done'
 
 
-def _conclude(folder: SweepFolder, cells: Sequence[Cell], options: Options) -> int:
+def _conclude(
+    folder: SweepFolder, cells: Sequence[Cell], was_open: Sequence[Cell], options: Options
+) -> int:
     failed = [cell for cell in cells if folder.failure(cell.name)]
     busy = [cell for cell in cells if not folder.is_settled(cell.name)]
     print_ = console.console.print
-    if not failed and not busy:
+    if not failed and not busy and not was_open:
         name = f' --sweep={options.name}' if options.name else ''
         again = f'tljax sweep --report={folder.path}{name}'
         print_(f'All cells are done; {again} writes the report again.', markup=False)
