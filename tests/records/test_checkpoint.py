@@ -281,12 +281,13 @@ def test_the_newest_checkpoint_has_its_sums_when_it_is_committed(opened, tmp_pat
         verify(tmp_path, 1)
 
 
-def test_what_a_killed_save_left_is_passed_over(two, opened):
+def test_what_a_killed_save_left_is_deleted_before_anything_else_reads_the_folder(two, opened):
     left = two / 'steps' / '3.orbax-checkpoint-tmp'
     (left / 'arrays').mkdir(parents=True)
     (left / 'arrays' / 'manifest.ocdbt').write_bytes(b'cut sh')
     one = opened()
-    assert one.latest_intact() == 2
+    assert not left.exists()
+    assert (one.latest_intact(), one.unfinished) == (2, [3])
     one.save(3, arrays(3), {})
     one.close()
     assert opened().restore(3, arrays())[0]['whole']['step'] == 3

@@ -38,6 +38,7 @@ class Checkpoints:
     file is written before the checkpoint is committed.
 
     Attributes:
+        unfinished: steps whose saves were cut off; what they had written was deleted.
         set_aside: steps of damaged checkpoints that `latest_intact` moved away.
     """
 
@@ -46,8 +47,10 @@ class Checkpoints:
         self._sums = self._folder / checksums.FOLDER
         self._sums.mkdir(parents=True, exist_ok=True)
         self._replacement = Replacement(self._folder)
+        self.unfinished: list[int] = []
         if jax.process_index() == 0:
             self._replacement.recover()
+            self.unfinished = _delete_unfinished(self._folder / 'steps')
         _wait_for_all('recovered')
         self._saving: int | None = None
         self.set_aside: list[int] = []
@@ -55,7 +58,6 @@ class Checkpoints:
         self._policy = ranking.LatestAndBest(self._ranks)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
-            cleanup_tmp_directories=jax.process_count() == 1,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
         )
         self._manager = _manager(self._folder / 'steps', options)
@@ -283,6 +285,19 @@ def _shapes_and_types(arrays: Any) -> collections.Counter[str]:
     """The number of leaves of each shape and type. Orbax itself compares their paths."""
     leaves = jax.tree.leaves(arrays, is_leaf=lambda leaf: hasattr(leaf, 'shape'))
     return collections.Counter(f'{np.dtype(leaf.dtype)} {list(leaf.shape)}' for leaf in leaves)
+
+
+def _delete_unfinished(folder: pathlib.Path) -> list[int]:
+    """Deletes what saves that were cut off have written; returns their steps.
+
+    Orbax would delete it in a thread of its own, while this run reads the folder.
+    """
+    steps = []
+    for path in sorted(folder.glob('*.orbax-checkpoint-tmp*')):
+        shutil.rmtree(path)
+        step = path.name.partition('.')[0]
+        steps += [int(step)] if step.isdecimal() else []
+    return steps
 
 
 def _manager(folder: pathlib.Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:

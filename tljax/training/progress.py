@@ -75,6 +75,11 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     """The progress in the latest intact checkpoint, or at the start of the first phase."""
     totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
     latest = checkpoints.latest_intact()
+    for step in checkpoints.unfinished:
+        console.console.print(
+            f'The save of step {step} was cut off; what it had written was deleted.',
+            soft_wrap=True,
+        )
     for step in checkpoints.set_aside:
         console.console.print(
             f'Warning: the checkpoint of step {step} is damaged or has no checksums. It is not '
