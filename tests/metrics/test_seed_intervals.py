@@ -1,5 +1,7 @@
 """Intervals of the mean over seeds: against SciPy, a plain form and simulated samples."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -43,6 +45,14 @@ def test_students_interval_is_scipys():
     assert (result.low, result.high) == pytest.approx(tuple(plain))
     assert result.mean == pytest.approx(VALUES[:5].mean())
     assert (result.count, result.standard_deviation) == (5, np.std(VALUES[:5], ddof=1))
+
+
+def test_the_interval_of_scores_ends_at_0_and_1():
+    scores = np.array([0.99, 1.0, 0.9])
+    whole, cut = seed_intervals.student_t(scores), seed_intervals.of_scores(scores)
+    assert whole.high > 1
+    assert cut == whole._replace(high=1.0)
+    assert math.isnan(seed_intervals.of_scores(scores[:1]).high)
 
 
 def test_one_value_has_no_interval():

@@ -117,8 +117,9 @@ class Parser(argparse.ArgumentParser):
         return result
 
     def flags(self) -> list[str]:
-        """The names of all flags, sorted."""
-        return sorted(self._option_string_actions)
+        """The names of all flags for users, sorted."""
+        actions = self._option_string_actions.items()
+        return sorted(name for name, action in actions if action.help != argparse.SUPPRESS)
 
     def switches(self) -> set[str]:
         """The names of the flags without a value."""

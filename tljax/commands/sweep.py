@@ -45,7 +45,7 @@ def parser() -> command_line.Parser:
     result.add_argument('--launcher_options', default='')
     result.add_argument('--report', type=command_line.local_path)
     result.add_argument('--baseline')
-    result.add_argument('--worker')
+    result.add_argument('--worker', help=argparse.SUPPRESS)  # of a process of `--workers`
     for switch in ('retry', 'delete_checkpoints', 'dry_run', 'print_commands'):
         result.switch(f'--{switch}')
     return result

@@ -50,6 +50,17 @@ def student_t(values: Array, level: float = 0.95) -> SeedInterval:
     return SeedInterval(mean, mean - half, mean + half, count, deviation)
 
 
+def of_scores(scores: Array) -> SeedInterval:
+    """Student's 95 % t interval of the mean of scores, without its parts outside of [0, 1].
+
+    Args:
+        scores: [S] in [0, 1], such as accuracies, one of each seed.
+    """
+    interval = student_t(scores)
+    low, high = np.clip([interval.low, interval.high], 0.0, 1.0).tolist()
+    return interval._replace(low=low, high=high)
+
+
 def bca(
     values: Array, level: float = 0.95, *, resamples: int = 10_000, seed: int = 0
 ) -> SeedInterval:

@@ -23,8 +23,8 @@ from tljax.records.disk_space import DiskError
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
-    """Whether a log record is not an error of Orbax, which raises the same error."""
-    return record.levelno < logging.ERROR or '/orbax/' not in record.pathname
+    """Whether a log record is not from Orbax, which raises its errors, too."""
+    return '/orbax/' not in record.pathname
 
 
 logging.getLogger('absl').addFilter(_is_of_others)

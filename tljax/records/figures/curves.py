@@ -44,6 +44,7 @@ def chart(
     marks: Sequence[tuple[float, str]] = (),
     log_x: bool = False,
     x_ticks: Sequence[float] | None = None,
+    y_label: str = '',
 ) -> Drawing:
     """Draws curves with a legend above them.
 
@@ -58,8 +59,12 @@ def chart(
         log_x: whether the horizontal axis is logarithmic.
         x_ticks: the values with a label on the horizontal axis, ascending; None for round numbers.
             A label that would overlap the previous one is omitted.
+        y_label: the name of the vertical axis, above the legend.
     """
-    shapes, top = axes.legend([(curve.name, curve.color) for curve in curves], 4)
+    names = [(curve.name, curve.color) for curve in curves]
+    shapes, top = axes.legend(names, 24 if y_label else 4)
+    if y_label:
+        shapes.append(Text(48, 15, y_label))
     top += 16 * bool(marks)
     bottom = top + HEIGHT
     plot = axes.plot(

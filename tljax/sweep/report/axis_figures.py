@@ -125,7 +125,8 @@ def _curves(
         + '.',
         drawing=curves.chart(
             lines if named else [_unnamed(line, score) for line in lines],
-            x_label=f'{label}, logarithmic' if log else label,
+            x_label=f'{label} (log scale)' if log else label,
+            y_label=score,
             percent=True,
             log_x=log,
             x_ticks=ticks,

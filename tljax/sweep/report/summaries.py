@@ -64,7 +64,7 @@ def _summary(variant: Variant, split: str | None, names: VariantNames) -> Summar
         variant=variant,
         title=names.title(variant.settings) or 'all cells',
         scores=scores,
-        interval=seed_intervals.student_t(values) if len(values) else None,
+        interval=seed_intervals.of_scores(values) if len(values) else None,
         bca=seed_intervals.bca(values) if len(values) >= BCA_LEAST else None,
         validation=mean(list(variant.scores(VALIDATION).values())),
     )

@@ -274,7 +274,7 @@ def _rows(
 
 def _interval(group: Sequence[_Run]) -> SeedInterval:
     """Over seeds; of one run over images."""
-    result = seed_intervals.student_t(np.array([run.scores.right.mean() for run in group]))
+    result = seed_intervals.of_scores(np.array([run.scores.right.mean() for run in group]))
     if len(group) > 1:
         return result
     right = group[0].scores.right
