@@ -195,6 +195,14 @@ def test_a_line_that_is_not_a_json_object_is_named(folder):
     assert 'line 6: not a JSON object' in error
 
 
+def test_a_path_with_a_nul_and_a_deeply_nested_line_are_named(folder):
+    text = json_text([*ROWS, ('a\0b.png', 'cat', 'train')]) + '\n' + '[' * 100_000
+    error = refusal(folder, text, 'list.jsonl')
+    assert 'line 6: not a JSON object' in error
+    text = json_text([*ROWS, ('a\0b.png', 'cat', 'train')])
+    assert 'line 5: a path has no NUL character' in refusal(folder, text, 'list.jsonl')
+
+
 def test_a_list_without_a_header_is_refused(folder):
     assert "the first line is ('a.png', 'cat', 'train')" in refusal(
         folder, csv_text(ROWS[1:], 'a.png,cat,train')

@@ -37,6 +37,9 @@ def test_another_column_may_be_named(tmp_path):
         ),
         ('list.jsonl', '[1]', "line 1: no path under the key 'path', found list"),
         ('list.jsonl', '{', 'line 1: not a JSON object'),
+        pytest.param('list.jsonl', '[' * 100_000, 'line 1: not a JSON object', id='nested'),
+        ('list.txt', 'a\0b.png', 'a path has no NUL character'),
+        ('list.txt', '~nobody-of-this-name/a.png', 'there is no such home folder'),
     ],
 )
 def test_a_list_without_paths_is_refused_with_its_columns(name, text, said, tmp_path):

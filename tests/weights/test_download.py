@@ -49,6 +49,7 @@ class Answer:
     shift: int = 0  # of the range that is sent, from the one that is asked for
     headers: dict = dataclasses.field(default_factory=dict)
     hold: threading.Event | None = None  # awaited after `cut` bytes
+    drips: bool = False  # a byte every 20 ms
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -94,6 +95,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if answer.chunked:
             self.wfile.write(b'%x\r\n' % len(content) + content[:cut] + b'\r\n')
             self.wfile.write(b'0\r\n\r\n' if cut == len(content) else b'')
+        elif answer.drips:
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.02)
         else:
             self.wfile.write(content[:cut])
         self.wfile.flush()
@@ -279,6 +284,35 @@ def test_a_server_that_falls_silent_is_given_up(server, monkeypatch, cache):
         download(f'{server.url}/net.pth')
     server.answers[0].hold.set()
     assert files(cache) == []
+
+
+def test_a_server_that_drips_is_given_up_at_once(server, monkeypatch):
+    monkeypatch.setattr(transfer, 'SLOW_S', 0.1)
+    monkeypatch.setattr(transfer, 'LEAST_BYTES', 1000)
+    server.answers = [Answer(drips=True)]
+    with pytest.raises(InputError, match='it sent .* bytes in 0 s'):
+        download(f'{server.url}/net.pth')
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_never_ends_is_given_up_and_leaves_nothing(server, monkeypatch, cache):
+    monkeypatch.setattr(transfer, 'MOST_BYTES', 1000)
+    server.answers = [Answer(announces=False)]
+    with pytest.raises(InputError, match='the server sent more than 1000 bytes'):
+        download(f'{server.url}/net.pth')
+    assert files(cache) == []
+
+
+def test_a_delta_cannot_send_its_reader_to_an_address(server, tmp_path):
+    base = json.dumps({'source': f'{server.url}/net.pth', 'sha256': DIGEST})
+    header = {
+        '__metadata__': {'base': base},
+        'a': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]},
+    }
+    (tmp_path / 'delta.safetensors').write_bytes(safetensors(header, bytes(4)))
+    with pytest.raises(InputError, match='not in the cache; load it once by itself'):
+        loading.load(str(tmp_path / 'delta.safetensors'))
+    assert server.asked == []
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tljax.commands import command_line
 from tljax.training.signals import RUN_AGAIN, Interrupted
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+PATH_ERRORS = ('embedded null', 'Could not determine home directory')  # of pathlib and open
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # not the fault of the input
 
 
@@ -71,6 +72,8 @@ def _code(error: Exception) -> int | None:
         return _fail(str(error), FAILED)
     if isinstance(error, InputError):
         return _fail(str(error), BAD_INPUT)
+    if isinstance(error, RuntimeError | ValueError) and str(error).startswith(PATH_ERRORS):
+        return _fail(f'a path cannot be used: {error}', BAD_INPUT)
 
     from tljax.training import compiled_step, nonfinite
 

@@ -5,6 +5,7 @@ import enum
 import math
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 from tljax.config.experiment import PRETRAINED, ConfigError, Experiment
@@ -42,11 +43,20 @@ def validate(experiment: Experiment) -> None:
     """
     if not isinstance(experiment, Experiment):
         raise ConfigError(f'get_config() returned {experiment!r:.60}, wanted an Experiment')
-    problems = _type_problems('config', experiment)
-    problems += [f'config.{line}' for line in _range_problems(experiment)]
-    problems += _nested_problems('config', experiment)
-    if problems:
-        raise ConfigError('\n'.join(problems))
+    ranges = [f'config.{line}' for line in _range_problems(experiment)]
+    if found := problems('config', experiment, ranges):
+        raise ConfigError('\n'.join(found))
+
+
+def problems(path: str, value: Any, own: Sequence[str] = ()) -> list[str]:
+    """The problems of an object and of the objects in it.
+
+    Args:
+        path: names the object in messages.
+        value: a dataclass.
+        own: further problems of the object.
+    """
+    return [*_type_problems(path, value), *own, *_nested_problems(path, value)]
 
 
 def _range_problems(experiment: Experiment) -> list[str]:

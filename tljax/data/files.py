@@ -53,6 +53,20 @@ class ImageFile:
         return f'{self.path.absolute()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}'
 
 
+def path_of(text: str) -> pathlib.Path:
+    """The path that a user or a list names; `~` is the home folder.
+
+    Raises:
+        FolderError: no path can have this name.
+    """
+    if '\0' in text:
+        raise FolderError(f'{text!r:.200}: a path has no NUL character')
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+        raise FolderError(f'{text}: there is no such home folder') from error
+
+
 def printable(path: pathlib.Path | str) -> str:
     r"""A path as printable text; bytes that are not UTF-8 become `\udc..`."""
     return str(path).encode('utf-8', 'backslashreplace').decode()

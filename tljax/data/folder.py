@@ -106,7 +106,7 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     Raises:
         FolderError: as for `Folder.splits`, except for bad files.
     """
-    root = pathlib.Path(path).expanduser()
+    root = files.path_of(path)
     if not root.is_dir():
         actual = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
         raise FolderError(f'{root}: wanted a folder of images; found {actual}')

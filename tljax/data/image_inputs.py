@@ -1,7 +1,6 @@
 """Decoding of images from arrays, PIL images or paths, as `Network.predict` takes them."""
 
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -53,7 +52,7 @@ def _each(images: Any) -> Iterable[Any]:
 def _decode(image: Any, preprocessing: Preprocessing) -> np.ndarray:
     channels = len(preprocessing.mean)
     if isinstance(image, str | os.PathLike):
-        path = pathlib.Path(os.fsdecode(image)).expanduser()
+        path = files.path_of(os.fsdecode(image))
         return _in_color(decode.load_resized(files.ImageFile(path), preprocessing), channels)
     if isinstance(image, Image.Image):
         pixels = _in_color(decode.from_pil(image, decode.range_of(preprocessing)), channels)

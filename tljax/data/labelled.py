@@ -53,7 +53,7 @@ def read(
     Raises:
         InputError: the split does not exist, has no image or label, or has bad files.
     """
-    where = pathlib.Path(path).expanduser()
+    where = files.path_of(path)
     if where.suffix.lower() == '.npz' and not where.is_dir():
         content = arrays.read(where)
         present = [name for name in split_folders.SPLITS if f'{name}_images' in content]

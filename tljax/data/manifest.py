@@ -81,11 +81,11 @@ def listing(
     Raises:
         FolderError: as for `Manifest.splits`, except for bad files.
     """
-    source = pathlib.Path(path).expanduser()
+    source = files.path_of(path)
     listed, notes = rows(source, columns)
     several = multi_label or any(len(labels) != 1 for _, labels, _ in listed)
     _check(source, listed, least_classes=1 if several else 2)
-    folder_of_paths = pathlib.Path(root or source.parent).expanduser()
+    folder_of_paths = files.path_of(root) if root else source.parent
     return *_listed(listed, folder_of_paths, several=several), notes
 
 
@@ -146,6 +146,8 @@ def _refuse_unlabelled(source: pathlib.Path, rows: Mapping[int, Row]) -> None:
 def _row_problems(path: str, labels: tuple[str, ...], split: str) -> list[str]:
     """Messages for one row; empty for a valid row."""
     problems, text = [], SEPARATOR.join(labels)
+    if '\0' in path:
+        problems.append('a path has no NUL character')
     if not path or labels == ('',):
         none = f'; for an image without a label write {SEPARATOR!r}' if path else ''
         problems.append(f'path {path!r}, label {text!r}; wanted both{none}')
@@ -205,7 +207,7 @@ def _json_lines(text: str, columns: Columns) -> tuple[dict[int, Row], list[str]]
             row = json.loads(line)
             path, split = row.get(columns.path), row.get(columns.split)
             labels = _json_labels(row.get(columns.label))
-        except (ValueError, AttributeError) as error:
+        except (AttributeError, RecursionError, ValueError) as error:
             problems.append(f'line {number}: not a JSON object: {error}')
             continue
         missing = [name for name in (columns.path, columns.label) if name not in row]

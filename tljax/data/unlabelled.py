@@ -40,7 +40,7 @@ def read(
 
 
 def _files(text: str, search: FileSearch, path_column: str) -> list[pathlib.Path]:
-    path = pathlib.Path(text).expanduser()
+    path = files.path_of(text)
     if path.is_dir():
         return search.images(path)
     if path.suffix.lower() not in LISTS:
@@ -50,7 +50,7 @@ def _files(text: str, search: FileSearch, path_column: str) -> list[pathlib.Path
     except (OSError, ValueError) as error:
         raise FolderError(f'{path}: not a readable list of paths: {error}') from error
     listed = _listed(path, content, path_column)
-    named = (pathlib.Path(csv_cells.stripped(name)).expanduser() for name in listed)
+    named = (files.path_of(csv_cells.stripped(name)) for name in listed)
     return [manifest.on_disk(path.parent, str(file)) for file in named if file.name]
 
 
@@ -87,7 +87,7 @@ def _column(path: pathlib.Path, text: str, column: str) -> list[str]:
 def _entry(where: str, line: str, name: str) -> str:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise FolderError(f'{where}: not a JSON object: {error}') from error
     value = row.get(name) if isinstance(row, dict) else None
     if not isinstance(value, str):

@@ -71,9 +71,12 @@ def base_of_file(texts: Mapping[str, str]) -> Base:
         DeltaError: the metadata are damaged.
     """
     try:
-        return Base(**json.loads(texts[BASE]))
-    except (TypeError, ValueError) as error:
-        raise DeltaError(f'the metadata of the delta cannot be read: {error!r}') from error
+        base = Base(**json.loads(texts[BASE]))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise DeltaError(f'the metadata of the delta cannot be read: {error!r:.300}') from error
+    if not isinstance(base.source, str) or not isinstance(base.sha256, str):
+        raise DeltaError(f'the delta states the base {base!r:.200}, wanted texts')
+    return base
 
 
 def of_run(
@@ -107,9 +110,9 @@ def of_run(
         for path, leaf in after.items()
         if path not in before or not np.array_equal(leaf, before[path])
     }
-    encoded = json_form.encode(run.adapters)
+    encoded = json.dumps(json_form.encode(run.adapters))
     _decoded(encoded)
-    return changed, {BASE: json.dumps(dataclasses.asdict(named)), ADAPTERS: json.dumps(encoded)}
+    return changed, {BASE: json.dumps(dataclasses.asdict(named)), ADAPTERS: encoded}
 
 
 def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened:
@@ -124,7 +127,7 @@ def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened
         DeltaError: the delta does not fit its base.
     """
     model = network_of(delta).build(len(delta.entries[HEAD_BIAS]), delta.preprocessing)
-    added = _decoded(json.loads(texts.get(ADAPTERS, '[]')))
+    added = _decoded(texts.get(ADAPTERS, '[]'))
     leaves = {**_fitted(base, model), **delta.entries}
     params, stats = stages.shapes(model)
     params = adapters.extended(added, params, jax.random.key(0))
@@ -156,9 +159,9 @@ def _fitted(base: Pretrained, model: Model) -> dict[str, Any]:
     return tree.flatten({'params': adapted.params, 'batch_stats': adapted.stats})
 
 
-def _decoded(encoded: Any) -> tuple[Adapter, ...]:
+def _decoded(text: str) -> tuple[Adapter, ...]:
     """Adapters from a file; only tljax's classes are imported, because the author is unknown."""
     try:
-        return json_form.decode(encoded, ours_only=True)
-    except (AttributeError, ImportError, TypeError) as error:
-        raise DeltaError(f'a delta can have only adapters of tljax: {error}') from error
+        return json_form.decode(json.loads(text), ours_only=True)
+    except Exception as error:  # the text can have any content
+        raise DeltaError(f'a delta can have only adapters of tljax: {error!s:.300}') from error

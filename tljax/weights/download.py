@@ -29,7 +29,7 @@ from tljax.records import progress_bars
 from tljax.weights import transfer
 from tljax.weights.transfer import Address, DownloadError
 
-__all__ = ['DownloadError', 'download', 'file_sha256', 'folder', 'offline', 'refusal']
+__all__ = ['DownloadError', 'download', 'file_sha256', 'folder', 'is_cached', 'offline', 'refusal']
 
 LOGGED_BYTES = 10_000_000  # downloads of smaller files are not logged
 HEADER_BYTES = 100_000_000  # the largest header that the safetensors library accepts
@@ -50,8 +50,7 @@ def download(url: str) -> pathlib.Path:
             stored.
     """
     address = transfer.parse(url)
-    digits = hashlib.sha256(address.url.encode()).hexdigest()[:8]
-    path = folder() / f'{digits}-{address.name}'
+    path = _path_of(address)
     try:
         flaw = _flaw(path, address.name)
         if flaw is None:
@@ -73,6 +72,16 @@ def download(url: str) -> pathlib.Path:
             'set TLJAX_CACHE to another folder'
         ) from error
     return path
+
+
+def is_cached(url: str) -> bool:
+    """Whether the file at `url` was downloaded before."""
+    return _path_of(transfer.parse(url)).exists()
+
+
+def _path_of(address: Address) -> pathlib.Path:
+    digits = hashlib.sha256(address.url.encode()).hexdigest()[:8]
+    return folder() / f'{digits}-{address.name}'
 
 
 def folder() -> pathlib.Path:

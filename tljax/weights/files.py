@@ -58,9 +58,13 @@ def read(path: pathlib.Path, part: str | None = None) -> File:
         chosen = contents.choose(content, part)
         torch = kind.startswith('torch')
         stated = options.collect(content) if torch else options.from_texts(metadata)
-    except (ValueError, InputError, safetensors.SafetensorError, zipfile.BadZipFile) as error:
+    except InputError as error:
         named = str(path) in str(error)
         raise FileError(str(error) if named else f'{path}: {error}') from error
+    except Exception as error:  # a damaged file can raise nearly anything
+        text = ' '.join(str(error).split()) or type(error).__name__
+        named = str(path) in text
+        raise FileError(text if named else f'{path}: not readable: {text:.300}') from error
     return File(
         entries=chosen.entries, metadata=metadata, format=kind, notes=chosen.notes, options=stated
     )
@@ -68,6 +72,8 @@ def read(path: pathlib.Path, part: str | None = None) -> File:
 
 def _content(path: pathlib.Path) -> tuple[Any, Mapping[str, str], str]:
     """The content of a file, its metadata and its format."""
+    if not path.is_file():  # a named pipe would wait for a writer
+        raise FileError('it is no regular file')
     with path.open('rb') as file:
         start = file.read(512)
     if foreign := foreign_kind(path, start):
@@ -182,8 +188,28 @@ def _is_npz(path: pathlib.Path) -> bool:
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Every array; arrays of Python objects are refused, because pickle would execute code."""
+    with zipfile.ZipFile(path) as archive:
+        torch_file.check_expansion(archive, path)
+        for entry in archive.infolist():
+            _check_npy(archive, entry)
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _check_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Raises a FileError for an array that is larger than its entry: NumPy would reserve memory."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read_header(file)
+    if math.prod(shape) * dtype.itemsize > entry.file_size:
+        raise FileError(
+            f'{entry.filename} states the shape {shape}, and has {entry.file_size} bytes'
+        )
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -29,11 +29,12 @@ from tljax import tree
 from tljax.models import port, preprocessing
 from tljax.records import runs
 from tljax.types import Backbone, InputError
-from tljax.weights import contents, delta, download, files, options, published
+from tljax.weights import contents, delta, download, files, options, own_format, published
 from tljax.weights.locations import locate, split_part
-from tljax.weights.own_format import architecture_from
 from tljax.weights.pretrained import Architecture, Opened, Origin, Pretrained
 from tljax.weights.translation import WeightsError, recognised, translate
+
+MOST_DELTAS = 8  # on top of each other
 
 Weights = str | os.PathLike[str] | Mapping[str, Any] | Opened
 
@@ -58,8 +59,13 @@ def load(
     return pretrained if backbone is None else dataclasses.replace(pretrained, assumed=())
 
 
-def open_(weights: Weights) -> Opened:
-    """Locates and reads weights without recognising their network; a delta is added to its base."""
+def open_(weights: Weights, *, deltas: int = 0) -> Opened:
+    """Locates and reads weights without recognising their network; a delta is added to its base.
+
+    Args:
+        weights: as for `load`.
+        deltas: the number of deltas that these weights are the base of.
+    """
     if isinstance(weights, Opened):
         return weights
     if isinstance(weights, Mapping):
@@ -81,7 +87,9 @@ def open_(weights: Weights) -> Opened:
             path.unlink(missing_ok=True)  # otherwise no later run would download it again
         raise
     opened = _opened(spec, path, file, card)
-    return _on_base(opened, file.metadata, None) if delta.BASE in file.metadata else opened
+    if delta.BASE not in file.metadata:
+        return opened
+    return _on_base(opened, file.metadata, None, deltas + 1)
 
 
 def apply_delta(path: str | os.PathLike[str], base: Weights) -> Opened:
@@ -104,10 +112,14 @@ def apply_delta(path: str | os.PathLike[str], base: Weights) -> Opened:
     return _on_base(_opened(os.fspath(path), place, file, card), file.metadata, base)
 
 
-def _on_base(opened: Opened, texts: Mapping[str, str], base: Weights | None) -> Opened:
+def _on_base(
+    opened: Opened, texts: Mapping[str, str], base: Weights | None, deltas: int = 1
+) -> Opened:
     named = delta.base_of_file(texts)
+    if deltas > MOST_DELTAS:
+        raise WeightsError(f'{opened.origin.source!r}: more than {MOST_DELTAS} deltas of deltas')
     try:
-        below = open_(named.source if base is None else base)
+        below = open_(_requested(named.source) if base is None else base, deltas=deltas)
     except InputError as error:
         raise WeightsError(
             f'{opened.origin.source!r} is a delta of {named.source!r}, which cannot be loaded '
@@ -116,6 +128,13 @@ def _on_base(opened: Opened, texts: Mapping[str, str], base: Weights | None) -> 
     named.check(below.origin)
     backbone = delta.network_of(opened).backbone
     return delta.on_base(opened, texts, translate(below, recognised(below, backbone)))
+
+
+def _requested(source: str) -> str:
+    """A delta's base, unless it is an address that this user never loaded: files can state any."""
+    if source.startswith(('http://', 'https://')) and not download.is_cached(source):
+        raise WeightsError('it is an address and is not in the cache; load it once by itself')
+    return source
 
 
 def _open_state_dict(weights: Mapping[str, Any]) -> Opened:
@@ -182,10 +201,12 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
         if 'class_names' in texts:
             class_names = tuple(map(str, json.loads(texts['class_names'])))
         if 'architecture' in texts:
-            architecture = architecture_from(json.loads(texts['architecture']))
+            architecture = own_format.architecture_from(json.loads(texts['architecture']))
+            if architecture is not None:
+                own_format.check(architecture, file.entries)
         temperature = _temperature(texts.get('temperature') if 'tljax' in texts else None)
-    except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f'{path}: its metadata cannot be read: {error!r}') from error
+    except Exception as error:  # they can have any content
+        raise WeightsError(f'{path}: its metadata cannot be read: {error!r:.300}') from error
     return Opened(
         entries=file.entries,
         origin=Origin(

@@ -3,17 +3,19 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from tljax import tree, version
-from tljax.config import json_form
+from tljax.config import json_form, validation
 from tljax.models import preprocessing
 from tljax.types import Params, Stats
 from tljax.weights.pretrained import Architecture, Pretrained
+
+DEEPEST = 1000  # blocks of a network in a file
 
 
 def architecture_from(fields: Mapping[str, Any]) -> Architecture | None:
@@ -25,6 +27,34 @@ def architecture_from(fields: Mapping[str, Any]) -> Architecture | None:
         return None
     decoded = {name: json_form.decode(value, ours_only=True) for name, value in fields.items()}
     return Architecture(**decoded)
+
+
+def check(architecture: Architecture, entries: Mapping[str, np.ndarray]) -> None:
+    """Checks the network that a file states, before anything is built for it.
+
+    Raises:
+        ValueError: a field has another type, or is out of range or too large for the file.
+    """
+    values = sum(array.size for array in entries.values())
+    problems = validation.problems('architecture', architecture)
+    for name, number in _whole_numbers('architecture', architecture):
+        most = min(values, DEEPEST if name.rpartition('.')[2].startswith('depth') else values)
+        if number > most:
+            problems.append(f'{name} is {number}, wanted at most {most} for a file of this size')
+    if problems:
+        raise ValueError('; '.join(problems))
+
+
+def _whole_numbers(path: str, value: Any) -> Iterator[tuple[str, int]]:
+    """The whole numbers of an object, and of the objects in it."""
+    if isinstance(value, int):
+        yield path, value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _whole_numbers(path, item)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _whole_numbers(f'{path}.{field.name}', getattr(value, field.name))
 
 
 def metadata(pretrained: Pretrained) -> dict[str, str]:

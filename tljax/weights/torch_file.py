@@ -40,11 +40,16 @@ def read(path: str | pathlib.Path) -> Any:
 MAX_EXPANSION = 100  # torch does not compress, and other archives of weights shrink far less
 
 
+def check_expansion(archive: zipfile.ZipFile, path: pathlib.Path) -> None:
+    """Raises an UnsafeFileError for an archive that unpacks to far more than its own size."""
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MAX_EXPANSION * path.stat().st_size:
+        raise UnsafeFileError(f'its archive unpacks to {unpacked} bytes')
+
+
 def _read_zip(path: pathlib.Path) -> Any:
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > MAX_EXPANSION * path.stat().st_size:
-            raise UnsafeFileError(f'its archive unpacks to {unpacked} bytes')
+        check_expansion(archive, path)
         pickles = [name for name in archive.namelist() if name.endswith('/data.pkl')]
         if len(pickles) != 1:
             raise ValueError(f'its archive has {len(pickles)} entries data.pkl, wanted 1')

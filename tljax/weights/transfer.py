@@ -27,6 +27,9 @@ ATTEMPTS = 4  # in a row without new bytes
 BACKOFF_S = 0.5  # doubled after every such attempt
 TIMEOUT_S = 30  # without a byte
 CHUNK_BYTES = 1 << 20
+LEAST_BYTES = 60_000  # in each period of SLOW_S; a slower server is given up
+SLOW_S = 60.0
+MOST_BYTES = 64 << 30  # of a file; a server that announces no length could send bytes forever
 TRANSIENT = (408, 425, 429)  # HTTP codes after which another attempt can succeed; also >= 500
 
 Progress = Callable[[int, int | None], None]  # the number of bytes, and the complete size if known
@@ -38,6 +41,10 @@ class DownloadError(InputError):
 
 class BrokenError(Exception):
     """An attempt failed, and another one can succeed."""
+
+
+class _SlowError(BrokenError):
+    """The server sends too few bytes; another attempt would not be faster."""
 
 
 class _ChangedError(BrokenError):
@@ -107,6 +114,8 @@ def complete(address: Address, part: BinaryIO, version: pathlib.Path, progress: 
         try:
             return _attempt(address, part, version, progress)
         except BrokenError as error:
+            if isinstance(error, _SlowError):
+                raise
             if isinstance(error, _ChangedError):
                 version.unlink()
             length = part.seek(0, os.SEEK_END)
@@ -188,6 +197,7 @@ def _copy(
     Errors of the network become `BrokenError`, so an `OSError` is always one of the disk.
     """
     progress(have, size)
+    since, before = time.monotonic(), have
     while size is None or have < size:
         try:
             chunk = answer.read1(CHUNK_BYTES)
@@ -198,6 +208,12 @@ def _copy(
         part.write(chunk)
         have += len(chunk)
         progress(have, size)
+        if have > MOST_BYTES:
+            raise DownloadError(f'the server sent more than {MOST_BYTES} bytes')
+        if time.monotonic() - since > SLOW_S:
+            if have - before < LEAST_BYTES:
+                raise _SlowError(f'it sent {have - before} bytes in {SLOW_S:.0f} s')
+            since, before = time.monotonic(), have
     part.flush()
     if size is not None and have != size:
         raise BrokenError(f'received {have} of {size} bytes')
