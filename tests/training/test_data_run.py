@@ -1,6 +1,7 @@
 """A run on a folder of images with bad files, and its records of the data."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -102,6 +103,26 @@ def test_a_run_is_not_resumed_on_other_classes(folder):
     (folder / 'test/dog').rename(folder / 'test/eel')
     with pytest.raises(ConfigError, match='changed: class_names, train, test'):
         begun(folder)
+
+
+def test_a_run_is_not_resumed_on_other_images_under_the_same_names(folder):
+    _, splits = begun(folder)
+    begun(folder)
+    path = pathlib.Path(splits['test']['files'][0])
+    before = path.read_bytes()
+    Image.new('RGB', (16, 16), 'red').save(path)
+    with pytest.raises(ConfigError, match=r'changed: test\)'):
+        begun(folder)
+    path.write_bytes(before)
+    begun(folder)
+
+
+def test_a_run_of_a_time_without_fingerprints_is_resumed(folder):
+    _, splits = begun(folder)
+    for name in ('train', 'test'):
+        del splits[name]['sample_sha256']
+    (folder.parent / 'run/splits.json').write_text(json.dumps(splits))
+    begun(folder)
 
 
 def test_a_run_trains_on_the_subset_of_its_experiment(folder):

@@ -12,6 +12,7 @@ import jax
 
 from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError, Experiment
+from tljax.data import fingerprint
 from tljax.models import preprocessing
 from tljax.records import console, runs, writers
 from tljax.records.runs import (
@@ -24,6 +25,7 @@ from tljax.records.runs import (
 )
 from tljax.training.jobs import Job
 
+FINGERPRINT = 'sample_sha256'  # of each split in splits.json
 CHANGES_FILE = 'changes.jsonl'  # what was changed with --allow_change, and when
 
 
@@ -166,6 +168,7 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
         content[name] = {'ids': split.ids.tolist(), 'labels': split.label_lists()}
         if split.encoded is not None:
             content[name]['files'] = [str(image) for image in split.encoded]
+        content[name][FINGERPRINT] = fingerprint.of(split)
     path = workdir / SPLITS_FILE
     if not path.exists():
         writers.write_json(path, content)
@@ -178,12 +181,19 @@ def _write_splits(job: Job, workdir: pathlib.Path) -> None:
         raise ConfigError(
             f'{path} is damaged. It names the images of the run; delete it if they are the same'
         )
-    changed = [name for name in content if before.get(name) != content[name]]
+    changed = [name for name in content if _differs(before.get(name), content[name])]
     if changed:
         raise ConfigError(
             f'{workdir}: the data is not what this run began with (changed: {", ".join(changed)}); '
             'name another --workdir'
         )
+
+
+def _differs(before: Any, now: Any) -> bool:
+    """Whether a split differs from what the run began with; older runs have no fingerprint."""
+    if isinstance(before, dict) and isinstance(now, dict) and FINGERPRINT not in before:
+        now = {name: value for name, value in now.items() if name != FINGERPRINT}
+    return before != now
 
 
 def write_findings(job: Job, workdir: pathlib.Path) -> None:
