@@ -36,7 +36,7 @@ from tljax.training import (
 )
 from tljax.training.compiled_step import CompiledStep, compile_train_step
 from tljax.training.run import train
-from tljax.training.step_trace import Range
+from tljax.training.step_trace import ValueRange
 from tljax.types import OnNonfinite
 
 pytestmark = pytest.mark.usefixtures('shared_programs')
@@ -290,7 +290,7 @@ def test_a_step_that_the_run_does_not_have_is_answered_in_a_line(step, message, 
 
 def test_the_table_shows_whole_stages_the_first_bad_layers_and_bad_leaves():
     def one(kind, name, bad=0):
-        return Range(kind=kind, name=name, low=-1.0, high=2.0, count=4, bad=bad)
+        return ValueRange(kind=kind, name=name, low=-1.0, high=2.0, count=4, bad=bad)
 
     outputs = [one('low', 'conv'), one('low', ''), one('high', 'conv', 1), one('high', 'norm', 2)]
     later = [one('high', '', 2), one('head', 'linear', 4), one('head', '', 4)]

@@ -22,12 +22,12 @@ from tljax.training.progress import resumed_or_started
 from tljax.training.replay_table import announce
 from tljax.training.source_guard import preparation
 from tljax.training.states import TrainState
-from tljax.training.step_trace import Range
+from tljax.training.step_trace import ValueRange
 from tljax.training.wall_time import WallTime
 from tljax.types import Batch, InputError
 
 
-def replay(workdir: pathlib.Path, number: int, out: pathlib.Path | None = None) -> list[Range]:
+def replay(workdir: pathlib.Path, number: int, out: pathlib.Path | None = None) -> list[ValueRange]:
     """Computes a step of a run again and prints the range of its values.
 
     The run continues from its newest intact checkpoint before the step, as a resumed run does, in
@@ -115,7 +115,7 @@ class _Reached(Exception):  # noqa: N818  (not an error)
         self.phase, self.state, self.batch = phase, state, batch
         self.parts, self.cached = parts, cached
 
-    def trace(self, job: Job) -> list[Range]:
+    def trace(self, job: Job) -> list[ValueRange]:
         """The ranges of the step."""
         return step_trace.trace(
             job, self.phase, self.state, self.batch, self.parts, cached=self.cached

@@ -7,12 +7,12 @@ import rich.table
 
 from tljax.records import console
 from tljax.training.nonfinite import ids_text
-from tljax.training.step_trace import OUTPUT, Range
+from tljax.training.step_trace import OUTPUT, ValueRange
 
 MOST_LEAVES = 12  # of a kind, unless their values are not finite
 
 
-def announce(number: int, ids: Sequence[int], ranges: Sequence[Range]) -> None:
+def announce(number: int, ids: Sequence[int], ranges: Sequence[ValueRange]) -> None:
     """Prints the images of a step, the table of its values, and the first bad one.
 
     Args:
@@ -25,7 +25,7 @@ def announce(number: int, ids: Sequence[int], ranges: Sequence[Range]) -> None:
     console.console.print(_verdict(number, ids, ranges), soft_wrap=True, markup=False)
 
 
-def _verdict(number: int, ids: Sequence[int], ranges: Sequence[Range]) -> str:
+def _verdict(number: int, ids: Sequence[int], ranges: Sequence[ValueRange]) -> str:
     first = next((one for one in ranges if one.bad), None)
     if first is None:
         return f'Every value of step {number} is finite.'
@@ -37,12 +37,12 @@ def _verdict(number: int, ids: Sequence[int], ranges: Sequence[Range]) -> str:
     return f'{text}, of the images with the ids {ids_text(images)}.'
 
 
-def shown(ranges: Sequence[Range]) -> list[Range]:
+def shown(ranges: Sequence[ValueRange]) -> list[ValueRange]:
     """The rows of the table: whole stages, the layers of the first bad one, and leaves.
 
     Of many leaves, only those that are not finite are shown, and one row stands for the others.
     """
-    rows: list[Range] = []
+    rows: list[ValueRange] = []
     bad_stage = next((one.kind for one in ranges if one.bad), None)
     for kind in dict.fromkeys(one.kind for one in ranges):
         members = [one for one in ranges if one.kind == kind]
@@ -56,13 +56,13 @@ def shown(ranges: Sequence[Range]) -> list[Range]:
     return rows
 
 
-def _is_bad(one: Range, kind: str | None) -> bool:
+def _is_bad(one: ValueRange, kind: str | None) -> bool:
     return bool(one.bad) and one.kind == kind
 
 
-def _together(kind: str, members: Sequence[Range]) -> Range:
+def _together(kind: str, members: Sequence[ValueRange]) -> ValueRange:
     """One range for several."""
-    return Range(
+    return ValueRange(
         kind=kind,
         name=f'{len(members)} others' if members else 'no others',
         low=min((one.low for one in members if one.low is not None), default=None),
@@ -72,7 +72,7 @@ def _together(kind: str, members: Sequence[Range]) -> Range:
     )
 
 
-def _table(ranges: Sequence[Range]) -> rich.table.Table:
+def _table(ranges: Sequence[ValueRange]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     table.add_column('value')
     table.add_column('layer or leaf')

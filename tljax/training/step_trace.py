@@ -32,7 +32,7 @@ OUTPUT = ''  # the name of the layer that is a whole stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Range:
+class ValueRange:
     """The range of an array of a step.
 
     Attributes:
@@ -56,7 +56,7 @@ class Range:
 
 def trace(
     job: Job, phase: PhasePlan, state: TrainState, batch: Batch, accumulate: int, *, cached: bool
-) -> list[Range]:
+) -> list[ValueRange]:
     """The ranges of all values of a step, in the order in which they are computed.
 
     The program is another one than that of training: its last bits may differ. Frozen stages are
@@ -213,12 +213,12 @@ def _range(array: jax.Array, rows: int) -> tuple[Any, ...]:
     return low, high, (~finite).sum(axes), np.array(array.size)
 
 
-def _on_host(kind: str, name: str, low: Any, high: Any, bad: Any, count: Any) -> Range:
+def _on_host(kind: str, name: str, low: Any, high: Any, bad: Any, count: Any) -> ValueRange:
     total = int(np.sum(bad))
     none = total == count
     of_rows = kind not in ('gradient', 'update', 'statistic', 'optimizer')
     rows = np.flatnonzero(bad).tolist() if of_rows and np.ndim(bad) else []
-    return Range(
+    return ValueRange(
         kind=kind,
         name=name,
         low=None if none else float(low),
