@@ -13,7 +13,7 @@ from tljax.records import checksums, console, ranking, runs, writers
 from tljax.records.checkpoint import Checkpoints
 from tljax.records.checksums import CheckpointError
 from tljax.records.runs import CHECKPOINTS
-from tljax.training import jobs, loop, run_folder, step_trace
+from tljax.training import batches, jobs, loop, run_folder, step_trace
 from tljax.training.compiled_step import CompiledStep
 from tljax.training.evaluation import make_evaluate
 from tljax.training.jobs import Job
@@ -65,7 +65,7 @@ def replay(workdir: pathlib.Path, number: int, out: pathlib.Path | None = None) 
         with console.quiet():
             reached = _reached(job, folder, number)
             ranges = reached.trace(job)
-    ids = [int(one) for one in reached.batch['id']]
+    ids = batches.ids_of(job, number)  # those of a batch on the devices have 32 bits
     announce(number, ids, ranges)
     if out is not None:
         content = {'step': number, 'ids': ids, 'ranges': [vars(one) for one in ranges]}

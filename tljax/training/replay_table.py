@@ -33,7 +33,7 @@ def _verdict(number: int, ids: Sequence[int], ranges: Sequence[ValueRange]) -> s
     text = f'The first value that is not finite: {place}, {first.bad} of {first.count} values'
     if not first.rows:
         return f'{text}.'
-    images = sorted({ids[row % len(ids)] for row in first.rows})
+    images = sorted({ids[row] for row in first.rows})
     return f'{text}, of the images with the ids {ids_text(images)}.'
 
 

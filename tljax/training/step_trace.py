@@ -42,7 +42,7 @@ class ValueRange:
         high: the largest finite value.
         count: the number of values.
         bad: the number of values that are infinite or NaN.
-        rows: for images and outputs, the rows of the batch with such values.
+        rows: for images and outputs, the rows of the batch with such values, of any of its views.
     """
 
     kind: str
@@ -205,12 +205,13 @@ def _parts(path: Any) -> list[str]:
 
 
 def _range(array: jax.Array, rows: int) -> tuple[Any, ...]:
-    """Smallest and largest finite value, and the number of values that are not finite, by row."""
+    """Smallest and largest finite value, and the number of values that are not finite, by image."""
     finite = jnp.isfinite(array)
     low, high = jnp.where(finite, array, jnp.inf).min(), jnp.where(finite, array, -jnp.inf).max()
-    by_row = array.ndim > 0 and array.shape[0] and array.shape[0] % rows == 0
-    axes = tuple(range(1, array.ndim)) if by_row else None
-    return low, high, (~finite).sum(axes), np.array(array.size)
+    by_image = array.ndim > 0 and array.size and array.shape[0] % rows == 0
+    # The views of an image are adjacent.
+    bad = (~finite).reshape(rows, -1).sum(1) if by_image else (~finite).sum()
+    return low, high, bad, np.array(array.size)
 
 
 def _on_host(kind: str, name: str, low: Any, high: Any, bad: Any, count: Any) -> ValueRange:
