@@ -75,7 +75,6 @@ class WallTime:
         """
         path = workdir / FILE
         self._processes = read_processes(path)
-        self._restarting = bool(self._processes)
         ended = threading.Event()
         thread = threading.Thread(target=self._keep_writing, args=(path, ended), daemon=True)
         jax.monitoring.register_event_duration_secs_listener(self._compiled)

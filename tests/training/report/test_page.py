@@ -118,7 +118,7 @@ def test_the_page_shows_the_time_of_every_stage_and_what_restarts_cost(copied):
     assert '5 min' in first.text
     (figure,) = figures.figures
     assert [row[1] for row in figure.rows] == [30, 60, 10]
-    assert '60.0 %' in figure.alt
+    assert '60.0' in figure.alt
     record['seconds']['unrecorded'] = 5.0
     assert timing_of(copied, wall_time=record).blocks[-1].style == 'missing'
 
