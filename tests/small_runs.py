@@ -9,6 +9,7 @@ import time
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from tljax.strategies.strategies import FineTune
 from tljax.training import compiled_step, jobs, run
 from tljax.training.run import train
 from tljax.training.source_guard import guard
-from tljax.types import CachePrefix, Examples, Phase, Preprocessing, Rule
+from tljax.types import CachePrefix, Examples, OnNonfinite, Phase, Preprocessing, Rule
 
 # Fields that no evaluation depends on, with any value.
 TRAINING_ONLY = {
@@ -36,7 +37,7 @@ TRAINING_ONLY = {
     'cache_prefix': CachePrefix.AUTO,
     'accumulate': 1,
 }
-TIMING = ('images_per_second', 'waiting_share', 'seconds_left')
+TIMING = ('images_per_second', 'waiting_share', 'seconds_left', 'wall_time')
 
 
 class TinyStage(nn.Module):
@@ -80,6 +81,7 @@ class Blobs:
     """Three classes of noisy 8 px images: 36 to train on, 21 to test."""
 
     test_labels_shift: int = 0  # by how much the labels of the test split are wrong
+    black: int | None = None  # the id of an image that is black
 
     def splits(self):
         """See `types.DataSource`."""
@@ -87,6 +89,8 @@ class Blobs:
         labels = np.arange(57, dtype=np.int32) % 3
         images = rng.normal(100, 60, (57, 8, 8, 3)) + 25 * np.eye(3)[labels][:, None, None]
         images = images.clip(0, 255).astype(np.uint8)
+        if self.black is not None:
+            images[self.black] = 0
 
         def load(index):
             time.sleep(float(os.environ.get('BLOBS_SECONDS', '0')))
@@ -99,6 +103,16 @@ class Blobs:
         shifted = (test.labels + np.int32(self.test_labels_shift)) % 3
         test = dataclasses.replace(test, labels=shifted)
         return {'train': everything.take(np.arange(36)), 'test': test}
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class BlackIsNaN:
+    """An augmentation that fails on black images: their values become NaN."""
+
+    def __call__(self, key, images, targets):
+        """See `types.Augmentation`."""
+        black = (images == 0).all((1, 2, 3), keepdims=True)
+        return jnp.where(black, jnp.nan, images), targets
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -147,6 +161,17 @@ def short():
 def two_phases():
     """4 steps of the head, then 7 of everything."""
     return experiment(strategy=HeadThenAll())
+
+
+def with_a_bad_image(**changes):
+    """The same with an image, of id 5, that makes every step it is in not finite."""
+    fields = {
+        'data': Blobs(black=5),
+        'augmentations': (BlackIsNaN(),),
+        'on_nonfinite': OnNonfinite.SKIP,
+        'log_every_steps': 1,
+    }
+    return experiment(**fields | changes)
 
 
 class Crash(Exception):  # noqa: N818
@@ -203,14 +228,14 @@ def shared_programs():
 
         return call
 
-    def of_step(job, phase, accumulate=None, features=None, with_samples=False):
+    def of_step(job, phase, accumulate=None, features=None, with_samples=False, skip=False):
         samples = job.samples and dataclasses.replace(
             job.samples.config, guard=Guard.OFF, trial_pairs=1, trial_steps=1
         )
         unused = {'cache_prefix': CachePrefix.AUTO, 'baselines': ()}
         experiment = dataclasses.replace(job.experiment, samples=samples, **unused)
         accumulate = accumulate or job.experiment.accumulate
-        return repr((experiment, phase.index, accumulate, features, with_samples))
+        return repr((experiment, phase.index, accumulate, features, with_samples, skip))
 
     def of_evaluation(job):
         return repr(dataclasses.replace(job.experiment, **TRAINING_ONLY))

@@ -160,6 +160,7 @@ from .types import Loss as Loss
 from .types import MisfitError as MisfitError
 from .types import Needs as Needs
 from .types import Norm as Norm
+from .types import OnNonfinite as OnNonfinite
 from .types import Optimizer as Optimizer
 from .types import Penalty as Penalty
 from .types import PenaltyInputs as PenaltyInputs

@@ -117,6 +117,13 @@ class CachePrefix(enum.Enum):
     NEVER = 'never'
 
 
+class OnNonfinite(enum.Enum):
+    """What happens at a training step whose loss, gradient or update is not finite."""
+
+    STOP = 'stop'  # the run ends and names the step; nothing is saved after it
+    SKIP = 'skip'  # the step changes nothing and is counted; several in a row end the run
+
+
 class BadFiles(enum.Enum):
     """What happens to a file that cannot be read as an image."""
 

@@ -10,7 +10,7 @@ import pytest
 from tests.small_runs import experiment
 from tljax.records import checkpoint
 from tljax.strategies.optimizers import SGD
-from tljax.training import jobs, nonfinite
+from tljax.training import jobs, nonfinite, replay
 from tljax.training.run import train
 
 
@@ -27,6 +27,21 @@ def test_a_diverging_run_leaves_no_checkpoint_with_values_that_are_not_finite(di
         for leaf in jax.tree.leaves(arrays):
             assert np.isfinite(leaf).all(), f'step {step}'
     checkpoints.close()
+
+
+def test_a_replay_shows_where_the_values_of_that_step_arise(diverged, capsys):
+    step = int(re.search(r'tljax replay WORKDIR (\d+)', diverged[1])[1])
+    ranges = replay.replay(diverged[0], step)
+    first = next(one for one in ranges if one.bad)
+    assert f'The first value that is not finite: {first.kind} {first.name}' in printed(capsys)
+    # The loss was still finite: the update was not.
+    assert first.kind == 'update'
+    assert not any(one.bad for one in ranges if one.kind in ('low', 'high', 'head', 'loss'))
+
+
+def printed(capsys):
+    """The output so far, in one line."""
+    return ' '.join(capsys.readouterr().out.split())
 
 
 def diverging():

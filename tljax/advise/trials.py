@@ -1,13 +1,11 @@
 """Trials: a candidate is trained without one fold and evaluated on it."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
 import re
 import time
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -122,7 +120,7 @@ class Runner:
             if (stored := _read(path, text)) is not None:
                 return stored
         try:
-            with _quiet():
+            with console.quiet():
                 trial = self.train(candidate.name, experiment, stride, deadline)
         except jax.errors.JaxRuntimeError as error:
             if 'RESOURCE_EXHAUSTED' not in str(error):
@@ -239,16 +237,6 @@ class Runner:
             rows.append([np.asarray(x)[mask] for x in (batch['id'], batch['label'], logits)])
         ids, labels, logits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         return HeldOutPredictions(ids=ids, labels=labels, logits=logits)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """A context in which runs print nothing."""
-    before, console.console.quiet = console.console.quiet, True
-    try:
-        yield
-    finally:
-        console.console.quiet = before
 
 
 def _with_sample_weights(job: Job) -> Job:

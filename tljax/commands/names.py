@@ -8,6 +8,7 @@ COMMANDS = {
     'predict': 'predicts the classes of images',
     'report': 'writes the page of a run, or a page that compares runs',
     'compare': 'compares runs, seed by seed and image by image',
+    'replay': 'computes one step of a run again, to find where values are not finite',
     'robustness': 'measures a run on corrupted, shifted and unfamiliar images',
     'export': 'writes a trained network for other libraries',
     'weights': 'shows what a file of weights contains',

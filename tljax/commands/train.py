@@ -17,6 +17,8 @@ tljax train --config=resnet50_finetune --config.data.path=DIR
                             trains a finished run longer; data also allows other images
 --dry_run                   prints the stages, the sizes of the splits and the cost of a step;
                             trains nothing
+--profile=FIRST:LAST        captures these steps, counted from 1, with JAX's profiler into profile/
+                            of the run's folder, and prints how to open them: --profile=10:20
 --require_device=gpu|tpu|cpu   ends at once unless JAX uses such a device
 --distributed               joins the other processes of the run (SLURM, TPU pods, or the
                             environment variables of jax.distributed.initialize)
@@ -38,10 +40,21 @@ def parser() -> command_line.Parser:
     result.add_argument('--workdir', type=command_line.local_path)
     result.add_argument('--classes')
     result.add_argument('--allow_change', default='')
+    result.add_argument('--profile', type=_steps)
     result.add_argument('--require_device', choices=('cpu', 'gpu', 'tpu'))
     result.switch('--dry_run')
     result.switch('--distributed')
     return result
+
+
+def _steps(text: str) -> tuple[int, int]:
+    """An argparse type: `FIRST:LAST`, two steps counted from 1."""
+    first, _, last = text.partition(':')
+    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(
+            f'{text}: wanted FIRST:LAST with 1 <= FIRST <= LAST, such as 10:20'
+        )
+    return int(first), int(last)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> None:
         _join(jax.distributed.initialize)
     _check_device(arguments.require_device)
     from tljax.records import console
-    from tljax.training import baselines
+    from tljax.training import baselines, wall_time
 
     console.console.quiet = jax.process_index() > 0
     if arguments.dry_run:
@@ -67,7 +80,13 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         workdir = arguments.workdir or pathlib.Path('runs') / name
         allow_change = [field for field in arguments.allow_change.split(',') if field]
-        baselines.train_all(experiment, workdir, allow_change)
+        baselines.train_all(
+            experiment,
+            workdir,
+            allow_change,
+            started=wall_time.process_start(),
+            profile=arguments.profile,
+        )
 
 
 def _check_device(wanted: str | None) -> None:

@@ -21,6 +21,7 @@ from tljax.types import (
     InputError,
     Loss,
     Norm,
+    OnNonfinite,
     Optimizer,
     Penalty,
     Preprocessing,
@@ -54,6 +55,7 @@ class Experiment:
         epochs: passes over the training split.
         batch_size: images per step, over all devices.
         clip_norm: largest gradient norm of the trained parameters; none for no clipping.
+        on_nonfinite: whether a step that is not finite stops the run, or is skipped and counted.
         norm: whether normalisation layers use statistics of the batch or running statistics.
         stochastic_norm: mixes both kinds of statistics at random, channel by channel.
         adapters: small modules that are added to the layers of the network, in this order.
@@ -99,6 +101,7 @@ class Experiment:
     epochs: float = 10.0
     batch_size: int = 32
     clip_norm: float | None = None
+    on_nonfinite: OnNonfinite = OnNonfinite.STOP
     norm: Norm = Norm.AUTO
     stochastic_norm: StochNorm | None = None
     adapters: tuple[Adapter, ...] = ()

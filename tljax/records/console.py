@@ -22,6 +22,16 @@ if not console.is_terminal:
     console.width = 110  # a file or a pipe has no width; narrow tables would be wrapped
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """A context in which runs print nothing."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 def model_table(
     rows: Sequence[tuple[str, tuple[int, ...], int]], labels: Params
 ) -> rich.table.Table:
@@ -85,16 +95,21 @@ def progress(total_steps: int, done: int) -> Iterator[Any]:
 def print_record(record: Mapping[str, Any]) -> None:
     """Prints one record of metrics as a line."""
     parts = [f'step {record["step"]:>5}', f'epoch {record["epoch"]:>6.1f}', f'{record["split"]:<5}']
-    parts.append(f'loss {record["loss"]:.4f}')
-    if 'accuracy' in record:
-        parts.append(f'accuracy {record["accuracy"]:.1%}')
-    else:
-        parts.append(_multi_label_text(record))
+    parts.append(_scores_text(record))
     if record['split'] == 'train':
         parts.append(f'{record["images_per_second"]:,.0f} images/s')
         parts.append(f'{record["seconds_left"]:.0f} s left')
         parts.append(f'{record["waiting_share"]:.0%} waiting for data')
     console.print('  ' + '  '.join(parts))
+
+
+def _scores_text(record: Mapping[str, Any]) -> str:
+    """The loss, and the accuracy or the scores of several labels."""
+    if record['loss'] is None:
+        return 'every step was skipped'
+    accuracy = record.get('accuracy')
+    other = _multi_label_text(record) if accuracy is None else f'accuracy {accuracy:.1%}'
+    return f'loss {record["loss"]:.4f}  {other}'
 
 
 def _multi_label_text(record: Mapping[str, Any]) -> str:

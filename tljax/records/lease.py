@@ -141,7 +141,7 @@ def _is_dead(path: pathlib.Path) -> bool:
     owner = read(path)
     here = _this_process()
     if owner and owner.started and (owner.host, owner.namespace) == (here.host, here.namespace):
-        return _start_of(owner.pid) != owner.started
+        return start_of(owner.pid) != owner.started
     try:
         return _now(path.parent) - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:
@@ -166,7 +166,7 @@ def _this_process() -> Owner:
         host=socket.gethostname(),
         namespace=_namespace(),
         pid=pid,
-        started=_start_of(pid) or 0,
+        started=start_of(pid) or 0,
         token=uuid.uuid4().hex,
         since=time.time(),
     )
@@ -179,7 +179,7 @@ def _namespace() -> str:
         return ''
 
 
-def _start_of(pid: int) -> int | None:
+def start_of(pid: int) -> int | None:
     """When a process of this host started, by Linux's /proc; None if it has ended."""
     try:
         fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()

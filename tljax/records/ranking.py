@@ -25,7 +25,7 @@ def read(folder: pathlib.Path) -> Ranks:
     earlier = _read_object(folder / EARLIER_FILE)
     ranks = {}
     for step in steps(folder):
-        record = _read_object(folder / 'steps' / str(step) / 'record' / 'metadata')
+        record = record_of(folder, step)
         rank = record[VALIDATION] if VALIDATION in record else earlier.get(str(step))
         if rank is not None:
             ranks[step] = rank
@@ -35,6 +35,11 @@ def read(folder: pathlib.Path) -> Ranks:
 def steps(folder: pathlib.Path) -> list[int]:
     """The steps that have a checkpoint, ascending."""
     return sorted(int(p.name) for p in (folder / 'steps').glob('*') if p.name.isdecimal())
+
+
+def record_of(folder: pathlib.Path, step: int) -> dict[str, Any]:
+    """The record of a checkpoint, which is not verified; {} if it cannot be read."""
+    return _read_object(folder / 'steps' / str(step) / 'record' / 'metadata')
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any]:

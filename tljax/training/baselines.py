@@ -20,7 +20,12 @@ GAIN_FILE = 'source_gain.json'  # accuracy by class with samples and without
 
 
 def train_all(
-    experiment: Experiment, workdir: pathlib.Path, allow_change: Collection[str] = ()
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    allow_change: Collection[str] = (),
+    *,
+    started: float | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Runs an experiment, then its baselines, and prints their results side by side.
 
@@ -30,6 +35,8 @@ def train_all(
         workdir: the folder of the run. Baselines get folders under `baselines/` in it, and the
             gain of each class by samples is written into `source_gain.json`.
         allow_change: see `run.train`.
+        started: see `run.train`; of the experiment itself.
+        profile: see `run.train`; of the experiment itself.
 
     Returns:
         The content of each result.json, `{name: result}`, first that of the experiment.
@@ -38,7 +45,15 @@ def train_all(
     own_name = strategies.name_of(experiment.strategy)
     # With baselines, the page is written after them because it shows their results.
     report = not experiment.baselines
-    results = {own_name: train(experiment, workdir, report=report, allow_change=allow_change)}
+    own = train(
+        experiment,
+        workdir,
+        report=report,
+        allow_change=allow_change,
+        started=started,
+        profile=profile,
+    )
+    results = {own_name: own}
     gain = None
     for baseline in experiment.baselines:
         other = baseline_of(experiment, baseline)

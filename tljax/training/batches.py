@@ -79,6 +79,15 @@ class Feed:
         return self._batches.get_state()
 
 
+def ids_of(job: Job, step: int) -> list[int]:
+    """The ids of the training images of a step, counted from 1, without samples of a source."""
+    train, size = job.splits['train'], job.experiment.batch_size
+    balanced = job.experiment.balance is Balance.SAMPLE
+    example_at = pipeline.stream(train.labels, job.experiment.seed, balanced=balanced)
+    rows = [example_at(position) for position in range((step - 1) * size, step * size)]
+    return train.ids[rows].tolist()
+
+
 def eval_batches(job: Job, split: str) -> Iterator[Batch]:
     """Every example of a split once, in order, as host arrays."""
     return pipeline.eval_batches(

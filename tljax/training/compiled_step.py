@@ -59,6 +59,7 @@ class CompiledStep:
             instead of images.
         first_step: the first training step. The step is compiled again when batches no longer
             contain samples.
+        skip_nonfinite: whether a step that is not finite changes nothing; see `nonfinite_step`.
     """
 
     def __init__(
@@ -68,8 +69,11 @@ class CompiledStep:
         accumulate: int,
         features: jax.ShapeDtypeStruct | None = None,
         first_step: int = 0,
+        *,
+        skip_nonfinite: bool = False,
     ):
         self._job, self._phase, self.accumulate = job, phase, accumulate
+        self._skip_nonfinite = skip_nonfinite
         self._features, self._key = features, jobs.train_key(job)
         self._with_samples = first_step < jobs.samples_end(job, phase)
         self._fits = False  # True after a step has succeeded
@@ -108,7 +112,12 @@ class CompiledStep:
         while self._with_samples not in self._programs:
             try:
                 self._programs[self._with_samples] = compile_train_step(
-                    self._job, self._phase, self.accumulate, self._features, self._with_samples
+                    self._job,
+                    self._phase,
+                    self.accumulate,
+                    self._features,
+                    self._with_samples,
+                    self._skip_nonfinite,
                 )
             except jax.errors.JaxRuntimeError as error:
                 self._split_further(error)
@@ -136,6 +145,7 @@ def compile_train_step(
     accumulate: int | None = None,
     features: jax.ShapeDtypeStruct | None = None,
     with_samples: bool = False,
+    skip_nonfinite: bool = False,
 ) -> TrainProgram:
     """Compiles the step of a phase for a job's devices.
 
@@ -146,16 +156,18 @@ def compile_train_step(
         features: shape and dtype of an example's cached features, if batches contain features
             instead of images.
         with_samples: whether batches have samples of a source domain.
+        skip_nonfinite: whether a step that is not finite changes nothing; see `nonfinite_step`.
     """
-    compute = _compute(job.experiment, accumulate, cached=features is not None)
+    compute = compute_of(job.experiment, accumulate, cached=features is not None)
 
     def make() -> jax.stages.Compiled:
-        return _compiled(job, phase, compute, features, with_samples)
+        return _compiled(job, phase, compute, features, with_samples, skip_nonfinite)
 
     if job.penalty_start or job.samples:  # both depend on more than the experiment
         compiled = make()
     else:
-        compiled = shared_programs.get(_dependences(job, phase, compute, features), make)
+        key = *_dependences(job, phase, compute, features), skip_nonfinite
+        compiled = shared_programs.get(key, make)
     rate = jnp.asarray(phase.base_rate, jnp.float32)
     return TrainProgram(compiled, jax.device_put(rate, devices.replicated(job.mesh)))
 
@@ -181,11 +193,10 @@ def _compiled(
     compute: Compute,
     features: jax.ShapeDtypeStruct | None,
     with_samples: bool,
+    skip_nonfinite: bool,
 ) -> jax.stages.Compiled:
-    experiment = job.experiment
     loss = jobs.training_loss(job)
-    penalties = job.penalties_in(phase)
-    samples_step = _samples_step(job, phase, compute) if with_samples else None
+    options = gradient_options(job, phase, compute, with_samples)
 
     def train_step(
         key: jax.Array, state: TrainState, batch: Batch, rate: jax.Array, *arrays: PenaltyArrays
@@ -195,13 +206,10 @@ def _compiled(
             phase.optimizer_at(rate),
             phase.labels,
             loss,
-            experiment.augmentations,
-            norm=experiment.norm,
-            stochastic_norm=experiment.stochastic_norm,
-            compute=compute,
-            ema_decay=experiment.ema_decay,
-            penalties=penalties,
-            samples_step=samples_step,
+            job.experiment.augmentations,
+            ema_decay=job.experiment.ema_decay,
+            skip_nonfinite=skip_nonfinite,
+            **options,
         )
         return one(key, state, batch, *arrays)
 
@@ -220,7 +228,21 @@ def _compiled(
     return jitted.lower(key, state, batch, rate, *job.penalty_arrays).compile()
 
 
-def _compute(experiment: Experiment, accumulate: int | None, *, cached: bool) -> Compute:
+def gradient_options(
+    job: Job, phase: PhasePlan, compute: Compute, with_samples: bool
+) -> dict[str, Any]:
+    """The options of `step.make_gradients` for a phase."""
+    return {
+        'norm': job.experiment.norm,
+        'stochastic_norm': job.experiment.stochastic_norm,
+        'compute': compute,
+        'penalties': job.penalties_in(phase),
+        'samples_step': _samples_step(job, phase, compute) if with_samples else None,
+    }
+
+
+def compute_of(experiment: Experiment, accumulate: int | None, *, cached: bool) -> Compute:
+    """How an experiment computes a step, in `accumulate` parts; None for the experiment's."""
     return Compute(
         dtype=experiment.compute_dtype,
         prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,

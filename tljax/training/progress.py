@@ -14,7 +14,7 @@ from tljax.training.states import TrainState
 from tljax.types import Solution
 
 # Fields in a checkpoint.
-SAVED = ('starts', 'best', 'stale', 'accumulate', 'seconds', 'data', 'unevaluated')
+SAVED = ('starts', 'best', 'stale', 'accumulate', 'wall_time', 'data', 'unevaluated', 'skipped')
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -29,9 +29,10 @@ class Progress:
         starts: the first step of each phase so far.
         best: score, minus the loss, and step of the best evaluation of this phase.
         stale: evaluations since the best one.
-        seconds: duration of earlier attempts at this run.
+        wall_time: the seconds of each stage of the run up to the checkpoint; see `WallTime`.
         data: the position in the stream of batches.
         unevaluated: whether a signal stopped the evaluation that this step has to have.
+        skipped: the steps that were not finite and changed nothing, counted from 1.
     """
 
     state: TrainState
@@ -41,9 +42,10 @@ class Progress:
     starts: list[int] = dataclasses.field(default_factory=lambda: [0])
     best: list[float] | None = None
     stale: int = 0
-    seconds: float = 0.0
+    wall_time: dict[str, float] = dataclasses.field(default_factory=dict)
     data: dict[str, Any] | None = None
     unevaluated: bool = False
+    skipped: list[int] = dataclasses.field(default_factory=list)
 
     @property
     def phase(self) -> int:
@@ -94,6 +96,8 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     arrays, _ = checkpoints.restore(latest, jobs.checkpoint_shapes(job, phase_of(job, record)))
     console.console.print(f'Resuming at step {latest} of {job.steps}.')
     fields = {name: record[name] for name in SAVED if name in record}
+    if 'wall_time' not in record:  # an earlier version recorded the sum only
+        fields['wall_time'] = {'unrecorded': record['seconds']}
     return Progress(state=arrays['state'], totals=arrays['totals'], step=latest, **fields)
 
 

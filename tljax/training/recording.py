@@ -14,17 +14,29 @@ from tljax.training.clock import Clock
 from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
 from tljax.training.progress import Progress
+from tljax.training.wall_time import WallTime
+from tljax.types import OnNonfinite
 
 
 def record_training(
-    job: Job, current: Progress, phase: PhasePlan, records: writers.Records, clock: Clock
+    job: Job,
+    current: Progress,
+    phase: PhasePlan,
+    records: writers.Records,
+    clock: Clock,
+    times: WallTime,
 ) -> None:
     """Records the sums of the steps since the last record, and sets them to zero.
 
     Reading the sums waits for the device.
     """
     nonfinite.check_loss(job, current.totals)
-    record = of_training(job, phase, current.totals, current.step, current.starts[-1], clock)
+    start, skipped = current.starts[-1], sum(s > current.starts[-1] for s in current.skipped)
+    # A skipped step does not move the schedule, which counts updates.
+    record = of_training(job, phase, current.totals, current.step, start + skipped, clock)
+    if job.experiment.on_nonfinite is OnNonfinite.SKIP:
+        record['skipped_steps'] = len(current.skipped)
+    record['wall_time'] = times.split()
     records.write(record)
     console.print_record(record)
     current.totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
@@ -65,7 +77,7 @@ def of_training(
         phase: the present phase.
         sums: of these steps.
         step: the number of steps that were trained.
-        start: the first step of the phase.
+        start: the first step of the phase; later by the steps that were skipped in it.
         clock: measures the speed.
     """
     return {

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import pathlib
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,11 +22,14 @@ from tljax.training import (
 )
 from tljax.training.evaluation import SplitEvaluation, make_evaluate
 from tljax.training.jobs import Job
+from tljax.training.profiling import Profile
 from tljax.training.progress import Progress, phase_of, resumed_or_started
 from tljax.training.report import page
 from tljax.training.signals import Interrupted, Paused
 from tljax.training.source_guard import preparation
 from tljax.training.summary import announce
+from tljax.training.wall_time import WallTime
+from tljax.types import OnNonfinite
 
 
 def train(
@@ -38,6 +40,8 @@ def train(
     report: bool = True,
     allow_change: Collection[str] = (),
     until_step: float = math.inf,
+    started: float | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment, or resumes it.
 
@@ -50,6 +54,8 @@ def train(
             goes on. With `data`, the images may differ, too.
         until_step: the run pauses at its first evaluation at this step or later, unless that is its
             end; a later call resumes it.
+        started: `time.perf_counter()` when the work on the run began; None for now.
+        profile: the first and the last step to capture, counted from 1; see `Profile`.
 
     Returns:
         The content of result.json.
@@ -60,19 +66,21 @@ def train(
         Paused: the run has reached `until_step`; its state is saved.
         NotFiniteError: a loss or a value is not finite.
     """
-    started = time.perf_counter()
+    times = WallTime(started)
     with signals.heard(), folder_lock.lock(workdir):
         if finished := run_folder.claim(experiment, workdir, allow_change):
             console.console.print(f'{workdir}: this run is finished; its result:')
             return finished
-        job = jobs.setup(experiment)
-        prefix_cache.check(job)
-        # Not earlier, because a corrected experiment must be able to use the same folder.
-        run_folder.begin(job, workdir, allow_change)
-        announce(job, show_model=show_model)
-        job = preparation.prepare(job, workdir)
-        result = _train(job, workdir, started, until_step)
-        writers.write_json(workdir / RESULT_FILE, result)
+        with times.recorded(workdir):
+            job = jobs.setup(experiment)
+            prefix_cache.check(job)
+            # Not earlier, because a corrected experiment must be able to use the same folder.
+            run_folder.begin(job, workdir, allow_change)
+            announce(job, show_model=show_model)
+            with times.stage('other'):
+                job = preparation.prepare(job, workdir)
+                result = _train(job, workdir, times, until_step, Profile(profile, workdir))
+            writers.write_json(workdir / RESULT_FILE, result)
         if line := final_evaluation.calibration_text(result['calibration']):
             console.console.print(line)
         if report and experiment.report:
@@ -80,16 +88,22 @@ def train(
         return result
 
 
-def _train(job: Job, workdir: pathlib.Path, started: float, until_step: float) -> dict[str, Any]:
+def _train(
+    job: Job, workdir: pathlib.Path, times: WallTime, until_step: float, profile: Profile
+) -> dict[str, Any]:
     """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     checkpoints.check_space(jobs.checkpoint_shapes(job, job.phases[-1]))
     current = resumed_or_started(job, checkpoints)
+    times.resume(current.wall_time)
+    profile.check(current.step, job.steps)
     records = writers.Records(workdir, current.step, current.phase)
     evaluate = make_evaluate(job)
     try:
-        loop.run(job, current, checkpoints, records, evaluate, started, until_step)
-        result, predicted = _conclude(job, current, checkpoints, evaluate, started)
+        loop.run(job, current, checkpoints, records, evaluate, times, profile, until_step)
+        times.begin_work()
+        with times.stage('evaluation'):
+            result, predicted = _conclude(job, current, checkpoints, evaluate)
         predictions.write(workdir / PREDICTIONS_FILE, predicted)
         if samples := preparation.finish(job, current.state, workdir):
             result['source'] = samples
@@ -101,8 +115,10 @@ def _train(job: Job, workdir: pathlib.Path, started: float, until_step: float) -
     finally:
         run_folder.write_findings(job, workdir)
     records.close()
-    checkpoints.close()
-    return result
+    with times.stage('save'):
+        checkpoints.close()
+    result['wall_time'] = times.record()
+    return {**result, 'wall_seconds': sum(result['wall_time']['seconds'].values())}
 
 
 def _close_after(error: BaseException, checkpoints: Checkpoints) -> None:
@@ -127,7 +143,6 @@ def _conclude(
     current: Progress,
     checkpoints: Checkpoints,
     evaluation: SplitEvaluation,
-    started: float,
 ) -> tuple[dict[str, Any], Predictions]:
     """The result and predictions of the best checkpoint; without validation, of the last step."""
     best = checkpoints.best() if len(job.splits['val']) else None
@@ -143,8 +158,10 @@ def _conclude(
         'steps': current.step,
         'phase_starts': current.starts,
     }
-    seconds = current.seconds + time.perf_counter() - started
-    return content_of_result(job, metrics, predicted, steps, seconds), predicted
+    result = content_of_result(job, metrics, predicted, steps)
+    if job.experiment.on_nonfinite is OnNonfinite.SKIP:
+        result['skipped_steps'] = {'count': len(current.skipped), 'steps': current.skipped}
+    return result, predicted
 
 
 def content_of_result(
@@ -152,16 +169,14 @@ def content_of_result(
     metrics: Mapping[str, Any],
     predicted: Predictions,
     steps: Mapping[str, Any],
-    seconds: float,
 ) -> dict[str, Any]:
-    """The content of result.json.
+    """The content of result.json without its times.
 
     Args:
         job: the experiment.
         metrics: of each evaluated split.
         predicted: the predictions that they were computed from.
         steps: `step` of the evaluated network, `steps` that were trained, and `phase_starts`.
-        seconds: duration of the run.
     """
     train = job.splits['train']
     trained, frozen = console.counts(job.params, job.phases[-1].labels)
@@ -177,5 +192,4 @@ def content_of_result(
         'weights': job.weights,
         'seed': job.experiment.seed,
         **writers.environment(),
-        'wall_seconds': seconds,
     }

@@ -114,7 +114,7 @@ def begin(job: Job, workdir: pathlib.Path, allow_change: Collection[str] = ()) -
         writers.write_json(path, json.loads(text))
     if 'data' in allow_change:
         (workdir / SPLITS_FILE).unlink(missing_ok=True)
-    _write_splits(job, workdir)
+    write_splits(job, workdir)
     network = {
         'preprocessing': preprocessing.to_fields(job.model.preprocessing),
         'multi_label': job.splits['train'].multi_label,
@@ -154,7 +154,7 @@ def _write_files_of_classes(experiment: Experiment, workdir: pathlib.Path) -> No
         writers.write_json(workdir / CLASSES_FILE, files)
 
 
-def _write_splits(job: Job, workdir: pathlib.Path) -> None:
+def write_splits(job: Job, workdir: pathlib.Path) -> None:
     """Writes the classes and the ids and labels of each split, or compares them with the file.
 
     Raises:

@@ -1,9 +1,8 @@
 """The training step and the evaluation step: pure functions that do not depend on devices."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,13 @@ import optax
 
 from tljax import tree
 from tljax.metrics import totals
-from tljax.models import data_dependence, stages
+from tljax.models import stages
 from tljax.models.stages import Model
 from tljax.models.stochastic_norm import StochNorm
 from tljax.models.views import Centre
 from tljax.strategies import partition
-from tljax.strategies.cut import Compute, Cut, find_cut, make_prefix, matching
-from tljax.training import batch_inputs
+from tljax.strategies.cut import Compute, find_cut
+from tljax.training import batch_inputs, nonfinite_step, objective
 from tljax.training.batch_inputs import Inputs
 from tljax.training.penalty_terms import PenaltyArrays, PhasePenalties
 from tljax.training.states import SamplesState, TrainState
@@ -30,6 +29,68 @@ EvalStep = Callable[[Params, Stats, Batch], tuple[totals.Sums, jax.Array]]
 SamplesStep = Callable[
     [jax.Array, TrainState, Batch, Params, Params], tuple[Params, totals.Sums, SamplesState]
 ]
+
+
+class Gradients(NamedTuple):
+    """The result of the backward pass of a step, before the update."""
+
+    mean: jax.Array  # [] the objective: the mean loss with penalties and the loss of samples
+    sums: totals.Sums
+    stats: Stats
+    grads: Params  # None for frozen leaves
+    samples: SamplesState | None
+
+
+def make_gradients(
+    model: Model,
+    labels: Params,
+    loss: Loss,
+    augmentations: Sequence[Augmentation] = (),
+    *,
+    norm: Norm = Norm.AUTO,
+    compute: Compute | None = None,
+    penalties: PhasePenalties | None = None,
+    stochastic_norm: StochNorm | None = None,
+    samples_step: SamplesStep | None = None,
+) -> Callable[[jax.Array, TrainState, Batch, PenaltyArrays | None], Gradients]:
+    """Makes the backward pass of a step; arguments as for `make_train_step`."""
+    compute = compute or Compute()
+    keep = partition.trained(labels)
+    cut = find_cut(model, labels, norm)
+    made = objective.make_objective(model, cut, loss, compute, penalties, stochastic_norm)
+    gradient = objective.in_parts(made, compute.accumulate)
+
+    def backward(
+        key: jax.Array, state: TrainState, batch: Batch, arrays: PenaltyArrays | None
+    ) -> Gradients:
+        inputs = inputs_of(model, augmentations, compute, key, state, batch)
+        trained = tree.select(state.params, keep)
+        step_key = jax.random.fold_in(key, state.step)
+        (mean, (sums, stats)), grads = gradient(trained, state, inputs, step_key, arrays)
+        samples = state.source
+        if samples_step is not None:
+            grads, samples_sums, samples = samples_step(key, state, batch, trained, grads)
+            sums |= samples_sums
+            mean += samples_sums['source_loss']
+        elif samples is not None:  # a batch without samples
+            sums |= {name: jnp.zeros(()) for name in totals.SOURCE}
+        return Gradients(mean, sums, stats, grads, samples)
+
+    return backward
+
+
+def inputs_of(
+    model: Model,
+    augmentations: Sequence[Augmentation],
+    compute: Compute,
+    key: jax.Array,
+    state: TrainState,
+    batch: Batch,
+) -> Inputs:
+    """The inputs of the network in a step: cached features, or augmented images."""
+    if compute.cached:
+        return batch_inputs.cached(model, batch)
+    return batch_inputs.augmented(model, augmentations, key, state.step, batch)
 
 
 def make_train_step(
@@ -45,6 +106,7 @@ def make_train_step(
     penalties: PhasePenalties | None = None,
     stochastic_norm: StochNorm | None = None,
     samples_step: SamplesStep | None = None,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """Makes the function `(key, state, batch) -> (state, sums)`, to be jitted.
 
@@ -70,143 +132,46 @@ def make_train_step(
         penalties: the penalties of the phase; they are added to the mean loss.
         stochastic_norm: mixes batch statistics with running ones where BatchNorm uses the batch's.
         samples_step: trains on the samples that each batch then contains.
+        skip_nonfinite: whether a step that is not finite changes `state.step` alone; see
+            `nonfinite_step`.
     """
-    compute = compute or Compute()
+    backward = make_gradients(
+        model,
+        labels,
+        loss,
+        augmentations,
+        norm=norm,
+        compute=compute,
+        penalties=penalties,
+        stochastic_norm=stochastic_norm,
+        samples_step=samples_step,
+    )
     keep = partition.trained(labels)
-    cut = find_cut(model, labels, norm)
-    objective = _make_objective(model, cut, loss, compute, penalties, stochastic_norm)
-    gradient = _in_parts(objective, compute.accumulate)
 
     def step(
         key: jax.Array, state: TrainState, batch: Batch, arrays: PenaltyArrays | None = None
     ) -> tuple[TrainState, totals.Sums]:
         assert (penalties is None) == (arrays is None), 'penalties and their arrays go together'
-        if compute.cached:
-            inputs = batch_inputs.cached(model, batch)
-        else:
-            inputs = batch_inputs.augmented(model, augmentations, key, state.step, batch)
-        trained = tree.select(state.params, keep)
-        step_key = jax.random.fold_in(key, state.step)
-        (mean, (sums, stats)), grads = gradient(trained, state, inputs, step_key, arrays)
-        samples = state.source
-        if samples_step is not None:
-            grads, samples_sums, samples = samples_step(key, state, batch, trained, grads)
-            sums |= samples_sums
-            mean += samples_sums['source_loss']
-        elif samples is not None:  # a batch without samples
-            sums |= {name: jnp.zeros(()) for name in totals.SOURCE}
-        after = _updated(optimizer, state, trained, grads, ema_decay)
+        mean, sums, stats, grads, samples = backward(key, state, batch, arrays)
+        after = updated(optimizer, state, tree.select(state.params, keep), grads, ema_decay)
         bad = jnp.where(jnp.isfinite(mean), totals.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
-        return dataclasses.replace(after, stats=stats, source=samples), sums
+        after = dataclasses.replace(after, stats=stats, source=samples)
+        if skip_nonfinite:
+            return nonfinite_step.skipped(state, after, sums, (mean, grads))
+        return after, sums
 
     return step
 
 
-def _make_objective(
-    model: Model,
-    cut: Cut,
-    loss: Loss,
-    compute: Compute,
-    penalties: PhasePenalties | None,
-    stochastic_norm: StochNorm | None,
-) -> Callable[..., tuple[jax.Array, tuple[totals.Sums, Stats]]]:
-    """Makes the objective of one part of a batch: its share of the mean loss, plus penalties.
-
-    Returns:
-        The function `(trained, params, stats, inputs, key, count, arrays)` to the objective, and
-        the sums and the statistics of the part. `count` is the number of rows in all parts.
-    """
-    prefix = make_prefix(model, cut, compute)
-    suffix = functools.partial(
-        stages.run,
-        model,
-        trainable=cut.trainable,
-        updates_statistics=cut.updates_statistics,
-        dtype=compute.dtype,
-        remat=matching(compute.remat, model.names),
-        stochastic_norm=stochastic_norm,
-    )
-
-    def objective(
-        trained: Params,
-        params: Params,
-        stats: Stats,
-        inputs: Inputs,
-        key: jax.Array,
-        count: jax.Array,
-        arrays: PenaltyArrays | None,
-    ):
-        prefix_output, stats = prefix(params, stats, inputs.images)
-        all_params = tree.fill(trained, params)
-        run = functools.partial(suffix, dropout_key=key)
-        x, start, features = prefix_output, cut.first, {}
-        if penalties:
-            x, start, stats, features = penalties.features(run, all_params, stats, x, start)
-        logits, stats = run(all_params, stats, x, start=start)
-        losses = loss(logits, inputs.targets)
-        sums = totals.of_batch(logits, inputs.truth, losses, inputs.mask)
-        mean = jnp.where(inputs.mask, losses, 0.0).sum() / count
-        if penalties and arrays is not None:
-            start_features = penalties.start_features(
-                arrays, params, stats, inputs.images, prefix_output, dtype=compute.dtype
-            )
-            values = penalties.values(
-                arrays,
-                trained,
-                features,
-                start_features,
-                inputs.targets,
-                inputs.mask,
-                dtype=compute.dtype,
-            )
-            sums |= {name: value * inputs.mask.sum() for name, value in values.items()}
-            mean += sum(values.values()) * inputs.mask.sum() / count
-        return mean, (sums, stats)
-
-    return objective
-
-
-def _in_parts(objective: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """Makes the value and gradient of the objective over a batch, computed in `count` parts.
-
-    Returns:
-        The function `(trained, state, inputs, key, arrays)` to `((mean, (sums, stats)), gradient)`.
-    """
-    gradient = jax.value_and_grad(objective, has_aux=True)
-
-    def of_batch(
-        trained: Params,
-        state: TrainState,
-        inputs: Inputs,
-        key: jax.Array,
-        arrays: PenaltyArrays | None,
-    ):
-        rows = jnp.maximum(inputs.mask.sum(), 1)
-        total, stats = None, state.stats
-        for index, part in enumerate(batch_inputs.parts(inputs, count)):
-            if total is not None:  # without this dependence all parts would be in memory at once
-                part = data_dependence.after(part, total)
-            part_key = jax.random.fold_in(key, index)
-            (mean, (sums, stats)), grads = gradient(
-                trained, state.params, stats, part, part_key, rows, arrays
-            )
-            result = (mean, sums, grads)
-            total = result if total is None else jax.tree.map(jnp.add, total, result)
-        mean, sums, grads = total  # type: ignore[misc]  (there is at least one part)
-        return (mean, (sums, stats)), grads
-
-    return of_batch
-
-
-def _updated(
+def updated(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     trained: Params,
     grads: Params,
     ema_decay: float | None,
 ) -> TrainState:
-    """The state after an update of the trained leaves."""
+    """The state after an update of the trained leaves; statistics and samples are as before."""
     updates, opt = optimizer.update(grads, state.opt, trained)
     after: Params = optax.apply_updates(trained, updates)  # type: ignore[assignment]
     params = tree.fill(after, state.params)

@@ -18,7 +18,7 @@ from tljax.data.manifest import Manifest
 from tljax.records import predictions
 from tljax.records.predictions import Predictions
 from tljax.training import run
-from tljax.training.report import change, comparison, inputs, page, pairs, thumbnails
+from tljax.training.report import change, comparison, inputs, page, pairs, thumbnails, timing
 from tljax.training.report.budget import Budget, of_training
 from tljax.training.report.inputs import Inputs
 from tljax.training.trained_run import TrainedRun
@@ -99,8 +99,37 @@ def test_the_page_has_every_part_and_lacks_nothing(trained, read):
 
 def test_a_part_is_entitled_as_the_list_of_parts_says(trained):
     source = Inputs(TrainedRun(trained))
-    for title in ('Result', 'Training', 'Classes', 'Confidence'):
+    for title in ('Result', 'Training', 'Where the time went', 'Classes', 'Confidence'):
         assert page.PARTS[title](source).title == title
+
+
+def timing_of(folder, **changes):
+    """The section on the time of a run whose result.json has these values."""
+    path = folder / 'result.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return timing.section(Inputs(TrainedRun(folder)))
+
+
+def test_the_page_shows_the_time_of_every_stage_and_what_restarts_cost(copied):
+    seconds = {'compile': 30.0, 'step': 60.0, 'lost': 10.0}
+    record = {'seconds': seconds, 'restarts': 2, 'stopped_seconds': 300.0}
+    first, figures = timing_of(copied, wall_time=record).blocks
+    assert 'restarted 2 times' in first.text
+    assert '5 min' in first.text
+    (figure,) = figures.figures
+    assert [row[1] for row in figure.rows] == [30, 60, 10]
+    assert '60.0' in figure.alt
+    record['seconds']['unrecorded'] = 5.0
+    assert timing_of(copied, wall_time=record).blocks[-1].style == 'missing'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [({'wall_time': None}, 'did not record it'), ({'shared': {'cells': []}}, 'in one program')],
+)
+def test_the_page_says_why_the_time_of_a_run_is_missing(changes, reason, copied):
+    with pytest.raises(inputs.MissingError, match=reason):
+        timing_of(copied, **changes)
 
 
 def test_the_page_asks_for_nothing_outside_of_it(read):

@@ -45,7 +45,8 @@ def write(
         predicted, metrics = _evaluated(head, metrics_of)
         predictions.write(workdir / PREDICTIONS_FILE, predicted)
         steps = {'step': head.step, 'steps': head.job.steps, 'phase_starts': [0]}
-        result = content_of_result(head.job, metrics, predicted, steps, seconds)
+        result = content_of_result(head.job, metrics, predicted, steps)
+        result['wall_seconds'] = seconds
         run_folder.write_findings(head.job, workdir)
         if checkpoint:
             # A run with checkpoints and no result would be resumed alone, so the checkpoint gets

@@ -20,6 +20,7 @@ from tljax.training.report import (
     images,
     result,
     slices,
+    timing,
 )
 from tljax.training.report.budget import ASKED_SECONDS, Budget, of_training
 from tljax.training.report.inputs import Inputs
@@ -30,6 +31,7 @@ REPORT_FILE = 'report.html'
 PARTS: dict[str, Callable[[Inputs], Section]] = {
     'Result': result.section,
     'Training': curves.section,
+    'Where the time went': timing.section,
     'Classes': classes.section,
     'Confidence': calibration.section,
     'Images': images.section,

@@ -174,6 +174,8 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
     ]
     if config.get('data_seed') is not None:
         pairs.insert(-2, ('seed of the images', str(config['data_seed'])))
+    if skipped := result.get('skipped_steps', {}).get('count'):
+        pairs.insert(9, ('skipped steps', f'{skipped:,}, which were not finite'))
     if augmentations := config.get('augmentations'):
         text = ', '.join(map(object_text, augmentations))
         pairs.insert(7, ('augmentations', text))
