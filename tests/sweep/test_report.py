@@ -309,8 +309,10 @@ def test_p_values_are_adjusted_over_the_whole_table(tmp_path):
 
 def test_too_few_seeds_are_not_distinguishable_and_the_number_needed_is_said(tmp_path):
     folder = plain(tmp_path, [STRATEGIES, sim.seeds(5)], [0.5] * 5 + [0.9, 0.91, 0.92, 0.93, 0.9])
-    section = differences.section(content.read(folder))
+    source = content.read(folder)
+    section = differences.section(source)
     (row,) = rows(section.blocks[0])
+    assert outputs.verdict(source).startswith('5 seeds are too few to distinguish')
     assert row['result'] == 'not distinguishable'
     assert row['p'] == '0.062'
     assert 'With 5 seeds and 1 test, no adjusted p can be below 0.05' in texts(section)

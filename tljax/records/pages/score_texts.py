@@ -47,6 +47,12 @@ def result_text(pair: PairedSeeds, adjusted: float) -> str:
     return 'better' if pair.difference > 0 else 'worse'
 
 
+def are_too_few(pairs: Sequence[PairedSeeds], tests: int) -> bool:
+    """Whether no test over the seeds can give a p-value below 0.05; arguments as below."""
+    counts = [pair.seeds for pair in pairs if pair.seeds > 1]
+    return bool(counts) and tests * paired_seeds.least_sign_flip(max(counts)) >= LEVEL
+
+
 def too_few_seeds_text(pairs: Sequence[PairedSeeds], tests: int) -> str:
     """A sentence if no test over seeds can give a small enough p-value; else empty.
 
@@ -54,12 +60,12 @@ def too_few_seeds_text(pairs: Sequence[PairedSeeds], tests: int) -> str:
         pairs: the differences of a table.
         tests: the number of its p-values.
     """
-    counts = [pair.seeds for pair in pairs if pair.seeds > 1]
-    if not counts or tests * paired_seeds.least_sign_flip(max(counts)) < LEVEL:
+    if not are_too_few(pairs, tests):
         return ''
+    most = max(pair.seeds for pair in pairs)
     needed = paired_seeds.least_seeds(LEVEL, tests)
     return (
-        f'With {max(counts)} seeds and {tests} test{"s" * (tests != 1)}, no adjusted p can be '
+        f'With {most} seeds and {tests} test{"s" * (tests != 1)}, no adjusted p can be '
         f'below {LEVEL}, however large the differences are: '
         f'{"more than 20" if needed is None else needed} seeds are needed.'
     )

@@ -11,6 +11,7 @@ from tljax.records.pages import page, table_texts
 from tljax.records.pages.blocks import Block, Page, Row, Section, Table, Text
 from tljax.records.pages.score_texts import (
     NOT_DISTINGUISHABLE,
+    are_too_few,
     interval_text,
     p_text,
     percent,
@@ -176,6 +177,8 @@ def verdict(source: Content) -> str:
     if len(compared) == 1:
         return _single_verdict(source)
     count = sum(one.distinguishable for one in compared)
+    if seeds := _too_few_seeds(source):
+        return f'{seeds} seeds are too few to distinguish a variant from the baseline {baseline}'
     if not count:
         return f'No variant is distinguishable from the baseline {baseline}'
     better = sum(result_text(one.pair, one.adjusted) == 'better' for one in compared if one.pair)
@@ -190,10 +193,20 @@ def _single_verdict(source: Content) -> str:
     one = next(one for one in source.comparison.differences if one.pair is not None)
     names = [source.names.title(side.settings) for side in (one.variant, one.baseline)]
     points = abs(100 * one.pair.difference) if one.pair else 0.0
+    if seeds := _too_few_seeds(source):
+        return f'{seeds} seeds are too few to distinguish {names[0]} from {names[1]}'
     if not one.distinguishable:
         return f'{names[0]} is {NOT_DISTINGUISHABLE} from {names[1]}'
     word = result_text(one.pair, one.adjusted) if one.pair else ''
     return f'{names[0]} is {word} than {names[1]} by {points:.1f} points'
+
+
+def _too_few_seeds(source: Content) -> int:
+    """The number of seeds if no test over them can find a difference; else 0."""
+    compared = [one for one in source.comparison.differences if one.pair is not None]
+    pairs = [one.pair for one in compared if one.pair]
+    too_few = are_too_few(pairs, compared[0].tests)
+    return max(pair.seeds for pair in pairs) if too_few else 0
 
 
 def status_text(source: Content) -> str:
