@@ -32,9 +32,9 @@ def cached_then_all():
 RUNS = {'two_phases': two_phases, 'probe': probe, 'cached_then_all': cached_then_all}
 # The runs that a pair of processes trains one after the other, and the devices of each process.
 CASES = [
-    (('cached_then_all',), 1),
-    pytest.param(('two_phases', 'probe'), 1, marks=pytest.mark.slow),
-    pytest.param(('two_phases', 'probe'), 2, marks=pytest.mark.slow),
+    pytest.param(('cached_then_all',), 1, id='cached_then_all-1'),
+    pytest.param(('two_phases', 'probe'), 1, id='two_phases, probe-1', marks=pytest.mark.slow),
+    pytest.param(('two_phases', 'probe'), 2, id='two_phases, probe-2', marks=pytest.mark.slow),
 ]
 END = 'end of a run'
 CODE = f"""
