@@ -122,6 +122,12 @@ def test_nothing_outside_the_package_is_imported():
     assert_none(lambda path: {name.split('.')[0] for name in imports(path)} & outside)
 
 
+def test_no_file_imports_the_slow_parts_of_scipy_for_all_processes():
+    """`import scipy` loads `scipy.stats`, which takes 0.8 s, when it is first used."""
+    slow = {'scipy.stats', 'scipy.optimize', 'scipy.cluster', 'scipy.interpolate'}
+    assert_none(lambda path: imports(path, anywhere=False) & slow)
+
+
 def definitions(path):
     """The lines of a folder's `__init__.py` that do more than import and name."""
     if path.name != '__init__.py' or path.parent == ROOT:
