@@ -7,8 +7,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 ROOT = pathlib.Path(__file__).parents[1] / 'tljax'
 FLOORS = (
     {'types', 'version'},
@@ -69,6 +67,9 @@ def module_of(path):
     return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
+MODULES = {module_of(path) for path in FILES} - {'tljax'}
+
+
 @functools.cache
 def imports(path, anywhere=True):
     """The dotted names that a file imports, `from a import b` as `a.b`; at its top or anywhere."""
@@ -85,14 +86,14 @@ def imports(path, anywhere=True):
 
 def modules_used(path, anywhere=True):
     """The files of the package that a file imports."""
-    known = {module_of(one) for one in FILES} - {'tljax'}
     names = imports(path, anywhere)
-    return {n if n in known else n.rpartition('.')[0] for n in names} & known
+    return {n if n in MODULES else n.rpartition('.')[0] for n in names} & MODULES
 
 
-def file_test(function):
-    """Runs a test on every file of the package."""
-    return pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))(function)
+def assert_none(wrong):
+    """No file of the package is wrong; the failure lists what `wrong` finds in each."""
+    found = {str(path.relative_to(ROOT)): wrong(path) for path in FILES}
+    assert {path: problems for path, problems in found.items() if problems} == {}
 
 
 def test_the_package_has_the_planned_entries_and_no_others():
@@ -100,11 +101,15 @@ def test_the_package_has_the_planned_entries_and_no_others():
     assert entries - DATA <= set.union(*FLOORS)
 
 
-@file_test
-def test_a_file_imports_only_its_own_folder_and_lower_floors(path):
+def higher_floors(path):
+    """The entries on its own or a higher floor that a file imports, except its own folder."""
     own = entry_of(path)
     used = {name.split('.')[1] for name in modules_used(path)} - {own}
-    assert not {name for name in used if floor_of(name) >= floor_of(own)}
+    return {name for name in used if floor_of(name) >= floor_of(own)}
+
+
+def test_a_file_imports_only_its_own_folder_and_lower_floors():
+    assert_none(higher_floors)
 
 
 def test_files_of_a_folder_import_each_other_without_circles():
@@ -112,23 +117,31 @@ def test_files_of_a_folder_import_each_other_without_circles():
     list(graphlib.TopologicalSorter(graph).static_order())  # raises on a circle
 
 
-@file_test
-def test_nothing_outside_the_package_is_imported(path):
-    roots = {name.split('.')[0] for name in imports(path)}
-    assert not roots & {'configs', 'scripts', 'tests', 'benchmarks', 'tensorflow', 'torch'}
+def test_nothing_outside_the_package_is_imported():
+    outside = {'configs', 'scripts', 'tests', 'benchmarks', 'tensorflow', 'torch'}
+    assert_none(lambda path: {name.split('.')[0] for name in imports(path)} & outside)
 
 
-@file_test
-def test_a_package_file_defines_nothing(path):
+def test_no_file_imports_the_slow_parts_of_scipy_for_all_processes():
+    """`import scipy` loads `scipy.stats`, which takes 0.8 s, when it is first used."""
+    slow = {'scipy.stats', 'scipy.optimize', 'scipy.cluster', 'scipy.interpolate'}
+    assert_none(lambda path: imports(path, anywhere=False) & slow)
+
+
+def definitions(path):
+    """The lines of a folder's `__init__.py` that do more than import and name."""
     if path.name != '__init__.py' or path.parent == ROOT:
-        return
+        return []
     kinds = (ast.FunctionDef, ast.ClassDef, ast.For, ast.If, ast.With, ast.Try)
-    assert not [node for node in ast.parse(path.read_text()).body if isinstance(node, kinds)]
+    return [n.lineno for n in ast.parse(path.read_text()).body if isinstance(n, kinds)]
 
 
-@file_test
-def test_the_name_of_a_module_is_a_word_of_the_field(path):
-    assert not set(path.stem.split('_')) & NOT_OURS
+def test_a_package_file_defines_nothing():
+    assert_none(definitions)
+
+
+def test_the_name_of_a_module_is_a_word_of_the_field():
+    assert_none(lambda path: set(path.stem.split('_')) & NOT_OURS)
 
 
 def test_the_command_line_imports_nothing_of_the_package():

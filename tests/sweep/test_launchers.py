@@ -224,36 +224,42 @@ def test_jobs_on_this_machine_run_the_cells_and_report_progress(tmp_path):
     assert seen[-1] == 3
 
 
+def results_of(folder, *flags):
+    """The test results of the cells of a sweep of two cells, which a process runs."""
+    argv = ['sweep', '--config=tests/sweep/two_cells.py', f'--workdir={folder}', *flags]
+    command = [sys.executable, '-m', 'tljax', *argv]
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = {path.parent.name: path for path in (folder / 'cells').glob('*/result.json')}
+    assert len(results) == 2
+    return {name: json.loads(path.read_text())['test'] for name, path in results.items()}
+
+
+@pytest.fixture(scope='module')
+def local_results(tmp_path_factory):
+    """The results with the local launcher."""
+    return results_of(tmp_path_factory.mktemp('local'))
+
+
 @pytest.mark.slow
-def test_submitit_gives_the_same_results_as_the_local_launcher(tmp_path):
-    assert_equal_to_local(tmp_path, '--launcher=slurm', '--launcher_options=cluster=local')
+def test_submitit_gives_the_same_results_as_the_local_launcher(local_results, tmp_path):
+    flags = '--launcher=slurm', '--launcher_options=cluster=local'
+    assert results_of(tmp_path, *flags) == local_results
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')  # Ray leaves its files and processes to the end of Python
-def test_two_nodes_of_ray_give_the_same_results_as_the_local_launcher(tmp_path, monkeypatch):
+def test_two_nodes_of_ray_give_the_same_results_as_the_local_launcher(
+    local_results, tmp_path, monkeypatch
+):
     monkeypatch.setenv('RAY_raylet_start_wait_time_s', '300')  # read when Ray is imported
     from ray import cluster_utils
 
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={'num_cpus': 1})
     try:
         cluster.add_node(num_cpus=1)
-        options_ = f'--launcher_options=address={cluster.address}'
-        assert_equal_to_local(tmp_path, '--launcher=ray', options_)
+        address = f'--launcher_options=address={cluster.address}'
+        assert results_of(tmp_path, '--launcher=ray', address) == local_results
     finally:
         cluster.shutdown()
-
-
-def assert_equal_to_local(tmp_path, *flags):
-    """Compares the results of a sweep of two cells with those of the local launcher."""
-    root = pathlib.Path(__file__).parents[2]
-    tables = []
-    for name, extra in (('local', ()), ('other', flags)):
-        argv = ['sweep', '--config=tests/sweep/two_cells.py']
-        command = [sys.executable, '-m', 'tljax', *argv, f'--workdir={tmp_path / name}', *extra]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        results = sorted((tmp_path / name / 'cells').glob('*/result.json'))
-        tables.append({p.parent.name: json.loads(p.read_text())['test'] for p in results})
-    assert tables[0] == tables[1]
-    assert len(tables[0]) == 2

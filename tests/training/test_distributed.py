@@ -1,5 +1,6 @@
 """Two processes with one or two devices each train as one process with four devices does."""
 
+import functools
 import json
 import os
 import pathlib
@@ -29,13 +30,24 @@ def cached_then_all():
 
 
 RUNS = {'two_phases': two_phases, 'probe': probe, 'cached_then_all': cached_then_all}
+# The runs that a pair of processes trains one after the other, and the devices of each process.
 CASES = [
-    ('cached_then_all', 1),
-    *(
-        pytest.param(*case, marks=pytest.mark.slow)
-        for case in [('two_phases', 2), ('probe', 1), ('probe', 2), ('two_phases', 1)]
-    ),
+    pytest.param(('cached_then_all',), 1, id='cached_then_all-1'),
+    pytest.param(('two_phases', 'probe'), 1, id='two_phases, probe-1', marks=pytest.mark.slow),
+    pytest.param(('two_phases', 'probe'), 2, id='two_phases, probe-2', marks=pytest.mark.slow),
 ]
+END = 'end of a run'
+CODE = f"""
+import sys
+from tljax.commands import train
+folder, *names = sys.argv[1:]
+flags = ['--distributed']
+for name in names:
+    config = f'--config={{folder}}/{{name}}.py'
+    assert train.main([config, f'--workdir={{folder}}/{{name}}', *flags]) == 0
+    print({END!r}, flush=True)
+    flags = []  # the processes have joined
+"""
 
 
 def environment(index, port, devices):
@@ -53,17 +65,17 @@ def environment(index, port, devices):
     }
 
 
-def run_in_two_processes(name, folder, devices):
-    """The outputs of two processes of `python -m tljax.main --distributed`."""
-    config = folder / 'config.py'
-    config.write_text(f'from tests.training.test_distributed import {name} as get_config\n')
+def run_in_two_processes(names, folder, devices):
+    """The outputs of two processes of `tljax train --distributed`, split by run."""
+    for name in names:
+        text = f'from tests.training.test_distributed import {name} as get_config\n'
+        (folder / f'{name}.py').write_text(text)
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
-    command = [sys.executable, '-m', 'tljax.main', '--distributed', f'--config={config}']
     processes = [
         subprocess.Popen(
-            [*command, f'--workdir={folder / "run"}'],
+            [sys.executable, '-c', CODE, str(folder), *names],
             env=environment(index, port, devices),
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -78,21 +90,33 @@ def run_in_two_processes(name, folder, devices):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
-    return outputs
+    return [output.split(END) for output in outputs]
 
 
-@pytest.mark.parametrize(('name', 'devices'), CASES)
-def test_two_processes_train_as_one(name, devices, tmp_path):
-    outputs = run_in_two_processes(name, tmp_path, devices)
-    result = train(RUNS[name](), tmp_path / 'alone')
-    together = json.loads((tmp_path / 'run' / 'result.json').read_text())
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+    """The function from a run's name to its folder and result in one process; it trains once."""
+    folder = tmp_path_factory.mktemp('alone')
+    return functools.cache(lambda name: (folder / name, train(RUNS[name](), folder / name)))
+
+
+@pytest.mark.parametrize(('names', 'devices'), CASES)
+def test_two_processes_train_as_one(names, devices, alone, tmp_path):
+    outputs = run_in_two_processes(names, tmp_path, devices)
+    for name, first, second in zip(names, *outputs, strict=False):
+        assert_same(tmp_path / name, *alone(name))
+        assert 'step    11' in first
+        assert 'step    11' not in second  # only the first process prints
+        assert ('Prefix cache:' in first) == (name != 'two_phases')
+
+
+def assert_same(folder, reference, result):
+    """A run left the same result and predictions as the reference, but for rounding."""
+    together = json.loads((folder / 'result.json').read_text())
     assert together['test']['loss'] == pytest.approx(result['test']['loss'], rel=1e-5)
     assert (together['step'], together['steps']) == (result['step'], result['steps'])
-    both, alone = (tljax.TrainedRun(tmp_path / one).predictions for one in ('run', 'alone'))
+    both, alone = (tljax.TrainedRun(one).predictions for one in (folder, reference))
     for split in ('val', 'test'):
         np.testing.assert_array_equal(both.splits[split].ids, alone.splits[split].ids)
         logits = [one.splits[split].logits for one in (both, alone)]
         np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-4)
-    assert 'step    11' in outputs[0]
-    assert 'step    11' not in outputs[1]  # only the first process prints
-    assert ('Prefix cache:' in outputs[0]) == (name != 'two_phases')

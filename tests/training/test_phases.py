@@ -104,7 +104,7 @@ def test_a_run_that_crashed_between_its_phases_ends_as_one_without_crashes(
 @pytest.mark.parametrize(
     ('make', 'crashes'),
     [
-        (impatient, (7,)),
+        pytest.param(impatient, (7,), marks=pytest.mark.slow),
         pytest.param(two_phases, (3, 4, 5), marks=pytest.mark.slow),
         pytest.param(impatient, (6, 7, 8), marks=pytest.mark.slow),
         pytest.param(lp_ft, (0, 1, 3), marks=pytest.mark.slow),

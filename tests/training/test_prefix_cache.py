@@ -88,9 +88,7 @@ RUNS = {
     'folded': {'fold_prefix': True},
     'bfloat16': {'prefix_dtype': Dtype.BFLOAT16},
 }  # fmt: skip
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name not in ('probe', COMBINED)
-]
+MEMBERS = [n if n == 'probe' else pytest.param(n, marks=pytest.mark.slow) for n in RUNS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +178,7 @@ def assert_close_states(actual, expected):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['probe', COMBINED, *SLOW])
+@pytest.mark.parametrize('name', MEMBERS)
 def test_a_run_with_a_prefix_cache_ends_like_one_without(name, settings_of, cached_run, tmp_path):
     folder, result = cached_run(name)
     through = dataclasses.replace(settings_of(name), cache_prefix=NEVER)
@@ -227,11 +225,14 @@ def test_images_are_read_once_for_all_epochs_and_a_second_run_computes_no_featur
     assert [one.computed for one in extracted] == [27, 9, 0, 0]
 
 
-def test_a_resumed_run_with_a_prefix_cache_is_bit_identical(settings_of, cached_run, tmp_path):
-    for number in (3, 7):  # in the first phase and in the second
-        crash_after(number, settings_of(COMBINED), tmp_path)
-    train(settings_of(COMBINED), tmp_path)
-    assert_same_run(settings_of(COMBINED), tmp_path, cached_run(COMBINED))
+@pytest.mark.parametrize('name', ['probe', pytest.param(COMBINED, marks=pytest.mark.slow)])
+def test_a_resumed_run_with_a_prefix_cache_is_bit_identical(
+    name, settings_of, cached_run, tmp_path
+):
+    for number in (3, 7):  # of several phases, in the first and in the second
+        crash_after(number, settings_of(name), tmp_path)
+    train(settings_of(name), tmp_path)
+    assert_same_run(settings_of(name), tmp_path, cached_run(name))
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from tljax.augment import Copy, HorizontalFlip
 from tljax.metrics import totals
 from tljax.metrics.losses import CrossEntropy
 from tljax.models import layers, stages
-from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.strategies import partition
 from tljax.strategies.cut import Compute
@@ -295,15 +294,6 @@ def test_the_operations_of_a_step_fall_with_the_cut(cuts):
     costs = [resnet8_operations(stage) for stage in cuts]
     assert all(lower < higher for higher, lower in itertools.pairwise(costs))
     assert costs[-1] < costs[0] / 2.5  # forward alone, of forward and twice as much backward
-
-
-@pytest.mark.slow
-def test_the_operations_of_a_compiled_step_of_resnet18_fall_with_the_cut():
-    model = small_model(ResNet(depth=18), 64)
-    cuts = ('stem', 'stage3', 'head')
-    costs = [operations(lowered_step(model, stage, 4).compile()) for stage in cuts]
-    assert costs[2] < costs[1] < costs[0]
-    assert costs[2] < costs[0] / 2.5
 
 
 def test_training_the_head_alone_costs_hardly_more_than_evaluating():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy  # `scipy.stats` is loaded when it is first used: it takes 0.8 s
 
 from tljax.metrics import paired_accuracy
 from tljax.metrics.seed_intervals import checked_values, student_t

@@ -3,8 +3,7 @@
 from typing import Any
 
 import numpy as np
-import scipy.optimize
-import scipy.special
+import scipy
 
 from tljax.sample_transfer import features
 from tljax.sample_transfer.size import capped

@@ -1,8 +1,7 @@
 """The section on classes: the confusion matrix and the measures of each class."""
 
 import numpy as np
-import scipy.cluster.hierarchy
-import scipy.spatial.distance
+import scipy
 
 from tljax.metrics import confusion
 from tljax.metrics.totals import wilson_interval
