@@ -157,6 +157,7 @@ from .types import Head as Head
 from .types import InputError as InputError
 from .types import Interpolation as Interpolation
 from .types import Loss as Loss
+from .types import MeshShape as MeshShape
 from .types import MisfitError as MisfitError
 from .types import Needs as Needs
 from .types import Norm as Norm
@@ -173,6 +174,7 @@ from .types import Rule as Rule
 from .types import Schedule as Schedule
 from .types import Seen as Seen
 from .types import Setting as Setting
+from .types import Sharding as Sharding
 from .types import Solution as Solution
 from .types import Solver as Solver
 from .types import Stage as Stage

@@ -101,6 +101,36 @@ class Dtype(enum.Enum):
     BFLOAT16 = 'bfloat16'
 
 
+class Sharding(enum.Enum):
+    """How the state of training is placed on the devices; it affects only rounding."""
+
+    REPLICATED = 'replicated'  # every device holds all of it
+    FSDP = 'fsdp'  # every device holds a part, and a stage's parameters are gathered when it runs
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class MeshShape:
+    """The devices of a run as a table; a batch is split over all of them.
+
+    Attributes:
+        data: rows of the table; each row holds the complete state. None: as many as there are.
+        model: devices in a row, which the state is split over; None: all devices of a row with
+            `Sharding.FSDP`, 1 with `Sharding.REPLICATED`.
+    """
+
+    data: int | None = None
+    model: int | None = None
+
+    def problems(self) -> list[str]:
+        """See `config.validation`."""
+        lengths = {'data': self.data, 'model': self.model}
+        return [
+            f'{name} is {length}, wanted more than 0'
+            for name, length in lengths.items()
+            if length is not None and length < 1
+        ]
+
+
 class Balance(enum.Enum):
     """How class imbalance is handled."""
 

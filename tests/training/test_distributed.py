@@ -1,5 +1,6 @@
 """Two processes with one or two devices each train as one process with four devices does."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -13,8 +14,10 @@ import pytest
 
 import tljax
 from tests.small_runs import HeadThenAll, experiment, two_phases
+from tests.training.test_sharded_state import Wide
 from tljax.strategies.strategies import LinearProbe
 from tljax.training.run import train
+from tljax.types import Sharding
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -27,6 +30,11 @@ def probe():
 def cached_then_all():
     """A phase with a prefix cache, then one that trains all stages."""
     return experiment(strategy=HeadThenAll(), augmentations=(), checkpoint_every_steps=None)
+
+
+def sharded():
+    """Each process holds half of the state; 4 steps."""
+    return experiment(backbone=Wide(), sharding=Sharding.FSDP, epochs=1.0)
 
 
 RUNS = {'two_phases': two_phases, 'probe': probe, 'cached_then_all': cached_then_all}
@@ -120,3 +128,15 @@ def assert_same(folder, reference, result):
         np.testing.assert_array_equal(both.splits[split].ids, alone.splits[split].ids)
         logits = [one.splits[split].logits for one in (both, alone)]
         np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_sharded_checkpoint_of_two_processes_goes_on_in_one_that_replicates_it(tmp_path, capsys):
+    """Two processes start twice as slowly as one, and no other test saves parts of an array."""
+    outputs = run_in_two_processes(('sharded',), tmp_path, 1)
+    assert 'on 2 cpu devices in 2 processes, the state split over 2.' in outputs[0][0]
+    longer = dataclasses.replace(sharded(), sharding=Sharding.REPLICATED, epochs=2.0)
+    result = train(longer, tmp_path / 'sharded', allow_change=['epochs'])
+    assert 'saved on 2 cpu devices in 2 processes' in capsys.readouterr().out
+    alone = train(longer, tmp_path / 'alone')
+    assert result['val']['loss'] == pytest.approx(alone['val']['loss'], rel=1e-3)
+    assert result['steps'] == alone['steps'] == 7

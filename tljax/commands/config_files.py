@@ -98,8 +98,12 @@ def _suggestion(path: pathlib.Path) -> str:
     return f'there is no such file or name; the shipped configs are {", ".join(shipped())}'
 
 
-def experiment(arguments: ConfigArguments) -> tuple[Any, str]:
+def experiment(arguments: ConfigArguments, *, with_data: bool = True) -> tuple[Any, str]:
     """Loads the experiment of a command line and applies its overrides.
+
+    Args:
+        arguments: of the command line.
+        with_data: whether the experiment needs the path of the user's images.
 
     Returns:
         The experiment and the name of its run.
@@ -109,7 +113,8 @@ def experiment(arguments: ConfigArguments) -> tuple[Any, str]:
     """
     loaded, name = load(arguments)
     overrides.apply(loaded, arguments.overrides)
-    _check_paths(loaded)
+    if with_data:
+        _check_paths(loaded)
     return loaded, name
 
 

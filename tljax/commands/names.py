@@ -17,6 +17,7 @@ COMMANDS = {
     'advise': 'chooses a strategy for a data set',
     'lr-find': 'suggests a learning rate',
     'frontier': 'measures cost and accuracy for every number of frozen stages',
+    'plan': 'predicts memory and time of a training step on many devices',
     'sweep': 'runs many experiments that differ in some fields, and compares them',
     'merge': 'merges the networks of runs into one file of weights',
     'config': 'prints the resolved experiment',

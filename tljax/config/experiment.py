@@ -20,12 +20,14 @@ from tljax.types import (
     Head,
     InputError,
     Loss,
+    MeshShape,
     Norm,
     OnNonfinite,
     Optimizer,
     Penalty,
     Preprocessing,
     Schedule,
+    Sharding,
     Strategy,
     Views,
 )
@@ -66,6 +68,8 @@ class Experiment:
         cache_prefix: whether outputs of the frozen stages are computed once for all epochs.
         remat: patterns of stages whose activations are recomputed in the backward pass.
         accumulate: parts into which a batch is split; BatchNorm uses each part's statistics.
+        sharding: whether every device holds the complete state of training, or a part of it.
+        mesh: how the devices are arranged; it has an effect with `sharding=fsdp` only.
         cut_after: last stage of the backbone that is kept; none keeps all.
         head: none for a new head of the usual kind, pretrained for the head of the weights.
         preprocessing: size and normalisation of images; none for those of the weights.
@@ -112,6 +116,8 @@ class Experiment:
     cache_prefix: CachePrefix = CachePrefix.AUTO
     remat: tuple[str, ...] = ()
     accumulate: int = 1
+    sharding: Sharding = Sharding.REPLICATED
+    mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
     cut_after: str | None = None
     head: Head | str | None = None
     preprocessing: Preprocessing | None = None
@@ -148,7 +154,16 @@ class Experiment:
         )
 
 
-# A run may be resumed with other values of these fields, because they change no result.
-HARMLESS = ('data_threads', 'cache_gigabytes', 'baselines', 'keep_features', 'report')
+# A run may be resumed with other values of these fields, because they change no result, or its
+# rounding only.
+HARMLESS = (
+    'data_threads',
+    'cache_gigabytes',
+    'baselines',
+    'keep_features',
+    'report',
+    'sharding',
+    'mesh',
+)
 PRETRAINED = 'pretrained'  # the value of `head` for the head of the weights
 ABSENT = 'absent'  # stands for a field that a record of another version does not have

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tljax.config.experiment import PRETRAINED, ConfigError, Experiment
-from tljax.types import gray_range_problems
+from tljax.types import MeshShape, Sharding, gray_range_problems
 
 POSITIVE = (
     'epochs',
@@ -75,7 +75,8 @@ def _range_problems(experiment: Experiment) -> list[str]:
         problems += gray_range_problems(experiment.gray_range or ())
     if fits(experiment.evaluate, tuple[str, ...]) and set(experiment.evaluate) - {'val', 'test'}:
         problems.append(f"evaluate is {experiment.evaluate}, wanted any of ('val', 'test')")
-    return problems + _accumulate_problems(experiment) + _head_problems(experiment)
+    problems += _accumulate_problems(experiment) + _mesh_problems(experiment)
+    return problems + _head_problems(experiment)
 
 
 def _accumulate_problems(experiment: Experiment) -> list[str]:
@@ -83,6 +84,15 @@ def _accumulate_problems(experiment: Experiment) -> list[str]:
     if isinstance(parts, int) and isinstance(size, int) and parts > 0 and size % parts:
         return [f'accumulate is {parts}, wanted a divisor of batch_size, {size}']
     return []
+
+
+def _mesh_problems(experiment: Experiment) -> list[str]:
+    sharding, mesh = experiment.sharding, experiment.mesh
+    if sharding is not Sharding.REPLICATED or not isinstance(mesh, MeshShape):
+        return []
+    if mesh.model in (None, 1):
+        return []
+    return [f'mesh.model is {mesh.model!r}, wanted sharding fsdp with it, or 1']
 
 
 def _head_problems(experiment: Experiment) -> list[str]:

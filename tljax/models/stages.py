@@ -3,19 +3,23 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from tljax import tree
+from tljax.devices import Gather
 from tljax.models import data_dependence, shared_programs, views
 from tljax.models.stochastic_norm import STREAM, StochNorm
 from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
+GATHERED = 'gathered'  # the name of gathered parameters for `jax.checkpoint`
+BEFORE = 'before'  # the variable that is the input of the stage before
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's conversion of RGB to gray
 
 
@@ -123,6 +127,7 @@ def run(
     dtype: Dtype = Dtype.FLOAT32,
     remat: Collection[str] = (),
     stochastic_norm: StochNorm | None = None,
+    gather: Gather | None = None,
 ) -> tuple[jax.Array, Stats]:
     """Applies the stages from `start` up to, but not including, `stop` to `x`.
 
@@ -140,6 +145,7 @@ def run(
         dtype: of the computation; BatchNorm's own arithmetic is always float32.
         remat: stages whose activations are recomputed in the backward pass.
         stochastic_norm: replaces BatchNorm where statistics are updated; draws with `dropout_key`.
+        gather: see `devices.Gather`; None if every device has all parameters.
 
     Returns:
         The last stage's output, float32 if it is the logits, and `stats` with the updates.
@@ -148,6 +154,7 @@ def run(
     names = model.names
     first = names.index(start) if start else 0
     last = names.index(stop) if stop else len(names)
+    before = None  # the input of the stage before, with `gather`
     for index in range(first, last):
         name = names[index]
         rngs = {}
@@ -165,23 +172,48 @@ def run(
         )
         if stochastic_norm and STREAM in rngs:
             apply = stochastic_norm.around(apply)
+        if gather:
+            apply = _gathering(apply, gather)
         if name in remat:
             apply = data_dependence.recomputed(apply)
         with jax.named_scope(name):  # names the stage in profiles
             stage_params = plain(model.adapters, {name: params[name]})[name]
-            x, updated = apply(*_cast(stage_params, stats.get(name, {}), x, dtype))
+            variables, x = _cast(stage_params, stats.get(name, {}), x, dtype)
+            if gather:
+                variables[BEFORE], before = before, x
+            x, updated = apply(variables, x)
         if name in updates_statistics and name in stats:
             stats = {**stats, name: updated['batch_stats']}
     return _at_least_float32(x) if last == len(names) else x, stats
 
 
-def _cast(params: Params, stats: Stats, x: jax.Array, dtype: Dtype) -> tuple[Any, jax.Array]:
+def _gathering(
+    apply: Callable[[Any, jax.Array], Any], gather: Gather
+) -> Callable[[Any, jax.Array], Any]:
+    """`apply(variables, x)` that gathers its parameters first, and again in the backward pass.
+
+    The gathered parameters are therefore not in memory between both passes. They are gathered while
+    the stage before is computed, and not earlier.
+    """
+
+    def gathered(variables: Any, x: jax.Array) -> Any:
+        variables = dict(variables)
+        params = gather(variables['params'], variables.pop(BEFORE))
+        return apply({**variables, 'params': checkpoint_name(params, GATHERED)}, x)
+
+    policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
+    return jax.checkpoint(gathered, policy=policy)
+
+
+def _cast(
+    params: Params, stats: Stats, x: jax.Array, dtype: Dtype
+) -> tuple[dict[str, Any], jax.Array]:
     """A stage's variables and input, cast to the dtype that it computes in.
 
     BatchNorm keeps float32 parameters and casts its result itself. It is a layer with running
     statistics or, once folded (`batch_norm_folding`), with only a bias.
     """
-    variables = {'params': params, 'batch_stats': stats}
+    variables: dict[str, Any] = {'params': params, 'batch_stats': stats}
     if dtype is Dtype.FLOAT32:
         return variables, _at_least_float32(x)
     names: dict[str, set[str]] = {}
@@ -202,11 +234,20 @@ def _at_least_float32(x: jax.Array) -> jax.Array:
 
 
 def classify(
-    model: Model, params: Params, stats: Stats, images: jax.Array, *, multi_label: bool = False
+    model: Model,
+    params: Params,
+    stats: Stats,
+    images: jax.Array,
+    *,
+    multi_label: bool = False,
+    gather: Gather | None = None,
 ) -> jax.Array:
-    """Logits [B, K] of views [B, V, H, W, C] in [0, 255], averaged by `views.average`."""
+    """Logits [B, K] of views [B, V, H, W, C] in [0, 255], averaged by `views.average`.
+
+    `gather` is that of `run`.
+    """
     x = normalise(model.preprocessing, images.reshape(-1, *images.shape[2:]))
-    logits, _ = run(model, params, stats, x)
+    logits, _ = run(model, params, stats, x, gather=gather)
     return views.average(logits.reshape(*images.shape[:2], -1), multi_label=multi_label)
 
 

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
+from jax.sharding import Mesh
 
-from tljax import tree
+from tljax import devices, tree
 from tljax.models import batch_norm_folding, stages
 from tljax.models.stages import Model
 from tljax.strategies import norm_policies, partition
@@ -38,6 +39,7 @@ class Compute:
         remat: patterns of stages whose activations are recomputed in the backward pass.
         accumulate: the number of parts of a batch that are computed one after another.
         cached: whether batches contain the output of the frozen stages instead of images.
+        mesh: the devices of the parameters; None for a single one.
     """
 
     dtype: Dtype = Dtype.FLOAT32
@@ -46,6 +48,12 @@ class Compute:
     remat: tuple[str, ...] = ()
     accumulate: int = 1
     cached: bool = False
+    mesh: Mesh | None = None
+
+    @property
+    def gather(self) -> devices.Gather | None:
+        """What puts the full parameters of a stage on every device; None if they are there."""
+        return devices.gatherer(self.mesh) if self.mesh else None
 
 
 def find_cut(model: Model, labels: Params, norm: Norm = Norm.AUTO) -> Cut:
@@ -104,6 +112,7 @@ def make_prefix(
             stop=cut.first,
             updates_statistics=updated,
             dtype=compute.prefix_dtype,
+            gather=compute.gather,
         )
         return x, after if updated else stats
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax import devices
-from tljax.config.experiment import Experiment
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
 from tljax.models import shared_programs
@@ -91,15 +90,14 @@ class CompiledStep:
             self._compile()
         if self._fits:
             return self._run(state, batch)
-        # A failed step may have used up its donated arguments. On CPU, device_get does not copy.
-        before = jax.tree.map(np.array, jax.device_get(state))
+        before = devices.HostCopy(state)  # a failed step may have used up its donated arguments
         while True:
             try:
                 result = jax.block_until_ready(self._run(state, batch))
             except jax.errors.JaxRuntimeError as error:
                 self._split_further(error)
                 self._compile()
-                state = devices.put_replicated(self._job.mesh, before)
+                state = before.put()
                 continue
             self._fits = True
             return result
@@ -158,7 +156,7 @@ def compile_train_step(
         with_samples: whether batches have samples of a source domain.
         skip_nonfinite: whether a step that is not finite changes nothing; see `nonfinite_step`.
     """
-    compute = compute_of(job.experiment, accumulate, cached=features is not None)
+    compute = compute_of(job, accumulate, cached=features is not None)
 
     def make() -> jax.stages.Compiled:
         return _compiled(job, phase, compute, features, with_samples, skip_nonfinite)
@@ -168,8 +166,8 @@ def compile_train_step(
     else:
         key = *_dependences(job, phase, compute, features), skip_nonfinite
         compiled = shared_programs.get(key, make)
-    rate = jnp.asarray(phase.base_rate, jnp.float32)
-    return TrainProgram(compiled, jax.device_put(rate, devices.replicated(job.mesh)))
+    rate = devices.put_replicated(job.mesh, np.float32(phase.base_rate))
+    return TrainProgram(compiled, rate)
 
 
 def _dependences(
@@ -215,14 +213,15 @@ def _compiled(
 
     replicated, rows = devices.replicated(job.mesh), devices.split(job.mesh)
     arrays = (replicated,) * len(job.penalty_arrays)
+    state = jobs.checkpoint_shapes(job, phase)['state']
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
     jitted = jax.jit(
         train_step,
-        in_shardings=(replicated, replicated, rows, replicated, *arrays),
-        out_shardings=(replicated, replicated),
+        in_shardings=(replicated, places, rows, replicated, *arrays),
+        out_shardings=(places, replicated),
         donate_argnums=1,
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jobs.checkpoint_shapes(job, phase)['state']
     batch = batches.shapes(job, features, with_samples)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
     return jitted.lower(key, state, batch, rate, *job.penalty_arrays).compile()
@@ -241,8 +240,9 @@ def gradient_options(
     }
 
 
-def compute_of(experiment: Experiment, accumulate: int | None, *, cached: bool) -> Compute:
-    """How an experiment computes a step, in `accumulate` parts; None for the experiment's."""
+def compute_of(job: Job, accumulate: int | None, *, cached: bool) -> Compute:
+    """How a job computes a step, in `accumulate` parts; None for the experiment's number."""
+    experiment = job.experiment
     return Compute(
         dtype=experiment.compute_dtype,
         prefix_dtype=experiment.prefix_dtype or experiment.compute_dtype,
@@ -250,6 +250,7 @@ def compute_of(experiment: Experiment, accumulate: int | None, *, cached: bool) 
         remat=experiment.remat,
         accumulate=accumulate or experiment.accumulate,
         cached=cached,
+        mesh=job.mesh,
     )
 
 

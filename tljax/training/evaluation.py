@@ -91,7 +91,7 @@ class Evaluation:
         """Yields every batch in order: this process's rows, and the sums and logits of all rows.
 
         Args:
-            params: the parameters, replicated or as host arrays.
+            params: the parameters, as in a state of training on the mesh, or as host arrays.
             stats: the statistics, replicated or as host arrays.
             examples: labels must be below the model's `num_classes`.
             substitute: replaces the images, for example by cached features.
@@ -127,8 +127,10 @@ class Evaluation:
     @functools.cached_property
     def _step(self):
         whole, rows = devices.replicated(self.mesh), devices.split(self.mesh)
-        function = step.make_eval_step(self.model, self.loss, self.views, self.first)
-        return jax.jit(function, in_shardings=(whole, whole, rows), out_shardings=whole)
+        gather = devices.gatherer(self.mesh)
+        function = step.make_eval_step(self.model, self.loss, self.views, self.first, gather)
+        params = whole if gather is None else None  # None: they stay where they are
+        return jax.jit(function, in_shardings=(params, whole, rows), out_shardings=whole)
 
 
 class Evaluate(Protocol):

@@ -115,13 +115,14 @@ def head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.
     pooling = getattr(model.stages[HEAD], 'pooling', Pooling.AVERAGE)
     replicated, rows = devices.replicated(evaluation.mesh), devices.split(evaluation.mesh)
 
-    @functools.partial(
-        jax.jit, in_shardings=(replicated, replicated, rows), out_shardings=replicated
-    )
+    gather = devices.gatherer(evaluation.mesh)
+    places = replicated if gather is None else None  # None: parameters stay where they are
+
+    @functools.partial(jax.jit, in_shardings=(places, replicated, rows), out_shardings=replicated)
     def compute(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
         crops = views(images, model.preprocessing.size_px)
         x = stages.normalise(model.preprocessing, crops.reshape(-1, *crops.shape[2:]))
-        x, _ = stages.run(model, params, stats, x, stop=HEAD)
+        x, _ = stages.run(model, params, stats, x, stop=HEAD, gather=gather)
         pooled = layers.pool(x, pooling).astype(jnp.float32)
         return pooled.reshape(*crops.shape[:2], -1).mean(1)
 

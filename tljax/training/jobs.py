@@ -41,7 +41,7 @@ class Job:
         params: the starting parameters, as host arrays.
         stats: the starting statistics, as host arrays.
         phases: the phases of training.
-        mesh: the devices that batches are split over.
+        mesh: the devices that batches, and with sharding the states of training, are split over.
         weights: the record of the pretrained weights; None for random ones.
         dropped: the stages of the weights that are not used.
         notes: what was replaced or adapted in the weights.
@@ -95,12 +95,8 @@ def setup(experiment: Experiment) -> Job:
         InputError: the experiment cannot run.
     """
     validation.validate(experiment)
-    mesh = devices.make_mesh()
-    if experiment.batch_size % mesh.size:
-        raise ConfigError(
-            f'config.batch_size is {experiment.batch_size}, wanted a multiple of the '
-            f'{mesh.size} devices it is split over'
-        )
+    mesh = devices.make_mesh(experiment.mesh, experiment.sharding)
+    check_batch_size(experiment, mesh)
     splits = read_splits(experiment)
     model, pretrained = _network(experiment, splits['train'])
     adapted = None
@@ -128,6 +124,15 @@ def setup(experiment: Experiment) -> Job:
             experiment, model, splits, planned, keys(experiment.seed)[0], mesh.size
         ),
     )
+
+
+def check_batch_size(experiment: Experiment, mesh: Mesh) -> None:
+    """Raises: ConfigError: the devices cannot have equal parts of a batch."""
+    if experiment.batch_size % mesh.size:
+        raise ConfigError(
+            f'config.batch_size is {experiment.batch_size}, wanted a multiple of the '
+            f'{mesh.size} devices it is split over'
+        )
 
 
 def _start(
@@ -243,8 +248,14 @@ def samples_end(job: Job, phase: PhasePlan) -> int:
 
 def first_state(job: Job, phase: PhasePlan | None = None) -> TrainState:
     """The state at the start of training, in the first phase unless another one is named."""
-    state = _state(job, phase or job.phases[0], job.params, job.stats)
-    return devices.put_replicated(job.mesh, state)
+    phase = phase or job.phases[0]
+    make = functools.partial(_state, job, phase)
+    values = (job.params, job.stats)
+    if devices.shards(job.mesh) == 1:
+        return devices.put_replicated(job.mesh, make(*values))
+    # Compiled, because no device may have to hold all of it.
+    values = devices.put_sharded(job.mesh, values)
+    return jax.jit(make, out_shardings=_shardings(job, jax.eval_shape(make, *values)))(*values)
 
 
 def _state(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainState:
@@ -255,11 +266,26 @@ def _state(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainSta
 def next_state(job: Job, state: TrainState, phase: PhasePlan) -> TrainState:
     """The state at the start of a phase, from the state at the end of the phase before."""
     before = job.phases[phase.index - 1]
-    fresh = states.next_phase(state, phase.optimizer, phase.labels, before.labels, phase.averaged)
-    if job.samples and fresh.source:
-        samples = job.samples.next_phase(fresh.source, before, phase, job.experiment)
-        fresh = dataclasses.replace(fresh, source=samples)
-    return devices.put_replicated(job.mesh, fresh)
+
+    def make(state: TrainState) -> TrainState:
+        labels = (phase.labels, before.labels)
+        fresh = states.next_phase(state, phase.optimizer, *labels, phase.averaged)
+        if job.samples and fresh.source:
+            samples = job.samples.next_phase(fresh.source, before, phase, job.experiment)
+            fresh = dataclasses.replace(fresh, source=samples)
+        return fresh
+
+    if devices.shards(job.mesh) == 1:
+        return devices.put_replicated(job.mesh, make(state))
+    return jax.jit(make, out_shardings=_shardings(job, jax.eval_shape(make, state)))(state)
+
+
+def _shardings(job: Job, state: TrainState) -> TrainState:
+    """The sharding of each leaf of a state: statistics and samples are replicated."""
+    shardings = jax.tree.map(lambda _: devices.replicated(job.mesh), state)
+    sharded = functools.partial(devices.sharded, job.mesh)
+    params, opt, ema = jax.tree.map(sharded, (state.params, state.opt, state.ema))
+    return dataclasses.replace(shardings, params=params, opt=opt, ema=ema)
 
 
 def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
@@ -282,13 +308,20 @@ def zero_totals(job: Job) -> totals.Sums:
 
 
 def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:
-    """The shapes in a checkpoint of a phase: the state, and the sums since the last record."""
+    """The content of a checkpoint of a phase: the state, and the sums since the last record.
+
+    Returns:
+        `state` and `totals`, of abstract arrays with the shardings that the job needs.
+    """
 
     def content(params: Params, stats: Stats) -> dict[str, Any]:
         return {'state': _state(job, phase, params, stats), 'totals': zero_totals(job)}
 
-    replicated = devices.replicated(job.mesh)
+    shapes = jax.eval_shape(content, job.params, job.stats)
+    replicated = jax.tree.map(lambda _: devices.replicated(job.mesh), shapes['totals'])
+    shardings = {'state': _shardings(job, shapes['state']), 'totals': replicated}
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
-        jax.eval_shape(content, job.params, job.stats),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        shardings,
     )

@@ -43,6 +43,7 @@ def make_objective(
         dtype=compute.dtype,
         remat=matching(compute.remat, model.names),
         stochastic_norm=stochastic_norm,
+        gather=compute.gather,
     )
 
     def objective(

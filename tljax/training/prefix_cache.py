@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import features
+from tljax import devices, features
 from tljax.augment.compose import Operation
 from tljax.config.experiment import ConfigError
 from tljax.config.phases import PhasePlan
@@ -220,7 +220,7 @@ def extract(
     dtype = Dtype.FLOAT32 if plain else experiment.prefix_dtype or experiment.compute_dtype
     params, stats = state.params, state.stats
     if jax.process_count() > 1:  # each process computes on its own devices
-        params, stats = jax.device_get((params, stats))
+        params, stats = jax.device_get(devices.put_replicated(job.mesh, (params, stats)))
     return features.extract(
         job.model,
         params,

@@ -14,7 +14,9 @@ from tljax.training.states import TrainState
 from tljax.types import Solution
 
 # Fields in a checkpoint.
-SAVED = ('starts', 'best', 'stale', 'accumulate', 'wall_time', 'data', 'unevaluated', 'skipped')
+SAVED = (
+    'starts', 'best', 'stale', 'accumulate', 'wall_time', 'data', 'unevaluated', 'skipped', 'devices'
+)  # fmt: skip
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -25,6 +27,7 @@ class Progress:
         state: the state of training.
         totals: the sums of the steps since the last record.
         accumulate: parts of a batch; more than the experiment's after running out of memory.
+        devices: the devices of the state, as text.
         step: the number of steps that were trained.
         starts: the first step of each phase so far.
         best: score, minus the loss, and step of the best evaluation of this phase.
@@ -38,6 +41,7 @@ class Progress:
     state: TrainState
     totals: totals.Sums
     accumulate: int
+    devices: str
     step: int = 0
     starts: list[int] = dataclasses.field(default_factory=lambda: [0])
     best: list[float] | None = None
@@ -76,6 +80,7 @@ class Progress:
 def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     """The progress in the latest intact checkpoint, or at the start of the first phase."""
     totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
+    present = devices.layout_text(job.mesh)
     latest = checkpoints.latest_intact()
     for step in checkpoints.unfinished:
         console.console.print(
@@ -91,13 +96,22 @@ def resumed_or_started(job: Job, checkpoints: Checkpoints) -> Progress:
     if latest is None:
         state, solution = walk.enter(job, job.phases[0], None)
         announce_solution(solution)
-        return Progress(state=state, totals=totals, accumulate=job.experiment.accumulate)
+        parts = job.experiment.accumulate
+        return Progress(state=state, totals=totals, accumulate=parts, devices=present)
     record = checkpoints.record(latest)
     arrays, _ = checkpoints.restore(latest, jobs.checkpoint_shapes(job, phase_of(job, record)))
     console.console.print(f'Resuming at step {latest} of {job.steps}.')
     fields = {name: record[name] for name in SAVED if name in record}
     if 'wall_time' not in record:  # an earlier version recorded the sum only
         fields['wall_time'] = {'unrecorded': record['seconds']}
+    former = fields.get('devices', present)  # an older record lacks them
+    if former != present:
+        console.console.print(
+            f'It was saved on {former} and goes on with {present}: rounding may differ, so the '
+            'result may differ in its last digits from that of an undisturbed run.',
+            soft_wrap=True,
+        )
+    fields['devices'] = present
     return Progress(state=arrays['state'], totals=arrays['totals'], step=latest, **fields)
 
 

@@ -44,7 +44,7 @@ def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, So
     is_trained = partition.trained(phase.labels)[stages.HEAD]
     start = tree.select(state.params[stages.HEAD], is_trained)
     solution = phase.phase.solver(objective, start, _head_inputs(job, state))
-    head = devices.put_replicated(job.mesh, tree.fill(solution.params, state.params[stages.HEAD]))
+    head = devices.put_sharded(job.mesh, tree.fill(solution.params, state.params[stages.HEAD]))
     ema = state.ema
     if ema is not None:
         ema = {**ema, stages.HEAD: jax.tree.map(jnp.copy, tree.select(head, is_trained))}
@@ -68,10 +68,11 @@ def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax
         x, _ = stages.run(job.model, params, stats, x, stop=stages.HEAD)
         return x if pooling is None else layers.pool(x, pooling)
 
+    params = devices.put_replicated(job.mesh, state.params)
     inputs, labels, masks = [], [], []
     for batch in eval_batches(job, 'train'):
         placed = devices.put_batch(job.mesh, batch)
-        inputs.append(np.asarray(features(state.params, state.stats, placed['image'])))
+        inputs.append(np.asarray(features(params, state.stats, placed['image'])))
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=replicated)(placed)
         labels.append(np.asarray(gathered[0]))
         masks.append(np.asarray(gathered[1]))

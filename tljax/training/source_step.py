@@ -191,6 +191,7 @@ class SamplesStep:
             dtype=self.compute.dtype,
             remat=matching(self.compute.remat, model.names),
             stochastic_norm=self.stochastic_norm,
+            gather=self.compute.gather,
         )
         x, _ = run(x, start=cut.first, stop=HEAD)
         return x, run(x, start=HEAD)[0]

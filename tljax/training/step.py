@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from tljax import tree
+from tljax.devices import Gather
 from tljax.metrics import totals
 from tljax.models import stages
 from tljax.models.stages import Model
@@ -202,7 +203,11 @@ def _averaged(state: TrainState, params: Params, decay: float | None) -> Params 
 
 
 def make_eval_step(
-    model: Model, loss: Loss, views: Views | None = None, first: str | None = None
+    model: Model,
+    loss: Loss,
+    views: Views | None = None,
+    first: str | None = None,
+    gather: Gather | None = None,
 ) -> EvalStep:
     """Makes the function `(params, stats, batch) -> (sums, logits)`, to be jitted.
 
@@ -214,6 +219,7 @@ def make_eval_step(
         loss: per example.
         views: the views of each image; None for its centre.
         first: the first stage to run, if batches contain its input instead of images.
+        gather: see `stages.run`.
     """
     views = views or Centre()
 
@@ -222,9 +228,11 @@ def make_eval_step(
         multi_label = labels.ndim == 2
         if first is None:
             crops = views(images, model.preprocessing.size_px)
-            logits = stages.classify(model, params, stats, crops, multi_label=multi_label)
+            logits = stages.classify(
+                model, params, stats, crops, multi_label=multi_label, gather=gather
+            )
         else:
-            logits, _ = stages.run(model, params, stats, images, start=first)
+            logits, _ = stages.run(model, params, stats, images, start=first, gather=gather)
         losses = loss(logits, batch_inputs.targets_of(labels, model.num_classes))
         mask = jnp.asarray(batch['mask'])
         sums = totals.of_batch(logits, labels, losses, mask)

@@ -70,7 +70,7 @@ def trace(
         accumulate: the number of parts of the batch.
         cached: whether the batch has cached features instead of images.
     """
-    compute = compiled_step.compute_of(job.experiment, accumulate, cached=cached)
+    compute = compiled_step.compute_of(job, accumulate, cached=cached)
     compute = dataclasses.replace(compute, fold_prefix=False, remat=())
     places: list[tuple[str, str]] = []
 

@@ -2,6 +2,7 @@
 
 import jax
 
+from tljax import devices
 from tljax.models import shared_programs, stages
 from tljax.records import console
 from tljax.records.runs import PASSED_OVER_FILE
@@ -35,10 +36,9 @@ def announce(job: Job, *, show_model: bool = True) -> None:
         print_(f'{trained:,} parameters train, {frozen:,} are frozen.')
     if show_model:
         _announce_data(job)
-    devices = f'{job.mesh.size} {jax.devices()[0].platform} device{"s" * (job.mesh.size > 1)}'
     print_(
         f'{job.steps} steps of {job.experiment.batch_size} images '
-        f'({job.steps / job.steps_per_epoch:.4g} epochs) on {devices}.'
+        f'({job.steps / job.steps_per_epoch:.4g} epochs) on {devices.layout_text(job.mesh)}.'
     )
 
 

@@ -1,0 +1,1 @@
+"""What a training step needs and how long it takes on many devices, without those devices."""
