@@ -15,7 +15,8 @@ from tljax.types import Solution
 
 # Fields in a checkpoint.
 SAVED = (
-    'starts', 'best', 'stale', 'accumulate', 'wall_time', 'data', 'unevaluated', 'skipped', 'devices'
+    'starts', 'best', 'stale', 'accumulate', 'wall_time', 'data', 'unevaluated', 'skipped',
+    'devices',
 )  # fmt: skip
 
 
