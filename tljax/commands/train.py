@@ -35,7 +35,7 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('train', __doc__, fields=True)
-    result.add_argument('--workdir', type=command_line.local_path)
+    result.add_argument('--workdir', type=command_line.path_or_address)
     result.add_argument('--classes')
     result.add_argument('--allow_change', default='')
     result.add_argument('--require_device', choices=('cpu', 'gpu', 'tpu'))
