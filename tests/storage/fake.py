@@ -60,7 +60,7 @@ class FakeFileSystem(MemoryFileSystem):
 
 @contextlib.contextmanager
 def registered():
-    """Makes `s3://` a fake bucket, empty at first, and the pauses of retries short."""
+    """Makes `fake://` a bucket, empty at first, and the pauses of retries short."""
     FakeFileSystem.store.clear()
     FakeFileSystem.pseudo_dirs[:] = ['']
     FakeFileSystem.calls.clear()
@@ -69,6 +69,7 @@ def registered():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(addresses.BACKENDS, 'fake', 'fsspec')
         patch.setattr(bucket, 'PAUSES', (0.01, 0.02))
+        patch.setattr(bucket, 'RETRY_SECONDS', 0.3)
         yield FakeFileSystem
         FakeFileSystem.fault = None
 

@@ -231,7 +231,7 @@ def entry_of(info: dict[str, Any]) -> Entry:
 def is_denied(error: Exception) -> bool:
     """Whether an error is about rights, credentials or the request itself."""
     text = f'{type(error).__name__} {error}'
-    return isinstance(error, (*NEVER_BETTER, TypeError, ValueError)) or any(
+    return isinstance(error, (*NEVER_BETTER, AttributeError, TypeError, ValueError)) or any(
         word in text for word in DENIED
     )
 
