@@ -13,7 +13,7 @@ from tljax.records.checkpoint import Checkpoints
 from tljax.records.run_files import Checkpoint
 from tljax.storage.bucket import Bucket
 
-ADDRESS = 'fake://b/run'
+ADDRESS = 'gs://b/run'
 CHANGES = ('write', 'delete')
 
 
@@ -61,7 +61,6 @@ class LocalRun:
         self.save(3, 3.5, 0.2, replace=True)
         yield
         self.save(4, 4.0, 0.95)  # now step 1 is not kept
-        yield
         self.checkpoints.close()
         self.write('result.json', json.dumps({'step': 4, 'of': 'first'}))
         self.write('predictions.npz', 'of step 4')
@@ -142,7 +141,7 @@ def test_every_state_has_the_records_of_the_steps_of_its_checkpoints(every_state
         steps = ranking.steps(folder / 'checkpoints')
         path = folder / 'metrics.jsonl'
         lines = path.read_text().splitlines() if path.exists() else []
-        assert {json.loads(line)['step'] for line in lines} >= set(range(1, max(steps, default=0)))
+        assert {json.loads(line)['step'] for line in lines} >= set(range(1, max(steps, default=0) + 1))
 
 
 def test_a_result_is_never_without_its_checkpoint_nor_with_another_config(every_state):

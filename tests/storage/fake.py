@@ -6,6 +6,7 @@ import time
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 from tljax.storage import addresses, bucket
 
@@ -13,7 +14,6 @@ from tljax.storage import addresses, bucket
 class FakeFileSystem(MemoryFileSystem):
     """Objects in memory. `fault` is called with the operation and the path before each request."""
 
-    protocol = 'fake'
     store: dict = {}  # noqa: RUF012  shared by all instances, as a bucket is
     pseudo_dirs = ['']  # noqa: RUF012
     calls: list = []  # noqa: RUF012  (operation, path) of all requests
@@ -60,21 +60,22 @@ class FakeFileSystem(MemoryFileSystem):
 
 @contextlib.contextmanager
 def registered():
-    """Makes `fake://` a bucket, empty at first, and the pauses of retries short."""
+    """Makes `gs://` a bucket in memory, empty at first, and the pauses of retries short."""
     FakeFileSystem.store.clear()
     FakeFileSystem.pseudo_dirs[:] = ['']
     FakeFileSystem.calls.clear()
     FakeFileSystem.fault = None
-    fsspec.register_implementation('fake', FakeFileSystem, clobber=True)
+    fsspec.register_implementation('gs', FakeFileSystem, clobber=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(addresses.BACKENDS, 'fake', 'fsspec')
+        patch.setitem(addresses.BACKENDS, 'gs', 'fsspec')
         patch.setattr(bucket, 'PAUSES', (0.01, 0.02))
         patch.setattr(bucket, 'RETRY_SECONDS', 0.3)
         yield FakeFileSystem
         FakeFileSystem.fault = None
+    _registry.pop('gs')
 
 
-def objects(root='fake://b/run'):
+def objects(root='gs://b/run'):
     """The names of the objects in a folder of the fake bucket."""
     start = root.partition('://')[2]
     return {

@@ -3,8 +3,8 @@
 tljax report RUN [--seconds=N]
 tljax report RUN RUN [RUN ...] [--out=FILE.html]
 
-RUN                         a run's folder, or its address in a bucket: gs://... or s3://... Its page
-                            is then written into a local copy, whose path is printed
+RUN                         a run's folder, or its address in a bucket: gs://... or s3://.... Its
+                            page is then written into a local copy, whose path is printed
 --out=FILE.html             the page of several runs; default comparison.html in the current folder
 --seconds=N                 about how long the page of one run may take; default 120. Sections that
                             run the network are left out if they would take longer

@@ -59,7 +59,7 @@ def opened(place: pathlib.Path | str) -> Iterator[pathlib.Path]:
         mirror = _Mirror(Bucket(place), folder, held) if held else None
         _wait_until_shared(place, folder)
         try:
-            with _named(folder, place), mirror or contextlib.nullcontext():
+            with mirror or contextlib.nullcontext(), _named(folder, place):
                 yield folder
         finally:
             _mirrors.pop(folder, None)
