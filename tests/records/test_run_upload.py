@@ -141,7 +141,9 @@ def test_every_state_has_the_records_of_the_steps_of_its_checkpoints(every_state
         steps = ranking.steps(folder / 'checkpoints')
         path = folder / 'metrics.jsonl'
         lines = path.read_text().splitlines() if path.exists() else []
-        assert {json.loads(line)['step'] for line in lines} >= set(range(1, max(steps, default=0) + 1))
+        assert {json.loads(line)['step'] for line in lines} >= set(
+            range(1, max(steps, default=0) + 1)
+        )
 
 
 def test_a_result_is_never_without_its_checkpoint_nor_with_another_config(every_state):

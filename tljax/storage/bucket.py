@@ -7,6 +7,7 @@ moves. What cannot succeed later, such as a denied access, is not repeated.
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import queue
 import threading
@@ -155,8 +156,16 @@ class Bucket:
             late=lambda: self.late.add(name),
         )
 
-    def download(self, name: str, path: pathlib.Path, size: int) -> None:
+    def download(
+        self, name: str, path: pathlib.Path, size: int, modified: int | None = None
+    ) -> None:
         """Reads an object into a file, which gets its name when it is complete.
+
+        Args:
+            name: of the object.
+            path: of the file; its folder is made.
+            size: of the object, in bytes.
+            modified: the time of modification that the file gets; None for the present.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -165,6 +174,8 @@ class Bucket:
         part = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')
         get = self._system.get_file
         self._call(f'read {name}', lambda: get(self._path(name), str(part)), size)
+        if modified is not None:
+            os.utime(part, (modified, modified))
         part.replace(path)
 
     def delete(self, name: str) -> None:
