@@ -144,8 +144,8 @@ def _refuse_unlabelled(source: pathlib.Path, rows: Mapping[int, Row]) -> None:
     if places:
         first = f'the first in line {pairs[places[0]][0]}'
         raise FolderError(
-            f'{printable(source)}: {len(places)} label(s) are -1, {first}, and the others are numbers '
-            'from 0. -1 means no label: leave out these rows'
+            f'{printable(source)}: {len(places)} label(s) are -1, {first}, and the others are '
+            'numbers from 0. -1 means no label: leave out these rows'
         )
 
 
