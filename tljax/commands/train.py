@@ -10,8 +10,8 @@ tljax train --config=resnet50_finetune --config.data.path=DIR
 --config.FIELD=CLASS(...)   sets a field to an object: --config.strategy=LinearProbe
                             '--config.strategy=FreezeBelow(stage=stage3)'
 --workdir=DIR               the folder of the run; default runs/<config name>. The same command
-                            resumes a stopped run. gs://BUCKET/DIR and s3://BUCKET/DIR need the extra
-                            `bucket`
+                            resumes a stopped run. gs://BUCKET/DIR and s3://BUCKET/DIR need
+                            the extra `bucket`
 --classes=FILE              imports this config first, for the config.json of a run whose classes it
                             defines
 --allow_change=FIELD,...    resumes a run although these fields have changed, such as epochs, which
