@@ -1,7 +1,6 @@
 """A run in an S3 bucket, of an emulator on this machine, through s3fs; also killed processes."""
 
 import contextlib
-import json
 import os
 import pathlib
 import random
@@ -21,7 +20,7 @@ pytest.importorskip('s3fs')
 moto = pytest.importorskip('moto.server')
 
 ROOT = pathlib.Path(__file__).parents[2]
-KILLS = 6
+KILLS = 5
 pytestmark = pytest.mark.usefixtures('shared_programs')
 
 
@@ -66,20 +65,24 @@ def test_a_run_in_an_s3_bucket_is_the_run_in_a_folder(address, reference, tmp_pa
     assert first.read('lock.json') is None
 
 
-def killed(command, environment, address, seconds):
-    """Whether a process was killed so many seconds after it had locked the folder.
+def newest(address):
+    """The step of the newest complete checkpoint in the bucket; -1 without one."""
+    places = run_download.contents(Bucket(address)).checkpoints
+    return max((place.step for place in places), default=-1)
 
-    Otherwise it had ended.
+
+def killed(command, environment, address, seconds):
+    """Whether a process was killed so many seconds after its first upload of a checkpoint.
+
+    Otherwise it had ended. Also returns its output.
     """
+    before = newest(address)
     process = subprocess.Popen(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    until = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < until:
-        with contextlib.suppress(ValueError, KeyError):
-            if json.loads(Bucket(address).read('lock.json') or b'')['pid'] == process.pid:
-                break
-        time.sleep(0.1)
+    until = time.monotonic() + 600
+    while process.poll() is None and newest(address) == before and time.monotonic() < until:
+        time.sleep(0.05)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=seconds)
     process.kill()
@@ -93,14 +96,14 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_identical(address, refere
     config = tmp_path / 'config.py'
     config.write_text('from tests.small_runs import experiment as get_config\n')
     command = [sys.executable, '-m', 'tljax.main', f'--config={config}', f'--workdir={address}']
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'BLOBS_SECONDS': '0.05'}
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'BLOBS_SECONDS': '0.1'}
     seconds, resumed = random.Random(0), 0
     for _ in range(KILLS):
-        was_killed, output = killed(command, environment, address, seconds.uniform(4, 16))
+        was_killed, output = killed(command, environment, address, seconds.uniform(0, 1))
         resumed += 'Resuming at step' in output
         if not was_killed:
             break
-    _, output = killed(command, environment, address, 300)
+    _, output = killed(command, environment, address, 600)
     assert f'Records are in {address}.' in output
     assert resumed or 'Resuming at step' in output
     assert_same_run(experiment(), downloaded(address, tmp_path / 'run'), reference)
