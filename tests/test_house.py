@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1] / 'tljax'
 FLOORS = (
     {'types', 'version'},
     {'tree', 'devices', 'environment'},
+    {'storage'},
     {'models', 'data', 'metrics'},
     {'augment', 'strategies'},
     {'features'},

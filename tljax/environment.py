@@ -1,4 +1,4 @@
-"""Settings that must be made before JAX is imported: XLA's flags and the compilation cache."""
+"""Settings of the environment; XLA's flags and caches must be set before JAX is imported."""
 
 import os
 import pathlib
@@ -17,6 +17,12 @@ def prepare() -> None:
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache_dir() / 'compiled'))
     # By default JAX does not cache compilations under a second, so none of a small network.
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+
+
+def offline() -> bool:
+    """Whether `TLJAX_OFFLINE` or `HF_HUB_OFFLINE` says to use cached files only."""
+    values = (os.environ.get(name, '') for name in ('TLJAX_OFFLINE', 'HF_HUB_OFFLINE'))
+    return any(value.strip().lower() in ('1', 'true', 'yes', 'on') for value in values)
 
 
 def cache_dir() -> pathlib.Path:

@@ -385,8 +385,9 @@ def test_help_is_printed_without_importing_jax():
 @pytest.mark.parametrize(
     ('path', 'words'),
     [
-        ('gs://bucket/run', 'folders at gs:// are not supported'),
-        ('s3://bucket/run', 'folders at s3:// are not supported'),
+        ('az://bucket/run', 'wanted a local path'),
+        ('https://host/run', 'wanted a local path'),
+        ('gs://', 'wanted a local path'),
         ('~nobody-has-this-name/run', 'home directory'),
         ('a\0b', 'a path has no NUL character'),
     ],

@@ -4,7 +4,6 @@ import pytest
 from PIL import Image
 
 from tljax.data import unlabelled
-from tljax.data.files import FolderError
 
 
 def listed(folder, text, name='list.csv', **options):
@@ -39,9 +38,9 @@ def test_another_column_may_be_named(tmp_path):
         ('list.jsonl', '{', 'line 1: not a JSON object'),
         pytest.param('list.jsonl', '[' * 100_000, 'line 1: not a JSON object', id='nested'),
         ('list.txt', 'a\0b.png', 'a path has no NUL character'),
-        ('list.txt', '~nobody-of-this-name/a.png', 'there is no such home folder'),
+        ('list.txt', '~nobody-of-this-name/a.png', 'Could not determine home directory'),
     ],
 )
 def test_a_list_without_paths_is_refused_with_its_columns(name, text, said, tmp_path):
-    with pytest.raises(FolderError, match=said):
+    with pytest.raises(InputError, match=said):
         listed(tmp_path, text, name)

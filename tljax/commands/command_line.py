@@ -12,6 +12,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
+BUCKETS = ('gs', 's3')  # the schemes of buckets; `storage.addresses` reads them
 HELP = {'--help', '-h', '-help', '--helpfull'}
 SWITCH = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
 
@@ -206,6 +207,18 @@ def local_path(text: str) -> pathlib.Path:
         return pathlib.Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f'{text}: {error}') from error
+
+
+def path_or_address(text: str) -> pathlib.Path | str:
+    """An argparse type: a path of this machine, or an address of a bucket as text."""
+    scheme, separator, rest = text.partition('://')
+    if not separator or scheme == 'file':
+        return local_path(text)
+    if scheme not in BUCKETS or not rest.strip('/'):
+        raise argparse.ArgumentTypeError(
+            f'{text}: wanted a local path, file://, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER'
+        )
+    return text.rstrip('/')
 
 
 def numbers(text: str) -> tuple[float, ...]:

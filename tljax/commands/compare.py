@@ -26,8 +26,8 @@ from tljax.commands import command_line, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('compare', __doc__)
-    result.add_argument('runs', metavar='RUN', nargs='+', type=pathlib.Path)
-    result.add_argument('--baseline', metavar='RUN', type=pathlib.Path)
+    result.add_argument('runs', metavar='RUN', nargs='+', type=command_line.path_or_address)
+    result.add_argument('--baseline', metavar='RUN', type=command_line.path_or_address)
     result.add_argument('--split', choices=('test', 'val'))
     result.add_argument('--difference', type=command_line.number(float, 0), default=1.0)
     result.add_argument('--out', type=pathlib.Path)

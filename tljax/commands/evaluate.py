@@ -4,7 +4,8 @@ tljax evaluate NETWORK DATA [--split=test] [--views=flip] [--out=FILE.json]
 tljax evaluate runs/quickstart --data=config
 
 NETWORK                     a run's folder, a file of weights, embedded:<name>,
-                            torchvision:<name>, hf:<repo> or an https address, as for tljax.load
+                            torchvision:<name>, hf:<repo>, or an address (https, gs or s3), as for
+                            tljax.load
 DATA                        DIR/<class>/*, DIR/{train,val,test}/<class>/*, a list
                             (path,label[,split] in CSV or JSON lines), or an .npz file
 --data=config               instead of DATA: the run's own data with the run's own splits

@@ -66,9 +66,10 @@ def run(
 def _code(error: Exception) -> int | None:
     """Prints an error of the package and returns its exit code; None for an unexpected error."""
     from tljax.records.disk_space import DiskError
+    from tljax.storage.bucket import BucketError
     from tljax.types import InputError
 
-    if isinstance(error, DiskError):
+    if isinstance(error, DiskError | BucketError):
         return _fail(str(error), FAILED)
     if isinstance(error, InputError):
         return _fail(str(error), BAD_INPUT)

@@ -3,7 +3,8 @@
 tljax predict NETWORK PATH... [--top=3] [--views=flip] [--out=FILE.csv]
 
 NETWORK                     a run's folder, a file of weights, embedded:<name>,
-                            torchvision:<name>, hf:<repo> or an https address, as for tljax.load
+                            torchvision:<name>, hf:<repo>, or an address (https, gs or s3), as for
+                            tljax.load
 PATH                        an image, a folder of images, or a list of images: CSV or JSON lines
                             with a path in each row, or .txt with a path per line; paths are
                             relative to the list

@@ -10,7 +10,8 @@ tljax train --config=resnet50_finetune --config.data.path=DIR
 --config.FIELD=CLASS(...)   sets a field to an object: --config.strategy=LinearProbe
                             '--config.strategy=FreezeBelow(stage=stage3)'
 --workdir=DIR               the folder of the run; default runs/<config name>. The same command
-                            resumes a stopped run
+                            resumes a stopped run. gs://BUCKET/DIR and s3://BUCKET/DIR need
+                            the extra `bucket`
 --classes=FILE              imports this config first, for the config.json of a run whose classes it
                             defines
 --allow_change=FIELD,...    resumes a run although these fields have changed, such as epochs, which
@@ -37,7 +38,7 @@ from tljax.commands import command_line, config_files, exit
 def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('train', __doc__, fields=True)
-    result.add_argument('--workdir', type=command_line.local_path)
+    result.add_argument('--workdir', type=command_line.path_or_address)
     result.add_argument('--classes')
     result.add_argument('--allow_change', default='')
     result.add_argument('--profile', type=_steps)

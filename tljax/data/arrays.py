@@ -11,6 +11,7 @@ import numpy as np
 
 from tljax.data import array_labels, bit_depth, subsets
 from tljax.data.array_labels import ArraysError
+from tljax.storage import data_copies
 from tljax.types import Examples, Findings, Range
 
 SPLITS = ('train', 'val', 'test')
@@ -48,7 +49,7 @@ class Arrays:
         Raises:
             ArraysError: the file cannot be read, or its arrays do not fit together.
         """
-        path = pathlib.Path(self.path).expanduser()
+        path = data_copies.local(self.path)
         content = read(path)
         content = array_labels.normalised(content, str(path))
         present = {name.partition('_')[0] for name in content} & {'images', *SPLITS}

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tljax.data import bit_depth, decode, scan
+from tljax.storage import data_copies
 from tljax.types import BadFiles, Examples, Findings, InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
@@ -43,7 +44,9 @@ class ImageFile:
         Raises:
             OSError: it is not a regular file (reading a pipe would never end), or cannot be read.
         """
-        if self.path.exists() and not self.path.is_file():
+        if not self.path.exists():
+            data_copies.fetch([self.path])  # the cache folder was emptied
+        elif not self.path.is_file():
             raise OSError(NOT_A_FILE)
         return self.path.read_bytes()
 
@@ -53,23 +56,13 @@ class ImageFile:
         return f'{self.path.absolute()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}'
 
 
-def path_of(text: str) -> pathlib.Path:
-    """The path that a user or a list names; `~` is the home folder.
-
-    Raises:
-        FolderError: no path can have this name.
-    """
-    if '\0' in text:
-        raise FolderError(f'{text!r:.200}: a path has no NUL character')
-    try:
-        return pathlib.Path(text).expanduser()
-    except RuntimeError as error:
-        raise FolderError(f'{text}: there is no such home folder') from error
-
-
 def printable(path: pathlib.Path | str) -> str:
-    r"""A path as printable text; bytes that are not UTF-8 become `\udc..`."""
-    return str(path).encode('utf-8', 'backslashreplace').decode()
+    r"""A path as printable text; bytes that are not UTF-8 become `\udc..`.
+
+    The text of a local copy is the address of its original.
+    """
+    address = data_copies.address_of(path) if isinstance(path, pathlib.Path) else None
+    return (address or str(path)).encode('utf-8', 'backslashreplace').decode()
 
 
 def is_utf8(name: str) -> bool:
@@ -142,7 +135,11 @@ def reason(path: pathlib.Path, error: Exception) -> str:
 def check_files(
     paths: Sequence[pathlib.Path], least_px: int = LEAST_PX, deep: set[str] | None = None
 ) -> dict[str, str]:
-    """`{path: reason}` of the bad files; arguments as for `check_file`."""
+    """`{path: reason}` of the bad files; arguments as for `check_file`.
+
+    Files in buckets are downloaded into the cache folder first.
+    """
+    data_copies.fetch(paths)
     with ThreadPoolExecutor(THREADS) as threads:
         reasons = threads.map(lambda path: check_file(path, least_px, deep), paths)
         pairs = zip(paths, reasons, strict=True)

@@ -8,6 +8,7 @@ from tljax.data import csv_cells, file_search, files, split_folders, subsets
 from tljax.data.file_search import FileSearch
 from tljax.data.files import FolderError, Listed
 from tljax.data.split_folders import Layout
+from tljax.storage import addresses
 from tljax.types import BadFiles, Examples, Findings
 
 SHOWN = 20  # files in two splits in one message
@@ -106,7 +107,11 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     Raises:
         FolderError: as for `Folder.splits`, except for bad files.
     """
-    root = files.path_of(path)
+    if addresses.in_bucket(path):
+        raise FolderError(
+            f'{path}: a folder of images in a bucket is not supported, wanted a list: Manifest'
+        )
+    root = addresses.local_path(path)
     if not root.is_dir():
         actual = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
         raise FolderError(f'{root}: wanted a folder of images; found {actual}')

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tljax.data import decode, files
+from tljax.storage import data_copies
 from tljax.types import InputError, Preprocessing
 
 COLORS = 3  # channels of an image that is decoded here
@@ -52,7 +53,7 @@ def _each(images: Any) -> Iterable[Any]:
 def _decode(image: Any, preprocessing: Preprocessing) -> np.ndarray:
     channels = len(preprocessing.mean)
     if isinstance(image, str | os.PathLike):
-        path = files.path_of(os.fsdecode(image))
+        path = data_copies.local(os.fsdecode(image))
         return _in_color(decode.load_resized(files.ImageFile(path), preprocessing), channels)
     if isinstance(image, Image.Image):
         pixels = _in_color(decode.from_pil(image, decode.range_of(preprocessing)), channels)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from tljax.data import arrays, class_order, csv_cells, files, manifest, split_folders
 from tljax.data.csv_cells import Columns
 from tljax.data.file_search import FileSearch
-from tljax.data.files import FolderError, Listed
+from tljax.data.files import FolderError, Listed, printable
+from tljax.storage import addresses, data_copies
 from tljax.types import BadFiles, Examples, Findings
 
 PREFERRED = ('test', 'val')  # the split that is used if none is named
@@ -53,7 +54,7 @@ def read(
     Raises:
         InputError: the split does not exist, has no image or label, or has bad files.
     """
-    where = files.path_of(path)
+    where = data_copies.local(path)
     if where.suffix.lower() == '.npz' and not where.is_dir():
         content = arrays.read(where)
         present = [name for name in split_folders.SPLITS if f'{name}_images' in content]
@@ -63,6 +64,8 @@ def read(
         numbers = labels.shape[-1] if examples.multi_label else int(labels.max()) + 1
         count = len(examples.class_names) if named else numbers
         return Labelled(examples=examples, split=split, named=named, count=count)
+    if addresses.in_bucket(path) and not where.is_file():
+        raise FolderError(f'{path}: no such file; wanted a list of files or an .npz file')
     if where.is_dir() or not where.exists():
         listed, class_names, split, notes = _folder(where, split)
     else:
@@ -74,7 +77,7 @@ def read(
     several = any(isinstance(label, tuple) for _, label in listed)
     examples = files.split_examples(listed, class_names, findings, several=several)
     if not len(examples):
-        raise FolderError(f'{where}: no readable image\n{files.bad_files_message(bad)}')
+        raise FolderError(f'{printable(where)}: no readable image\n{files.bad_files_message(bad)}')
     return Labelled(examples=examples, split=split, named=True, count=len(class_names))
 
 
@@ -82,12 +85,14 @@ def _choose(present: Sequence[str], wanted: str | None, where: pathlib.Path) -> 
     """The name of the split to read; None for data without splits."""
     if not present:
         if wanted is not None:
-            raise FolderError(f'{where} has no splits: leave out --split={wanted}')
+            raise FolderError(f'{printable(where)} has no splits: leave out --split={wanted}')
         return None
     preferred = next((name for name in PREFERRED if name in present), None)
     if (wanted or preferred) not in present:
         missing = f'no split {wanted}' if wanted else 'neither test nor val'
-        raise FolderError(f'{where} has {missing}: --split is one of {", ".join(present)}')
+        raise FolderError(
+            f'{printable(where)} has {missing}: --split is one of {", ".join(present)}'
+        )
     return wanted or preferred
 
 
@@ -126,10 +131,10 @@ def _list(
     split = _choose([name for name in split_folders.SPLITS if name in used], split, source)
     chosen = [(path, labels) for path, labels, name in rows if name == (split or '')]
     if repeated := _repeated(path for path, _ in chosen):
-        raise FolderError(f'{source}: listed several times: {", ".join(repeated[:20])}')
+        raise FolderError(f'{printable(source)}: listed several times: {", ".join(repeated[:20])}')
     names = class_order.ordered({label for _, labels in chosen for label in labels})
     if not names:
-        raise FolderError(f'{source}: no image has a label')
+        raise FolderError(f'{printable(source)}: no image has a label')
     numbers = {name: number for number, name in enumerate(names)}
     several = any(len(labels) != 1 for _, labels in chosen)
     listed: list[Listed] = []

@@ -10,7 +10,8 @@ from typing import Any
 
 from tljax.data import class_order, csv_cells, files, folder, split_folders
 from tljax.data.csv_cells import Columns
-from tljax.data.files import FolderError, Listed
+from tljax.data.files import FolderError, Listed, printable
+from tljax.storage import addresses, data_copies
 from tljax.types import BadFiles, Examples, Findings
 
 SEPARATOR = ';'  # between the labels of one image; alone, it means no label
@@ -26,6 +27,9 @@ class Manifest:
     Paths are relative to the folder of the list, or to `root`. If the list has no column `split`,
     or only `train` in it, the test split is drawn, stratified by class. With `train` and `val`
     there is no test split. Classes are the labels of `train`, sorted.
+
+    The list and its images may be in buckets (`gs://`, `s3://`). They are downloaded into the cache
+    folder once.
 
     Spaces at the ends of cells and invisible characters are removed, and labels are converted to
     composed Unicode (NFC). A note counts the changed cells.
@@ -81,11 +85,13 @@ def listing(
     Raises:
         FolderError: as for `Manifest.splits`, except for bad files.
     """
-    source = files.path_of(path)
+    source = data_copies.local(path)
+    if addresses.in_bucket(path) and not source.is_file():
+        raise FolderError(f'{path}: no such list')
     listed, notes = rows(source, columns)
     several = multi_label or any(len(labels) != 1 for _, labels, _ in listed)
     _check(source, listed, least_classes=1 if several else 2)
-    folder_of_paths = files.path_of(root) if root else source.parent
+    folder_of_paths = data_copies.place(root) if root else source.parent
     return *_listed(listed, folder_of_paths, several=several), notes
 
 
@@ -101,7 +107,7 @@ def rows(
     try:
         text = source.read_text('utf-8-sig')  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise FolderError(f'{source}: not a readable list: {error}') from error
+        raise FolderError(f'{printable(source)}: not a readable list: {error}') from error
     read = _json_lines if source.suffix.lower() in ('.jsonl', '.ndjson') else _csv
     raw, problems = read(text, columns)
     rows = {number: _cleaned(row) for number, row in raw.items()}
@@ -109,7 +115,7 @@ def rows(
         problems += [f'line {number}: {problem}' for problem in _row_problems(path, labels, split)]
     _refuse(source, problems)
     if not rows:
-        raise FolderError(f'{source}: no rows, wanted path,label[,split] in each')
+        raise FolderError(f'{printable(source)}: no rows, wanted path,label[,split] in each')
     _refuse_unlabelled(source, rows)
     return list(rows.values()), _notes(list(raw.values()), list(rows.values()))
 
@@ -138,8 +144,8 @@ def _refuse_unlabelled(source: pathlib.Path, rows: Mapping[int, Row]) -> None:
     if places:
         first = f'the first in line {pairs[places[0]][0]}'
         raise FolderError(
-            f'{source}: {len(places)} label(s) are -1, {first}, and the others are numbers from 0. '
-            '-1 means no label: leave out these rows'
+            f'{printable(source)}: {len(places)} label(s) are -1, {first}, and the others are '
+            'numbers from 0. -1 means no label: leave out these rows'
         )
 
 
@@ -161,7 +167,7 @@ def _row_problems(path: str, labels: tuple[str, ...], split: str) -> list[str]:
 def _refuse(source: pathlib.Path, problems: list[str]) -> None:
     if problems:
         more = [f'and {len(problems) - SHOWN} more'] if len(problems) > SHOWN else []
-        raise FolderError(f'{source}:\n  ' + '\n  '.join([*problems[:SHOWN], *more]))
+        raise FolderError(f'{printable(source)}:\n  ' + '\n  '.join([*problems[:SHOWN], *more]))
 
 
 def _labels(text: str) -> tuple[str, ...]:
@@ -268,8 +274,11 @@ def _listed(
 
 
 def on_disk(root: pathlib.Path, path: str) -> pathlib.Path:
-    """The path of a listed file, in the Unicode form (NFC or NFD) of its name on disk."""
-    listed = root / path
+    """The path of a listed file, in the Unicode form (NFC or NFD) of its name on disk.
+
+    For a file in a bucket it is the path of its local copy.
+    """
+    listed = data_copies.place(path) if addresses.scheme_of(path) else root / path
     if path.isascii() or listed.exists():
         return listed
     forms = (root / unicodedata.normalize(form, path) for form in ('NFC', 'NFD'))

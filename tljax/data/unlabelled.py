@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tljax.data import csv_cells, files, manifest
 from tljax.data.file_search import FileSearch
 from tljax.data.files import FolderError
+from tljax.storage import data_copies
 from tljax.types import BadFiles, Examples, Findings
 
 SHOWN = 20  # problems in one message
@@ -40,7 +41,7 @@ def read(
 
 
 def _files(text: str, search: FileSearch, path_column: str) -> list[pathlib.Path]:
-    path = files.path_of(text)
+    path = data_copies.local(text)
     if path.is_dir():
         return search.images(path)
     if path.suffix.lower() not in LISTS:
@@ -50,7 +51,7 @@ def _files(text: str, search: FileSearch, path_column: str) -> list[pathlib.Path
     except (OSError, ValueError) as error:
         raise FolderError(f'{path}: not a readable list of paths: {error}') from error
     listed = _listed(path, content, path_column)
-    named = (files.path_of(csv_cells.stripped(name)) for name in listed)
+    named = (data_copies.place(csv_cells.stripped(name)) for name in listed)
     return [manifest.on_disk(path.parent, str(file)) for file in named if file.name]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from tljax.records import checksums, disk_space, ranking
+from tljax.records import checksums, disk_space, ranking, workdirs
 from tljax.records.checkpoint_replacement import Replacement
 from tljax.records.checksums import CheckpointError, verify
 from tljax.records.disk_space import DiskError
@@ -104,7 +104,9 @@ class Checkpoints:
 
         Raises:
             CheckpointError: this checkpoint or the one before could not be written.
+            BucketError: the run is in a bucket, and an upload failed.
         """
+        workdirs.check_uploads(self._folder)
         if step in self.steps():
             return
         with self._errors(step):
@@ -127,6 +129,7 @@ class Checkpoints:
         A process that is killed meanwhile leaves either the old or the new checkpoint, complete.
         Arguments and errors are those of `save`.
         """
+        workdirs.check_uploads(self._folder)
         if step not in self.steps():
             self.save(step, arrays, record, metrics)
             return

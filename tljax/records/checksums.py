@@ -30,12 +30,15 @@ def digests(folder: pathlib.Path, pattern: str = '**/*') -> dict[str, str]:
     return result
 
 
-def verify(folder: pathlib.Path, step: int) -> None:
+def verify(folder: pathlib.Path, step: int) -> dict[str, str]:
     """Compares the files of a checkpoint with their checksums.
 
     Args:
         folder: a run's `checkpoints/`.
         step: of the checkpoint.
+
+    Returns:
+        The SHA-256 of all files, also of those without checksums.
 
     Raises:
         CheckpointError: a file is missing, changed or new, or the checksums are missing.
@@ -52,9 +55,25 @@ def verify(folder: pathlib.Path, step: int) -> None:
         # are the ones outside of the folders.
         intact = sums == {name: s for name, s in present.items() if '/' in name or name in sums}
     except (TypeError, ValueError):
-        intact = False
+        intact, present = False, {}
     if not intact:
         raise CheckpointError(f'{folder}: the checkpoint of step {step} is damaged')
+    return present
+
+
+def parse(content: bytes) -> dict[str, str]:
+    """The checksums in a file's content.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        sums = json.loads(content)
+    except ValueError as error:
+        raise CheckpointError(f'checksums are damaged: {error}') from error
+    if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
+        raise CheckpointError('checksums are damaged')
+    return sums
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

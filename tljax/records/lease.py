@@ -1,7 +1,8 @@
 """A lease: the right of one process, on any host, to work in a folder that several share.
 
-A lease is a file with its owner. It needs no file locks, so it works on network file systems. The
-owner renews it; a lease that was not renewed for `STALE_SECONDS` belongs to a dead process.
+A lease is a file with its owner. It needs no file locks, so it works on network file systems and in
+buckets. The owner renews it; a lease that was not renewed for `STALE_SECONDS` belongs to a dead
+process.
 """
 
 import contextlib
@@ -15,6 +16,9 @@ import sys
 import threading
 import time
 import uuid
+
+from tljax.records.lease_files import LeaseFile, LocalFile
+from tljax.storage.bucket import BucketError
 
 RENEWAL_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -52,8 +56,8 @@ class Lease:
         previous: the dead owner that it was taken over from; None for a free one.
     """
 
-    def __init__(self, path: pathlib.Path, owner: Owner, previous: Owner | None):
-        self._path, self._owner, self.previous = path, owner, previous
+    def __init__(self, file: LeaseFile, owner: Owner, previous: Owner | None):
+        self._file, self._owner, self.previous = file, owner, previous
         self._released = threading.Event()
         threading.Thread(target=self._renew, daemon=True).start()
 
@@ -66,98 +70,85 @@ class Lease:
     def release(self) -> None:
         """Ends the lease."""
         self._released.set()
-        if read(self._path) == self._owner:
-            self._path.unlink(missing_ok=True)
+        if self.is_held():
+            self._file.delete()
+
+    def is_held(self) -> bool:
+        """Whether nobody has deleted the lease or taken it over."""
+        return read(self._file) == self._owner
 
     def _renew(self) -> None:
         while not self._released.wait(RENEWAL_SECONDS):
-            with contextlib.suppress(OSError):  # the next renewal may succeed
-                if read(self._path) == self._owner:
-                    os.utime(self._path)
+            with contextlib.suppress(OSError, BucketError):  # the next renewal may succeed
+                if self.is_held():
+                    self._file.renew(_text(self._owner))
                 elif not self._released.is_set():
                     # Somebody deleted it, or this process was suspended until another one took
                     # over. Two processes must not write into one folder.
-                    print(f'{self._path} was deleted or taken over: stopping', file=sys.stderr)
+                    print(f'{self._file} was deleted or taken over: stopping', file=sys.stderr)
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
 
 
-def acquire(path: pathlib.Path) -> Lease | None:
+def acquire(place: pathlib.Path | LeaseFile) -> Lease | None:
     """Acquires a lease, also from a dead process; None if a living process holds it.
 
     Args:
-        path: of the lease's file; its folder is made.
+        place: the lease's file; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    owner = _this_process()
-    if _create(path, owner):
-        return Lease(path, owner, None)
-    if not _is_dead(path):
+    file, owner = _file(place), _this_process()
+    if file.create(_text(owner)):
+        return Lease(file, owner, None)
+    if not _is_dead(file):
         return None
     # One process at a time replaces a dead lease, and it checks again whether the lease is dead.
-    turn = path.with_name(f'{path.name}.takeover')
-    if not _create(turn, owner):
+    turn = file.named('.takeover')
+    if not turn.create(_text(owner)):
         if _is_dead(turn):
-            turn.unlink(missing_ok=True)
+            turn.delete()
         return None
     try:
-        previous = read(path)
-        if not _is_dead(path):
+        previous = read(file)
+        if not _is_dead(file):
             return None
-        part = path.with_name(f'{path.name}.{owner.token}')
-        part.write_text(json.dumps(dataclasses.asdict(owner)))
-        part.replace(path)
-        return Lease(path, owner, previous)
+        file.replace(_text(owner))
+        return Lease(file, owner, previous)
     finally:
-        turn.unlink(missing_ok=True)
+        turn.delete()
 
 
-def holder(path: pathlib.Path) -> Owner | None:
+def holder(place: pathlib.Path | LeaseFile) -> Owner | None:
     """The living process that holds a lease; None without one."""
-    owner = read(path)
-    return None if owner is None or _is_dead(path) else owner
+    owner = read(place)
+    return None if owner is None or _is_dead(_file(place)) else owner
 
 
-def read(path: pathlib.Path) -> Owner | None:
+def read(place: pathlib.Path | LeaseFile) -> Owner | None:
     """The owner in a lease's file; None if there is no complete file."""
     try:
-        return Owner(**json.loads(path.read_text()))
+        return Owner(**json.loads(_file(place).read()))
+    except BucketError:
+        raise
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _create(path: pathlib.Path, owner: Owner) -> bool:
-    """Creates the file of a lease unless it exists."""
-    try:
-        with path.open('x') as file:
-            json.dump(dataclasses.asdict(owner), file)
-    except FileExistsError:
-        return False
-    return True
+def _file(place: pathlib.Path | LeaseFile) -> LeaseFile:
+    return LocalFile(place) if isinstance(place, pathlib.Path) else place
 
 
-def _is_dead(path: pathlib.Path) -> bool:
+def _text(owner: Owner) -> str:
+    return json.dumps(dataclasses.asdict(owner))
+
+
+def _is_dead(file: LeaseFile) -> bool:
     """Whether the owner of a lease has ended, or has not renewed it for too long."""
-    owner = read(path)
+    owner = read(file)
     here = _this_process()
     if owner and owner.started and (owner.host, owner.namespace) == (here.host, here.namespace):
         return start_of(owner.pid) != owner.started
-    try:
-        return _now(path.parent) - path.stat().st_mtime > STALE_SECONDS
-    except FileNotFoundError:
-        return False  # it was released; the next attempt creates it
-
-
-def _now(folder: pathlib.Path) -> float:
-    """The time by the clock of a file system, which may be another host's."""
-    probe = folder / f'.clock-{uuid.uuid4().hex}'
-    try:
-        probe.touch()
-        return probe.stat().st_mtime
-    except OSError:
-        return time.time()
-    finally:
-        probe.unlink(missing_ok=True)
+    age = file.age()
+    return age is not None and age > STALE_SECONDS  # without a file, the next attempt creates it
 
 
 def _this_process() -> Owner:

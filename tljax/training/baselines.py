@@ -7,10 +7,10 @@ from typing import Any
 
 from tljax.config import validation
 from tljax.config.experiment import Experiment
-from tljax.records import console, tables, writers
+from tljax.records import console, tables, workdirs, writers
 from tljax.sample_transfer import WithoutSource
 from tljax.strategies import strategies
-from tljax.training import compiled_step, jobs, step_cost
+from tljax.training import compiled_step, jobs, signals, step_cost
 from tljax.training.report import page
 from tljax.training.run import train
 from tljax.training.summary import announce
@@ -21,7 +21,7 @@ GAIN_FILE = 'source_gain.json'  # accuracy by class with samples and without
 
 def train_all(
     experiment: Experiment,
-    workdir: pathlib.Path,
+    workdir: pathlib.Path | str,
     allow_change: Collection[str] = (),
     *,
     started: float | None = None,
@@ -32,8 +32,9 @@ def train_all(
     Args:
         experiment: its `baselines` differ from it in their strategy and have no adapters, or have
             no samples.
-        workdir: the folder of the run. Baselines get folders under `baselines/` in it, and the
-            gain of each class by samples is written into `source_gain.json`.
+        workdir: the folder of the run, or its address in a bucket as text. Baselines get folders
+            under `baselines/` in it, and the gain of each class by samples is written into
+            `source_gain.json`.
         allow_change: see `run.train`.
         started: see `run.train`; of the experiment itself.
         profile: see `run.train`; of the experiment itself.
@@ -42,6 +43,17 @@ def train_all(
         The content of each result.json, `{name: result}`, first that of the experiment.
     """
     validation.validate(experiment)
+    with signals.heard(), workdirs.opened(workdir) as folder:
+        return _train_all(experiment, folder, allow_change, started, profile)
+
+
+def _train_all(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    allow_change: Collection[str],
+    started: float | None,
+    profile: tuple[int, int] | None,
+) -> dict[str, dict[str, Any]]:
     own_name = strategies.name_of(experiment.strategy)
     # With baselines, the page is written after them because it shows their results.
     report = not experiment.baselines
@@ -71,7 +83,7 @@ def train_all(
     if gain is not None:
         writers.write_json(workdir / GAIN_FILE, gain)
         console.console.print(tables.gain_table(gain))
-    console.console.print(f'Records are in {workdir}.')
+    console.console.print(f'Records are in {workdirs.shown(workdir)}.')
     if experiment.report:
         page.announce(workdir, again=bool(experiment.baselines))
     return results

@@ -14,6 +14,7 @@ from tljax.data.manifest import Manifest
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
+from tljax.storage import addresses
 from tljax.strategies import strategies
 from tljax.strategies.optimizers import SGD, AdamW
 from tljax.strategies.schedules import Cosine, Step
@@ -32,7 +33,8 @@ def train(experiment: Experiment, workdir: str | pathlib.Path | None = None) -> 
 
     Args:
         experiment: the experiment.
-        workdir: the folder of the run; None for `runs/<network>_<data>_<strategy>`.
+        workdir: the folder of the run, or its address in a bucket; None for
+            `runs/<network>_<data>_<strategy>`.
 
     Returns:
         The run, read from its folder.
@@ -40,7 +42,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path | None = None) -> 
     Raises:
         InputError: the experiment cannot run, or the folder belongs to another experiment.
     """
-    folder = pathlib.Path(workdir or pathlib.Path('runs') / _name(experiment)).expanduser()
+    folder = addresses.path_or_address(workdir or pathlib.Path('runs') / _name(experiment))
     baselines.train_all(experiment, folder)
     return TrainedRun(folder)
 
@@ -71,7 +73,8 @@ def fine_tune(
         weights: `torchvision:<name>`, `hf:<repo>`, a file or a run's folder; see `load`.
         strategy: the strategy; None for the default of the family.
         epochs: passes over the training images.
-        workdir: the folder of the run; None for `runs/<network>_<data>_<strategy>`.
+        workdir: the folder of the run, or its address in a bucket; None for
+            `runs/<network>_<data>_<strategy>`.
         **fields: other fields of `Experiment`.
 
     Returns:

@@ -17,7 +17,7 @@ from tljax.metrics import calibration, confusion
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, Centre, check, unseen
-from tljax.records import console, predictions, runs, tables, writers
+from tljax.records import console, predictions, run_copies, runs, tables, writers
 from tljax.records.predictions import Predictions, SplitPredictions
 from tljax.records.runs import EvaluationSettings
 from tljax.training import final_evaluation, labelled_data
@@ -132,7 +132,7 @@ def _load(
 
 
 def _folder(arguments: argparse.Namespace) -> pathlib.Path:
-    return pathlib.Path(arguments.network).expanduser()
+    return run_copies.folder(arguments.network)
 
 
 def _data(arguments: argparse.Namespace, loaded: Network, recorded: dict[str, Any]) -> Data:

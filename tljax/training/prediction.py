@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import pathlib
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
 
@@ -15,7 +14,7 @@ from tljax.metrics import class_names
 from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, check, unseen
-from tljax.records import runs
+from tljax.records import run_copies, runs
 from tljax.training import final_evaluation, prediction_output
 from tljax.training.evaluation import Evaluation
 from tljax.training.prediction_output import Lines, Prediction
@@ -78,7 +77,7 @@ def _load_network(arguments: argparse.Namespace) -> Network:
     """The network, with the gray range of the command line; warns of unsuitable views."""
     loaded = network.load(arguments.network)
     if loaded.origin.format == 'run':
-        settings, _ = runs.evaluation_settings(pathlib.Path(arguments.network).expanduser())
+        settings, _ = runs.evaluation_settings(run_copies.folder(arguments.network))
         for note in unseen(NAMED[arguments.views], settings.augmentations):
             print(note, file=sys.stderr)
     if not arguments.gray_range:
@@ -100,7 +99,7 @@ def _detector(arguments: argparse.Namespace) -> Detector | None:
         raise InputError(
             f'--ood computes the score of one view, wanted --views=centre, not {arguments.views}'
         )
-    folder = pathlib.Path(arguments.network).expanduser()
+    folder = run_copies.folder(arguments.network)
     if not folder.is_dir():
         raise InputError(
             f'--ood needs the validation images of a run; {arguments.network} is not a run folder'

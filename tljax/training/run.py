@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import console, folder_lock, predictions, writers
+from tljax.records import console, folder_lock, predictions, workdirs, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
@@ -69,7 +69,7 @@ def train(
     times = WallTime(started)
     with signals.heard(), folder_lock.lock(workdir):
         if finished := run_folder.claim(experiment, workdir, allow_change):
-            console.console.print(f'{workdir}: this run is finished; its result:')
+            console.console.print(f'{workdirs.shown(workdir)}: this run is finished; its result:')
             return finished
         with times.recorded(workdir):
             job = jobs.setup(experiment)

@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import console, predictions, runs, writers
+from tljax.records import console, predictions, run_copies, runs, writers
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import RESULT_FILE, RunError
 from tljax.training import labelled_data, labelled_evaluation
@@ -22,14 +22,15 @@ class TrainedRun:
     """A finished run, read from its folder.
 
     Attributes:
-        workdir: the folder of the run; text becomes a path.
+        workdir: the folder of the run; text becomes a path, and the address of a run in a bucket
+            the path of a local copy.
     """
 
     workdir: pathlib.Path
 
     def __init__(self, workdir: str | pathlib.Path):
         # A frozen dataclass assigns its fields in this way.
-        object.__setattr__(self, 'workdir', pathlib.Path(workdir).expanduser())
+        object.__setattr__(self, 'workdir', run_copies.folder(workdir))
 
     @functools.cached_property
     def result(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import rich.console
 import rich.progress
 
 from tljax import environment
+from tljax.environment import offline
 from tljax.records import progress_bars
 from tljax.weights import transfer
 from tljax.weights.transfer import Address, DownloadError
@@ -87,12 +88,6 @@ def _path_of(address: Address) -> pathlib.Path:
 def folder() -> pathlib.Path:
     """The folder of downloaded files."""
     return environment.cache_dir() / 'weights'
-
-
-def offline() -> bool:
-    """Whether `TLJAX_OFFLINE` or `HF_HUB_OFFLINE` says to use cached files only."""
-    values = (os.environ.get(name, '') for name in ('TLJAX_OFFLINE', 'HF_HUB_OFFLINE'))
-    return any(value.strip().lower() in ('1', 'true', 'yes', 'on') for value in values)
 
 
 def file_sha256(path: pathlib.Path) -> str:
@@ -169,6 +164,11 @@ def _flaw(path: pathlib.Path, name: str) -> str | None:
 def _record(path: pathlib.Path, digest: str) -> None:
     """Writes the SHA-256 in the format of `sha256sum`."""
     _beside(path, '.sha256').write_text(f'{digest}  {path.name}\n')
+
+
+def problem_of(path: pathlib.Path) -> str | None:
+    """Why a file cannot be the weights that its name promises; None if it can be."""
+    return _problem(path, path.name, file_sha256(path))
 
 
 def _problem(path: pathlib.Path, name: str, digest: str) -> str | None:

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from tljax import tree
 from tljax.models import port, stages
-from tljax.records import runs
+from tljax.records import run_copies, runs
 from tljax.types import InputError, Params, Preprocessing, Stats
 from tljax.weights import delta, loading, model_card, own_format, translation
 from tljax.weights.pretrained import Architecture, Pretrained
@@ -81,7 +81,7 @@ def export(
 def _delta(workdir: str, pretrained: Pretrained) -> bytes:
     if pretrained.origin.format != 'run':
         raise ExportError(f'{workdir} is no run, wanted one for --delta')
-    run = runs.read(pathlib.Path(workdir))
+    run = runs.read(run_copies.folder(workdir))
     base = delta.base_of_run(run)
     began = loading.load(base.source, run.backbone)
     changed, named = delta.of_run(run, began, pretrained.architecture)

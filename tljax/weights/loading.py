@@ -11,6 +11,7 @@ A `weights` field takes
     torchvision:<file name>           e.g. torchvision:resnet50-0676ba61
     hf:<repo>[@revision][/file]       e.g. hf:timm/resnet50.a1_in1k
     https://...                       any of the formats above
+    gs://... s3://...                 a file or a run in a bucket (the extra `bucket`); file://...
     <a file as above>#<dotted path>   one of several networks in it, e.g. file.pth#student
 
 Downloads are kept in the cache folder (`TLJAX_CACHE`, else `~/.cache/tljax`); with

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.records import runs
+from tljax.records import run_copies, runs
+from tljax.storage import addresses, copies
 from tljax.weights import download, hub, hub_config, published
 from tljax.weights.published import Card
 from tljax.weights.translation import WeightsError
@@ -44,12 +45,24 @@ def locate(spec: str) -> tuple[pathlib.Path, Card]:
         return _with_card(hub.fetch(spec))
     if kind in ('http', 'https'):
         return download.download(spec), published.card(pathlib.PurePosixPath(spec).stem)
-    path = pathlib.Path(spec).expanduser()
+    path = _path_of(spec)
     if not path.exists():
         raise WeightsError(f'weights {spec!r}: there is no file {path.absolute()}')
     if path.is_dir() and not (path / runs.NETWORK_FILE).exists() and any(path.glob(HUB_FILES)):
         return _with_card(hub.in_folder(path))
     return path, _local_card(path)
+
+
+def _path_of(spec: str) -> pathlib.Path:
+    """A local path; of a file or a run in a bucket, its local copy."""
+    if not addresses.in_bucket(spec):
+        return addresses.local_path(spec)
+    copy = copies.file(spec)
+    if copy is None:
+        return run_copies.folder(spec)
+    if problem := download.problem_of(copy):
+        raise WeightsError(f'weights {spec!r}: {problem}')
+    return copy
 
 
 def _embedded(spec: str, name: str) -> pathlib.Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tljax import tree
 from tljax.models import port
-from tljax.records import runs, tables
+from tljax.records import run_copies, runs, tables
 from tljax.records.runs import Run
 from tljax.weights.pretrained import Pretrained
 
@@ -61,7 +61,8 @@ def text(pretrained: Pretrained, workdir: str, file: str, naming: str) -> str:
         file: the name of the exported file.
         naming: the library whose names the entries have; empty for a program.
     """
-    run = runs.read(pathlib.Path(workdir)) if pretrained.origin.format == 'run' else None
+    is_run = pretrained.origin.format == 'run'
+    run = runs.read(run_copies.folder(workdir)) if is_run else None
     parts = [
         _front_matter(pretrained),
         MARK,

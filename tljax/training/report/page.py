@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from tljax.records import console
+from tljax.records import console, workdirs
 from tljax.records.pages import page
 from tljax.records.pages.blocks import Page, Section, Text
 from tljax.training.jobs import Job
@@ -128,4 +128,4 @@ def announce(workdir: pathlib.Path, *, again: bool) -> None:
     if again or not path.exists():
         write_after_training(workdir)
     if path.exists():
-        console.console.print(f'Report: {path}', soft_wrap=True, markup=False)
+        console.console.print(f'Report: {workdirs.shown(path)}', soft_wrap=True, markup=False)

@@ -17,6 +17,7 @@ from tljax.metrics import paired_seeds, power, seed_intervals
 from tljax.metrics.paired_seeds import LEVEL, PairedSeeds
 from tljax.metrics.seed_intervals import SeedInterval
 from tljax.metrics.totals import wilson_interval
+from tljax.records import run_copies
 from tljax.training.report import pairs
 from tljax.training.report.inputs import EVALUATED, Inputs, MissingError
 from tljax.training.report.pairs import ImageScores
@@ -151,7 +152,7 @@ def compare(
 def _folders(runs: Sequence[str | os.PathLike[str] | TrainedRun]) -> list[pathlib.Path]:
     """The folders of the runs, each once."""
     paths = [
-        run.workdir if isinstance(run, TrainedRun) else pathlib.Path(run).expanduser()
+        run.workdir if isinstance(run, TrainedRun) else run_copies.folder(os.fspath(run))
         for run in runs
     ]
     return list({path.resolve(): path for path in paths}.values())
