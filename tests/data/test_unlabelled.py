@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from tljax.data import unlabelled
+from tljax.types import InputError
 
 
 def listed(folder, text, name='list.csv', **options):
