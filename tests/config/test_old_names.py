@@ -84,7 +84,7 @@ def test_the_architecture_of_an_exported_file_with_old_names_is_read():
 
 def test_the_adapters_of_a_delta_with_old_names_are_read():
     encoded = [{'class': 'tljax.adapters:LoRA', 'rank': 4}]
-    assert delta._decoded(encoded) == (LoRA(rank=4),)
+    assert delta._decoded(json.dumps(encoded)) == (LoRA(rank=4),)
 
 
 def test_a_module_that_never_was_is_read_by_the_public_name_alone():
