@@ -1,8 +1,12 @@
-"""Two processes with one or two devices each train as one process with four devices does."""
+"""Two processes with one or two devices each train as one process with four devices does.
+
+They also stop, end and resume together.
+"""
 
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -11,8 +15,9 @@ import numpy as np
 import pytest
 
 import tljax
-from tests.small_runs import HeadThenAll, experiment, two_phases
+from tests.small_runs import HeadThenAll, assert_same_run, experiment, two_phases
 from tljax.strategies.strategies import LinearProbe
+from tljax.training import signals
 from tljax.training.run import train
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -53,10 +58,24 @@ def environment(index, port, devices):
     }
 
 
-def run_in_two_processes(name, folder, devices):
+# A config that sends its own process a signal after a step.
+FAULT = """
+import os
+from tljax.training import signals
+received = signals.received
+def faulty(step):
+    if f'{os.environ["SLURM_PROCID"]}@{step}' == os.environ.get('FAULT'):
+        os.kill(os.getpid(), int(os.environ['FAULT_SIGNAL']))
+    return received(step)
+signals.received = faulty
+"""
+
+
+def run_in_two_processes(name, folder, devices, codes=(0, 0), **fault):
     """The outputs of two processes of `python -m tljax.main --distributed`."""
     config = folder / 'config.py'
-    config.write_text(f'from tests.training.test_distributed import {name} as get_config\n')
+    imported = f'from tests.training.test_distributed import {name} as get_config\n'
+    config.write_text(imported + FAULT)
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
@@ -64,7 +83,7 @@ def run_in_two_processes(name, folder, devices):
     processes = [
         subprocess.Popen(
             [*command, f'--workdir={folder / "run"}'],
-            env=environment(index, port, devices),
+            env={**environment(index, port, devices), **fault},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -77,7 +96,7 @@ def run_in_two_processes(name, folder, devices):
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert [process.returncode for process in processes] == list(codes), outputs
     return outputs
 
 
@@ -96,3 +115,40 @@ def test_two_processes_train_as_one(name, devices, tmp_path):
     assert 'step    11' in outputs[0]
     assert 'step    11' not in outputs[1]  # only the first process prints
     assert ('Prefix cache:' in outputs[0]) == (name != 'two_phases')
+
+
+@pytest.mark.slow  # starts two processes six times
+def test_two_processes_that_are_stopped_or_killed_end_together_and_resume_identically(tmp_path):
+    name, reference, workdir = 'cached_then_all', tmp_path / 'reference', tmp_path / 'run'
+    run_in_two_processes(name, tmp_path, 1)
+    workdir.rename(reference)
+    kill, term = (str(int(number)) for number in (signal.SIGKILL, signal.SIGTERM))
+    killed, again = -signal.SIGKILL, signals.RUN_AGAIN
+
+    def faulty(codes, place, number):
+        fault = {'FAULT': place, 'FAULT_SIGNAL': number}
+        return run_in_two_processes(name, tmp_path, 1, codes, **fault)
+
+    first = faulty((again, killed), '1@6', kill)
+    assert 'error: process 1 on ' in first[0].splitlines()[-1]
+    assert (workdir / 'stacks-process0.txt').exists()
+    assert checkpoints(workdir)[-1] == 4
+    second = faulty((again, again), '1@8', term)
+    assert 'Resuming at step 4' in second[0]
+    stopped = checkpoints(workdir)[-1]
+    assert 8 <= stopped < 11
+    assert all(f'stopped at step {stopped} by SIGTERM' in output for output in second)
+    third = faulty((killed, again), '0@11', kill)
+    assert 'error: process 0 on ' in third[1].splitlines()[-1]
+    run_in_two_processes(name, tmp_path, 1)
+    assert_same_run(cached_then_all(), workdir, (reference, result_of(reference)))
+
+
+def checkpoints(workdir):
+    """The steps of the checkpoints of a run."""
+    return sorted(int(path.name) for path in (workdir / 'checkpoints/steps').glob('[0-9]*'))
+
+
+def result_of(workdir):
+    """The content of result.json."""
+    return json.loads((workdir / 'result.json').read_text())

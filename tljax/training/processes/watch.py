@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ class Watch:
         self.seen: dict[int, tuple[str, float]] = {}  # the last value of each, and when it changed
         self.hosts: dict[int, str] = {}
         self.failed: dict[int, int] = {}  # exit codes
+        self.error: BaseException | None = None  # of the operation that needed the others
 
     def start(self, client: Any) -> None:
         """Begins to renew this process's key, in a thread.
@@ -130,6 +132,9 @@ class Watch:
         name = f'stacks-process{self.process}.txt'
         for folder in (self.folder, pathlib.Path(tempfile.gettempdir())):
             with contextlib.suppress(OSError), (folder / name).open('w') as file:
+                if self.error:
+                    traceback.print_exception(self.error, file=file)
+                    file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)
                 return str(folder / name)
         return 'not written, no folder is writable'
@@ -176,19 +181,24 @@ def active() -> bool:
 
 @contextlib.contextmanager
 def blames_ended_processes() -> Iterator[None]:
-    """Ends this process as described above if an error inside comes from an ended process.
+    """Ends this process as described above if an error inside comes from another process.
 
     A collective operation fails at once if a process is gone; the watch knows it a little later.
+    One that times out, because a process is slow, may succeed when all start again.
     """
     try:
         yield
     except Exception as error:
         if _watch and active() and _of_collective(error):
+            _watch.error = error
             until = time.monotonic() + HEARTBEAT_SECONDS + STALE_SECONDS
             while time.monotonic() < until:
                 if verdict := _watch.verdict():
                     _watch.end(verdict)
                 time.sleep(1)
+            if 'DEADLINE_EXCEEDED' in str(error):
+                text = f'an operation of all processes timed out: {" ".join(str(error).split())}'
+                _watch.end(Verdict(f'{text}: start all again (exit code {RUN_AGAIN})', RUN_AGAIN))
         raise
 
 
