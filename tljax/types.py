@@ -440,7 +440,11 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """An update rule; weight decay is scaled per group of leaves."""
+    """An update rule; weight decay is scaled per group of leaves.
+
+    `transform` uses the learning rate that it gets. It must not read the attribute
+    `learning_rate`, because runs with different learning rates share a compiled program.
+    """
 
     learning_rate: float
 

@@ -199,8 +199,8 @@ class Step:
         batch = dict(batch or batches(job, 1)[0])
         if not with_samples:
             batch.pop('source', None)
-        compiled = compiled_step.compile_train_step(job, self.phase, with_samples=with_samples)
-        return compiled(jobs.train_key(job), state, devices.put_batch(job.mesh, batch))
+        program = compiled_step.compile_train_step(job, self.phase, with_samples=with_samples)
+        return program(jobs.train_key(job), state, devices.put_batch(job.mesh, batch))
 
     def moved(self, *arguments, **named):
         """The change of the network's parameters by the step."""
@@ -334,8 +334,8 @@ def test_samples_are_copied_and_mixed_too(one):
 
 
 def flops(job, with_samples):
-    compiled = compiled_step.compile_train_step(job, job.phases[0], with_samples=with_samples)
-    return compiled.cost_analysis()['flops']
+    program = compiled_step.compile_train_step(job, job.phases[0], with_samples=with_samples)
+    return program.compiled.cost_analysis()['flops']
 
 
 def test_a_step_costs_as_much_as_its_rows_and_without_samples_as_a_plain_step():

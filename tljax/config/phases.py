@@ -1,7 +1,7 @@
 """Plans the phases of an experiment: their steps, trained parameters and learning rates."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import optax
@@ -31,8 +31,10 @@ class PhasePlan:
         cut: the stages that it trains.
         averaged: per leaf, whether it has a running mean, because this phase or an earlier one
             trains it. None without running means.
-        optimizer: updates the trained leaves.
-        learning_rate: a function of the step within the phase.
+        optimizer_at: makes what updates the trained leaves, from the optimizer's learning rate (a
+            number, or a traced array).
+        multiplier: of that learning rate, a function of the step within the phase.
+        base_rate: the optimizer's learning rate in the experiment.
     """
 
     index: int
@@ -43,13 +45,23 @@ class PhasePlan:
     labels: Params
     cut: Cut
     averaged: Params | None
-    optimizer: optax.GradientTransformation
-    learning_rate: optax.Schedule
+    optimizer_at: Callable[[jax.Array | float], optax.GradientTransformation]
+    multiplier: optax.Schedule
+    base_rate: float
 
     @property
     def length(self) -> int:
         """The number of its steps; 0 if a solver replaces them."""
         return self.stop - self.start
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Updates the trained leaves."""
+        return self.optimizer_at(self.base_rate)
+
+    def learning_rate(self, step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+        """The learning rate at a step within the phase."""
+        return self.base_rate * self.multiplier(step)
 
 
 def make(
@@ -98,10 +110,19 @@ def _plan(
     cut = find_cut(model, labels, experiment.norm)
     if phase.solver and cut.trainable != {stages.HEAD}:
         raise ConfigError(f'phase {index + 1} has a solver, wanted rules that train only the head')
-    learning_rate = _learning_rate(experiment, phase, steps_per_epoch, max(length, 1))
-    optimizer = partition.make(
-        experiment.optimizer, phase.rules, labels, learning_rate, experiment.clip_norm, phase.rates
-    )
+    schedule = phase.schedule or experiment.schedule
+    multiplier = schedule.multiplier(steps_per_epoch, max(length, 1))
+
+    def optimizer_at(rate: jax.Array | float) -> optax.GradientTransformation:
+        return partition.make(
+            experiment.optimizer,
+            phase.rules,
+            labels,
+            lambda step: rate * multiplier(step),
+            experiment.clip_norm,
+            phase.rates,
+        )
+
     return PhasePlan(
         index=index,
         start=start,
@@ -110,8 +131,9 @@ def _plan(
         labels=labels,
         cut=cut,
         averaged=_averaged(experiment, labels, before),
-        optimizer=optimizer,
-        learning_rate=learning_rate,
+        optimizer_at=optimizer_at,
+        multiplier=multiplier,
+        base_rate=experiment.optimizer.learning_rate,
     )
 
 
@@ -157,11 +179,3 @@ def _averaged(experiment: Experiment, labels: Params, before: PhasePlan | None) 
     if before is None:
         return trained
     return jax.tree.map(lambda now, earlier: now or earlier, trained, before.averaged)
-
-
-def _learning_rate(
-    experiment: Experiment, phase: Phase, steps_per_epoch: float, length: int
-) -> optax.Schedule:
-    chosen = phase.schedule or experiment.schedule
-    multiplier = chosen.multiplier(steps_per_epoch, length)
-    return lambda n: experiment.optimizer.learning_rate * multiplier(n)

@@ -104,7 +104,7 @@ def measured(experiment: Experiment) -> tuple[int, float]:
         if phase.length
     ]
     total = time.perf_counter() - started
-    for phase, compiled in programs:
-        seconds = step_cost.step_seconds([(job, phase, compiled)], MEASURED_STEPS)
+    for phase, program in programs:
+        seconds = step_cost.step_seconds([(job, phase, program)], MEASURED_STEPS)
         total += phase.length * float(np.median(seconds))
     return job.steps, total

@@ -75,7 +75,7 @@ def dry_run(experiment: Experiment) -> None:
     announce(job)
     for phase in job.phases:
         with_samples = bool(job.samples and job.samples.steps_in(phase))
-        compiled = compiled_step.compile_train_step(job, phase, with_samples=with_samples)
-        for name, value in step_cost.of(job, phase, compiled).lines().items():
+        program = compiled_step.compile_train_step(job, phase, with_samples=with_samples)
+        for name, value in step_cost.of(job, phase, program).lines().items():
             console.console.print(f'  {name:<34}{value:>20}')
     console.console.print('Nothing was trained.')

@@ -1,8 +1,10 @@
 """The compiled training step of a phase, which falls back to smaller parts if memory is short."""
 
+import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tljax import devices
@@ -14,6 +16,7 @@ from tljax.records import console
 from tljax.strategies.cut import Compute
 from tljax.training import batches, jobs, step
 from tljax.training.jobs import Job
+from tljax.training.penalty_terms import PenaltyArrays
 from tljax.training.source_step import SamplesStep
 from tljax.training.states import TrainState
 from tljax.types import Batch
@@ -21,6 +24,28 @@ from tljax.types import Batch
 
 class OutOfMemoryError(RuntimeError):
     """The device cannot hold a step, not even with one image at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainProgram:
+    """A compiled step `(key, state, batch, *job.penalty_arrays) -> (state, sums)`.
+
+    The optimizer's learning rate is an argument of the compiled program. Runs that differ only in
+    it share the program, also in the compilation cache on disk.
+
+    Attributes:
+        compiled: takes the learning rate after the batch.
+        learning_rate: [] float32.
+    """
+
+    compiled: jax.stages.Compiled
+    learning_rate: jax.Array
+
+    def __call__(
+        self, key: jax.Array, state: TrainState, batch: Batch, *arrays: Any
+    ) -> tuple[TrainState, totals.Sums]:
+        """The next state and the sums of a step; donates the arrays of `state`."""
+        return self.compiled(key, state, batch, self.learning_rate, *arrays)
 
 
 class CompiledStep:
@@ -48,7 +73,7 @@ class CompiledStep:
         self._features, self._key = features, jobs.train_key(job)
         self._with_samples = first_step < jobs.samples_end(job, phase)
         self._fits = False  # True after a step has succeeded
-        self._programs: dict[bool, jax.stages.Compiled] = {}  # by whether batches have samples
+        self._programs: dict[bool, TrainProgram] = {}  # by whether batches have samples
         self._compile()
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, totals.Sums]:
@@ -111,8 +136,8 @@ def compile_train_step(
     accumulate: int | None = None,
     features: jax.ShapeDtypeStruct | None = None,
     with_samples: bool = False,
-) -> jax.stages.Compiled:
-    """Compiles `(key, state, batch, *job.penalty_arrays) -> (state, sums)` for a job's devices.
+) -> TrainProgram:
+    """Compiles the step of a phase for a job's devices.
 
     Args:
         job: the experiment.
@@ -128,8 +153,11 @@ def compile_train_step(
         return _compiled(job, phase, compute, features, with_samples)
 
     if job.penalty_start or job.samples:  # both depend on more than the experiment
-        return make()
-    return shared_programs.get(_dependences(job, phase, compute, features), make)
+        compiled = make()
+    else:
+        compiled = shared_programs.get(_dependences(job, phase, compute, features), make)
+    rate = jnp.asarray(phase.base_rate, jnp.float32)
+    return TrainProgram(compiled, jax.device_put(rate, devices.replicated(job.mesh)))
 
 
 def _dependences(
@@ -137,7 +165,9 @@ def _dependences(
 ) -> tuple[Any, ...]:
     """Everything that the step of a phase depends on, without penalties and samples."""
     experiment = job.experiment
-    rate = (experiment.optimizer, experiment.schedule, job.steps_per_epoch, phase.length)
+    own: Any = experiment.optimizer
+    optimizer = dataclasses.replace(own, learning_rate=1.0)  # it is an argument
+    rate = (optimizer, experiment.schedule, job.steps_per_epoch, phase.length)
     rules = (phase.phase, phase.labels, phase.averaged, experiment.clip_norm)
     norm = (experiment.norm, experiment.stochastic_norm, experiment.ema_decay)
     loss = (jobs.training_loss(job), experiment.augmentations, experiment.batch_size)
@@ -153,30 +183,41 @@ def _compiled(
     with_samples: bool,
 ) -> jax.stages.Compiled:
     experiment = job.experiment
-    train_step = step.make_train_step(
-        job.model,
-        phase.optimizer,
-        phase.labels,
-        jobs.training_loss(job),
-        experiment.augmentations,
-        norm=experiment.norm,
-        stochastic_norm=experiment.stochastic_norm,
-        compute=compute,
-        ema_decay=experiment.ema_decay,
-        penalties=job.penalties_in(phase),
-        samples_step=_samples_step(job, phase, compute) if with_samples else None,
-    )
+    loss = jobs.training_loss(job)
+    penalties = job.penalties_in(phase)
+    samples_step = _samples_step(job, phase, compute) if with_samples else None
+
+    def train_step(
+        key: jax.Array, state: TrainState, batch: Batch, rate: jax.Array, *arrays: PenaltyArrays
+    ) -> tuple[TrainState, totals.Sums]:
+        one = step.make_train_step(
+            job.model,
+            phase.optimizer_at(rate),
+            phase.labels,
+            loss,
+            experiment.augmentations,
+            norm=experiment.norm,
+            stochastic_norm=experiment.stochastic_norm,
+            compute=compute,
+            ema_decay=experiment.ema_decay,
+            penalties=penalties,
+            samples_step=samples_step,
+        )
+        return one(key, state, batch, *arrays)
+
     replicated, rows = devices.replicated(job.mesh), devices.split(job.mesh)
+    arrays = (replicated,) * len(job.penalty_arrays)
     jitted = jax.jit(
         train_step,
-        in_shardings=(replicated, replicated, rows, *(replicated for _ in job.penalty_arrays)),
+        in_shardings=(replicated, replicated, rows, replicated, *arrays),
         out_shardings=(replicated, replicated),
         donate_argnums=1,
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jobs.checkpoint_shapes(job, phase)['state']
     batch = batches.shapes(job, features, with_samples)
-    return jitted.lower(key, state, batch, *job.penalty_arrays).compile()
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    return jitted.lower(key, state, batch, rate, *job.penalty_arrays).compile()
 
 
 def _compute(experiment: Experiment, accumulate: int | None, *, cached: bool) -> Compute:

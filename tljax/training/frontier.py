@@ -108,9 +108,9 @@ def measure(experiment: Experiment, *, repeats: int = 10) -> list[CutResult]:
     for stage, cut in cuts(experiment, stages).items():
         job = jobs.setup(cut)
         (phase,) = job.phases
-        compiled = compiled_step.compile_train_step(job, phase)
-        steps.append((job, phase, compiled))
-        costs[stage] = step_cost.of(job, phase, compiled)
+        program = compiled_step.compile_train_step(job, phase)
+        steps.append((job, phase, program))
+        costs[stage] = step_cost.of(job, phase, program)
     seconds = step_cost.step_seconds(steps, repeats)
     return [
         CutResult(lowest=stage, cost=cost, seconds=tuple(times.tolist()))

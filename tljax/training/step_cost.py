@@ -12,6 +12,7 @@ from tljax.config.phases import PhasePlan
 from tljax.records import console
 from tljax.training import jobs
 from tljax.training.batches import Feed
+from tljax.training.compiled_step import TrainProgram
 from tljax.training.jobs import Job
 
 
@@ -43,10 +44,10 @@ class Cost:
         }
 
 
-def of(job: Job, phase: PhasePlan, compiled: jax.stages.Compiled) -> Cost:
+def of(job: Job, phase: PhasePlan, program: TrainProgram) -> Cost:
     """The cost of a phase's compiled step."""
-    cost = compiled.cost_analysis() or {}
-    memory = compiled.memory_analysis()
+    cost = program.compiled.cost_analysis() or {}
+    memory = program.compiled.memory_analysis()
     shapes = jobs.checkpoint_shapes(job, phase)['state']
     return Cost(
         flops=cost.get('flops', float('nan')),
@@ -57,9 +58,7 @@ def of(job: Job, phase: PhasePlan, compiled: jax.stages.Compiled) -> Cost:
     )
 
 
-def step_seconds(
-    steps: Sequence[tuple[Job, PhasePlan, jax.stages.Compiled]], repeats: int
-) -> np.ndarray:
+def step_seconds(steps: Sequence[tuple[Job, PhasePlan, TrainProgram]], repeats: int) -> np.ndarray:
     """Times several steps in turns, so that other load on the machine affects all of them.
 
     Args:
@@ -75,9 +74,9 @@ def step_seconds(
     feed = Feed(*steps[0][:2], steps=repeats + 1)
     for turn in range(repeats + 1):
         batch = jax.block_until_ready(feed.take(turn))
-        for index, (job, _, compiled) in enumerate(steps):
+        for index, (job, _, program) in enumerate(steps):
             arguments = keys[index], states[index], batch, *job.penalty_arrays
             start = time.perf_counter()
-            states[index], _ = jax.block_until_ready(compiled(*arguments))
+            states[index], _ = jax.block_until_ready(program(*arguments))
             seconds[index, turn] = time.perf_counter() - start
     return seconds[:, 1:]
