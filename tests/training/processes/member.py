@@ -12,6 +12,10 @@ from tljax.training.processes import joining, watch
 from tljax.training.processes.settings import Flags
 
 
+class FaultError(Exception):
+    """A fault of this process alone."""
+
+
 def add(until):
     """Sums over the devices of all processes, `until` times."""
     import jax
@@ -35,7 +39,7 @@ def main(port, process, action, seconds=None):
         watch.RENEWAL_SECONDS, watch.STALE_SECONDS = 0.2, int(seconds) / 3
         watch.FAILURE_SECONDS = 1.0
     flags = Flags(coordinator=f'localhost:{port}', processes=2, process=int(process))
-    own = joining.join(flags, pathlib.Path(), timeout=20 if action != 'late' else 3)
+    own = joining.join(flags, pathlib.Path(), timeout=3 if action == 'late' else 60)
     print(*joining.lines(own, 8), sep='\n', flush=True)
     try:
         with watch.blames_ended_processes():
@@ -45,11 +49,11 @@ def main(port, process, action, seconds=None):
             if action == 'abort':
                 os.abort()
             if action == 'fail':
-                raise ValueError('a fault of its own')
+                raise FaultError
             if action == 'end':
                 return
             add(10**9)
-    except ValueError:
+    except FaultError:
         watch.leave(2)
         sys.exit(2)
 

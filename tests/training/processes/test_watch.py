@@ -78,10 +78,11 @@ def test_another_abort_stays_an_abort(tmp_path):
 def test_the_processes_are_printed_with_the_rows_that_they_read(tmp_path):
     codes, _, outputs = pair(tmp_path, 'end', 'end')
     assert codes == [0, 0]
-    assert outputs[0] == outputs[1]
+    lines = [re.sub(r'\[Gloo\].*\n|localhost:\d+', '', output) for output in outputs]
+    assert lines[0] == lines[1]
     host = socket.gethostname()
-    assert re.sub(r'localhost:\d+', 'ADDRESS', outputs[0]) == (
-        '2 processes (flags), coordinator ADDRESS, 2 devices:\n'
+    assert lines[0] == (
+        '2 processes (flags), coordinator , 2 devices:\n'
         f'  process 0 on {host}: 1 × cpu; reads rows 0 to 3 of every batch of 8\n'
         f'  process 1 on {host}: 1 × cpu; reads rows 4 to 7 of every batch of 8\n'
     )

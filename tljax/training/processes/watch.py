@@ -11,6 +11,7 @@ import ctypes
 import faulthandler
 import os
 import pathlib
+import re
 import signal
 import socket
 import sys
@@ -27,7 +28,12 @@ HEARTBEAT_SECONDS = 30  # after which JAX declares a silent process dead
 RENEWAL_SECONDS = 4.0
 STALE_SECONDS = 15.0  # less than JAX needs, so that the cause is known before it aborts
 FAILURE_SECONDS = 10.0  # for the other processes to fail by themselves, or to notice
+MEETING_SECONDS = 1800  # for the slowest process to compile a step
 ROOT = 'tljax/'
+# The status codes of XLA's errors, without those of wrong arguments and of a lack of memory.
+COLLECTIVE_ERROR = re.compile(
+    '(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): '
+)
 
 
 class Verdict(NamedTuple):
@@ -50,6 +56,7 @@ class Watch:
         self.process, self.address, self.folder = process, address, folder
         self.joining: str | None = None  # the message if JAX aborts while the processes join
         self.client: Any = None
+        self.meetings = 0
         self.seen: dict[int, tuple[str, float]] = {}  # the last value of each, and when it changed
         self.hosts: dict[int, str] = {}
         self.failed: dict[int, int] = {}  # exit codes
@@ -202,6 +209,17 @@ def blames_ended_processes() -> Iterator[None]:
         raise
 
 
+def meet() -> None:
+    """Waits until all processes have come here: after compiling, which takes them unequal times.
+
+    On CPU a collective operation gives up if another process begins it 30 seconds later.
+    """
+    if _watch and active():
+        _watch.meetings += 1
+        key = f'{ROOT}meeting/{_watch.meetings}'
+        _watch.client.wait_at_barrier(key, MEETING_SECONDS * 1000)
+
+
 def leave(code: int) -> None:
     """Tells the other processes that this one failed, and ends it unless they fail, too.
 
@@ -233,11 +251,12 @@ def _answers(address: str) -> bool:
 
 
 def _of_collective(error: BaseException | None) -> bool:
-    """Whether JAX raised an error, or its cause, for another reason than a lack of memory."""
-    import jax
+    """Whether an error, or its cause, is one that a collective operation can have.
 
+    JAX raises them as a `JaxRuntimeError` or, when an array is read, as a `ValueError`.
+    """
     while error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            return 'RESOURCE_EXHAUSTED' not in str(error)
+        if COLLECTIVE_ERROR.match(str(error)):
+            return True
         error = error.__cause__ or error.__context__
     return False
