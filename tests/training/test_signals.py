@@ -109,6 +109,23 @@ def test_a_second_ctrl_c_is_a_keyboard_interrupt():
         receive(signal.SIGINT, signal.SIGINT, deferred=True)
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_one_of_several_processes_passes_a_signal_on_to_jax_and_a_second_one_ends_it(
+    number, monkeypatch
+):
+    sent, codes = [], []
+    monkeypatch.setattr(signals, '_several_processes', lambda: True)
+    monkeypatch.setattr(signals.os, 'kill', lambda process, number: sent.append(number))
+    monkeypatch.setattr(signals.os, '_exit', codes.append)
+    with signals.heard():
+        signal.raise_signal(number)
+        with signals.deferred(), signals.interruptible():
+            pass  # the other processes would wait for this one in the evaluation
+        assert (sent, codes) == ([signal.SIGTERM], [])
+        signal.raise_signal(number)
+    assert codes == [signals.RUN_AGAIN]
+
+
 def test_only_the_outermost_context_in_the_main_thread_sets_handlers():
     before = [signal.getsignal(number) for number in signals.HEARD]
     with signals.heard():

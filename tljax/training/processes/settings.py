@@ -111,7 +111,7 @@ def _agreed(field: str, sources: list[dict[str, tuple[str, str]]]) -> tuple[str,
     """Name and value of a field; for the address, the first source counts."""
     found = [source[field] for source in sources if field in source]
     if not found:
-        names = dict(zip(FIELDS, VARIABLES, strict=True))
+        names: dict[str, str] = dict(zip(FIELDS, VARIABLES, strict=True))
         raise InputError(
             f'--distributed: --{field} is missing, and the environment does not name it '
             f'({names[field]}, or SLURM, MPI, a TPU pod; in a SLURM job, start with srun)'
