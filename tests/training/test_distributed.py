@@ -58,14 +58,17 @@ def environment(index, port, devices):
     }
 
 
-# A config that sends its own process a signal after a step.
+# A config that sends its own process a signal after a step. Later steps take seconds, in which JAX
+# tells the other process.
 FAULT = """
-import os
+import os, time
 from tljax.training import signals
 received = signals.received
 def faulty(step):
-    if f'{os.environ["SLURM_PROCID"]}@{step}' == os.environ.get('FAULT'):
+    process, at = os.environ.get('FAULT', '0@99').split('@')
+    if step == int(at) and process == os.environ['SLURM_PROCID']:
         os.kill(os.getpid(), int(os.environ['FAULT_SIGNAL']))
+    time.sleep(2 * (step >= int(at)))
     return received(step)
 signals.received = faulty
 """
@@ -117,7 +120,7 @@ def test_two_processes_train_as_one(name, devices, tmp_path):
     assert ('Prefix cache:' in outputs[0]) == (name != 'two_phases')
 
 
-@pytest.mark.slow  # starts two processes six times
+@pytest.mark.slow  # starts two processes four times
 def test_two_processes_that_are_stopped_or_killed_end_together_and_resume_identically(tmp_path):
     name, reference, workdir = 'cached_then_all', tmp_path / 'reference', tmp_path / 'run'
     run_in_two_processes(name, tmp_path, 1)
@@ -130,16 +133,15 @@ def test_two_processes_that_are_stopped_or_killed_end_together_and_resume_identi
         return run_in_two_processes(name, tmp_path, 1, codes, **fault)
 
     first = faulty((again, killed), '1@6', kill)
-    assert 'error: process 1 on ' in first[0].splitlines()[-1]
+    # JAX's own messages may come before or after it.
+    assert [line for line in first[0].splitlines() if line.startswith('error: process 1 on ')]
     assert (workdir / 'stacks-process0.txt').exists()
     assert checkpoints(workdir)[-1] == 4
-    second = faulty((again, again), '1@8', term)
+    second = faulty((again, again), '1@5', term)
     assert 'Resuming at step 4' in second[0]
     stopped = checkpoints(workdir)[-1]
-    assert 8 <= stopped < 11
+    assert 5 <= stopped < 11
     assert all(f'stopped at step {stopped} by SIGTERM' in output for output in second)
-    third = faulty((killed, again), '0@11', kill)
-    assert 'error: process 0 on ' in third[1].splitlines()[-1]
     run_in_two_processes(name, tmp_path, 1)
     assert_same_run(cached_then_all(), workdir, (reference, result_of(reference)))
 

@@ -106,7 +106,7 @@ class Watch:
         if self.failed:
             return self._failure()
         now = time.monotonic()
-        ended = [one for one, (_, last) in self.seen.items() if now - last > STALE_SECONDS]
+        ended = [one for one, (_, last) in list(self.seen.items()) if now - last > STALE_SECONDS]
         ended = [one for one in ended if one != self.process]
         if not ended and self.process and not _answers(self.address):
             ended = [0]
