@@ -57,6 +57,7 @@ class Watch:
         self.joining: str | None = None  # the message if JAX aborts while the processes join
         self.client: Any = None
         self.meetings = 0
+        self.ending = threading.Lock()
         self.seen: dict[int, tuple[str, float]] = {}  # the last value of each, and when it changed
         self.hosts: dict[int, str] = {}
         self.failed: dict[int, int] = {}  # exit codes
@@ -128,6 +129,7 @@ class Watch:
 
     def end(self, verdict: Verdict) -> None:
         """Ends this process at once: Python's stacks into a file, one line on stderr."""
+        self.ending.acquire()  # for ever: an abort and an error in another thread may come together
         line = f'error: {verdict.text}'
         if not self.joining:
             line += f'. Python stacks: {self._dump()}'
