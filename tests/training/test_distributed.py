@@ -62,15 +62,16 @@ def environment(index, port, devices):
 # tells the other process.
 FAULT = """
 import os, time
-from tljax.training import signals
-received = signals.received
-def faulty(step):
+from tljax.training.compiled_step import CompiledStep
+step_of = CompiledStep.__call__
+def faulty(self, state, batch):
+    state, sums = step_of(self, state, batch)
     process, at = os.environ.get('FAULT', '0@99').split('@')
-    if step == int(at) and process == os.environ['SLURM_PROCID']:
+    if int(state.step) == int(at) and process == os.environ['SLURM_PROCID']:
         os.kill(os.getpid(), int(os.environ['FAULT_SIGNAL']))
-    time.sleep(2 * (step >= int(at)))
-    return received(step)
-signals.received = faulty
+    time.sleep(2 * (int(state.step) >= int(at)))
+    return state, sums
+CompiledStep.__call__ = faulty
 """
 
 

@@ -47,10 +47,12 @@ class _Heard:
         forwarded: the signal that was passed on to JAX as SIGTERM; 0 for none.
         depth: how many `heard` are open.
         deferred: whether a signal is only noted.
+        asked: how often `received` was called in this process.
     """
 
     def __init__(self):
         self.number, self.forwarded, self.depth, self.deferred = 0, 0, 0, False
+        self.asked = 0
 
 
 _heard = _Heard()
@@ -132,11 +134,16 @@ def interruptible() -> Iterator[None]:
         _heard.deferred = before
 
 
-def received(step: int) -> int:
-    """The number of the signal that this or another process received; 0 for none."""
-    import jax
+def received() -> int:
+    """The number of the signal that this or another process received; 0 for none.
+
+    All processes must call it equally often, and get the same answer.
+    """
     from jax.experimental import multihost_utils
 
-    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+    # Not the step: JAX lets all stop at the call after its highest number so far. In a resumed run,
+    # a signal before the first call would mean call 1, which never came.
+    _heard.asked += 1
+    if _several_processes() and multihost_utils.reached_preemption_sync_point(_heard.asked):
         return _heard.forwarded or signal.SIGTERM
     return _heard.number
