@@ -1,10 +1,14 @@
-"""Two processes with one or two devices each train as one process with four devices does."""
+"""Two processes with one or two devices each train as one process with four devices does.
+
+They also stop, end and resume together.
+"""
 
 import dataclasses
 import functools
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -13,9 +17,10 @@ import numpy as np
 import pytest
 
 import tljax
-from tests.small_runs import HeadThenAll, experiment, two_phases
+from tests.small_runs import HeadThenAll, assert_same_run, experiment, two_phases
 from tests.training.test_sharded_state import Wide
 from tljax.strategies.strategies import LinearProbe
+from tljax.training import signals
 from tljax.training.run import train
 from tljax.types import Sharding
 
@@ -49,12 +54,13 @@ CODE = f"""
 import sys
 from tljax.commands import train
 folder, *names = sys.argv[1:]
-flags = ['--distributed']
-for name in names:
-    config = f'--config={{folder}}/{{name}}.py'
-    assert train.main([config, f'--workdir={{folder}}/{{name}}', *flags]) == 0
+def flags(name):
+    joins = ['--distributed'] if name == names[0] else []
+    return [f'--config={{folder}}/{{name}}.py', f'--workdir={{folder}}/{{name}}', *joins]
+for name in names[:-1]:
+    train._run(train.parser().read(flags(name)))
     print({END!r}, flush=True)
-    flags = []  # the processes have joined
+sys.exit(train.main(flags(names[-1])))
 """
 
 
@@ -73,18 +79,36 @@ def environment(index, port, devices):
     }
 
 
-def run_in_two_processes(names, folder, devices):
+# A config that sends its own process a signal after a step. Later steps take seconds, in which JAX
+# tells the other process.
+FAULT = """
+import os, time
+from tljax.training.compiled_step import CompiledStep
+step_of = CompiledStep.__call__
+def faulty(self, state, batch):
+    state, sums = step_of(self, state, batch)
+    process, at = os.environ['FAULT'].split('@')
+    if int(state.step) == int(at) and process == os.environ['SLURM_PROCID']:
+        os.kill(os.getpid(), int(os.environ['FAULT_SIGNAL']))
+    time.sleep(2 * (int(state.step) >= int(at)))
+    return state, sums
+if 'FAULT' in os.environ:
+    CompiledStep.__call__ = faulty
+"""
+
+
+def run_in_two_processes(names, folder, devices, codes=(0, 0), **fault):
     """The outputs of two processes of `tljax train --distributed`, split by run."""
     for name in names:
         text = f'from tests.training.test_distributed import {name} as get_config\n'
-        (folder / f'{name}.py').write_text(text)
+        (folder / f'{name}.py').write_text(text + FAULT)
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
     processes = [
         subprocess.Popen(
             [sys.executable, '-c', CODE, str(folder), *names],
-            env=environment(index, port, devices),
+            env={**environment(index, port, devices), **fault},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -97,7 +121,7 @@ def run_in_two_processes(names, folder, devices):
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert [process.returncode for process in processes] == list(codes), outputs
     return [output.split(END) for output in outputs]
 
 
@@ -140,3 +164,40 @@ def test_a_sharded_checkpoint_of_two_processes_goes_on_in_one_that_replicates_it
     alone = train(longer, tmp_path / 'alone')
     assert result['val']['loss'] == pytest.approx(alone['val']['loss'], rel=1e-3)
     assert result['steps'] == alone['steps'] == 7
+
+
+@pytest.mark.slow  # starts two processes four times
+def test_two_processes_that_are_stopped_or_killed_end_together_and_resume_identically(tmp_path):
+    names, reference = ('cached_then_all',), tmp_path / 'reference'
+    workdir = tmp_path / names[0]
+    run_in_two_processes(names, tmp_path, 1)
+    workdir.rename(reference)
+    kill, term = (str(int(number)) for number in (signal.SIGKILL, signal.SIGTERM))
+    killed, again = -signal.SIGKILL, signals.RUN_AGAIN
+
+    def faulty(codes, place, number):
+        fault = {'FAULT': place, 'FAULT_SIGNAL': number}
+        return run_in_two_processes(names, tmp_path, 1, codes, **fault)
+
+    first = faulty((again, killed), '1@6', kill)
+    # JAX's own messages may come before or after it.
+    assert [line for line in first[0][0].splitlines() if line.startswith('error: process 1 on ')]
+    assert (workdir / 'stacks-process0.txt').exists()
+    assert checkpoints(workdir)[-1] == 4
+    second = faulty((again, again), '1@5', term)
+    assert 'Resuming at step 4' in second[0][0]
+    stopped = checkpoints(workdir)[-1]
+    assert 5 <= stopped < 11
+    assert all(f'stopped at step {stopped} by SIGTERM' in output[0] for output in second)
+    run_in_two_processes(names, tmp_path, 1)
+    assert_same_run(cached_then_all(), workdir, (reference, result_of(reference)))
+
+
+def checkpoints(workdir):
+    """The steps of the checkpoints of a run."""
+    return sorted(int(path.name) for path in (workdir / 'checkpoints/steps').glob('[0-9]*'))
+
+
+def result_of(workdir):
+    """The content of result.json."""
+    return json.loads((workdir / 'result.json').read_text())

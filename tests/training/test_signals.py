@@ -5,6 +5,7 @@ import signal
 import threading
 
 import pytest
+from jax.experimental import multihost_utils
 
 from tests import small_runs
 from tests.small_runs import assert_same_run, before_step, experiment, last_checkpoint
@@ -97,7 +98,7 @@ def test_handlers_of_errors_do_not_swallow_a_signal():
 def test_a_signal_is_only_noted_where_it_is_deferred():
     with signals.deferred():
         signal.raise_signal(signal.SIGUSR1)
-        assert signals.received(3) == signal.SIGUSR1
+        assert signals.received() == signal.SIGUSR1
         with pytest.raises(Interrupted, match='stopped by SIGUSR1'), signals.interruptible():
             pytest.fail('the noted signal was forgotten')
 
@@ -114,6 +115,38 @@ def test_a_second_signal_ends_the_process_at_once(number, monkeypatch, capfd):
 def test_a_second_ctrl_c_is_a_keyboard_interrupt():
     with pytest.raises(KeyboardInterrupt):
         receive(signal.SIGINT, signal.SIGINT, deferred=True)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_one_of_several_processes_passes_a_signal_on_to_jax_and_a_second_one_ends_it(
+    number, monkeypatch
+):
+    sent, codes = [], []
+    monkeypatch.setattr(signals, '_several_processes', lambda: True)
+    monkeypatch.setattr(signals.os, 'kill', lambda process, number: sent.append(number))
+    monkeypatch.setattr(signals.os, '_exit', codes.append)
+    with signals.heard():
+        signal.raise_signal(number)
+        with signals.deferred(), signals.interruptible():
+            pass  # the other processes would wait for this one in the evaluation
+        assert (sent, codes) == ([signal.SIGTERM], [])
+        signal.raise_signal(number)
+    assert codes == [signals.RUN_AGAIN]
+
+
+def test_jax_is_asked_with_a_number_that_counts_calls_from_1(
+    monkeypatch,
+):
+    asked = []
+    monkeypatch.setattr(signals, '_heard', signals._Heard())
+    monkeypatch.setattr(signals, '_several_processes', lambda: True)
+    monkeypatch.setattr(
+        multihost_utils,
+        'reached_preemption_sync_point',
+        lambda n: asked.append(n) or n > 1,
+    )
+    assert [signals.received(), signals.received()] == [0, signal.SIGTERM]
+    assert asked == [1, 2]
 
 
 def test_only_the_outermost_context_in_the_main_thread_sets_handlers():

@@ -3,7 +3,8 @@
 0      success
 1      files could not be read, a check found a fault, or training failed
 2      the input cannot be used
-75     stopped by a signal after the state was saved: the same command resumes the run
+75     stopped by a signal after the state was saved, or another process of the run has ended or
+       did not answer: the same command resumes the run
 130    stopped by Ctrl-C; progress since the last checkpoint is lost
 """
 
@@ -77,6 +78,10 @@ def _code(error: Exception) -> int | None:
         return _fail(f'a path cannot be used: {error}', BAD_INPUT)
 
     from tljax.training import compiled_step, nonfinite
+    from tljax.training.processes.joining import CoordinatorError
+
+    if isinstance(error, CoordinatorError):
+        return _fail(f'{error} (exit code {RUN_AGAIN})', RUN_AGAIN)
 
     if isinstance(error, nonfinite.NotFiniteError | compiled_step.OutOfMemoryError):
         return _fail(str(error), FAILED)

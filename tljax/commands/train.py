@@ -21,18 +21,27 @@ tljax train --config=resnet50_finetune --config.data.path=DIR
 --profile=FIRST:LAST        captures these steps, counted from 1, with JAX's profiler into profile/
                             of the run's folder, and prints how to open them: --profile=10:20
 --require_device=gpu|tpu|cpu   ends at once unless JAX uses such a device
---distributed               joins the other processes of the run (SLURM, TPU pods, or the
-                            environment variables of jax.distributed.initialize)
+--distributed               joins the other processes of the run, which SLURM, MPI, Kubernetes or a
+                            TPU pod has started (docs/cluster.md), or those that these flags name:
+--coordinator=HOST:PORT     the address of process 0, which must be free there
+--processes=N               how many processes there are
+--process=INDEX             which of them this is, from 0
+--local_devices=0,1         the GPUs of this process, if several share a host
+--coordinator_timeout=300   seconds in which all processes must have joined
 
 Exit codes: 0 success, 1 training failed, 2 the input cannot be used, 75 stopped by a signal after
-the state was saved: run the same command again.
+the state was saved, or another process has ended: run the same command again.
 """
 
 import argparse
 import pathlib
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
+from tljax.training.processes import watch
+
+OF_PROCESSES = ('coordinator', 'processes', 'process', 'local_devices', 'coordinator_timeout')
 
 
 def parser() -> command_line.Parser:
@@ -45,6 +54,11 @@ def parser() -> command_line.Parser:
     result.add_argument('--require_device', choices=('cpu', 'gpu', 'tpu'))
     result.switch('--dry_run')
     result.switch('--distributed')
+    result.add_argument('--coordinator')
+    result.add_argument('--processes', type=command_line.number(int, 1))
+    result.add_argument('--process', type=command_line.number(int, 0))
+    result.add_argument('--local_devices', type=_indices)
+    result.add_argument('--coordinator_timeout', type=command_line.number(float, 1))
     return result
 
 
@@ -60,34 +74,68 @@ def _steps(text: str) -> tuple[int, int]:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    return exit.run(parser(), _run, argv)
+    try:
+        code = exit.run(parser(), _run, argv)
+    except Exception:
+        if not watch.active():
+            raise
+        traceback.print_exc()  # before the other processes are told, which takes seconds
+        code = exit.FAILED
+    watch.leave(code)
+    return code
 
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.classes is not None:
         config_files.import_classes(command_line.ConfigArguments(spec=arguments.classes))
     experiment, name = config_files.experiment(arguments.config)
+    workdir = arguments.workdir or pathlib.Path('runs') / name
+    topology = _join(arguments, workdir, experiment.batch_size)
+    _check_device(arguments.require_device)
     import jax
 
-    if arguments.distributed:
-        _join(jax.distributed.initialize)
-    _check_device(arguments.require_device)
     from tljax.records import console
     from tljax.training import baselines, wall_time
 
     console.console.quiet = jax.process_index() > 0
-    if arguments.dry_run:
-        baselines.dry_run(experiment)
-    else:
-        workdir = arguments.workdir or pathlib.Path('runs') / name
-        allow_change = [field for field in arguments.allow_change.split(',') if field]
-        baselines.train_all(
-            experiment,
-            workdir,
-            allow_change,
-            started=wall_time.process_start(),
-            profile=arguments.profile,
-        )
+    for line in topology:
+        console.console.print(line, markup=False, soft_wrap=True)
+    with watch.blames_ended_processes():
+        if arguments.dry_run:
+            baselines.dry_run(experiment)
+        else:
+            allow_change = [field for field in arguments.allow_change.split(',') if field]
+            baselines.train_all(
+                experiment,
+                workdir,
+                allow_change,
+                started=wall_time.process_start(),
+                profile=arguments.profile,
+            )
+
+
+def _join(arguments: argparse.Namespace, workdir: pathlib.Path, batch_size: int) -> list[str]:
+    """Joins the other processes, if there are any; returns lines that describe them.
+
+    Raises:
+        UsageError: a flag of several processes without `--distributed`.
+    """
+    given = {name: getattr(arguments, name) for name in OF_PROCESSES}
+    if not arguments.distributed:
+        for name, value in given.items():
+            if value is not None:
+                raise command_line.UsageError(f'--{name} is a flag of --distributed')
+        return []
+    from tljax.training.processes import joining
+    from tljax.training.processes.settings import Flags
+
+    timeout = given.pop('coordinator_timeout') or joining.TIMEOUT_SECONDS
+    return joining.lines(joining.join(Flags(**given), workdir, timeout), batch_size)
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    """An argparse type: indices of devices, separated by commas."""
+    return tuple(map(command_line.number(int, 0), text.split(',')))  # type: ignore[arg-type]
 
 
 def _check_device(wanted: str | None) -> None:
@@ -102,18 +150,3 @@ def _check_device(wanted: str | None) -> None:
             f'--require_device={wanted}: JAX found {jax.device_count()} device(s) of kind '
             f'{backend} ({devices}){hint}'
         )
-
-
-def _join(initialize: Callable[[], None]) -> None:
-    """Joins the other processes of the run.
-
-    Raises:
-        UsageError: their number is unknown, or they do not answer.
-    """
-    try:
-        initialize()
-    except (ValueError, RuntimeError) as error:
-        reason = ' '.join(str(error).split())
-        raise command_line.UsageError(
-            f'--distributed: {reason} The flag needs SLURM, Open MPI, Kubernetes or a TPU pod'
-        ) from error

@@ -100,7 +100,7 @@ def train(
                 with contextlib.suppress(BusyError), output_to(workdir / OUTPUT_FILE):
                     outputs.write(head, workdir, shared, **options)
                 announce(cell)
-                if number := signals.received(head.job.steps):
+                if number := signals.received():
                     raise Interrupted(number, head.job.steps)
 
 

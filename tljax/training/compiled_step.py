@@ -16,6 +16,7 @@ from tljax.strategies.cut import Compute
 from tljax.training import batches, jobs, step
 from tljax.training.jobs import Job
 from tljax.training.penalty_terms import PenaltyArrays
+from tljax.training.processes import watch
 from tljax.training.source_step import SamplesStep
 from tljax.training.states import TrainState
 from tljax.types import Batch
@@ -90,6 +91,7 @@ class CompiledStep:
             self._compile()
         if self._fits:
             return self._run(state, batch)
+        watch.meet()
         before = devices.HostCopy(state)  # a failed step may have used up its donated arguments
         while True:
             try:

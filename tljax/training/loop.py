@@ -145,7 +145,7 @@ class _Loop:
                     validation = self._evaluate(phase, evaluate)
                     clock.restart()
                 every = experiment.checkpoint_every_steps
-                stop = signals.received(current.step)
+                stop = signals.received()
                 if at_mark or stop or (every and current.step % every == 0):
                     skips.read_all()
                     current.data = feed.position

@@ -44,12 +44,15 @@ class _Heard:
 
     Attributes:
         number: of the signal that was received; 0 for none.
+        forwarded: the signal that was passed on to JAX as SIGTERM; 0 for none.
         depth: how many `heard` are open.
         deferred: whether a signal is only noted.
+        asked: how often `received` was called in this process.
     """
 
     def __init__(self):
-        self.number, self.depth, self.deferred = 0, 0, False
+        self.number, self.forwarded, self.depth, self.deferred = 0, 0, 0, False
+        self.asked = 0
 
 
 _heard = _Heard()
@@ -61,7 +64,8 @@ def heard() -> Iterator[None]:
 
     A second signal ends the process at once; the last checkpoint stays intact. It has no effect
     within another `heard` and outside of the main thread. With several processes JAX handles
-    SIGTERM itself, and SIGUSR1 counts as SIGTERM, because all of them have to stop at one step.
+    SIGTERM itself, and the other signals count as SIGTERM, because all processes have to stop at
+    one step.
     """
     outermost = _heard.depth == 0 and threading.current_thread() is threading.main_thread()
     if not outermost:
@@ -69,7 +73,7 @@ def heard() -> Iterator[None]:
         return
     handlers = dict.fromkeys(HEARD, _note)
     if _several_processes():
-        handlers = {signal.SIGUSR1: lambda *_: os.kill(os.getpid(), signal.SIGTERM)}
+        handlers = {number: _forward for number in HEARD if number != signal.SIGTERM}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     _heard.depth += 1
     try:
@@ -77,7 +81,7 @@ def heard() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _heard.depth, _heard.number = _heard.depth - 1, 0
+        _heard.depth, _heard.number, _heard.forwarded = _heard.depth - 1, 0, 0
 
 
 def _several_processes() -> bool:
@@ -97,6 +101,15 @@ def _note(number: int, frame: FrameType | None) -> None:
     _heard.number = number
     if not _heard.deferred:
         raise Interrupted(number)
+
+
+def _forward(number: int, frame: FrameType | None) -> None:
+    """Passes a signal on to JAX, which tells the others; a second one ends this process."""
+    if _heard.forwarded:
+        os.write(2, f'ended at once by a second signal, {signal.Signals(number).name}\n'.encode())
+        os._exit(RUN_AGAIN)
+    _heard.forwarded = number
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -121,11 +134,16 @@ def interruptible() -> Iterator[None]:
         _heard.deferred = before
 
 
-def received(step: int) -> int:
-    """The number of the signal that this or another process received; 0 for none."""
-    import jax
+def received() -> int:
+    """The number of the signal that this or another process received; 0 for none.
+
+    All processes must call it equally often, and get the same answer.
+    """
     from jax.experimental import multihost_utils
 
-    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-        return _heard.number or signal.SIGTERM
+    # Not the step: JAX lets all stop at the call after its highest number so far. In a resumed run,
+    # a signal before the first call would mean call 1, which never came.
+    _heard.asked += 1
+    if _several_processes() and multihost_utils.reached_preemption_sync_point(_heard.asked):
+        return _heard.forwarded or signal.SIGTERM
     return _heard.number
