@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import struct
 import zipfile
 
@@ -70,6 +71,7 @@ FILES = {
     'base.safetensors': (safetensors(base=DEEP), 'recursion'),
     'shape.npz': (npz((10**15,)), 'states the shape'),
     'larger.npz': (npz((1000,), bytes(40)), 'states the shape'),
+    'smaller.npz': (npz((2,), random.Random(0).randbytes(40_000)), 'states the shape'),
     'bomb.npz': (npz((10**7,), bytes(4 * 10**7)), 'unpacks to 40000128 bytes'),
     'encrypted.npz': (npz((1,), bytes(4), flagged((6, 8, 1))), 'encrypted'),
     'method.npz': (npz((1,), bytes(4), flagged((8, 10, 99))), 'compression method'),

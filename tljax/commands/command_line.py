@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 BUCKETS = ('gs', 's3')  # the schemes of buckets; `storage.addresses` reads them
 HELP = {'--help', '-h', '-help', '--helpfull'}
+LONGEST = 200  # characters of a user's text in a message
 SWITCH = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
 
 
@@ -36,7 +37,7 @@ class Override:
     @property
     def flag(self) -> str:
         """The flag without its value."""
-        return f'--config.{self.field}'
+        return f'--config.{shown(self.field)}'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,13 +139,16 @@ class Parser(argparse.ArgumentParser):
         if not has_value:
             return [name]
         if value.lower() not in SWITCH:
-            raise UsageError(f'{argument}: wanted true or false')
+            raise UsageError(f'{shown(argument)}: wanted true or false')
         return [name] if SWITCH[value.lower()] else []
 
     def _unknown(self, argument: str) -> str:
         if not argument.startswith('-'):
-            return f'{argument}: {self.prog} takes no such argument; flags look like --name=value'
-        name = argument.partition('=')[0]
+            return (
+                f'{shown(argument)}: {self.prog} takes no such argument; '
+                'flags look like --name=value'
+            )
+        name = shown(argument.partition('=')[0])
         known = [*self.flags(), *(['--config'] if self.takes_config else []), '--help']
         return f'{self.prog} has no flag {name}; {nearest(name, known)}'
 
@@ -173,6 +177,12 @@ def split_config(argv: Sequence[str]) -> tuple[ConfigArguments, list[str]]:
     return ConfigArguments(spec=spec or None, overrides=tuple(overrides)), others
 
 
+def shown(text: str, longest: int = LONGEST) -> str:
+    r"""Text in one line of a message: without control characters (`\n`, `\x1b`), cut if longer."""
+    more = f'… ({len(text):,} characters)' if len(text) > longest else ''
+    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text[:longest]) + more
+
+
 def nearest(name: str, known: Sequence[str], most: int = 3) -> str:
     """Suggests similar names: `did you mean X or Y?`. Without any it lists all known names."""
     near = difflib.get_close_matches(name, known, n=most)
@@ -199,7 +209,7 @@ def local_path(text: str) -> pathlib.Path:
         text = rest
     elif separator:
         raise argparse.ArgumentTypeError(
-            f'{text}: folders at {scheme}:// are not supported, wanted a local path'
+            f'{shown(text)}: folders at {shown(scheme)}:// are not supported, wanted a local path'
         )
     if '\0' in text:
         raise argparse.ArgumentTypeError(f'{text!r}: a path has no NUL character')

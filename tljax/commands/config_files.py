@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tljax.commands import config_errors, overrides
-from tljax.commands.command_line import ConfigArguments, UsageError
+from tljax.commands.command_line import ConfigArguments, UsageError, shown
 from tljax.config import field_paths
 from tljax.config.value_types import CONFIG_MODULE
 
@@ -81,7 +81,7 @@ def find(spec: str) -> ConfigFile:
             return ConfigFile(path=path, argument=rest, shipped=path.resolve() in files)
     if name in shipped():
         return ConfigFile(path=shipped()[name], argument=argument, shipped=True)
-    raise UsageError(f'--config={spec}: {_suggestion(pathlib.Path(name).expanduser())}')
+    raise UsageError(f'--config={shown(spec)}: {_suggestion(pathlib.Path(name).expanduser())}')
 
 
 def _suggestion(path: pathlib.Path) -> str:

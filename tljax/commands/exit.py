@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from tljax.commands import command_line
 from tljax.training.signals import RUN_AGAIN, Interrupted
 
+LONGEST_LINE = 2000  # characters of a message; names of files and classes can be any text
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 PATH_ERRORS = ('embedded null', 'Could not determine home directory')  # of pathlib and open
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # not the fault of the input
@@ -89,7 +90,8 @@ def _code(error: Exception) -> int | None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f'error: {message}', file=sys.stderr)
+    lines = (command_line.shown(line, LONGEST_LINE) for line in message.split('\n'))
+    print('error: ' + '\n'.join(lines), file=sys.stderr)
     return code
 
 

@@ -9,7 +9,7 @@ import enum
 from typing import Any
 
 from tljax.commands import value_syntax
-from tljax.commands.command_line import SWITCH, UsageError, nearest
+from tljax.commands.command_line import SWITCH, UsageError, nearest, shown
 from tljax.commands.value_syntax import Call, Items, Text, Value
 from tljax.config.field_paths import UNSET
 from tljax.config.value_text import fields_text, is_required
@@ -48,7 +48,7 @@ def read(text: str, kind: Any, flag: str) -> Any:
             return _read_without_brackets(text, kind, flag)
         if str in kinds:  # a path may have any character
             return text
-        raise UsageError(f'{flag}={text}: {error}') from None
+        raise UsageError(f'{flag}={shown(text)}: {error}') from None
     if wants_tuple and not isinstance(value, Items) and not _is_none(value, kinds):
         value = Items((value,))  # one item needs no brackets
     if str in kinds and _is_plain_text(value):
@@ -61,7 +61,7 @@ def _read_without_brackets(text: str, kind: Any, flag: str) -> Any:
     try:
         return _build(value_syntax.parse(f'({text})'), kind, flag, text)
     except ValueError as error:
-        raise UsageError(f'{flag}={text}: {error}') from None
+        raise UsageError(f'{flag}={shown(text)}: {error}') from None
 
 
 def _is_plain_text(value: Value) -> bool:
@@ -88,7 +88,7 @@ def _build(value: Value, kind: Any, flag: str, text: str) -> Any:
                 continue
         if classes := list(filter(is_class, kinds)):
             return _build_object(Call(value.text), classes, flag)
-    raise UsageError(f'{flag}={text}: wanted {type_text(kind)}')
+    raise UsageError(f'{flag}={shown(text)}: wanted {type_text(kind)}')
 
 
 def _is_none(value: Value, kinds: list[Any]) -> bool:
@@ -138,7 +138,7 @@ def _build_object(value: Call, kinds: list[Any], flag: str) -> Any:
     for name, field_value in value.fields:
         if name not in hints:
             raise UsageError(
-                f'{flag}={value}: {value.name} has no field {name!r}; '
+                f'{flag}={shown(str(value))}: {value.name} has no field {shown(name)!r}; '
                 f'{nearest(name, list(hints))} Its fields: {fields_text(cls)}'
             )
         values[name] = _build(field_value, hints[name], f'{flag}.{name}', str(field_value))
@@ -158,4 +158,5 @@ def _unfit_class(name: str, cls: Any, kinds: list[Any], flag: str) -> str:
         hint = f'the classes that fit: {", ".join(names[:CLASSES_SHOWN])}{more}'
     else:
         hint = 'no class fits this field'
+    name = shown(name)
     return f'{flag}={name}: {name} {reason}; {hint}'

@@ -11,6 +11,7 @@ from typing import Any
 CALL = re.compile(r'([A-Za-z_]\w*)\s*\(')
 FIELD = re.compile(r'\s*([A-Za-z_]\w*)\s*=')
 WORD = re.compile(r'[^,()\[\]]*')
+DEEPEST = 50  # values inside values
 CLOSING = {'(': ')', '[': ']'}
 
 
@@ -58,7 +59,7 @@ def parse(text: str) -> Value:
     reader = _Reader(text)
     value = reader.value()
     if reader.peek():
-        raise ValueError(f'wanted the end at {reader.text[reader.position :]!r}')
+        raise ValueError(f'wanted the end at {reader.text[reader.position :]!r:.60}')
     return value
 
 
@@ -66,7 +67,7 @@ class _Reader:
     """Reads a text from left to right."""
 
     def __init__(self, text: str):
-        self.text, self.position = text, 0
+        self.text, self.position, self.depth = text, 0, 0
 
     def peek(self) -> str:
         """The next character that is no space; empty at the end."""
@@ -99,6 +100,9 @@ class _Reader:
 
     def _separated(self, end: str, read_one: Callable[[], Any]) -> tuple[Any, ...]:
         """Reads items with commas between them, and the bracket that ends them."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ValueError(f'values are nested deeper than {DEEPEST}')
         items = []
         while self.peek() != end:
             items.append(read_one())
@@ -106,13 +110,14 @@ class _Reader:
                 self.position += 1
             elif self.peek() != end:
                 rest = self.text[self.position :] or 'the end'
-                raise ValueError(f'wanted , or {end} at {rest!r}')
+                raise ValueError(f'wanted , or {end} at {rest!r:.60}')
         self.position += 1
+        self.depth -= 1
         return tuple(items)
 
     def _field(self) -> tuple[str, Value]:
         name = FIELD.match(self.text, self.position)
         if not name:
-            raise ValueError(f'wanted FIELD=VALUE at {self.text[self.position :]!r}')
+            raise ValueError(f'wanted FIELD=VALUE at {self.text[self.position :]!r:.60}')
         self.position = name.end()
         return name[1], self.value()

@@ -12,7 +12,7 @@ from typing import Any
 
 from tljax.config import value_types
 
-STEP = re.compile(r'\[(-?\d+)\]|\.?([A-Za-z_]\w*)')
+STEP = re.compile(r'\[(-?\d{1,9})\]|\.?([A-Za-z_]\w*)')
 # Names of fields in other libraries, and their names here.
 SYNONYMS = {
     'lr': 'learning_rate',
@@ -192,7 +192,7 @@ class Change:
         flags = ' or '.join(f'--config.{path}' for path in paths)
         hint = f'did you mean {flags}? ' if paths else ''
         return (
-            f'{self.label}: {type(value).__name__} has no field {name!r}; '
+            f'{self.label}: {type(value).__name__} has no field {name!r:.200}; '
             f'{hint}It has {", ".join(own)}'
         )
 

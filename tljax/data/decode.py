@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tljax.data import bit_depth, jpeg, orientation
+from tljax.data import bit_depth, jpeg, orientation, tiff
 from tljax.data.bit_depth import GrayRange
 from tljax.types import Encoded, InputError, Interpolation, Preprocessing
 
@@ -85,6 +85,8 @@ def decode(
             if limit is not None and image.width * image.height > limit:
                 # Pillow itself only warns, below twice its limit.
                 raise ImageError(f'{image.width} x {image.height} px are over {limit} pixels')
+            if incomplete := tiff.problem(image, data):
+                raise ImageError(incomplete)
             if image.format in jpeg.FORMATS and image.mode in ('RGB', 'L'):
                 pixels = jpeg.decode(data, least_px)
                 if pixels is not None:

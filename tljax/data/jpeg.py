@@ -40,13 +40,29 @@ def before_scan(data: bytes) -> bytes:
     return data[:place] if segment == b'\xff\xda' else data
 
 
+def size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the frame header of a JPEG, which may lack tables; None without one."""
+    place = 2
+    while (segment := data[place : place + 9])[:1] == b'\xff' and len(segment) == 9:
+        if 0xC0 <= segment[1] <= 0xCF and segment[1] not in (0xC4, 0xC8, 0xCC):  # ITU-T T.81, B.1
+            return int.from_bytes(segment[7:9], 'big'), int.from_bytes(segment[5:7], 'big')
+        place += 2 + int.from_bytes(segment[2:4], 'big')
+    return None
+
+
 def decode(data: bytes, least_px: int | None) -> np.ndarray | None:
-    """The pixels as stored; None if simplejpeg cannot decode them, so that Pillow has to try."""
+    """The pixels as stored; None if simplejpeg cannot decode them, so that Pillow has to try.
+
+    Raises:
+        ValueError: the data ends before the last pixel. Pillow would fill the rest with gray.
+    """
     try:
         if least_px is None:
             return simplejpeg.decode_jpeg(data)
         return simplejpeg.decode_jpeg(data, min_height=least_px, min_width=least_px, min_factor=2.0)
-    except ValueError:
+    except ValueError as error:
+        if 'premature end' in str(error).lower():
+            raise ValueError(f'damaged inside: {error}') from error
         return None
 
 

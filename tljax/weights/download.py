@@ -96,6 +96,24 @@ def file_sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def checked_by(path: pathlib.Path, digest: str) -> str | None:
+    """What states the SHA-256 of a file, which is the one it has; None if nothing does.
+
+    Args:
+        path: the file.
+        digest: its SHA-256, in hexadecimal.
+    """
+    in_name, record = SUM_IN_NAME.search(path.name), _beside(path, '.sha256')
+    target = path.readlink().name if path.is_symlink() else ''  # a hub's cache: blobs/<sum>
+    if target == digest:
+        return 'the SHA-256 that its hub states'
+    if in_name and digest.startswith(in_name[1].lower()):
+        return f'the SHA-256 in its name, {len(in_name[1])} digits'
+    if record.is_file() and record.read_text(errors='replace').startswith(f'{digest} '):
+        return f'the SHA-256 in {record.name}'
+    return None
+
+
 def refusal(path: pathlib.Path) -> str | None:
     """Why a file cannot be weights, by its first bytes and its length; None if it can be.
 

@@ -59,8 +59,8 @@ def read(path: pathlib.Path, part: str | None = None) -> File:
         torch = kind.startswith('torch')
         stated = options.collect(content) if torch else options.from_texts(metadata)
     except InputError as error:
-        named = str(path) in str(error)
-        raise FileError(str(error) if named else f'{path}: {error}') from error
+        text = str(error).replace('\n', '\\n')  # in names that the file states
+        raise FileError(text if str(path) in text else f'{path}: {text}') from error
     except Exception as error:  # a damaged file can raise nearly anything
         text = ' '.join(str(error).split()) or type(error).__name__
         named = str(path) in text
@@ -189,7 +189,7 @@ def _is_npz(path: pathlib.Path) -> bool:
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Every array; arrays of Python objects are refused, because pickle would execute code."""
     with zipfile.ZipFile(path) as archive:
-        torch_file.check_expansion(archive, path)
+        torch_file.check_archive(archive, path)
         for entry in archive.infolist():
             _check_npy(archive, entry)
     with np.load(path, allow_pickle=False) as archive:
@@ -197,7 +197,11 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _check_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Raises a FileError for an array that is larger than its entry: NumPy would reserve memory."""
+    """Raises a FileError for an array that is larger or smaller than its entry.
+
+    NumPy would reserve memory for a larger one. Of a smaller one it would not read the end, where
+    the checksum is compared.
+    """
     with archive.open(entry) as file:
         version = np.lib.format.read_magic(file)
         read_header = (
@@ -206,7 +210,8 @@ def _check_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read_header(file)
-    if math.prod(shape) * dtype.itemsize > entry.file_size:
+        size = file.tell() + math.prod(shape) * dtype.itemsize
+    if size != entry.file_size and not dtype.hasobject:  # NumPy refuses objects
         raise FileError(
             f'{entry.filename} states the shape {shape}, and has {entry.file_size} bytes'
         )

@@ -13,6 +13,7 @@ from tljax.weights.pretrained import Opened, Pretrained
 from tljax.weights.recognise import Recognised
 
 print_ = console.console.print
+UNVERIFIED = 'not verified: neither this format nor anything beside the file has a checksum'
 
 
 def show(spec: str, *, with_activations: bool) -> int:
@@ -29,12 +30,14 @@ def show(spec: str, *, with_activations: bool) -> int:
         InputError: the weights cannot be read.
     """
     opened = loading.open_(spec)
+    checked = verify.checked_by(opened.origin)
     _print_fields(
         source=spec,
         file=str(opened.origin.path.absolute() if opened.origin.path else 'none'),
         format=f'{opened.origin.format}, {len(opened.entries):,} entries, '
         f'{console.bytes_text(files.size_bytes(opened.entries))}',
-        sha256=opened.origin.sha256 or 'none; every file of the checkpoint was verified',
+        sha256=opened.origin.sha256 or 'none',
+        values=f'verified by {checked}' if checked else UNVERIFIED,
     )
     network = translation.recognised(opened)
     pretrained = translation.translate(opened, network, allow_nonfinite=True)

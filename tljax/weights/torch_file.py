@@ -40,8 +40,15 @@ def read(path: str | pathlib.Path) -> Any:
 MAX_EXPANSION = 100  # torch does not compress, and other archives of weights shrink far less
 
 
-def check_expansion(archive: zipfile.ZipFile, path: pathlib.Path) -> None:
-    """Raises an UnsafeFileError for an archive that unpacks to far more than its own size."""
+def check_archive(archive: zipfile.ZipFile, path: pathlib.Path) -> None:
+    """Checks the table of an archive.
+
+    Raises:
+        UnsafeFileError: it unpacks to far more than its own size, or its table may hide entries: a
+            damaged length of a comment covers the entries that follow.
+    """
+    if commented := [entry.filename for entry in archive.infolist() if entry.comment]:
+        raise UnsafeFileError(f'the table of its archive is damaged at {commented[0]!r:.80}')
     unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > MAX_EXPANSION * path.stat().st_size:
         raise UnsafeFileError(f'its archive unpacks to {unpacked} bytes')
@@ -49,7 +56,7 @@ def check_expansion(archive: zipfile.ZipFile, path: pathlib.Path) -> None:
 
 def _read_zip(path: pathlib.Path) -> Any:
     with zipfile.ZipFile(path) as archive:
-        check_expansion(archive, path)
+        check_archive(archive, path)
         pickles = [name for name in archive.namelist() if name.endswith('/data.pkl')]
         if len(pickles) != 1:
             raise ValueError(f'its archive has {len(pickles)} entries data.pkl, wanted 1')

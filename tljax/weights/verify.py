@@ -1,4 +1,4 @@
-"""Checks a network's values by the outputs of every stage for a few images."""
+"""Checks a network's values by checksums, and by the outputs of every stage for a few images."""
 
 import dataclasses
 
@@ -10,12 +10,28 @@ from tljax import tree
 from tljax.models import stages
 from tljax.models.stages import Model
 from tljax.types import Params, Stats
-from tljax.weights.pretrained import Pretrained
+from tljax.weights import download
+from tljax.weights.pretrained import Origin, Pretrained
 
 IMAGES = 4
 COARSE_PX = 8  # images are enlarged from this size, so they have blobs instead of noise
 DEAD_SHARE = 0.9  # of channels with the same value everywhere
 EXPLODING_RMS = 1e3  # published networks have less than 100
+
+CHECKED_FORMATS = {  # by `files.File.format`; the other formats have no checksums
+    'torch (zip)': 'the CRC-32 of every entry of its archive',
+    'npz': 'the CRC-32 of every entry of its archive',
+    'run': 'the SHA-256 of every file of the checkpoint',
+}
+
+
+def checked_by(origin: Origin) -> str | None:
+    """The checksums that the values of weights were compared with; None for no checksum.
+
+    Without one, damage that leaves the file readable changes values and is not detected.
+    """
+    by_file = None if origin.path is None else download.checked_by(origin.path, origin.sha256 or '')
+    return by_file or CHECKED_FORMATS.get(origin.format)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

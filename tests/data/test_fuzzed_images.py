@@ -1,0 +1,174 @@
+"""Damaged bytes of images are refused with a reason, or are decoded to an image.
+
+Bytes are flipped, cut off, duplicated, spliced and overwritten, with more of it at the ends. A
+longer form with more examples is marked `slow`.
+"""
+
+import io
+import struct
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tljax.data import decode, files
+
+FIXED = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+SECONDS = 5.0  # of the processor for one image
+EDGE = 200  # bytes at both ends, where headers and tables are, with a half of the changes
+KINDS = {
+    'jpeg': {'format': 'jpeg', 'quality': 90},
+    'progressive jpeg': {'format': 'jpeg', 'progressive': True},
+    'png': {'format': 'png'},
+    'interlaced gif': {'format': 'gif', 'interlace': 1},
+    'gif': {'format': 'gif', 'interlace': 0},
+    'bmp': {'format': 'bmp'},
+    'webp': {'format': 'webp', 'quality': 80},
+    'lossless webp': {'format': 'webp', 'lossless': True},
+    'tiff': {'format': 'tiff'},
+    'lzw tiff': {'format': 'tiff', 'compression': 'tiff_lzw'},
+    'deflated tiff': {'format': 'tiff', 'compression': 'tiff_adobe_deflate'},
+    'packbits tiff': {'format': 'tiff', 'compression': 'packbits'},
+    'jpeg tiff': {'format': 'tiff', 'compression': 'jpeg'},
+    'tiff of strips': {'format': 'tiff', 'compression': 'tiff_lzw', 'strip_size': 2000},
+    'jpeg tiff of strips': {'format': 'tiff', 'compression': 'jpeg', 'strip_size': 2304},
+    '16-bit tiff': {'format': 'tiff'},
+    '16-bit png': {'format': 'png'},
+}
+
+
+def picture() -> Image.Image:
+    """A bright picture of 40 × 48 pixels; none of its values is below 40."""
+    y, x = np.mgrid[:40, :48]
+    waves = [150 + 100 * np.sin(x / a) * np.cos(y / b) for a, b in ((11, 7), (13, 9), (5, 19))]
+    return Image.fromarray(np.stack(waves, -1).astype(np.uint8))
+
+
+def encoded(kind: str) -> bytes:
+    """The picture as the bytes of a file."""
+    buffer, image = io.BytesIO(), picture()
+    if kind.startswith('16-bit'):
+        image = Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) * 257)
+    image.save(buffer, **KINDS[kind])
+    return buffer.getvalue()
+
+
+FILES = {kind: encoded(kind) for kind in KINDS}
+
+
+@st.composite
+def changes(draw, data: bytes) -> bytes:
+    """Bytes with up to three changes."""
+    changed = bytearray(data)
+    for _ in range(draw(st.integers(1, 3))):
+        last = max(0, len(changed) - 1)
+        edge = st.integers(0, min(EDGE, last))
+        place = draw(edge | edge.map(lambda i, last=last: last - i) | st.integers(0, last))
+        length = draw(st.integers(1, 64))
+        piece = changed[place : place + length]
+        match draw(st.sampled_from(['flip', 'byte', 'cut', 'drop', 'repeat', 'zero', 'splice'])):
+            case 'flip':
+                changed[place : place + 1] = bytes(b ^ 1 << length % 8 for b in piece[:1])
+            case 'byte':
+                changed[place : place + 1] = bytes([draw(st.integers(0, 255))])
+            case 'cut':
+                del changed[place:]
+            case 'drop':
+                del changed[place : place + length]
+            case 'repeat':
+                changed[place:place] = piece
+            case 'zero':
+                changed[place : place + length] = bytes(len(piece))
+            case 'splice':
+                other = FILES[draw(st.sampled_from(sorted(FILES)))]
+                changed[place:] = other[place:]
+    return bytes(changed)
+
+
+def check_decoded(data: bytes, kind: str) -> None:
+    """Decoding refuses the bytes in one line, or gives an image that is not black."""
+    began, pixels, message = time.process_time(), None, ''
+    try:
+        pixels = decode.decode(data, kind, gray_range=(0, 65535))
+    except decode.ImageError as error:
+        message = str(error)
+    assert time.process_time() - began < SECONDS
+    if pixels is None:
+        assert message.startswith(f'{kind}: not a readable image: ')
+        assert '\n' not in message
+        return
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3
+    black_rows = (pixels == 0).all(axis=(1, 2)).mean()
+    assert black_rows < 0.1  # one of damaged values is no sign of missing ones
+
+
+def with_tag(data: bytes, tag: int, value: int, new_tag: int | None = None) -> bytes:
+    """A TIFF with another value of a tag of its first directory, or another tag in its place."""
+    (place,) = struct.unpack_from('<I', data, 4)
+    (count,) = struct.unpack_from('<H', data, place)
+    entries = range(place + 2, place + 2 + 12 * count, 12)
+    entry = next(one for one in entries if struct.unpack_from('<H', data, one) == (tag,))
+    changed = bytearray(data)
+    struct.pack_into('<HHII', changed, entry, new_tag or tag, 4, 1, value)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize('examples', [60, pytest.param(800, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('kind', KINDS)
+def test_changed_bytes_are_refused_or_decoded(kind, examples):
+    @settings(FIXED, max_examples=examples)
+    @given(changes(FILES[kind]))
+    def run(data):
+        check_decoded(data, kind)
+
+    run()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_file_that_is_cut_short_is_refused_unless_all_pixels_are_there(kind, tmp_path):
+    data, path = FILES[kind], tmp_path / 'cut'
+    whole = decode.decode(data, kind, gray_range=(0, 65535))
+    for length in range(0, len(data), -(-len(data) // 60)):
+        try:
+            pixels = decode.decode(data[:length], kind, gray_range=(0, 65535))
+        except decode.ImageError:
+            path.write_bytes(data[:length])
+            assert files.check_file(path) is not None
+        else:
+            np.testing.assert_array_equal(pixels, whole)
+
+
+@pytest.mark.parametrize('share', [0.6, 0.8])
+def test_a_jpeg_whose_end_is_missing_is_refused_also_with_an_end_mark(share):
+    """Pillow would fill the rest with gray."""
+    data = FILES['jpeg']
+    with pytest.raises(decode.ImageError, match='remature end'):
+        decode.decode(data[: int(len(data) * share)] + b'\xff\xd9', 'cut')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'change', 'reason'),
+    [
+        ('tiff', (278, 8), '1 of 5 strips'),  # rows of a strip
+        ('tiff', (257, 400), '1 of 10 strips'),  # height
+        ('lzw tiff', (259, 8, 278), '1 of 5 strips'),  # uncompressed, and rows of a strip
+        ('16-bit tiff', (257, 4000), '1 of 100 strips'),
+        ('jpeg tiff', (256, 96), 'of 96 x 40 px has 48 x 40 px'),  # width
+        ('jpeg tiff of strips', (256, 96), 'of 96 x 16 px has 48 x 16 px'),
+        ('jpeg tiff', (278, 8), '1 of 5 strips'),
+    ],
+)
+def test_a_tiff_without_all_of_its_strips_is_refused(kind, change, reason):
+    """Pillow would leave the rest black."""
+    with pytest.raises(decode.ImageError, match=reason):
+        decode.decode(with_tag(FILES[kind], *change), kind, gray_range=(0, 65535))
