@@ -13,7 +13,7 @@ from tljax.metrics import totals
 from tljax.models import shared_programs
 from tljax.records import console
 from tljax.strategies.cut import Compute
-from tljax.training import batches, jobs, step
+from tljax.training import batches, host_memory, jobs, step
 from tljax.training.jobs import Job
 from tljax.training.penalty_terms import PenaltyArrays
 from tljax.training.processes import watch
@@ -23,7 +23,7 @@ from tljax.types import Batch
 
 
 class OutOfMemoryError(RuntimeError):
-    """The device cannot hold a step, not even with one image at a time."""
+    """The device cannot hold a step; on a GPU or TPU, not even with one image at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +121,8 @@ class CompiledStep:
                 )
             except jax.errors.JaxRuntimeError as error:
                 self._split_further(error)
+        if problem := host_memory.problem(self._programs[self._with_samples].compiled):
+            raise OutOfMemoryError(problem)
 
     def _split_further(self, error: Exception) -> None:
         if 'RESOURCE_EXHAUSTED' not in str(error):
