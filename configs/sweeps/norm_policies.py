@@ -3,8 +3,7 @@
 tljax sweep --config=sweeps/norm_policies --config.data.path=DIR --config.backbone.weights=FILE
 
 A linear probe and full fine-tuning with every policy for BatchNorm, in batches of 16 and of 4:
-ResNet-18 at 64 px, 20 labelled images per class, 10 epochs. DIR has {train,test}/<class>/*. Results
-on real photographs: docs/strategies.md.
+ResNet-18 at 64 px, 20 labelled images per class, 10 epochs. DIR has {train,test}/<class>/*.
 """
 
 import dataclasses
