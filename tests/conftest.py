@@ -31,7 +31,7 @@ import pytest  # isort: skip
 from tests import browser  # isort: skip
 from tljax.data import decode  # isort: skip
 
-sys.dont_write_bytecode = False
+sys.dont_write_bytecode = True  # of configs that tests write into folders
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 STATM = pathlib.Path('/proc/self/statm')  # on Linux only

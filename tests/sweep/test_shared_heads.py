@@ -104,7 +104,7 @@ def test_each_cell_has_the_result_of_its_run_alone(swept, alone):
     for cell in made[:ALONE]:
         actual, expected = result(folder.workdir(cell.name)), result(alone / cell.name)
         assert actual.keys() - expected.keys() == {'shared'}
-        assert expected.keys() <= actual.keys()
+        assert expected.keys() - actual.keys() == {'wall_time'}  # is not known for one of them
         for name in ('step', 'steps', 'phase_starts', 'train_count', 'trained_parameters', 'seed'):
             assert actual[name] == expected[name], name
         for split in ('val', 'test'):

@@ -106,11 +106,15 @@ def test_a_process_knows_when_it_started():
 
 
 def assert_complete(workdir, wall, restarts):
-    """The result accounts for at least 98 % of the seconds in which a process ran."""
+    """The result accounts for at least 98 % of the seconds in which a process ran.
+
+    0.1 s of each process are before its first and after its last reading of the clock: these runs
+    last seconds, and the machine may have other load.
+    """
     result = json.loads((workdir / 'result.json').read_text())
     record = result['wall_time']
     total = sum(record['seconds'].values())
-    assert 0.98 * wall <= total <= 1.02 * wall
+    assert 0.98 * wall - 0.1 * (restarts + 1) <= total <= 1.02 * wall
     assert result['wall_seconds'] == pytest.approx(total)
     assert record['restarts'] == restarts
     assert list(record['seconds']) == [name for name in STAGES if name in record['seconds']]

@@ -215,6 +215,8 @@ def _similar_paths(name: str, own: list[str], prefix: str, all_fields: dict[str,
     """
     meant = SYNONYMS.get(name.lower().replace('-', '_'), name)
     inside = [path for path in all_fields if path.startswith(f'{prefix}.' if prefix else '')]
+    if meant in own:
+        return [f'{prefix}.{meant}' if prefix else meant]
     exact = [path for path in inside if _ends_with(path, meant)]
     if exact:
         return sorted(exact, key=lambda path: path.count('.'))[:3]

@@ -19,7 +19,7 @@ from tljax.training.compiled_step import CompiledStep
 from tljax.training.evaluation import Evaluate
 from tljax.training.jobs import Job
 from tljax.training.profiling import Profile
-from tljax.training.progress import SAVED, Progress, announce_solution, go_back
+from tljax.training.progress import Progress, announce_solution, go_back
 from tljax.training.recording import record_evaluation, record_training
 from tljax.training.signals import Interrupted, Paused
 from tljax.training.states import TrainState
@@ -196,6 +196,6 @@ class _Loop:
         current = self.current
         nonfinite.check(self.job, current)
         current.wall_time = self.times.split()
-        record = {name: getattr(current, name) for name in SAVED}
+        record = current.record()
         self.checkpoints.keep(int(current.best[-1]) if current.best else None)
         return current.step, {'state': current.state, 'totals': current.totals}, record

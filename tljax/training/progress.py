@@ -69,6 +69,10 @@ class Progress:
         self.starts.append(self.step)
         self.best, self.stale = None, 0
 
+    def record(self) -> dict[str, Any]:
+        """The record of a checkpoint: all that `resumed_or_started` reads besides the arrays."""
+        return {name: getattr(self, name) for name in SAVED}
+
     def rank(self, ranking: dict[str, float]) -> None:
         """Compares an evaluation with the best one of its phase."""
         rank = [ranking['score'], -ranking['loss']]

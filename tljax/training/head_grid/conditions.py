@@ -10,7 +10,7 @@ from tljax.models.layers import ClassifierHead
 from tljax.models.stages import HEAD
 from tljax.models.views import Centre
 from tljax.strategies import partition
-from tljax.types import Balance, CachePrefix, Dtype, InputError, OnNonfinite, Phase, Rates
+from tljax.types import Balance, CachePrefix, Dtype, InputError, OnNonfinite, Phase, Rates, Sharding
 
 # Fields of an experiment with the only value that the grid can train.
 REQUIRED = {
@@ -25,6 +25,7 @@ REQUIRED = {
     'compute_dtype': Dtype.FLOAT32,
     'test_views': Centre(),
     'on_nonfinite': OnNonfinite.STOP,
+    'sharding': Sharding.REPLICATED,
 }
 # Fields with a value that the grid cannot train.
 EXCLUDED = {'balance': Balance.WEIGH, 'cache_prefix': CachePrefix.NEVER}

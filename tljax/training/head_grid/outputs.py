@@ -13,7 +13,7 @@ from tljax.records.runs import CHECKPOINTS, RESULT_FILE
 from tljax.training import batches, final_evaluation, jobs, run_folder
 from tljax.training.final_evaluation import Metrics
 from tljax.training.head_grid.run import TrainedHead
-from tljax.training.progress import SAVED
+from tljax.training.progress import Progress
 from tljax.training.run import content_of_result
 
 
@@ -82,20 +82,21 @@ def _write_checkpoint(head: TrainedHead, folder: pathlib.Path) -> None:
     """Writes the state of the best step, from which the run alone would go on."""
     shutil.rmtree(folder, ignore_errors=True)
     job = head.job
-    arrays = {'state': head.state, 'totals': jobs.zero_totals(job)}
-    best = None if head.best is None else [*head.best]
+    assert head.state is not None
     position = iter(batches.train_batches(job, job.steps)).get_state()  # type: ignore[attr-defined]
-    values = {
-        'starts': [0],
-        'best': best,
-        'stale': 0,
-        'accumulate': job.experiment.accumulate,
-        'seconds': 0.0,
-        'data': {**position, 'next_index': head.step},
-        'unevaluated': False,
-    }
+    progress = Progress(
+        state=head.state,
+        totals=jobs.zero_totals(job),
+        accumulate=job.experiment.accumulate,
+        devices=devices.layout_text(job.mesh),
+        step=head.step,
+        best=None if head.best is None else [*head.best],
+        data={**position, 'next_index': head.step},
+    )
+    arrays = {'state': progress.state, 'totals': progress.totals}
+    best = progress.best
     ranking = None if best is None else {'score': best[0], 'loss': -best[1]}
     checkpoints = Checkpoints(folder)
     replicated = devices.put_replicated(job.mesh, arrays)
-    checkpoints.save(head.step, replicated, {name: values[name] for name in SAVED}, ranking)
+    checkpoints.save(head.step, replicated, progress.record(), ranking)
     checkpoints.close()
