@@ -154,6 +154,7 @@ def assert_same(folder, reference, result):
         np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow  # two processes that import JAX
 def test_a_sharded_checkpoint_of_two_processes_goes_on_in_one_that_replicates_it(tmp_path, capsys):
     """Two processes start twice as slowly as one, and no other test saves parts of an array."""
     outputs = run_in_two_processes(('sharded',), tmp_path, 1)
