@@ -94,9 +94,9 @@ def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path):
     deadline = time.monotonic() + 60
     while not (leases.is_dir() and any(leases.glob('*.json'))) and time.monotonic() < deadline:
         time.sleep(0.1)
+    owners = [json.loads(path.read_text()) for path in leases.glob('*.json')]
     parent.kill()
     parent.wait()
-    owners = [json.loads(path.read_text()) for path in leases.glob('*.json')]
     assert owners
     for owner in owners:
         while pathlib.Path(f'/proc/{owner["pid"]}').exists() and time.monotonic() < deadline:

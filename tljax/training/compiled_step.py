@@ -121,8 +121,6 @@ class CompiledStep:
                 )
             except jax.errors.JaxRuntimeError as error:
                 self._split_further(error)
-        if problem := host_memory.problem(self._programs[self._with_samples].compiled):
-            raise OutOfMemoryError(problem)
 
     def _split_further(self, error: Exception) -> None:
         if 'RESOURCE_EXHAUSTED' not in str(error):
@@ -159,6 +157,9 @@ def compile_train_step(
             instead of images.
         with_samples: whether batches have samples of a source domain.
         skip_nonfinite: whether a step that is not finite changes nothing; see `nonfinite_step`.
+
+    Raises:
+        OutOfMemoryError: the memory of this machine cannot hold the step on its CPU.
     """
     compute = compute_of(job, accumulate, cached=features is not None)
 
@@ -170,6 +171,8 @@ def compile_train_step(
     else:
         key = *_dependences(job, phase, compute, features), skip_nonfinite
         compiled = shared_programs.get(key, make)
+    if problem := host_memory.problem(compiled):
+        raise OutOfMemoryError(problem)
     rate = devices.put_replicated(job.mesh, np.float32(phase.base_rate))
     return TrainProgram(compiled, rate)
 
