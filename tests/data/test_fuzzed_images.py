@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
+from tests.changed_bytes import changes
 from tljax.data import decode, files
 
 FIXED = settings(
@@ -64,35 +64,6 @@ def encoded(kind: str) -> bytes:
 FILES = {kind: encoded(kind) for kind in KINDS}
 
 
-@st.composite
-def changes(draw, data: bytes) -> bytes:
-    """Bytes with up to three changes."""
-    changed = bytearray(data)
-    for _ in range(draw(st.integers(1, 3))):
-        last = max(0, len(changed) - 1)
-        edge = st.integers(0, min(EDGE, last))
-        place = draw(edge | edge.map(lambda i, last=last: last - i) | st.integers(0, last))
-        length = draw(st.integers(1, 64))
-        piece = changed[place : place + length]
-        match draw(st.sampled_from(['flip', 'byte', 'cut', 'drop', 'repeat', 'zero', 'splice'])):
-            case 'flip':
-                changed[place : place + 1] = bytes(b ^ 1 << length % 8 for b in piece[:1])
-            case 'byte':
-                changed[place : place + 1] = bytes([draw(st.integers(0, 255))])
-            case 'cut':
-                del changed[place:]
-            case 'drop':
-                del changed[place : place + length]
-            case 'repeat':
-                changed[place:place] = piece
-            case 'zero':
-                changed[place : place + length] = bytes(len(piece))
-            case 'splice':
-                other = FILES[draw(st.sampled_from(sorted(FILES)))]
-                changed[place:] = other[place:]
-    return bytes(changed)
-
-
 def check_decoded(data: bytes, kind: str) -> None:
     """Decoding refuses the bytes in one line, or gives an image that is not black."""
     began, pixels, message = time.process_time(), None, ''
@@ -127,7 +98,7 @@ def with_tag(data: bytes, tag: int, value: int, new_tag: int | None = None) -> b
 @pytest.mark.parametrize('kind', KINDS)
 def test_changed_bytes_are_refused_or_decoded(kind, examples):
     @settings(FIXED, max_examples=examples)
-    @given(changes(FILES[kind]))
+    @given(changes(FILES[kind], EDGE, [FILES[kind] for kind in sorted(FILES)]))
     def run(data):
         check_decoded(data, kind)
 

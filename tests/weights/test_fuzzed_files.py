@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from tests.changed_bytes import changes
 from tests.weights.test_torch_file import (  # noqa: F401  (a fixture)
     Tensor,
     _fake_torch,
@@ -68,35 +68,6 @@ def content(kind: str) -> bytes:
         return written(kind, pathlib.Path(folder)).read_bytes()
 
 
-@st.composite
-def changes(draw, data: bytes) -> bytes:
-    """Bytes with up to three changes."""
-    changed = bytearray(data)
-    for _ in range(draw(st.integers(1, 3))):
-        last = max(0, len(changed) - 1)
-        edge = st.integers(0, min(EDGE, last))
-        place = draw(edge | edge.map(lambda i, last=last: last - i) | st.integers(0, last))
-        length = draw(st.integers(1, 64))
-        piece = changed[place : place + length]
-        match draw(st.sampled_from(['flip', 'byte', 'cut', 'drop', 'repeat', 'zero', 'splice'])):
-            case 'flip':
-                changed[place : place + 1] = bytes(b ^ 1 << length % 8 for b in piece[:1])
-            case 'byte':
-                changed[place : place + 1] = bytes([draw(st.integers(0, 255))])
-            case 'cut':
-                del changed[place:]
-            case 'drop':
-                del changed[place : place + length]
-            case 'repeat':
-                changed[place:place] = piece
-            case 'zero':
-                changed[place : place + length] = bytes(len(piece))
-            case 'splice':
-                start = draw(st.integers(0, max(0, len(data) - length)))
-                changed[place : place + length] = data[start : start + length]
-    return bytes(changed)
-
-
 def is_intact(entries: dict[str, np.ndarray]) -> bool:
     """Whether entries are those of the intact file."""
     return entries.keys() == ENTRIES.keys() and all(
@@ -124,7 +95,7 @@ def outcomes(kind: str, examples: int, path: pathlib.Path) -> set[str]:
     result = set()
 
     @settings(FIXED, max_examples=examples)
-    @given(changes(content(kind)))
+    @given(changes(content(kind), EDGE))
     def read(data):
         result.add(outcome(data, path))
 
