@@ -66,7 +66,9 @@ from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
+from .models.backbones.efficientnet import EfficientNet as EfficientNet
 from .models.backbones.efficientnet_lite import EfficientNetLite as EfficientNetLite
+from .models.backbones.efficientnet_v2 import EfficientNetV2 as EfficientNetV2
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall
 from .models.backbones.vgg import VGG as VGG

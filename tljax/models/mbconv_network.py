@@ -82,6 +82,10 @@ class MBConvNetwork:
         """The shape of every block, by stage."""
         raise NotImplementedError
 
+    def convention(self, naming: str) -> Convention:
+        """What the library with these names computes."""
+        return self.CONVENTIONS.get(naming, Convention())
+
     def style(self) -> Style:
         """What all layers share."""
         return Style(
@@ -111,10 +115,11 @@ class MBConvNetwork:
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
-        """One, with so many blocks that its tables match the names of any other member."""
-        count = max(cls.stage_counts())
-        depths = (1, MOST_BLOCKS, *(1,) * (count - 2))
-        return (cls(depths=depths, widths=(8,) * count),)
+        """With so many blocks that their tables match the names of any other member."""
+        return tuple(
+            cls(depths=(1, MOST_BLOCKS, *(1,) * (count - 2)), widths=(8,) * count)
+            for count in cls.stage_counts()
+        )
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> Self | None:
         """Depths and widths from the blocks; what entries do not show from the library."""
@@ -123,14 +128,13 @@ class MBConvNetwork:
         stem, top = (shapes.get(f'params/{n}/conv/kernel', ()) for n in ('stem', 'top'))
         if len(stem) != 4 or len(top) != 4 or len(stages) not in self.stage_counts():
             return None
-        convention = self.CONVENTIONS.get(naming, Convention())
         member = type(self)(
             depths=tuple(map(len, stages)),
             widths=tuple(stage[0].width for stage in stages),
             stem_width=stem[3],
             top_width=top[3],
-            **convention._asdict(),
         )
+        member = dataclasses.replace(member, **member.convention(naming)._asdict())
         kernels = [[block.kernel for block in stage] for stage in member.blocks()]
         return member if kernels == [[b.kernel for b in stage] for stage in stages] else None
 

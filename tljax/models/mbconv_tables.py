@@ -135,3 +135,39 @@ def lukemelas(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
         *conv_norm('_conv_head', '_bn1', 'top'),
         *port_rules.head('_fc'),
     )
+
+
+@functools.cache
+def torchvision(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
+    """The names of torchvision's EfficientNet."""
+    top = f'features.{len(blocks) + 1}'
+    return (
+        *conv_norm('features.0.0', 'features.0.1', 'stem'),
+        *staged(blocks, stem_width, torchvision_names, lambda stage: f'features.{stage + 1}.{{b}}'),
+        *conv_norm(f'{top}.0', f'{top}.1', 'top'),
+        *port_rules.head('classifier.1'),
+    )
+
+
+def transformers_names(present: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The names of transformers' EfficientNet."""
+    names = {
+        'expand': ('expansion.expand_conv', 'expansion.expand_bn'),
+        'depthwise': ('depthwise_conv.depthwise_conv', 'depthwise_conv.depthwise_norm'),
+        'squeeze': ('squeeze_excite.reduce', 'squeeze_excite.expand'),
+        'project': ('projection.project_conv', 'projection.project_bn'),
+    }
+    return {part: names[part] for part in present}
+
+
+@functools.cache
+def transformers(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
+    """The names of transformers' EfficientNet, with and without a classifier."""
+    embeddings, encoder = 'efficientnet.embeddings', 'efficientnet.encoder'
+    rules = (
+        *conv_norm(f'{embeddings}.convolution', f'{embeddings}.batchnorm', 'stem'),
+        *flat(blocks, stem_width, transformers_names, lambda number: f'{encoder}.blocks.{number}'),
+        *conv_norm(f'{encoder}.top_conv', f'{encoder}.top_bn', 'top'),
+    )
+    without = port_rules.without_prefix(rules, 'efficientnet.')
+    return (*rules, *without, *port_rules.head('classifier'))

@@ -30,6 +30,11 @@ ACTIVATIONS = {
     'quickgelu': 'quick_gelu',
     'relu': 'relu',
     'relu6': 'relu6',
+    'silu': 'silu',
+    'swish': 'silu',
+    'hard_swish': 'hard_swish',
+    'hardswish': 'hard_swish',
+    'hswish': 'hard_swish',
 }
 FAMILY_ACTIVATION = {
     'ResNet': 'relu',
@@ -37,6 +42,10 @@ FAMILY_ACTIVATION = {
     'VGG': 'relu',
     'ConvNeXt': 'gelu',
     'EfficientNetLite': 'relu6',
+    'EfficientNet': 'silu',
+    'EfficientNetV2': 'silu',
+    'MobileNetV2': 'relu6',
+    'MobileNetV3': 'hard_swish',
 }
 # Networks of timm with other blocks, or with layers that have no entries and tljax lacks.
 NOT_IMPLEMENTED = re.compile(
@@ -92,7 +101,7 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
     backbone = _heads(backbone, options)
     backbone = _activation(backbone, options, ' '.join(names))
     if isinstance(backbone, MBConvNetwork):
-        return mbconv_options.apply(backbone, options, names)
+        return mbconv_options.apply(backbone, options, names, naming)
     backbone = _epsilon(backbone, options, naming)
     _check_sizes(backbone, options)
     return backbone
