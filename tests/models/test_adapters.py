@@ -19,6 +19,7 @@ from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.efficientnet import EfficientNet
 from tljax.models.backbones.efficientnet_lite import EfficientNetLite
 from tljax.models.backbones.efficientnet_v2 import EfficientNetV2
+from tljax.models.backbones.mobilenet import MobileNetV2, MobileNetV3
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
@@ -42,6 +43,8 @@ NETWORKS = {
     'ConvNeXt': (ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)), None, ALL),
     'EfficientNet': (EfficientNet(widths=(8, 16, 24, 32, 40, 48, 56)), 'stage2', ALL),
     'EfficientNetV2': (EfficientNetV2(depths=(1,) * 6), 'stage4', ALL),
+    'MobileNetV2': (MobileNetV2.scaled(0.5), 'stage2', ALL),
+    'MobileNetV3': (MobileNetV3.small(), None, ALL),
     'EfficientNetLite': (
         EfficientNetLite(widths=(8, 16, 24, 32, 40, 48, 56), same_padding=False),
         'stage2',

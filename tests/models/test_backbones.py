@@ -20,6 +20,7 @@ from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.efficientnet import EfficientNet
 from tljax.models.backbones.efficientnet_lite import EfficientNetLite
 from tljax.models.backbones.efficientnet_v2 import EfficientNetV2
+from tljax.models.backbones.mobilenet import MobileNetV3
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
@@ -448,6 +449,7 @@ FAMILIES = [
         marks=pytest.mark.slow,
     ),
     pytest.param(EfficientNetV2(depths=(1,) * 6), marks=pytest.mark.slow),
+    pytest.param(MobileNetV3.small(), marks=pytest.mark.slow),
     pytest.param(
         EfficientNetLite(depths=(1, 2, 1, 1, 1, 1, 1), widths=(8, 16, 24, 32, 40, 48, 56)),
         marks=pytest.mark.slow,

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import flax.linen as nn
 
@@ -40,6 +40,7 @@ class MBConvNetwork:
     CONVENTIONS: ClassVar[Mapping[str, Convention]] = {}  # by naming
     FLAT: ClassVar[frozenset[str]] = frozenset()  # namings that count blocks through all stages
     ACTIVATION: ClassVar[str] = 'relu6'  # of the first and the last layer
+    BLOCKS_AFTER: ClassVar[int] = 0  # that the rates of stochastic depth count after the last stage
 
     depths: tuple[int, ...]
     widths: tuple[int, ...]
@@ -96,7 +97,8 @@ class MBConvNetwork:
         """Stages in forward order, without the head."""
         style, activation = self.style(), self.ACTIVATION
         blocks = self.blocks()
-        rates = mbconv.drop_path_rates(self.drop_path, tuple(map(len, blocks)))
+        depths = tuple(map(len, blocks))
+        rates = mbconv.drop_path_rates(self.drop_path, depths, self.BLOCKS_AFTER)
         result: dict[str, nn.Module] = {
             'stem': mbconv.ConvNorm(self.stem_width, 3, 2, activation, style)
         }
@@ -121,6 +123,10 @@ class MBConvNetwork:
             for count in cls.stage_counts()
         )
 
+    def others(self, shapes: Mapping[str, tuple[int, ...]], inner: list[int]) -> dict[str, Any]:
+        """The values of a family's own fields, from the entries and the inner width of blocks."""
+        return {}
+
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> Self | None:
         """Depths and widths from the blocks; what entries do not show from the library."""
         blocks = _found(shapes)
@@ -133,6 +139,7 @@ class MBConvNetwork:
             widths=tuple(stage[0].width for stage in stages),
             stem_width=stem[3],
             top_width=top[3],
+            **self.others(shapes, [block.inner for block in blocks]),
         )
         member = dataclasses.replace(member, **member.convention(naming)._asdict())
         kernels = [[block.kernel for block in stage] for stage in member.blocks()]
@@ -145,6 +152,7 @@ class _Block(NamedTuple):
     stage: int
     input: int
     width: int
+    inner: int
     kernel: int
     expanded: bool
 
@@ -164,7 +172,8 @@ def _found(shapes: Mapping[str, tuple[int, ...]]) -> list[_Block]:
             depthwise = 'expand' not in parts and 'depthwise' in parts
             spatial = parts.get('depthwise', first)
             width = first[3] if depthwise else first[2]
-            result.append(_Block(stage, width, last[3], spatial[0], 'expand' in parts))
+            expanded = 'expand' in parts
+            result.append(_Block(stage, width, last[3], first[3], spatial[0], expanded))
     return result
 
 
