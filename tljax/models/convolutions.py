@@ -96,7 +96,7 @@ def _fast_form(x: jax.Array, kernel: jax.Array, window: Window) -> Callable[...,
         return None
     if kernel.shape[2] * groups != x.shape[-1] or any(length(*side) < 1 for side in sides):
         return None
-    if 1 < groups == features == x.shape[-1] and window.strides == (1, 1):
+    if 1 < groups == features == x.shape[-1]:
         return fast.depthwise
     if 1 < groups < features:
         return fast.grouped

@@ -5,12 +5,14 @@ Each takes an input [B, H, W, C], a kernel [h, w, C / groups, F] and a window, a
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 Pads = tuple[tuple[int, int], ...]
+SMALL_SIDE = 3  # of a depthwise kernel whose gradient is fastest as sums of views
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -135,14 +137,16 @@ def _kernel_gradient(
 
 
 # XLA on CPU takes ten times as long for a 7 x 7 depthwise kernel (ConvNeXt) as for sums of shifted
-# views, and longer on small maps; its gradients are as slow.
+# views, and longer on small maps; its gradients are as slow, and those of strided kernels slower.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """[B, H, W, C] by [h, w, 1, C] to [B, H', W', C], each channel by itself."""
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: _shifted_sum(x, kernel, window.pads),
+        cpu=lambda x, kernel: _shifted_sum(
+            jnp.pad(x, ((0, 0), *window.pads, (0, 0))), kernel, window.strides
+        ),
         default=lambda x, kernel: plain(x, kernel, window),
     )
 
@@ -155,10 +159,8 @@ def _depthwise_backward(window, saved, dy):
     x, kernel = saved
 
     def by_views(dy):
-        sides = zip(kernel.shape[:2], window.pads, strict=True)
-        around = tuple((side - 1 - before, side - 1 - after) for side, (before, after) in sides)
         return (
-            _shifted_sum(dy, kernel[::-1, ::-1], around),
+            _shifted_sum(_around(x, dy, kernel, window), kernel[::-1, ::-1], (1, 1)),
             _depthwise_kernel_gradient(x, dy, kernel, window),
         )
 
@@ -171,18 +173,52 @@ def _depthwise_backward(window, saved, dy):
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _shifted_sum(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+def _around(x: jax.Array, dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """`dy` with zeros between and around it: its windows of stride 1 are those of `x`."""
+    edges = []
+    sides = zip(
+        x.shape[1:3], dy.shape[1:3], kernel.shape, window.strides, window.pads, strict=False
+    )
+    for size, count, side, stride, (before, _) in sides:
+        after = size - 1 - (count - 1) * stride + before
+        edges.append((side - 1 - before, after, stride - 1))
+    return jax.lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
+def _tap(
+    padded: jax.Array, tap: tuple[int, int], counts: Sequence[int], strides: Sequence[int]
+) -> jax.Array:
+    """The pixels [B, H', W', C] that a tap of the kernel reads."""
+    (i, j), (height, width), (down, across) = tap, counts, strides
+    view = padded[:, i : i + down * (height - 1) + 1 : down]
+    return view[:, :, j : j + across * (width - 1) + 1 : across]
+
+
+def _shifted_sum(padded: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> jax.Array:
     """The sum of shifted views times their weights per channel, in float32 or wider."""
     rows, columns = kernel.shape[:2]
-    padded, exact = jnp.pad(x, ((0, 0), *pads, (0, 0))), jnp.promote_types(x.dtype, jnp.float32)
-    height, width = padded.shape[1] - rows + 1, padded.shape[2] - columns + 1
+    exact = jnp.promote_types(padded.dtype, jnp.float32)
+    sides = zip(padded.shape[1:3], (rows, columns), strides, strict=True)
+    counts = [(size - side) // stride + 1 for size, side, stride in sides]
     total = jnp.zeros((), exact)
     for i in range(rows):
         for j in range(columns):
-            view = padded[:, i : i + height, j : j + width].astype(exact)
+            view = _tap(padded, (i, j), counts, strides).astype(exact)
             total = total + view * kernel[i, j, 0].astype(exact).reshape(1, 1, 1, -1)
     # Without the barrier every reader recomputes the sum, fused into its own computation.
-    return jax.lax.optimization_barrier(total.astype(x.dtype))
+    return jax.lax.optimization_barrier(total.astype(padded.dtype))
+
+
+def _sum_of_views(x: jax.Array, dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The kernel's gradient: for each tap the sum of its pixels times `dy`."""
+    exact = jnp.promote_types(x.dtype, jnp.float32)
+    padded, dy = jnp.pad(x, ((0, 0), *window.pads, (0, 0))), dy.astype(exact)
+    taps = [
+        (_tap(padded, (i, j), dy.shape[1:3], window.strides).astype(exact) * dy).sum((0, 1, 2))
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    ]
+    return jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _depthwise_kernel_gradient(
@@ -191,8 +227,10 @@ def _depthwise_kernel_gradient(
     """For each row of the kernel one product per channel, whose diagonals are summed.
 
     The product pairs every column with every other although only near pairs are used, and is still
-    twice as fast as summing shifted views.
+    twice as fast for a 7 x 7 kernel as summing shifted views, which small and strided ones do.
     """
+    if window.strides != (1, 1) or max(kernel.shape[:2]) <= SMALL_SIDE:
+        return _sum_of_views(x, dy, kernel, window)
     (batch, height, width, channels), (rows, columns) = dy.shape, kernel.shape[:2]
     x = jnp.pad(x, ((0, 0), *window.pads, (0, 0))).transpose(3, 0, 1, 2)
     across = x.shape[-1]
