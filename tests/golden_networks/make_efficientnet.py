@@ -54,7 +54,7 @@ def cases() -> Iterator[tuple[str, Case]]:
             module=lite.lukemelas_network('_se0.25', relu_fn='swish'),
             backbone=network | TENSORFLOW,
             naming='lukemelas',
-            size=33,
+            size=32,
         ),
     )
     yield (

@@ -37,7 +37,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     """The name of each case, and the case."""
     yield (
         'lukemelas',
-        Case(module=lukemelas_network(), backbone=NETWORK, naming='lukemelas', size=33),
+        Case(module=lukemelas_network(), backbone=NETWORK, naming='lukemelas', size=32),
     )
     torch_like = {'same_padding': False, 'epsilon': 1e-5, 'stats_decay': 0.9}
     yield (
@@ -104,7 +104,7 @@ def lukemelas_network(squeeze: str = '', relu_fn: str = 'relu6') -> torch.nn.Mod
     _, usual = lite_utils.get_model_params('efficientnet-lite0', {})
     options = usual._replace(
         relu_fn=relu_fn,
-        image_size=33,
+        image_size=32,
         num_classes=figures.CLASSES,
         drop_connect_rate=DROP_PATH,
         dropout_rate=0.0,
