@@ -49,6 +49,7 @@ def _write(tmp_path, leaves, config):
         ({'num_attention_heads': 6}, 'head_width', 32),
         ({'model_args': {'num_heads': 12}}, 'head_width', 16),
         ({'hidden_act': 'gelu_new'}, 'activation', 'gelu_tanh'),
+        ({'hidden_act': 'silu'}, 'activation', 'silu'),
         ({'architecture': 'vit_base_patch16_clip_quickgelu_224'}, 'activation', 'quick_gelu'),
         ({'layer_norm_eps': 1e-5}, 'epsilon', 1e-5),
     ],
@@ -59,7 +60,13 @@ def test_a_statement_beside_the_file_wins(config, field, value, leaves, tmp_path
 
 
 @pytest.mark.parametrize(
-    'config', [{'hidden_act': 'silu'}, {'num_attention_heads': 7}, {'hidden_size': 384}]
+    'config',
+    [
+        {'hidden_act': 'mish'},
+        {'hidden_act': 'hard_swish'},
+        {'num_attention_heads': 7},
+        {'hidden_size': 384},
+    ],
 )
 def test_a_statement_that_cannot_be_followed_is_refused(config, leaves, tmp_path):
     with pytest.raises(InputError, match='stated'):
