@@ -175,7 +175,7 @@ def _epsilon(backbone: Any, options: Mapping[str, Any], naming: str) -> Any:
     value = _number(stated, key)
     if hasattr(backbone, 'epsilon'):
         return dataclasses.replace(backbone, epsilon=value)
-    if family == 'ConvNeXt' and (naming == 'transformers' or key == 'layer_norm_eps'):
+    if family == 'ConvNeXt' and (naming.startswith('transformers') or key == 'layer_norm_eps'):
         return dataclasses.replace(backbone, pool_epsilon=value)
     if family == 'ConvNeXt':
         _check_epsilon(options, LAYER_NORM, 1e-6, family)

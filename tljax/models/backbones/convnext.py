@@ -1,4 +1,4 @@
-"""ConvNeXt (Liu et al. 2022), as in torchvision, timm and transformers.
+"""ConvNeXt V1 and V2 (Liu et al. 2022, Woo et al. 2023), as in torchvision, timm and transformers.
 
 The global average pooling and layer norm between the last maps and the classifier are a stage of
 their own, `pool`, so that this pretrained norm can be frozen, trained or dropped
@@ -6,10 +6,12 @@ their own, `pool`, so that this pretrained norm can be frozen, trained or droppe
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from tljax import tree
 from tljax.models import layers, port_rules
@@ -17,7 +19,10 @@ from tljax.models.port_rules import CONV, LINEAR, PortRule, Transform
 from tljax.types import Preprocessing
 
 EPSILON = 1e-6
-POOL_EPSILON = {'transformers': 1e-12}  # from its configuration, which only the last norm reads
+POOL_EPSILON = {
+    'transformers': 1e-12,
+    'transformers_v2': 1e-12,
+}  # from its configuration, which only the last norm reads
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -25,13 +30,17 @@ class ConvNeXt:
     """Stages `stem, stage1, stage2, stage3, stage4, pool`.
 
     Published sizes, as depths and first width: T 3, 3, 9, 3 and 96 (the default); S 3, 3, 27, 3
-    and 96; B 3, 3, 27, 3 and 128; L the same and 192. `weights` names pretrained weights (see the
-    folder `weights`), None for random ones.
+    and 96; B 3, 3, 27, 3 and 128; L the same and 192. `response_norm` makes it V2, whose blocks
+    have a global response normalisation and no scale: A 2, 2, 6, 2 and 40; F 48; P 64; N 2, 2, 8, 2
+    and 80; T, B and L as in V1. `drop_path` is the rate of stochastic depth in the last block.
+    `weights` names pretrained weights (see the folder `weights`), None for random ones.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)
     widths: tuple[int, ...] = (96, 192, 384, 768)
     pool_epsilon: float = EPSILON
+    response_norm: bool = False
+    drop_path: float = 0.0
     weights: str | None = None
 
     def problems(self) -> list[str]:
@@ -43,13 +52,21 @@ class ConvNeXt:
         ]
         if self.pool_epsilon <= 0:
             problems.append(f'pool_epsilon is {self.pool_epsilon}, wanted more than 0')
+        if not 0 <= self.drop_path < 1:
+            problems.append(f'drop_path is {self.drop_path}, wanted 0 <= x < 1')
         return problems
 
     def stages(self) -> dict[str, nn.Module]:
         """Stages in forward order, without the head."""
         result: dict[str, nn.Module] = {'stem': Stem(self.widths[0])}
+        rates = iter(layers.drop_path_rates(self.drop_path, sum(self.depths)))
         for index, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
-            result[f'stage{index + 1}'] = ConvNeXtStage(width, depth, downsample=index > 0)
+            result[f'stage{index + 1}'] = ConvNeXtStage(
+                width,
+                drop_path=tuple(itertools.islice(rates, depth)),
+                downsample=index > 0,
+                response_norm=self.response_norm,
+            )
         result['pool'] = Pool(self.pool_epsilon)
         return result
 
@@ -89,6 +106,7 @@ class ConvNeXt:
             depths=tuple(len(stage) for stage in kernels),
             widths=tuple(stage[0][-1] for stage in kernels),
             pool_epsilon=POOL_EPSILON.get(naming, EPSILON),
+            response_norm='params/stage1/block1/grn/scale' in shapes,
         )
 
 
@@ -97,6 +115,9 @@ RESIZE_PX = {(9, 96): 236, (27, 96): 230, (27, 128): 232, (27, 192): 232}
 
 # torch keeps a scale per channel as [C] or [C, 1, 1].
 CHANNELS = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1), '[C, 1, 1] to [C]')
+LAST_CHANNELS = Transform(
+    lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, 1, -1), '[1, 1, 1, C] to [C]'
+)
 
 
 def _ends(conv: str, norm: str, pool: str, head: str) -> tuple[PortRule, ...]:
@@ -113,6 +134,16 @@ def _downsample(foreign: str, ours: str) -> tuple[PortRule, ...]:
     return (
         *port_rules.layer_norm(f'{foreign}.0', f'{ours}/downsample_norm'),
         *port_rules.layer(f'{foreign}.1', f'{ours}/downsample_conv', CONV),
+    )
+
+
+def _response_norm(
+    foreign: str, ours: str, parts: Sequence[str], transform: Transform = port_rules.SAME
+) -> tuple[PortRule, ...]:
+    """`parts` are the names of the normalisation's scale and bias in V2."""
+    return tuple(
+        PortRule(f'{foreign}.{part}', f'params/{ours}/grn/{leaf}', transform)
+        for part, leaf in zip(parts, ('scale', 'bias'), strict=True)
     )
 
 
@@ -148,38 +179,48 @@ def _timm() -> tuple[PortRule, ...]:
         *_ends('stem.0', 'stem.1', 'head.norm', 'head.fc'),
         *_downsample('stages.{s}.downsample', 'stage{s+1}'),
         *_block('stages.{s}.blocks.{b}', 'stage{s+1}/block{b+1}', parts),
+        *_response_norm(
+            'stages.{s}.blocks.{b}.mlp.grn', 'stage{s+1}/block{b+1}', ('weight', 'bias')
+        ),
     )
 
 
-def _transformers() -> tuple[PortRule, ...]:
+def _transformers(name: str) -> tuple[PortRule, ...]:
+    """`name` is that of the module without the classifier, `convnext` or `convnextv2`."""
     parts = ('dwconv', 'layernorm', 'pwconv1', 'pwconv2', 'layer_scale_parameter')
-    embeddings, stage = 'convnext.embeddings', 'convnext.encoder.stages.{s}'
+    embeddings, stage = f'{name}.embeddings', f'{name}.encoder.stages.{{s}}'
     rules = (
         *_ends(
             f'{embeddings}.patch_embeddings',
             f'{embeddings}.layernorm',
-            'convnext.layernorm',
+            f'{name}.layernorm',
             'classifier',
         ),
         *_downsample(f'{stage}.downsampling_layer', 'stage{s+1}'),
         *_block(f'{stage}.layers.{{b}}', 'stage{s+1}/block{b+1}', parts),
+        *_response_norm(
+            f'{stage}.layers.{{b}}.grn', 'stage{s+1}/block{b+1}', ('weight', 'bias'), LAST_CHANNELS
+        ),
     )
-    return (*rules, *port_rules.without_prefix(rules, 'convnext.'))
+    return (*rules, *port_rules.without_prefix(rules, f'{name}.'))
 
 
 def _authors() -> tuple[PortRule, ...]:
-    """github.com/facebookresearch/ConvNeXt."""
+    """github.com/facebookresearch/ConvNeXt and ConvNeXt-V2."""
     parts = ('dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma')
     rules = _ends('downsample_layers.0.0', 'downsample_layers.0.1', 'norm', 'head')
     for s in (1, 2, 3):
         rules += _downsample(f'downsample_layers.{s}', f'stage{s + 1}')
-    return (*rules, *_block('stages.{s}.{b}', 'stage{s+1}/block{b+1}', parts))
+    block = 'stages.{s}.{b}', 'stage{s+1}/block{b+1}'
+    norm = _response_norm(f'{block[0]}.grn', block[1], ('gamma', 'beta'), LAST_CHANNELS)
+    return (*rules, *_block(*block, parts), *norm)
 
 
 TABLES = {
     'torchvision': _torchvision(),
     'timm': _timm(),
-    'transformers': _transformers(),
+    'transformers': _transformers('convnext'),
+    'transformers_v2': _transformers('convnextv2'),
     'facebook': _authors(),
 }
 
@@ -202,8 +243,9 @@ class ConvNeXtStage(nn.Module):
     """Blocks of one resolution, after a downsampling by 2 if `downsample`."""
 
     width: int
-    depth: int
+    drop_path: tuple[float, ...]  # of each block
     downsample: bool
+    response_norm: bool
 
     @nn.compact
     def __call__(
@@ -213,25 +255,53 @@ class ConvNeXtStage(nn.Module):
         if self.downsample:
             x = layers.layer_norm(EPSILON, 'downsample_norm')(x)
             x = nn.Conv(self.width, (2, 2), (2, 2), padding='VALID', name='downsample_conv')(x)
-        for index in range(self.depth):
-            x = ConvNeXtBlock(self.width, name=f'block{index + 1}')(x)
+        for index, rate in enumerate(self.drop_path, 1):
+            block = ConvNeXtBlock(self.width, rate, self.response_norm, name=f'block{index}')
+            x = block(x, deterministic=deterministic)
         return x
 
 
 class ConvNeXtBlock(nn.Module):
-    """7x7 depthwise convolution, layer norm, two linear layers, a scale per channel, a shortcut."""
+    """7x7 depthwise convolution, layer norm, two linear layers, a shortcut.
+
+    V1 scales each channel of the branch. V2 normalises the hidden layer instead.
+    """
 
     width: int
+    drop_path: float
+    response_norm: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
         """[B, H, W, width] to the same."""
         y = layers.conv(self.width, 7, groups=self.width, use_bias=True, name='depthwise')(x)
         y = layers.layer_norm(EPSILON, 'norm')(y)
         y = nn.gelu(layers.dense(4 * self.width, 'fc1')(y), approximate=False)
+        if self.response_norm:
+            y = ResponseNorm(name='grn')(y)
         y = layers.dense(self.width, 'fc2')(y)
-        scale = self.param('scale', nn.initializers.constant(1e-6), (self.width,))
-        return x + y * scale.astype(y.dtype).reshape(1, 1, 1, -1)
+        if not self.response_norm:
+            scale = self.param('scale', nn.initializers.constant(1e-6), (self.width,))
+            y = y * scale.astype(y.dtype).reshape(1, 1, 1, -1)
+        return x + layers.drop_path(self.drop_path, deterministic)(y)
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalisation: a channel times its norm over the mean norm of all channels.
+
+    Source: Woo et al. 2023, "ConvNeXt V2", section 3.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] to the same; norms are in float32 or wider."""
+        scale = self.param('scale', nn.initializers.zeros, x.shape[-1:])
+        bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+        exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        norms = jnp.sqrt(jnp.square(exact).sum((1, 2), keepdims=True))
+        ratio = norms / (norms.mean(-1, keepdims=True) + EPSILON)
+        scale, bias = (leaf.astype(x.dtype).reshape(1, 1, 1, -1) for leaf in (scale, bias))
+        return x + x * ratio.astype(x.dtype) * scale + bias
 
 
 class Pool(nn.Module):
