@@ -65,6 +65,7 @@ from .metrics.losses import Focal as Focal
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
+from .models.backbones.bit import BiT as BiT
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
 from .models.backbones.regnet import RegNet as RegNet
 from .models.backbones.resnet import ResNet as ResNet

@@ -75,6 +75,7 @@ def conv(
     stride: int = 1,
     groups: int = 1,
     use_bias: bool = False,
+    convolve: Callable[..., jax.Array] = convolutions.convolve,
     name: str | None = None,
 ) -> nn.Conv:
     """A square convolution with padding (kernel - 1) // 2 on each side, as in torch.
@@ -90,7 +91,7 @@ def conv(
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=he_normal,
-        conv_general_dilated=convolutions.convolve,
+        conv_general_dilated=convolve,
         name=name,
     )
 
