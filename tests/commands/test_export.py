@@ -20,6 +20,7 @@ from tljax.data import decode
 from tljax.data.digits import Digits
 from tljax.models import heads, port, stages
 from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.efficientnet_lite import EfficientNetLite
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vit import ViT
@@ -35,6 +36,7 @@ FAMILIES = [
     SMALL,
     ViT(width=64, depth=2, size_px=32),
     ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
+    EfficientNetLite(depths=(1, 2, 1, 1, 1, 1, 1), widths=(8, 16, 24, 32, 40, 48, 56)),
 ]
 NAMINGS = [
     pytest.param(backbone, naming, marks=[pytest.mark.slow] if index else [])

@@ -16,6 +16,7 @@ from tljax import tree
 from tljax.models import batch_norm_folding, layers, stages
 from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift, check_trained, extended, split
 from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.efficientnet_lite import EfficientNetLite
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
@@ -37,6 +38,11 @@ NETWORKS = {
     'VGG with norms': (VGG(depth=11, batch_norm=True), 'stage2', ALL),
     'ViT': (ViT(width=64, depth=2, size_px=32), None, NO_WINDOWS),
     'ConvNeXt': (ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)), None, ALL),
+    'EfficientNetLite': (
+        EfficientNetLite(widths=(8, 16, 24, 32, 40, 48, 56), same_padding=False),
+        'stage2',
+        ALL,
+    ),
 }
 # By default one network for each kind of layer: plain, in groups, with norms, of tokens.
 CASES = [

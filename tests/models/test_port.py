@@ -6,6 +6,7 @@ import pytest
 from tljax import tree
 from tljax.models import port, port_rules, stages
 from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.efficientnet_lite import EfficientNetLite
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
@@ -18,6 +19,8 @@ BACKBONES = [
     *(VGG(depth=depth, batch_norm=norm) for depth, norm in ((11, False), (19, True))),
     ViT(width=192, patch_px=32),
     ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
+    EfficientNetLite(),
+    EfficientNetLite.sized(4),
 ]
 # By default the smallest network with each kind of block. VGG's first linear layer is 100 MB.
 VGG11, SLOW = VGG(depth=11), pytest.mark.slow
@@ -28,6 +31,7 @@ SMALLEST = (
     VGG11,
     ViT(width=192, patch_px=32),
     ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
+    EfficientNetLite(),
 )
 NAMINGS = [
     pytest.param(

@@ -9,7 +9,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tljax.models import transformer
 from tljax.models.backbones import resnet
+from tljax.models.mbconv_network import MBConvNetwork
+from tljax.weights import mbconv_options
 from tljax.weights.options import OptionError, first
 
 # Names of activations in transformers and timm, and tljax's name.
@@ -26,8 +29,15 @@ ACTIVATIONS = {
     'quick_gelu': 'quick_gelu',
     'quickgelu': 'quick_gelu',
     'relu': 'relu',
+    'relu6': 'relu6',
 }
-FAMILY_ACTIVATION = {'ResNet': 'relu', 'ResNetSmall': 'relu', 'VGG': 'relu', 'ConvNeXt': 'gelu'}
+FAMILY_ACTIVATION = {
+    'ResNet': 'relu',
+    'ResNetSmall': 'relu',
+    'VGG': 'relu',
+    'ConvNeXt': 'gelu',
+    'EfficientNetLite': 'relu6',
+}
 # Networks of timm with other blocks, or with layers that have no entries and tljax lacks.
 NOT_IMPLEMENTED = re.compile(
     r'(se|sk|ecaresnet|ecares|cs)res|resnet(blur|aa|rs)|resnet\w*_gn|.*(blurpool|antialias)'
@@ -73,7 +83,7 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
     Raises:
         OptionError: the backbone has no field for a stated value, or the entries contradict it.
     """
-    names = [str(options[key]) for key in NAMES if key in options]
+    names = _names(options)
     for name in names:
         if NOT_IMPLEMENTED.match(name.lower()):
             raise OptionError(f'architecture is stated as {name!r}, which is not implemented')
@@ -81,6 +91,8 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
     _check_refused(backbone, options)
     backbone = _heads(backbone, options)
     backbone = _activation(backbone, options, ' '.join(names))
+    if isinstance(backbone, MBConvNetwork):
+        return mbconv_options.apply(backbone, options, names)
     backbone = _epsilon(backbone, options, naming)
     _check_sizes(backbone, options)
     return backbone
@@ -152,7 +164,7 @@ def _activation(backbone: Any, options: Mapping[str, Any], names: str) -> Any:
     if stated is None:
         return backbone
     name = ACTIVATIONS.get(re.sub(r'.*\.', '', str(stated).lower()).removesuffix('()'))
-    if name and hasattr(backbone, 'activation'):
+    if name in transformer.ACTIVATIONS and hasattr(backbone, 'activation'):
         return dataclasses.replace(backbone, activation=name)
     family = type(backbone).__name__
     if name is None or FAMILY_ACTIVATION.get(family) != name:
@@ -223,8 +235,14 @@ def _number(value: Any, name: str) -> float:
     return value
 
 
-def assumed(backbone: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The note on values of a ViT that neither entries nor options state."""
+def _names(options: Mapping[str, Any]) -> list[str]:
+    return [str(options[key]) for key in NAMES if key in options]
+
+
+def assumed(backbone: Any, options: Mapping[str, Any], naming: str = '') -> tuple[str, ...]:
+    """The note on values that neither entries nor options state."""
+    if isinstance(backbone, MBConvNetwork):
+        return mbconv_options.assumed(backbone, options, _names(options), naming)
     if not hasattr(backbone, 'head_width'):
         return ()
     values = (

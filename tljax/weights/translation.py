@@ -103,7 +103,9 @@ def translate(opened: Opened, network: Recognised, *, allow_nonfinite: bool = Fa
             notes=(*opened.origin.notes, *notes),
             preprocessing_is_stated=images is not None,
         ),
-        assumed=() if own else network_options.assumed(network.backbone, opened.options),
+        assumed=()
+        if own
+        else network_options.assumed(network.backbone, opened.options, network.naming),
     )
 
 
