@@ -67,8 +67,8 @@ from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
 from .models.backbones.bit import BiT as BiT
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
-from .models.backbones.regnet import RegNet as RegNet
 from .models.backbones.efficientnet_lite import EfficientNetLite as EfficientNetLite
+from .models.backbones.regnet import RegNet as RegNet
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall
 from .models.backbones.vgg import VGG as VGG
