@@ -11,12 +11,7 @@ from tljax.config.experiment import ConfigError
 from tljax.records import writers
 from tljax.training.run import train
 
-
-@pytest.fixture(scope='module')
-def reference(shared_programs, tmp_path_factory):
-    """The folder and the result of an undisturbed run."""
-    workdir = tmp_path_factory.mktemp('reference')
-    return workdir, train(experiment(), workdir)
+pytestmark = pytest.mark.usefixtures('shared_programs')
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +27,14 @@ def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / 'run')
 
 
-@pytest.mark.parametrize('content', [b'', b'{"step": 4, "va', b'[]', b'\xff'])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'{"step": 4, "va',
+        b'[]',
+        *(pytest.param(content, marks=pytest.mark.slow) for content in (b'', b'\xff')),
+    ],
+)
 def test_a_damaged_result_is_computed_again(content, reference, tmp_path, capsys):
     workdir = copy(reference[0], tmp_path)
     (workdir / 'result.json').write_bytes(content)
