@@ -41,31 +41,32 @@ TIMING = ('images_per_second', 'waiting_share', 'seconds_left', 'wall_time')
 
 
 class TinyStage(nn.Module):
-    """A 2 x 2 convolution with stride 2, BatchNorm and dropout.
-
-    XLA's own convolution takes it: a larger kernel on these small maps would be one of the forms in
-    `models.fast_convolutions`, which takes longer to trace and to compile than all the rest.
-    """
+    """A convolution with stride 2, BatchNorm and dropout."""
 
     width: int
+    kernel: int = 3
 
     @nn.compact
     def __call__(self, x, *, deterministic, use_running_average):
         """[B, H, W, C] to [B, H / 2, W / 2, width]."""
-        x = layers.conv(self.width, 2, stride=2, name='conv')(x)
+        x = layers.conv(self.width, self.kernel, stride=2, name='conv')(x)
         x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
         return nn.Dropout(0.1)(x, deterministic=deterministic)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Tiny:
-    """Stages `low, high` of 4 and 8 channels."""
+    """Stages `low, high` of 4 and 8 channels.
+
+    A larger kernel on the small maps of `high` would be a form of `models.fast_convolutions`, which
+    takes longer to trace and to compile than all the rest.
+    """
 
     weights: str | None = None
 
     def stages(self):
         """See `types.Backbone`."""
-        return {'low': TinyStage(4), 'high': TinyStage(8)}
+        return {'low': TinyStage(4), 'high': TinyStage(8, kernel=2)}
 
     def head(self, num_classes):
         """See `types.Backbone`."""

@@ -69,12 +69,14 @@ def test_a_damaged_description_of_the_run_is_named_in_an_error(name, content, st
     assert len(str(error.value).splitlines()) <= 3
 
 
-@pytest.mark.parametrize('step', ['4', '8'])
+@pytest.mark.parametrize('index', [0, 1], ids=['best', 'last'])
 def test_a_damaged_checkpoint_is_named_and_the_run_ends_from_the_others(
-    step, reference, stopped, tmp_path, capsys
+    index, reference, stopped, tmp_path, capsys
 ):
     workdir = copy(stopped, tmp_path)
-    assert sorted(path.name for path in (workdir / 'checkpoints/steps').iterdir()) == ['4', '8']
+    steps = sorted(path.name for path in (workdir / 'checkpoints/steps').iterdir())
+    assert len(steps) == 2
+    step = steps[index]
     record = workdir / 'checkpoints/steps' / step / 'record' / 'metadata'
     record.write_text(json.dumps(json.loads(record.read_text()) | {'seconds': -1.0}))
     train(experiment(), workdir)
