@@ -41,32 +41,32 @@ TIMING = ('images_per_second', 'waiting_share', 'seconds_left', 'wall_time')
 
 
 class TinyStage(nn.Module):
-    """A convolution with stride 2, BatchNorm and dropout."""
+    """A convolution with stride 2, BatchNorm and dropout.
+
+    It is XLA's own: the form that `models.convolutions` gives such small maps takes longer to trace
+    and to compile than all the rest of a step.
+    """
 
     width: int
-    kernel: int = 3
 
     @nn.compact
     def __call__(self, x, *, deterministic, use_running_average):
         """[B, H, W, C] to [B, H / 2, W / 2, width]."""
-        x = layers.conv(self.width, self.kernel, stride=2, name='conv')(x)
+        how = {'strides': 2, 'padding': 1, 'use_bias': False, 'kernel_init': layers.he_normal}
+        x = nn.Conv(self.width, (3, 3), name='conv', **how)(x)
         x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
         return nn.Dropout(0.1)(x, deterministic=deterministic)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Tiny:
-    """Stages `low, high` of 4 and 8 channels.
-
-    A larger kernel on the small maps of `high` would be a form of `models.fast_convolutions`, which
-    takes longer to trace and to compile than all the rest.
-    """
+    """Stages `low, high` of 4 and 8 channels."""
 
     weights: str | None = None
 
     def stages(self):
         """See `types.Backbone`."""
-        return {'low': TinyStage(4), 'high': TinyStage(8, kernel=2)}
+        return {'low': TinyStage(4), 'high': TinyStage(8)}
 
     def head(self, num_classes):
         """See `types.Backbone`."""

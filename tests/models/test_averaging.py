@@ -189,7 +189,7 @@ def test_a_deep_network_settles_within_the_tolerance():
     parts = {
         'low': TinyStage(4),
         **middle,
-        'high': TinyStage(8, kernel=2),
+        'high': TinyStage(8),
         'head': model.stages['head'],
     }
     model = dataclasses.replace(model, stages=parts)

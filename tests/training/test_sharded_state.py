@@ -26,7 +26,7 @@ class Wide(Tiny):
 
     def stages(self):
         """See `types.Backbone`."""
-        return {'low': TinyStage(64), 'high': TinyStage(64, kernel=2)}
+        return {'low': TinyStage(64), 'high': TinyStage(64)}
 
 
 VIT = ViT(width=64, depth=1, patch_px=4, size_px=8, head_width=32, dropout=0.1)

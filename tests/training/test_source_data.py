@@ -225,7 +225,7 @@ class Still:
 
     def stages(self):
         """See `types.Backbone`."""
-        return {'low': WithoutDropout(4), 'high': WithoutDropout(8, kernel=2)}
+        return {'low': WithoutDropout(4), 'high': WithoutDropout(8)}
 
     def head(self, num_classes):
         """See `types.Backbone`."""
