@@ -73,6 +73,7 @@ from .models.backbones.vit import ViT as ViT
 from .models.heads import LinearHead as LinearHead
 from .models.heads import MLPHead as MLPHead
 from .models.layers import Pooling as Pooling
+from .models.positions import PositionResizing as PositionResizing
 from .models.stochastic_norm import StochNorm as StochNorm
 from .models.views import Centre as Centre
 from .models.views import FlipViews as FlipViews

@@ -9,8 +9,8 @@ import safetensors.numpy
 
 import tljax
 from tljax import tree
-from tljax.models import port, stages
-from tljax.models.backbones import vit, vit_tables
+from tljax.models import port, stages, transformer
+from tljax.models.backbones import vit_tables
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.vit import ViT
 from tljax.types import InputError
@@ -128,7 +128,8 @@ def test_big_vision_names_give_the_same_leaves(leaves, tmp_path):
     [('gelu', -0.158655), ('gelu_tanh', -0.158808), ('quick_gelu', -0.154203), ('relu', 0.0)],
 )
 def test_the_values_of_activations(activation, at_minus_one):
-    assert float(vit.ACTIVATIONS[activation](-1.0)) == pytest.approx(at_minus_one, abs=2e-6)
+    value = float(transformer.ACTIVATIONS[activation](-1.0))
+    assert value == pytest.approx(at_minus_one, abs=2e-6)
 
 
 def test_an_unknown_short_name_lists_near_ones():

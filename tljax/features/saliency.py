@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from tljax.models import stages
-from tljax.models.backbones.vit import Block
 from tljax.models.stages import HEAD, Model
+from tljax.models.transformer import Block
 from tljax.types import Params, Stats
 
 

@@ -1,6 +1,7 @@
 """Layers with torch's conventions, so that ported weights give the same outputs."""
 
 import enum
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -127,6 +128,26 @@ def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
             result = view if result is None else jnp.maximum(result, view)
     assert result is not None
     return result
+
+
+def drop_path(rate: float, deterministic: bool) -> Callable[[jax.Array], jax.Array]:
+    """Stochastic depth: in training, an example's branch [B, ...] is 0 with probability `rate`.
+
+    The branches that stay are divided by 1 - `rate`, so that the mean does not change.
+
+    Source: Huang et al. 2016, "Deep networks with stochastic depth"; timm's `DropPath`.
+    """
+
+    def dropped(x: jax.Array) -> jax.Array:
+        axes = tuple(range(1, x.ndim))
+        return nn.Dropout(rate, broadcast_dims=axes, deterministic=deterministic)(x)
+
+    return dropped if rate else lambda x: x
+
+
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """The rate of each of `depth` blocks: linear from 0 to `last`, as in timm and torchvision."""
+    return [last * index / max(depth - 1, 1) for index in range(depth)]
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:

@@ -1,15 +1,12 @@
 """Selects the pretrained values that a model uses, and adapts them to other images."""
 
 import dataclasses
-import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tljax import tree
-from tljax.models import stages
+from tljax.models import positions, stages
 from tljax.models.stages import HEAD, Model
 from tljax.types import InputError, Params, Stats
 from tljax.weights.pretrained import Pretrained
@@ -91,8 +88,8 @@ def _fitted(params: Params, model: Model) -> tuple[Params, list[str]]:
         if leaf.shape == wanted:
             continue
         if path.endswith('position_embedding'):
-            leaves[path] = resize_positions(leaf, wanted[1])
-            notes.append(f'{path} was resized from {leaf.shape[1] - 1} patches to {wanted[1] - 1}.')
+            leaves[path], note = _resized(leaf, wanted[1], model.stages[first])
+            notes.append(f'{path} {note}')
         elif path.split('/')[0] == first and leaf.ndim == 4 and _same_but_input(leaf.shape, wanted):
             leaves[path] = adapt_channels(leaf, wanted[2])
             notes.append(f'{path} reads {wanted[2]} channels instead of {leaf.shape[2]}.')
@@ -133,23 +130,12 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     return repeated * np.float32(before / channels)
 
 
-def resize_positions(embedding: np.ndarray, tokens: int) -> np.ndarray:
-    """Position embeddings for another number of patches, cubic and antialiased.
-
-    Args:
-        embedding: [1, 1 + g^2, F], beginning with the class token's.
-        tokens: 1 + the new number of patches.
-
-    Raises:
-        AdaptError: a number of patches is not a square number.
-
-    Source: timm's `resample_abs_pos_embed`; Dosovitskiy et al. 2020, section 3.2.
-    """
-    before, after = (math.isqrt(n - 1) for n in (embedding.shape[1], tokens))
-    if before**2 + 1 != embedding.shape[1] or after**2 + 1 != tokens:
-        raise AdaptError(f'{embedding.shape[1] - 1} and {tokens - 1} patches, wanted squares')
-    width = embedding.shape[2]
-    grid = jnp.asarray(embedding[0, 1:]).reshape(before, before, width)
-    resized: Any = jax.image.resize(grid, (after, after, width), 'cubic', antialias=True)
-    resized = np.asarray(resized).reshape(1, -1, width)
-    return np.concatenate([embedding[:, :1], resized], 1)
+def _resized(embedding: np.ndarray, tokens: int, stage: Any) -> tuple[np.ndarray, str]:
+    """Position embeddings resized as the stage that adds them states, and the note on it."""
+    prefix, resizing = stage.position_prefix, stage.position_resizing
+    try:
+        resized = positions.resize(embedding, tokens, prefix=prefix, resizing=resizing)
+    except InputError as error:
+        raise AdaptError(str(error)) from error
+    before, after = (array.shape[1] - prefix for array in (embedding, resized))
+    return resized, f'was resized from {before} patches to {after}.'

@@ -5,7 +5,6 @@ literature calls the network's features, and the head is a linear layer alone.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -14,21 +13,17 @@ import jax
 import jax.numpy as jnp
 
 from tljax import tree
-from tljax.models import layers
+from tljax.models import layers, transformer
 from tljax.models.backbones import vit_tables
 from tljax.models.port_rules import PortRule
+from tljax.models.positions import PositionResizing
 from tljax.types import InputError, MisfitError, Preprocessing
 
 HEAD_WIDTHS = {1280: 80}  # attention head width by model width, where it is not 64
-ACTIVATIONS = {
-    'gelu': functools.partial(nn.gelu, approximate=False),
-    'gelu_tanh': functools.partial(nn.gelu, approximate=True),
-    'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),  # CLIP's
-    'relu': nn.relu,
-}
 POSITIVE = ('width', 'depth', 'patch_px', 'size_px', 'head_width', 'mlp_ratio', 'epsilon')
 # Epsilon of layer norms; torchvision and timm use 1e-6.
 EPSILON = {'transformers': 1e-12, 'transformers4': 1e-12}
+RESIZING = {'transformers': PositionResizing.PLAIN, 'transformers4': PositionResizing.PLAIN}
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -37,7 +32,8 @@ class ViT:
 
     Published sizes, as width and depth: Ti 192, 12; S 384, 12; B 768, 12 (the default); L 1024,
     24; H 1280, 32, whose attention heads are 80 wide instead of 64. `size_px` is the image size of
-    the position embeddings; they are resized if the model reads another size. `weights` names
+    the position embeddings; they are resized, as `position_resizing` says, if the model reads
+    another size. `drop_path` is the rate of stochastic depth in the last block. `weights` names
     pretrained weights (see the folder `weights`), None for random ones.
     """
 
@@ -50,6 +46,8 @@ class ViT:
     epsilon: float = 1e-6
     activation: str = 'gelu'
     dropout: float = 0.0
+    drop_path: float = 0.0
+    position_resizing: PositionResizing = PositionResizing.ANTIALIASED
     weights: str | None = None
 
     def problems(self) -> list[str]:
@@ -63,23 +61,32 @@ class ViT:
             problems.append(f'width is {self.width}, wanted a multiple of {self.head_width}')
         if self.patch_px > 0 and self.size_px % self.patch_px:
             problems.append(f'size_px is {self.size_px}, wanted a multiple of {self.patch_px}')
-        if self.activation not in ACTIVATIONS:
-            problems.append(f'activation is {self.activation!r}, wanted one of {list(ACTIVATIONS)}')
-        if not 0 <= self.dropout < 1:
-            problems.append(f'dropout is {self.dropout}, wanted 0 <= x < 1')
+        if self.activation not in transformer.ACTIVATIONS:
+            problems.append(
+                f'activation is {self.activation!r}, wanted one of {list(transformer.ACTIVATIONS)}'
+            )
+        problems += [
+            f'{name} is {getattr(self, name)}, wanted 0 <= x < 1'
+            for name in ('dropout', 'drop_path')
+            if not 0 <= getattr(self, name) < 1
+        ]
         return problems
 
     def stages(self) -> dict[str, nn.Module]:
         """Stages in forward order, without the head."""
-        result: dict[str, nn.Module] = {'embed': Embed(self.width, self.patch_px, self.dropout)}
-        for index in range(1, self.depth + 1):
-            result[f'block{index}'] = Block(
+        result: dict[str, nn.Module] = {
+            'embed': Embed(self.width, self.patch_px, self.dropout, self.position_resizing)
+        }
+        rates = layers.drop_path_rates(self.drop_path, self.depth)
+        for index, rate in enumerate(rates, 1):
+            result[f'block{index}'] = transformer.Block(
                 width=self.width,
                 head_width=self.head_width,
                 inner=round(self.width * self.mlp_ratio),
                 epsilon=self.epsilon,
                 activation=self.activation,
                 dropout=self.dropout,
+                drop_path=rate,
                 last=index == self.depth,
             )
         return result
@@ -132,6 +139,7 @@ class ViT:
             head_width=head_width,
             mlp_ratio=mlp[1] / patch[3],
             epsilon=EPSILON.get(naming, 1e-6),
+            position_resizing=RESIZING.get(naming, PositionResizing.ANTIALIASED),
         )
 
 
@@ -141,6 +149,8 @@ class Embed(nn.Module):
     width: int
     patch_px: int
     dropout: float
+    position_resizing: PositionResizing
+    position_prefix: int = 1  # the position of the class token
 
     @nn.compact
     def __call__(
@@ -164,31 +174,3 @@ class Embed(nn.Module):
         shape = (1, *x.shape[1:])
         x = x + self.param('position_embedding', nn.initializers.normal(0.02), shape)
         return nn.Dropout(self.dropout)(x, deterministic=deterministic)
-
-
-class Block(nn.Module):
-    """Self-attention and an MLP, each after a layer norm; the last block ends with another norm."""
-
-    width: int
-    head_width: int
-    inner: int
-    epsilon: float
-    activation: str
-    dropout: float
-    last: bool
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
-    ) -> jax.Array:
-        """[B, T, width] to [B, T, width], T tokens."""
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        y = layers.layer_norm(self.epsilon, 'norm1')(x)
-        qkv = layers.dense(3 * self.width, 'qkv')(y)
-        q, k, v = jnp.split(qkv.reshape(*qkv.shape[:2], -1, self.head_width), 3, axis=2)
-        y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
-        x = x + drop(layers.dense(self.width, 'out')(y))
-        y = layers.layer_norm(self.epsilon, 'norm2')(x)
-        y = drop(ACTIVATIONS[self.activation](layers.dense(self.inner, 'fc1')(y)))
-        x = x + drop(layers.dense(self.width, 'fc2')(y))
-        return layers.layer_norm(self.epsilon, 'norm')(x) if self.last else x
