@@ -270,7 +270,9 @@ def init(model: Model, key: jax.Array, *, skip: Collection[str] = ()) -> tuple[P
         params, stats = _init(model, key)
         return _without(params, skip), _without(stats, skip)
 
-    return shared_programs.get(('init', model, set(skip)), lambda: draw)(key)
+    # The preprocessing gives the shape of an image; adapters have no part in it.
+    needed = 'init', dict(model.stages), _one_image(model), set(skip)
+    return shared_programs.lasting(needed, lambda: draw)(key)
 
 
 def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[Params, Stats]:

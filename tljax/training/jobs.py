@@ -237,8 +237,12 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 def train_key(job: Job) -> jax.Array:
     """The key of training, replicated on every device."""
-    replicated = devices.replicated(job.mesh)
-    return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=replicated)()
+    return _train_key(job.experiment.seed, devices.replicated(job.mesh))
+
+
+@functools.lru_cache(maxsize=16)  # each phase and each evaluation of a short run asks for it
+def _train_key(seed: int, replicated: jax.sharding.NamedSharding) -> jax.Array:
+    return jax.jit(lambda: keys(seed)[1], out_shardings=replicated)()
 
 
 def samples_end(job: Job, phase: PhasePlan) -> int:
