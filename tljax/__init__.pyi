@@ -66,6 +66,7 @@ from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
+from .models.backbones.dinov2 import DINOv2 as DINOv2
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall
 from .models.backbones.vgg import VGG as VGG
@@ -75,6 +76,7 @@ from .models.heads import MLPHead as MLPHead
 from .models.layers import Pooling as Pooling
 from .models.positions import PositionResizing as PositionResizing
 from .models.stochastic_norm import StochNorm as StochNorm
+from .models.tokens import TokenPooling as TokenPooling
 from .models.views import Centre as Centre
 from .models.views import FlipViews as FlipViews
 from .models.views import TenCrop as TenCrop

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tljax.models.backbones import resnet
+from tljax.models.tokens import TokenPooling
 from tljax.weights.options import OptionError, first
 
 # Names of activations in transformers and timm, and tljax's name.
@@ -26,6 +27,8 @@ ACTIVATIONS = {
     'quick_gelu': 'quick_gelu',
     'quickgelu': 'quick_gelu',
     'relu': 'relu',
+    'silu': 'silu',
+    'swish': 'silu',
 }
 FAMILY_ACTIVATION = {'ResNet': 'relu', 'ResNetSmall': 'relu', 'VGG': 'relu', 'ConvNeXt': 'gelu'}
 # Networks of timm with other blocks, or with layers that have no entries and tljax lacks.
@@ -45,12 +48,14 @@ REFUSED = (
     'blurpool', 'use_blurpool', 'downsample_in_bottleneck', 'downsample_in_first_stage',
     'replace_stem_pool', 'avg_down',
 )  # fmt: skip
+TRANSFORMER_SIZES = {
+    'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
+    'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
+    'patch_px': ('patch_size',),
+}
 SIZES: dict[str, dict[str, tuple[str, ...]]] = {
-    'ViT': {
-        'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
-        'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
-        'patch_px': ('patch_size',),
-    },
+    'ViT': TRANSFORMER_SIZES,
+    'DINOv2': TRANSFORMER_SIZES,
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),
@@ -80,6 +85,7 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
         _check_depth(backbone, name)
     _check_refused(backbone, options)
     backbone = _heads(backbone, options)
+    backbone = _pooling(backbone, options.get('global_pool'))
     backbone = _activation(backbone, options, ' '.join(names))
     backbone = _epsilon(backbone, options, naming)
     _check_sizes(backbone, options)
@@ -91,13 +97,16 @@ def check(backbone: Any, options: Mapping[str, Any], naming: str = '') -> None:
 
     Raises:
         OptionError: a field has another stated value, or `apply` raises it. Epsilons are not
-            compared: the libraries' defaults differ and agree to 1e-5 in the outputs.
+            compared: the libraries' defaults differ and agree to 1e-5 in the outputs. Nor is the
+            pooling of tokens, which is the user's choice.
     """
     stated = apply(backbone, options, naming)
     other = [
         f'{f.name}={getattr(stated, f.name)!r} (not {getattr(backbone, f.name)!r})'
         for f in dataclasses.fields(backbone)
-        if 'epsilon' not in f.name and getattr(stated, f.name) != getattr(backbone, f.name)
+        if 'epsilon' not in f.name
+        and f.name != 'pooling'
+        and getattr(stated, f.name) != getattr(backbone, f.name)
     ]
     if other:
         raise OptionError(
@@ -113,9 +122,6 @@ def _check_refused(backbone: Any, options: Mapping[str, Any]) -> None:
     stride = options.get('output_stride')
     if isinstance(stride, int) and stride != 32 and not hasattr(backbone, 'head_width'):
         raise OptionError(f'output_stride is stated as {stride}, which is not implemented')
-    pooling = options.get('global_pool')
-    if hasattr(backbone, 'head_width') and (pooling is True or pooling in ('avg', 'max', 'avgmax')):
-        raise OptionError(f'global_pool is stated as {pooling!r}; ViT reads the class token')
 
 
 def _check_depth(backbone: Any, name: str) -> None:
@@ -139,6 +145,20 @@ def _heads(backbone: Any, options: Mapping[str, Any]) -> Any:
     if count < 1 or backbone.width % count:
         raise OptionError(f'{heads} attention heads are stated; width is {backbone.width}')
     return dataclasses.replace(backbone, head_width=int(backbone.width // count))
+
+
+def _pooling(backbone: Any, stated: Any) -> Any:
+    """What the head of a transformer reads, in the words of timm; True is MAE's for the mean."""
+    stated = {True: 'avg', False: ''}.get(stated, stated) if isinstance(stated, bool) else stated
+    pooling = {'avg': TokenPooling.MEAN, 'token': TokenPooling.TOKEN}.get(stated)
+    if not hasattr(backbone, 'head_width') or stated in (None, ''):
+        return backbone
+    if isinstance(getattr(backbone, 'pooling', None), TokenPooling) and pooling is not None:
+        return dataclasses.replace(backbone, pooling=pooling)
+    if stated != 'token':
+        family = type(backbone).__name__
+        raise OptionError(f'global_pool is stated as {stated!r}, which {family} does not implement')
+    return backbone
 
 
 def _activation(backbone: Any, options: Mapping[str, Any], names: str) -> Any:
