@@ -67,6 +67,7 @@ from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
 from .models.backbones.dinov2 import DINOv2 as DINOv2
+from .models.backbones.dinov3 import DINOv3 as DINOv3
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall
 from .models.backbones.vgg import VGG as VGG

@@ -63,6 +63,25 @@ def fitted_head_width(width: int, usual: int, network: str) -> int:
     return usual
 
 
+class MaskedKeyBias(nn.Module):
+    """A linear layer for queries, keys and values that ignores the keys' part of its bias.
+
+    Source: `LinearKMaskedBias`, dinov3/layers/attention.py of github.com/facebookresearch/dinov3.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., F] to [..., features]."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param('kernel', nn.initializers.truncated_normal(0.02), shape)
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        q, _, v = jnp.split(bias, 3)
+        bias = jnp.concatenate([q, jnp.zeros_like(q), v]).astype(x.dtype)
+        return x @ kernel.astype(x.dtype) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 class Block(nn.Module):
     """Self-attention and an MLP, each after a layer norm; the last block ends with another norm.
 
@@ -79,6 +98,10 @@ class Block(nn.Module):
             "Going deeper with image transformers"); None for branches without a scale.
         gated: whether the MLP is a SwiGLU (Shazeer 2020): the activation of the first half of `fc1`
             times its second half.
+        rotate: changes queries and keys [B, T, heads, head_width], as `rotary.Rotary`; None for no
+            change.
+        qkv_bias: whether queries, keys and values have a bias.
+        key_bias: whether the keys' part of that bias is used.
         registers: the number of tokens after the first that the last block removes at its end.
     """
 
@@ -92,28 +115,23 @@ class Block(nn.Module):
     last: bool = False
     layer_scale: float | None = None
     gated: bool = False
+    rotate: Rotate | None = None
+    qkv_bias: bool = True
+    key_bias: bool = True
     registers: int = 0
 
     @nn.compact
     def __call__(
-        self,
-        x: jax.Array,
-        *,
-        deterministic: bool,
-        use_running_average: bool,
-        rotate: Rotate | None = None,
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
     ) -> jax.Array:
-        """[B, T, width] to [B, T, width], T tokens; [B, T - registers, width] if it is the last.
-
-        `rotate` changes queries and keys [B, T, heads, head_width] (rotary positions).
-        """
+        """[B, T, width] to [B, T, width], T tokens; [B, T - registers, width] if it is the last."""
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         path = layers.drop_path(self.drop_path, deterministic)
         y = layers.layer_norm(self.epsilon, 'norm1')(x)
-        qkv = layers.dense(3 * self.width, 'qkv')(y)
+        qkv = self._qkv(y)
         q, k, v = jnp.split(qkv.reshape(*qkv.shape[:2], -1, self.head_width), 3, axis=2)
-        if rotate is not None:
-            q, k = rotate(q), rotate(k)
+        if self.rotate is not None:
+            q, k = self.rotate(q), self.rotate(k)
         y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
         y = drop(layers.dense(self.width, 'out')(y))
         x = x + path(self._scaled(y, 'scale1'))
@@ -127,6 +145,13 @@ class Block(nn.Module):
         if self.registers:
             x = jnp.concatenate([x[:, :1], x[:, 1 + self.registers :]], 1)
         return layers.layer_norm(self.epsilon, 'norm')(x)
+
+    def _qkv(self, y: jax.Array) -> jax.Array:
+        """Queries, keys and values [B, T, 3 width]."""
+        features = 3 * self.width
+        if self.key_bias or not self.qkv_bias:
+            return layers.dense(features, 'qkv', use_bias=self.qkv_bias)(y)
+        return MaskedKeyBias(features, name='qkv')(y)
 
     def _activated(self, y: jax.Array) -> jax.Array:
         activation = ACTIVATIONS[self.activation]

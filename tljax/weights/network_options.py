@@ -56,6 +56,7 @@ TRANSFORMER_SIZES = {
 SIZES: dict[str, dict[str, tuple[str, ...]]] = {
     'ViT': TRANSFORMER_SIZES,
     'DINOv2': TRANSFORMER_SIZES,
+    'DINOv3': TRANSFORMER_SIZES,
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),

@@ -252,13 +252,7 @@ def _unknown(entries: Mapping[str, np.ndarray]) -> str:
 def _nearest(entries: Mapping[str, np.ndarray]) -> str:
     """A sentence on the table that matches the most names, and the names that it does not match."""
     tables = [
-        (
-            len(matched.problems),
-            _misfit(variant, naming, matched, entries),
-            variant,
-            naming,
-            matched,
-        )
+        (_misfit(variant, naming, matched, entries), variant, naming, matched)
         for family in families()
         for variant in family.variants()
         for naming, matched in _matches(variant, entries)
