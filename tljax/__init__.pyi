@@ -67,6 +67,8 @@ from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
 from .models.backbones.bit import BiT as BiT
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
+from .models.backbones.dinov2 import DINOv2 as DINOv2
+from .models.backbones.dinov3 import DINOv3 as DINOv3
 from .models.backbones.efficientnet_lite import EfficientNetLite as EfficientNetLite
 from .models.backbones.regnet import RegNet as RegNet
 from .models.backbones.resnet import ResNet as ResNet
@@ -78,6 +80,7 @@ from .models.heads import MLPHead as MLPHead
 from .models.layers import Pooling as Pooling
 from .models.positions import PositionResizing as PositionResizing
 from .models.stochastic_norm import StochNorm as StochNorm
+from .models.tokens import TokenPooling as TokenPooling
 from .models.views import Centre as Centre
 from .models.views import FlipViews as FlipViews
 from .models.views import TenCrop as TenCrop

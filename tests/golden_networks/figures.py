@@ -4,7 +4,7 @@
 has the cases of one family:
 
     {case: {'naming', 'backbone': {'class': 'tljax:…', fields}, 'manifest': {name: shape},
-            'options', 'outputs': {size: [B, F]}, 'size', 'loss', 'gradient_norms',
+            'options', 'prefix', 'outputs': {size: [B, F]}, 'size', 'loss', 'gradient_norms',
             'running_norms'}}
 
 `naming` and `backbone` are what `tljax.load` has to recognise. `outputs` are logits, or the pooled

@@ -59,7 +59,7 @@ def test_a_statement_beside_the_file_wins(config, field, value, leaves, tmp_path
 
 
 @pytest.mark.parametrize(
-    'config', [{'hidden_act': 'silu'}, {'num_attention_heads': 7}, {'hidden_size': 384}]
+    'config', [{'hidden_act': 'mish'}, {'num_attention_heads': 7}, {'hidden_size': 384}]
 )
 def test_a_statement_that_cannot_be_followed_is_refused(config, leaves, tmp_path):
     with pytest.raises(InputError, match='stated'):

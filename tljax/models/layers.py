@@ -104,12 +104,13 @@ def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
-def dense(features: int, name: str) -> nn.Dense:
+def dense(features: int, name: str, *, use_bias: bool = True) -> nn.Dense:
     """A linear layer with the initialisation of vision transformers.
 
     Source: Touvron et al. 2021, DeiT: a truncated normal with standard deviation 0.02.
     """
-    return nn.Dense(features, kernel_init=nn.initializers.truncated_normal(0.02), name=name)
+    initial = nn.initializers.truncated_normal(0.02)
+    return nn.Dense(features, use_bias=use_bias, kernel_init=initial, name=name)
 
 
 def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:

@@ -27,11 +27,13 @@ class Match:
         leaves: `{path: (rule, its foreign names)}`.
         dropped: names without a counterpart here.
         problems: `{name: reason}` for names without a place.
+        noted: the dropped names that a note lists.
     """
 
     leaves: dict[str, tuple[PortRule, tuple[str, ...]]]
     dropped: tuple[str, ...]
     problems: dict[str, str]
+    noted: tuple[str, ...] = ()
 
     def leaf(self, path: str, entries: Mapping[str, np.ndarray]) -> np.ndarray:
         """The array for `path` in our layout; a view unless several entries are joined."""
@@ -46,7 +48,7 @@ class Match:
 def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
     """Assigns foreign names to paths by a table; reads no array."""
     places: dict[str, tuple[PortRule, dict[int, str]]] = {}
-    dropped, problems, lines = [], {}, _lines(tuple(rules))
+    dropped, noted, problems, lines = [], [], {}, _lines(tuple(rules))
     for name in names:
         likely = [*lines.get(name[:1], ()), *lines.get('', ())]
         hits = [hit for line in likely if (hit := _hit(line, name)) is not None]
@@ -56,6 +58,7 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
         rule, part, path = hits[0]
         if path is None:
             dropped.append(name)
+            noted += [name] if rule.noted else []
             continue
         parts = places.setdefault(path, (rule, {}))[1]
         if part in parts or places[path][0] != rule:
@@ -70,7 +73,7 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
         else:
             lacking = ', '.join(n for i, n in enumerate(rule.names) if i not in parts)
             problems |= dict.fromkeys(parts.values(), f'({path} needs {lacking} too)')
-    return Match(leaves, tuple(dropped), problems)
+    return Match(leaves, tuple(dropped), problems, tuple(noted))
 
 
 def own(names: Sequence[str]) -> Match:
@@ -119,7 +122,7 @@ def placed(
 def to_foreign(
     leaves: Mapping[str, np.ndarray], rules: Sequence[PortRule]
 ) -> dict[str, np.ndarray]:
-    """Translates our leaves back; the inverse of `to_ours`, with zeros for dropped counters.
+    """Translates our leaves back; the inverse of `to_ours`, with values for dropped entries.
 
     Args:
         leaves: `{path: array}`.
@@ -138,7 +141,9 @@ def to_foreign(
         foreign = rule.transform.to_foreign(np.asarray(array))
         parts = np.split(foreign, len(names)) if len(names) > 1 else [foreign]
         result |= dict(zip(names, parts, strict=True))
-        result |= {name: np.zeros((), np.int64) for rule in rules for name in _counters(rule, path)}
+        for rule in rules:
+            made = rule.exported_as or (lambda _: np.zeros((), np.int64))
+            result |= {name: made(np.asarray(array)) for name in _exported(rule, path)}
     if problems:
         raise PortError('no foreign name for:\n  ' + '\n  '.join(problems))
     return result
@@ -200,8 +205,8 @@ def _names(rule: PortRule, path: str) -> tuple[str, ...]:
     return tuple(name for name in names if name is not None)
 
 
-def _counters(rule: PortRule, path: str) -> tuple[str, ...]:
-    """The names of dropped counters that are written along with the leaf at `path`."""
+def _exported(rule: PortRule, path: str) -> tuple[str, ...]:
+    """The names of dropped entries that are written along with the leaf at `path`."""
     if rule.exported_with is None or rule.alias:
         return ()
     names = [_translate(path, rule.exported_with, template) for template in rule.names]

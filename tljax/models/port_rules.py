@@ -72,15 +72,19 @@ class PortRule:
         ours: the path it goes to; None drops an entry that has no counterpart.
         transform: the change of layout, after joining.
         alias: whether this is an older name, which is read but not written.
-        exported_with: for a dropped entry that files must have: it is exported as the integer 0
-            together with this path.
+        noted: for a dropped entry, whether a note names it.
+        exported_with: for a dropped entry that files must have: it is exported together with this
+            path, as the integer 0.
+        exported_as: a function of the leaf at that path to the exported entry, instead of 0.
     """
 
     foreign: str | tuple[str, ...]
     ours: str | None
     transform: Transform = SAME
     alias: bool = False
+    noted: bool = False
     exported_with: str | None = None
+    exported_as: Layout | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +97,15 @@ def layer(foreign: str, ours: str, transform: Transform) -> tuple[PortRule, ...]
     return (
         PortRule(f'{foreign}.weight', f'params/{ours}/kernel', transform),
         PortRule(f'{foreign}.bias', f'params/{ours}/bias'),
+    )
+
+
+def joined_layers(foreign: Sequence[str], ours: str) -> tuple[PortRule, ...]:
+    """The table of linear layers with biases whose outputs are joined in one layer."""
+    weights, biases = (tuple(f'{name}.{kind}' for name in foreign) for kind in ('weight', 'bias'))
+    return (
+        PortRule(weights, f'params/{ours}/kernel', LINEAR),
+        PortRule(biases, f'params/{ours}/bias'),
     )
 
 
@@ -117,6 +130,16 @@ def batch_norm(foreign: str, ours: str) -> tuple[PortRule, ...]:
 def head(foreign: str) -> tuple[PortRule, ...]:
     """The table of the last linear layer."""
     return layer(foreign, 'head/linear', LINEAR)
+
+
+def aliases(rules: Sequence[PortRule]) -> tuple[PortRule, ...]:
+    """The same rules for reading alone."""
+    return tuple(dataclasses.replace(rule, alias=True) for rule in rules)
+
+
+def left_out(*rules: PortRule) -> tuple[PortRule, ...]:
+    """Rules that drop the entries of a part that only pretraining uses, with a note."""
+    return tuple(dataclasses.replace(rule, ours=None, noted=True) for rule in rules)
 
 
 def without_prefix(rules: Sequence[PortRule], prefix: str) -> tuple[PortRule, ...]:

@@ -153,6 +153,8 @@ def _prefix(entries: Mapping[str, Any], key: str) -> str:
     best = [prefix for prefix, count in counts.items() if count == most]
     least = min(map(_preference, best), default=0)
     best = [prefix for prefix in best if _preference(prefix) == least]
+    # A library can have names with and without a prefix: the entries below the longer one are all.
+    best = [one for one in best if not any(o != one and o.startswith(one) for o in best)]
     if not most:
         return cut
     if len(best) > 1:

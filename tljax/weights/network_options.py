@@ -12,6 +12,7 @@ from typing import Any
 from tljax.models import transformer
 from tljax.models.backbones import resnet
 from tljax.models.mbconv_network import MBConvNetwork
+from tljax.models.tokens import TokenPooling
 from tljax.weights import mbconv_options
 from tljax.weights.options import OptionError, first
 
@@ -30,11 +31,15 @@ ACTIVATIONS = {
     'quickgelu': 'quick_gelu',
     'relu': 'relu',
     'relu6': 'relu6',
+    'silu': 'silu',
+    'swish': 'silu',
 }
 FAMILY_ACTIVATION = {
     'ResNet': 'relu',
     'ResNetSmall': 'relu',
     'VGG': 'relu',
+    'RegNet': 'relu',
+    'BiT': 'relu',
     'ConvNeXt': 'gelu',
     'EfficientNetLite': 'relu6',
 }
@@ -55,12 +60,15 @@ REFUSED = (
     'blurpool', 'use_blurpool', 'downsample_in_bottleneck', 'downsample_in_first_stage',
     'replace_stem_pool', 'avg_down',
 )  # fmt: skip
+TRANSFORMER_SIZES = {
+    'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
+    'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
+    'patch_px': ('patch_size',),
+}
 SIZES: dict[str, dict[str, tuple[str, ...]]] = {
-    'ViT': {
-        'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
-        'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
-        'patch_px': ('patch_size',),
-    },
+    'ViT': TRANSFORMER_SIZES,
+    'DINOv2': TRANSFORMER_SIZES,
+    'DINOv3': TRANSFORMER_SIZES,
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),
@@ -90,6 +98,7 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
         _check_depth(backbone, name)
     _check_refused(backbone, options)
     backbone = _heads(backbone, options)
+    backbone = _pooling(backbone, options.get('global_pool'))
     backbone = _activation(backbone, options, ' '.join(names))
     if isinstance(backbone, MBConvNetwork):
         return mbconv_options.apply(backbone, options, names)
@@ -103,13 +112,16 @@ def check(backbone: Any, options: Mapping[str, Any], naming: str = '') -> None:
 
     Raises:
         OptionError: a field has another stated value, or `apply` raises it. Epsilons are not
-            compared: the libraries' defaults differ and agree to 1e-5 in the outputs.
+            compared: the libraries' defaults differ and agree to 1e-5 in the outputs. Nor is the
+            pooling of tokens, which is the user's choice.
     """
     stated = apply(backbone, options, naming)
     other = [
         f'{f.name}={getattr(stated, f.name)!r} (not {getattr(backbone, f.name)!r})'
         for f in dataclasses.fields(backbone)
-        if 'epsilon' not in f.name and getattr(stated, f.name) != getattr(backbone, f.name)
+        if 'epsilon' not in f.name
+        and f.name != 'pooling'
+        and getattr(stated, f.name) != getattr(backbone, f.name)
     ]
     if other:
         raise OptionError(
@@ -125,9 +137,6 @@ def _check_refused(backbone: Any, options: Mapping[str, Any]) -> None:
     stride = options.get('output_stride')
     if isinstance(stride, int) and stride != 32 and not hasattr(backbone, 'head_width'):
         raise OptionError(f'output_stride is stated as {stride}, which is not implemented')
-    pooling = options.get('global_pool')
-    if hasattr(backbone, 'head_width') and (pooling is True or pooling in ('avg', 'max', 'avgmax')):
-        raise OptionError(f'global_pool is stated as {pooling!r}; ViT reads the class token')
 
 
 def _check_depth(backbone: Any, name: str) -> None:
@@ -151,6 +160,20 @@ def _heads(backbone: Any, options: Mapping[str, Any]) -> Any:
     if count < 1 or backbone.width % count:
         raise OptionError(f'{heads} attention heads are stated; width is {backbone.width}')
     return dataclasses.replace(backbone, head_width=int(backbone.width // count))
+
+
+def _pooling(backbone: Any, stated: Any) -> Any:
+    """What the head of a transformer reads, in the words of timm; True is MAE's for the mean."""
+    stated = {True: 'avg', False: ''}.get(stated, stated) if isinstance(stated, bool) else stated
+    pooling = {'avg': TokenPooling.MEAN, 'token': TokenPooling.TOKEN}.get(stated)
+    if not hasattr(backbone, 'head_width') or stated in (None, ''):
+        return backbone
+    if isinstance(getattr(backbone, 'pooling', None), TokenPooling) and pooling is not None:
+        return dataclasses.replace(backbone, pooling=pooling)
+    if stated != 'token':
+        family = type(backbone).__name__
+        raise OptionError(f'global_pool is stated as {stated!r}, which {family} does not implement')
+    return backbone
 
 
 def _activation(backbone: Any, options: Mapping[str, Any], names: str) -> Any:
@@ -178,7 +201,7 @@ def _epsilon(backbone: Any, options: Mapping[str, Any], naming: str) -> Any:
     Source: transformers, models/convnext/modeling_convnext.py, ConvNextLayer and ConvNextModel.
     """
     family = type(backbone).__name__
-    if family in ('ResNet', 'ResNetSmall', 'VGG'):
+    if family in ('ResNet', 'ResNetSmall', 'VGG', 'RegNet'):
         _check_epsilon(options, BATCH_NORM, BATCH_NORM_EPSILON, family)
         return backbone
     key, stated = first(options, LAYER_NORM)

@@ -101,6 +101,25 @@ def under(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> Recognised:
     return _recognised(backbone, naming, matched, entries)
 
 
+def rematched(network: Recognised, backbone: Any, entries: Mapping[str, np.ndarray]) -> Recognised:
+    """The network with other fields of its backbone, which can have other paths."""
+    matched, naming = network.matched, network.naming
+    if naming != port.OWN:
+        table = backbone.port_tables()[naming]
+        if table is not network.backbone.port_tables()[naming]:
+            matched = port.match(list(entries), table)
+    return _recognised(backbone, naming, matched, entries)
+
+
+def notes_on_dropped(network: Recognised) -> tuple[str, ...]:
+    """The note on entries that only pretraining uses."""
+    names = network.matched.noted
+    if not names:
+        return ()
+    more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    return (f'Left out, as only pretraining uses them: {", ".join(names[:LISTED])}{more}.',)
+
+
 def without_other_head(network: Recognised) -> tuple[Recognised, tuple[str, ...]]:
     """The network without a head of another form, which fine-tuned networks have, and a note on it.
 
@@ -119,7 +138,10 @@ def without_other_head(network: Recognised) -> tuple[Recognised, tuple[str, ...]
     head = f'params/{stages.HEAD}/'
     leaves = {p: leaf for p, leaf in network.matched.leaves.items() if not p.startswith(head)}
     problems = {n: reason for n, reason in network.matched.problems.items() if n not in extra}
-    matched = port.Match(leaves, (*network.matched.dropped, *extra), problems)
+    dropped = (*network.matched.dropped, *extra)
+    matched = dataclasses.replace(
+        network.matched, leaves=leaves, dropped=dropped, problems=problems
+    )
     names = ', '.join(extra[:LISTED])
     note = f'The head of the weights has another form and was left out: {names}.'
     return dataclasses.replace(network, matched=matched, num_classes=None), (note,)
@@ -230,14 +252,17 @@ def _unknown(entries: Mapping[str, np.ndarray]) -> str:
 def _nearest(entries: Mapping[str, np.ndarray]) -> str:
     """A sentence on the table that matches the most names, and the names that it does not match."""
     tables = [
-        (len(matched.problems), variant, naming, matched)
+        (_misfit(variant, naming, matched, entries), variant, naming, matched)
         for family in families()
         for variant in family.variants()
         for naming, matched in _matches(variant, entries)
     ]
     if not tables:
         return ''
-    count, variant, naming, matched = min(tables, key=lambda table: table[0])
+    misfit, variant, naming, matched = min(
+        tables, key=lambda table: (len(table[3].problems), table[0] is None)
+    )
+    count = len(matched.problems)
     if count * 2 > len(entries):
         return ''
     parts = [f' The nearest is {type(variant).__name__} with the names of {naming}']
@@ -245,8 +270,17 @@ def _nearest(entries: Mapping[str, np.ndarray]) -> str:
         names = [f'{n} {list(np.shape(entries[n]))}' for n in list(matched.problems)[:LISTED]]
         more = f' and {count - LISTED} more' if count > LISTED else ''
         parts.append(f'it has no place for {", ".join(names)}{more}')
+    if misfit:
+        parts.append(misfit)
+    return '; '.join(parts) + '.'
+
+
+def _misfit(
+    variant: Any, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
+) -> str | None:
+    """Why the shapes are of no network of the family, if it can say so."""
     try:
         variant.fitted(_Shapes(matched, entries), naming)
     except MisfitError as error:
-        parts.append(str(error))
-    return '; '.join(parts) + '.'
+        return str(error)
+    return None

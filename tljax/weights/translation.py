@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tljax import tree
-from tljax.models import port, stages
+from tljax.models import port
 from tljax.types import Backbone, InputError
 from tljax.weights import image_options, network_options, recognise
 from tljax.weights.pretrained import Architecture, Opened, Pretrained
@@ -38,8 +38,7 @@ def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
     stated = network_options.apply(result.backbone, opened.options, result.naming)
     if stated == result.backbone:
         return result
-    model = stages.build(stated, result.num_classes or 1)
-    return dataclasses.replace(result, backbone=stated, model=model)
+    return recognise.rematched(result, stated, opened.entries)
 
 
 def _recognised_own(
@@ -82,6 +81,7 @@ def translate(opened: Opened, network: Recognised, *, allow_nonfinite: bool = Fa
             value is an integer, NaN or infinite.
     """
     network, notes = recognise.without_other_head(network)
+    notes += recognise.notes_on_dropped(network)
     values = _float32(opened, _placed(opened, network))
     if not allow_nonfinite:
         _check_finite(opened, values)
