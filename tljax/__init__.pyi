@@ -65,9 +65,11 @@ from .metrics.losses import Focal as Focal
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
+from .models.backbones.clip import CLIP as CLIP
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall
+from .models.backbones.siglip import SigLIP as SigLIP
 from .models.backbones.vgg import VGG as VGG
 from .models.backbones.vit import ViT as ViT
 from .models.heads import LinearHead as LinearHead

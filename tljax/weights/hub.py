@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.weights import download
+from tljax.weights import download, tower_config
 from tljax.weights.hub_config import HubError
 from tljax.weights.hub_repository import USUAL_FILE, Repository, parse
 
@@ -37,7 +37,7 @@ class HubFile:
         path: the file.
         repo: owner and name.
         revision: the commit.
-        config: the fields of config.json in the same folder.
+        config: the fields of config.json in the same folder, or of open_clip_config.json.
         preprocessor: the fields of preprocessor_config.json in the same folder.
         card: the one-line fields in the front matter of README.md.
     """
@@ -68,6 +68,8 @@ def fetch(spec: str) -> HubFile:
         raise HubError(f'{spec}: {file} is one of several parts, which are not read')
     folder = pathlib.PurePosixPath(file).parent
     config = _json(repository, str(folder / 'config.json'))
+    if tower_config.prefers_open_clip(pathlib.PurePosixPath(file).name, config):
+        config = _json(repository, str(folder / tower_config.OPEN_CLIP_FILE)) or config
     preprocessor = _json(repository, str(folder / 'preprocessor_config.json'))
     readme = repository.find('README.md')
     path = repository.get(file)
@@ -89,11 +91,15 @@ def in_folder(folder: pathlib.Path) -> HubFile:
         HubError: there are no weights, or a configuration file cannot be read.
     """
     readme = folder / 'README.md'
+    file = _usual(str(folder), [path.name for path in folder.iterdir()])
+    config = _fields(folder / 'config.json')
+    if tower_config.prefers_open_clip(file, config):
+        config = _fields(folder / tower_config.OPEN_CLIP_FILE) or config
     return HubFile(
-        path=folder / _usual(str(folder), [path.name for path in folder.iterdir()]),
+        path=folder / file,
         repo=folder.name,
         revision='',
-        config=_fields(folder / 'config.json'),
+        config=config,
         preprocessor=_fields(folder / 'preprocessor_config.json'),
         card=_front_matter(readme.read_text(errors='replace')) if readme.is_file() else {},
     )

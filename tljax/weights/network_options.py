@@ -45,12 +45,15 @@ REFUSED = (
     'blurpool', 'use_blurpool', 'downsample_in_bottleneck', 'downsample_in_first_stage',
     'replace_stem_pool', 'avg_down',
 )  # fmt: skip
+TRANSFORMER_SIZES = {
+    'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
+    'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
+    'patch_px': ('patch_size',),
+}
 SIZES: dict[str, dict[str, tuple[str, ...]]] = {
-    'ViT': {
-        'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
-        'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
-        'patch_px': ('patch_size',),
-    },
+    'ViT': TRANSFORMER_SIZES,
+    'CLIP': TRANSFORMER_SIZES,
+    'SigLIP': TRANSFORMER_SIZES,
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),
@@ -115,7 +118,15 @@ def _check_refused(backbone: Any, options: Mapping[str, Any]) -> None:
         raise OptionError(f'output_stride is stated as {stride}, which is not implemented')
     pooling = options.get('global_pool')
     if hasattr(backbone, 'head_width') and (pooling is True or pooling in ('avg', 'max', 'avgmax')):
-        raise OptionError(f'global_pool is stated as {pooling!r}; ViT reads the class token')
+        _check_pooling(backbone, pooling)
+
+
+def _check_pooling(backbone: Any, pooling: Any) -> None:
+    # A network without a class token and attention pooling reads the average.
+    if pooling == 'avg' and getattr(backbone, 'attention_pool', None) is False:
+        return
+    reads = 'pools by attention' if hasattr(backbone, 'attention_pool') else 'reads the class token'
+    raise OptionError(f'global_pool is stated as {pooling!r}; {type(backbone).__name__} {reads}')
 
 
 def _check_depth(backbone: Any, name: str) -> None:
@@ -224,12 +235,17 @@ def _number(value: Any, name: str) -> float:
 
 
 def assumed(backbone: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The note on values of a ViT that neither entries nor options state."""
+    """The note on values of a vision transformer that neither entries nor options state."""
     if not hasattr(backbone, 'head_width'):
         return ()
+    unsure = (
+        " (OpenAI's; most of open_clip's networks have gelu)"
+        if backbone.activation == 'quick_gelu'
+        else ''
+    )
     values = (
         (f'{backbone.width // backbone.head_width} attention heads', HEADS),
-        (f'activation {backbone.activation}', ACTIVATION),
+        (f'activation {backbone.activation}{unsure}', ACTIVATION),
         (f'epsilon {backbone.epsilon:g}', LAYER_NORM),
     )
     missing = [text for text, keys in values if first(options, keys)[1] is None]

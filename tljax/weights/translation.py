@@ -52,8 +52,7 @@ def _recognised_own(
             f'weights {opened.origin.source!r} are of {_without_weights(own)}, '
             f'wanted {_without_weights(backbone)}'
         )
-    bias = opened.entries.get(recognise.HEAD_BIAS)
-    num_classes = None if bias is None else int(np.size(bias))
+    num_classes = stages.outputs_of_head({p: np.shape(x) for p, x in opened.entries.items()})
     return Recognised(
         backbone=own,
         naming=port.OWN,
