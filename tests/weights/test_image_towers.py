@@ -280,3 +280,39 @@ def test_siglip_of_timm_has_the_activation_of_its_definition(
         'params/pool/probe': (1, 1, width),
     }
     assert tljax.SigLIP().fitted(shapes, naming).activation == activation
+
+
+def in_parts(folder, entries, change=None):
+    """A repository with weights in two files and their index."""
+    names = sorted(entries)
+    files = [f'model-0000{i}-of-00002.safetensors' for i in (1, 2)]
+    for i, file in enumerate(files):
+        repository(folder, {}, {n: entries[n] for n in names[i::2]}, file)
+    weight_map = {name: files[i % 2] for i, name in enumerate(names)} | (change or {})
+    repository(folder, {'model.safetensors.index.json': {'weight_map': weight_map}}, {}, 'x.bin')
+    (folder / 'x.bin').unlink()
+    return folder
+
+
+@pytest.mark.parametrize(('family', 'case'), [('clip', 'transformers'), ('siglip', 'transformers')])
+def test_weights_in_several_parts_are_those_of_one_file(family, case, tmp_path):
+    entries = tower(family, case)
+    folder = in_parts(tmp_path / 'r', {**entries, **text(TRANSFORMERS_TEXT)})
+    loaded = loading.load(folder)
+    assert loaded.origin.format == 'safetensors in 2 parts'
+    assert_same(loaded, loading.load(entries))
+    assert_same(loaded, loading.load(folder / 'model.safetensors.index.json'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'visual_projection.weight': '../w.safetensors'}, 'wanted one beside it'),
+        ({'visual_projection.weight': 'model-00001-of-00003.safetensors'}, 'no regular file'),
+        ({'lacking': 'model-00001-of-00002.safetensors'}, '1 entries are not in .*: lacking'),
+    ],
+)
+def test_an_index_that_does_not_fit_its_files_is_refused(change, reason, tmp_path):
+    folder = in_parts(tmp_path / 'r', tower('clip', 'transformers'), change)
+    with pytest.raises(InputError, match=reason):
+        loading.load(folder)

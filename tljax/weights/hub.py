@@ -20,13 +20,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.weights import download, tower_config
+from tljax.weights import download, parts, tower_config
 from tljax.weights.hub_config import HubError
 from tljax.weights.hub_repository import USUAL_FILE, Repository, parse
 
 # If a spec names no file, the first of these that exists.
 FILES = (USUAL_FILE, 'pytorch_model.safetensors', 'pytorch_model.bin', 'model.pth')
-PART = re.compile(r'\.index\.json$|-\d{5}-of-(?!00001)\d{5}\.\w+$')  # one of several parts
+PART = re.compile(r'-\d{5}-of-(?!00001)\d{5}\.\w+$')  # one of several parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def fetch(spec: str) -> HubFile:
     repository = Repository(wanted)
     file = wanted.file or _usual(spec, repository.names())
     if PART.search(file):
-        raise HubError(f'{spec}: {file} is one of several parts, which are not read')
+        raise HubError(f'{spec}: {file} is one of several parts: name their index, *{parts.INDEX}')
     folder = pathlib.PurePosixPath(file).parent
     config = _json(repository, str(folder / 'config.json'))
     if tower_config.prefers_open_clip(pathlib.PurePosixPath(file).name, config):
@@ -73,7 +73,11 @@ def fetch(spec: str) -> HubFile:
     preprocessor = _json(repository, str(folder / 'preprocessor_config.json'))
     readme = repository.find('README.md')
     path = repository.get(file)
-    _check(path, spec)
+    if file.endswith(parts.INDEX):
+        for name in sorted(set(parts.files_of(path).values())):
+            _check(repository.get(str(folder / name)), spec)
+    else:
+        _check(path, spec)
     return HubFile(
         path=path,
         repo=wanted.repo,
@@ -111,16 +115,14 @@ def _usual(spec: str, names: list[str]) -> str:
     Raises:
         HubError: the repository has none of `FILES`, and not exactly one safetensors file.
     """
-    usual = [name for name in FILES if name in names]
+    usual = [name for name in (*FILES, *parts.INDICES) if name in names]
     single = [name for name in names if name.endswith('.safetensors')]
     if usual or len(single) == 1:
         return (usual or single)[0]
-    parts = any(PART.search(name) for name in names)
-    hint = ' Weights in several parts are not read.' if parts else ''
     names_text = ', '.join(sorted(names)[:20]) or 'it is empty'
     raise HubError(
         f'{spec}: it has none of {", ".join(FILES)}; append one of its files after a slash: '
-        f'{names_text}.{hint}'
+        f'{names_text}.'
     )
 
 
