@@ -66,6 +66,7 @@ from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
 from .models.backbones.bit import BiT as BiT
+from .models.backbones.clip import CLIP as CLIP
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
 from .models.backbones.dinov2 import DINOv2 as DINOv2
 from .models.backbones.dinov3 import DINOv3 as DINOv3
@@ -73,6 +74,7 @@ from .models.backbones.efficientnet_lite import EfficientNetLite as EfficientNet
 from .models.backbones.regnet import RegNet as RegNet
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall
+from .models.backbones.siglip import SigLIP as SigLIP
 from .models.backbones.vgg import VGG as VGG
 from .models.backbones.vit import ViT as ViT
 from .models.heads import LinearHead as LinearHead

@@ -97,7 +97,8 @@ def pooled() -> Iterator[tuple[str, Case]]:
         ),
         'no_class_token': (
             {'global_pool': 'avg', 'fc_norm': False, 'class_token': False},
-            mean | {'class_token': False},
+            # The entries are those of a SigLIP that reads the mean, and the function is the same.
+            {'class': 'tljax:SigLIP', 'activation': 'gelu', 'attention_pool': False},
             {},
         ),
     }

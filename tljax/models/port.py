@@ -76,6 +76,14 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
     return Match(leaves, tuple(dropped), problems, tuple(noted))
 
 
+def is_own(names: Sequence[str]) -> bool:
+    """Whether names are our own paths; big_vision's networks of two towers begin alike."""
+    return any(
+        name.startswith(('params/', 'batch_stats/')) and not name.startswith('params/img/')
+        for name in names
+    )
+
+
 def own(names: Sequence[str]) -> Match:
     """A match of names that are our own paths already."""
     return Match({name: (PortRule(name, name), (name,)) for name in names}, (), {})
@@ -139,7 +147,7 @@ def to_foreign(
             continue
         (rule, names) = hits[0]
         foreign = rule.transform.to_foreign(np.asarray(array))
-        parts = np.split(foreign, len(names)) if len(names) > 1 else [foreign]
+        parts = np.split(foreign, _ends(rule, len(foreign))) if len(names) > 1 else [foreign]
         result |= dict(zip(names, parts, strict=True))
         for rule in rules:
             made = rule.exported_as or (lambda _: np.zeros((), np.int64))
@@ -147,6 +155,12 @@ def to_foreign(
     if problems:
         raise PortError('no foreign name for:\n  ' + '\n  '.join(problems))
     return result
+
+
+def _ends(rule: PortRule, length: int) -> list[int]:
+    """Where the entries of a joined array of some length end, without the last."""
+    shares = rule.shares or (1,) * len(rule.names)
+    return [length * sum(shares[:i]) // sum(shares) for i in range(1, len(shares))]
 
 
 _FIELD = re.compile(r'\{(\w+)([+-]\d+)?\}')

@@ -124,7 +124,11 @@ class Block(nn.Module):
     def __call__(
         self, x: jax.Array, *, deterministic: bool, use_running_average: bool
     ) -> jax.Array:
-        """[B, T, width] to [B, T, width], T tokens; [B, T - registers, width] if it is the last."""
+        """[B, T, width] to [B, T, width], T tokens; [B, T - registers, width] if it is the last.
+
+        Maps [B, H, W, width], which networks without a class token have, to maps.
+        """
+        shape, x = x.shape, x.reshape(x.shape[0], -1, self.width)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         path = layers.drop_path(self.drop_path, deterministic)
         y = layers.layer_norm(self.epsilon, 'norm1')(x)
@@ -141,10 +145,11 @@ class Block(nn.Module):
         y = drop(layers.dense(self.width, 'fc2')(y))
         x = x + path(self._scaled(y, 'scale2'))
         if not self.last:
-            return x
+            return x.reshape(shape)
         if self.registers:
             x = jnp.concatenate([x[:, :1], x[:, 1 + self.registers :]], 1)
-        return layers.layer_norm(self.epsilon, 'norm')(x)
+            shape = x.shape
+        return layers.layer_norm(self.epsilon, 'norm')(x).reshape(shape)
 
     def _qkv(self, y: jax.Array) -> jax.Array:
         """Queries, keys and values [B, T, 3 width]."""
@@ -165,3 +170,46 @@ class Block(nn.Module):
             return y
         initial = nn.initializers.constant(self.layer_scale)
         return y * self.param(name, initial, (self.width,)).astype(y.dtype).reshape(1, 1, -1)
+
+
+class AttentionPool(nn.Module):
+    """Attention pooling: a learned query attends to all tokens, and an MLP follows.
+
+    A stage of its own in a network that was trained with it. It fits any vision transformer.
+
+    Source: Lee et al. 2019, "Set transformer"; Zhai et al. 2022, "Scaling vision transformers"
+    (MAPHead in big_vision, `AttentionPoolLatent` in timm).
+
+    Attributes:
+        width: of a token.
+        head_width: of an attention head.
+        inner: the width of the hidden layer of the MLP.
+        epsilon: of the layer norm.
+        activation: a key of `ACTIVATIONS`.
+        dropout: the rate after both linear layers and the attention.
+    """
+
+    width: int
+    head_width: int
+    inner: int
+    epsilon: float
+    activation: str = 'gelu'
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, T, width] or maps [B, H, W, width] to [B, width]."""
+        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        x = x.reshape(x.shape[0], -1, self.width)
+        initial = nn.initializers.truncated_normal(self.width**-0.5)
+        probe = self.param('probe', initial, (1, 1, self.width)).astype(x.dtype)
+        probe = jnp.broadcast_to(probe, (x.shape[0], 1, self.width))
+        qkv = layers.dense(3 * self.width, 'qkv')(jnp.concatenate([probe, x], 1))
+        q, k, v = jnp.split(qkv.reshape(*qkv.shape[:2], -1, self.head_width), 3, axis=2)
+        y = jax.nn.dot_product_attention(q[:, :1], k[:, 1:], v[:, 1:])
+        x = drop(layers.dense(self.width, 'out')(y.reshape(-1, self.width)))
+        y = layers.layer_norm(self.epsilon, 'norm')(x)
+        y = drop(ACTIVATIONS[self.activation](layers.dense(self.inner, 'fc1')(y)))
+        return x + drop(layers.dense(self.width, 'fc2')(y))

@@ -69,6 +69,8 @@ SIZES: dict[str, dict[str, tuple[str, ...]]] = {
     'ViT': TRANSFORMER_SIZES,
     'DINOv2': TRANSFORMER_SIZES,
     'DINOv3': TRANSFORMER_SIZES,
+    'CLIP': TRANSFORMER_SIZES,
+    'SigLIP': TRANSFORMER_SIZES,
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),
@@ -170,7 +172,9 @@ def _pooling(backbone: Any, stated: Any) -> Any:
         return backbone
     if isinstance(getattr(backbone, 'pooling', None), TokenPooling) and pooling is not None:
         return dataclasses.replace(backbone, pooling=pooling)
-    if stated != 'token':
+    # SigLIP pools by attention, or without it reads the mean.
+    own = {None: 'token', True: 'map', False: 'avg'}[getattr(backbone, 'attention_pool', None)]
+    if stated != own:
         family = type(backbone).__name__
         raise OptionError(f'global_pool is stated as {stated!r}, which {family} does not implement')
     return backbone
@@ -268,9 +272,14 @@ def assumed(backbone: Any, options: Mapping[str, Any], naming: str = '') -> tupl
         return mbconv_options.assumed(backbone, options, _names(options), naming)
     if not hasattr(backbone, 'head_width'):
         return ()
+    unsure = (
+        " (OpenAI's; most of open_clip's networks have gelu)"
+        if backbone.activation == 'quick_gelu'
+        else ''
+    )
     values = (
         (f'{backbone.width // backbone.head_width} attention heads', HEADS),
-        (f'activation {backbone.activation}', ACTIVATION),
+        (f'activation {backbone.activation}{unsure}', ACTIVATION),
         (f'epsilon {backbone.epsilon:g}', LAYER_NORM),
     )
     missing = [text for text, keys in values if first(options, keys)[1] is None]

@@ -16,7 +16,6 @@ from tljax.types import Backbone, InputError, MisfitError
 
 SAMPLED_NAMES = 32
 LISTED = 6  # names in a message
-HEAD_BIAS = f'params/{stages.HEAD}/linear/bias'
 
 
 class UnknownNetworkError(InputError):
@@ -78,15 +77,20 @@ def recognise(entries: Mapping[str, np.ndarray]) -> Recognised:
         UnknownNetworkError: no table matches half of the names.
     """
     candidates: list[tuple[int, Recognised]] = []
+    refused = 0  # the most names of a network that does not support the sizes of the entries
     for family in families():
         for variant in family.variants():
             for naming, matched in _matches(variant, entries):
                 count = len(entries) - len(matched.problems)
                 if count * 2 >= len(entries) > 0:
-                    candidates += [(count, m) for m in _fitted(variant, naming, matched, entries)]
-    if not candidates:
+                    try:
+                        members = _fitted(variant, naming, matched, entries)
+                    except MisfitError:
+                        members, refused = [], max(refused, count)
+                    candidates += [(count, member) for member in members]
+    most = max((count for count, _ in candidates), default=0)
+    if not candidates or most < refused:  # `_nearest` gives the reason
         raise UnknownNetworkError(_unknown(entries))
-    most = max(count for count, _ in candidates)
     best = [member for count, member in candidates if count == most]
     return best[0] if len(best) == 1 else min(best, key=_lacking)
 
@@ -127,13 +131,13 @@ def without_other_head(network: Recognised) -> tuple[Recognised, tuple[str, ...]
     (`fc.1.weight` instead of `fc.weight`), and if the family's own head is absent.
     """
     heads = {
-        name.split('.')[0]
+        _beginning(name)
         for rule in network.backbone.port_tables().get(network.naming, ())
         if rule.ours is not None and rule.ours.startswith(f'params/{stages.HEAD}/')
         for name in rule.names
     }
-    extra = [name for name in network.matched.problems if name.split('.')[0] in heads]
-    if not extra or HEAD_BIAS in network.matched.leaves:
+    extra = [n for n in network.matched.problems if any(n.startswith(f'{h}.') for h in heads)]
+    if not extra or any(path in network.matched.leaves for path in stages.HEAD_OUTPUTS):
         return network, ()
     head = f'params/{stages.HEAD}/'
     leaves = {p: leaf for p, leaf in network.matched.leaves.items() if not p.startswith(head)}
@@ -145,6 +149,12 @@ def without_other_head(network: Recognised) -> tuple[Recognised, tuple[str, ...]
     names = ', '.join(extra[:LISTED])
     note = f'The head of the weights has another form and was left out: {names}.'
     return dataclasses.replace(network, matched=matched, num_classes=None), (note,)
+
+
+def _beginning(name: str) -> str:
+    """The first segment of a head's name; of one inside an image tower, its layer."""
+    first = name.split('.')[0]
+    return name.rpartition('.')[0] if first in ('visual', 'vision_model') else first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +183,7 @@ def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> list[tupl
     are skipped.
     """
     names, tables = list(entries), []
-    if any(name.startswith(('params/', 'batch_stats/')) for name in names):
+    if port.is_own(names):
         return [(port.OWN, port.own(names))]
     sample = names[:: max(1, len(names) // SAMPLED_NAMES)]
     for naming, table in backbone.port_tables().items():
@@ -186,10 +196,7 @@ def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> list[tupl
 def _fitted(
     variant: Any, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
 ) -> list[Recognised]:
-    try:
-        member = variant.fitted(_Shapes(matched, entries), naming)
-    except MisfitError:  # if no other network fits, `_nearest` gives the reason
-        return []
+    member = variant.fitted(_Shapes(matched, entries), naming)
     if member is None:
         return []
     if naming != port.OWN and member != variant:  # the path of a name can depend on the size
@@ -204,8 +211,9 @@ def _recognised(
 ) -> Recognised:
     num_classes = None
     if any(path.split('/')[1:2] == [stages.HEAD] for path in matched.leaves):
-        has_bias = HEAD_BIAS in matched.leaves
-        num_classes = int(np.size(matched.leaf(HEAD_BIAS, entries))) if has_bias else 1
+        paths = [path for path in stages.HEAD_OUTPUTS if path in matched.leaves]
+        shapes = {path: matched.leaf(path, entries).shape for path in paths}
+        num_classes = stages.outputs_of_head(shapes) or 1
     return Recognised(
         backbone=backbone,
         naming=naming,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tljax import tree
-from tljax.models import port
+from tljax.models import port, stages
 from tljax.types import Backbone, InputError
 from tljax.weights import image_options, network_options, recognise
 from tljax.weights.pretrained import Architecture, Opened, Pretrained
@@ -51,8 +51,7 @@ def _recognised_own(
             f'weights {opened.origin.source!r} are of {_without_weights(own)}, '
             f'wanted {_without_weights(backbone)}'
         )
-    bias = opened.entries.get(recognise.HEAD_BIAS)
-    num_classes = None if bias is None else int(np.size(bias))
+    num_classes = stages.outputs_of_head({p: np.shape(x) for p, x in opened.entries.items()})
     return Recognised(
         backbone=own,
         naming=port.OWN,

@@ -131,14 +131,23 @@ def _per_head(
     )
 
 
-def _google(last: str, head_width: int) -> tuple[PortRule, ...]:
-    theirs, ours = 'Transformer/encoderblock_{b}', 'block{b+1}'
-    attention = f'{theirs}/MultiHeadDotProductAttention_1'
+def flax_attention(theirs: str, ours: str, head_width: int) -> tuple[PortRule, ...]:
+    """The table of Flax's `MultiHeadDotProductAttention`."""
     qkv, bias, out = _per_head(head_width)
     kernels, biases = (
-        tuple(f'{attention}/{part}/{kind}' for part in ('query', 'key', 'value'))
+        tuple(f'{theirs}/{part}/{kind}' for part in ('query', 'key', 'value'))
         for kind in ('kernel', 'bias')
     )
+    return (
+        PortRule(kernels, f'params/{ours}/qkv/kernel', qkv),
+        PortRule(biases, f'params/{ours}/qkv/bias', bias),
+        PortRule(f'{theirs}/out/kernel', f'params/{ours}/out/kernel', out),
+        PortRule(f'{theirs}/out/bias', f'params/{ours}/out/bias'),
+    )
+
+
+def _google(last: str, head_width: int) -> tuple[PortRule, ...]:
+    theirs, ours = 'Transformer/encoderblock_{b}', 'block{b+1}'
     alike = {
         'embedding': 'embed/patch',
         f'{theirs}/MlpBlock_3/Dense_0': f'{ours}/fc1',
@@ -154,10 +163,7 @@ def _google(last: str, head_width: int) -> tuple[PortRule, ...]:
     rules = (
         PortRule('cls', 'params/embed/class_token'),
         PortRule('Transformer/posembed_input/pos_embedding', position),
-        PortRule(kernels, f'params/{ours}/qkv/kernel', qkv),
-        PortRule(biases, f'params/{ours}/qkv/bias', bias),
-        PortRule(f'{attention}/out/kernel', f'params/{ours}/out/kernel', out),
-        PortRule(f'{attention}/out/bias', f'params/{ours}/out/bias'),
+        *flax_attention(f'{theirs}/MultiHeadDotProductAttention_1', ours, head_width),
         *(
             PortRule(f'{a}/{kind}', f'params/{b}/{kind}')
             for pairs, kinds in ((alike, ('kernel', 'bias')), (norms, ('scale', 'bias')))
