@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def placed(
 def to_foreign(
     leaves: Mapping[str, np.ndarray], rules: Sequence[PortRule]
 ) -> dict[str, np.ndarray]:
-    """Translates our leaves back; the inverse of `to_ours`, with zeros for dropped counters.
+    """Translates our leaves back; the inverse of `to_ours`, with dropped entries that files need.
 
     Args:
         leaves: `{path: array}`.
@@ -138,7 +138,7 @@ def to_foreign(
         foreign = rule.transform.to_foreign(np.asarray(array))
         parts = np.split(foreign, len(names)) if len(names) > 1 else [foreign]
         result |= dict(zip(names, parts, strict=True))
-        result |= {name: np.zeros((), np.int64) for rule in rules for name in _counters(rule, path)}
+        result |= {name: value for rule in rules for name, value in _constants(rule, path)}
     if problems:
         raise PortError('no foreign name for:\n  ' + '\n  '.join(problems))
     return result
@@ -200,9 +200,10 @@ def _names(rule: PortRule, path: str) -> tuple[str, ...]:
     return tuple(name for name in names if name is not None)
 
 
-def _counters(rule: PortRule, path: str) -> tuple[str, ...]:
-    """The names of dropped counters that are written along with the leaf at `path`."""
+def _constants(rule: PortRule, path: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The names and values of dropped entries that are written along with the leaf at `path`."""
     if rule.exported_with is None or rule.alias:
-        return ()
-    names = [_translate(path, rule.exported_with, template) for template in rule.names]
-    return tuple(name for name in names if name is not None)
+        return
+    for template in rule.names:
+        if name := _translate(path, rule.exported_with, template):
+            yield name, np.zeros((), np.int64) if rule.constant is None else rule.constant()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 Layout = Callable[[np.ndarray], np.ndarray]
+Constant = Callable[[], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,9 @@ class PortRule:
         ours: the path it goes to; None drops an entry that has no counterpart.
         transform: the change of layout, after joining.
         alias: whether this is an older name, which is read but not written.
-        exported_with: for a dropped entry that files must have: it is exported as the integer 0
-            together with this path.
+        exported_with: for a dropped entry that files must have: it is exported together with this
+            path.
+        constant: the value of such an entry; None for the integer 0.
     """
 
     foreign: str | tuple[str, ...]
@@ -81,6 +83,7 @@ class PortRule:
     transform: Transform = SAME
     alias: bool = False
     exported_with: str | None = None
+    constant: Constant | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

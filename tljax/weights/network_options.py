@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tljax.models.backbones import resnet
+from tljax.models.backbones import resnet, swin
+from tljax.weights import window_options
 from tljax.weights.options import OptionError, first
 
 # Names of activations in transformers and timm, and tljax's name.
@@ -27,7 +28,9 @@ ACTIVATIONS = {
     'quickgelu': 'quick_gelu',
     'relu': 'relu',
 }
-FAMILY_ACTIVATION = {'ResNet': 'relu', 'ResNetSmall': 'relu', 'VGG': 'relu', 'ConvNeXt': 'gelu'}
+FAMILY_ACTIVATION = {
+    'ResNet': 'relu', 'ResNetSmall': 'relu', 'VGG': 'relu', 'ConvNeXt': 'gelu', 'Swin': 'gelu',
+}  # fmt: skip
 # Networks of timm with other blocks, or with layers that have no entries and tljax lacks.
 NOT_IMPLEMENTED = re.compile(
     r'(se|sk|ecaresnet|ecares|cs)res|resnet(blur|aa|rs)|resnet\w*_gn|.*(blurpool|antialias)'
@@ -52,6 +55,7 @@ SIZES: dict[str, dict[str, tuple[str, ...]]] = {
         'patch_px': ('patch_size',),
     },
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
+    'Swin': {'depths': ('depths',), 'heads': ('num_heads',), 'width': ('embed_dim',)},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),
         'features': ('hidden_sizes',),
@@ -82,6 +86,8 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
     backbone = _heads(backbone, options)
     backbone = _activation(backbone, options, ' '.join(names))
     backbone = _epsilon(backbone, options, naming)
+    if isinstance(backbone, swin.Swin):
+        backbone = window_options.apply(backbone, options)
     _check_sizes(backbone, options)
     return backbone
 
@@ -177,6 +183,8 @@ def _epsilon(backbone: Any, options: Mapping[str, Any], naming: str) -> Any:
         return dataclasses.replace(backbone, epsilon=value)
     if family == 'ConvNeXt' and (naming.startswith('transformers') or key == 'layer_norm_eps'):
         return dataclasses.replace(backbone, pool_epsilon=value)
+    if family == 'Swin':
+        _check_epsilon(options, LAYER_NORM, swin.EPSILON, family)
     if family == 'ConvNeXt':
         _check_epsilon(options, LAYER_NORM, 1e-6, family)
         return dataclasses.replace(backbone, pool_epsilon=value)
@@ -214,6 +222,8 @@ DERIVED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ('ResNet', 'features'): _features,
     ('ConvNeXt', 'depths'): lambda backbone: tuple(backbone.depths),
     ('ConvNeXt', 'widths'): lambda backbone: tuple(backbone.widths),
+    ('Swin', 'depths'): lambda backbone: tuple(backbone.depths),
+    ('Swin', 'heads'): lambda backbone: tuple(backbone.heads),
 }
 
 
@@ -224,7 +234,9 @@ def _number(value: Any, name: str) -> float:
 
 
 def assumed(backbone: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The note on values of a ViT that neither entries nor options state."""
+    """The note on values of a ViT or Swin that neither entries nor options state."""
+    if isinstance(backbone, swin.Swin):
+        return window_options.assumed(backbone, options)
     if not hasattr(backbone, 'head_width'):
         return ()
     values = (
