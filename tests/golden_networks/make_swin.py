@@ -45,18 +45,19 @@ def _torchvision() -> Iterator[tuple[str, Case]]:
         network = module.SwinTransformer(
             patch_size=[4, 4],
             embed_dim=WIDTH,
-            depths=DEPTHS,
+            depths=[2, 1, 1, 1],
             num_heads=HEADS,
             window_size=[4, 4],
             stochastic_depth_prob=0.3,
             num_classes=figures.CLASSES,
             **options,
         )
-        fields = FIELDS | (V2 if version else {}) | {'windows': [4] * 4, 'drop_path': 0.3}
-        sizes = (64, 50, 128)
+        fields = FIELDS | (V2 if version else {}) | {
+            'depths': [2, 1, 1, 1], 'windows': [4] * 4, 'drop_path': 0.3,
+        }  # fmt: skip
         yield (
             f'{version}torchvision',
-            Case(module=network, backbone=fields, naming='torchvision', size=64, sizes=sizes),
+            Case(module=network, backbone=fields, naming='torchvision', size=64, sizes=(64, 50)),
         )
 
 
