@@ -75,6 +75,7 @@ from .models.backbones.regnet import RegNet as RegNet
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall
 from .models.backbones.siglip import SigLIP as SigLIP
+from .models.backbones.swin import Swin as Swin
 from .models.backbones.vgg import VGG as VGG
 from .models.backbones.vit import ViT as ViT
 from .models.heads import LinearHead as LinearHead

@@ -38,7 +38,8 @@ def loaded(family: str, case: str) -> tuple[dict[str, Any], Pretrained]:
     """The figures of a case, and what is loaded from its entries."""
     wanted = figures.cases(family)[case]
     opened = loading.open_(figures.entries(wanted['manifest']))
-    return wanted, loading.load(dataclasses.replace(opened, options=wanted['options']))
+    options = {**opened.options, **wanted['options']}
+    return wanted, loading.load(dataclasses.replace(opened, options=options))
 
 
 def model_of(pretrained: Pretrained, size: int, drop_path: float = 0.0) -> Model:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tljax.models import transformer
-from tljax.models.backbones import resnet
+from tljax.models.backbones import resnet, swin
 from tljax.models.mbconv_network import MBConvNetwork
 from tljax.models.tokens import TokenPooling
-from tljax.weights import mbconv_options
+from tljax.weights import mbconv_options, window_options
 from tljax.weights.options import OptionError, first
 
 # Names of activations in transformers and timm, and tljax's name.
@@ -41,6 +41,7 @@ FAMILY_ACTIVATION = {
     'RegNet': 'relu',
     'BiT': 'relu',
     'ConvNeXt': 'gelu',
+    'Swin': 'gelu',
     'EfficientNetLite': 'relu6',
 }
 # Networks of timm with other blocks, or with layers that have no entries and tljax lacks.
@@ -72,6 +73,7 @@ SIZES: dict[str, dict[str, tuple[str, ...]]] = {
     'CLIP': TRANSFORMER_SIZES,
     'SigLIP': TRANSFORMER_SIZES,
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
+    'Swin': {'depths': ('depths',), 'heads': ('num_heads',), 'width': ('embed_dim',)},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),
         'features': ('hidden_sizes',),
@@ -105,6 +107,8 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
     if isinstance(backbone, MBConvNetwork):
         return mbconv_options.apply(backbone, options, names)
     backbone = _epsilon(backbone, options, naming)
+    if isinstance(backbone, swin.Swin):
+        backbone = window_options.apply(backbone, options)
     _check_sizes(backbone, options)
     return backbone
 
@@ -216,6 +220,8 @@ def _epsilon(backbone: Any, options: Mapping[str, Any], naming: str) -> Any:
         return dataclasses.replace(backbone, epsilon=value)
     if family == 'ConvNeXt' and (naming.startswith('transformers') or key == 'layer_norm_eps'):
         return dataclasses.replace(backbone, pool_epsilon=value)
+    if family == 'Swin':
+        _check_epsilon(options, LAYER_NORM, swin.EPSILON, family)
     if family == 'ConvNeXt':
         _check_epsilon(options, LAYER_NORM, 1e-6, family)
         return dataclasses.replace(backbone, pool_epsilon=value)
@@ -253,6 +259,8 @@ DERIVED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ('ResNet', 'features'): _features,
     ('ConvNeXt', 'depths'): lambda backbone: tuple(backbone.depths),
     ('ConvNeXt', 'widths'): lambda backbone: tuple(backbone.widths),
+    ('Swin', 'depths'): lambda backbone: tuple(backbone.depths),
+    ('Swin', 'heads'): lambda backbone: tuple(backbone.heads),
 }
 
 
@@ -270,6 +278,8 @@ def assumed(backbone: Any, options: Mapping[str, Any], naming: str = '') -> tupl
     """The note on values that neither entries nor options state."""
     if isinstance(backbone, MBConvNetwork):
         return mbconv_options.assumed(backbone, options, _names(options), naming)
+    if isinstance(backbone, swin.Swin):
+        return window_options.assumed(backbone, options)
     if not hasattr(backbone, 'head_width'):
         return ()
     unsure = (
