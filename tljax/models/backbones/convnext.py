@@ -65,7 +65,7 @@ class ConvNeXt:
         return Preprocessing(resize_px=RESIZE_PX.get((self.depths[2], self.widths[0]), 236))
 
     def port_tables(self) -> Mapping[str, Sequence[PortRule]]:
-        """The names of torchvision, timm, transformers and the authors' own files."""
+        """The names of torchvision, timm, transformers, the authors and DINOv3 in transformers."""
         return TABLES
 
     @classmethod
@@ -168,12 +168,27 @@ def _transformers() -> tuple[PortRule, ...]:
 
 
 def _authors() -> tuple[PortRule, ...]:
-    """github.com/facebookresearch/ConvNeXt."""
+    """github.com/facebookresearch/ConvNeXt; DINOv3's files repeat the last norm."""
     parts = ('dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma')
     rules = _ends('downsample_layers.0.0', 'downsample_layers.0.1', 'norm', 'head')
     for s in (1, 2, 3):
         rules += _downsample(f'downsample_layers.{s}', f'stage{s + 1}')
-    return (*rules, *_block('stages.{s}.{b}', 'stage{s+1}/block{b+1}', parts))
+    return (
+        *rules,
+        *_block('stages.{s}.{b}', 'stage{s+1}/block{b+1}', parts),
+        *(PortRule(f'norms.3.{kind}', None) for kind in ('weight', 'bias')),
+    )
+
+
+def _dinov3() -> tuple[PortRule, ...]:
+    """DINOv3ConvNext of transformers: its first stage holds the stem. Old names lack `model.`."""
+    parts = ('depthwise_conv', 'layer_norm', 'pointwise_conv1', 'pointwise_conv2', 'gamma')
+    stem, down = 'model.stages.0.downsample_layers', 'model.stages.{s}.downsample_layers'
+    rules = _ends(f'{stem}.0', f'{stem}.1', 'layer_norm', 'classifier')
+    for s in (1, 2, 3):
+        rules += _downsample(down.format(s=s), f'stage{s + 1}')
+    rules += _block('model.stages.{s}.layers.{b}', 'stage{s+1}/block{b+1}', parts)
+    return (*rules, *port_rules.without_prefix(rules, 'model.'))
 
 
 TABLES = {
@@ -181,6 +196,7 @@ TABLES = {
     'timm': _timm(),
     'transformers': _transformers(),
     'facebook': _authors(),
+    'dinov3': _dinov3(),
 }
 
 
