@@ -140,3 +140,15 @@ def cases() -> Iterator[tuple[str, Case]]:
             module=Meta(), backbone=SMALL, naming='facebook', size=32, sizes=SIZES, rename=of_meta
         ),
     )
+    yield 'convnext', Case(
+        module=transformers.DINOv3ConvNextModel(
+            transformers.DINOv3ConvNextConfig(hidden_sizes=[8, 16, 32, 64], depths=[1, 1, 2, 1])
+        ),
+        backbone={
+            'class': 'tljax:ConvNeXt', 'depths': [1, 1, 2, 1], 'widths': [8, 16, 32, 64],
+        },
+        naming='dinov3',
+        size=64,
+        sizes=(64, 96),
+        outputs=lambda module, x: module(x).pooler_output,
+    )  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 
 from tljax import tree
 from tljax.models import port, stages
+from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.dinov2 import DINOv2
 from tljax.models.backbones.vit import ViT
 from tljax.weights import loading
@@ -72,6 +73,12 @@ def test_mae_loads_its_encoder_and_names_what_is_left_out(naming):
     pretrained = loading.load({**entries(VIT, naming), **decoder})
     notes = ' '.join(pretrained.origin.notes)
     assert all(name in notes for name in decoder)
+
+
+def test_dinov3s_convnext_loads_although_its_last_norm_is_there_twice():
+    names = entries(ConvNeXt(depths=(1, 1, 1, 1), widths=(8, 16, 32, 64)), 'facebook', 1.0)
+    again = {f'norms.3.{kind}': names[f'norm.{kind}'] for kind in ('weight', 'bias')}
+    assert value_of(loading.load({**names, **again})) == {1.0}
 
 
 @pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16])
