@@ -70,7 +70,11 @@ from .models.backbones.clip import CLIP as CLIP
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
 from .models.backbones.dinov2 import DINOv2 as DINOv2
 from .models.backbones.dinov3 import DINOv3 as DINOv3
+from .models.backbones.efficientnet import EfficientNet as EfficientNet
 from .models.backbones.efficientnet_lite import EfficientNetLite as EfficientNetLite
+from .models.backbones.efficientnet_v2 import EfficientNetV2 as EfficientNetV2
+from .models.backbones.mobilenet import MobileNetV2 as MobileNetV2
+from .models.backbones.mobilenet import MobileNetV3 as MobileNetV3
 from .models.backbones.regnet import RegNet as RegNet
 from .models.backbones.resnet import ResNet as ResNet
 from .models.backbones.resnet_small import ResNetSmall as ResNetSmall

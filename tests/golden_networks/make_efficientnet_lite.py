@@ -27,20 +27,24 @@ STEM, TOP = 16, 64
 DROP_PATH = 0.3
 NORM_OF_TENSORFLOW = functools.partial(torch.nn.BatchNorm2d, eps=builder.BN_EPS_TF_DEFAULT)
 
+NETWORK = {
+    'class': 'tljax:EfficientNetLite', 'depths': DEPTHS, 'widths': WIDTHS,
+    'stem_width': STEM, 'top_width': TOP, 'drop_path': DROP_PATH,
+}  # fmt: skip
+
 
 def cases() -> Iterator[tuple[str, Case]]:
     """The name of each case, and the case."""
-    network = {
-        'class': 'tljax:EfficientNetLite', 'depths': DEPTHS, 'widths': WIDTHS,
-        'stem_width': STEM, 'top_width': TOP, 'drop_path': DROP_PATH,
-    }  # fmt: skip
-    yield 'lukemelas', Case(module=_lukemelas(), backbone=network, naming='lukemelas', size=33)
+    yield (
+        'lukemelas',
+        Case(module=lukemelas_network(), backbone=NETWORK, naming='lukemelas', size=33),
+    )
     torch_like = {'same_padding': False, 'epsilon': 1e-5, 'stats_decay': 0.9}
     yield (
         'timm',
         Case(
             module=timm_network(torch.nn.BatchNorm2d),
-            backbone=network | torch_like,
+            backbone=NETWORK | torch_like,
             naming='timm',
             size=32,
             sizes=(32, 49),
@@ -50,7 +54,7 @@ def cases() -> Iterator[tuple[str, Case]]:
         'timm_of_tensorflow',
         Case(
             module=timm_network(NORM_OF_TENSORFLOW, pad_type='same'),
-            backbone=network | torch_like | {'same_padding': True, 'epsilon': 1e-3},
+            backbone=NETWORK | torch_like | {'same_padding': True, 'epsilon': 1e-3},
             naming='timm',
             size=32,
             sizes=(32, 49),
@@ -59,11 +63,14 @@ def cases() -> Iterator[tuple[str, Case]]:
     )
 
 
-def timm_network(norm: Any, **options: Any) -> torch.nn.Module:
+def timm_network(norm: Any, squeeze: float = 0.0, **options: Any) -> torch.nn.Module:
     """A small network with the blocks of timm's."""
     rows = zip(DEPTHS, KERNELS, STRIDES, WIDTHS, strict=True)
     architecture = [
-        [f'{"ir" if index else "ds"}_r{depth}_k{kernel}_s{stride}_e{6 if index else 1}_c{width}']
+        [
+            f'{"ir" if index else "ds"}_r{depth}_k{kernel}_s{stride}_e{6 if index else 1}_c{width}'
+            f'_se{squeeze}'
+        ]
         for index, (depth, kernel, stride, width) in enumerate(rows)
     ]
     return efficientnet.EfficientNet(
@@ -72,14 +79,14 @@ def timm_network(norm: Any, **options: Any) -> torch.nn.Module:
         num_features=TOP,
         stem_size=STEM,
         fix_stem=True,
-        act_layer=torch.nn.ReLU6,
+        act_layer=options.pop('act_layer', torch.nn.ReLU6),
         norm_layer=norm,
         drop_path_rate=DROP_PATH,
         **options,
     )
 
 
-def _lukemelas() -> torch.nn.Module:
+def lukemelas_network(squeeze: str = '', relu_fn: str = 'relu6') -> torch.nn.Module:
     """A small network, with torchvision's masks for its `drop_connect`."""
 
     def drop_connect(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
@@ -91,11 +98,12 @@ def _lukemelas() -> torch.nn.Module:
     inputs = (STEM, *WIDTHS[:-1])
     rows = zip(DEPTHS, KERNELS, STRIDES, inputs, WIDTHS, strict=True)
     blocks = [
-        f'r{depth}_k{kernel}_s{stride}{stride}_e{6 if index else 1}_i{before}_o{width}'
+        f'r{depth}_k{kernel}_s{stride}{stride}_e{6 if index else 1}_i{before}_o{width}{squeeze}'
         for index, (depth, kernel, stride, before, width) in enumerate(rows)
     ]
     _, usual = lite_utils.get_model_params('efficientnet-lite0', {})
     options = usual._replace(
+        relu_fn=relu_fn,
         image_size=33,
         num_classes=figures.CLASSES,
         drop_connect_rate=DROP_PATH,

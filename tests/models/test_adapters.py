@@ -16,7 +16,10 @@ from tljax import tree
 from tljax.models import batch_norm_folding, layers, stages
 from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift, check_trained, extended, split
 from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.efficientnet import EfficientNet
 from tljax.models.backbones.efficientnet_lite import EfficientNetLite
+from tljax.models.backbones.efficientnet_v2 import EfficientNetV2
+from tljax.models.backbones.mobilenet import MobileNetV2, MobileNetV3
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
@@ -38,6 +41,10 @@ NETWORKS = {
     'VGG with norms': (VGG(depth=11, batch_norm=True), 'stage2', ALL),
     'ViT': (ViT(width=64, depth=2, size_px=32), None, NO_WINDOWS),
     'ConvNeXt': (ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)), None, ALL),
+    'EfficientNet': (EfficientNet(widths=(8, 16, 24, 32, 40, 48, 56)), 'stage2', ALL),
+    'EfficientNetV2': (EfficientNetV2(depths=(1,) * 6), 'stage4', ALL),
+    'MobileNetV2': (MobileNetV2.scaled(0.5), 'stage2', ALL),
+    'MobileNetV3': (MobileNetV3.small(), None, ALL),
     'EfficientNetLite': (
         EfficientNetLite(widths=(8, 16, 24, 32, 40, 48, 56), same_padding=False),
         'stage2',

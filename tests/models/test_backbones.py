@@ -17,7 +17,10 @@ from tests import golden_small, golden_transformers
 from tljax import tree
 from tljax.models import port, stages
 from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.efficientnet import EfficientNet
 from tljax.models.backbones.efficientnet_lite import EfficientNetLite
+from tljax.models.backbones.efficientnet_v2 import EfficientNetV2
+from tljax.models.backbones.mobilenet import MobileNetV3
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
@@ -447,6 +450,12 @@ FAMILIES = [
     VGG(depth=11),
     ViT(width=64, depth=2),
     pytest.param(ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)), marks=pytest.mark.slow),
+    pytest.param(
+        EfficientNet(depths=(1, 2, 1, 1, 1, 1, 1), widths=(8, 16, 24, 32, 40, 48, 56)),
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(EfficientNetV2(depths=(1,) * 6), marks=pytest.mark.slow),
+    pytest.param(MobileNetV3.small(), marks=pytest.mark.slow),
     pytest.param(
         EfficientNetLite(depths=(1, 2, 1, 1, 1, 1, 1), widths=(8, 16, 24, 32, 40, 48, 56)),
         marks=pytest.mark.slow,

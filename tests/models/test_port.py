@@ -8,7 +8,10 @@ import pytest
 from tljax import tree
 from tljax.models import port, port_rules, stages
 from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.efficientnet import EfficientNet
 from tljax.models.backbones.efficientnet_lite import EfficientNetLite
+from tljax.models.backbones.efficientnet_v2 import EfficientNetV2
+from tljax.models.backbones.mobilenet import MobileNetV2, MobileNetV3
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.models.backbones.vgg import VGG
@@ -23,6 +26,13 @@ BACKBONES = [
     ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
     EfficientNetLite(),
     EfficientNetLite.sized(4),
+    EfficientNet(),
+    EfficientNet.sized(4),
+    EfficientNetV2(),
+    EfficientNetV2.sized('m'),
+    MobileNetV2(),
+    MobileNetV3(),
+    MobileNetV3.small(),
 ]
 # By default the smallest network with each kind of block. VGG's first linear layer is 100 MB.
 VGG11, SLOW = VGG(depth=11), pytest.mark.slow
@@ -34,6 +44,9 @@ SMALLEST = (
     ViT(width=192, patch_px=32),
     ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)),
     EfficientNetLite(),
+    EfficientNetV2(),
+    MobileNetV2(),
+    MobileNetV3.small(),
 )
 NAMINGS = [
     pytest.param(

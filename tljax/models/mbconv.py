@@ -177,14 +177,17 @@ class SqueezeExcite(nn.Module):
         return x * (nn.hard_sigmoid if hard else nn.sigmoid)(y)
 
 
-def drop_path_rates(last: float, depths: tuple[int, ...]) -> list[tuple[float, ...]]:
+def drop_path_rates(
+    last: float, depths: tuple[int, ...], after: int = 0
+) -> list[tuple[float, ...]]:
     """The rate of every block by stage: `last` times the share of blocks before it.
 
-    The last block's rate is below `last`, unlike `layers.drop_path_rates`.
+    The last block's rate is below `last`, unlike `layers.drop_path_rates`. `after` is the number of
+    further blocks that the share counts.
 
     Source: torchvision's EfficientNet and timm's EfficientNetBuilder.
     """
-    count, before = sum(depths), 0
+    count, before = sum(depths) + after, 0
     rates = []
     for depth in depths:
         rates.append(tuple(last * (before + index) / count for index in range(depth)))

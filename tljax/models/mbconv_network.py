@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import flax.linen as nn
 
@@ -40,6 +40,7 @@ class MBConvNetwork:
     CONVENTIONS: ClassVar[Mapping[str, Convention]] = {}  # by naming
     FLAT: ClassVar[frozenset[str]] = frozenset()  # namings that count blocks through all stages
     ACTIVATION: ClassVar[str] = 'relu6'  # of the first and the last layer
+    BLOCKS_AFTER: ClassVar[int] = 0  # that the rates of stochastic depth count after the last stage
 
     depths: tuple[int, ...]
     widths: tuple[int, ...]
@@ -82,6 +83,10 @@ class MBConvNetwork:
         """The shape of every block, by stage."""
         raise NotImplementedError
 
+    def convention(self, naming: str) -> Convention:
+        """What the library with these names computes."""
+        return self.CONVENTIONS.get(naming, Convention())
+
     def style(self) -> Style:
         """What all layers share."""
         return Style(
@@ -92,7 +97,8 @@ class MBConvNetwork:
         """Stages in forward order, without the head."""
         style, activation = self.style(), self.ACTIVATION
         blocks = self.blocks()
-        rates = mbconv.drop_path_rates(self.drop_path, tuple(map(len, blocks)))
+        depths = tuple(map(len, blocks))
+        rates = mbconv.drop_path_rates(self.drop_path, depths, self.BLOCKS_AFTER)
         result: dict[str, nn.Module] = {
             'stem': mbconv.ConvNorm(self.stem_width, 3, 2, activation, style)
         }
@@ -111,10 +117,15 @@ class MBConvNetwork:
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
-        """One, with so many blocks that its tables match the names of any other member."""
-        count = max(cls.stage_counts())
-        depths = (1, MOST_BLOCKS, *(1,) * (count - 2))
-        return (cls(depths=depths, widths=(8,) * count),)
+        """With so many blocks that their tables match the names of any other member."""
+        return tuple(
+            cls(depths=(1, MOST_BLOCKS, *(1,) * (count - 2)), widths=(8,) * count)
+            for count in cls.stage_counts()
+        )
+
+    def others(self, shapes: Mapping[str, tuple[int, ...]], inner: list[int]) -> dict[str, Any]:
+        """The values of a family's own fields, from the entries and the inner width of blocks."""
+        return {}
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]], naming: str) -> Self | None:
         """Depths and widths from the blocks; what entries do not show from the library."""
@@ -123,14 +134,14 @@ class MBConvNetwork:
         stem, top = (shapes.get(f'params/{n}/conv/kernel', ()) for n in ('stem', 'top'))
         if len(stem) != 4 or len(top) != 4 or len(stages) not in self.stage_counts():
             return None
-        convention = self.CONVENTIONS.get(naming, Convention())
         member = type(self)(
             depths=tuple(map(len, stages)),
             widths=tuple(stage[0].width for stage in stages),
             stem_width=stem[3],
             top_width=top[3],
-            **convention._asdict(),
+            **self.others(shapes, [block.inner for block in blocks]),
         )
+        member = dataclasses.replace(member, **member.convention(naming)._asdict())
         kernels = [[block.kernel for block in stage] for stage in member.blocks()]
         return member if kernels == [[b.kernel for b in stage] for stage in stages] else None
 
@@ -141,6 +152,7 @@ class _Block(NamedTuple):
     stage: int
     input: int
     width: int
+    inner: int
     kernel: int
     expanded: bool
 
@@ -160,7 +172,8 @@ def _found(shapes: Mapping[str, tuple[int, ...]]) -> list[_Block]:
             depthwise = 'expand' not in parts and 'depthwise' in parts
             spatial = parts.get('depthwise', first)
             width = first[3] if depthwise else first[2]
-            result.append(_Block(stage, width, last[3], spatial[0], 'expand' in parts))
+            expanded = 'expand' in parts
+            result.append(_Block(stage, width, last[3], first[3], spatial[0], expanded))
     return result
 
 

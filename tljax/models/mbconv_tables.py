@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from tljax.models import port_rules
 from tljax.models.mbconv import BlockShape
-from tljax.models.port_rules import CONV, PortRule, Transform
+from tljax.models.port_rules import CONV, LINEAR, PortRule, Transform
 
 Blocks = tuple[tuple[BlockShape, ...], ...]  # of each stage
 # From a block's parts to their names: a convolution and its BatchNorm, or two linear layers.
@@ -134,4 +134,88 @@ def lukemelas(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
         *flat(blocks, stem_width, lukemelas_names, lambda number: f'_blocks.{number}'),
         *conv_norm('_conv_head', '_bn1', 'top'),
         *port_rules.head('_fc'),
+    )
+
+
+@functools.cache
+def torchvision(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
+    """The names of torchvision's EfficientNet."""
+    top = f'features.{len(blocks) + 1}'
+    return (
+        *conv_norm('features.0.0', 'features.0.1', 'stem'),
+        *staged(blocks, stem_width, torchvision_names, lambda stage: f'features.{stage + 1}.{{b}}'),
+        *conv_norm(f'{top}.0', f'{top}.1', 'top'),
+        *port_rules.head('classifier.1'),
+    )
+
+
+def transformers_names(present: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The names of transformers' EfficientNet."""
+    names = {
+        'expand': ('expansion.expand_conv', 'expansion.expand_bn'),
+        'depthwise': ('depthwise_conv.depthwise_conv', 'depthwise_conv.depthwise_norm'),
+        'squeeze': ('squeeze_excite.reduce', 'squeeze_excite.expand'),
+        'project': ('projection.project_conv', 'projection.project_bn'),
+    }
+    return {part: names[part] for part in present}
+
+
+@functools.cache
+def transformers(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
+    """The names of transformers' EfficientNet, with and without a classifier."""
+    embeddings, encoder = 'efficientnet.embeddings', 'efficientnet.encoder'
+    rules = (
+        *conv_norm(f'{embeddings}.convolution', f'{embeddings}.batchnorm', 'stem'),
+        *flat(blocks, stem_width, transformers_names, lambda number: f'{encoder}.blocks.{number}'),
+        *conv_norm(f'{encoder}.top_conv', f'{encoder}.top_bn', 'top'),
+    )
+    without = port_rules.without_prefix(rules, 'efficientnet.')
+    return (*rules, *without, *port_rules.head('classifier'))
+
+
+def _torchvision_v2_names(present: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The names of torchvision's MobileNetV2, whose last convolution has no module of its own."""
+    last = len(present) - 1
+    names = {
+        part: (f'conv.{index}.0', f'conv.{index}.1') for index, part in enumerate(present[:-1])
+    }
+    return names | {present[-1]: (f'conv.{last}', f'conv.{last + 1}')}
+
+
+def _flat_torchvision(blocks: Blocks, stem_width: int, names: Names) -> tuple[PortRule, ...]:
+    top = f'features.{sum(map(len, blocks)) + 1}'
+    return (
+        *conv_norm('features.0.0', 'features.0.1', 'stem'),
+        *flat(blocks, stem_width, names, lambda number: f'features.{number + 1}'),
+        *conv_norm(f'{top}.0', f'{top}.1', 'top'),
+    )
+
+
+@functools.cache
+def torchvision_v2(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
+    """The names of torchvision's MobileNetV2."""
+    rules = _flat_torchvision(blocks, stem_width, _torchvision_v2_names)
+    return (*rules, *port_rules.head('classifier.1'))
+
+
+@functools.cache
+def torchvision_v3(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
+    """The names of torchvision's MobileNetV3."""
+    return (
+        *_flat_torchvision(blocks, stem_width, torchvision_names),
+        *port_rules.layer('classifier.0', 'fc/linear', LINEAR),
+        *port_rules.head('classifier.3'),
+    )
+
+
+@functools.cache
+def timm_v3(blocks: Blocks, stem_width: int) -> tuple[PortRule, ...]:
+    """The names of timm's MobileNetV3, where the last convolution is one more stage."""
+    top = f'blocks.{len(blocks)}.0'
+    return (
+        *conv_norm('conv_stem', 'bn1', 'stem'),
+        *staged(blocks, stem_width, timm_names, lambda stage: f'blocks.{stage}.{{b}}'),
+        *conv_norm(f'{top}.conv', f'{top}.bn1', 'top'),
+        *port_rules.layer('conv_head', 'fc/linear', POINTWISE),
+        *port_rules.head('classifier'),
     )

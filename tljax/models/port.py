@@ -48,9 +48,9 @@ class Match:
 def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
     """Assigns foreign names to paths by a table; reads no array."""
     places: dict[str, tuple[PortRule, dict[int, str]]] = {}
-    dropped, noted, problems, lines = [], [], {}, _lines(tuple(rules))
+    dropped, noted, problems, (whole, lines) = [], [], {}, _lines(tuple(rules))
     for name in names:
-        likely = [*lines.get(name[:1], ()), *lines.get('', ())]
+        likely = [*whole.get(name, ()), *lines.get(name[:1], ()), *lines.get('', ())]
         hits = [hit for line in likely if (hit := _hit(line, name)) is not None]
         if len(hits) != 1:
             problems[name] = f'({len(hits)} rules match)'
@@ -189,14 +189,21 @@ _Line = tuple[str, PortRule, int]  # a foreign name up to its first field, its r
 
 
 @functools.lru_cache(maxsize=256)
-def _lines(rules: tuple[PortRule, ...]) -> Mapping[str, Sequence[_Line]]:
-    """A table's foreign names by their first letter; those that begin with a field under ''."""
+def _lines(
+    rules: tuple[PortRule, ...],
+) -> tuple[Mapping[str, Sequence[_Line]], Mapping[str, Sequence[_Line]]]:
+    """A table's foreign names: those without fields, and the others by their first letter.
+
+    Those that begin with a field are under ''.
+    """
+    whole: dict[str, list[_Line]] = {}
     lines: dict[str, list[_Line]] = {}
     for rule in rules:
         for part, template in enumerate(rule.names):
             beginning = template.partition('{')[0]
-            lines.setdefault(beginning[:1], []).append((beginning, rule, part))
-    return lines
+            group = (lines, beginning[:1]) if '{' in template else (whole, template)
+            group[0].setdefault(group[1], []).append((beginning, rule, part))
+    return whole, lines
 
 
 def _hit(line: _Line, name: str) -> tuple[PortRule, int, str | None] | None:

@@ -5,32 +5,40 @@ of their entries are those of the other networks.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.models.mbconv_network import TENSORFLOW, MBConvNetwork
+from tljax.models.mbconv_network import TENSORFLOW, Convention, MBConvNetwork
 from tljax.weights.options import OptionError, first
 
 EPSILON = ('bn_eps', 'batch_norm_eps', 'norm_eps', 'bn_epsilon')
 PADDINGS = {'same': True, '': False}
 MOMENTUM = ('bn_momentum', 'batch_norm_momentum')
+PUBLISHED = re.compile('(tf_)?(efficientnet|mobilenet)')  # timm's names of networks
 SILENT = 'timm'  # the library whose entries show neither
 
 
-def apply(backbone: MBConvNetwork, options: Mapping[str, Any], names: Sequence[str]) -> Any:
+def apply(
+    backbone: MBConvNetwork, options: Mapping[str, Any], names: Sequence[str], naming: str
+) -> Any:
     """The backbone with the stated padding and BatchNorm.
 
     Args:
         backbone: as recognised from the entries.
         options: see `options`.
         names: the stated names of the network.
+        naming: the library whose names the entries have.
 
     Raises:
         OptionError: a statement is impossible.
     """
     changes: dict[str, Any] = {}
-    if any(name.lower().startswith('tf_') for name in names):
-        changes = {'same_padding': True, 'epsilon': TENSORFLOW.epsilon}
+    if naming == SILENT and any(PUBLISHED.match(name) for name in names):
+        usual = Convention()
+        if any(name.startswith('tf_') for name in names):
+            usual = Convention(same_padding=True, epsilon=TENSORFLOW.epsilon)
+        changes = usual._asdict()
     padding = options.get('pad_type')
     if padding is not None:
         if padding not in PADDINGS:
@@ -62,7 +70,7 @@ def assumed(
         return ()
     values = []
     if 'pad_type' not in options:
-        values.append('the padding of torch (`same_padding=False`)')
+        values.append(f'same_padding={backbone.same_padding}')
     if first(options, EPSILON)[1] is None:
         values.append(f"BatchNorm's epsilon {backbone.epsilon:g}")
     if not values:

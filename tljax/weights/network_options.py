@@ -33,6 +33,9 @@ ACTIVATIONS = {
     'relu6': 'relu6',
     'silu': 'silu',
     'swish': 'silu',
+    'hard_swish': 'hard_swish',
+    'hardswish': 'hard_swish',
+    'hswish': 'hard_swish',
 }
 FAMILY_ACTIVATION = {
     'ResNet': 'relu',
@@ -43,6 +46,10 @@ FAMILY_ACTIVATION = {
     'ConvNeXt': 'gelu',
     'Swin': 'gelu',
     'EfficientNetLite': 'relu6',
+    'EfficientNet': 'silu',
+    'EfficientNetV2': 'silu',
+    'MobileNetV2': 'relu6',
+    'MobileNetV3': 'hard_swish',
 }
 # Networks of timm with other blocks, or with layers that have no entries and tljax lacks.
 NOT_IMPLEMENTED = re.compile(
@@ -105,7 +112,7 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
     backbone = _pooling(backbone, options.get('global_pool'))
     backbone = _activation(backbone, options, ' '.join(names))
     if isinstance(backbone, MBConvNetwork):
-        return mbconv_options.apply(backbone, options, names)
+        return mbconv_options.apply(backbone, options, names, naming)
     backbone = _epsilon(backbone, options, naming)
     if isinstance(backbone, swin.Swin):
         backbone = window_options.apply(backbone, options)
