@@ -15,6 +15,7 @@ from tests.test_contracts import classes_of
 from tljax import tree
 from tljax.models import batch_norm_folding, layers, stages
 from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift, check_trained, extended, split
+from tljax.models.backbones.clip import CLIP
 from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.efficientnet import EfficientNet
 from tljax.models.backbones.efficientnet_lite import EfficientNetLite
@@ -22,6 +23,7 @@ from tljax.models.backbones.efficientnet_v2 import EfficientNetV2
 from tljax.models.backbones.mobilenet import MobileNetV2, MobileNetV3
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.models.backbones.siglip import SigLIP
 from tljax.models.backbones.vgg import VGG
 from tljax.models.backbones.vit import ViT
 from tljax.strategies import partition
@@ -40,6 +42,8 @@ NETWORKS = {
     'VGG': (VGG(depth=11), 'stage3', ALL),
     'VGG with norms': (VGG(depth=11, batch_norm=True), 'stage2', ALL),
     'ViT': (ViT(width=64, depth=2, size_px=32), None, NO_WINDOWS),
+    'CLIP': (CLIP(width=64, depth=2, patch_px=16, size_px=32), None, NO_WINDOWS),
+    'SigLIP': (SigLIP(width=64, depth=2, size_px=32), None, NO_WINDOWS),
     'ConvNeXt': (ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)), None, ALL),
     'EfficientNet': (EfficientNet(widths=(8, 16, 24, 32, 40, 48, 56)), 'stage2', ALL),
     'EfficientNetV2': (EfficientNetV2(depths=(1,) * 6), 'stage4', ALL),
