@@ -52,7 +52,12 @@ class TinyStage(nn.Module):
     @nn.compact
     def __call__(self, x, *, deterministic, use_running_average):
         """[B, H, W, C] to [B, H / 2, W / 2, width]."""
-        how = {'strides': 2, 'padding': 1, 'use_bias': False, 'kernel_init': layers.he_normal}
+        how = {
+            'strides': 2,
+            'padding': [(1, 1)] * 2,
+            'use_bias': False,
+            'kernel_init': layers.he_normal,
+        }
         x = nn.Conv(self.width, (3, 3), name='conv', **how)(x)
         x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
         return nn.Dropout(0.1)(x, deterministic=deterministic)
