@@ -23,6 +23,9 @@ os.environ['XLA_FLAGS'] = ' '.join(
     ]
 )
 
+# Lowering writes the Python frames of each operation into the program, which nothing here reads.
+os.environ['JAX_TRACEBACK_IN_LOCATIONS_LIMIT'] = '0'
+
 import tljax  # noqa: F401  (sets the rest of XLA's flags before JAX is imported)
 
 import jax  # isort: skip
@@ -35,7 +38,7 @@ sys.dont_write_bytecode = True  # of configs that tests write into folders
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 STATM = pathlib.Path('/proc/self/statm')  # on Linux only
-LARGE_BYTES = 1_100_000_000
+LARGE_BYTES = 1_700_000_000
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
 
 
@@ -43,6 +46,8 @@ def pytest_collection_finish():
     """Collects garbage without what was imported, which stays."""
     gc.collect()
     gc.freeze()
+    # Tracing makes many objects that live on, at which frequent collections would look again.
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _resident_bytes() -> int:

@@ -41,14 +41,24 @@ TIMING = ('images_per_second', 'waiting_share', 'seconds_left', 'wall_time')
 
 
 class TinyStage(nn.Module):
-    """A convolution with stride 2, BatchNorm and dropout."""
+    """A convolution with stride 2, BatchNorm and dropout.
+
+    It is XLA's own: the form that `models.convolutions` gives such small maps takes longer to trace
+    and to compile than all the rest of a step.
+    """
 
     width: int
 
     @nn.compact
     def __call__(self, x, *, deterministic, use_running_average):
         """[B, H, W, C] to [B, H / 2, W / 2, width]."""
-        x = layers.conv(self.width, 3, stride=2, name='conv')(x)
+        how = {
+            'strides': 2,
+            'padding': [(1, 1)] * 2,
+            'use_bias': False,
+            'kernel_init': layers.he_normal,
+        }
+        x = nn.Conv(self.width, (3, 3), name='conv', **how)(x)
         x = nn.relu(layers.BatchNorm(name='norm')(x, use_running_average=use_running_average))
         return nn.Dropout(0.1)(x, deterministic=deterministic)
 
@@ -209,15 +219,25 @@ def crash_after(number, experiment, workdir):
         train(experiment, workdir)
 
 
+def identity(value):
+    """What an equal value has, too: classes count as themselves, and not by their names."""
+    if dataclasses.is_dataclass(value):
+        fields = (identity(getattr(value, f.name)) for f in dataclasses.fields(value))
+        return type(value), tuple(fields)
+    return tuple(map(identity, value)) if isinstance(value, tuple) else repr(value)
+
+
 @contextlib.contextmanager
-def shared_programs():
+def shared_programs(kept=None):
     """Runs of equal experiments share their job and their compiled programs in this block.
 
     A resumed run then costs its steps and checkpoints only. The data must not change meanwhile.
+    With one dictionary `kept`, they share them with other blocks, too.
     """
+    kept = {} if kept is None else kept
 
     def shared(function, key):
-        results = {}
+        results = kept.setdefault(function.__name__, {})
 
         @functools.wraps(function)
         def call(*args, **options):
@@ -235,13 +255,14 @@ def shared_programs():
         unused = {'cache_prefix': CachePrefix.AUTO, 'baselines': ()}
         experiment = dataclasses.replace(job.experiment, samples=samples, **unused)
         accumulate = accumulate or job.experiment.accumulate
-        return repr((experiment, phase.index, accumulate, features, with_samples, skip))
+        options = (phase.index, accumulate, features, with_samples, skip)
+        return identity(experiment), repr(options)
 
     def of_evaluation(job):
-        return repr(dataclasses.replace(job.experiment, **TRAINING_ONLY))
+        return identity(dataclasses.replace(job.experiment, **TRAINING_ONLY))
 
     with pytest.MonkeyPatch.context() as patch:
-        setup = shared(jobs.setup, repr)
+        setup = shared(jobs.setup, identity)
         # Copies, because a job keeps the arrays of its penalties.
         patch.setattr(jobs, 'setup', lambda experiment: dataclasses.replace(setup(experiment)))
         step = shared(compiled_step.compile_train_step, of_step)

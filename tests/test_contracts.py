@@ -200,7 +200,7 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
 @every('Backbone')
 @pytest.mark.parametrize('trains', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
-    small = Preprocessing(size_px=64, resize_px=64)
+    small = Preprocessing(size_px=224, resize_px=224)  # a multiple of 14, 16 and 32
     model = stages.build(one, CLASSES, preprocessing=small)
     params, stats = stages.shapes(model)
 
@@ -208,7 +208,7 @@ def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
         trainable, key = (model.names, jax.random.key(0)) if trains else ((), None)
         return stages.run(model, params, stats, images, trainable=trainable, dropout_key=key)
 
-    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     logits, after = jax.eval_shape(forward, params, stats, images)
     assert (logits.shape, logits.dtype) == ((2, CLASSES), jnp.float32)
     assert tree.flatten(after).keys() == tree.flatten(stats).keys()

@@ -4,7 +4,7 @@
 has the cases of one family:
 
     {case: {'naming', 'backbone': {'class': 'tljax:…', fields}, 'manifest': {name: shape},
-            'options', 'outputs': {size: [B, F]}, 'size', 'loss', 'gradient_norms',
+            'options', 'prefix', 'outputs': {size: [B, F]}, 'size', 'loss', 'gradient_norms',
             'running_norms'}}
 
 `naming` and `backbone` are what `tljax.load` has to recognise. `outputs` are logits, or the pooled
@@ -40,12 +40,23 @@ def cases(family: str) -> dict[str, Any]:
 
 def entries(manifest: dict[str, list[int]]) -> dict[str, np.ndarray]:
     """The state dict of a case, float32; counters of batches are 0."""
-    return {
-        name: np.zeros((), np.int64)
-        if name.endswith('num_batches_tracked')
-        else golden_small.tensor(name, tuple(shape))
-        for name, shape in manifest.items()
-    }
+    return {name: _entry(name, tuple(shape)) for name, shape in manifest.items()}
+
+
+def _entry(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name.endswith('num_batches_tracked'):
+        return np.zeros((), np.int64)
+    if name.endswith('relative_position_index'):  # of Swin, of the pairs in a window
+        window = math.isqrt(math.isqrt(math.prod(shape)))
+        y, x = np.indices((window, window)).reshape(2, -1)
+        down, right = y[:, None] - y + window - 1, x[:, None] - x + window - 1
+        return (down * (2 * window - 1) + right).reshape(shape)
+    if name.endswith('relative_coords_table'):  # of Swin V2
+        reach = shape[1] // 2
+        steps = 8 * np.arange(-reach, reach + 1, dtype=np.float32) / np.float32(max(reach, 1))
+        steps = np.sign(steps) * np.log2(np.abs(steps) + 1) / np.float32(3)
+        return np.stack(np.meshgrid(steps, steps, indexing='ij'), -1).reshape(shape)
+    return golden_small.tensor(name, shape)
 
 
 def weights_of_loss(shape: tuple[int, ...]) -> np.ndarray:

@@ -35,6 +35,7 @@ class Case:
         sizes: of the images in evaluation; () for `size` alone.
         rename: the name of an entry in the file, if it differs from the module's.
         options: what is stated beside the entries, as in config.json.
+        prefix: of the names of the network's entries, as in a checkpoint of a training.
         without: the beginnings of the names of entries that the file omits.
     """
 
@@ -46,6 +47,7 @@ class Case:
     sizes: Sequence[int] = ()
     rename: Callable[[str], str] = lambda name: name
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    prefix: str = ''
     without: tuple[str, ...] = ()
 
 
@@ -93,6 +95,7 @@ def measured(case: Case) -> dict[str, Any]:
         'backbone': case.backbone,
         'manifest': shapes,
         'options': case.options,
+        'prefix': case.prefix,
         'size': case.size,
         'outputs': {},
     }

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tljax
 from tests.small_runs import Tiny
 from tests.test_contracts import classes_of
 from tljax import tree
 from tljax.models import batch_norm_folding, layers, stages
 from tljax.models.adapters import LoRA, ResidualAdapter, ScaleShift, check_trained, extended, split
+from tljax.models.backbones.clip import CLIP
 from tljax.models.backbones.convnext import ConvNeXt
 from tljax.models.backbones.efficientnet import EfficientNet
 from tljax.models.backbones.efficientnet_lite import EfficientNetLite
@@ -22,6 +24,7 @@ from tljax.models.backbones.efficientnet_v2 import EfficientNetV2
 from tljax.models.backbones.mobilenet import MobileNetV2, MobileNetV3
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.models.backbones.siglip import SigLIP
 from tljax.models.backbones.vgg import VGG
 from tljax.models.backbones.vit import ViT
 from tljax.strategies import partition
@@ -40,6 +43,17 @@ NETWORKS = {
     'VGG': (VGG(depth=11), 'stage3', ALL),
     'VGG with norms': (VGG(depth=11, batch_norm=True), 'stage2', ALL),
     'ViT': (ViT(width=64, depth=2, size_px=32), None, NO_WINDOWS),
+    'CLIP': (CLIP(width=64, depth=2, patch_px=16, size_px=32), None, NO_WINDOWS),
+    'SigLIP': (SigLIP(width=64, depth=2, size_px=32), None, NO_WINDOWS),
+    'DINOv2': (tljax.DINOv2(width=64, depth=2, patch_px=16, size_px=32), None, NO_WINDOWS),
+    'DINOv3': (tljax.DINOv3(width=64, depth=2), None, (LoRA(rank=3, alpha=4.5),)),
+    'Swin': (
+        tljax.Swin(width=24, depths=(1, 1, 1, 1), heads=(1, 2, 3, 4), windows=(4, 4, 2, 1)),
+        None,
+        NO_WINDOWS,
+    ),
+    'RegNet': (tljax.RegNet(depths=(1, 1, 1, 1), widths=(16, 24, 32, 40)), None, ALL),
+    'BiT': (tljax.BiT(depths=(1, 1, 1, 1), widths=(128,) * 4), None, NO_WINDOWS),
     'ConvNeXt': (ConvNeXt(depths=(1, 1, 2, 1), widths=(8, 16, 32, 64)), None, ALL),
     'EfficientNet': (EfficientNet(widths=(8, 16, 24, 32, 40, 48, 56)), 'stage2', ALL),
     'EfficientNetV2': (EfficientNetV2(depths=(1,) * 6), 'stage4', ALL),
@@ -206,7 +220,11 @@ def test_adapters_change_nothing_at_the_start(name):
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-6 * np.abs(before).max())
 
 
-@pytest.mark.parametrize('name', CASES)
+# BiT standardises a kernel after an adapter was merged into it: it is no sum of two outputs.
+ADDED = [case for case in CASES if 'BiT' not in (case if isinstance(case, str) else case.values)]
+
+
+@pytest.mark.parametrize('name', ADDED)
 def test_the_merged_network_gives_what_the_adapters_give_apart_from_it(name):
     model, params, stats, adapters = network(name)
     model, whole = adapted(model, params, adapters, 0.05)

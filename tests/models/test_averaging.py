@@ -186,7 +186,12 @@ def test_a_deep_network_settles_within_the_tolerance():
     """Statistics that are computed from the new ones differ by no more than the tolerance."""
     model, _ = network(0)
     middle = {f'middle{i}': TinyStage(4) for i in (1, 2)}
-    parts = {'low': TinyStage(4), **middle, 'high': TinyStage(8), 'head': model.stages['head']}
+    parts = {
+        'low': TinyStage(4),
+        **middle,
+        'high': TinyStage(8),
+        'head': model.stages['head'],
+    }
     model = dataclasses.replace(model, stages=parts)
     values = Values(*stages.init(model, jax.random.key(0)))
     passes = []

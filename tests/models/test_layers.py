@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax.models import layers
+from tljax.models import layers, transformer
 
 
 def _normal(*shape, seed=0) -> Any:
@@ -242,3 +242,48 @@ def test_linear_head_starts_with_equal_logits():
         jax.random.key(0), _normal(2, 4), deterministic=True, use_running_average=True
     )
     np.testing.assert_array_equal(logits, np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 5, 4), (2, 6, 4)], ids=['maps', 'tokens'])
+def test_mean_pooling_averages_maps_and_the_tokens_after_the_class_token(shape):
+    x = _normal(*shape)
+    expected = x.mean((1, 2)) if x.ndim == 4 else x[:, 1:].mean(1)
+    np.testing.assert_allclose(layers.pool(x, layers.Pooling.MEAN), expected, atol=1e-6)
+
+
+def _tokens_and_maps(layer: Any) -> Any:
+    """The outputs of a layer for 6 tokens, and for the same as maps of 2 x 3."""
+    x, how = _normal(2, 6, 8), {'deterministic': True, 'use_running_average': True}
+    tokens, variables = layer.init_with_output(jax.random.key(0), x, **how)
+    return tokens, layer.apply(variables, x.reshape(2, 2, 3, 8), **how)
+
+
+def test_a_transformer_block_treats_maps_as_tokens():
+    block = transformer.Block(width=8, head_width=4, inner=12, epsilon=1e-6, last=True)
+    tokens, maps = _tokens_and_maps(block)
+    assert maps.shape == (2, 2, 3, 8)
+    np.testing.assert_array_equal(maps.reshape(2, 6, 8), tokens)
+
+
+def test_attention_pooling_of_maps_and_tokens_is_the_same_and_ignores_their_order():
+    layer = transformer.AttentionPool(width=8, head_width=4, inner=12, epsilon=1e-6)
+    tokens, maps = _tokens_and_maps(layer)
+    assert tokens.shape == (2, 8)
+    np.testing.assert_array_equal(maps, tokens)
+    x, how = _normal(2, 6, 8), {'deterministic': True, 'use_running_average': True}
+    variables = layer.init(jax.random.key(1), x, **how)
+    np.testing.assert_allclose(
+        layer.apply(variables, x[:, ::-1], **how), layer.apply(variables, x, **how), atol=1e-6
+    )
+
+
+def test_a_projection_head_is_linear_in_the_class_token():
+    x, kernel = _normal(2, 6, 8), _normal(8, 3, seed=1)
+    head = layers.ProjectionHead(3)
+    y = head.apply(
+        {'params': {'projection': {'kernel': kernel}}},
+        x,
+        deterministic=True,
+        use_running_average=True,
+    )
+    np.testing.assert_allclose(y, x[:, 0] @ kernel, rtol=1e-4, atol=1e-4)

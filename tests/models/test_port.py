@@ -1,5 +1,7 @@
 """Translation of foreign state dicts: exact both ways, and strict."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -263,3 +265,16 @@ def test_a_count_that_was_dropped_is_written_as_zero_beside_its_norm():
     foreign = port.to_foreign({'batch_stats/norm3/mean': np.ones(1)}, rules)
     assert foreign['bn3.num_batches_tracked'].dtype == np.int64
     assert foreign['bn3.num_batches_tracked'] == 0
+
+
+def test_joined_entries_of_unequal_lengths_are_split_again_by_their_shares():
+    (rule, _) = port_rules.joined_layers(('q', 'kv'), 'pool/qkv')
+    rule = dataclasses.replace(rule, shares=(1, 2))
+    entries = {'q.weight': np.ones((4, 5)), 'kv.weight': np.zeros((8, 5))}
+    ours = port.to_ours(entries, [rule], {'params/pool/qkv/kernel': np.zeros((5, 12))})
+    back = port.to_foreign(ours, [rule])
+    assert {name: array.shape for name, array in back.items()} == {
+        'q.weight': (4, 5), 'kv.weight': (8, 5),
+    }  # fmt: skip
+    np.testing.assert_array_equal(back['q.weight'], 1)
+    np.testing.assert_array_equal(back['kv.weight'], 0)

@@ -17,4 +17,5 @@ def test_only_the_line_on_an_unsure_temperature_says_how_to_ignore_it(unsure):
 
 def test_the_line_on_a_temperature_of_1_says_that_none_fits_better():
     content = {'temperature': 1.0, 'images': 20, 'unsure': True, 'val': {}, 'test': {}}
-    assert 'none fits the 20 validation images better' in final_evaluation.calibration_text(content)
+    text = final_evaluation.calibration_text(content)
+    assert 'the 20 validation images determine none' in text

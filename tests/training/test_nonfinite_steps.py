@@ -105,18 +105,15 @@ def test_a_skipped_step_changes_nothing_but_the_count_of_steps():
             ).any()
 
 
-def test_a_run_without_bad_steps_is_the_same_bit_by_bit(tmp_path):
-    folders = [tmp_path / kind.value for kind in OnNonfinite]
-    stopping, skipping = (
-        (folder, train(experiment(on_nonfinite=kind), folder))
-        for kind, folder in zip(OnNonfinite, folders, strict=True)
-    )
-    assert skipping[1]['skipped_steps'] == {'count': 0, 'steps': []}
-    assert 'skipped_steps' not in stopping[1]
-    for record in (records := writers.read_metrics(folders[1] / 'metrics.jsonl')):
+def test_a_run_without_bad_steps_is_the_same_bit_by_bit(reference, tmp_path):
+    assert experiment() == experiment(on_nonfinite=OnNonfinite.STOP)
+    result = train(experiment(on_nonfinite=OnNonfinite.SKIP), tmp_path)
+    assert result['skipped_steps'] == {'count': 0, 'steps': []}
+    assert 'skipped_steps' not in reference[1]
+    for record in (records := writers.read_metrics(tmp_path / 'metrics.jsonl')):
         record.pop('skipped_steps', None)
-    (folders[1] / 'metrics.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in records))
-    assert_same_run(experiment(), folders[1], stopping)
+    (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in records))
+    assert_same_run(experiment(), tmp_path, reference)
 
 
 def test_a_killed_run_with_skipped_steps_ends_as_one_without_a_kill(skipping, tmp_path):

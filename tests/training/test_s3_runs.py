@@ -14,7 +14,6 @@ from tests.small_runs import assert_same_run, experiment
 from tljax.records import run_download, workdirs
 from tljax.storage.bucket import Bucket
 from tljax.training.baselines import train_all
-from tljax.training.run import train
 
 pytest.importorskip('s3fs')
 moto = pytest.importorskip('moto.server')
@@ -22,13 +21,6 @@ moto = pytest.importorskip('moto.server')
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS = 5
 pytestmark = pytest.mark.usefixtures('shared_programs')
-
-
-@pytest.fixture(scope='module')
-def reference(shared_programs, tmp_path_factory):
-    """The folder and the result of an uninterrupted local run."""
-    workdir = tmp_path_factory.mktemp('reference')
-    return workdir, train(experiment(), workdir)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.small_runs import Tiny, TinyStage, assert_identical, experiment
+from tests.small_runs import Tiny, TinyStage, assert_identical, experiment, shared_programs
 from tljax import devices, tree
 from tljax.config import validation
 from tljax.config.experiment import ConfigError
@@ -30,7 +30,13 @@ class Wide(Tiny):
 
 
 VIT = ViT(width=64, depth=1, patch_px=4, size_px=8, head_width=32, dropout=0.1)
-BOTH = pytest.mark.parametrize('backbone', [Wide(), VIT], ids=['batch_norm', 'transformer'])
+BOTH = pytest.mark.parametrize(
+    'backbone',
+    [
+        pytest.param(Wide(), id='batch_norm'),
+        pytest.param(VIT, id='transformer', marks=pytest.mark.slow),
+    ],
+)
 
 
 def sharded(**changes):
@@ -134,14 +140,16 @@ def one_device(*_):
     return devices._mesh(1, 1, jax.devices()[:1])
 
 
+@pytest.mark.parametrize('starts_split', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_other_devices_and_says_so(
-    tmp_path, monkeypatch, capsys, small_leaves_split
+    starts_split, tmp_path, monkeypatch, capsys, small_leaves_split
 ):
-    """It trains four times, because a checkpoint has to go to other devices and back."""
+    """It trains three or four times, as a checkpoint has to go to other devices and back."""
     together = {'ema_decay': 0.9}
     expected = train(experiment(**together), tmp_path / 'replicated')
-    with pytest.raises(Paused):
-        train(sharded(**together), tmp_path / 'run', until_step=4)
+    if starts_split:
+        with pytest.raises(Paused):
+            train(sharded(**together), tmp_path / 'run', until_step=4)
     with monkeypatch.context() as patch:
         patch.setattr(devices, 'make_mesh', one_device)
         with pytest.raises(Paused):
@@ -156,10 +164,11 @@ def test_a_run_goes_on_with_other_devices_and_says_so(
 
 
 def test_the_same_devices_are_not_mentioned(tmp_path, capsys, small_leaves_split):
-    one = sharded()
-    with pytest.raises(Paused):
-        train(one, tmp_path, until_step=4)
-    train(one, tmp_path)
+    one = sharded(epochs=1.5, evaluate=())
+    with shared_programs():
+        with pytest.raises(Paused):
+            train(one, tmp_path, until_step=4)
+        train(one, tmp_path)
     printed = capsys.readouterr().out
     assert 'Resuming at step 4' in printed
     assert 'rounding' not in printed

@@ -14,13 +14,6 @@ from tljax.training.run import train
 from tljax.training.signals import Interrupted
 
 
-@pytest.fixture(scope='module')
-def reference(shared_programs, tmp_path_factory):
-    """The folder and the result of an undisturbed run."""
-    workdir = tmp_path_factory.mktemp('reference')
-    return workdir, train(experiment(), workdir)
-
-
 def at_call(number, function):
     """The function, which receives SIGTERM at its call with a number, from 0."""
     calls = iter(range(100))
@@ -56,7 +49,12 @@ def test_a_signal_in_an_evaluation_saves_the_step_which_is_evaluated_when_resume
 
 
 @pytest.mark.parametrize(
-    'place', [(run.jobs, 'setup'), (run.final_evaluation, 'evaluate'), (run.predictions, 'write')]
+    'place',
+    [
+        pytest.param((run.jobs, 'setup'), marks=pytest.mark.slow),
+        (run.final_evaluation, 'evaluate'),
+        pytest.param((run.predictions, 'write'), marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_outside_of_training_stops_that_stage_which_is_repeated(
     place, reference, tmp_path, monkeypatch
@@ -70,7 +68,10 @@ def test_a_signal_outside_of_training_stops_that_stage_which_is_repeated(
     assert_same_run(experiment(), tmp_path, reference)
 
 
-@pytest.mark.parametrize('number', signals.HEARD)
+@pytest.mark.parametrize(
+    'number',  # SIGTERM and SIGINT are those of `test_train`
+    [n if n == signal.SIGUSR1 else pytest.param(n, marks=pytest.mark.slow) for n in signals.HEARD],
+)
 def test_every_signal_that_is_heard_saves_the_present_step(number, shared_programs, tmp_path):
     with before_step(4, lambda: signal.raise_signal(number)), pytest.raises(Interrupted) as stopped:
         train(experiment(), tmp_path)

@@ -70,7 +70,7 @@ def reference_of(shared_programs, tmp_path_factory):
     return reference
 
 
-@pytest.mark.parametrize('name', members('not validated'))
+@pytest.mark.parametrize('name', members('validated'))
 def test_the_checkpoint_that_is_kept_has_the_solved_head(name, reference_of):
     folder, result = reference_of(name)
     assert (result['step'], result['phase_starts']) == (4, [0, 4])

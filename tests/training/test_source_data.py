@@ -12,6 +12,7 @@ import pytest
 from tests.small_runs import (
     Blobs,
     HeadThenAll,
+    TinyStage,
     assert_identical,
     assert_same_run,
     crash_after,
@@ -208,6 +209,14 @@ class Step:
         return jax.tree.map(lambda a, b: np.asarray(a) - b, after.params, self.job.params)
 
 
+class WithoutDropout(TinyStage):
+    """A stage without dropout."""
+
+    def __call__(self, x, *, deterministic, use_running_average):
+        """As in `TinyStage`."""
+        return super().__call__(x, deterministic=True, use_running_average=use_running_average)
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Still:
     """The tiny network without dropout; its head does not start at zero."""
@@ -216,15 +225,7 @@ class Still:
 
     def stages(self):
         """See `types.Backbone`."""
-        from tests.small_runs import TinyStage
-
-        class Plain(TinyStage):
-            def __call__(self, x, *, deterministic, use_running_average):
-                return super().__call__(
-                    x, deterministic=True, use_running_average=use_running_average
-                )
-
-        return {'low': Plain(4), 'high': Plain(8)}
+        return {'low': WithoutDropout(4), 'high': WithoutDropout(8)}
 
     def head(self, num_classes):
         """See `types.Backbone`."""

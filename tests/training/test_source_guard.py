@@ -118,10 +118,13 @@ def test_all_pairs_use_the_validation_split_of_the_data_and_other_batches(change
 def test_all_pairs_share_two_programs_and_a_third_where_samples_end_early(
     until, programs, monkeypatch
 ):
-    compiled, asked = compiled_step.compile_train_step, []
-    monkeypatch.setattr(
-        compiled_step, 'compile_train_step', lambda *a, **k: asked.append(a) or compiled(*a, **k)
-    )
+    asked = []
+
+    def compile_train_step(*args):
+        asked.append(args)
+        return lambda key, state, batch, *arrays: (state, None)
+
+    monkeypatch.setattr(compiled_step, 'compile_train_step', compile_train_step)
     job = jobs.setup(sourced(guard=Guard.DROP, until_epochs=until))
     found = guard.compare(job, job.samples)
     assert len(asked) == programs
@@ -129,14 +132,13 @@ def test_all_pairs_share_two_programs_and_a_third_where_samples_end_early(
 
 
 def test_a_pair_of_short_runs_does_not_depend_on_the_number_of_pairs():
-    one, two, three = (
+    one, three = (
         guard.compare(job, job.samples).pairs
         for job in (
-            jobs.setup(sourced(guard=Guard.DROP, trial_pairs=n, trial_steps=4)) for n in (1, 2, 3)
+            jobs.setup(sourced(guard=Guard.DROP, trial_pairs=n, trial_steps=4)) for n in (1, 3)
         )
     )
     assert one == three[:1]
-    assert two == three[:2]
     assert len(set(three)) == 3
 
 

@@ -44,13 +44,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures('shared_programs')
 
 
-@pytest.fixture(scope='module')
-def reference(shared_programs, tmp_path_factory):
-    """The folder and the result of an uninterrupted run."""
-    workdir = tmp_path_factory.mktemp('reference')
-    return workdir, train(experiment(), workdir)
-
-
 @pytest.mark.parametrize(
     'crashes', [(3, 8), pytest.param((1, 3, 4, 5, 8), marks=pytest.mark.slow)], ids=len
 )

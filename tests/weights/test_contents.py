@@ -164,3 +164,8 @@ def test_values_that_are_not_finite_are_refused_with_their_leaf(value, dtype, gl
 
 def test_large_finite_values_whose_sum_overflows_are_finite():
     assert translation.is_finite(np.full(4, 3e38, np.float32))
+
+
+def test_a_network_beside_another_under_a_prefix_is_refused():
+    with pytest.raises(InputError, match=r"several networks, under '', 'second\.'"):
+        contents.choose({**RAW, **under('second.', OTHER)})

@@ -48,6 +48,14 @@ WHOLE = {
     'preprocessor_config.json': json.dumps(PREPROCESSOR).encode(),
     'README.md': b"---\nlicense: 'mit' # as the code\ntags:\n- vision\n---\n# A network\n",
 }
+PARTS = [f'model-0000{i}-of-00002.safetensors' for i in (1, 2)]
+SPLIT = [dict(sorted(state_dict().items())[i::2]) for i in range(2)]
+HALVES = {
+    **{name: safetensors.numpy.save(some) for name, some in zip(PARTS, SPLIT, strict=True)},
+    'model.safetensors.index.json': json.dumps(
+        {'weight_map': {n: part for part, some in zip(PARTS, SPLIT, strict=True) for n in some}}
+    ).encode(),
+}
 REPOSITORIES = {
     'org/whole': WHOLE,
     'org/bare': {'weights.safetensors': WEIGHTS},
@@ -57,6 +65,7 @@ REPOSITORIES = {
         'model-00002-of-00002.safetensors': b'\0',
         'model.safetensors.index.json': b'{}',
     },
+    'org/halves': HALVES,
     'org/page': {'model.safetensors': b'<html>Please sign in</html>'},
     'org/damaged': {'model.safetensors': WEIGHTS},
     'org/cut': {'model.safetensors': WEIGHTS},
@@ -275,9 +284,8 @@ def test_what_describes_a_file_lies_in_its_folder(server):
         ('hf:org/whole@v9', "it has no revision 'v9'"),
         ('hf:org/whole/other.bin', r"it has no file 'other\.bin' at 'main'"),
         ('hf:org/two', r'append one of its files after a slash: a\.safetensors, b\.safetensors'),
-        ('hf:org/parts', 'eights in several parts are not read'),
+        ('hf:org/parts', r'index\.json: it has no weight_map'),
         ('hf:org/parts/model-00001-of-00002.safetensors', 'one of several parts'),
-        ('hf:org/parts/model.safetensors.index.json', 'one of several parts'),
         ('hf:org/odd', r'config\.json is no JSON'),
         ('hf:org/list', r'config\.json is no JSON.*no fields'),
         ('hf:org/busy', r'config\.json is not in the cache'),
@@ -586,3 +594,9 @@ def test_a_file_on_the_disk_that_cannot_be_read_is_named_and_left_alone(tmp_path
     with pytest.raises(InputError, match=r'config\.json is no JSON'):
         tljax.load(tmp_path)
     assert (tmp_path / 'config.json').exists()
+
+
+def test_weights_in_several_parts_are_downloaded_by_their_index(server):
+    halves, whole = (tljax.load(f'hf:org/{name}') for name in ('halves', 'whole'))
+    assert halves.origin.format == 'safetensors in 2 parts'
+    jax.tree.map(np.testing.assert_array_equal, halves.params, whole.params)

@@ -12,6 +12,7 @@ import safetensors.numpy
 from tests.weights.test_network_options import BACKBONE, leaves  # noqa: F401  (a fixture)
 from tljax.models import port
 from tljax.models.backbones.convnext import ConvNeXt
+from tljax.models.backbones.dinov2 import DINOv2
 from tljax.models.backbones.resnet import ResNet
 from tljax.models.backbones.vit import ViT
 from tljax.types import InputError, Preprocessing
@@ -72,7 +73,8 @@ def test_metadata_is_read_as_json_or_text():
         (ConvNeXt(), {'depths': [3, 3, 27, 3]}, 'depths'),
         (ConvNeXt(), {'hidden_sizes': [128, 256, 512, 1024]}, 'hidden_sizes'),
         (ConvNeXt(), {'norm_eps': 1e-5}, 'norm_eps'),
-        (ViT(), {'global_pool': 'avg'}, 'global_pool'),
+        (ViT(), {'global_pool': 'avgmax'}, 'global_pool'),
+        (DINOv2(), {'global_pool': 'avg'}, 'global_pool'),
         (ViT(), {'embed_dim': 384}, 'embed_dim'),
         (ViT(), {'architecture': 'vit', 'depth': 24}, 'depth'),
     ],

@@ -29,7 +29,7 @@ def test_a_whole_network_is_recognised():
     assert recognise(entries()).backbone.size_px == 32
 
 
-@pytest.mark.parametrize('positions', [4, 9])
+@pytest.mark.parametrize('positions', [7, 12])
 def test_positions_that_are_no_square_are_named(positions):
     said = error(entries(positions=positions))
     assert f'it has {positions - 1} patch positions, wanted a square number' in said

@@ -11,6 +11,7 @@ from tljax.advise import (
     evidence,
     networks,
     rules,
+    screening,
     tasks,
     trial_costs,
 )
@@ -20,6 +21,7 @@ from tljax.advise.evidence import Evidence
 from tljax.advise.halving import Entry, HalvingSearch
 from tljax.advise.held_out import HeldOutPredictions
 from tljax.advise.rules import Dropped
+from tljax.advise.screening import Screened
 from tljax.advise.tasks import Task
 from tljax.advise.trial_costs import NetworkCost
 from tljax.advise.trials import Runner
@@ -41,7 +43,8 @@ class Advice:
         choice: how it was chosen.
         predictions: of the candidates that were chosen from.
         task: the labelled images.
-        evidence: of every network.
+        screened: the networks and their probes on subsamples, if there were many.
+        evidence: of every network that the screening kept.
         network_costs: of the networks that were tried, by the source of their weights.
         dropped: candidates that were not tried, and why.
         search: all other candidates with their trials.
@@ -53,6 +56,7 @@ class Advice:
     choice: Choice
     predictions: dict[str, HeldOutPredictions]
     task: Task
+    screened: list[Screened]
     evidence: list[Evidence]
     network_costs: dict[str | None, NetworkCost]
     dropped: list[Dropped]
@@ -86,8 +90,13 @@ def find(
         f'{len(task.labels)} labelled images of {task.num_classes} classes, '
         + ('with their own validation split.' if task.own_validation else f'{task.count} folds.')
     )
-    collected = [_evidence(task, network) for network in networks.of(experiment, more_weights)]
+    left, screened = screening.screen(task, networks.of(experiment, more_weights))
+    collected = [_evidence(task, network) for network in left]
     kept, weights_dropped = rules.networks(collected)
+    weights_dropped = [
+        *(Dropped(name=f'weights {one.source}', why=one.why) for one in screened if one.why),
+        *weights_dropped,
+    ]
     costs = {one.source: trial_costs.measure(one.job, one.last.linear) for one in kept}
     considered, dropped = consider(kept, task, candidates.FAMILIES)
     search = HalvingSearch(
@@ -105,6 +114,7 @@ def find(
         choice=choice,
         predictions=predictions,
         task=task,
+        screened=screened,
         evidence=collected,
         network_costs=costs,
         dropped=weights_dropped + dropped,

@@ -103,21 +103,17 @@ def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -
         InputError: the weights cannot be loaded, or the network has no stage below its head.
     """
     started = time.perf_counter()
-    job = jobs.setup(
-        dataclasses.replace(
-            experiment, data=task.fold(0), strategy=FineTune(), per_class=None, samples=None
-        )
-    )
+    job = job_of(task, experiment)
     rows = _rows(task)
     data = _labelled_folds(task, rows)
-    stage_features = _features(job, task, rows)
+    stage_features = features_of(job, task, rows)
     width = max(x.shape[1] for x in stage_features.values())
     last = stage_features[job.model.names[-2]]
     half_accuracy = None
     probes = tuple(_probe(stage, x, data, width) for stage, x in stage_features.items())
     random = None if pretrained is None else _random_probe(job, task, rows, data, width)
     if len(rows) >= 4 * task.num_classes:
-        half_accuracy = data.cross_validate(_padded(last, width), train_share=0.5).best.accuracy
+        half_accuracy = data.cross_validate(padded(last, width), train_share=0.5).best.accuracy
     return Evidence(
         source=experiment.backbone.weights,
         experiment=experiment,
@@ -127,6 +123,16 @@ def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -
         half_accuracy=half_accuracy,
         leep=_leep(job, pretrained, last, data.labels),
         seconds=time.perf_counter() - started,
+    )
+
+
+def job_of(task: Task, experiment: Experiment) -> Job:
+    """The experiment on the task's first fold, set up for full fine-tuning."""
+    fold = task.fold(0)
+    return jobs.setup(
+        dataclasses.replace(
+            experiment, data=fold, strategy=FineTune(), per_class=None, samples=None
+        )
     )
 
 
@@ -158,7 +164,7 @@ def _labelled_folds(task: Task, rows: np.ndarray) -> LabelledFolds:
     )
 
 
-def _features(
+def features_of(
     job: Job, task: Task, rows: np.ndarray, cuts: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Pooled features [M, F] of the rows, by stage.
@@ -198,15 +204,15 @@ def _extract(job: Job, examples: Examples, cuts: Sequence[str]) -> dict[str, np.
     return {cut: np.asarray(collected.matrix()[0]) for cut, collected in extracted.items()}
 
 
-def _padded(x: np.ndarray, width: int) -> np.ndarray:
+def padded(x: np.ndarray, width: int) -> np.ndarray:
     """The features padded with zero columns, so that all stages share one compiled program."""
     return np.pad(x, ((0, 0), (0, width - x.shape[1])))
 
 
 def _probe(stage: str, x: np.ndarray, data: LabelledFolds, width: int) -> StageProbe:
     """Probes features [M, F], padded to `width`, with the best weight decay on all partitions."""
-    padded = _padded(x, width)
-    results = [data.cross_validate(padded, index) for index in range(len(data.partitions))]
+    wide = padded(x, width)
+    results = [data.cross_validate(wide, index) for index in range(len(data.partitions))]
     losses = np.array([[p.losses_at(1.0).mean() for p in result.predictions] for result in results])
     best = int(losses.mean(0).argmin())
     first = results[0]
@@ -230,8 +236,8 @@ def _random_probe(
     untrained = dataclasses.replace(
         job, params=stages.ordered(job.model, params), stats=stages.ordered(job.model, stats)
     )
-    (x,) = _features(untrained, task, rows, [stages.HEAD]).values()
-    return data.cross_validate(_padded(x, width)).best
+    (x,) = features_of(untrained, task, rows, [stages.HEAD]).values()
+    return data.cross_validate(padded(x, width)).best
 
 
 def _leep(

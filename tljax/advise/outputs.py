@@ -97,6 +97,7 @@ def numbers(result: Advice) -> dict[str, Any]:
         'gains': {name: dataclasses.asdict(gain) for name, gain in result.choice.gains.items()},
         'candidates': [_entry_numbers(result, entry) for entry in result.search.entries],
         'left_out': [dataclasses.asdict(drop) for drop in result.dropped],
+        'screening': [dataclasses.asdict(one) for one in result.screened],
         'networks': [evidence.summary(one) for one in result.evidence],
         'gradient_ratios': {
             networks.short(source): dict(cost.gradient_ratios)

@@ -39,6 +39,7 @@ def render(advice: Advice, title: str, command: str) -> str:
     sections = [
         Section(title='Why', blocks=[Listing(sentences.reasons(advice))]),
         Section(title='Accuracy against cost', blocks=[_costs(advice), _tried(advice)]),
+        *_networks(advice),
         Section(title='Probes of each stage', blocks=[_depths(advice), _scores(advice)]),
         Section(title='What would change the choice', blocks=[Listing(sentences.changes(advice))]),
         Section(title='The images', blocks=[Listing(sentences.data(advice))]),
@@ -224,6 +225,29 @@ def _scores(advice: Advice) -> Table:
         'Scores that mislead with few images per feature are omitted (docs/transferability.md).'
     )
     return Table(name='Scores of each stage', columns=columns, rows=rows, caption=caption)
+
+
+def _networks(advice: Advice) -> Sequence[Section]:
+    """The screening of many networks, if there was one."""
+    if not advice.screened:
+        return ()
+    counts = sorted({count for one in advice.screened for count, _ in one.accuracies})
+    rows = []
+    for one in sorted(
+        advice.screened, key=lambda one: [-len(one.accuracies), -one.accuracies[-1][1]]
+    ):
+        by_count = dict(one.accuracies)
+        cells = [f'{100 * by_count[n]:.1f}' if n in by_count else '–' for n in counts]
+        cells = [one.label, *cells, f'{one.seconds:.1f}']
+        rows.append(Row(cells=cells, style='far' if one.why else 'chosen'))
+    caption = (
+        'Accuracy of a cross-validated linear probe of the frozen features, in %, on a growing '
+        'part of the labelled images. Each round keeps the better half of the networks, without '
+        'those that are clearly worse than the best. Green: kept. Time: of its features and probes.'
+    )
+    columns = ['network', *(f'{count} images' for count in counts), 'seconds']
+    table = Table(name='Networks', columns=columns, rows=rows, caption=caption)
+    return (Section(title='The networks', blocks=[table]),)
 
 
 def _left_out(advice: Advice) -> Sequence[Section]:

@@ -75,6 +75,7 @@ def conv(
     stride: int = 1,
     groups: int = 1,
     use_bias: bool = False,
+    convolve: Callable[..., jax.Array] = convolutions.convolve,
     name: str | None = None,
 ) -> nn.Conv:
     """A square convolution with padding (kernel - 1) // 2 on each side, as in torch.
@@ -90,7 +91,7 @@ def conv(
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=he_normal,
-        conv_general_dilated=convolutions.convolve,
+        conv_general_dilated=convolve,
         name=name,
     )
 
@@ -103,12 +104,13 @@ def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
-def dense(features: int, name: str) -> nn.Dense:
+def dense(features: int, name: str, *, use_bias: bool = True) -> nn.Dense:
     """A linear layer with the initialisation of vision transformers.
 
     Source: Touvron et al. 2021, DeiT: a truncated normal with standard deviation 0.02.
     """
-    return nn.Dense(features, kernel_init=nn.initializers.truncated_normal(0.02), name=name)
+    initial = nn.initializers.truncated_normal(0.02)
+    return nn.Dense(features, use_bias=use_bias, kernel_init=initial, name=name)
 
 
 def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
@@ -173,11 +175,14 @@ def _pooling_matrix(n: int, size: int, dtype: jnp.dtype) -> jax.Array:
 class Pooling(enum.Enum):
     """How maps [B, H, W, C] or tokens [B, T, F] become vectors.
 
-    `AVERAGE` is the mean of maps and the first token, the class token. `CONCATENATED` appends the
-    maximum of maps, and the mean of the other tokens.
+    `AVERAGE` is the mean of maps and the first token, the class token. `MEAN` is the mean of maps
+    and of the tokens after the first. `CONCATENATED` is `AVERAGE` followed by the maximum of maps,
+    or by the mean of the other tokens. Transformers without a class token have maps, and those that
+    were trained with attention pooling have it as a stage, `transformer.AttentionPool`.
     """
 
     AVERAGE = 'average'
+    MEAN = 'mean'
     CONCATENATED = 'concatenated'
 
 
@@ -185,6 +190,8 @@ def pool(x: jax.Array, pooling: Pooling = Pooling.AVERAGE) -> jax.Array:
     """Maps, tokens or vectors [B, F] to vectors [B, F or 2 F]; vectors are returned unchanged."""
     if x.ndim == 2:
         return x
+    if pooling is Pooling.MEAN:
+        return x[:, 1:].mean(1) if x.ndim == 3 else x.mean((1, 2))
     first, second = (x[:, 0], x[:, 1:].mean(1)) if x.ndim == 3 else (x.mean((1, 2)), x.max((1, 2)))
     return first if pooling is Pooling.AVERAGE else jnp.concatenate([first, second], -1)
 
@@ -215,3 +222,19 @@ class ClassifierHead(nn.Module):
         zeros = nn.initializers.zeros
         kernel_init = nn.initializers.normal(self.kernel_std) if self.kernel_std else zeros
         return nn.Dense(self.num_classes, kernel_init=kernel_init, name='linear')(drop(x))
+
+
+class ProjectionHead(nn.Module):
+    """A linear map of the class token without a bias, into a space of embeddings."""
+
+    features: int
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, H, W, C], [B, T, F] or [B, F] to [B, features]."""
+        initial = nn.initializers.normal(x.shape[-1] ** -0.5)
+        return nn.Dense(self.features, use_bias=False, kernel_init=initial, name='projection')(
+            pool(x)
+        )

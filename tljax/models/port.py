@@ -27,11 +27,13 @@ class Match:
         leaves: `{path: (rule, its foreign names)}`.
         dropped: names without a counterpart here.
         problems: `{name: reason}` for names without a place.
+        noted: the dropped names that a note lists.
     """
 
     leaves: dict[str, tuple[PortRule, tuple[str, ...]]]
     dropped: tuple[str, ...]
     problems: dict[str, str]
+    noted: tuple[str, ...] = ()
 
     def leaf(self, path: str, entries: Mapping[str, np.ndarray]) -> np.ndarray:
         """The array for `path` in our layout; a view unless several entries are joined."""
@@ -46,7 +48,7 @@ class Match:
 def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
     """Assigns foreign names to paths by a table; reads no array."""
     places: dict[str, tuple[PortRule, dict[int, str]]] = {}
-    dropped, problems, (whole, lines) = [], {}, _lines(tuple(rules))
+    dropped, noted, problems, (whole, lines) = [], [], {}, _lines(tuple(rules))
     for name in names:
         likely = [*whole.get(name, ()), *lines.get(name[:1], ()), *lines.get('', ())]
         hits = [hit for line in likely if (hit := _hit(line, name)) is not None]
@@ -56,6 +58,7 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
         rule, part, path = hits[0]
         if path is None:
             dropped.append(name)
+            noted += [name] if rule.noted else []
             continue
         parts = places.setdefault(path, (rule, {}))[1]
         if part in parts or places[path][0] != rule:
@@ -70,7 +73,15 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
         else:
             lacking = ', '.join(n for i, n in enumerate(rule.names) if i not in parts)
             problems |= dict.fromkeys(parts.values(), f'({path} needs {lacking} too)')
-    return Match(leaves, tuple(dropped), problems)
+    return Match(leaves, tuple(dropped), problems, tuple(noted))
+
+
+def is_own(names: Sequence[str]) -> bool:
+    """Whether names are our own paths; big_vision's networks of two towers begin alike."""
+    return any(
+        name.startswith(('params/', 'batch_stats/')) and not name.startswith('params/img/')
+        for name in names
+    )
 
 
 def own(names: Sequence[str]) -> Match:
@@ -119,7 +130,7 @@ def placed(
 def to_foreign(
     leaves: Mapping[str, np.ndarray], rules: Sequence[PortRule]
 ) -> dict[str, np.ndarray]:
-    """Translates our leaves back; the inverse of `to_ours`, with zeros for dropped counters.
+    """Translates our leaves back; the inverse of `to_ours`, with values for dropped entries.
 
     Args:
         leaves: `{path: array}`.
@@ -136,12 +147,20 @@ def to_foreign(
             continue
         (rule, names) = hits[0]
         foreign = rule.transform.to_foreign(np.asarray(array))
-        parts = np.split(foreign, len(names)) if len(names) > 1 else [foreign]
+        parts = np.split(foreign, _ends(rule, len(foreign))) if len(names) > 1 else [foreign]
         result |= dict(zip(names, parts, strict=True))
-        result |= {name: np.zeros((), np.int64) for rule in rules for name in _counters(rule, path)}
+        for rule in rules:
+            made = rule.exported_as or (lambda _: np.zeros((), np.int64))
+            result |= {name: made(np.asarray(array)) for name in _exported(rule, path)}
     if problems:
         raise PortError('no foreign name for:\n  ' + '\n  '.join(problems))
     return result
+
+
+def _ends(rule: PortRule, length: int) -> list[int]:
+    """Where the entries of a joined array of some length end, without the last."""
+    shares = rule.shares or (1,) * len(rule.names)
+    return [length * sum(shares[:i]) // sum(shares) for i in range(1, len(shares))]
 
 
 _FIELD = re.compile(r'\{(\w+)([+-]\d+)?\}')
@@ -207,8 +226,8 @@ def _names(rule: PortRule, path: str) -> tuple[str, ...]:
     return tuple(name for name in names if name is not None)
 
 
-def _counters(rule: PortRule, path: str) -> tuple[str, ...]:
-    """The names of dropped counters that are written along with the leaf at `path`."""
+def _exported(rule: PortRule, path: str) -> tuple[str, ...]:
+    """The names of dropped entries that are written along with the leaf at `path`."""
     if rule.exported_with is None or rule.alias:
         return ()
     names = [_translate(path, rule.exported_with, template) for template in rule.names]

@@ -37,6 +37,16 @@ LINEAR = Transform(lambda x: x.T, lambda x: x.T, 'transposed')
 
 
 @functools.cache
+def leading_axes(count: int) -> Transform:
+    """An array that has `count` more leading axes of length 1 here."""
+    return Transform(
+        lambda x: x.reshape((1,) * count + x.shape),
+        lambda x: x.reshape(x.shape[count:]),
+        f'{count} leading axes',
+    )
+
+
+@functools.cache
 def linear_after_flatten(channels: int, height: int, width: int) -> Transform:
     """A linear layer on a flattened map: torch flattens [C, H, W], we flatten [H, W, C]."""
 
@@ -71,16 +81,22 @@ class PortRule:
         foreign: the name of an entry, or several names that are joined along their first axis.
         ours: the path it goes to; None drops an entry that has no counterpart.
         transform: the change of layout, after joining.
+        shares: the relative lengths of several names' entries; () if all are equal.
         alias: whether this is an older name, which is read but not written.
-        exported_with: for a dropped entry that files must have: it is exported as the integer 0
-            together with this path.
+        noted: for a dropped entry, whether a note names it.
+        exported_with: for a dropped entry that files must have: it is exported together with this
+            path, as the integer 0.
+        exported_as: a function of the leaf at that path to the exported entry, instead of 0.
     """
 
     foreign: str | tuple[str, ...]
     ours: str | None
     transform: Transform = SAME
     alias: bool = False
+    noted: bool = False
     exported_with: str | None = None
+    exported_as: Layout | None = None
+    shares: tuple[int, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +109,15 @@ def layer(foreign: str, ours: str, transform: Transform) -> tuple[PortRule, ...]
     return (
         PortRule(f'{foreign}.weight', f'params/{ours}/kernel', transform),
         PortRule(f'{foreign}.bias', f'params/{ours}/bias'),
+    )
+
+
+def joined_layers(foreign: Sequence[str], ours: str) -> tuple[PortRule, ...]:
+    """The table of linear layers with biases whose outputs are joined in one layer."""
+    weights, biases = (tuple(f'{name}.{kind}' for name in foreign) for kind in ('weight', 'bias'))
+    return (
+        PortRule(weights, f'params/{ours}/kernel', LINEAR),
+        PortRule(biases, f'params/{ours}/bias'),
     )
 
 
@@ -117,6 +142,24 @@ def batch_norm(foreign: str, ours: str) -> tuple[PortRule, ...]:
 def head(foreign: str) -> tuple[PortRule, ...]:
     """The table of the last linear layer."""
     return layer(foreign, 'head/linear', LINEAR)
+
+
+def aliases(rules: Sequence[PortRule]) -> tuple[PortRule, ...]:
+    """The same rules for reading alone."""
+    return tuple(dataclasses.replace(rule, alias=True) for rule in rules)
+
+
+def left_out(*rules: PortRule) -> tuple[PortRule, ...]:
+    """Rules that drop the entries of a part that only pretraining uses, with a note."""
+    return tuple(dataclasses.replace(rule, ours=None, noted=True) for rule in rules)
+
+
+def with_prefix(rules: Sequence[PortRule], prefix: str) -> tuple[PortRule, ...]:
+    """The rules of a table whose names all begin with `prefix` in another library."""
+    return tuple(
+        dataclasses.replace(rule, foreign=tuple(prefix + name for name in rule.names))
+        for rule in rules
+    )
 
 
 def without_prefix(rules: Sequence[PortRule], prefix: str) -> tuple[PortRule, ...]:

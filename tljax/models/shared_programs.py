@@ -1,12 +1,14 @@
 """Programs that the runs of a sweep share, so that a process traces and compiles each of them once.
 
-Nothing is shared outside of `sharing`. There, a program is used again if all that it depends on is
-equal, so a run has the same results bit for bit. Weights and tables of stages are shared, too.
+Nothing is shared outside of `sharing`, except by `lasting`. A program is used again if all that it
+depends on is equal, so a run has the same results bit for bit. Weights and tables of stages are
+shared, too.
 """
 
 import collections
 import contextlib
 import contextvars
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -16,6 +18,8 @@ KEPT = 16  # programs; those of the run before and of this one
 _kept: contextvars.ContextVar[collections.deque | None] = contextvars.ContextVar(
     'programs', default=None
 )
+_lasting: collections.deque = collections.deque(maxlen=KEPT)
+_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -37,8 +41,18 @@ def get(key: tuple[Any, ...], make: Callable[[], Program]) -> Program:
         make: makes the program.
     """
     programs = _kept.get()
-    if programs is None:
-        return make()
+    return make() if programs is None else _found(programs, key, make)
+
+
+def lasting(key: tuple[Any, ...], make: Callable[[], Program]) -> Program:
+    """The same for the whole process: for keys of immutable parts, such as the modules of Flax."""
+    with _lock:
+        return _found(_lasting, key, make)
+
+
+def _found(
+    programs: collections.deque, key: tuple[Any, ...], make: Callable[[], Program]
+) -> Program:
     for entry in programs:
         if _equal(entry[0], key):
             programs.remove(entry)

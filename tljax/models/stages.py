@@ -18,6 +18,8 @@ from tljax.models.stochastic_norm import STREAM, StochNorm
 from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
 HEAD = 'head'
+# Leaves of heads whose last axis has an element for each output.
+HEAD_OUTPUTS = (f'params/{HEAD}/linear/bias', f'params/{HEAD}/projection/kernel')
 GATHERED = 'gathered'  # the name of gathered parameters for `jax.checkpoint`
 BEFORE = 'before'  # the variable that is the input of the stage before
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's conversion of RGB to gray
@@ -251,6 +253,12 @@ def classify(
     return views.average(logits.reshape(*images.shape[:2], -1), multi_label=multi_label)
 
 
+def outputs_of_head(shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """K of a head, by the shapes of a network's leaves, `{path: shape}`; None without a head."""
+    ends = [shapes[path][-1] for path in HEAD_OUTPUTS if len(shapes.get(path, ()))]
+    return int(ends[0]) if ends else None
+
+
 def shapes(model: Model) -> tuple[Params, Stats]:
     """The shapes of parameters and statistics, without computing them."""
     return jax.eval_shape(lambda: _init(model, jax.random.key(0)))
@@ -270,7 +278,9 @@ def init(model: Model, key: jax.Array, *, skip: Collection[str] = ()) -> tuple[P
         params, stats = _init(model, key)
         return _without(params, skip), _without(stats, skip)
 
-    return shared_programs.get(('init', model, set(skip)), lambda: draw)(key)
+    # The preprocessing gives the shape of an image; adapters have no part in it.
+    needed = 'init', dict(model.stages), _one_image(model), set(skip)
+    return shared_programs.lasting(needed, lambda: draw)(key)
 
 
 def start(model: Model, params: Params, stats: Stats, key: jax.Array) -> tuple[Params, Stats]:

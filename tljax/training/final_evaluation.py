@@ -161,8 +161,8 @@ def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
         return None
     if calibrated['temperature'] == 1.0:
         return (
-            f'Temperature 1: none fits the {calibrated["images"]:,} validation images better, for '
-            'example because all of them are classified right.'
+            f'Temperature 1: the {calibrated["images"]:,} validation images determine none, '
+            'because all of them are classified right, or too many are wrong.'
         )
     split = 'test' if 'test' in calibrated else 'val'
     before, after = (100 * calibrated[split][when]['ece'] for when in ('before', 'after'))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -237,8 +237,14 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 def train_key(job: Job) -> jax.Array:
     """The key of training, replicated on every device."""
-    replicated = devices.replicated(job.mesh)
-    return jax.jit(lambda: keys(job.experiment.seed)[1], out_shardings=replicated)()
+    return _train_key_program(job.experiment.seed, devices.replicated(job.mesh))()
+
+
+@functools.lru_cache(maxsize=16)  # each phase of each run of a process asks for its key
+def _train_key_program(
+    seed: int, replicated: jax.sharding.NamedSharding
+) -> Callable[[], jax.Array]:
+    return jax.jit(lambda: keys(seed)[1], out_shardings=replicated)
 
 
 def samples_end(job: Job, phase: PhasePlan) -> int:

@@ -20,6 +20,13 @@ AVOIDED = ('student', 'target', 'momentum', 'encoder_k', 'key_encoder', 'discrim
 # The usual keys of a network in a checkpoint.
 WRAPPERS = ('state_dict', 'model_state_dict', 'model', 'net', 'network', 'params', 'weights')
 PREFIXES = ('module.', '_orig_mod.', 'model.', 'backbone.', 'net.')
+# Image towers of networks of images and texts, and names of the other parts that such files have.
+IMAGE_TOWER = re.compile(r'(?P<before>(?:[\w]+[./])*?)(?:visual|vision_model|params/img)[./]')
+IMAGE_PARTS = ('visual.', 'vision_model.', 'visual_projection.', 'classifier.', 'params/img/')
+TEXT_PARTS = (
+    'text.', 'text_model.', 'text_projection', 'token_embedding.', 'logit_scale', 'logit_bias',
+    'params/txt/', 'params/t', 'params/b',
+)  # fmt: skip
 LISTED = 12  # names in a message
 
 
@@ -55,12 +62,31 @@ def choose(content: Any, part: str | None = None) -> Chosen:
             raise ContentError(f'it has no dictionary of tensors by name; {_keys(content)}')
         key = _best(networks)
         entries, notes = networks[key], _others(key, networks)
+    entries, more = _image_tower(entries)
+    notes += more
     prefix = _prefix(entries, key)
     inner = _below(entries, prefix)
     others = [name for name in entries if not name.startswith(prefix)]
     if prefix and others:
         notes.append(f'Loaded the entries under {prefix!r}; left out: {_few(others)}.')
     return Chosen(entries=inner, notes=tuple(notes))
+
+
+def _image_tower(entries: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """The image tower of a network of images and texts, and the note on the rest.
+
+    Text towers can have more entries than the image tower, and entries of the same names. Of other
+    networks, all entries.
+    """
+    towers = [match['before'] for name in entries if (match := IMAGE_TOWER.match(name))]
+    before = min(towers, key=len, default='')
+    texts = tuple(before + part for part in TEXT_PARTS)
+    if not towers or not any(name.startswith(texts) for name in entries):
+        return entries, []
+    images = tuple(before + part for part in IMAGE_PARTS)
+    kept = {name: value for name, value in entries.items() if name.startswith(images)}
+    others = [name for name in entries if name not in kept]
+    return kept, [f'Loaded the image tower; left out {len(others)} others: {_few(others)}.']
 
 
 def _is_array(value: Any) -> bool:
@@ -153,6 +179,7 @@ def _prefix(entries: Mapping[str, Any], key: str) -> str:
     best = [prefix for prefix, count in counts.items() if count == most]
     least = min(map(_preference, best), default=0)
     best = [prefix for prefix in best if _preference(prefix) == least]
+    best = [one for one in best if not any(_is_worse(names, one, other) for other in best)]
     if not most:
         return cut
     if len(best) > 1:
@@ -161,6 +188,21 @@ def _prefix(entries: Mapping[str, Any], key: str) -> str:
             f'FILE#{f"{key}." if key else ""}{best[0].removesuffix(".")}'
         )
     return best[0]
+
+
+def _is_worse(names: list[str], one: str, other: str) -> bool:
+    """Whether two prefixes are of one network, and the other is the better.
+
+    Libraries have names with and without a prefix, so that both match. The shorter one is better,
+    unless other entries are below it, such as those of a decoder. Another network there is no
+    reason to prefer any.
+    """
+    short, long = sorted((one, other), key=len)
+    if short == long or not long.startswith(short):
+        return False
+    below = [name for name in names if name.startswith(short)]
+    rest = tuple(name.removeprefix(short) for name in below if not name.startswith(long))
+    return not _matched(rest) and one == (short if rest else long)
 
 
 def _prefixes(names: list[str], cut: str) -> list[str]:
@@ -177,7 +219,7 @@ def _prefixes(names: list[str], cut: str) -> list[str]:
 def _matched(names: tuple[str, ...]) -> int:
     """The number of names that the best table matches; 0 if less than half."""
     best, tried = 0, []
-    if any(name.startswith(('params/', 'batch_stats/')) for name in names):
+    if port.is_own(names):
         return len(names)
     step = max(1, len(names) // recognise.SAMPLED_NAMES)
     for family in recognise.families():

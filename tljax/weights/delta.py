@@ -11,7 +11,7 @@ import numpy as np
 from tljax import tree
 from tljax.config import json_form
 from tljax.models import adapters, stages
-from tljax.models.stages import HEAD, Model
+from tljax.models.stages import Model
 from tljax.records.runs import Run
 from tljax.types import Adapter, InputError
 from tljax.weights.adapt import adapt
@@ -20,7 +20,6 @@ from tljax.weights.pretrained import Architecture, Opened, Origin, Pretrained
 
 BASE = 'base'  # the metadata of a delta; it holds the fields of `Base` as JSON
 ADAPTERS = 'adapters'
-HEAD_BIAS = f'params/{HEAD}/linear/bias'
 
 
 class DeltaError(InputError):
@@ -126,7 +125,7 @@ def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened
     Raises:
         DeltaError: the delta does not fit its base.
     """
-    model = network_of(delta).build(len(delta.entries[HEAD_BIAS]), delta.preprocessing)
+    model = network_of(delta).build(_outputs(delta) or 1, delta.preprocessing)
     added = _decoded(texts.get(ADAPTERS, '[]'))
     leaves = {**_fitted(base, model), **delta.entries}
     params, stats = stages.shapes(model)
@@ -142,13 +141,17 @@ def on_base(delta: Opened, texts: Mapping[str, str], base: Pretrained) -> Opened
     return dataclasses.replace(delta, entries=tree.flatten(variables))
 
 
+def _outputs(delta: Opened) -> int | None:
+    return stages.outputs_of_head({path: np.shape(x) for path, x in delta.entries.items()})
+
+
 def network_of(delta: Opened) -> Architecture:
     """The network that a delta states.
 
     Raises:
         DeltaError: the delta states no network, or has no head.
     """
-    if delta.architecture is None or HEAD_BIAS not in delta.entries:
+    if delta.architecture is None or _outputs(delta) is None:
         raise DeltaError(f'{delta.origin.source!r} is a delta that states no network')
     return delta.architecture
 

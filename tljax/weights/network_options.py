@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tljax.models import transformer
-from tljax.models.backbones import resnet
+from tljax.models.backbones import resnet, swin
 from tljax.models.mbconv_network import MBConvNetwork
-from tljax.weights import mbconv_options
+from tljax.models.tokens import TokenPooling
+from tljax.weights import mbconv_options, window_options
 from tljax.weights.options import OptionError, first
 
 # Names of activations in transformers and timm, and tljax's name.
@@ -40,7 +41,10 @@ FAMILY_ACTIVATION = {
     'ResNet': 'relu',
     'ResNetSmall': 'relu',
     'VGG': 'relu',
+    'RegNet': 'relu',
+    'BiT': 'relu',
     'ConvNeXt': 'gelu',
+    'Swin': 'gelu',
     'EfficientNetLite': 'relu6',
     'EfficientNet': 'silu',
     'EfficientNetV2': 'silu',
@@ -64,13 +68,19 @@ REFUSED = (
     'blurpool', 'use_blurpool', 'downsample_in_bottleneck', 'downsample_in_first_stage',
     'replace_stem_pool', 'avg_down',
 )  # fmt: skip
+TRANSFORMER_SIZES = {
+    'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
+    'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
+    'patch_px': ('patch_size',),
+}
 SIZES: dict[str, dict[str, tuple[str, ...]]] = {
-    'ViT': {
-        'width': ('hidden_size', 'embed_dim', 'hidden_dim'),
-        'depth': ('num_hidden_layers', 'depth', 'num_layers', 'n_layers'),
-        'patch_px': ('patch_size',),
-    },
+    'ViT': TRANSFORMER_SIZES,
+    'DINOv2': TRANSFORMER_SIZES,
+    'DINOv3': TRANSFORMER_SIZES,
+    'CLIP': TRANSFORMER_SIZES,
+    'SigLIP': TRANSFORMER_SIZES,
     'ConvNeXt': {'depths': ('depths', 'layers'), 'widths': ('hidden_sizes', 'dims', 'widths')},
+    'Swin': {'depths': ('depths',), 'heads': ('num_heads',), 'width': ('embed_dim',)},
     'ResNet': {
         'blocks': ('depths', 'layers', 'stage_blocks'),
         'features': ('hidden_sizes',),
@@ -99,10 +109,13 @@ def apply(backbone: Any, options: Mapping[str, Any], naming: str = '') -> Any:
         _check_depth(backbone, name)
     _check_refused(backbone, options)
     backbone = _heads(backbone, options)
+    backbone = _pooling(backbone, options.get('global_pool'))
     backbone = _activation(backbone, options, ' '.join(names))
     if isinstance(backbone, MBConvNetwork):
         return mbconv_options.apply(backbone, options, names, naming)
     backbone = _epsilon(backbone, options, naming)
+    if isinstance(backbone, swin.Swin):
+        backbone = window_options.apply(backbone, options)
     _check_sizes(backbone, options)
     return backbone
 
@@ -112,13 +125,16 @@ def check(backbone: Any, options: Mapping[str, Any], naming: str = '') -> None:
 
     Raises:
         OptionError: a field has another stated value, or `apply` raises it. Epsilons are not
-            compared: the libraries' defaults differ and agree to 1e-5 in the outputs.
+            compared: the libraries' defaults differ and agree to 1e-5 in the outputs. Nor is the
+            pooling of tokens, which is the user's choice.
     """
     stated = apply(backbone, options, naming)
     other = [
         f'{f.name}={getattr(stated, f.name)!r} (not {getattr(backbone, f.name)!r})'
         for f in dataclasses.fields(backbone)
-        if 'epsilon' not in f.name and getattr(stated, f.name) != getattr(backbone, f.name)
+        if 'epsilon' not in f.name
+        and f.name != 'pooling'
+        and getattr(stated, f.name) != getattr(backbone, f.name)
     ]
     if other:
         raise OptionError(
@@ -134,9 +150,6 @@ def _check_refused(backbone: Any, options: Mapping[str, Any]) -> None:
     stride = options.get('output_stride')
     if isinstance(stride, int) and stride != 32 and not hasattr(backbone, 'head_width'):
         raise OptionError(f'output_stride is stated as {stride}, which is not implemented')
-    pooling = options.get('global_pool')
-    if hasattr(backbone, 'head_width') and (pooling is True or pooling in ('avg', 'max', 'avgmax')):
-        raise OptionError(f'global_pool is stated as {pooling!r}; ViT reads the class token')
 
 
 def _check_depth(backbone: Any, name: str) -> None:
@@ -160,6 +173,22 @@ def _heads(backbone: Any, options: Mapping[str, Any]) -> Any:
     if count < 1 or backbone.width % count:
         raise OptionError(f'{heads} attention heads are stated; width is {backbone.width}')
     return dataclasses.replace(backbone, head_width=int(backbone.width // count))
+
+
+def _pooling(backbone: Any, stated: Any) -> Any:
+    """What the head of a transformer reads, in the words of timm; True is MAE's for the mean."""
+    stated = {True: 'avg', False: ''}.get(stated, stated) if isinstance(stated, bool) else stated
+    pooling = {'avg': TokenPooling.MEAN, 'token': TokenPooling.TOKEN}.get(stated)
+    if not hasattr(backbone, 'head_width') or stated in (None, ''):
+        return backbone
+    if isinstance(getattr(backbone, 'pooling', None), TokenPooling) and pooling is not None:
+        return dataclasses.replace(backbone, pooling=pooling)
+    # SigLIP pools by attention, or without it reads the mean.
+    own = {None: 'token', True: 'map', False: 'avg'}[getattr(backbone, 'attention_pool', None)]
+    if stated != own:
+        family = type(backbone).__name__
+        raise OptionError(f'global_pool is stated as {stated!r}, which {family} does not implement')
+    return backbone
 
 
 def _activation(backbone: Any, options: Mapping[str, Any], names: str) -> Any:
@@ -187,7 +216,7 @@ def _epsilon(backbone: Any, options: Mapping[str, Any], naming: str) -> Any:
     Source: transformers, models/convnext/modeling_convnext.py, ConvNextLayer and ConvNextModel.
     """
     family = type(backbone).__name__
-    if family in ('ResNet', 'ResNetSmall', 'VGG'):
+    if family in ('ResNet', 'ResNetSmall', 'VGG', 'RegNet'):
         _check_epsilon(options, BATCH_NORM, BATCH_NORM_EPSILON, family)
         return backbone
     key, stated = first(options, LAYER_NORM)
@@ -196,8 +225,10 @@ def _epsilon(backbone: Any, options: Mapping[str, Any], naming: str) -> Any:
     value = _number(stated, key)
     if hasattr(backbone, 'epsilon'):
         return dataclasses.replace(backbone, epsilon=value)
-    if family == 'ConvNeXt' and (naming == 'transformers' or key == 'layer_norm_eps'):
+    if family == 'ConvNeXt' and (naming.startswith('transformers') or key == 'layer_norm_eps'):
         return dataclasses.replace(backbone, pool_epsilon=value)
+    if family == 'Swin':
+        _check_epsilon(options, LAYER_NORM, swin.EPSILON, family)
     if family == 'ConvNeXt':
         _check_epsilon(options, LAYER_NORM, 1e-6, family)
         return dataclasses.replace(backbone, pool_epsilon=value)
@@ -235,6 +266,8 @@ DERIVED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ('ResNet', 'features'): _features,
     ('ConvNeXt', 'depths'): lambda backbone: tuple(backbone.depths),
     ('ConvNeXt', 'widths'): lambda backbone: tuple(backbone.widths),
+    ('Swin', 'depths'): lambda backbone: tuple(backbone.depths),
+    ('Swin', 'heads'): lambda backbone: tuple(backbone.heads),
 }
 
 
@@ -252,11 +285,18 @@ def assumed(backbone: Any, options: Mapping[str, Any], naming: str = '') -> tupl
     """The note on values that neither entries nor options state."""
     if isinstance(backbone, MBConvNetwork):
         return mbconv_options.assumed(backbone, options, _names(options), naming)
+    if isinstance(backbone, swin.Swin):
+        return window_options.assumed(backbone, options)
     if not hasattr(backbone, 'head_width'):
         return ()
+    unsure = (
+        " (OpenAI's; most of open_clip's networks have gelu)"
+        if backbone.activation == 'quick_gelu'
+        else ''
+    )
     values = (
         (f'{backbone.width // backbone.head_width} attention heads', HEADS),
-        (f'activation {backbone.activation}', ACTIVATION),
+        (f'activation {backbone.activation}{unsure}', ACTIVATION),
         (f'epsilon {backbone.epsilon:g}', LAYER_NORM),
     )
     missing = [text for text, keys in values if first(options, keys)[1] is None]

@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from tljax.models import windows
 from tljax.types import InputError
 
 # Names of dictionaries with options of a network in checkpoints and configurations.
@@ -50,12 +53,27 @@ def from_texts(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def from_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that shapes of entries show: Google's attention kernels have an axis of heads."""
+    """The options that entries without a counterpart in tljax show.
+
+    Google's attention kernels have an axis of heads. The coordinates in a window, which files of a
+    Swin Transformer V2 can have, show the windows and those of its pretraining.
+    """
     attention = re.compile(r'.*/MultiHeadDotProductAttention_\d+/query/kernel')
+    coordinates = re.compile(r'.*?(\d+)\.(?:blocks\.)?0\.att.*\.relative_coords_table')
+    steps = {}
     for name, value in entries.items():
-        if attention.fullmatch(name) and len(getattr(value, 'shape', ())) == 3:
-            return {'num_heads': int(value.shape[1])}
-    return {}
+        shape = getattr(value, 'shape', ())
+        if attention.fullmatch(name) and len(shape) == 3:
+            return {'num_heads': int(shape[1])}
+        if (place := coordinates.fullmatch(name)) and len(shape) == 4:
+            steps[int(place[1])] = np.asarray(value)[0]
+    if not steps:
+        return {}
+    of_stages = [steps[index] for index in sorted(steps)]
+    return {
+        'window_size': [(len(one) + 1) // 2 for one in of_stages],
+        'pretrained_window_sizes': [windows.pretrained_window(one) for one in of_stages],
+    }
 
 
 def _parsed(text: str) -> Any:

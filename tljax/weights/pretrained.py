@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tljax import tree
 from tljax.models import preprocessing, stages
 from tljax.models.stages import Model
 from tljax.types import Backbone, Head, Params, Preprocessing, Stats
@@ -88,8 +89,8 @@ class Pretrained:
     @property
     def num_classes(self) -> int | None:
         """K of the head; None without a head."""
-        head = self.params.get(stages.HEAD)
-        return None if head is None else len(head['linear']['bias'])
+        head = tree.flatten({'params': {stages.HEAD: self.params.get(stages.HEAD, {})}})
+        return stages.outputs_of_head({path: leaf.shape for path, leaf in head.items()})
 
     def record(self) -> dict[str, Any]:
         """The JSON fields that a run and an export record of these weights."""

@@ -16,7 +16,6 @@ from tljax.types import Backbone, InputError, MisfitError
 
 SAMPLED_NAMES = 32
 LISTED = 6  # names in a message
-HEAD_BIAS = f'params/{stages.HEAD}/linear/bias'
 
 
 class UnknownNetworkError(InputError):
@@ -78,15 +77,20 @@ def recognise(entries: Mapping[str, np.ndarray]) -> Recognised:
         UnknownNetworkError: no table matches half of the names.
     """
     candidates: list[tuple[int, Recognised]] = []
+    refused = 0  # the most names of a network that does not support the sizes of the entries
     for family in families():
         for variant in family.variants():
             for naming, matched in _matches(variant, entries):
                 count = len(entries) - len(matched.problems)
                 if count * 2 >= len(entries) > 0:
-                    candidates += [(count, m) for m in _fitted(variant, naming, matched, entries)]
-    if not candidates:
+                    try:
+                        members = _fitted(variant, naming, matched, entries)
+                    except MisfitError:
+                        members, refused = [], max(refused, count)
+                    candidates += [(count, member) for member in members]
+    most = max((count for count, _ in candidates), default=0)
+    if not candidates or most < refused:  # `_nearest` gives the reason
         raise UnknownNetworkError(_unknown(entries))
-    most = max(count for count, _ in candidates)
     best = [member for count, member in candidates if count == most]
     return best[0] if len(best) == 1 else min(best, key=_lacking)
 
@@ -101,6 +105,25 @@ def under(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> Recognised:
     return _recognised(backbone, naming, matched, entries)
 
 
+def rematched(network: Recognised, backbone: Any, entries: Mapping[str, np.ndarray]) -> Recognised:
+    """The network with other fields of its backbone, which can have other paths."""
+    matched, naming = network.matched, network.naming
+    if naming != port.OWN:
+        table = backbone.port_tables()[naming]
+        if table is not network.backbone.port_tables()[naming]:
+            matched = port.match(list(entries), table)
+    return _recognised(backbone, naming, matched, entries)
+
+
+def notes_on_dropped(network: Recognised) -> tuple[str, ...]:
+    """The note on entries that only pretraining uses."""
+    names = network.matched.noted
+    if not names:
+        return ()
+    more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    return (f'Left out, as only pretraining uses them: {", ".join(names[:LISTED])}{more}.',)
+
+
 def without_other_head(network: Recognised) -> tuple[Recognised, tuple[str, ...]]:
     """The network without a head of another form, which fine-tuned networks have, and a note on it.
 
@@ -108,21 +131,30 @@ def without_other_head(network: Recognised) -> tuple[Recognised, tuple[str, ...]
     (`fc.1.weight` instead of `fc.weight`), and if the family's own head is absent.
     """
     heads = {
-        name.split('.')[0]
+        _beginning(name)
         for rule in network.backbone.port_tables().get(network.naming, ())
         if rule.ours is not None and rule.ours.startswith(f'params/{stages.HEAD}/')
         for name in rule.names
     }
-    extra = [name for name in network.matched.problems if name.split('.')[0] in heads]
-    if not extra or HEAD_BIAS in network.matched.leaves:
+    extra = [n for n in network.matched.problems if any(n.startswith(f'{h}.') for h in heads)]
+    if not extra or any(path in network.matched.leaves for path in stages.HEAD_OUTPUTS):
         return network, ()
     head = f'params/{stages.HEAD}/'
     leaves = {p: leaf for p, leaf in network.matched.leaves.items() if not p.startswith(head)}
     problems = {n: reason for n, reason in network.matched.problems.items() if n not in extra}
-    matched = port.Match(leaves, (*network.matched.dropped, *extra), problems)
+    dropped = (*network.matched.dropped, *extra)
+    matched = dataclasses.replace(
+        network.matched, leaves=leaves, dropped=dropped, problems=problems
+    )
     names = ', '.join(extra[:LISTED])
     note = f'The head of the weights has another form and was left out: {names}.'
     return dataclasses.replace(network, matched=matched, num_classes=None), (note,)
+
+
+def _beginning(name: str) -> str:
+    """The first segment of a head's name; of one inside an image tower, its layer."""
+    first = name.split('.')[0]
+    return name.rpartition('.')[0] if first in ('visual', 'vision_model') else first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +183,7 @@ def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> list[tupl
     are skipped.
     """
     names, tables = list(entries), []
-    if any(name.startswith(('params/', 'batch_stats/')) for name in names):
+    if port.is_own(names):
         return [(port.OWN, port.own(names))]
     sample = names[:: max(1, len(names) // SAMPLED_NAMES)]
     for naming, table in backbone.port_tables().items():
@@ -164,10 +196,7 @@ def _matches(backbone: Backbone, entries: Mapping[str, np.ndarray]) -> list[tupl
 def _fitted(
     variant: Any, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
 ) -> list[Recognised]:
-    try:
-        member = variant.fitted(_Shapes(matched, entries), naming)
-    except MisfitError:  # if no other network fits, `_nearest` gives the reason
-        return []
+    member = variant.fitted(_Shapes(matched, entries), naming)
     if member is None:
         return []
     if naming != port.OWN and member != variant:  # the path of a name can depend on the size
@@ -182,8 +211,9 @@ def _recognised(
 ) -> Recognised:
     num_classes = None
     if any(path.split('/')[1:2] == [stages.HEAD] for path in matched.leaves):
-        has_bias = HEAD_BIAS in matched.leaves
-        num_classes = int(np.size(matched.leaf(HEAD_BIAS, entries))) if has_bias else 1
+        paths = [path for path in stages.HEAD_OUTPUTS if path in matched.leaves]
+        shapes = {path: matched.leaf(path, entries).shape for path in paths}
+        num_classes = stages.outputs_of_head(shapes) or 1
     return Recognised(
         backbone=backbone,
         naming=naming,
@@ -230,14 +260,17 @@ def _unknown(entries: Mapping[str, np.ndarray]) -> str:
 def _nearest(entries: Mapping[str, np.ndarray]) -> str:
     """A sentence on the table that matches the most names, and the names that it does not match."""
     tables = [
-        (len(matched.problems), variant, naming, matched)
+        (_misfit(variant, naming, matched, entries), variant, naming, matched)
         for family in families()
         for variant in family.variants()
         for naming, matched in _matches(variant, entries)
     ]
     if not tables:
         return ''
-    count, variant, naming, matched = min(tables, key=lambda table: table[0])
+    misfit, variant, naming, matched = min(
+        tables, key=lambda table: (len(table[3].problems), table[0] is None)
+    )
+    count = len(matched.problems)
     if count * 2 > len(entries):
         return ''
     parts = [f' The nearest is {type(variant).__name__} with the names of {naming}']
@@ -245,8 +278,17 @@ def _nearest(entries: Mapping[str, np.ndarray]) -> str:
         names = [f'{n} {list(np.shape(entries[n]))}' for n in list(matched.problems)[:LISTED]]
         more = f' and {count - LISTED} more' if count > LISTED else ''
         parts.append(f'it has no place for {", ".join(names)}{more}')
+    if misfit:
+        parts.append(misfit)
+    return '; '.join(parts) + '.'
+
+
+def _misfit(
+    variant: Any, naming: str, matched: port.Match, entries: Mapping[str, np.ndarray]
+) -> str | None:
+    """Why the shapes are of no network of the family, if it can say so."""
     try:
         variant.fitted(_Shapes(matched, entries), naming)
     except MisfitError as error:
-        parts.append(str(error))
-    return '; '.join(parts) + '.'
+        return str(error)
+    return None

@@ -38,8 +38,7 @@ def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
     stated = network_options.apply(result.backbone, opened.options, result.naming)
     if stated == result.backbone:
         return result
-    model = stages.build(stated, result.num_classes or 1)
-    return dataclasses.replace(result, backbone=stated, model=model)
+    return recognise.rematched(result, stated, opened.entries)
 
 
 def _recognised_own(
@@ -52,8 +51,7 @@ def _recognised_own(
             f'weights {opened.origin.source!r} are of {_without_weights(own)}, '
             f'wanted {_without_weights(backbone)}'
         )
-    bias = opened.entries.get(recognise.HEAD_BIAS)
-    num_classes = None if bias is None else int(np.size(bias))
+    num_classes = stages.outputs_of_head({p: np.shape(x) for p, x in opened.entries.items()})
     return Recognised(
         backbone=own,
         naming=port.OWN,
@@ -82,6 +80,7 @@ def translate(opened: Opened, network: Recognised, *, allow_nonfinite: bool = Fa
             value is an integer, NaN or infinite.
     """
     network, notes = recognise.without_other_head(network)
+    notes += recognise.notes_on_dropped(network)
     values = _float32(opened, _placed(opened, network))
     if not allow_nonfinite:
         _check_finite(opened, values)

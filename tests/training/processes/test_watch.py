@@ -56,7 +56,7 @@ def error_line(text):
     return line
 
 
-@pytest.mark.parametrize('killed', [0, 1])
+@pytest.mark.parametrize('killed', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_kill_9_of_one_process_ends_the_other_with_75_and_one_line(killed, tmp_path):
     actions = ['work', 'work']
     actions[killed] = 'kill'
@@ -82,6 +82,7 @@ def test_the_processes_are_printed_and_an_error_of_one_ends_the_other_with_its_e
     ]
 
 
+@pytest.mark.slow
 def test_another_abort_stays_an_abort(tmp_path):
     codes, errors, _ = pair(tmp_path, 'abort', 'abort')
     assert codes == [-signal.SIGABRT] * 2

@@ -1,4 +1,4 @@
-"""ConvNeXt (Liu et al. 2022), as in torchvision, timm and transformers.
+"""ConvNeXt V1 and V2 (Liu et al. 2022, Woo et al. 2023), as in torchvision, timm and transformers.
 
 The global average pooling and layer norm between the last maps and the classifier are a stage of
 their own, `pool`, so that this pretrained norm can be frozen, trained or dropped
@@ -6,18 +6,24 @@ their own, `pool`, so that this pretrained norm can be frozen, trained or droppe
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from tljax import tree
-from tljax.models import layers, port_rules
-from tljax.models.port_rules import CONV, LINEAR, PortRule, Transform
+from tljax.models import layers
+from tljax.models.backbones import convnext_tables
+from tljax.models.port_rules import PortRule
 from tljax.types import Preprocessing
 
 EPSILON = 1e-6
-POOL_EPSILON = {'transformers': 1e-12}  # from its configuration, which only the last norm reads
+POOL_EPSILON = {
+    'transformers': 1e-12,
+    'transformers_v2': 1e-12,
+}  # from its configuration, which only the last norm reads
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -25,13 +31,17 @@ class ConvNeXt:
     """Stages `stem, stage1, stage2, stage3, stage4, pool`.
 
     Published sizes, as depths and first width: T 3, 3, 9, 3 and 96 (the default); S 3, 3, 27, 3
-    and 96; B 3, 3, 27, 3 and 128; L the same and 192. `weights` names pretrained weights (see the
-    folder `weights`), None for random ones.
+    and 96; B 3, 3, 27, 3 and 128; L the same and 192. `response_norm` makes it V2, whose blocks
+    have a global response normalisation and no scale: A 2, 2, 6, 2 and 40; F 48; P 64; N 2, 2, 8, 2
+    and 80; T, B and L as in V1. `drop_path` is the rate of stochastic depth in the last block.
+    `weights` names pretrained weights (see the folder `weights`), None for random ones.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)
     widths: tuple[int, ...] = (96, 192, 384, 768)
     pool_epsilon: float = EPSILON
+    response_norm: bool = False
+    drop_path: float = 0.0
     weights: str | None = None
 
     def problems(self) -> list[str]:
@@ -43,13 +53,21 @@ class ConvNeXt:
         ]
         if self.pool_epsilon <= 0:
             problems.append(f'pool_epsilon is {self.pool_epsilon}, wanted more than 0')
+        if not 0 <= self.drop_path < 1:
+            problems.append(f'drop_path is {self.drop_path}, wanted 0 <= x < 1')
         return problems
 
     def stages(self) -> dict[str, nn.Module]:
         """Stages in forward order, without the head."""
         result: dict[str, nn.Module] = {'stem': Stem(self.widths[0])}
+        rates = iter(layers.drop_path_rates(self.drop_path, sum(self.depths)))
         for index, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
-            result[f'stage{index + 1}'] = ConvNeXtStage(width, depth, downsample=index > 0)
+            result[f'stage{index + 1}'] = ConvNeXtStage(
+                width,
+                drop_path=tuple(itertools.islice(rates, depth)),
+                downsample=index > 0,
+                response_norm=self.response_norm,
+            )
         result['pool'] = Pool(self.pool_epsilon)
         return result
 
@@ -65,8 +83,8 @@ class ConvNeXt:
         return Preprocessing(resize_px=RESIZE_PX.get((self.depths[2], self.widths[0]), 236))
 
     def port_tables(self) -> Mapping[str, Sequence[PortRule]]:
-        """The names of torchvision, timm, transformers and the authors' own files."""
-        return TABLES
+        """The names of torchvision, timm, transformers, the authors and DINOv3 in transformers."""
+        return convnext_tables.TABLES
 
     @classmethod
     def variants(cls) -> Sequence['ConvNeXt']:
@@ -89,99 +107,12 @@ class ConvNeXt:
             depths=tuple(len(stage) for stage in kernels),
             widths=tuple(stage[0][-1] for stage in kernels),
             pool_epsilon=POOL_EPSILON.get(naming, EPSILON),
+            response_norm='params/stage1/block1/grn/scale' in shapes,
         )
 
 
 # torchvision's sizes before the central 224 px are cut out, by third depth and first width.
 RESIZE_PX = {(9, 96): 236, (27, 96): 230, (27, 128): 232, (27, 192): 232}
-
-# torch keeps a scale per channel as [C] or [C, 1, 1].
-CHANNELS = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1), '[C, 1, 1] to [C]')
-
-
-def _ends(conv: str, norm: str, pool: str, head: str) -> tuple[PortRule, ...]:
-    """Stem, last norm and classifier."""
-    return (
-        *port_rules.layer(conv, 'stem/conv', CONV),
-        *port_rules.layer_norm(norm, 'stem/norm'),
-        *port_rules.layer_norm(pool, 'pool/norm'),
-        *port_rules.head(head),
-    )
-
-
-def _downsample(foreign: str, ours: str) -> tuple[PortRule, ...]:
-    return (
-        *port_rules.layer_norm(f'{foreign}.0', f'{ours}/downsample_norm'),
-        *port_rules.layer(f'{foreign}.1', f'{ours}/downsample_conv', CONV),
-    )
-
-
-def _block(
-    foreign: str, ours: str, parts: Sequence[str], transform: Transform = port_rules.SAME
-) -> tuple[PortRule, ...]:
-    """`parts` are the names of the depthwise convolution, norm, two linear layers and scale."""
-    depthwise, norm, fc1, fc2, scale = (f'{foreign}.{part}' for part in parts)
-    return (
-        *port_rules.layer(depthwise, f'{ours}/depthwise', CONV),
-        *port_rules.layer_norm(norm, f'{ours}/norm'),
-        *port_rules.layer(fc1, f'{ours}/fc1', LINEAR),
-        *port_rules.layer(fc2, f'{ours}/fc2', LINEAR),
-        PortRule(scale, f'params/{ours}/scale', transform),
-    )
-
-
-def _torchvision() -> tuple[PortRule, ...]:
-    """`features` counts stem, stage, downsampling, stage, ...: stage s has index 2 s - 1."""
-    parts = ('block.0', 'block.2', 'block.3', 'block.5', 'layer_scale')
-    rules = _ends('features.0.0', 'features.0.1', 'classifier.0', 'classifier.2')
-    for s in (1, 2, 3, 4):
-        theirs, ours = f'features.{2 * s - 1}.{{b}}', f'stage{s}/block{{b+1}}'
-        rules += _block(theirs, ours, parts, CHANNELS)
-        if s > 1:
-            rules += _downsample(f'features.{2 * s - 2}', f'stage{s}')
-    return rules
-
-
-def _timm() -> tuple[PortRule, ...]:
-    parts = ('conv_dw', 'norm', 'mlp.fc1', 'mlp.fc2', 'gamma')
-    return (
-        *_ends('stem.0', 'stem.1', 'head.norm', 'head.fc'),
-        *_downsample('stages.{s}.downsample', 'stage{s+1}'),
-        *_block('stages.{s}.blocks.{b}', 'stage{s+1}/block{b+1}', parts),
-    )
-
-
-def _transformers() -> tuple[PortRule, ...]:
-    parts = ('dwconv', 'layernorm', 'pwconv1', 'pwconv2', 'layer_scale_parameter')
-    embeddings, stage = 'convnext.embeddings', 'convnext.encoder.stages.{s}'
-    rules = (
-        *_ends(
-            f'{embeddings}.patch_embeddings',
-            f'{embeddings}.layernorm',
-            'convnext.layernorm',
-            'classifier',
-        ),
-        *_downsample(f'{stage}.downsampling_layer', 'stage{s+1}'),
-        *_block(f'{stage}.layers.{{b}}', 'stage{s+1}/block{b+1}', parts),
-    )
-    return (*rules, *port_rules.without_prefix(rules, 'convnext.'))
-
-
-def _authors() -> tuple[PortRule, ...]:
-    """github.com/facebookresearch/ConvNeXt."""
-    parts = ('dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma')
-    rules = _ends('downsample_layers.0.0', 'downsample_layers.0.1', 'norm', 'head')
-    for s in (1, 2, 3):
-        rules += _downsample(f'downsample_layers.{s}', f'stage{s + 1}')
-    return (*rules, *_block('stages.{s}.{b}', 'stage{s+1}/block{b+1}', parts))
-
-
-TABLES = {
-    'torchvision': _torchvision(),
-    'timm': _timm(),
-    'transformers': _transformers(),
-    'facebook': _authors(),
-}
 
 
 class Stem(nn.Module):
@@ -202,8 +133,9 @@ class ConvNeXtStage(nn.Module):
     """Blocks of one resolution, after a downsampling by 2 if `downsample`."""
 
     width: int
-    depth: int
+    drop_path: tuple[float, ...]  # of each block
     downsample: bool
+    response_norm: bool
 
     @nn.compact
     def __call__(
@@ -213,25 +145,53 @@ class ConvNeXtStage(nn.Module):
         if self.downsample:
             x = layers.layer_norm(EPSILON, 'downsample_norm')(x)
             x = nn.Conv(self.width, (2, 2), (2, 2), padding='VALID', name='downsample_conv')(x)
-        for index in range(self.depth):
-            x = ConvNeXtBlock(self.width, name=f'block{index + 1}')(x)
+        for index, rate in enumerate(self.drop_path, 1):
+            block = ConvNeXtBlock(self.width, rate, self.response_norm, name=f'block{index}')
+            x = block(x, deterministic=deterministic)
         return x
 
 
 class ConvNeXtBlock(nn.Module):
-    """7x7 depthwise convolution, layer norm, two linear layers, a scale per channel, a shortcut."""
+    """7x7 depthwise convolution, layer norm, two linear layers, a shortcut.
+
+    V1 scales each channel of the branch. V2 normalises the hidden layer instead.
+    """
 
     width: int
+    drop_path: float
+    response_norm: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
         """[B, H, W, width] to the same."""
         y = layers.conv(self.width, 7, groups=self.width, use_bias=True, name='depthwise')(x)
         y = layers.layer_norm(EPSILON, 'norm')(y)
         y = nn.gelu(layers.dense(4 * self.width, 'fc1')(y), approximate=False)
+        if self.response_norm:
+            y = ResponseNorm(name='grn')(y)
         y = layers.dense(self.width, 'fc2')(y)
-        scale = self.param('scale', nn.initializers.constant(1e-6), (self.width,))
-        return x + y * scale.astype(y.dtype).reshape(1, 1, 1, -1)
+        if not self.response_norm:
+            scale = self.param('scale', nn.initializers.constant(1e-6), (self.width,))
+            y = y * scale.astype(y.dtype).reshape(1, 1, 1, -1)
+        return x + layers.drop_path(self.drop_path, deterministic)(y)
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalisation: a channel times its norm over the mean norm of all channels.
+
+    Source: Woo et al. 2023, "ConvNeXt V2", section 3.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] to the same; norms are in float32 or wider."""
+        scale = self.param('scale', nn.initializers.zeros, x.shape[-1:])
+        bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+        exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        norms = jnp.sqrt(jnp.square(exact).sum((1, 2), keepdims=True))
+        ratio = norms / (norms.mean(-1, keepdims=True) + EPSILON)
+        scale, bias = (leaf.astype(x.dtype).reshape(1, 1, 1, -1) for leaf in (scale, bias))
+        return x + x * ratio.astype(x.dtype) * scale + bias
 
 
 class Pool(nn.Module):

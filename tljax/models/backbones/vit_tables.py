@@ -10,16 +10,31 @@ from tljax.models import port_rules
 from tljax.models.port_rules import CONV, LINEAR, PortRule, Transform
 
 
-def tables(depth: int, head_width: int) -> Mapping[str, Sequence[PortRule]]:
-    """The port tables of a ViT by library; `transformers4` is transformers before release 5."""
-    last = f'block{depth}/norm'
+@functools.cache
+def tables(
+    last: str, head_width: int, norm_after_pooling: bool, distillation: bool, two_heads: bool
+) -> Mapping[str, Sequence[PortRule]]:
+    """The port tables of a ViT by library; `transformers4` is transformers before release 5.
+
+    Args:
+        last: the stage of the final layer norm.
+        head_width: of an attention head.
+        norm_after_pooling: whether that norm follows the pooling.
+        distillation: whether there is a distillation token, as in transformers' DeiT.
+        two_heads: whether a second head reads it.
+    """
+    norm = f'{last}/norm'
     return {
-        'torchvision': _torchvision(last),
-        'timm': _timm(last),
-        'transformers': _transformers(last, V5),
-        'transformers4': _transformers(last, V4),
-        'google': _google(last, head_width),
+        'torchvision': _torchvision(norm),
+        'timm': _timm(norm, 'fc_norm' if norm_after_pooling else 'norm'),
+        'transformers': _transformers(norm, V5, distillation, two_heads),
+        'transformers4': _transformers(norm, V4, distillation, two_heads),
+        'google': _google(norm, head_width),
     }
+
+
+# No table but timm's and transformers' has a distillation token.
+DISTILLATION = 'params/embed/distillation_token'
 
 
 def _torchvision(last: str) -> tuple[PortRule, ...]:
@@ -43,26 +58,52 @@ def _torchvision(last: str) -> tuple[PortRule, ...]:
         *port_rules.layer(f'{attention}.out_proj', f'{ours}/out', LINEAR),
         *port_rules.layer_norm(f'{theirs}.ln_2', f'{ours}/norm2'),
         *mlp,
-        *(dataclasses.replace(rule, alias=True) for rule in published),
+        *port_rules.aliases(published),
         *port_rules.layer_norm('encoder.ln', last),
         *port_rules.head('heads.head'),
     )
 
 
-def _timm(last: str) -> tuple[PortRule, ...]:
-    theirs, ours = 'blocks.{b}', 'block{b+1}'
+def _timm(last: str, norm: str) -> tuple[PortRule, ...]:
+    """MAE's files for pretraining have its decoder too."""
     return (
         PortRule('cls_token', 'params/embed/class_token'),
+        PortRule('dist_token', DISTILLATION),
         PortRule('pos_embed', 'params/embed/position_embedding'),
         *port_rules.layer('patch_embed.proj', 'embed/patch', CONV),
+        *timm_block('blocks.{b}'),
+        *port_rules.layer_norm(norm, last),
+        *port_rules.head('head'),
+        *port_rules.layer('head_dist', 'head/distilled', LINEAR),
+        *port_rules.left_out(
+            PortRule('mask_token', None),
+            PortRule('decoder_pos_embed', None),
+            *timm_block('decoder_blocks.{b}'),
+            *(
+                rule
+                for name in ('decoder_embed', 'decoder_norm', 'decoder_pred')
+                for rule in port_rules.layer(name, '', LINEAR)
+            ),
+        ),
+    )
+
+
+def timm_block(theirs: str, fc1: str = 'fc1', fc2: str = 'fc2') -> tuple[PortRule, ...]:
+    """The table of a block in timm and in most repositories of Meta.
+
+    Args:
+        theirs: the name of the block, with its index as the field `b`.
+        fc1: the name of the first linear layer of the MLP.
+        fc2: the name of the second one.
+    """
+    ours = 'block{b+1}'
+    return (
         *port_rules.layer_norm(f'{theirs}.norm1', f'{ours}/norm1'),
         *port_rules.layer(f'{theirs}.attn.qkv', f'{ours}/qkv', LINEAR),
         *port_rules.layer(f'{theirs}.attn.proj', f'{ours}/out', LINEAR),
         *port_rules.layer_norm(f'{theirs}.norm2', f'{ours}/norm2'),
-        *port_rules.layer(f'{theirs}.mlp.fc1', f'{ours}/fc1', LINEAR),
-        *port_rules.layer(f'{theirs}.mlp.fc2', f'{ours}/fc2', LINEAR),
-        *port_rules.layer_norm('norm', last),
-        *port_rules.head('head'),
+        *port_rules.layer(f'{theirs}.mlp.{fc1}', f'{ours}/fc1', LINEAR),
+        *port_rules.layer(f'{theirs}.mlp.{fc2}', f'{ours}/fc2', LINEAR),
     )
 
 
@@ -90,14 +131,23 @@ def _per_head(
     )
 
 
-def _google(last: str, head_width: int) -> tuple[PortRule, ...]:
-    theirs, ours = 'Transformer/encoderblock_{b}', 'block{b+1}'
-    attention = f'{theirs}/MultiHeadDotProductAttention_1'
+def flax_attention(theirs: str, ours: str, head_width: int) -> tuple[PortRule, ...]:
+    """The table of Flax's `MultiHeadDotProductAttention`."""
     qkv, bias, out = _per_head(head_width)
     kernels, biases = (
-        tuple(f'{attention}/{part}/{kind}' for part in ('query', 'key', 'value'))
+        tuple(f'{theirs}/{part}/{kind}' for part in ('query', 'key', 'value'))
         for kind in ('kernel', 'bias')
     )
+    return (
+        PortRule(kernels, f'params/{ours}/qkv/kernel', qkv),
+        PortRule(biases, f'params/{ours}/qkv/bias', bias),
+        PortRule(f'{theirs}/out/kernel', f'params/{ours}/out/kernel', out),
+        PortRule(f'{theirs}/out/bias', f'params/{ours}/out/bias'),
+    )
+
+
+def _google(last: str, head_width: int) -> tuple[PortRule, ...]:
+    theirs, ours = 'Transformer/encoderblock_{b}', 'block{b+1}'
     alike = {
         'embedding': 'embed/patch',
         f'{theirs}/MlpBlock_3/Dense_0': f'{ours}/fc1',
@@ -113,10 +163,7 @@ def _google(last: str, head_width: int) -> tuple[PortRule, ...]:
     rules = (
         PortRule('cls', 'params/embed/class_token'),
         PortRule('Transformer/posembed_input/pos_embedding', position),
-        PortRule(kernels, f'params/{ours}/qkv/kernel', qkv),
-        PortRule(biases, f'params/{ours}/qkv/bias', bias),
-        PortRule(f'{attention}/out/kernel', f'params/{ours}/out/kernel', out),
-        PortRule(f'{attention}/out/bias', f'params/{ours}/out/bias'),
+        *flax_attention(f'{theirs}/MultiHeadDotProductAttention_1', ours, head_width),
         *(
             PortRule(f'{a}/{kind}', f'params/{b}/{kind}')
             for pairs, kinds in ((alike, ('kernel', 'bias')), (norms, ('scale', 'bias')))
@@ -174,19 +221,38 @@ V4 = _Transformers(
 )
 
 
-def _transformers(last: str, names: _Transformers) -> tuple[PortRule, ...]:
-    theirs, ours = names.block, 'block{b+1}'
-    weights, biases = (
-        tuple(f'{theirs}.{names.qkv}.{part}.{kind}' for part in names.parts)
-        for kind in ('weight', 'bias')
+def _transformers(
+    last: str, names: _Transformers, distillation: bool, two_heads: bool
+) -> tuple[PortRule, ...]:
+    """The networks are `vit` or, with a distillation token, `deit`."""
+    rules = _transformers_body(last, names)
+    renamed = tuple(
+        dataclasses.replace(
+            rule, foreign=tuple(name.replace('vit.', 'deit.', 1) for name in rule.names)
+        )
+        for rule in rules
     )
-    rules = (
+    one, other = port_rules.head('classifier'), port_rules.head('cls_classifier')
+    return (
+        *(renamed if distillation else rules),
+        *port_rules.aliases(rules if distillation else renamed),
+        *port_rules.without_prefix(rules, 'vit.'),
+        *(other if two_heads else one),
+        *port_rules.aliases(one if two_heads else other),
+        *port_rules.layer('distillation_classifier', 'head/distilled', LINEAR),
+    )
+
+
+def _transformers_body(last: str, names: _Transformers) -> tuple[PortRule, ...]:
+    theirs, ours = names.block, 'block{b+1}'
+    parts = [f'{theirs}.{names.qkv}.{part}' for part in names.parts]
+    return (
         PortRule('vit.embeddings.cls_token', 'params/embed/class_token'),
+        PortRule('vit.embeddings.distillation_token', DISTILLATION),
         PortRule('vit.embeddings.position_embeddings', 'params/embed/position_embedding'),
         *port_rules.layer('vit.embeddings.patch_embeddings.projection', 'embed/patch', CONV),
         *port_rules.layer_norm(f'{theirs}.layernorm_before', f'{ours}/norm1'),
-        PortRule(weights, f'params/{ours}/qkv/kernel', LINEAR),
-        PortRule(biases, f'params/{ours}/qkv/bias'),
+        *port_rules.joined_layers(parts, f'{ours}/qkv'),
         *port_rules.layer(f'{theirs}.{names.out}', f'{ours}/out', LINEAR),
         *port_rules.layer_norm(f'{theirs}.layernorm_after', f'{ours}/norm2'),
         *port_rules.layer(f'{theirs}.{names.fc1}', f'{ours}/fc1', LINEAR),
@@ -196,4 +262,3 @@ def _transformers(last: str, names: _Transformers) -> tuple[PortRule, ...]:
         PortRule('vit.pooler.dense.weight', None),
         PortRule('vit.pooler.dense.bias', None),
     )
-    return (*rules, *port_rules.without_prefix(rules, 'vit.'), *port_rules.head('classifier'))
