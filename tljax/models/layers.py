@@ -80,7 +80,8 @@ def conv(
 ) -> nn.Conv:
     """A square convolution with padding (kernel - 1) // 2 on each side, as in torch.
 
-    With stride 2, Flax's `SAME` pads less before than after.
+    With stride 2, Flax's `SAME` pads less before than after. `convolve` replaces
+    `lax.conv_general_dilated` and has its arguments.
     """
     pad = (kernel - 1) // 2
     return nn.Conv(

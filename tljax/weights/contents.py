@@ -191,11 +191,11 @@ def _prefix(entries: Mapping[str, Any], key: str) -> str:
 
 
 def _is_worse(names: list[str], one: str, other: str) -> bool:
-    """Whether two prefixes are of one network, and the other is the better.
+    """Whether two prefixes are of one network, and `other` is the better one.
 
-    Libraries have names with and without a prefix, so that both match. The shorter one is better,
-    unless other entries are below it, such as those of a decoder. Another network there is no
-    reason to prefer any.
+    A table can have names with and without a prefix, so both match. The shorter prefix is better,
+    unless it has further entries, such as those of a decoder. If these are another network, neither
+    prefix is better, and the file is refused.
     """
     short, long = sorted((one, other), key=len)
     if short == long or not long.startswith(short):
