@@ -37,6 +37,7 @@ from tljax.types import (
     Seen,
     Setting,
     Start,
+    TextPreprocessing,
 )
 from tljax.weights import recognise
 
@@ -125,7 +126,7 @@ def test_the_classes_of_a_kind_are_discovered_and_fulfil_its_protocol(kind):
 
 
 CONFIG_CLASSES = (
-    Experiment, Preprocessing, Rule, Phase, Subset,
+    Experiment, Preprocessing, TextPreprocessing, Rule, Phase, Subset,
     sample_transfer.LabelledSource, sample_transfer.UnlabelledPool, sample_transfer.WithoutSource,
     *(value for kind in MODULES for value in classes_of(kind)),
 )  # fmt: skip
@@ -199,17 +200,18 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
 
 @every('Backbone')
 @pytest.mark.parametrize('trains', [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_backbone_and_its_head_turn_images_into_logits(one, trains):
-    small = Preprocessing(size_px=224, resize_px=224)  # a multiple of 14, 16 and 32
+def test_a_backbone_and_its_head_turn_its_input_into_logits(one, trains):
+    small = one.preprocessing()
+    if isinstance(small, Preprocessing):
+        small = Preprocessing(size_px=224, resize_px=224)  # a multiple of 14, 16 and 32
     model = stages.build(one, CLASSES, preprocessing=small)
     params, stats = stages.shapes(model)
 
-    def forward(params, stats, images):
+    def forward(params, stats, x):
         trainable, key = (model.names, jax.random.key(0)) if trains else ((), None)
-        return stages.run(model, params, stats, images, trainable=trainable, dropout_key=key)
+        return stages.run(model, params, stats, x, trainable=trainable, dropout_key=key)
 
-    images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
-    logits, after = jax.eval_shape(forward, params, stats, images)
+    logits, after = jax.eval_shape(forward, params, stats, small.first_input(2))
     assert (logits.shape, logits.dtype) == ((2, CLASSES), jnp.float32)
     assert tree.flatten(after).keys() == tree.flatten(stats).keys()
 
@@ -265,6 +267,9 @@ def test_a_backbone_is_recognised_by_its_paths(one):
 @every('Backbone')
 def test_the_preprocessing_of_a_backbone_is_valid(one):
     expected = one.preprocessing()
+    assert expected.problems() == []
+    if isinstance(expected, TextPreprocessing):
+        return
     assert 0 < expected.size_px <= expected.resize_px
     assert len(expected.mean) == len(expected.std) == 3
     assert all(0 <= mean <= 1 for mean in expected.mean)

@@ -65,6 +65,7 @@ from .metrics.losses import Focal as Focal
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
+from .models.backbones.awd_lstm import AWDLSTM as AWDLSTM
 from .models.backbones.bit import BiT as BiT
 from .models.backbones.clip import CLIP as CLIP
 from .models.backbones.convnext import ConvNeXt as ConvNeXt
@@ -194,6 +195,7 @@ from .types import Solver as Solver
 from .types import Stage as Stage
 from .types import Start as Start
 from .types import Strategy as Strategy
+from .types import TextPreprocessing as TextPreprocessing
 from .types import Views as Views
 from .types import Weighing as Weighing
 from .version import __version__ as __version__

@@ -3,6 +3,7 @@
 Axis letters, used in every docstring:
 
     B batch    H height    W width    C channel    F feature    K class    N examples
+    T token    V token of the vocabulary
     S class of the upstream task    Z class of a source of samples
 
 An extension point is a small dataclass that a config constructs. Its fields are its
@@ -18,11 +19,13 @@ from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_ch
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 Array = jax.Array | np.ndarray
 Params = dict[str, Any]  # {stage: {...: array}}; the top-level keys are the model's stages
+UNKNOWN, PADDING = 'xxunk', 'xxpad'  # tokens of every vocabulary of text, as in fastai
 Range = tuple[float, float]  # values that become 0 and 255, in images deeper than 8 bits
 Stats = dict[str, Any]  # the same for running statistics; stages without any are absent
 
@@ -92,6 +95,46 @@ class Preprocessing:
         if self.gray_range is not None:
             problems += gray_range_problems(self.gray_range)
         return problems
+
+    def first_input(self, rows: int) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of the first stage's input: normalised images [B, H, W, C]."""
+        shape = (rows, self.size_px, self.size_px, len(self.mean))
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TextPreprocessing:
+    """How a network's weights expect their text; it is stored with the weights.
+
+    A text becomes tokens by the rules of `data.text.tokens`, and token i of `vocabulary` becomes
+    the number i. Rows are padded at their end with the number of `PADDING`. Without a vocabulary
+    it is built from the training split.
+
+    Attributes:
+        vocabulary: the token of each number; () if none is known yet.
+        most_tokens: tokens in a row; of a longer text the beginning is read.
+        backward: whether a network reads the tokens from the last to the first.
+    """
+
+    vocabulary: tuple[str, ...] = ()
+    most_tokens: int = 512
+    backward: bool = False
+
+    def problems(self) -> list[str]:
+        """Messages for `config.validate`."""
+        problems = []
+        if self.most_tokens < 1:
+            problems.append(f'most_tokens is {self.most_tokens}, wanted more than 0')
+        if len(set(self.vocabulary)) < len(self.vocabulary):
+            problems.append('vocabulary has a token twice')
+        lacking = [one for one in (UNKNOWN, PADDING) if one not in self.vocabulary]
+        if self.vocabulary and lacking:
+            problems.append(f'vocabulary lacks {" and ".join(lacking)}')
+        return problems
+
+    def first_input(self, rows: int) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of the first stage's input: numbers of tokens [B, T]."""
+        return jax.ShapeDtypeStruct((rows, self.most_tokens), jnp.int32)
 
 
 class Dtype(enum.Enum):
@@ -279,7 +322,7 @@ class Backbone(Protocol):
         """
         ...
 
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Any:  # Preprocessing, or TextPreprocessing of a text network
         """The preprocessing of the family's published weights, unless the file overrides it."""
         ...
 

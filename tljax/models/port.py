@@ -28,12 +28,14 @@ class Match:
         dropped: names without a counterpart here.
         problems: `{name: reason}` for names without a place.
         noted: the dropped names that a note lists.
+        copies: the dropped names whose entries must equal another's, and that one's name.
     """
 
     leaves: dict[str, tuple[PortRule, tuple[str, ...]]]
     dropped: tuple[str, ...]
     problems: dict[str, str]
     noted: tuple[str, ...] = ()
+    copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def leaf(self, path: str, entries: Mapping[str, np.ndarray]) -> np.ndarray:
         """The array for `path` in our layout; a view unless several entries are joined."""
@@ -48,7 +50,8 @@ class Match:
 def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
     """Assigns foreign names to paths by a table; reads no array."""
     places: dict[str, tuple[PortRule, dict[int, str]]] = {}
-    dropped, noted, problems, (whole, lines) = [], [], {}, _lines(tuple(rules))
+    dropped, noted, problems, copies = [], [], {}, {}
+    whole, lines = _lines(tuple(rules))
     for name in names:
         likely = [*whole.get(name, ()), *lines.get(name[:1], ()), *lines.get('', ())]
         hits = [hit for line in likely if (hit := _hit(line, name)) is not None]
@@ -59,6 +62,8 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
         if path is None:
             dropped.append(name)
             noted += [name] if rule.noted else []
+            if rule.copy_of is not None:
+                copies[name] = _translate(name, rule.names[part], rule.copy_of)
             continue
         parts = places.setdefault(path, (rule, {}))[1]
         if part in parts or places[path][0] != rule:
@@ -73,7 +78,7 @@ def match(names: Sequence[str], rules: Sequence[PortRule]) -> Match:
         else:
             lacking = ', '.join(n for i, n in enumerate(rule.names) if i not in parts)
             problems |= dict.fromkeys(parts.values(), f'({path} needs {lacking} too)')
-    return Match(leaves, tuple(dropped), problems, tuple(noted))
+    return Match(leaves, tuple(dropped), problems, tuple(noted), copies)
 
 
 def is_own(names: Sequence[str]) -> bool:
@@ -116,6 +121,11 @@ def placed(
     problems = [
         f'+ {name} {tree.shape_text(entries[name])}   {reason}'
         for name, reason in matched.problems.items()
+    ]
+    problems += [
+        f'+ {name} {tree.shape_text(entries[name])}   (differs from {other}, of which it is a copy)'
+        for name, other in matched.copies.items()
+        if other in entries and not np.array_equal(entries[name], entries[other])
     ]
     leaves = {path: matched.leaf(path, entries) for path in matched.leaves}
     problems += tree.difference(leaves, wanted)

@@ -87,6 +87,8 @@ class PortRule:
         exported_with: for a dropped entry that files must have: it is exported together with this
             path, as the integer 0.
         exported_as: a function of the leaf at that path to the exported entry, instead of 0.
+        copy_of: for a dropped entry that is a copy of another one: the other's foreign name. A file
+            in which they differ is refused.
     """
 
     foreign: str | tuple[str, ...]
@@ -97,6 +99,7 @@ class PortRule:
     exported_with: str | None = None
     exported_as: Layout | None = None
     shares: tuple[int, ...] = ()
+    copy_of: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -19,7 +19,11 @@ from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Prep
 
 HEAD = 'head'
 # Leaves of heads whose last axis has an element for each output.
-HEAD_OUTPUTS = (f'params/{HEAD}/linear/bias', f'params/{HEAD}/projection/kernel')
+HEAD_OUTPUTS = (
+    f'params/{HEAD}/linear/bias',
+    f'params/{HEAD}/projection/kernel',
+    f'params/{HEAD}/linear/kernel',
+)
 GATHERED = 'gathered'  # the name of gathered parameters for `jax.checkpoint`
 BEFORE = 'before'  # the variable that is the input of the stage before
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's conversion of RGB to gray
@@ -27,7 +31,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's conversion of RGB t
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """Stages in forward order, the head last, and the preprocessing of their images.
+    """Stages in forward order, the head last, and the preprocessing of their input.
 
     Parameters can include leaves that `adapters` added.
     """
@@ -115,6 +119,30 @@ def plain(adapters: Sequence[Adapter], params: Params) -> Params:
     return params
 
 
+def with_tied(model: Model, params: Params, name: str, own: Params) -> Params:
+    """The parameters of a stage, with those of other stages that it uses too.
+
+    A stage names these by its attribute `tied`, `{leaf: path}`. They belong to the other stage, and
+    are trained or frozen with it.
+
+    Args:
+        model: the stages.
+        params: of all stages.
+        name: of the stage.
+        own: its own parameters, with adapters merged.
+    """
+    paths = getattr(model.stages[name], 'tied', {})
+    if not paths:
+        return own
+    merged = {first: plain(model.adapters, {first: params[first]}) for first in _owners(paths)}
+    leaves = tree.flatten({first: merged[first][first] for first in merged})
+    return own | {leaf: leaves[path] for leaf, path in paths.items()}
+
+
+def _owners(paths: Mapping[str, str]) -> set[str]:
+    return {path.split('/')[0] for path in paths.values()}
+
+
 def run(
     model: Model,
     params: Params,
@@ -137,7 +165,8 @@ def run(
         model: the stages.
         params: their parameters (others are ignored), with adapters' leaves added or merged.
         stats: their running statistics.
-        x: the input of `start`: normalised images [B, H, W, 3] or the previous stage's output.
+        x: the input of `start`: normalised images [B, H, W, 3], tokens [B, T] or the previous
+            stage's output.
         start: the first stage to run; None is the network's first.
         stop: the stage to stop before; None runs to the logits.
         trainable: stages with trainable leaves.
@@ -180,6 +209,7 @@ def run(
             apply = data_dependence.recomputed(apply)
         with jax.named_scope(name):  # names the stage in profiles
             stage_params = plain(model.adapters, {name: params[name]})[name]
+            stage_params = with_tied(model, params, name, stage_params)
             variables, x = _cast(stage_params, stats.get(name, {}), x, dtype)
             if gather:
                 variables[BEFORE], before = before, x
@@ -216,8 +246,9 @@ def _cast(
     statistics or, once folded (`batch_norm_folding`), with only a bias.
     """
     variables: dict[str, Any] = {'params': params, 'batch_stats': stats}
+    tokens = jnp.issubdtype(x.dtype, jnp.integer)
     if dtype is Dtype.FLOAT32:
-        return variables, _at_least_float32(x)
+        return variables, x if tokens else _at_least_float32(x)
     names: dict[str, set[str]] = {}
     for path in tree.flatten(params):
         layer, _, name = path.rpartition('/')
@@ -228,7 +259,7 @@ def _cast(
         lambda path, leaf: leaf if path.rpartition('/')[0] in kept else leaf.astype(dtype.value),
         params,
     )
-    return variables, x.astype(dtype.value)
+    return variables, x if tokens else x.astype(dtype.value)
 
 
 def _at_least_float32(x: jax.Array) -> jax.Array:
@@ -278,8 +309,8 @@ def init(model: Model, key: jax.Array, *, skip: Collection[str] = ()) -> tuple[P
         params, stats = _init(model, key)
         return _without(params, skip), _without(stats, skip)
 
-    # The preprocessing gives the shape of an image; adapters have no part in it.
-    needed = 'init', dict(model.stages), _one_image(model), set(skip)
+    # Adapters have no part in it.
+    needed = 'init', dict(model.stages), model.preprocessing.first_input(1), set(skip)
     return shared_programs.lasting(needed, lambda: draw)(key)
 
 
@@ -304,7 +335,7 @@ def ordered(model: Model, stages: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _init(model: Model, key: jax.Array) -> tuple[Params, Stats]:
-    x: Any = _one_image(model)
+    x: Any = model.preprocessing.first_input(1)
     params: Params = {}
     stats: Stats = {}
     for index, (name, stage) in enumerate(model.stages.items()):
@@ -314,15 +345,11 @@ def _init(model: Model, key: jax.Array) -> tuple[Params, Stats]:
             deterministic=True,
             use_running_average=True,
         )
-        params[name] = variables['params']
+        tied = getattr(stage, 'tied', {})
+        params[name] = {n: leaf for n, leaf in variables['params'].items() if n not in tied}
         if 'batch_stats' in variables:
             stats[name] = variables['batch_stats']
     return params, stats
-
-
-def _one_image(model: Model) -> jax.ShapeDtypeStruct:
-    size = model.preprocessing.size_px
-    return jax.ShapeDtypeStruct((1, size, size, len(model.preprocessing.mean)), jnp.float32)
 
 
 def _without(stages: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -338,7 +365,7 @@ def describe(model: Model, params: Params | None = None) -> list[tuple[str, tupl
     """
     initial, stats = shapes(model)
     params = initial if params is None else params
-    x: Any = _one_image(model)
+    x: Any = model.preprocessing.first_input(1)
     rows = []
     for name, following in zip(model.names, [*model.names[1:], None], strict=True):
 
