@@ -15,13 +15,7 @@ from tljax.models.backbones.awd_lstm import AWDLSTM
 from tljax.types import Dtype, InputError
 from tljax.weights import loading
 
-RATES = {
-    name: f.RATE
-    for name in (
-        'embedding_dropout', 'input_dropout', 'weight_dropout', 'hidden_dropout',
-        'output_dropout', 'classifier_dropout',
-    )
-}  # fmt: skip
+RATES = dict.fromkeys(('embedding_dropout', 'input_dropout', 'weight_dropout', 'hidden_dropout', 'output_dropout', 'classifier_dropout'), f.RATE)  # fmt: skip
 KINDS = {'language model': f.language_model, 'classifier': f.classifier}
 
 
@@ -171,7 +165,7 @@ def test_the_encoder_of_a_file_without_a_head_is_loaded():
     encoder = f.encoder()
     pretrained = loading.load({**encoder, 'encoder_dp.emb.weight': encoder['encoder.weight']})
     assert list(pretrained.params) == ['embed', 'lstm1', 'lstm2', 'lstm3']
-    model, _, params, _ = network('language model')
+    _, _, params, _ = network('language model')
     for name in pretrained.params:
         jax.tree.map(np.testing.assert_array_equal, pretrained.params[name], params[name])
 

@@ -122,7 +122,7 @@ class AWDLSTM:
         return result
 
     def head(self, num_classes: int) -> nn.Module:
-        """A classifier on concat pooling, or a linear layer for the next of `num_classes` tokens."""
+        """A classifier on concat pooling, or a linear layer for the next token."""
         if self.language_model:
             return recurrent.Decoder(num_classes, self._rate('output_dropout'), self.tied)
         return recurrent.ConcatPoolHead(
