@@ -61,6 +61,7 @@ ARGUMENTS = {
     'Manifest': {'path': 'folder/list.csv'},
     'Arrays': {'path': 'folder/arrays.npz'},
     'InMemory': {'digest': arrays.keep(train=DIGITS, test=DIGITS).digest},
+    'Text': {'path': 'folder/texts.csv'},
     'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
@@ -476,6 +477,8 @@ def folder(tmp_path, monkeypatch, prepared_set):
     files = sorted((tmp_path / 'folder').rglob('*.png'))
     rows = [f'{path},{path.parent.name},{path.parent.parent.name}' for path in files]
     (tmp_path / 'folder/list.csv').write_text('\n'.join(['path,label,split', *rows]))
+    texts = [f'text {i},{"ab"[i % 2]},{"test" if i < 2 else "train"}' for i in range(6)]
+    (tmp_path / 'folder/texts.csv').write_text('\n'.join(['text,label,split', *texts]))
     images, labels = DIGITS
     np.savez(
         tmp_path / 'folder/arrays.npz',
@@ -510,9 +513,12 @@ def test_the_splits_of_a_source_are_consistent(one):
 
 @pytest.mark.usefixtures('folder')
 @every('DataSource')
-def test_a_source_loads_the_same_rgb_image_each_time(one):
+def test_a_source_loads_the_same_rgb_image_or_text_each_time(one):
     split = one.splits()['test']
     image = split.load(len(split) - 1)
+    if isinstance(image, str):
+        assert image == one.splits()['test'].load(len(split) - 1)
+        return
     assert (image.ndim, image.shape[2], image.dtype) == (3, 3, np.uint8)
     np.testing.assert_array_equal(one.splits()['test'].load(len(split) - 1), image)
 

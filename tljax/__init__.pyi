@@ -50,6 +50,7 @@ from .data.glyphs import Glyphs as Glyphs
 from .data.manifest import Manifest as Manifest
 from .data.subsets import Subset as Subset
 from .data.synthetic import Synthetic as Synthetic
+from .data.text import Text as Text
 from .data.tfds import TFDS as TFDS
 from .features import probes as probes
 from .features import transferability as transferability

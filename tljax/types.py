@@ -26,6 +26,7 @@ import optax
 Array = jax.Array | np.ndarray
 Params = dict[str, Any]  # {stage: {...: array}}; the top-level keys are the model's stages
 UNKNOWN, PADDING = 'xxunk', 'xxpad'  # tokens of every vocabulary of text, as in fastai
+FILLING = 'xxfake'  # fills fastai's vocabularies up to a multiple of 8
 Range = tuple[float, float]  # values that become 0 and 255, in images deeper than 8 bits
 Stats = dict[str, Any]  # the same for running statistics; stages without any are absent
 
@@ -106,7 +107,7 @@ class Preprocessing:
 class TextPreprocessing:
     """How a network's weights expect their text; it is stored with the weights.
 
-    A text becomes tokens by the rules of `data.text.tokens`, and token i of `vocabulary` becomes
+    A text becomes tokens by the rules of `data.text_tokens`, and token i of `vocabulary` becomes
     the number i. Rows are padded at their end with the number of `PADDING`. Without a vocabulary
     it is built from the training split.
 
@@ -125,7 +126,8 @@ class TextPreprocessing:
         problems = []
         if self.most_tokens < 1:
             problems.append(f'most_tokens is {self.most_tokens}, wanted more than 0')
-        if len(set(self.vocabulary)) < len(self.vocabulary):
+        tokens = [one for one in self.vocabulary if one != FILLING]
+        if len(set(tokens)) < len(tokens):
             problems.append('vocabulary has a token twice')
         lacking = [one for one in (UNKNOWN, PADDING) if one not in self.vocabulary]
         if self.vocabulary and lacking:
@@ -240,12 +242,12 @@ class Encoded(Protocol):
 class Examples:
     """One split of a data set, with random access.
 
-    `load(i)` returns image i as [h, w, 3] uint8, of any size. `ids` are the same in every subset
+    `load(i)` returns image i as [h, w, 3] uint8, of any size, or text i as a string. `ids` are the same in every subset
     and order, so random draws can depend on the example. `encoded` holds the same images as
     stored; None if they are in memory.
     """
 
-    load: Callable[[int], np.ndarray]
+    load: Callable[[int], Any]
     labels: np.ndarray  # [N] int32; with several labels per image [N, K] uint8, multi-hot
     ids: np.ndarray  # [N] int64
     class_names: tuple[str, ...]

@@ -15,7 +15,9 @@ from tljax.models.backbones.awd_lstm import AWDLSTM
 from tljax.types import Dtype, InputError
 from tljax.weights import loading
 
-RATES = dict.fromkeys(('embedding_dropout', 'input_dropout', 'weight_dropout', 'hidden_dropout', 'output_dropout', 'classifier_dropout'), f.RATE)  # fmt: skip
+RATES = tuple(
+    f'{part}_dropout' for part in ('embedding', 'input', 'weight', 'hidden', 'output', 'classifier')
+)
 KINDS = {'language model': f.language_model, 'classifier': f.classifier}
 
 

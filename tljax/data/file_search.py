@@ -1,7 +1,7 @@
-"""Search for image files below folders, with notes on skipped files."""
+"""Search for files of images or texts below folders, with notes on skipped files."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from PIL import Image
 
@@ -12,9 +12,17 @@ NOT_PIXELS = {'BUFR', 'EPS', 'GRIB', 'HDF5', 'IPTC', 'MPEG', 'WMF'}  # Pillow ca
 
 
 class FileSearch:
-    """Finds image files and counts skipped files."""
+    """Finds the files of one kind and counts skipped files.
 
-    def __init__(self) -> None:
+    Args:
+        what: the kind of the files, for messages.
+        accepts: whether a file is of that kind; None for `is_image`.
+    """
+
+    def __init__(
+        self, what: str = 'image', accepts: Callable[[pathlib.Path], bool] | None = None
+    ) -> None:
+        self.what, self.accepts = what, accepts or is_image
         self._skipped: dict[str, dict[pathlib.Path, None]] = {}  # an ordered set for each kind
 
     def folders(self, path: pathlib.Path) -> list[str]:
@@ -23,17 +31,17 @@ class FileSearch:
         for entry in self._entries(path):
             if entry.is_dir():
                 folders.append(entry.name)
-            elif entry.is_file() and is_image(entry):
-                self._skip('image(s) outside the folders of classes', entry)
+            elif entry.is_file() and self.accepts(entry):
+                self._skip(f'{self.what}(s) outside the folders of classes', entry)
         return class_order.ordered(folders)
 
     def images(self, folder: pathlib.Path) -> list[pathlib.Path]:
-        """The image files in a folder at any depth, links included, sorted."""
+        """The files of the kind in a folder at any depth, links included, sorted."""
         above = (folder, *folder.absolute().parents)
         return sorted(self._images(folder, tuple(map(_identity, above))))
 
     def any_image(self, folder: pathlib.Path) -> bool:
-        """Whether a folder has an image file at any depth."""
+        """Whether a folder has a file of the kind at any depth."""
         above = (folder, *folder.absolute().parents)
         return next(self._images(folder, tuple(map(_identity, above))), None) is not None
 
@@ -49,10 +57,11 @@ class FileSearch:
                     yield from self._images(entry, (*above, identity))
             elif entry.exists() and not entry.is_file():
                 self._skip('pipe(s), socket(s) or device(s)', entry)
-            elif is_image(entry):
+            elif self.accepts(entry):
                 yield entry
             else:
-                self._skip(f'{entry.suffix or "suffixless"} file(s) that are not images', entry)
+                suffix = entry.suffix or 'suffixless'
+                self._skip(f'{suffix} file(s) that are not {self.what}s', entry)
 
     def _entries(self, folder: pathlib.Path) -> list[pathlib.Path]:
         entries = []

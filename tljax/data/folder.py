@@ -3,8 +3,9 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
-from tljax.data import csv_cells, file_search, files, split_folders, subsets
+from tljax.data import csv_cells, files, split_folders, subsets
 from tljax.data.file_search import FileSearch
 from tljax.data.files import FolderError, Listed
 from tljax.data.split_folders import Layout
@@ -63,9 +64,14 @@ def problems_of(test_fraction: float, split_seed: int, least_px: int) -> list[st
 
 
 def held_out(
-    listed: dict[str, list[Listed]], fraction: float, seed: int
-) -> tuple[dict[str, list[Listed]], list[str]]:
+    listed: dict[str, list[Any]], fraction: float, seed: int
+) -> tuple[dict[str, list[Any]], list[str]]:
     """Splits a single split into `train` and `test`; several splits are returned unchanged.
+
+    Args:
+        listed: pairs of an example and its label in each split.
+        fraction: of each class, for the test split.
+        seed: of the draw.
 
     Returns:
         The splits, and notes.
@@ -77,7 +83,7 @@ def held_out(
     return drawn(everything, fraction, seed), [note] if 'train' in listed else []
 
 
-def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, list[Listed]]:
+def drawn(everything: list[Any], fraction: float, seed: int) -> dict[str, list[Any]]:
     """Splits files into `train` and `test`, stratified by class.
 
     Raises:
@@ -98,11 +104,14 @@ def drawn(everything: list[Listed], fraction: float, seed: int) -> dict[str, lis
     }
 
 
-def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
+def listing(
+    path: str, search: FileSearch | None = None
+) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     """The files of each split, the class names, and notes; without splits, one named ''.
 
     Args:
         path: the folder.
+        search: finds files; None for images.
 
     Raises:
         FolderError: as for `Folder.splits`, except for bad files.
@@ -115,7 +124,7 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
     if not root.is_dir():
         actual = 'a file: a list of files is a Manifest' if root.exists() else 'no such folder'
         raise FolderError(f'{root}: wanted a folder of images; found {actual}')
-    search = FileSearch()
+    search = search or FileSearch()
     layout = split_folders.find(root, search)
     if layout.splits:
         listed, classes, problems = _split_listing(layout, search)
@@ -124,7 +133,7 @@ def listing(path: str) -> tuple[dict[str, list[Listed]], list[str], list[str]]:
         classes = [csv_cells.clean(name) for name in layout.classes]
         labelled_files, problems = _list_split(layout.root, classes, search, all_classes=True)
         listed = {'': labelled_files}
-        problems += _one_level(root, classes)
+        problems += _one_level(root, classes, search)
     problems += [
         f'{root}: the name of the class {name} is not UTF-8: rename the folder'
         for name in classes
@@ -190,23 +199,23 @@ def _list_split(
     if len(folder_of) < len(names):
         problems.append(f'{folder}: two folder names differ only in their Unicode form')
     if not names:
-        problems.append(f'{folder}: no class folder in it{_loose(folder)}')
+        problems.append(f'{folder}: no class folder in it{_loose(folder, search)}')
     listed: list[Listed] = []
     for label, name in enumerate(classes):
         paths = search.images(folder / folder_of[name]) if name in folder_of else []
         if not paths and all_classes:
-            problems.append(f'{folder / name}: no image in it')
+            problems.append(f'{folder / name}: no {search.what} in it')
         problems += _folders_in_a_class(folder / folder_of.get(name, name), paths)
         listed += [(path, label) for path in paths]
     if not listed and names and not all_classes:
-        problems.append(f'{folder}: no image in it{_loose(folder)}')
+        problems.append(f'{folder}: no {search.what} in it{_loose(folder, search)}')
     return listed, problems
 
 
-def _loose(folder: pathlib.Path) -> str:
-    """The end of a message: the number of images outside class folders, and the wanted layout."""
-    count = sum(path.is_file() and file_search.is_image(path) for path in folder.iterdir())
-    loose = f', but {count} image(s)' if count else ''
+def _loose(folder: pathlib.Path, search: FileSearch) -> str:
+    """The end of a message: the number of files outside class folders, and the wanted layout."""
+    count = sum(path.is_file() and search.accepts(path) for path in folder.iterdir())
+    loose = f', but {count} {search.what}(s)' if count else ''
     return f'{loose}; wanted {folder}/<class>/*'
 
 
@@ -222,12 +231,12 @@ def _folders_in_a_class(folder: pathlib.Path, paths: list[pathlib.Path]) -> list
     ]
 
 
-def _one_level(root: pathlib.Path, classes: list[str]) -> list[str]:
-    """A message for a folder whose images have no class or only one, else nothing."""
-    loose = [p.name for p in root.iterdir() if p.is_file() and file_search.is_image(p)]
+def _one_level(root: pathlib.Path, classes: list[str], search: FileSearch) -> list[str]:
+    """A message for a folder whose files have no class or only one, else nothing."""
+    loose = [p.name for p in root.iterdir() if p.is_file() and search.accepts(p)]
     if loose and not classes:
         wanted = f'wanted {root}/<class>/*, or a Manifest'
-        return [f'{root}: no class folder in it, but {len(loose)} image(s); {wanted}']
+        return [f'{root}: no class folder in it, but {len(loose)} {search.what}(s); {wanted}']
     if len(classes) == 1:
         return [f'{root}: one folder, {classes[0]!r}; wanted one for each of two or more classes']
     return []
