@@ -61,7 +61,7 @@ ARGUMENTS = {
     'Manifest': {'path': 'folder/list.csv'},
     'Arrays': {'path': 'folder/arrays.npz'},
     'InMemory': {'digest': arrays.keep(train=DIGITS, test=DIGITS).digest},
-    'Text': {'path': 'folder/texts.csv'},
+    'Texts': {'path': 'folder/texts.csv'},
     'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {

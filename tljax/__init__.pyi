@@ -45,12 +45,13 @@ from .data.arrays import Arrays as Arrays
 from .data.arrays import InMemory as InMemory
 from .data.arrays import keep as keep
 from .data.digits import Digits as Digits
+from .data.docstrings import Docstrings as Docstrings
 from .data.folder import Folder as Folder
 from .data.glyphs import Glyphs as Glyphs
 from .data.manifest import Manifest as Manifest
 from .data.subsets import Subset as Subset
 from .data.synthetic import Synthetic as Synthetic
-from .data.text import Text as Text
+from .data.text import Texts as Texts
 from .data.tfds import TFDS as TFDS
 from .features import probes as probes
 from .features import transferability as transferability

@@ -242,9 +242,9 @@ class Encoded(Protocol):
 class Examples:
     """One split of a data set, with random access.
 
-    `load(i)` returns image i as [h, w, 3] uint8, of any size, or text i as a string. `ids` are the same in every subset
-    and order, so random draws can depend on the example. `encoded` holds the same images as
-    stored; None if they are in memory.
+    `load(i)` returns image i as [h, w, 3] uint8, of any size, or text i as a string. `ids` are the
+    same in every subset and order, so random draws can depend on the example. `encoded` holds the
+    same images or texts as stored; None if they are in memory.
     """
 
     load: Callable[[int], Any]

@@ -71,6 +71,15 @@ def assert_gradients(naming, model, gradients, wanted):
         assert_near(foreign[name], gradient)
 
 
+def run_window(model, params, states, tokens, dropout_key):
+    trainable = model.names if dropout_key is not None else ()
+    how = {'trainable': trainable, 'dropout_key': dropout_key}
+    logits, stats = stages.run(model, params, language_model.joined({}, states), tokens, **how)
+    stats, states = language_model.separated(stats, states)
+    assert stats == {}
+    return logits, states
+
+
 @pytest.mark.parametrize(
     ('case', 'windows', 'trains'),
     [
@@ -88,9 +97,7 @@ def test_the_language_model_equals_torchs_lstm(case, windows, trains, monkeypatc
     def loss(params):
         states, outputs, total = in_float64(language_model.start_states(model, f.ROWS)), [], 0.0
         for tokens in np.split(f.tokens(), windows, 1):
-            logits, states = language_model.run_window(
-                model, params, states, tokens, dropout_key=key
-            )
+            logits, states = run_window(model, params, states, tokens, dropout_key=key)
             outputs.append(logits)
             total += (logits * f.weights_of_loss(logits.shape)).sum()
         return total, (jnp.concatenate(outputs, 1), states)
@@ -99,7 +106,8 @@ def test_the_language_model_equals_torchs_lstm(case, windows, trains, monkeypatc
         step = jax.jit(jax.grad(loss, has_aux=True))
         gradients, (logits, states) = jax.device_get(step(in_float64(params)))
     assert_near(logits, wanted['logits'])
-    for ours, other in zip(states, wanted['states'], strict=True):
+    carried = [states[f'lstm{k}'][recurrent.CARRIED] for k in range(1, len(states) + 1)]
+    for ours, other in zip(carried, wanted['states'], strict=True):
         for part, expected in zip(ours, other, strict=True):
             assert_near(part, expected)
     assert_gradients(naming, model, gradients, wanted['gradients'])
@@ -269,8 +277,7 @@ def test_a_tied_decoder_has_the_values_and_the_gradient_of_the_embedding():
 
     def loss(params, embed):
         joined = {**params, 'embed': embed}
-        states = language_model.start_states(model, 1)
-        return language_model.run_window(model, joined, states, f.tokens()[:1])[0].sum()
+        return stages.run(model, joined, {}, f.tokens()[:1])[0].sum()
 
     embedding = jax.grad(loss, 1)(params, params['embed'])['embedding']
     assert np.abs(embedding[f.PADDING]).max() > 0  # never an input, so only through the decoder
@@ -314,3 +321,21 @@ def test_bfloat16_keeps_the_numbers_of_large_vocabularies():
 )
 def test_invalid_fields_are_named(fields, problem):
     assert any(problem in line for line in AWDLSTM(**fields).problems())
+
+
+def test_chunks_of_padding_are_skipped_and_change_nothing():
+    model = stages.build(AWDLSTM(layers=1, embedding=4, hidden=4, vocabulary=20), 2)
+    params, stats = stages.init(model, jax.random.key(0))
+    tokens = np.random.default_rng(0).integers(2, 20, (3, 2 * recurrent.CHUNK - 5))
+    states = language_model.joined(stats, language_model.start_states(model, 3))
+    results = []
+    for length in (tokens.shape[1], 4 * recurrent.CHUNK + 3):
+        rows = np.full((3, length), 1)
+        rows[:, : tokens.shape[1]] = tokens
+        x, after = stages.run(model, params, states, jnp.asarray(rows), stop='head')
+        logits, _ = stages.run(model, params, stats, x, start='head')
+        results.append((logits, after['lstm1'], x[:, : tokens.shape[1]]))
+    assert np.abs(results[0][1][recurrent.CARRIED][1]).min() > 0
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), *results)
+    text = jax.jit(lambda x: stages.run(model, params, stats, x)[0]).lower(jnp.asarray(rows))
+    assert 'stablehlo.case' in text.as_text()

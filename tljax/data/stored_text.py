@@ -59,7 +59,8 @@ def examples(
         findings: the policy and notes; bad texts are added.
 
     Raises:
-        FolderError: a text is bad and the policy is `error`, or `train` has no good text of a class.
+        FolderError: a text is bad and the policy is `error`, or `train` has no good text of a
+            class.
     """
     for text, _ in (pair for pairs in listed.values() for pair in pairs):
         if problem := text.problem():

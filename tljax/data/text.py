@@ -18,7 +18,7 @@ UNLABELLED = ('text',)  # the class of texts without labels
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Text:
+class Texts:
     """Texts from a list or from a folder; `Examples.load(i)` is a text as a string.
 
     A list is a CSV table with a header or a file of JSON lines, with the columns (or keys) `text`,
@@ -84,7 +84,8 @@ class Text:
         label = self.label_column if self.labelled else None
         columns = TextColumns(text=self.text_column, label=label, split=self.split_column)
         rows = text_list.rows(source, columns)
-        return *text_list.listed(source, rows, multi_label=self.multi_label), []
+        texts, classes = text_list.listed(source, rows, multi_label=self.multi_label)
+        return texts, classes, []
 
 
 def _read(path: pathlib.Path) -> StoredText:

@@ -68,7 +68,8 @@ def _csv(
         )
         return
     for number, row in table.items():
-        yield number, (row[text], *('' if i is None else row[i] for i in (label, split)))
+        rest = ['' if i is None else row[i] for i in (label, split)]
+        yield number, (row[text], rest[0], rest[1])
 
 
 def _json_lines(

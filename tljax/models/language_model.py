@@ -1,62 +1,50 @@
-"""A language model over windows of a long text: the state after one begins the next."""
+"""The state of a recurrent network between windows of a long text.
 
-from collections.abc import Sequence
+The state after one window begins the next. Gradients do not flow into it (truncated
+back-propagation through time), so that training on the windows of a text one after the other needs
+no more memory than one window. `stages.run` reads the states from a stage's statistics and replaces
+them there. They are not part of a network: outside a step they are kept separately.
+"""
 
-import jax
 import jax.numpy as jnp
 
-from tljax.models import stages
-from tljax.models.recurrent import LSTM, State
+from tljax.models.recurrent import CARRIED, LSTM
 from tljax.models.stages import Model
-from tljax.types import Params
-
-States = tuple[State, ...]  # of the layers, from the first to the last
+from tljax.types import Stats
 
 
-def start_states(model: Model, rows: int) -> States:
-    """The states before the first token: zeros."""
-    widths = [stage.hidden for stage in model.stages.values() if isinstance(stage, LSTM)]
-    zeros = [jnp.zeros((rows, width), jnp.float32) for width in widths]
-    return tuple((zero, zero) for zero in zeros)
+def start_states(model: Model, rows: int) -> Stats:
+    """The states of the LSTM stages before the first token: zeros [rows, hidden]."""
+    widths = {name: stage.hidden for name, stage in model.stages.items() if isinstance(stage, LSTM)}
+    return {
+        name: {CARRIED: (jnp.zeros((rows, width)), jnp.zeros((rows, width)))}
+        for name, width in widths.items()
+    }
 
 
-def run_window(
-    model: Model,
-    params: Params,
-    states: States,
-    tokens: jax.Array,
-    *,
-    dropout_key: jax.Array | None = None,
-    trainable: Sequence[str] | None = None,
-) -> tuple[jax.Array, States]:
-    """The logits of the next token after each token of a window.
+def joined(stats: Stats, states: Stats | None) -> Stats:
+    """Statistics with the states, as `stages.run` reads them; None for none."""
+    return {
+        **stats,
+        **{name: stats.get(name, {}) | state for name, state in (states or {}).items()},
+    }
 
-    Gradients do not flow into the states before the window (truncated back-propagation through
-    time), so that training on the windows of a text one after the other needs no more memory than
-    one window.
+
+def separated(stats: Stats, states: Stats | None) -> tuple[Stats, Stats | None]:
+    """The inverse of `joined`, after a window.
 
     Args:
-        model: of a backbone whose head is a language model, such as `AWDLSTM(language_model=True)`.
-        params: of all stages.
-        states: after the window before, or `start_states`.
-        tokens: [B, T] integers.
-        dropout_key: turns on dropout in trainable stages.
-        trainable: the stages that train; None for all.
+        stats: with states.
+        states: those before, which name the stages.
 
     Returns:
-        Logits [B, T, V], and the states after the window.
+        The statistics without states, and the states.
     """
-    x, before, after = jnp.asarray(tokens), iter(jax.lax.stop_gradient(states)), []
-    for index, (name, stage) in enumerate(model.stages.items()):
-        trains = dropout_key is not None and (trainable is None or name in trainable)
-        own = stages.plain(model.adapters, {name: params[name]})[name]
-        variables = {'params': stages.with_tied(model, params, name, own)}
-        how = {'deterministic': not trains, 'use_running_average': True}
-        if trains:
-            how['rngs'] = {'dropout': jax.random.fold_in(dropout_key, index)}
-        if isinstance(stage, LSTM):
-            x, state = stage.apply(variables, x, state=next(before), **how)
-            after.append(state)
-        else:
-            x = stage.apply(variables, x, **how)
-    return x, tuple(after)
+    if states is None:
+        return stats, None
+    after = {name: {CARRIED: stats[name][CARRIED]} for name in states}
+    without = {
+        name: {key: leaf for key, leaf in leaves.items() if key != CARRIED}
+        for name, leaves in stats.items()
+    }
+    return {name: leaves for name, leaves in without.items() if leaves}, after

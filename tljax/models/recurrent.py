@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from tljax.models import layers
 
 EMBEDDING = 'embedding'  # the leaf of `Embed`
+CARRIED = 'carried'  # the variable of an `LSTM` that continues from the window before
+CHUNK = 32  # tokens; a chunk without a token in any row is not computed
 State = tuple[jax.Array, jax.Array]  # the output and the cell of a layer, [B, hidden] each
 
 
@@ -85,7 +87,7 @@ class Embed(nn.Module):
         return marked(values, x != self.padding)
 
 
-class Affine(nn.Module):
+class LinearLeaves(nn.Module):
     """The kernel and the bias of a linear map; without a bias, zeros."""
 
     features: int
@@ -124,40 +126,53 @@ class LSTM(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: jax.Array,
-        *,
-        deterministic: bool,
-        use_running_average: bool,
-        state: State | None = None,
-    ) -> jax.Array | tuple[jax.Array, State]:
-        """[B, T, F + 1] to [B, T, hidden + 1]; with a `state`, also the state after the last token.
+        self, x: jax.Array, *, deterministic: bool, use_running_average: bool
+    ) -> jax.Array:
+        """[B, T, F + 1] to [B, T, hidden + 1].
 
-        Without a `state` it is zero before the first token.
+        The state before the first token is zero. If the stage's statistics have a `CARRIED` state
+        (see `models.language_model`), it is that state, without its gradient, and is replaced by
+        the state after the last token.
         """
         values, mask = unmarked(x)
         values = locked_dropout(self.input_dropout, deterministic)(values)
         reach = self.hidden**-0.5  # torch.nn.LSTM
-        kernel, bias = Affine(4 * self.hidden, reach, name='input')(values.shape[-1], values.dtype)
-        recurrent, more = Affine(4 * self.hidden, reach, self.two_biases, name='hidden')(
+        sizes = 4 * self.hidden, reach
+        kernel, bias = LinearLeaves(*sizes, name='input')(values.shape[-1], values.dtype)
+        recurrent, more = LinearLeaves(*sizes, self.two_biases, name='hidden')(
             self.hidden, values.dtype
         )
         recurrent = nn.Dropout(self.weight_dropout, deterministic=deterministic)(recurrent)
-        gates = values @ kernel + (bias + more).reshape(1, 1, -1)
         zero = jnp.zeros((len(x), self.hidden), values.dtype)
-        outputs, after = recur(gates, recurrent, mask, (zero, zero) if state is None else state)
-        outputs = marked(outputs, mask)
-        return outputs if state is None else (outputs, after)
+        carried = (
+            self.variable('batch_stats', CARRIED, lambda: None)
+            if self.has_variable('batch_stats', CARRIED)
+            else None
+        )
+        state = (zero, zero)
+        if carried is not None:
+            state = jax.tree.map(lambda part: part.astype(zero.dtype), carried.value)
+        weights = kernel, recurrent, (bias + more).reshape(1, 1, -1)
+        outputs, after = recur(values, weights, mask, jax.lax.stop_gradient(state))
+        if carried is not None and self.is_mutable_collection('batch_stats'):
+            carried.value = after
+        return marked(outputs, mask)
 
 
 def recur(
-    gates: jax.Array, kernel: jax.Array, mask: jax.Array, state: State
+    values: jax.Array,
+    weights: tuple[jax.Array, jax.Array, jax.Array],
+    mask: jax.Array,
+    state: State,
 ) -> tuple[jax.Array, State]:
     """The recurrence of an LSTM.
 
+    Chunks of `CHUNK` tokens that are padding in all rows are skipped.
+
     Args:
-        gates: the input's part of the gates [B, T, 4 H], with biases.
-        kernel: of the hidden state [H, 4 H].
+        values: the input [B, T, F].
+        weights: the kernel of the input [F, 4 H], that of the hidden state [H, 4 H], and the bias
+            [1, 1, 4 H].
         mask: [B, T] bool; where it is False, the state stays.
         state: before the first token.
 
@@ -166,6 +181,36 @@ def recur(
 
     Source: Hochreiter & Schmidhuber 1997 with forget gates; torch.nn.LSTM.
     """
+    count = -(-mask.shape[1] // CHUNK)
+    chunk = -(-mask.shape[1] // count)
+    missing = count * chunk - mask.shape[1]
+    values, tokens = (
+        jnp.pad(one, [(0, 0), (0, missing), *[(0, 0)] * (one.ndim - 2)]) for one in (values, mask)
+    )
+    in_chunks = [
+        one.reshape(len(one), count, chunk, *one.shape[2:]).swapaxes(0, 1)
+        for one in (values, tokens)
+    ]
+
+    def skipped(state: State, values: jax.Array, tokens: jax.Array) -> tuple[State, jax.Array]:
+        repeated = jnp.broadcast_to(state[0], (chunk, *state[0].shape))
+        return state, repeated.swapaxes(0, 1)
+
+    def computed(state: State, values: jax.Array, tokens: jax.Array) -> tuple[State, jax.Array]:
+        return _of_chunk(state, values @ weights[0] + weights[2], weights[1], tokens)
+
+    def step(state: State, part: list[jax.Array]) -> tuple[State, jax.Array]:
+        return jax.lax.cond(part[1].any(), computed, skipped, state, *part)
+
+    after, outputs = jax.lax.scan(step, state, in_chunks)
+    outputs = outputs.swapaxes(0, 1).reshape(len(mask), count * chunk, -1)
+    return outputs[:, : mask.shape[1]], after
+
+
+def _of_chunk(
+    state: State, gates: jax.Array, kernel: jax.Array, mask: jax.Array
+) -> tuple[State, jax.Array]:
+    """The state after some tokens and the outputs [B, T, H], from the input's gates [B, T, 4 H]."""
 
     def step(state: State, token: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         output, cell = state
@@ -176,9 +221,8 @@ def recur(
         output = jnp.where(real[:, None], new_output, output)
         return (output, jnp.where(real[:, None], new_cell, cell)), output
 
-    time_first = gates.swapaxes(0, 1), mask.swapaxes(0, 1)
-    after, outputs = jax.lax.scan(step, state, time_first)
-    return outputs.swapaxes(0, 1), after
+    after, outputs = jax.lax.scan(step, state, (gates.swapaxes(0, 1), mask.swapaxes(0, 1)))
+    return after, outputs.swapaxes(0, 1)
 
 
 class ConcatPoolHead(nn.Module):

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from tljax import tree
 from tljax.devices import Gather
 from tljax.models import data_dependence, shared_programs, views
+from tljax.models.recurrent import CARRIED
 from tljax.models.stochastic_norm import STREAM, StochNorm
 from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
 
@@ -214,7 +215,7 @@ def run(
             if gather:
                 variables[BEFORE], before = before, x
             x, updated = apply(variables, x)
-        if name in updates_statistics and name in stats:
+        if name in stats and (name in updates_statistics or CARRIED in stats[name]):
             stats = {**stats, name: updated['batch_stats']}
     return _at_least_float32(x) if last == len(names) else x, stats
 
