@@ -14,7 +14,7 @@ from tljax.storage import addresses, data_copies
 from tljax.types import BadFiles, Examples, Findings
 
 SUFFIX = '.txt'
-UNLABELLED = ('text',)  # the class of texts without labels
+UNLABELLED: tuple[str, ...] = ('text',)  # the class of texts without labels
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

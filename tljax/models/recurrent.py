@@ -144,18 +144,14 @@ class LSTM(nn.Module):
         )
         recurrent = nn.Dropout(self.weight_dropout, deterministic=deterministic)(recurrent)
         zero = jnp.zeros((len(x), self.hidden), values.dtype)
-        carried = (
-            self.variable('batch_stats', CARRIED, lambda: None)
-            if self.has_variable('batch_stats', CARRIED)
-            else None
-        )
-        state = (zero, zero)
-        if carried is not None:
-            state = jax.tree.map(lambda part: part.astype(zero.dtype), carried.value)
+        state, carries = (zero, zero), self.has_variable('batch_stats', CARRIED)
+        if carries:
+            before: State = self.get_variable('batch_stats', CARRIED)
+            state = before[0].astype(zero.dtype), before[1].astype(zero.dtype)
         weights = kernel, recurrent, (bias + more).reshape(1, 1, -1)
         outputs, after = recur(values, weights, mask, jax.lax.stop_gradient(state))
-        if carried is not None and self.is_mutable_collection('batch_stats'):
-            carried.value = after
+        if carries and self.is_mutable_collection('batch_stats'):
+            self.put_variable('batch_stats', CARRIED, after)
         return marked(outputs, mask)
 
 
