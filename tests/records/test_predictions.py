@@ -43,7 +43,7 @@ def test_predictions_are_read_as_they_were_written(one, tmp_path):
     assert content.classes == ('a', '=b()', '<img onerror>')
     for part in predictions.PARTS:
         np.testing.assert_array_equal(getattr(content.splits['val'], part), getattr(one, part))
-    assert content.splits['val'].multi_label == one.multi_label
+    assert content.splits['val'].task == one.task
 
 
 @pytest.mark.parametrize(

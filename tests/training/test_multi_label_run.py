@@ -144,7 +144,7 @@ def test_an_exported_file_records_that_images_have_several_labels(run, tmp_path)
 
 def test_the_result_follows_from_the_predictions_to_the_last_digit(run):
     predictions = tljax.TrainedRun(run[0]).predictions
-    metrics = final_evaluation.make_metrics(run[3].loss)
+    metrics = final_evaluation.make_metrics(run[3].loss, tljax.LabelSets())
     for name, split in predictions.splits.items():
         assert split.labels.dtype == bool
         assert console.with_interval(metrics(split)) == run[1][name]
@@ -294,7 +294,7 @@ def test_problems_of_loss_and_balance_are_reported_together():
 
 def test_images_with_one_label_can_be_trained_with_binary_cross_entropy():
     job = jobs.setup(memory(np.arange(32) % 3, loss=BinaryCrossEntropy()))
-    assert not job.splits['train'].multi_label
+    assert job.model.task == tljax.Classes()
 
 
 def test_class_weights_of_another_number_of_classes_are_refused():

@@ -10,6 +10,7 @@ from tljax.advise import folds
 from tljax.advise.folds import Fold
 from tljax.config import data_checks
 from tljax.config.experiment import Experiment
+from tljax.metrics.tasks import choice
 from tljax.types import Examples, InputError
 
 # Often there is time for one fold only. A third of the images separates candidates better than a
@@ -100,7 +101,7 @@ def read(experiment: Experiment) -> Task:
     """
     source = experiment.data.splits()
     data_checks.check(experiment, source)
-    if source['train'].multi_label:
+    if not choice.of(source['train']).one_label:
         raise InputError(
             'config.data: images have several labels; tljax advise needs one label per image'
         )

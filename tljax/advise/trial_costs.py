@@ -16,7 +16,6 @@ from tljax.advise.tasks import Task
 from tljax.data import pipeline
 from tljax.features.probes import Linear
 from tljax.models import stages
-from tljax.training import batch_inputs
 from tljax.training.jobs import Job
 from tljax.types import CachePrefix, Params
 
@@ -115,7 +114,7 @@ def measure(job: Job, head: Linear | None, batches: int = 2) -> NetworkCost:
     def loss(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
         x = stages.normalise(preprocessing, images)
         logits, _ = stages.run(job.model, params, job.stats, x)
-        targets = batch_inputs.targets_of(labels, job.model.num_classes)
+        targets = job.model.targets(labels)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
     inputs = [
