@@ -1,6 +1,7 @@
 """Images with several labels: training, records, evaluation and predictions."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from tljax.training import (
     states,
 )
 from tljax.types import Balance, InputError
-from tljax.weights import export
+from tljax.weights import export, own_format
 
 NAMES = ('blue', 'green', 'red')  # sorted, as the classes of a list are
 PLACES = {'red': (0, slice(0, 4)), 'green': (1, slice(4, 8)), 'blue': (2, slice(8, 12))}
@@ -140,6 +141,24 @@ def test_an_exported_file_records_that_images_have_several_labels(run, tmp_path)
     again = tljax.load(out, backbone=Tiny())  # type: ignore[arg-type]
     np.testing.assert_allclose(again.predict(image), ours, 1e-5)
     assert '| split | images | mAP | micro F1 |' in card.read_text()
+
+
+@pytest.mark.parametrize('several', [True, False])
+def test_older_records_state_only_whether_images_have_several_labels(several, run, tmp_path):
+    network = json.loads((run[0] / 'network.json').read_text())
+    assert network.pop('task') == {'class': 'tljax:LabelSets'}
+    folder = tmp_path / 'run'
+    shutil.copytree(run[0], folder)
+    (folder / 'network.json').write_text(json.dumps({**network, 'multi_label': several}))
+    wanted = tljax.LabelSets() if several else tljax.Classes()
+    assert tljax.load(folder).task == wanted
+    flag = {'multi_label': 'true'} if several else {}
+    assert own_format.task_of({'tljax': '0.1.0', **flag}) == wanted
+
+
+def test_a_file_cannot_name_a_task_outside_tljax():
+    with pytest.raises(TypeError, match='json:JSONDecoder is no class of tljax'):
+        own_format.task_of({'tljax': '0.1.0', 'task': '{"class": "json:JSONDecoder"}'})
 
 
 def test_the_result_follows_from_the_predictions_to_the_last_digit(run):

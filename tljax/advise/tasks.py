@@ -22,7 +22,7 @@ SIZE_SAMPLES = 64  # images whose sizes are read for the report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
+class TargetImages:
     """An experiment's labelled images and their folds.
 
     Attributes:
@@ -93,7 +93,7 @@ def _fold(experiment: Experiment) -> Fold:
     )
 
 
-def read(experiment: Experiment) -> Task:
+def read(experiment: Experiment) -> TargetImages:
     """Reads the labelled images of an experiment and assigns them to folds.
 
     Raises:
@@ -117,7 +117,7 @@ def read(experiment: Experiment) -> Task:
         fold_of = folds.assign(examples.labels, count, experiment.image_seed)
     if len(np.unique(parts[0].labels)) < 2:
         raise InputError('config.data: wanted labelled images of two or more classes')
-    return Task(
+    return TargetImages(
         experiment=experiment,
         parts=parts,
         fold_of=fold_of,
@@ -132,7 +132,7 @@ def _fold_count(labels: np.ndarray) -> int:
     return int(np.clip(counts.min(), 2, MAX_FOLDS))
 
 
-def facts(task: Task) -> dict[str, Any]:
+def facts(task: TargetImages) -> dict[str, Any]:
     """The description of the data for the report."""
     counts, train = task.counts, task.parts[0]
     rng = np.random.default_rng(task.experiment.seed)

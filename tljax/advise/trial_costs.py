@@ -12,7 +12,7 @@ import optax
 
 from tljax import tree
 from tljax.advise.candidates import Candidate
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.data import pipeline
 from tljax.features.probes import Linear
 from tljax.models import stages
@@ -77,7 +77,7 @@ class TrialCost:
         return self.fixed_seconds + self.step_seconds * self.steps / stride
 
 
-def predict(candidate: Candidate, network: NetworkCost, task: Task) -> TrialCost:
+def predict(candidate: Candidate, network: NetworkCost, task: TargetImages) -> TrialCost:
     """Predicts the duration of the trials of a candidate of a network."""
     e = candidate.experiment
     images = len(task.labels) - (task.fold_of == 0).sum()
