@@ -19,7 +19,7 @@ pytest.importorskip('s3fs')
 moto = pytest.importorskip('moto.server')
 
 ROOT = pathlib.Path(__file__).parents[2]
-KILLS = 5
+KILLS = 3
 pytestmark = pytest.mark.usefixtures('shared_programs')
 
 

@@ -1,6 +1,7 @@
 """Signals stop a run wherever it is; the same call ends like an undisturbed run."""
 
 import contextlib
+import ctypes
 import signal
 import threading
 
@@ -118,21 +119,24 @@ def test_a_second_ctrl_c_is_a_keyboard_interrupt():
         receive(signal.SIGINT, signal.SIGINT, deferred=True)
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize('number', signals.HEARD)
 def test_one_of_several_processes_passes_a_signal_on_to_jax_and_a_second_one_ends_it(
     number, monkeypatch
 ):
-    sent, codes = [], []
+    told, codes = [], []
+    of_jax = ctypes.CFUNCTYPE(None, ctypes.c_int)(told.append)
+    address = ctypes.cast(of_jax, ctypes.c_void_p).value
+    former = signals.set_c_handler(signal.SIGTERM, address)
     monkeypatch.setattr(signals, '_several_processes', lambda: True)
-    monkeypatch.setattr(signals.os, 'kill', lambda process, number: sent.append(number))
     monkeypatch.setattr(signals.os, '_exit', codes.append)
     with signals.heard():
         signal.raise_signal(number)
         with signals.deferred(), signals.interruptible():
             pass  # the other processes would wait for this one in the evaluation
-        assert (sent, codes) == ([signal.SIGTERM], [])
+        assert (told, codes) == ([signal.SIGTERM], [])
         signal.raise_signal(number)
     assert codes == [signals.RUN_AGAIN]
+    assert signals.set_c_handler(signal.SIGTERM, former) == address
 
 
 def test_jax_is_asked_with_a_number_that_counts_calls_from_1(

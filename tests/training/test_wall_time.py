@@ -143,8 +143,8 @@ def test_the_stages_of_a_run_with_three_restarts_add_up(tmp_path, monkeypatch):
     assert_complete(tmp_path, wall + time.perf_counter() - begun, restarts=3)
 
 
-@pytest.mark.slow  # four processes that import JAX
-def test_the_stages_of_a_run_that_is_killed_three_times_add_up(tmp_path):
+@pytest.mark.slow  # two processes that import JAX
+def test_the_stages_of_a_run_whose_process_is_killed_add_up(tmp_path):
     config = tmp_path / 'config.py'
     config.write_text('from tests.small_runs import experiment as get_config\n')
     workdir = tmp_path / 'run'
@@ -152,7 +152,7 @@ def test_the_stages_of_a_run_that_is_killed_three_times_add_up(tmp_path):
     folders = [str(ROOT), os.environ.get('PYTHONPATH', '')]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'BLOBS_SECONDS': '0.2'}
     wall = 0.0
-    for kill_at in (2, 4, 7, None):
+    for kill_at in (4, None):
         begun = time.time()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         while process.poll() is None and not _has_saved(workdir, kill_at):
@@ -165,9 +165,9 @@ def test_the_stages_of_a_run_that_is_killed_three_times_add_up(tmp_path):
         time.sleep(0.5)  # no process runs
     assert process.returncode == 0
     wall += (workdir / 'result.json').stat().st_mtime - begun
-    assert_complete(workdir, wall, restarts=3)
+    assert_complete(workdir, wall, restarts=1)
     record = json.loads((workdir / 'result.json').read_text())['wall_time']
-    assert record['stopped_seconds'] > 1.5 - 0.1
+    assert record['stopped_seconds'] > 0.5 - 0.1
 
 
 def _has_saved(workdir, step):

@@ -8,6 +8,7 @@ import numpy as np
 
 from tljax.data import files
 from tljax.data.files import FolderError, Label
+from tljax.metrics.tasks import choice
 from tljax.types import BadFiles, Examples, Findings
 
 
@@ -72,7 +73,8 @@ def examples(
     for split, pairs in listed.items():
         result[split] = _split(pairs, class_names, findings, first_id, several=several)
         first_id += len(pairs)
-    present = set(files.labels_of(result['train'].label_lists()))
+    train = result['train']
+    present = set(files.labels_of(choice.of(train).listed(train.labels)))
     if empty := [name for label, name in enumerate(class_names) if label not in present]:
         bad = files.bad_files_message(findings.bad)
         raise FolderError(f'train has no good text of the classes {empty}\n{bad}')

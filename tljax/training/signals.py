@@ -6,10 +6,11 @@ each step and saves its state first.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 # SIGUSR1 is SLURM's early warning (sbatch --signal=USR1@60), SIGHUP the end of a terminal.
@@ -44,7 +45,7 @@ class _Heard:
 
     Attributes:
         number: of the signal that was received; 0 for none.
-        forwarded: the signal that was passed on to JAX as SIGTERM; 0 for none.
+        forwarded: the signal that was passed on to JAX; 0 for none.
         depth: how many `heard` are open.
         deferred: whether a signal is only noted.
         asked: how often `received` was called in this process.
@@ -63,25 +64,22 @@ def heard() -> Iterator[None]:
     """Raises `Interrupted` on SIGTERM, SIGINT, SIGUSR1 and SIGHUP.
 
     A second signal ends the process at once; the last checkpoint stays intact. It has no effect
-    within another `heard` and outside of the main thread. With several processes JAX handles
-    SIGTERM itself, and the other signals count as SIGTERM, because all processes have to stop at
-    one step.
+    within another `heard` and outside of the main thread. With several processes a signal is passed
+    on to JAX, which tells the others, because all processes have to stop at one step.
     """
     outermost = _heard.depth == 0 and threading.current_thread() is threading.main_thread()
     if not outermost:
         yield
         return
-    handlers = dict.fromkeys(HEARD, _note)
-    if _several_processes():
-        handlers = {number: _forward for number in HEARD if number != signal.SIGTERM}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    _heard.depth += 1
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _heard.depth, _heard.number, _heard.forwarded = _heard.depth - 1, 0, 0
+    with _jax_told() if _several_processes() else contextlib.nullcontext(_note) as handler:
+        before = {number: signal.signal(number, handler) for number in HEARD}
+        _heard.depth += 1
+        try:
+            yield
+        finally:
+            for number, former in before.items():
+                signal.signal(number, signal.SIG_DFL if former is None else former)
+            _heard.depth, _heard.number, _heard.forwarded = _heard.depth - 1, 0, 0
 
 
 def _several_processes() -> bool:
@@ -95,21 +93,51 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _heard.number and number == signal.SIGINT:
         raise KeyboardInterrupt
     if _heard.number:
-        name = signal.Signals(number).name
-        os.write(2, f'ended at once by a second signal, {name}\n'.encode())
-        os._exit(RUN_AGAIN)
+        _end_at_once(number)
     _heard.number = number
     if not _heard.deferred:
         raise Interrupted(number)
 
 
-def _forward(number: int, frame: FrameType | None) -> None:
-    """Passes a signal on to JAX, which tells the others; a second one ends this process."""
-    if _heard.forwarded:
-        os.write(2, f'ended at once by a second signal, {signal.Signals(number).name}\n'.encode())
-        os._exit(RUN_AGAIN)
-    _heard.forwarded = number
-    os.kill(os.getpid(), signal.SIGTERM)
+@contextlib.contextmanager
+def _jax_told() -> Iterator[Callable[[int, FrameType | None], None]]:
+    """A handler that calls JAX's own handler of SIGTERM; a second signal ends this process.
+
+    JAX's handler is a C function that Python neither knows nor restores. It ignores a second
+    SIGTERM.
+    """
+    address = set_c_handler(signal.SIGTERM, None)
+    assert address, 'JAX handles SIGTERM where there are several processes'
+    tell = ctypes.CFUNCTYPE(None, ctypes.c_int)(address)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        if _heard.forwarded:
+            _end_at_once(number)
+        _heard.forwarded = number
+        tell(signal.SIGTERM)
+
+    try:
+        yield forward
+    finally:
+        set_c_handler(signal.SIGTERM, address)
+
+
+def set_c_handler(number: int, address: int | None) -> int | None:
+    """Makes a C function the handler of a signal; returns the address of the one before.
+
+    Args:
+        number: of the signal.
+        address: of the function; None for the default, which ends the process.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal.restype = ctypes.c_void_p
+    return libc.signal(number, address)
+
+
+def _end_at_once(number: int) -> None:
+    os.write(2, f'ended at once by a second signal, {signal.Signals(number).name}\n'.encode())
+    os._exit(RUN_AGAIN)
 
 
 @contextlib.contextmanager

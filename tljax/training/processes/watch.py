@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tljax.training.signals import RUN_AGAIN
+from tljax.training import signals
 
 HEARTBEAT_SECONDS = 30  # after which JAX declares a silent process dead
 RENEWAL_SECONDS = 4.0
@@ -103,7 +103,7 @@ class Watch:
     def verdict(self) -> Verdict | None:
         """Why this process has to end; None if no other one has ended."""
         if self.joining:
-            return Verdict(self.joining, RUN_AGAIN)
+            return Verdict(self.joining, signals.RUN_AGAIN)
         if self.failed:
             return self._failure()
         now = time.monotonic()
@@ -116,8 +116,8 @@ class Watch:
         named = ', '.join(self._named(one) for one in sorted(ended))
         return Verdict(
             f'{named} was killed, or its host is gone, so this process ends, too. The last '
-            f'checkpoint stays: start all processes again (exit code {RUN_AGAIN})',
-            RUN_AGAIN,
+            f'checkpoint stays: start all processes again (exit code {signals.RUN_AGAIN})',
+            signals.RUN_AGAIN,
         )
 
     def _failure(self) -> Verdict:
@@ -150,9 +150,6 @@ class Watch:
 
 
 _watch: Watch | None = None
-_libc = ctypes.CDLL(None)
-_libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-_libc.signal.restype = ctypes.c_void_p
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -164,7 +161,9 @@ def _on_abort(number: int) -> None:
     verdict = _watch.verdict() if _watch else None
     if _watch and verdict:
         _watch.end(verdict)
-    _libc.signal(signal.SIGABRT, None)  # the default; `abort` ends the process when this returns
+    signals.set_c_handler(
+        signal.SIGABRT, None
+    )  # the default; `abort` ends the process when this returns
 
 
 def begin(process: int, address: str, folder: pathlib.Path, joining: str) -> Watch:
@@ -179,7 +178,7 @@ def begin(process: int, address: str, folder: pathlib.Path, joining: str) -> Wat
     global _watch
     _watch = Watch(process, address, folder)
     _watch.joining = joining
-    _libc.signal(signal.SIGABRT, ctypes.cast(_on_abort, ctypes.c_void_p))
+    signals.set_c_handler(signal.SIGABRT, ctypes.cast(_on_abort, ctypes.c_void_p).value)
     return _watch
 
 
@@ -206,8 +205,14 @@ def blames_ended_processes() -> Iterator[None]:
                     _watch.end(verdict)
                 time.sleep(1)
             if 'DEADLINE_EXCEEDED' in str(error):
-                text = f'an operation of all processes timed out: {" ".join(str(error).split())}'
-                _watch.end(Verdict(f'{text}: start all again (exit code {RUN_AGAIN})', RUN_AGAIN))
+                reason = ' '.join(str(error).split())
+                text = f'an operation of all processes timed out: {reason}'
+                _watch.end(
+                    Verdict(
+                        f'{text}: start all again (exit code {signals.RUN_AGAIN})',
+                        signals.RUN_AGAIN,
+                    )
+                )
         raise
 
 
@@ -230,7 +235,7 @@ def leave(code: int) -> None:
     Args:
         code: the exit code; 0 and 75 mean that all processes end together.
     """
-    if code in (0, RUN_AGAIN) or not _watch or not active():
+    if code in (0, signals.RUN_AGAIN) or not _watch or not active():
         return
     _watch.failed[_watch.process] = code
     try:
