@@ -96,7 +96,7 @@ def train_step() -> Callable[[], Any]:
     optimizer = partition.make(optimizers.SGD(), rules, labels, lambda _: 0.01)
     current = states.create(params, stats, optimizer, labels)
     batch = {
-        'image': images(SIDE),
+        'input': images(SIDE),
         'label': jnp.arange(ROWS, dtype=jnp.int32) % 10,
         'id': jnp.arange(ROWS, dtype=jnp.uint32),
         'mask': jnp.ones(ROWS, bool),

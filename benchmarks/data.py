@@ -176,7 +176,7 @@ def cache(paths: list[pathlib.Path], pairs: int, steps: int) -> None:
     for one, other in zip(
         first, pipeline.train_batches(plain, PREPROCESSING, **options), strict=True
     ):
-        np.testing.assert_array_equal(one['image'], other['image'])
+        np.testing.assert_array_equal(one['input'], other['input'])
     resident = {name: jax.device_put(value) for name, value in first[0].items()}
     resident = {**resident, 'id': first[0]['id']}
 

@@ -151,9 +151,7 @@ def task() -> Task:
     loaded = loading.load(str(WEIGHTS), ResNet(depth=18))
     model = stages.build(ResNet(depth=18), 10, preprocessing=loaded.preprocessing)
     params, stats = stages.start(model, _trunk(loaded.params), _trunk(loaded.stats), KEY)
-    splits = decoded_images.wrap(
-        Folder(path=str(SHARED / 'clothing10')).splits(), model.preprocessing, 1
-    )
+    splits = decoded_images.wrap(Folder(path=str(SHARED / 'clothing10')).splits(), model.images, 1)
     from tljax.weights import torch_file
 
     return Task((model, params, stats), splits, torch_file.read(WEIGHTS))

@@ -90,7 +90,7 @@ def measure(case: Case, data: pathlib.Path) -> tuple[float, float, int]:
     error = np.abs(logits(golden['images_u8']) - golden['logits']).max()
     images = labelled_images(data / case.images)
     right = 0
-    for resized, labels in batches(images, model.preprocessing):
+    for resized, labels in batches(images, model.images):
         right += int((logits(resized).argmax(-1) == labels).sum())
     return float(error / np.abs(golden['logits']).max()), 100 * right / len(images), len(images)
 

@@ -75,12 +75,12 @@ class Ours:
         head = self.params['head']['linear']  # ours starts from zeros
         head['kernel'] = jnp.asarray(rng.normal(0, 0.01, head['kernel'].shape), jnp.float32)
         self.batch = {
-            'image': jnp.asarray(rng.integers(0, 256, (rows, size, size, 3), np.uint8)),
+            'input': jnp.asarray(rng.integers(0, 256, (rows, size, size, 3), np.uint8)),
             'label': jnp.asarray(rng.integers(0, 1000, rows), jnp.int32),
             'id': jnp.arange(rows, dtype=jnp.uint32),
             'mask': jnp.ones(rows, bool),
         }
-        self.images = stages.normalise(self.model.preprocessing, self.batch['image'])
+        self.images = stages.normalise(self.model.preprocessing, self.batch['input'])
         self.cuts = {case: cut[0] for case, cut in CUTS[name].items()}
 
     def foreign(self, name: str) -> dict[str, np.ndarray]:
@@ -117,7 +117,7 @@ class Ours:
     ) -> tuple[Callable[[], Any], float]:
         """A step of SGD with momentum, and the norm of the first gradient."""
         cut = self.cuts.get(case)
-        batch = self.batch if features is None else {**self.batch, 'image': features}
+        batch = self.batch if features is None else {**self.batch, 'input': features}
         compute = Compute(cached=features is not None)
         strategy: Strategy = FreezeBelow(stage=cut) if cut else FineTune()
         rules = strategy.phases(self.params)[0].rules

@@ -36,7 +36,7 @@ def measure() -> dict[str, float]:
     current = states.create(params, stats, optimizer, labels)
     rows = 16
     batch = {
-        'image': np.random.default_rng(0).integers(0, 256, (rows, 224, 224, 3), np.uint8),
+        'input': np.random.default_rng(0).integers(0, 256, (rows, 224, 224, 3), np.uint8),
         'label': np.arange(rows, dtype=np.int32) % 10,
         'id': np.arange(rows, dtype=np.uint32),
         'mask': np.ones(rows, bool),

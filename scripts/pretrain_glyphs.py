@@ -155,7 +155,7 @@ def train(seed: int, steps: int, batch_size: int) -> tuple[states.TrainState, st
 def as_batch(images: jax.Array, labels: jax.Array):
     """A batch as the steps take it."""
     return {
-        'image': images,
+        'input': images,
         'label': labels,
         'id': jnp.zeros(len(labels), jnp.uint32),
         'mask': jnp.ones(len(labels), bool),

@@ -21,7 +21,7 @@ from tests import prepared
 from tljax import augment, data, sample_transfer, tree, types
 from tljax.config import config_json
 from tljax.config.experiment import Experiment
-from tljax.data import arrays
+from tljax.data import arrays, text
 from tljax.data.digits import Digits
 from tljax.data.subsets import Subset
 from tljax.metrics import losses, scores, tasks, totals
@@ -63,6 +63,8 @@ ARGUMENTS = {
     'Arrays': {'path': 'folder/arrays.npz'},
     'InMemory': {'digest': arrays.keep(train=DIGITS, test=DIGITS).digest},
     'Texts': {'path': 'folder/texts.csv'},
+    'NextTokens': {'texts': text.Texts(path='folder/texts.csv')},
+    'NextToken': {'window': 4},
     'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
@@ -462,8 +464,9 @@ ROWS = 6
 def labelled(task):
     """Outputs and labels of a small batch of a task, as arrays on the host."""
     rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, (ROWS, task.outputs(CLASSES))).astype(np.float32)
     shape = (ROWS, *task.label_shape(CLASSES))
+    several = shape if task.continues else (ROWS,)  # logits for every token
+    logits = rng.normal(0, 2, (*several, task.outputs(CLASSES))).astype(np.float32)
     return logits, rng.integers(0, 2, shape).astype(task.label_dtype)
 
 
@@ -479,7 +482,7 @@ def test_the_default_loss_of_a_task_fits_its_targets(one):
     assert one.loss_problem(one.default_loss()) is None
     logits, labels = labelled(one)
     targets = one.targets(jnp.asarray(labels), CLASSES)
-    assert targets.dtype == jnp.float32
+    assert targets.dtype == (jnp.float32 if one.keeps_outputs else jnp.int32)
     assert one.default_loss()(jnp.asarray(logits), targets).shape == (ROWS,)
 
 
@@ -536,6 +539,8 @@ def test_labels_of_a_task_survive_predictions_and_json(one):
 def test_a_loss_is_finite_per_example_and_smaller_for_correct_logits(one):
     targets = jax.nn.one_hot(jnp.arange(2), CLASSES)
     right, wrong = 3 * targets, 3 * jnp.roll(targets, 1, -1)
+    if isinstance(one, losses.TokenCrossEntropy):
+        targets, right, wrong = jnp.arange(2)[:, None], right[:, None], wrong[:, None]
     good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, 1e30 * right))
     assert good.shape == (2,)
     assert np.isfinite([good, bad, huge]).all()

@@ -49,6 +49,7 @@ from .data.docstrings import Docstrings as Docstrings
 from .data.folder import Folder as Folder
 from .data.glyphs import Glyphs as Glyphs
 from .data.manifest import Manifest as Manifest
+from .data.next_tokens import NextTokens as NextTokens
 from .data.subsets import Subset as Subset
 from .data.synthetic import Synthetic as Synthetic
 from .data.text import Texts as Texts
@@ -64,8 +65,10 @@ from .metrics.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .metrics.losses import ClassWeighted as ClassWeighted
 from .metrics.losses import CrossEntropy as CrossEntropy
 from .metrics.losses import Focal as Focal
+from .metrics.losses import TokenCrossEntropy as TokenCrossEntropy
 from .metrics.tasks.classes import Classes as Classes
 from .metrics.tasks.label_sets import LabelSets as LabelSets
+from .metrics.tasks.next_token import NextToken as NextToken
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
@@ -122,6 +125,7 @@ from .strategies.penalties.l2sp import L2SPFisher as L2SPFisher
 from .strategies.penalties.spectral import BSS as BSS
 from .strategies.schedules import Constant as Constant
 from .strategies.schedules import Cosine as Cosine
+from .strategies.schedules import SlantedTriangular as SlantedTriangular
 from .strategies.schedules import Step as Step
 from .strategies.solvers import LBFGS as LBFGS
 from .strategies.strategies import LPFT as LPFT

@@ -42,7 +42,7 @@ class MisfitError(InputError):
 class Batch(TypedDict):
     """One step's input. Evaluation pads the last batch; `mask` marks the real rows."""
 
-    image: Array  # [B, H, W, 3] uint8
+    input: Array  # [B, ...], as `Preprocessing.row` states: images [B, H, W, 3] uint8, tokens, ...
     label: Array  # [B, ...], as `Task.label_shape` and `Task.label_dtype` state
     id: Array  # [B] int64 on the host; identifies the example in every order and subset
     mask: Array  # [B] bool
@@ -97,10 +97,18 @@ class Preprocessing:
             problems += gray_range_problems(self.gray_range)
         return problems
 
+    def row(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of a row of a batch: an image [resize_px, resize_px, 3] uint8."""
+        return jax.ShapeDtypeStruct((self.resize_px, self.resize_px, 3), jnp.uint8)
+
     def first_input(self, rows: int) -> jax.ShapeDtypeStruct:
         """The shape and dtype of the first stage's input: normalised images [B, H, W, C]."""
         shape = (rows, self.size_px, self.size_px, len(self.mean))
         return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def viewed(self, views: 'Views', rows: jax.Array) -> jax.Array:
+        """The views [B, V, size_px, size_px, C] of the images of a batch."""
+        return views(rows, self.size_px)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -134,9 +142,37 @@ class TextPreprocessing:
             problems.append(f'vocabulary lacks {" and ".join(lacking)}')
         return problems
 
+    @property
+    def padding(self) -> int:
+        """The number of the padding token."""
+        return self.vocabulary.index(PADDING)
+
+    def row(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of a row of a batch: numbers of tokens [most_tokens] int32."""
+        return jax.ShapeDtypeStruct((self.most_tokens,), jnp.int32)
+
     def first_input(self, rows: int) -> jax.ShapeDtypeStruct:
         """The shape and dtype of the first stage's input: numbers of tokens [B, T]."""
         return jax.ShapeDtypeStruct((rows, self.most_tokens), jnp.int32)
+
+    def viewed(self, views: 'Views', rows: jax.Array) -> jax.Array:
+        """The rows [B, 1, T] themselves, because a text has one view."""
+        return rows[:, None]
+
+
+# What a network's weights expect of their input; both have the methods that training needs.
+AnyPreprocessing = Preprocessing | TextPreprocessing
+
+
+def images_of(preprocessing: AnyPreprocessing) -> Preprocessing:
+    """The preprocessing of images, for what works with images only.
+
+    Raises:
+        InputError: it is that of a network that reads text.
+    """
+    if isinstance(preprocessing, Preprocessing):
+        return preprocessing
+    raise InputError('the network reads text, and this works with images only')
 
 
 class Dtype(enum.Enum):
@@ -310,7 +346,7 @@ class Backbone(Protocol):
         """
         ...
 
-    def preprocessing(self) -> Any:  # Preprocessing, or TextPreprocessing of a text network
+    def preprocessing(self) -> AnyPreprocessing:
         """The preprocessing of the family's published weights, unless the file overrides it."""
         ...
 
@@ -581,6 +617,8 @@ class Task(Protocol):
     calibrated: ClassVar[bool]  # whether outputs are logits, which a temperature can calibrate
     score: ClassVar[Score]  # the metric that picks the checkpoint
     reads_rows: ClassVar[bool]  # whether `summary` reads the rows of all examples, not only sums
+    keeps_outputs: ClassVar[bool]  # whether a run records the outputs for each example
+    continues: ClassVar[bool]  # whether a row continues that of the step before, as a text does
     label_dtype: ClassVar[type]  # of the labels in a batch
 
     def label_shape(self, count: int) -> tuple[int, ...]:

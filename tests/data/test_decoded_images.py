@@ -308,7 +308,7 @@ sys.path.insert(0, sys.argv[3])
 from tests.data.test_decoded_images import stream
 
 batches = stream(pathlib.Path(sys.argv[1]), 1, threads=2, process=(int(sys.argv[2]), 2))
-names = ('image', 'label', 'id', 'mask')
+names = ('input', 'label', 'id', 'mask')
 np.savez(sys.argv[4], **{name: np.stack([b[name] for b in batches]) for name in names})
 """
 

@@ -67,7 +67,7 @@ def assert_equal(ours, theirs):
 def test_a_batch_is_of_the_types_that_are_promised(batches):
     found = {name: (value.shape, value.dtype) for name, value in next(batches()).items()}
     assert found == {
-        'image': ((4, 4, 4, 3), np.uint8),
+        'input': ((4, 4, 4, 3), np.uint8),
         'label': ((4,), np.int32),
         'id': ((4,), np.int64),
         'mask': ((4,), bool),
@@ -76,7 +76,7 @@ def test_a_batch_is_of_the_types_that_are_promised(batches):
 
 def test_image_and_label_are_those_of_the_id():
     for batch in stream():
-        np.testing.assert_array_equal(batch['image'][:, 0, 0, 0], batch['id'] - 100)
+        np.testing.assert_array_equal(batch['input'][:, 0, 0, 0], batch['id'] - 100)
         np.testing.assert_array_equal(batch['label'], (batch['id'] - 100) % 3)
 
 
@@ -225,7 +225,7 @@ def test_a_file_that_vanishes_while_bad_ones_are_skipped_is_masked_and_listed():
     for batch in stream:
         np.testing.assert_array_equal(batch['mask'], batch['id'] != 103)
         np.testing.assert_array_equal(
-            batch['image'][:, 0, 0, 0], (batch['id'] - 100) * batch['mask']
+            batch['input'][:, 0, 0, 0], (batch['id'] - 100) * batch['mask']
         )
     assert list(given_examples.findings.bad) == ['image 3']
 

@@ -65,7 +65,7 @@ def test_threads_may_read_records(folder, threads):
     batches = pipeline.eval_batches(
         source(folder).splits()['train'], preprocessing, batch_size=4, threads=threads
     )
-    reds = np.concatenate([batch['image'][batch['mask']][:, 0, 0, 0] for batch in batches])
+    reds = np.concatenate([batch['input'][batch['mask']][:, 0, 0, 0] for batch in batches])
     assert sorted(reds.tolist()) == list(range(10))
 
 

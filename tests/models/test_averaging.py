@@ -33,7 +33,7 @@ def batches(images, size, padded=0):
         rows = np.concatenate([part, np.full((padded, *part.shape[1:]), 255, np.uint8)])
         found.append(
             {
-                'image': rows,
+                'input': rows,
                 'label': np.arange(len(rows), dtype=np.int32) % 3,
                 'id': np.arange(len(rows)),
                 'mask': np.arange(len(rows)) < len(part),

@@ -21,7 +21,7 @@ def batch(mask):
     values = np.where(mask, np.arange(len(mask)), 255)
     image = np.broadcast_to(values[:, None, None, None], (len(mask), 32, 32, 3)).astype(np.uint8)
     label = np.where(mask, np.arange(len(mask)), 7).astype(np.int32)
-    return {'image': image, 'label': label, 'id': np.arange(len(mask)), 'mask': mask}
+    return {'input': image, 'label': label, 'id': np.arange(len(mask)), 'mask': mask}
 
 
 MIXING = {'mixup': (MixUp(alpha=1.0),), 'cutmix': (CutMix(),)}

@@ -54,7 +54,7 @@ def test_the_metrics_are_those_of_scikit_learn_on_every_image_once(metrics):
     (batch,) = pipeline.eval_batches(
         untrained.splits['test'], model.preprocessing, batch_size=EXAMPLES
     )
-    x = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
+    x = stages.normalise(model.preprocessing, jnp.asarray(batch['input']))
     logits = np.asarray(stages.run(model, untrained.params, untrained.stats, x)[0])
     labels = batch['label']
     assert metrics['count'] == EXAMPLES

@@ -302,14 +302,14 @@ def test_samples_are_normalised_by_the_statistics_of_samples():
     batch = batches(step.job, 1)[0]
     one = np.zeros(36)
     one[batch['source']['id'][0]] = 1  # the others count through statistics alone
-    shown = batch['source']['image'].copy()
+    shown = batch['source']['input'].copy()
     shown[1:] = 255 - shown[1:]
     pulls = [
         difference(step.moved(True, one, changed), step.moved(False, one, changed))
         for changed in (
             batch,
-            {**batch, 'image': 255 - batch['image']},
-            {**batch, 'source': {**batch['source'], 'image': shown}},
+            {**batch, 'input': 255 - batch['input']},
+            {**batch, 'source': {**batch['source'], 'input': shown}},
         )
     ]
     assert_close(*pulls[:2])
@@ -431,7 +431,7 @@ def test_gradient_alignment_weights_samples_by_the_product_of_gradients_of_the_s
         x, _ = stages.run(job.model, job.params, job.stats, x, stop='head')
         return x.mean((1, 2))
 
-    target, source = read(batch['image']), read(batch['source']['image'])
+    target, source = read(batch['input']), read(batch['source']['input'])
     head = job.params['head']['linear']
     other = head if shared else job.samples.head['head']['linear']
     kinds = head['kernel'].shape[1], other['kernel'].shape[1]

@@ -139,7 +139,7 @@ def make_batch(seed=0) -> Any:
     """8 images of noise."""
     rng = np.random.default_rng(seed)
     return {
-        'image': rng.integers(0, 256, (8, 8, 8, 3), np.uint8),
+        'input': rng.integers(0, 256, (8, 8, 8, 3), np.uint8),
         'label': rng.integers(0, 3, 8, np.int32),
         'id': np.arange(8, dtype=np.uint32) + 40,
         'mask': np.ones(8, bool),
@@ -242,7 +242,7 @@ def test_the_optimizer_has_state_for_trained_leaves_only(optimizer, copies, stag
 def batch_shapes(rows, size_px):
     """The shapes of a batch."""
     return {
-        'image': jax.ShapeDtypeStruct((rows, size_px, size_px, 3), jnp.uint8),
+        'input': jax.ShapeDtypeStruct((rows, size_px, size_px, 3), jnp.uint8),
         'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
         'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
         'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
@@ -304,7 +304,7 @@ def test_training_the_head_alone_costs_hardly_more_than_evaluating():
 
 def plain_loss(params, stats, batch, trained):
     """The mean loss of the small network in training, without tljax's code."""
-    x = (batch['image'] / 255.0 - np.array(SMALL.mean)) / np.array(SMALL.std)
+    x = (batch['input'] / 255.0 - np.array(SMALL.mean)) / np.array(SMALL.std)
     x = x.astype(np.float32)
     for name in STAGES[:-1]:
         layer = params[name]
@@ -376,7 +376,7 @@ def test_the_same_step_twice_gives_the_same_bits():
 def symmetric_batch(seed=0):
     """A batch whose images do not change if they are flipped."""
     batch = make_batch(seed)
-    batch['image'] = np.maximum(batch['image'], batch['image'][:, :, ::-1])
+    batch['input'] = np.maximum(batch['input'], batch['input'][:, :, ::-1])
     return batch
 
 

@@ -14,7 +14,7 @@ from tljax.advise.held_out import HeldOutPredictions
 from tljax.advise.linear_probes import TRAIN_LIMIT, LabelledFolds, transferability_scores
 from tljax.advise.tasks import TargetImages
 from tljax.config.experiment import Experiment
-from tljax.data import decoded_images
+from tljax.data import inputs
 from tljax.features import transferability
 from tljax.features.probes import Linear
 from tljax.models import stages
@@ -195,7 +195,7 @@ def features_of(
 def _extract(job: Job, examples: Examples, cuts: Sequence[str]) -> dict[str, np.ndarray]:
     """Pooled features [M, F] of all examples below each cut."""
     gigabytes = job.experiment.cache_gigabytes
-    decoded = decoded_images.wrap({'all': examples}, job.model.preprocessing, gigabytes)['all']
+    decoded = inputs.prepared({'all': examples}, job.model.preprocessing, gigabytes)['all']
     extracted = features.extract_all(
         job.model, job.params, job.stats, decoded, cuts=cuts, **vars(job.experiment.reading)
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.types import InputError
+from tljax.types import InputError, images_of
 from tljax.weights import loading
 from tljax.weights.pretrained import Pretrained
 
@@ -74,11 +74,10 @@ def _with_weights(experiment: Experiment, source: str) -> CandidateNetwork:
     backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=source)  # type: ignore[type-var]
     preprocessing, configured = None, experiment.preprocessing
     if type(backbone) is type(experiment.backbone) and configured is not None:
-        preprocessing = dataclasses.replace(
-            pretrained.preprocessing, size_px=configured.size_px, resize_px=configured.resize_px
-        )
-    before = (configured or experiment.backbone.preprocessing()).size_px
-    after = (preprocessing or pretrained.preprocessing).size_px
+        sizes, usual = images_of(configured), images_of(pretrained.preprocessing)
+        preprocessing = dataclasses.replace(usual, size_px=sizes.size_px, resize_px=sizes.resize_px)
+    before = images_of(configured or experiment.backbone.preprocessing()).size_px
+    after = images_of(preprocessing or pretrained.preprocessing).size_px
     changed = dataclasses.replace(
         experiment,
         backbone=backbone,

@@ -145,7 +145,7 @@ def data(advice: Advice) -> list[str]:
     facts = tasks.facts(advice.task)
     counts, imbalance = np.array(facts['per_class']), facts['imbalance']
     low, middle, high = facts['short_side_px']
-    size_px = advice.evidence[0].job.model.preprocessing.size_px
+    size_px = advice.evidence[0].job.model.images.size_px
     images = (
         f'{facts["labelled"]} labelled images of {facts["classes"]} classes, '
         f'{_range(counts.min(), counts.max())} per class'

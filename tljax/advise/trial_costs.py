@@ -118,7 +118,7 @@ def measure(job: Job, head: Linear | None, batches: int = 2) -> NetworkCost:
         return optax.softmax_cross_entropy(logits, targets).mean()
 
     inputs = [
-        (jnp.asarray(batch['image']), jnp.asarray(batch['label']))
+        (jnp.asarray(batch['input']), jnp.asarray(batch['label']))
         for batch in itertools.islice(examples, batches)
     ]
     started = time.perf_counter()
@@ -161,8 +161,7 @@ def _gradient_ratios(params: Params, grads: Params) -> dict[str, float]:
 def _forward_shares(job: Job) -> dict[str, float]:
     """Each stage's share of the forward pass, by the operations that the compiler counts."""
     names = job.model.names
-    side, channels = job.model.preprocessing.size_px, len(job.model.preprocessing.mean)
-    x: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    x = job.model.preprocessing.first_input(1)
     flops = []
     for name, following in zip(names, [*names[1:], None], strict=True):
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.metrics.tasks import choice
-from tljax.types import Examples, Task
+from tljax.models.views import Centre
+from tljax.types import Examples, Task, TextPreprocessing
 
 
 def check(experiment: Experiment, splits: Mapping[str, Examples]) -> None:
@@ -14,7 +15,12 @@ def check(experiment: Experiment, splits: Mapping[str, Examples]) -> None:
         ConfigError: with a line for each problem.
     """
     train = splits['train']
-    problems = _task_problems(experiment, choice.of(train))
+    problems = _task_problems(experiment, choice.of(train)) + _text_problems(experiment)
+    if choice.of(train).continues and experiment.accumulate > 1:
+        problems.append(
+            f'config.accumulate is {experiment.accumulate}, wanted 1 for a language model, whose '
+            'rows continue'
+        )
     problems += _class_weight_problems(
         experiment, len(experiment.subset.classes or train.class_names)
     )
@@ -35,6 +41,18 @@ def _task_problems(experiment: Experiment, task: Task) -> list[str]:
     if problem := task.balance_problem(experiment.balance, loss):
         problems.append(f'config.balance is {experiment.balance.value}, {problem}')
     return problems
+
+
+def _text_problems(experiment: Experiment) -> list[str]:
+    """Fields that make sense for images only, if the network reads text."""
+    if not isinstance(experiment.backbone.preprocessing(), TextPreprocessing):
+        return []
+    values = {'augmentations': (), 'samples': None, 'gray_range': None, 'test_views': Centre()}
+    return [
+        f'config.{name} is for images, and the network reads text: wanted {usual!r}'
+        for name, usual in values.items()
+        if getattr(experiment, name) != usual
+    ]
 
 
 def _class_weight_problems(experiment: Experiment, num_classes: int) -> list[str]:

@@ -29,6 +29,7 @@ from tljax.types import (
     Schedule,
     Sharding,
     Strategy,
+    TextPreprocessing,
     Views,
 )
 
@@ -72,7 +73,8 @@ class Experiment:
         mesh: how the devices are arranged; it has an effect with `sharding=fsdp` only.
         cut_after: last stage of the backbone that is kept; none keeps all.
         head: none for a new head of the usual kind, pretrained for the head of the weights.
-        preprocessing: size and normalisation of images; none for those of the weights.
+        preprocessing: size and normalisation of images, or vocabulary and length of texts; none
+            for those of the weights.
         gray_range: black and white level of images with more than 8 bits.
         per_class: labelled training images per class; none for all.
         subset: selects a part of the data, for ablations.
@@ -120,7 +122,7 @@ class Experiment:
     mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
     cut_after: str | None = None
     head: Head | str | None = None
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preprocessing | TextPreprocessing | None = None
     gray_range: tuple[float, ...] | None = None
     per_class: int | None = None
     subset: Subset = dataclasses.field(default_factory=Subset)

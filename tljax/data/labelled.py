@@ -58,7 +58,7 @@ def read(
     if where.suffix.lower() == '.npz' and not where.is_dir():
         content = arrays.read(where)
         present = [name for name in split_folders.SPLITS if f'{name}_images' in content]
-        split = _choose(present, split, where)
+        split = choose(present, split, where)
         examples, named = arrays.one_split(content, split, str(where))
         labels = examples.labels
         numbers = arrays.largest_label(labels) + 1
@@ -81,7 +81,7 @@ def read(
     return Labelled(examples=examples, split=split, named=True, count=len(class_names))
 
 
-def _choose(present: Sequence[str], wanted: str | None, where: pathlib.Path) -> str | None:
+def choose(present: Sequence[str], wanted: str | None, where: pathlib.Path) -> str | None:
     """The name of the split to read; None for data without splits."""
     if not present:
         if wanted is not None:
@@ -104,7 +104,7 @@ def _folder(
         raise FolderError(f'{root}: no such folder or file')
     search = FileSearch()
     layout = split_folders.find(root, search)
-    split = _choose(list(layout.splits), split, root)
+    split = choose(list(layout.splits), split, root)
     root = layout.root if split is None else layout.splits[split]
     class_files = [
         (csv_cells.clean(name), search.images(root / name)) for name in search.folders(root)
@@ -128,7 +128,7 @@ def _list(
     """The same for a list of files."""
     rows, notes = manifest.rows(source, columns)
     used = {name for *_, name in rows}
-    split = _choose([name for name in split_folders.SPLITS if name in used], split, source)
+    split = choose([name for name in split_folders.SPLITS if name in used], split, source)
     chosen = [(path, labels) for path, labels, name in rows if name == (split or '')]
     if repeated := _repeated(path for path, _ in chosen):
         raise FolderError(f'{printable(source)}: listed several times: {", ".join(repeated[:20])}')

@@ -8,9 +8,9 @@ from typing import Any
 import grain
 import numpy as np
 
-from tljax.data import decode
+from tljax.data import inputs
 from tljax.metrics.tasks import choice
-from tljax.types import BadFiles, Batch, Examples, Preprocessing
+from tljax.types import AnyPreprocessing, Batch, Examples
 
 # (example index, stream position) -> (the row that replaces the image, whether it is valid). In
 # evaluation the position equals the index.
@@ -34,7 +34,7 @@ class Reading:
 
 def train_batches(
     examples: Examples,
-    preprocessing: Preprocessing,
+    preprocessing: AnyPreprocessing,
     *,
     batch_size: int,
     steps: int,
@@ -52,7 +52,7 @@ def train_batches(
 
     Args:
         examples: the training split.
-        preprocessing: size, interpolation and gray range of the decoded images.
+        preprocessing: of the network.
         batch_size: examples in the global batch.
         steps: the length of the stream.
         seed: seed of the shuffling.
@@ -66,7 +66,7 @@ def train_batches(
     """
     index, number = process
     local_size = batch_size // number
-    example_at = stream(examples.labels, seed, balanced=balanced)
+    example_at = order_of(examples, preprocessing, batch_size, seed, balanced=balanced)
 
     def load(position: int) -> dict[str, Any]:
         step, row = divmod(position, local_size)
@@ -78,6 +78,24 @@ def train_batches(
     batches = positions.map(load).batch(local_size)
     options = _read_options(threads)
     return batches.to_iter_dataset(options)
+
+
+def order_of(
+    examples: Examples,
+    preprocessing: AnyPreprocessing,
+    batch_size: int,
+    seed: int,
+    *,
+    balanced: bool = False,
+) -> Callable[[int], int]:
+    """The index of the example at each position of the stream of training.
+
+    Arguments as for `train_batches`. Texts are sorted by their lengths unless `balanced`.
+    """
+    own = None
+    if not balanced:
+        own = inputs.sorted_order(examples, preprocessing, batch_size, seed)
+    return own or stream(examples.labels, seed, balanced=balanced)
 
 
 def stream(labels: np.ndarray, seed: int, *, balanced: bool = False) -> Callable[[int], int]:
@@ -121,7 +139,7 @@ def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def eval_batches(
     examples: Examples,
-    preprocessing: Preprocessing,
+    preprocessing: AnyPreprocessing,
     *,
     batch_size: int,
     process: tuple[int, int] = (0, 1),
@@ -156,34 +174,19 @@ def _read_options(threads: int) -> grain.ReadOptions:
 
 def _example(
     examples: Examples,
-    preprocessing: Preprocessing,
+    preprocessing: AnyPreprocessing,
     index: int,
     position: int,
     substitute: Substitute | None,
 ) -> dict[str, Any]:
     """One row of a batch; masked if its image is unreadable and bad files are skipped."""
     if substitute is not None:
-        image, good = substitute(index, position)
+        row, good = substitute(index, position)
     else:
-        image, good = _decoded_image(examples, preprocessing, index)
+        row, good = inputs.row(examples, preprocessing, index)
     return {
-        'image': image,
+        'input': row,
         'label': examples.labels[index].astype(choice.of(examples).label_dtype),
         'id': np.int64(examples.ids[index]),
         'mask': np.bool_(good),
     }
-
-
-def _decoded_image(
-    examples: Examples, preprocessing: Preprocessing, index: int
-) -> tuple[np.ndarray, bool]:
-    """The decoded image and True, or a black image and False if the image is unreadable."""
-    side = preprocessing.resize_px
-    try:
-        return decode.resize_square(examples.load(index), preprocessing), True
-    except decode.ImageError as error:
-        findings = examples.findings
-        if findings is None or findings.policy is not BadFiles.SKIP or not examples.encoded:
-            raise
-        findings.bad[str(examples.encoded[index])] = str(error)
-        return np.zeros((side, side, 3), np.uint8), False

@@ -63,11 +63,7 @@ def examples(
         FolderError: a text is bad and the policy is `error`, or `train` has no good text of a
             class.
     """
-    for text, _ in (pair for pairs in listed.values() for pair in pairs):
-        if problem := text.problem():
-            findings.bad[str(text)] = problem
-    if findings.bad and findings.policy is BadFiles.ERROR:
-        raise FolderError(files.bad_files_message(findings.bad))
+    _check([pair for pairs in listed.values() for pair in pairs], findings)
     several = any(isinstance(label, tuple) for _, label in listed['train'])
     result, first_id = {}, 0
     for split, pairs in listed.items():
@@ -79,6 +75,30 @@ def examples(
         bad = files.bad_files_message(findings.bad)
         raise FolderError(f'train has no good text of the classes {empty}\n{bad}')
     return result
+
+
+def one_split(
+    pairs: Sequence[LabelledText], class_names: Sequence[str], findings: Findings
+) -> Examples:
+    """One split of `examples`, which can lack classes.
+
+    Raises:
+        FolderError: a text is bad and the policy is `error`, or all of them are.
+    """
+    _check(pairs, findings)
+    several = any(isinstance(label, tuple) for _, label in pairs)
+    result = _split(pairs, class_names, findings, 0, several=several)
+    if not len(result):
+        raise FolderError(f'no readable text\n{files.bad_files_message(findings.bad)}')
+    return result
+
+
+def _check(pairs: Sequence[LabelledText], findings: Findings) -> None:
+    for text, _ in pairs:
+        if problem := text.problem():
+            findings.bad[str(text)] = problem
+    if findings.bad and findings.policy is BadFiles.ERROR:
+        raise FolderError(files.bad_files_message(findings.bad))
 
 
 def _split(

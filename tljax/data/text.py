@@ -50,14 +50,18 @@ class Texts:
             FolderError: a row is invalid, `train` is missing or lacks a class of another split, or
                 texts are bad.
         """
-        listed: dict[str, list[Any]]
-        if pathlib.Path(addresses.local_path(self.path)).is_dir():
-            listed, classes, notes = self._of_folder()
-        else:
-            listed, classes, notes = self._of_list()
+        listed, classes, notes = self.listed()
         listed, more = folder.held_out(listed, self.test_fraction, self.split_seed)
         findings = Findings(policy=self.bad_files, notes=[*notes, *more])
         return stored_text.examples(listed, classes, findings)
+
+    def listed(self) -> tuple[dict[str, list[Any]], list[str], list[str]]:
+        """The texts of each split with their labels, the class names, and notes.
+
+        Data without splits has one named ''. Texts can be bad.
+        """
+        folder_given = pathlib.Path(addresses.local_path(self.path)).is_dir()
+        return self._of_folder() if folder_given else self._of_list()
 
     def _of_folder(self) -> tuple[dict[str, list[Any]], list[str], list[str]]:
         """The texts of each split with their labels, the class names, and notes."""

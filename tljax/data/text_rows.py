@@ -88,6 +88,28 @@ def by_length(indices: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return indices[np.argsort(-lengths[indices], kind='stable')]
 
 
+def continued_stream(count: int, batch_size: int, seed: int) -> Callable[[int], int]:
+    """The index of the window at each position of an endless stream of windows of one long text.
+
+    Row b of a step continues row b of the step before: the windows are cut into B runs of equal
+    length. Each epoch begins at another window. The stream depends only on the arguments.
+
+    Args:
+        count: the number of windows.
+        batch_size: B.
+        seed: of the beginnings.
+    """
+    steps = max(1, count // batch_size)  # of an epoch
+
+    def window_at(position: int) -> int:
+        step, row = divmod(position, batch_size)
+        epoch, index = divmod(step, steps)
+        begin = int(np.random.default_rng([seed, epoch]).integers(count)) if epoch else 0
+        return (begin + row * steps + index) % count
+
+    return window_at
+
+
 class Windows:
     """The windows of texts that a language model reads one after the other.
 

@@ -63,13 +63,13 @@ class ImagePass:
             members = pending[start : start + size]
             for row, (index, good) in enumerate(zip(members, batch['mask'], strict=False)):
                 if good:
-                    content = array_store.digest(np.ascontiguousarray(batch['image'][row]).data)
+                    content = array_store.digest(np.ascontiguousarray(batch['input'][row]).data)
                     views = self._missing(index, content, stamps[index])
                     missing += [(row, place, cuts, keys) for place, cuts, keys in views]
                 else:
                     bad.append(index)
             for first in range(0, len(missing), self._batch_size):
-                self._compute(batch['image'], missing[first : first + self._batch_size])
+                self._compute(batch['input'], missing[first : first + self._batch_size])
         return bad
 
     def _stamp(self, index: int) -> bytes | None:

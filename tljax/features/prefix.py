@@ -14,8 +14,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from tljax import augment, tree
 from tljax.augment.compose import Operation
-from tljax.data import decoded_images
-from tljax.models import batch_norm_folding, layers, shared_programs, stages
+from tljax.data import inputs
+from tljax.models import batch_norm_folding, shared_programs, stages
 from tljax.models.layers import Pooling
 from tljax.models.stages import Model
 from tljax.types import Augmentation, Dtype, InputError, Params, Stats
@@ -109,7 +109,7 @@ class Prefix:
             if cut != (start or self.model.names[0]):
                 x, _ = run(x, start=start, stop=cut)
             start = cut
-            pooled = x if self.pooling is None else layers.pool(x, self.pooling)
+            pooled = x if self.pooling is None else stages.pooled(self.model, x, self.pooling)
             features[cut] = pooled.astype(self.dtype)
         return features
 
@@ -180,7 +180,7 @@ class Prefix:
             'program', lambda: jax.make_jaxpr(alone.apply)(*alone._one(params, stats))
         )
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-        decoding = decoded_images.settings(self.model.preprocessing)
+        decoding = inputs.settings(self.model.preprocessing)
         settings = (decoding, jax.default_backend(), jax.__version__, precision)
         digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         # Names of functions contain addresses, which differ between processes.
@@ -196,9 +196,9 @@ class Prefix:
 
     def _one(self, params: Params, stats: Stats) -> tuple[Any, ...]:
         """The shapes of the arguments of `apply` for one image."""
-        side = self.model.preprocessing.resize_px
+        row = self.model.preprocessing.row()
         number = jax.ShapeDtypeStruct((1,), jnp.uint32)
-        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
+        image = jax.ShapeDtypeStruct((1, *row.shape), row.dtype)
         key = jax.eval_shape(lambda: self.key)
         values = jax.eval_shape(lambda: self.used(params, stats))
         return *values, key, image, number, number

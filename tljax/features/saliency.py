@@ -1,4 +1,4 @@
-"""Saliency: Grad-CAM for feature maps, attention rollout for vision transformers."""
+"""Saliency: Grad-CAM for feature maps, attention rollout, and the importance of tokens."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tljax.models import stages
+from tljax.models.recurrent import unmarked
 from tljax.models.stages import HEAD, Model
 from tljax.models.transformer import Block
 from tljax.types import Params, Stats
@@ -101,3 +102,34 @@ def _step(qkv: jax.Array, head_width: int) -> jax.Array:
     scores = jnp.einsum('bqhd,bkhd->bhqk', q, k) / math.sqrt(head_width)
     attention = jax.nn.softmax(scores).mean(1)
     return (attention + jnp.eye(attention.shape[-1])[None]) / 2
+
+
+def token_importance(
+    model: Model, params: Params, stats: Stats, tokens: jax.Array, classes: jax.Array
+) -> jax.Array:
+    """How much each token of a text speaks for a class: gradient times input.
+
+    The logit of the class has a gradient with respect to the embedding of each token. Its product
+    with the embedding is the change of the logit, to first order, if the embedding were there and
+    not 0. Source: Denil et al. 2014, "Extraction of salient sentences"; Shrikumar et al. 2016.
+
+    Args:
+        model: a network of text.
+        params: its parameters, without adapters.
+        stats: its running statistics.
+        tokens: [B, T] int32.
+        classes: [B] int, the class to explain for each text.
+
+    Returns:
+        [B, T] float32; positive for the class, 0 at padding.
+    """
+    second = model.names[1]
+    embedded, _ = stages.run(model, params, stats, tokens, stop=second)
+
+    def logits(x: jax.Array) -> jax.Array:
+        scores, _ = stages.run(model, params, stats, x, start=second)
+        return jnp.take_along_axis(scores, classes[:, None], 1).sum()
+
+    values, mask = unmarked(embedded)
+    gradient, _ = unmarked(jax.grad(logits)(embedded))
+    return jnp.where(mask, (gradient * values).sum(-1), 0.0)

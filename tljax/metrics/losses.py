@@ -34,6 +34,16 @@ class CrossEntropy:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class TokenCrossEntropy:
+    """The cross-entropy of the next tokens of a text, averaged over the tokens of a row."""
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, T, V] logits and the numbers of the next tokens [B, T] to [B] losses in nats."""
+        log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+        return -jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0].mean(-1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Focal:
     """Cross-entropy with a lower weight for examples that are already classified well.
 

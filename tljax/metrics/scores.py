@@ -17,7 +17,13 @@ PRECISION = Score(
     share='subset_accuracy',
     share_title='all labels correct',
 )
-SCORES = (ACCURACY, PRECISION)
+PERPLEXITY = Score(
+    name='perplexity',
+    title='perplexity',
+    lower_is_better=True,
+    shown={'token_accuracy': 'accuracy of tokens'},
+)
+SCORES = (ACCURACY, PRECISION, PERPLEXITY)
 
 
 def of(metrics: Mapping[str, Any]) -> Score | None:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from tljax import tree
@@ -72,8 +71,7 @@ def _pairs(
 ) -> dict[str, list[_Norm]]:
     """For each stage, the BatchNorms that can be folded, each with the layer in front of it."""
     pairs: dict[str, list[_Norm]] = {}
-    size, channels = model.preprocessing.size_px, len(model.preprocessing.mean)
-    x: Any = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    x: Any = model.preprocessing.first_input(1)
     last = max(map(model.names.index, chosen), default=-1)  # later stages need not be traced
     following_names = [*model.names[1:], None]
     for stage, following in list(zip(model.names, following_names, strict=True))[: last + 1]:

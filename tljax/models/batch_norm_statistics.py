@@ -136,7 +136,7 @@ def batch_moments(
         with nn.intercept_methods(note):
             return stages.run(model, params, stats, x, start=stage, stop=following)[0]
 
-    x = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
+    x = stages.normalise(model.preprocessing, jnp.asarray(batch['input']))
     for stage, following in zip(model.names, [*model.names[1:], None], strict=True):
         x = run(stage, following, x)
     return moments

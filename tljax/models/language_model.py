@@ -48,3 +48,8 @@ def separated(stats: Stats, states: Stats | None) -> tuple[Stats, Stats | None]:
         for name, leaves in stats.items()
     }
     return {name: leaves for name, leaves in without.items() if leaves}, after
+
+
+def carries(stats: Stats) -> bool:
+    """Whether statistics have states."""
+    return any(CARRIED in leaves for leaves in stats.values())

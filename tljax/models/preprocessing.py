@@ -4,22 +4,45 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.types import InputError, Interpolation, Preprocessing, gray_range_problems
+from tljax.types import (
+    InputError,
+    Interpolation,
+    Preprocessing,
+    TextPreprocessing,
+    gray_range_problems,
+)
 
 
-def to_fields(preprocessing: Preprocessing) -> dict[str, Any]:
+def to_fields(preprocessing: Preprocessing | TextPreprocessing) -> dict[str, Any]:
     """The fields in a form for JSON."""
     fields = dataclasses.asdict(preprocessing)
+    if isinstance(preprocessing, TextPreprocessing):
+        return fields
     return fields | {'interpolation': preprocessing.interpolation.value}
 
 
-def from_fields(fields: Mapping[str, Any]) -> Preprocessing:
+def from_fields(fields: Mapping[str, Any]) -> Preprocessing | TextPreprocessing:
     """The inverse of `to_fields`.
 
     Raises:
         ValueError: a value is of another type or out of range.
         AttributeError, KeyError, TypeError: fields are missing or unknown.
     """
+    made = _text(fields) if 'vocabulary' in fields else _images(fields)
+    if problems := made.problems():
+        raise ValueError('; '.join(problems))
+    return made
+
+
+def _text(fields: Mapping[str, Any]) -> TextPreprocessing:
+    values = dict(fields)
+    values['vocabulary'] = tuple(map(str, values['vocabulary']))
+    if type(values['most_tokens']) is not int or type(values['backward']) is not bool:
+        raise TypeError('most_tokens or backward has another type, wanted a number and a bool')
+    return TextPreprocessing(**values)
+
+
+def _images(fields: Mapping[str, Any]) -> Preprocessing:
     values = dict(fields)
     values['interpolation'] = Interpolation(values['interpolation'])
     for name in ('mean', 'std'):
@@ -29,10 +52,7 @@ def from_fields(fields: Mapping[str, Any]) -> Preprocessing:
     for name in ('size_px', 'resize_px'):
         if not isinstance(values[name], int):
             raise TypeError(f'{name} is {values[name]!r}, wanted a whole number')
-    preprocessing = Preprocessing(**values)
-    if problems := preprocessing.problems():
-        raise ValueError('; '.join(problems))
-    return preprocessing
+    return Preprocessing(**values)
 
 
 def with_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:

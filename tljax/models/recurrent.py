@@ -77,9 +77,12 @@ class Embed(nn.Module):
         self, x: jax.Array, *, deterministic: bool, use_running_average: bool
     ) -> jax.Array:
         """[B, T] integers to [B, T, features + 1]."""
-        initial = nn.initializers.uniform(0.2)  # fastai: from -0.1 to 0.1
+        # fastai: from -0.1 to 0.1 with 400 features. So small a range with few features would keep
+        # the outputs of the layers close to 0 for hundreds of steps.
+        reach = 2 * self.features**-0.5
+        initial = nn.initializers.uniform(2 * reach)
         shape = (self.vocabulary, self.features)
-        table = self.param(EMBEDDING, lambda *how: initial(*how) - 0.1, shape)
+        table = self.param(EMBEDDING, lambda *how: initial(*how) - reach, shape)
         values = jnp.asarray(table)[x]
         if self.dropout and not deterministic:
             kept = jnp.ones((self.vocabulary, 1), table.dtype)

@@ -14,11 +14,13 @@ from jax.ad_checkpoint import checkpoint_name
 from tljax import tree
 from tljax.devices import Gather
 from tljax.metrics.tasks.classes import Classes
-from tljax.models import data_dependence, shared_programs, views
-from tljax.models.recurrent import CARRIED
+from tljax.models import data_dependence, layers, shared_programs, views
+from tljax.models.layers import Pooling
+from tljax.models.recurrent import CARRIED, concat_pool
 from tljax.models.stochastic_norm import STREAM, StochNorm
 from tljax.types import (
     Adapter,
+    AnyPreprocessing,
     Backbone,
     Dtype,
     Head,
@@ -27,6 +29,8 @@ from tljax.types import (
     Preprocessing,
     Stats,
     Task,
+    TextPreprocessing,
+    images_of,
 )
 
 HEAD = 'head'
@@ -49,17 +53,22 @@ class Model:
 
     Attributes:
         stages: by their names.
-        preprocessing: of the images.
+        preprocessing: of the input.
         num_classes: K, the number of classes or of predicted numbers.
         adapters: that added leaves.
         task: what the outputs mean.
     """
 
     stages: Mapping[str, nn.Module]
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     num_classes: int
     adapters: tuple[Adapter, ...] = ()
     task: Task = dataclasses.field(default_factory=Classes)
+
+    @property
+    def images(self) -> Preprocessing:
+        """See `types.images_of`."""
+        return images_of(self.preprocessing)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,7 +91,7 @@ def build(
     *,
     cut_after: str | None = None,
     head: Head | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: AnyPreprocessing | None = None,
     task: Task | None = None,
 ) -> Model:
     """The backbone's stages and a head for `num_classes`.
@@ -115,19 +124,24 @@ def build(
     )
 
 
-def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
-    """Crops the centre of images and normalises their channels, on the device.
+def normalise(preprocessing: AnyPreprocessing, images: jax.Array) -> jax.Array:
+    """The first stage's input from rows of a batch, on the device.
+
+    Images are cropped to their centre, and their channels are normalised. Texts stay as they are.
 
     Args:
-        preprocessing: size, mean and standard deviation.
-        images: [B, H, W, C] in [0, 255], any dtype; with one channel wanted, RGB becomes gray.
+        preprocessing: for images size, mean and standard deviation.
+        images: [B, H, W, C] in [0, 255], any dtype; with one channel wanted, RGB becomes gray. Or
+            texts, the numbers of their tokens [B, T].
 
     Returns:
-        [B, size_px, size_px, C] float32.
+        [B, size_px, size_px, C] float32, or [B, T].
 
     Raises:
         InputError: the images are smaller than `size_px`, or have other channels.
     """
+    if isinstance(preprocessing, TextPreprocessing):
+        return images
     size, channels = preprocessing.size_px, len(preprocessing.mean)
     if channels == 1 and images.shape[-1] == len(LUMA):
         images = jnp.einsum('bhwc,c->bhw', images, jnp.asarray(LUMA, jnp.float32))[..., None]
@@ -309,7 +323,14 @@ def classify(
     """
     x = normalise(model.preprocessing, images.reshape(-1, *images.shape[2:]))
     logits, _ = run(model, params, stats, x, gather=gather)
-    return views.average(logits.reshape(*images.shape[:2], -1), model.task)
+    several = logits.reshape(*images.shape[:2], *logits.shape[1:])
+    return views.average(several, model.task)
+
+
+def pooled(model: Model, x: jax.Array, pooling: Pooling = Pooling.AVERAGE) -> jax.Array:
+    """The output of a stage as vectors [B, F]; see `layers.pool`, and for text `concat_pool`."""
+    text = isinstance(model.preprocessing, TextPreprocessing)
+    return concat_pool(x) if text else layers.pool(x, pooling)
 
 
 def outputs_of_head(shapes: Mapping[str, Sequence[int]]) -> int | None:

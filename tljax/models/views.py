@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tljax.types import InputError, Preprocessing, Task, Views
+from tljax.types import AnyPreprocessing, InputError, Task, TextPreprocessing, Views
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -147,12 +147,17 @@ def average(logits: jax.Array, task: Task) -> jax.Array:
     return logits[:, 0] if logits.shape[1] == 1 else task.average(logits)
 
 
-def check(views: Views, preprocessing: Preprocessing) -> None:
+def check(views: Views, preprocessing: AnyPreprocessing) -> None:
     """Checks the shapes that views give, before anything is compiled.
 
     Raises:
-        InputError: the views do not fit the canvas, or have another count or size than declared.
+        InputError: the views do not fit the canvas, or have another count or size than declared; or
+            the network reads text and they are not `Centre()`.
     """
+    if isinstance(preprocessing, TextPreprocessing):
+        if views != Centre():
+            raise InputError(f'{views} makes views of images, and the network reads text')
+        return
     side, size = preprocessing.resize_px, preprocessing.size_px
     canvas = jax.ShapeDtypeStruct((1, side, side, len(preprocessing.mean)), jnp.uint8)
     shape = jax.eval_shape(lambda x: views(x, size), canvas).shape

@@ -111,7 +111,8 @@ def _scores_text(record: Mapping[str, Any]) -> str:
     score = scores.of(record)
     shown = {score.name: score.title, **score.shown} if score else {}
     known = {title: record[name] for name, title in shown.items() if record.get(name) is not None}
-    parts = [f'{title} {value:.1%}' for title, value in known.items()]
+    unbounded = {score.title} if score and score.lower_is_better else set()  # no share of examples
+    parts = [f'{t} {v:.4g}' if t in unbounded else f'{t} {v:.1%}' for t, v in known.items()]
     return '  '.join([f'loss {record["loss"]:.4f}', *parts])
 
 

@@ -17,12 +17,12 @@ from tljax.models.views import Centre
 from tljax.records import checkpoint_reading
 from tljax.types import (
     Adapter,
+    AnyPreprocessing,
     Backbone,
     Head,
     InputError,
     Loss,
     Params,
-    Preprocessing,
     Stats,
     Task,
     Views,
@@ -73,7 +73,7 @@ class Run:
     params: Params
     unmerged: Params
     stats: Stats
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     class_names: tuple[str, ...]
     task: Task
     weights: dict[str, Any] | None

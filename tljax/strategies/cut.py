@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from tljax import devices, tree
-from tljax.models import batch_norm_folding, stages
+from tljax.models import batch_norm_folding, language_model, stages
 from tljax.models.stages import Model
 from tljax.strategies import norm_policies, partition
 from tljax.types import Dtype, InputError, Norm, Params, Stats
@@ -114,6 +114,6 @@ def make_prefix(
             dtype=compute.prefix_dtype,
             gather=compute.gather,
         )
-        return x, after if updated else stats
+        return x, after if updated or language_model.carries(stats) else stats
 
     return prefix

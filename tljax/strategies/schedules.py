@@ -94,6 +94,39 @@ class Cosine:
         return _with_warmup(schedule, warmup)
 
 
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SlantedTriangular:
+    """A short linear rise to 1 and a long linear fall, both from and to `1 / ratio`.
+
+    Source: Howard & Ruder 2018, "Universal language model fine-tuning", equation 3; the defaults
+    are the paper's.
+    """
+
+    rise: float = 0.1  # share of the steps
+    ratio: float = 32.0
+
+    def problems(self) -> list[str]:
+        """Messages for `validate`."""
+        problems = []
+        if not 0 <= self.rise < 1:
+            problems.append(f'rise is {self.rise}, wanted 0 <= x < 1')
+        if not 1 <= self.ratio < math.inf:
+            problems.append(f'ratio is {self.ratio}, wanted 1 or more')
+        return problems
+
+    def multiplier(self, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
+        """See `types.Schedule`."""
+        peak = math.floor(total_steps * self.rise)
+        fall = max(total_steps - peak, 1)
+
+        def schedule(step):
+            rising = step / max(peak, 1)
+            share = jnp.where(step < peak, rising, 1 - (step - peak) / fall)
+            return (1 + jnp.clip(share, 0.0, 1.0) * (self.ratio - 1)) / self.ratio
+
+        return schedule
+
+
 def _with_warmup(schedule: optax.Schedule, warmup_steps: float) -> optax.Schedule:
     """`schedule` times a factor that rises linearly to 1; the first step's factor is above 0."""
     if warmup_steps <= 0:

@@ -43,7 +43,7 @@ def parts(inputs: Any, count: int) -> list[Any]:
 
 def cached(model: Model, batch: Batch) -> Inputs:
     """The inputs from a batch with cached features instead of images."""
-    features, truth, mask = (jnp.asarray(batch[name]) for name in ('image', 'label', 'mask'))
+    features, truth, mask = (jnp.asarray(batch[name]) for name in ('input', 'label', 'mask'))
     return Inputs(features, model.targets(truth), truth, mask)
 
 
@@ -59,14 +59,14 @@ def augmented(
     Masked rows are mixed into no other row: see `partners`.
     """
     targets = model.targets(jnp.asarray(batch['label']))
-    images = jnp.asarray(batch['image'])
+    images = jnp.asarray(batch['input'])
     if not all(isinstance(one, Operation) for one in augmentations):
         rows = partners(jnp.asarray(batch['mask']))
         images, targets = images[rows], targets[rows]
     if augmentations:
         keys = augment.example_keys(key, step, jnp.asarray(batch['id']))
         images, targets = augment.apply(augmentations, keys, images, targets)
-    views = len(images) // len(batch['image'])  # more than one under `augment.Copy`
+    views = len(images) // len(batch['input'])  # more than one under `augment.Copy`
     truth, mask = (augment.repeat(jnp.asarray(batch[n]), views) for n in ('label', 'mask'))
     return Inputs(stages.normalise(model.preprocessing, images), targets, truth, mask)
 

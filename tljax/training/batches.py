@@ -84,7 +84,9 @@ def ids_of(job: Job, step: int) -> list[int]:
     """The ids of the training images of a step, counted from 1, without samples of a source."""
     train, size = job.splits['train'], job.experiment.batch_size
     balanced = job.experiment.balance is Balance.SAMPLE
-    example_at = pipeline.stream(train.labels, job.experiment.seed, balanced=balanced)
+    example_at = pipeline.order_of(
+        train, job.model.preprocessing, size, job.experiment.seed, balanced=balanced
+    )
     rows = [example_at(position) for position in range((step - 1) * size, step * size)]
     return train.ids[rows].tolist()
 
@@ -102,8 +104,7 @@ def eval_batches(job: Job, split: str) -> Iterator[Batch]:
 
 def shapes(job: Job, features: jax.ShapeDtypeStruct | None, with_samples: bool) -> Batch:
     """The shapes of a training batch; arguments as for `compiled_step.compile_train_step`."""
-    side = job.model.preprocessing.resize_px
-    image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
+    image = job.model.preprocessing.row()
     batch = _shapes(job.experiment.batch_size, features or image, job.model)
     if with_samples and job.samples:
         batch = {**batch, 'source': _shapes(job.samples.rows, image, job.samples.model)}
@@ -113,7 +114,7 @@ def shapes(job: Job, features: jax.ShapeDtypeStruct | None, with_samples: bool) 
 def _shapes(rows: int, image: jax.ShapeDtypeStruct, model: Model) -> Batch:
     label = (rows, *model.task.label_shape(model.num_classes))
     return {
-        'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
+        'input': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
         'label': jax.ShapeDtypeStruct(label, model.task.label_dtype),
         'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
         'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),

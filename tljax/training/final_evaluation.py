@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from tljax import devices
 from tljax.metrics import calibration, scaling, totals
-from tljax.models import layers, shared_programs, stages
+from tljax.models import shared_programs, stages
 from tljax.models.layers import Pooling
 from tljax.models.stages import HEAD
 from tljax.records import console, predictions
@@ -53,6 +53,10 @@ def evaluate(
             continue
         if not len(job.splits[name]):
             results[name] = None
+            continue
+        if not job.model.task.keeps_outputs:
+            chosen = evaluation.chosen(name, final=True)
+            results[name] = chosen(params, stats, job.splits[name])
             continue
         splits[name] = predict(
             evaluation.chosen(name, final=True),
@@ -122,14 +126,14 @@ def head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.
 
     @functools.partial(jax.jit, in_shardings=(places, replicated, rows), out_shardings=replicated)
     def compute(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-        crops = views(images, model.preprocessing.size_px)
+        crops = model.preprocessing.viewed(views, images)
         x = stages.normalise(model.preprocessing, crops.reshape(-1, *crops.shape[2:]))
         x, _ = stages.run(model, params, stats, x, stop=HEAD, gather=gather)
-        pooled = layers.pool(x, pooling).astype(jnp.float32)
+        pooled = stages.pooled(model, x, pooling).astype(jnp.float32)
         return pooled.reshape(*crops.shape[:2], -1).mean(1)
 
     def of_batch(params: Params, stats: Stats, batch: Batch) -> jax.Array:
-        return compute(params, stats, devices.put_batch(evaluation.mesh, batch)['image'])
+        return compute(params, stats, devices.put_batch(evaluation.mesh, batch)['input'])
 
     return of_batch
 

@@ -21,7 +21,7 @@ from tljax.strategies.schedules import Cosine, Step
 from tljax.strategies.strategies import FineTune, FreezeBelow
 from tljax.training import baselines
 from tljax.training.trained_run import TrainedRun
-from tljax.types import Backbone, DataSource, Strategy
+from tljax.types import Backbone, DataSource, Strategy, images_of
 from tljax.weights import loading
 
 
@@ -86,7 +86,7 @@ def fine_tune(
     _check_names(fields)
     pretrained = loading.load(str(weights))
     backbone: Any = dataclasses.replace(pretrained.architecture.backbone, weights=str(weights))  # type: ignore[type-var]
-    family_defaults = defaults(backbone, pretrained.preprocessing.size_px)
+    family_defaults = defaults(backbone, images_of(pretrained.preprocessing).size_px)
     family_defaults['cut_after'] = pretrained.architecture.cut_after
     if strategy is not None:
         family_defaults['strategy'] = strategy

@@ -12,17 +12,26 @@ from tljax import devices
 from tljax.config import data_checks, phases, validation
 from tljax.config.experiment import PRETRAINED, ConfigError, Experiment
 from tljax.config.phases import PhasePlan
-from tljax.data import decoded_images, subsets
+from tljax.data import inputs, subsets
 from tljax.metrics import totals
 from tljax.metrics.tasks import choice
-from tljax.models import adapters, shared_programs, stages, views
+from tljax.models import adapters, language_model, shared_programs, stages, views
 from tljax.models.stages import Model
 from tljax.training import source_data, states
 from tljax.training.penalty_start import PenaltyStart, PhaseChanges
 from tljax.training.penalty_terms import PenaltyArrays, PhasePenalties, find_upstream, names_of
 from tljax.training.source_data import Samples
 from tljax.training.states import TrainState
-from tljax.types import Balance, Examples, Loss, Params, Preprocessing, Stats
+from tljax.types import (
+    AnyPreprocessing,
+    Backbone,
+    Balance,
+    Examples,
+    Loss,
+    Params,
+    Preprocessing,
+    Stats,
+)
 from tljax.weights import loading
 from tljax.weights.adapt import Adapted, adapt
 from tljax.weights.pretrained import Pretrained
@@ -98,12 +107,15 @@ def setup(experiment: Experiment) -> Job:
     mesh = devices.make_mesh(experiment.mesh, experiment.sharding)
     check_batch_size(experiment, mesh)
     splits = read_splits(experiment)
-    model, pretrained = _network(experiment, splits['train'])
+    pretrained = _pretrained(experiment.backbone)
+    preprocessing = _preprocessing(experiment, splits['train'], pretrained)
+    splits = inputs.prepared(splits, preprocessing, experiment.cache_gigabytes)
+    model = _network(experiment, splits['train'], preprocessing)
+    pretrained = pretrained if experiment.strategy.pretrained else None
     adapted = None
     if pretrained is not None:
         adapted = adapt(pretrained, model, keep_head=experiment.head == PRETRAINED)
     model, params, stats = _start(experiment, model, adapted)
-    splits = decoded_images.wrap(splits, model.preprocessing, experiment.cache_gigabytes)
     planned = phases.make(experiment, model, params, splits)
     job = Job(
         experiment=experiment,
@@ -180,31 +192,38 @@ def _with_gray_range(
     return dataclasses.replace(preprocessing, gray_range=chosen)
 
 
-def _network(experiment: Experiment, train: Examples) -> tuple[Model, Pretrained | None]:
-    """The model, and the weights that it starts from.
+def _pretrained(backbone: Backbone) -> Pretrained | None:
+    """The weights of a backbone; None for random ones."""
+    weights = backbone.weights
+    if not weights:
+        return None
+    return shared_programs.get(('weights', backbone), lambda: loading.load(weights, backbone))
 
-    The model uses the preprocessing of the weights even if the strategy ignores their values.
-    """
-    backbone, head = experiment.backbone, experiment.head
-    pretrained = None
-    if backbone.weights:
-        weights = backbone.weights
-        pretrained = shared_programs.get(
-            ('weights', backbone), lambda: loading.load(weights, backbone)
-        )
-    stated = pretrained.preprocessing if pretrained else None
-    model = stages.build(
-        backbone,
+
+def _preprocessing(
+    experiment: Experiment, train: Examples, pretrained: Pretrained | None
+) -> AnyPreprocessing:
+    """The preprocessing, that of the weights even if the strategy ignores their values."""
+    usual = pretrained.preprocessing if pretrained else experiment.backbone.preprocessing()
+    most = getattr(experiment.backbone, 'vocabulary', 0)
+    made = inputs.settled(experiment.preprocessing, usual, train, most)
+    if isinstance(made, Preprocessing):
+        made = _with_gray_range(experiment, train, made)
+        views.check(experiment.test_views, made)
+    return made
+
+
+def _network(experiment: Experiment, train: Examples, preprocessing: AnyPreprocessing) -> Model:
+    """The model for the task of the training split."""
+    head = experiment.head
+    return stages.build(
+        experiment.backbone,
         len(train.class_names),
         cut_after=experiment.cut_after,
         head=None if isinstance(head, str) else head,
-        preprocessing=experiment.preprocessing or stated,
+        preprocessing=preprocessing,
         task=choice.of(train),
     )
-    preprocessing = _with_gray_range(experiment, train, model.preprocessing)
-    views.check(experiment.test_views, preprocessing)
-    model = dataclasses.replace(model, preprocessing=preprocessing)
-    return model, pretrained if experiment.strategy.pretrained else None
 
 
 def _penalty_start(
@@ -267,7 +286,11 @@ def first_state(job: Job, phase: PhasePlan | None = None) -> TrainState:
 
 def _state(job: Job, phase: PhasePlan, params: Params, stats: Stats) -> TrainState:
     samples = job.samples.start(phase, job.experiment) if job.samples else None
-    return states.create(params, stats, phase.optimizer, phase.labels, phase.averaged, samples)
+    carried = None
+    if job.model.task.continues:
+        carried = language_model.start_states(job.model, job.experiment.batch_size)
+    labelled = phase.optimizer, phase.labels, phase.averaged
+    return states.create(params, stats, *labelled, samples, carried)
 
 
 def next_state(job: Job, state: TrainState, phase: PhasePlan) -> TrainState:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.data import decoded_images, labelled
+from tljax.data import inputs, labelled, labelled_texts
 from tljax.data.csv_cells import Columns
 from tljax.metrics import class_names
 from tljax.metrics.tasks import choice
 from tljax.records import predictions
 from tljax.training import jobs
-from tljax.types import BadFiles, Examples, InputError
+from tljax.types import BadFiles, Examples, InputError, TextPreprocessing
 from tljax.weights import published
 from tljax.weights.network import Network
 
@@ -64,7 +64,10 @@ def read(
     Raises:
         InputError: there are no such images, or their classes are not the network's.
     """
-    source = labelled.read(path, split, bad_files, columns)
+    if isinstance(loaded.preprocessing, TextPreprocessing):
+        source = labelled_texts.read(path, split, bad_files, columns)
+    else:
+        source = labelled.read(path, split, bad_files, columns)
     examples, findings = source.examples, source.examples.findings
     names = examples.class_names if source.named else None
     notes = [f'{note}.' for note in (findings.notes if findings else ())]
@@ -144,7 +147,7 @@ def _matched(
     examples = dataclasses.replace(data.examples, labels=labels, task=loaded.task)
     return dataclasses.replace(
         data,
-        examples=decoded_images.wrap({'': examples}, loaded.preprocessing, gigabytes)[''],
+        examples=inputs.prepared({'': examples}, loaded.preprocessing, gigabytes)[''],
         class_names=class_names.labels(loaded.class_names or names, total),
         notes=(match.note, *data.notes),
     )

@@ -120,7 +120,7 @@ def _load(
             'matrix needs one label per image'
         )
     if arguments.gray_range:
-        images = preprocessing.with_gray_range(loaded.preprocessing, arguments.gray_range)
+        images = preprocessing.with_gray_range(loaded.model.images, arguments.gray_range)
         model = dataclasses.replace(loaded.model, preprocessing=images)
         loaded = dataclasses.replace(loaded, model=model)
     settings, recorded = None, {}

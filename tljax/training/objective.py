@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tljax import tree
 from tljax.metrics import totals
-from tljax.models import data_dependence, stages
+from tljax.models import data_dependence, language_model, stages
 from tljax.models.stages import Model
 from tljax.models.stochastic_norm import StochNorm
 from tljax.strategies.cut import Compute, Cut, make_prefix, matching
@@ -101,7 +101,7 @@ def in_parts(objective: Callable[..., Any], count: int) -> Callable[..., Any]:
         arrays: PenaltyArrays | None,
     ):
         rows = jnp.maximum(inputs.mask.sum(), 1)
-        total, stats = None, state.stats
+        total, stats = None, language_model.joined(state.stats, state.carried)
         for index, part in enumerate(batch_inputs.parts(inputs, count)):
             if total is not None:  # without this dependence all parts would be in memory at once
                 part = data_dependence.after(part, total)

@@ -159,7 +159,7 @@ def _batches(
 
     @functools.partial(jax.jit, out_shardings=devices.replicated(mesh))
     def prepared(batch: Batch) -> tuple[jax.Array, ...]:
-        images = stages.normalise(model.preprocessing, jnp.asarray(batch['image']))
+        images = stages.normalise(model.preprocessing, jnp.asarray(batch['input']))
         return images, jnp.asarray(batch['label']), jnp.asarray(batch['mask'])
 
     batches = pipeline.eval_batches(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from tljax import devices
-from tljax.data import decoded_images, unlabelled
+from tljax.data import inputs, labelled_texts, unlabelled
 from tljax.metrics import class_names
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, check, unseen
@@ -19,7 +19,16 @@ from tljax.training.evaluation import Evaluation
 from tljax.training.prediction_output import Lines, Prediction
 from tljax.training.robustness import subject, unfamiliar
 from tljax.training.robustness.unfamiliar import Detector
-from tljax.types import BadFiles, Batch, Examples, InputError, Params, Stats, Views
+from tljax.types import (
+    BadFiles,
+    Batch,
+    Examples,
+    InputError,
+    Params,
+    Stats,
+    TextPreprocessing,
+    Views,
+)
 from tljax.weights import network
 from tljax.weights.network import Network
 
@@ -41,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.out and arguments.out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out is {arguments.out}, wanted one of {", ".join(SUFFIXES)}')
-    examples = _read_images(arguments)
+    loaded = _load_network(arguments)
+    examples = _read_examples(arguments, loaded)
     assert examples.findings
     unreadable = examples.findings.bad
     reported = set(unreadable)
-    loaded = _load_network(arguments)
     count = _predict_all(arguments, loaded, examples, _detector(arguments))
     _report_unreadable(unreadable, reported)  # decoding can add files
     if arguments.out:
@@ -53,10 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if unreadable else 0
 
 
-def _read_images(arguments: argparse.Namespace) -> Examples:
-    """The images of the command line; reports unreadable files."""
+def _read_examples(arguments: argparse.Namespace, loaded: Network) -> Examples:
+    """The images or texts of the command line; reports unreadable files."""
     policy = BadFiles(arguments.bad_files)
-    examples = unlabelled.read(arguments.paths, policy, arguments.path_column)
+    reads_text = isinstance(loaded.preprocessing, TextPreprocessing)
+    read = labelled_texts.unlabelled if reads_text else unlabelled.read
+    examples = read(arguments.paths, policy, arguments.path_column)
     assert examples.findings
     for note in examples.findings.notes:
         print(f'{note}.', file=sys.stderr)
@@ -81,7 +92,7 @@ def _load_network(arguments: argparse.Namespace) -> Network:
             print(note, file=sys.stderr)
     if not arguments.gray_range:
         return loaded
-    changed = preprocessing.with_gray_range(loaded.preprocessing, arguments.gray_range)
+    changed = preprocessing.with_gray_range(loaded.model.images, arguments.gray_range)
     model = dataclasses.replace(loaded.model, preprocessing=changed)
     return dataclasses.replace(loaded, model=model)
 
@@ -187,7 +198,7 @@ def predict(
 def _decoded(loaded: Network, examples: Examples) -> Examples:
     """The examples, decoded when they are read, with labels of zero in the form of the task."""
     task, shape = loaded.task, loaded.task.label_shape(loaded.model.num_classes)
-    decoded = decoded_images.wrap({'': examples}, loaded.preprocessing, 0)['']
+    decoded = inputs.prepared({'': examples}, loaded.preprocessing, 0)['']
     zeros = np.zeros((len(decoded), *shape), task.label_dtype)
     return dataclasses.replace(decoded, labels=zeros, task=task)
 

@@ -83,6 +83,8 @@ def obstacle(job: Job, phase: PhasePlan) -> str | None:
     """Why a phase cannot have a prefix cache; None if it can."""
     if not phase.length:
         return 'it has no steps'
+    if job.model.task.continues:
+        return 'a row continues the text of the step before'
     below = _below(job, phase)
     if not below:
         return 'no stage below the trained ones is frozen'
@@ -174,7 +176,13 @@ def _training_views(job: Job, steps: range) -> tuple[np.ndarray, TrainingViews]:
     """The example at each position of some steps of training, and its augmented view there."""
     experiment, size = job.experiment, job.experiment.batch_size
     balanced = experiment.balance is Balance.SAMPLE
-    example_at = pipeline.stream(job.splits['train'].labels, experiment.seed, balanced=balanced)
+    example_at = pipeline.order_of(
+        job.splits['train'],
+        job.model.preprocessing,
+        experiment.batch_size,
+        experiment.seed,
+        balanced=balanced,
+    )
     order = [example_at(position) for position in range(steps.start * size, steps.stop * size)]
     views = TrainingViews(
         augmentations=experiment.augmentations,

@@ -161,7 +161,7 @@ def write_splits(job: Job, workdir: pathlib.Path) -> None:
         ConfigError: the run began with other data.
     """
     content: dict[str, Any] = {'class_names': list(job.splits['train'].class_names)}
-    gray_range = job.model.preprocessing.gray_range
+    gray_range = getattr(job.model.preprocessing, 'gray_range', None)  # of images
     if gray_range is not None:
         content['gray_range'] = list(gray_range)
     for name, split in job.splits.items():

@@ -72,7 +72,7 @@ def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax
     inputs, labels, masks = [], [], []
     for batch in eval_batches(job, 'train'):
         placed = devices.put_batch(job.mesh, batch)
-        inputs.append(np.asarray(features(params, state.stats, placed['image'])))
+        inputs.append(np.asarray(features(params, state.stats, placed['input'])))
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=replicated)(placed)
         labels.append(np.asarray(gathered[0]))
         masks.append(np.asarray(gathered[1]))

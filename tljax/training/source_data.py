@@ -11,7 +11,7 @@ import numpy as np
 from tljax import devices, tree
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.config.phases import PhasePlan
-from tljax.data import decoded_images, pipeline
+from tljax.data import inputs, pipeline
 from tljax.metrics.tasks import choice
 from tljax.models import stages
 from tljax.models.stages import HEAD, Model
@@ -191,7 +191,7 @@ def _read(
     """The samples with ids 0 to N - 1, decoded when they are read."""
     examples = config.examples(target, experiment.image_seed)
     gigabytes = experiment.cache_gigabytes
-    decoded = decoded_images.wrap({'': examples}, model.preprocessing, gigabytes)['']
+    decoded = inputs.prepared({'': examples}, model.preprocessing, gigabytes)['']
     return dataclasses.replace(decoded, ids=np.arange(len(decoded)))
 
 

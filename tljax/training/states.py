@@ -33,6 +33,7 @@ class TrainState:
     opt: optax.OptState  # for trained leaves only
     ema: Params | None = None  # running means of the leaves that have trained so far
     source: SamplesState | None = None  # of the samples of a source domain
+    carried: Stats | None = None  # of a language model, after the window before
 
 
 def create(
@@ -42,6 +43,7 @@ def create(
     labels: Params,
     averaged: Params | None = None,
     samples: SamplesState | None = None,
+    carried: Stats | None = None,
 ) -> TrainState:
     """A state at step 0. Arrays are copied, because a step donates those of its state.
 
@@ -52,6 +54,7 @@ def create(
         labels: the labels of the first phase.
         averaged: a bool per leaf, whether its running mean is kept; None for no running means.
         samples: the state of samples of a source domain.
+        carried: see `models.language_model.start_states`.
     """
     params, stats, samples = jax.tree.map(jnp.array, (params, stats, samples))
     return TrainState(
@@ -61,6 +64,7 @@ def create(
         opt=init_optimizer(optimizer, params, labels),
         ema=None if averaged is None else _copied(params, averaged),
         source=samples,
+        carried=carried,
     )
 
 

@@ -11,7 +11,7 @@ import optax
 from tljax import tree
 from tljax.devices import Gather
 from tljax.metrics import totals
-from tljax.models import stages
+from tljax.models import language_model, stages
 from tljax.models.stages import Model
 from tljax.models.stochastic_norm import StochNorm
 from tljax.models.views import Centre
@@ -40,6 +40,7 @@ class Gradients(NamedTuple):
     stats: Stats
     grads: Params  # None for frozen leaves
     samples: SamplesState | None
+    carried: Stats | None  # of a language model
 
 
 def make_gradients(
@@ -68,6 +69,7 @@ def make_gradients(
         trained = tree.select(state.params, keep)
         step_key = jax.random.fold_in(key, state.step)
         (mean, (sums, stats)), grads = gradient(trained, state, inputs, step_key, arrays)
+        stats, carried = language_model.separated(stats, state.carried)
         samples = state.source
         if samples_step is not None:
             grads, samples_sums, samples = samples_step(key, state, batch, trained, grads)
@@ -75,7 +77,7 @@ def make_gradients(
             mean += samples_sums['source_loss']
         elif samples is not None:  # a batch without samples
             sums |= {name: jnp.zeros(()) for name in totals.SOURCE}
-        return Gradients(mean, sums, stats, grads, samples)
+        return Gradients(mean, sums, stats, grads, samples, carried)
 
     return backward
 
@@ -153,11 +155,11 @@ def make_train_step(
         key: jax.Array, state: TrainState, batch: Batch, arrays: PenaltyArrays | None = None
     ) -> tuple[TrainState, totals.Sums]:
         assert (penalties is None) == (arrays is None), 'penalties and their arrays go together'
-        mean, sums, stats, grads, samples = backward(key, state, batch, arrays)
+        mean, sums, stats, grads, samples, carried = backward(key, state, batch, arrays)
         after = updated(optimizer, state, tree.select(state.params, keep), grads, ema_decay)
         bad = jnp.where(jnp.isfinite(mean), totals.NO_STEP, state.step + 1)
         sums['first_bad_step'] = bad.astype(jnp.int32)
-        after = dataclasses.replace(after, stats=stats, source=samples)
+        after = dataclasses.replace(after, stats=stats, source=samples, carried=carried)
         if skip_nonfinite:
             return nonfinite_step.skipped(state, after, sums, (mean, grads))
         return after, sums
@@ -224,9 +226,9 @@ def make_eval_step(
     views = views or Centre()
 
     def step(params: Params, stats: Stats, batch: Batch) -> tuple[totals.Sums, jax.Array]:
-        images, labels = jnp.asarray(batch['image']), jnp.asarray(batch['label'])
+        images, labels = jnp.asarray(batch['input']), jnp.asarray(batch['label'])
         if first is None:
-            crops = views(images, model.preprocessing.size_px)
+            crops = model.preprocessing.viewed(views, images)
             logits = stages.classify(model, params, stats, crops, gather=gather)
         else:
             logits, _ = stages.run(model, params, stats, images, start=first, gather=gather)

@@ -8,7 +8,7 @@ import numpy as np
 from tljax import tree
 from tljax.models import positions, stages
 from tljax.models.stages import HEAD, Model
-from tljax.types import InputError, Params, Stats
+from tljax.types import InputError, Params, Preprocessing, Stats
 from tljax.weights.pretrained import Pretrained
 
 
@@ -75,6 +75,8 @@ def _check_head(pretrained: Pretrained, model: Model) -> None:
 
 def _reads_other_images(pretrained: Pretrained, model: Model) -> bool:
     one, other = pretrained.preprocessing, model.preprocessing
+    if not (isinstance(one, Preprocessing) and isinstance(other, Preprocessing)):
+        return False
     return (one.size_px, len(one.mean)) != (other.size_px, len(other.mean))
 
 

@@ -12,7 +12,7 @@ import safetensors.numpy
 from tljax import tree
 from tljax.models import port, stages
 from tljax.records import run_copies, runs
-from tljax.types import InputError, Params, Preprocessing, Stats
+from tljax.types import InputError, Params, Preprocessing, Stats, images_of
 from tljax.weights import delta, loading, model_card, own_format, translation
 from tljax.weights.pretrained import Architecture, Pretrained
 
@@ -144,7 +144,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
     Raises:
         ExportError: the network has no head.
     """
-    preprocessing = pretrained.preprocessing
+    preprocessing = images_of(pretrained.preprocessing)
     if pretrained.num_classes is None:
         raise ExportError(f'{pretrained.origin.source} has no head, which a program needs')
     model = pretrained.architecture.build(

@@ -8,6 +8,7 @@ import rich.table
 from tljax import tree
 from tljax.models import port
 from tljax.records import console
+from tljax.types import AnyPreprocessing, TextPreprocessing
 from tljax.weights import files, loading, translation, verify
 from tljax.weights.pretrained import Opened, Pretrained
 from tljax.weights.recognise import Recognised
@@ -67,7 +68,7 @@ def _print_fields(**fields: str) -> None:
 
 
 def _print_network(pretrained: Pretrained, network: Recognised) -> None:
-    origin, image = pretrained.origin, pretrained.preprocessing
+    origin = pretrained.origin
     head = f'{network.num_classes} classes' if network.num_classes else 'none'
     if origin.class_names:
         head += f': {_few(origin.class_names)}'
@@ -80,9 +81,19 @@ def _print_network(pretrained: Pretrained, network: Recognised) -> None:
         names=naming,
         parameters=f'{tree.count(pretrained.params):,}',
         head=head,
-        preprocessing=f'{image.size_px} px out of {image.resize_px}, {image.interpolation.value}, '
-        f'mean {_numbers(image.mean)}, std {_numbers(image.std)}{stated}',
+        preprocessing=_input(pretrained.preprocessing) + stated,
         licence=origin.licence or 'unknown',
+    )
+
+
+def _input(preprocessing: AnyPreprocessing) -> str:
+    if isinstance(preprocessing, TextPreprocessing):
+        count = len(preprocessing.vocabulary)
+        return f'{count:,} tokens, {preprocessing.most_tokens} in a text'
+    return (
+        f'{preprocessing.size_px} px out of {preprocessing.resize_px}, '
+        f'{preprocessing.interpolation.value}, mean {_numbers(preprocessing.mean)}, '
+        f'std {_numbers(preprocessing.std)}'
     )
 
 

@@ -11,6 +11,7 @@ from tljax import tree
 from tljax.models import port
 from tljax.records import run_copies, runs, tables
 from tljax.records.runs import Run
+from tljax.types import TextPreprocessing
 from tljax.weights.pretrained import Pretrained
 
 MARK = '<!-- written by tljax.commands.export -->'
@@ -204,8 +205,13 @@ def _calibration(pretrained: Pretrained, run: Run | None, naming: str) -> str:
 
 
 def _preprocessing(pretrained: Pretrained) -> str:
-    images = pretrained.preprocessing
-    stated = ''
+    images, stated = pretrained.preprocessing, ''
+    if isinstance(images, TextPreprocessing):
+        return (
+            '## Preprocessing\n\nTexts are split into tokens by the rules of fastai. The first '
+            f'{images.most_tokens} of them are read, with a vocabulary of '
+            f'{len(images.vocabulary):,} tokens.'
+        )
     if not pretrained.origin.preprocessing_is_stated:
         stated = " These are the family's usual values, because the weights state none."
     return (

@@ -11,12 +11,24 @@ import numpy as np
 from jax.core import Tracer
 
 from tljax.config.experiment import PRETRAINED
-from tljax.data import image_inputs
+from tljax.data import inputs
 from tljax.models import preprocessing, stages
 from tljax.models.stages import Model
 from tljax.models.views import Centre, check
 from tljax.records import console
-from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Task, Views
+from tljax.types import (
+    AnyPreprocessing,
+    Backbone,
+    Head,
+    InputError,
+    Params,
+    Preprocessing,
+    Stats,
+    Task,
+    TextPreprocessing,
+    Views,
+    images_of,
+)
 from tljax.weights import image_options, loading
 from tljax.weights.adapt import adapt
 from tljax.weights.loading import Weights
@@ -51,7 +63,7 @@ class Network:
     temperature: float | None = None
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> AnyPreprocessing:
         """The preprocessing that the weights expect."""
         return self.model.preprocessing
 
@@ -73,12 +85,11 @@ class Network:
 
     def __repr__(self) -> str:
         """One line: family, stages, parameters, classes, input and origin."""
-        size, channels = self.preprocessing.size_px, len(self.preprocessing.mean)
         count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
         return (
             f'Network({type(self.backbone).__name__}, stages {" ".join(self.model.names)}, '
             f'{count:,} parameters, {self.model.num_classes:,} classes, '
-            f'images {size} x {size} x {channels}, weights {self.origin.source!r})'
+            f'{inputs.described(self.preprocessing)}, weights {self.origin.source!r})'
         )
 
     def preprocess(self, images: Any) -> jax.Array:
@@ -86,25 +97,27 @@ class Network:
 
         Args:
             images: an array [h, w, C] uint8, a PIL image or the path of an image file; or a
-                sequence of these, of any sizes, or an array [B, h, w, C] uint8.
+                sequence of these, of any sizes, or an array [B, h, w, C] uint8. For a network of
+                text a text, or a sequence of texts.
 
         Returns:
-            [B, size_px, size_px, C] float32; one image is a batch of one.
+            [B, size_px, size_px, C] float32, or the numbers of tokens [B, most_tokens]; one image
+            or text is a batch of one.
 
         Raises:
             InputError: an image has another type, shape or dtype, or a file cannot be read.
         """
-        canvases = list(image_inputs.decoded(images, self.preprocessing))
-        if not canvases:
-            shape = (0, *(self.preprocessing.size_px,) * 2, len(self.preprocessing.mean))
-            return jnp.zeros(shape, jnp.float32)
-        return stages.normalise(self.preprocessing, jnp.asarray(image_inputs.batch(canvases)))
+        rows = list(inputs.decoded(images, self.preprocessing))
+        if not rows:
+            shape = self.preprocessing.first_input(0)
+            return jnp.zeros(shape.shape, shape.dtype)
+        return stages.normalise(self.preprocessing, jnp.asarray(inputs.batch(rows)))
 
     def logits(self, x: Any) -> jax.Array:
         """Logits of normalised images.
 
         Args:
-            x: [B, H, W, C] float32, the result of `preprocess`.
+            x: [B, H, W, C] float32, or of texts [B, T] int32: the result of `preprocess`.
 
         Returns:
             [B, K].
@@ -156,16 +169,21 @@ class Network:
         """
         views = views or Centre()
         check(views, self.preprocessing)
-        canvases = image_inputs.decoded(images, self.preprocessing)
+        decoded = inputs.decoded(images, self.preprocessing)
         parts = [np.zeros((0, self.model.num_classes), np.float32)]
         rows = max(1, BATCH_SIZE // views.count)
-        while chunk := list(itertools.islice(canvases, rows)):
-            x = views(jnp.asarray(image_inputs.batch(chunk)), self.preprocessing.size_px)
+        while chunk := list(itertools.islice(decoded, rows)):
+            x = self.preprocessing.viewed(views, jnp.asarray(inputs.batch(chunk)))
             parts.append(np.asarray(self._predict(self.params, self.stats, x, calibrated)))
         return np.concatenate(parts)
 
     def _normalised(self, x: Any) -> jax.Array:
-        """`x` as float32, after checking that it can be a batch of normalised images."""
+        """`x` as float32, after checking that it can be a batch of normalised images.
+
+        Texts are checked to be numbers of tokens.
+        """
+        if isinstance(self.preprocessing, TextPreprocessing):
+            return _tokens(x)
         channels = len(self.preprocessing.mean)
         advice = f'wanted normalised [B, H, W, {channels}] float32: use network.preprocess(images)'
         try:
@@ -199,6 +217,17 @@ class Network:
         return predict
 
 
+def _tokens(x: Any) -> jax.Array:
+    """[B, T] int32."""
+    array = jnp.asarray(x)
+    if array.ndim != 2 or not jnp.issubdtype(array.dtype, jnp.integer):
+        raise InputError(
+            f'x is {list(array.shape)} {array.dtype}, wanted numbers of tokens [B, T]: use '
+            'network.preprocess(texts)'
+        )
+    return array.astype(jnp.int32)
+
+
 def _largest(preprocessing: Preprocessing) -> float:
     """The largest absolute value of a normalised image."""
     pairs = zip(preprocessing.mean, preprocessing.std, strict=True)
@@ -213,7 +242,7 @@ def load(
     backbone: Backbone | None = None,
     channels: int | None = None,
     size_px: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: AnyPreprocessing | None = None,
     seed: int = 0,
     allow_nonfinite: bool = False,
 ) -> Network:
@@ -257,7 +286,7 @@ def load(
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
-        notes = (*notes, image_options.assumed(pretrained.preprocessing))
+        notes = (*notes, image_options.assumed(images_of(pretrained.preprocessing)))
     for note in notes:
         console.console.print(note, markup=False)
     values = stages.start(model, adapted.params, adapted.stats, jax.random.key(seed))
@@ -295,8 +324,10 @@ def _copied(leaf: Any) -> Any:
 
 def _preprocessing(
     pretrained: Pretrained, channels: int | None, size_px: int | None
-) -> Preprocessing:
-    images = pretrained.preprocessing
+) -> AnyPreprocessing:
+    if channels is None and size_px is None:
+        return pretrained.preprocessing
+    images = images_of(pretrained.preprocessing)
     if size_px is not None:
         images = preprocessing.with_size(images, size_px)
     return images if channels is None else preprocessing.with_channels(images, channels)

@@ -12,7 +12,7 @@ from tljax import tree
 from tljax.metrics.tasks.classes import Classes
 from tljax.models import preprocessing, stages
 from tljax.models.stages import Model
-from tljax.types import Backbone, Head, Params, Preprocessing, Stats, Task
+from tljax.types import AnyPreprocessing, Backbone, Head, Params, Stats, Task
 from tljax.weights import download
 
 
@@ -63,7 +63,7 @@ class Architecture:
     head: Head | None = None
 
     def build(
-        self, num_classes: int, images: Preprocessing | None = None, task: Task | None = None
+        self, num_classes: int, images: AnyPreprocessing | None = None, task: Task | None = None
     ) -> Model:
         """The model of this network; None for a task of classes."""
         return stages.build(
@@ -86,7 +86,7 @@ class Pretrained:
     architecture: Architecture
     params: Params  # of every stage, and the upstream head if there is one
     stats: Stats
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     origin: Origin
     assumed: tuple[str, ...] = ()  # notes on values that nothing states
 
@@ -115,6 +115,6 @@ class Opened:
 
     entries: Mapping[str, np.ndarray]
     origin: Origin  # with an empty naming
-    preprocessing: Preprocessing | None = None
+    preprocessing: AnyPreprocessing | None = None
     architecture: Architecture | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `options.collect`

@@ -7,7 +7,7 @@ import numpy as np
 
 from tljax import tree
 from tljax.models import port, stages
-from tljax.types import Backbone, InputError
+from tljax.types import Backbone, InputError, Preprocessing, TextPreprocessing
 from tljax.weights import image_options, network_options, recognise
 from tljax.weights.pretrained import Architecture, Opened, Pretrained
 from tljax.weights.recognise import Recognised
@@ -28,6 +28,8 @@ def recognised(opened: Opened, backbone: Backbone | None = None) -> Recognised:
         UnknownNetworkError: the entries belong to no known network.
         WeightsError: the file states another architecture than `backbone`.
     """
+    if backbone is not None:
+        backbone = _as_stored(backbone, opened)
     if opened.architecture is not None:
         return _recognised_own(opened, opened.architecture, backbone)
     if backbone is not None:
@@ -61,6 +63,17 @@ def _recognised_own(
     )
 
 
+def _as_stored(backbone: Any, opened: Opened) -> Any:
+    """The backbone with the kind of head and the dropout of the weights, if its family has several.
+
+    A classifier can start from a language model, and with other rates of dropout.
+    """
+    if not hasattr(backbone, 'as_stored'):
+        return backbone
+    own = opened.architecture and opened.architecture.backbone
+    return backbone.as_stored(own, tuple(opened.entries))
+
+
 def _without_weights(backbone: Any) -> Any:
     return dataclasses.replace(backbone, weights=None)
 
@@ -88,7 +101,7 @@ def translate(opened: Opened, network: Recognised, *, allow_nonfinite: bool = Fa
     usual = network.backbone.preprocessing()
     own = opened.architecture is not None
     images = opened.preprocessing
-    if not own:
+    if not own and isinstance(usual, Preprocessing) and not isinstance(images, TextPreprocessing):
         stated = image_options.apply(images or usual, opened.options)
         images = images or stated
     return Pretrained(

@@ -86,7 +86,7 @@ def activations(pretrained: Pretrained, model: Model, seed: int = 0) -> list[Act
 
 def _blobs(model: Model, seed: int) -> jax.Array:
     """[IMAGES, size_px, size_px, C] float32 in [0, 255]."""
-    size, channels = model.preprocessing.size_px, len(model.preprocessing.mean)
+    size, channels = model.images.size_px, len(model.images.mean)
     shape = (IMAGES, COARSE_PX, COARSE_PX, channels)
     coarse = np.random.default_rng(seed).uniform(0, 255, shape).astype(np.float32)
     return jax.image.resize(jnp.asarray(coarse), (IMAGES, size, size, channels), 'linear')

@@ -22,6 +22,8 @@ class Classes:
     score: ClassVar[Score] = scores.ACCURACY
     calibrated: ClassVar[bool] = True
     reads_rows: ClassVar[bool] = False
+    keeps_outputs: ClassVar[bool] = True
+    continues: ClassVar[bool] = False
     label_dtype: ClassVar[type] = np.int32
 
     def label_shape(self, count: int) -> tuple[int, ...]:

@@ -28,6 +28,8 @@ class LabelSets:
     score: ClassVar[Score] = scores.PRECISION
     calibrated: ClassVar[bool] = True
     reads_rows: ClassVar[bool] = True  # mean average precision ranks all examples at once
+    keeps_outputs: ClassVar[bool] = True
+    continues: ClassVar[bool] = False
     label_dtype: ClassVar[type] = np.uint8
 
     def label_shape(self, count: int) -> tuple[int, ...]:

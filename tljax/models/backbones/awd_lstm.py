@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 
@@ -17,6 +18,9 @@ RATES = (
     'embedding_dropout', 'input_dropout', 'weight_dropout', 'hidden_dropout', 'output_dropout',
     'classifier_dropout',
 )  # fmt: skip
+# Fields that change neither the embedding nor the layers.
+HEAD_FIELDS = ('language_model', 'tied', 'classifier_hidden', 'classifier_bias', 'dropout_scale')
+CLASSIFIER = ('1.layers.', 'params/head/norm1/')  # beginnings of names in classifiers
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -144,6 +148,23 @@ class AWDLSTM:
         if self.tied:
             return awd_lstm_tables.TIED
         return awd_lstm_tables.UNTIED if self.two_biases else awd_lstm_tables.ONE_BIAS
+
+    def as_stored(self, own: Any, names: Sequence[str]) -> 'AWDLSTM':
+        """The member that weights are of: with another kind of head and other rates of dropout.
+
+        Args:
+            own: the network that the weights state; None if they state none.
+            names: of their entries.
+        """
+        if isinstance(own, AWDLSTM):
+            fields = {name: getattr(own, name) for name in (*HEAD_FIELDS, *RATES)}
+            return dataclasses.replace(self, **fields)
+        classifies = any(name.startswith(CLASSIFIER) for name in names)
+        if self.language_model or classifies:
+            return self
+        tied = any(name.startswith(('1.', 'params/')) for name in names)
+        tied = tied and 'params/head/linear/kernel' not in names
+        return dataclasses.replace(self, language_model=True, tied=tied)
 
     @classmethod
     def variants(cls) -> Sequence['AWDLSTM']:

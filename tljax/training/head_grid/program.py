@@ -179,7 +179,7 @@ def _head_alone(model: Model) -> Model:
 
 def _batch(features: jax.Array, rows: jax.Array, labels: jax.Array) -> Batch:
     batch: Any = {
-        'image': features[jnp.maximum(rows, 0)],
+        'input': features[jnp.maximum(rows, 0)],
         'label': labels,
         'mask': rows != UNREADABLE,
     }

@@ -118,7 +118,13 @@ class Stream:
     def __init__(self, job: Job, rows: np.ndarray):
         train, experiment = job.splits['train'], job.experiment
         balanced = experiment.balance is Balance.SAMPLE
-        self._example_at = pipeline.stream(train.labels, experiment.seed, balanced=balanced)
+        self._example_at = pipeline.order_of(
+            train,
+            job.model.preprocessing,
+            experiment.batch_size,
+            experiment.seed,
+            balanced=balanced,
+        )
         self._labels = train.labels.astype(job.model.task.label_dtype)
         self._rows, self._batch_size = rows, experiment.batch_size
 

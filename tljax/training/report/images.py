@@ -11,10 +11,10 @@ from tljax.models import views
 from tljax.records.figures.axes import share_text
 from tljax.records.pages.blocks import Block, Card, Gallery, Heading, Section, Text
 from tljax.records.predictions import SplitPredictions
-from tljax.training.report import network_pass, pairs, thumbnails
+from tljax.training.report import network_pass, pairs, texts, thumbnails
 from tljax.training.report.budget import ASKED_SECONDS, COMPILE_SECONDS
 from tljax.training.report.inputs import Inputs, split_name
-from tljax.types import InputError
+from tljax.types import InputError, TextPreprocessing
 
 ERRORS, HITS = 18, 8  # the largest numbers of images
 
@@ -25,6 +25,10 @@ def section(inputs: Inputs) -> Section:
     sure, right = _sure(split), pairs.right(split)
     errors = _chosen(np.flatnonzero(~right), -sure, ERRORS)
     hits = _chosen(np.flatnonzero(right), sure, HITS)
+    if isinstance(inputs.run.network.preprocessing, TextPreprocessing):
+        groups = {'The most confident errors': errors, 'The least confident hits': hits}
+        described = {row: lines(inputs.classes, split, row) for row in (*errors, *hits)}
+        return texts.section(inputs, name, split, groups, described)
     pictures, heats, problem = _pictures(inputs, name, split, errors, hits)
     blocks: list[Block] = []
     for title, rows in (('The most confident errors', errors), ('The least confident hits', hits)):
@@ -52,7 +56,7 @@ def _chosen(rows: np.ndarray, keys: np.ndarray, most: int) -> np.ndarray:
 
 def cropped(inputs: Inputs, decoded: np.ndarray) -> np.ndarray:
     """The part of decoded images that is the input of the network."""
-    return np.asarray(views.centre(jnp.asarray(decoded), inputs.run.network.preprocessing.size_px))
+    return np.asarray(views.centre(jnp.asarray(decoded), inputs.run.network.model.images.size_px))
 
 
 def _pictures(
@@ -114,14 +118,14 @@ def _card(
     heats: dict[int, np.ndarray],
 ) -> Card:
     row = int(row)
-    texts = lines(inputs.classes, split, row)
+    written = lines(inputs.classes, split, row)
     pictures = []
     if row in images:
-        pictures.append((thumbnails.data_uri(thumbnails.thumbnail(images[row])), texts[0]))
+        pictures.append((thumbnails.data_uri(thumbnails.thumbnail(images[row])), written[0]))
     if row in heats:
         heated = thumbnails.heated(images[row], heats[row])
         pictures.append((thumbnails.data_uri(heated), 'saliency map'))
-    return Card(images=pictures, lines=texts, path=path_text(split, row))
+    return Card(images=pictures, lines=written, path=path_text(split, row))
 
 
 def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[str]:

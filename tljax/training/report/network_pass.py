@@ -11,7 +11,7 @@ import numpy as np
 
 from tljax.data import pipeline
 from tljax.features import saliency
-from tljax.models import layers, stages
+from tljax.models import stages
 from tljax.models.stages import HEAD, Model
 from tljax.types import Examples, Params, Stats
 
@@ -90,6 +90,17 @@ class NetworkPass:
         ]
         return np.concatenate(parts)
 
+    def token_importance(
+        self, params: Params, stats: Stats, tokens: np.ndarray, classes: np.ndarray
+    ) -> np.ndarray:
+        """See `saliency.token_importance`; [N, T] for rows of tokens [N, T] and classes [N]."""
+
+        @jax.jit
+        def compute(params: Params, stats: Stats, tokens: jax.Array, classes: jax.Array):
+            return saliency.token_importance(self.model, params, stats, tokens, classes)
+
+        return np.asarray(compute(params, stats, tokens, classes))
+
     @functools.cached_property
     def _run(self):
         names = [name for name in self.model.names if name != HEAD]
@@ -100,7 +111,7 @@ class NetworkPass:
             pooled, maps = {}, None
             for name, following in zip(names, [*names[1:], HEAD], strict=True):
                 x, _ = stages.run(self.model, params, stats, x, start=name, stop=following)
-                pooled[name] = layers.pool(x)
+                pooled[name] = stages.pooled(self.model, x)
                 maps = x if name == self.stage else maps
             return pooled, maps if maps is not None else x
 
@@ -128,7 +139,8 @@ def _batches(images: np.ndarray):
     """Yields batches of `BATCH` images and their numbers of images; the last batch is padded."""
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
-        yield np.pad(part, [(0, BATCH - len(part)), (0, 0), (0, 0), (0, 0)]), len(part)
+        unpadded = [(0, 0)] * (images.ndim - 1)
+        yield np.pad(part, [(0, BATCH - len(part)), *unpadded]), len(part)
 
 
 def decoded(examples: Examples, model: Model, places: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -143,5 +155,5 @@ def decoded(examples: Examples, model: Model, places: Sequence[int] | np.ndarray
 def stream(examples: Examples, model: Model) -> Iterator[np.ndarray]:
     """Yields the decoded images of a split in order."""
     batches = pipeline.eval_batches(examples, model.preprocessing, batch_size=BATCH)
-    images = itertools.chain.from_iterable(np.asarray(batch['image']) for batch in batches)
+    images = itertools.chain.from_iterable(np.asarray(batch['input']) for batch in batches)
     yield from itertools.islice(images, len(examples))

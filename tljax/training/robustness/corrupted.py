@@ -57,7 +57,7 @@ def measure(
     return {
         'split': split,
         'images': len(clean),
-        'size_px': subject.network.preprocessing.size_px,
+        'size_px': subject.network.model.images.size_px,
         'seed': seed,
         'severities': list(severities),
         'clean_accuracy': float(clean.mean()),
@@ -119,7 +119,7 @@ def hits(
         labels, mask = np.asarray(batch['label']), np.asarray(batch['mask'])
         placed = devices.put_batch(mesh, batch)
         ids = jnp.asarray(placed['id'])
-        images = views.centre(jnp.asarray(placed['image']), model.preprocessing.size_px)
+        images = views.centre(jnp.asarray(placed['input']), model.images.size_px)
 
         def correct(inputs: jax.Array, labels=labels, mask=mask) -> np.ndarray:
             logits = np.asarray(subject.logits_of(*subject.values, inputs))

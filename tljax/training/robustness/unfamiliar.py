@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import decoded_images, unlabelled
+from tljax.data import inputs, unlabelled
 from tljax.metrics import detection
 from tljax.metrics.out_of_distribution import OF_LOGITS, Scorer
 from tljax.models.stages import HEAD
@@ -29,7 +29,7 @@ def read(subject: Subject, path: str, bad_files: BadFiles) -> Examples:
     examples = unlabelled.read([path], bad_files)
     if not len(examples):
         raise InputError(f'{path}: no image in it can be read')
-    return decoded_images.wrap({'': examples}, subject.network.preprocessing, 0)['']
+    return inputs.prepared({'': examples}, subject.network.preprocessing, 0)['']
 
 
 @dataclasses.dataclass(frozen=True)

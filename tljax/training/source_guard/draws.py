@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tljax.data import decoded_images, subsets
+from tljax.data import inputs, subsets
 from tljax.training.jobs import Job
 from tljax.types import Examples
 
@@ -46,7 +46,7 @@ def _labelled(job: Job) -> Examples | None:
     limits = (experiment.per_class, 0.0, experiment.image_seed, experiment.subset)
     prepared = subsets.prepare({'train': splits['train']}, *limits)
     preprocessing, gigabytes = job.model.preprocessing, experiment.cache_gigabytes
-    return decoded_images.wrap(prepared, preprocessing, gigabytes)['train']
+    return inputs.prepared(prepared, preprocessing, gigabytes)['train']
 
 
 def _turns(labelled: Examples, val: Examples, seed: int) -> list[tuple[np.ndarray, int]]:

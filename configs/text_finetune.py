@@ -1,0 +1,34 @@
+"""Topics of SciPy's docstrings from 10 labelled texts per class, with a pretrained LSTM.
+
+tljax train --config=text_finetune
+
+Step 3 of ULMFiT: gradual unfreezing of a network that was trained as a language model on other
+documentation. With step 2, its weights are those of a language model of the same texts:
+
+tljax train --config=text_language_model
+tljax train --config=text_finetune --config.backbone.weights=runs/text_language_model
+"""
+
+import tljax
+
+
+def get_config() -> tljax.Experiment:
+    """The classifier."""
+    return tljax.Experiment(
+        backbone=tljax.AWDLSTM(
+            layers=2, hidden=160, embedding=64, vocabulary=6000, weights='embedded:docs',
+            dropout_scale=0.5,
+        ),
+        data=tljax.Docstrings(),
+        preprocessing=tljax.TextPreprocessing(most_tokens=256),
+        per_class=10,
+        validation_fraction=0.1,
+        strategy=tljax.GradualUnfreeze(epochs_per_stage=10),
+        optimizer=tljax.AdamW(learning_rate=1e-2, weight_decay=0.01),
+        schedule=tljax.SlantedTriangular(),
+        epochs=40,
+        batch_size=20,
+        evaluate_every_epochs=10,
+        log_every_steps=20,
+        baselines=(tljax.FromScratch(), tljax.LinearProbe()),
+    )  # fmt: skip
