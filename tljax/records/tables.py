@@ -23,6 +23,10 @@ def measures(metrics: Mapping[str, Any], split: str = '') -> dict[str, str]:
     if 'accuracy' in metrics:
         accuracy = console.accuracy_text(metrics)
         return {f'{prefix}accuracy (95 % interval)': accuracy, f'{prefix}loss': loss}
+    if 'perplexity' in metrics:
+        tokens = _percent(metrics['token_accuracy'])
+        perplexity = f'{metrics["perplexity"]:.4g}'
+        return {f'{prefix}perplexity': perplexity, 'right tokens': tokens, f'{prefix}loss': loss}
     return {
         f'{prefix}mAP': _percent(metrics['mean_average_precision']),
         'micro F1': _percent(metrics['micro_f1']),

@@ -83,7 +83,7 @@ def train(
             writers.write_json(workdir / RESULT_FILE, result)
         if line := final_evaluation.calibration_text(result['calibration']):
             console.console.print(line)
-        if report and experiment.report:
+        if report and experiment.report and job.model.task.keeps_outputs:
             page.write_after_training(workdir, job)
         return result
 
