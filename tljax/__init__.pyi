@@ -62,6 +62,8 @@ from .metrics.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .metrics.losses import ClassWeighted as ClassWeighted
 from .metrics.losses import CrossEntropy as CrossEntropy
 from .metrics.losses import Focal as Focal
+from .metrics.tasks.classes import Classes as Classes
+from .metrics.tasks.label_sets import LabelSets as LabelSets
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
@@ -186,6 +188,7 @@ from .types import Recognisable as Recognisable
 from .types import Reweighing as Reweighing
 from .types import Rule as Rule
 from .types import Schedule as Schedule
+from .types import Score as Score
 from .types import Seen as Seen
 from .types import Setting as Setting
 from .types import Sharding as Sharding
@@ -194,6 +197,7 @@ from .types import Solver as Solver
 from .types import Stage as Stage
 from .types import Start as Start
 from .types import Strategy as Strategy
+from .types import Task as Task
 from .types import Views as Views
 from .types import Weighing as Weighing
 from .version import __version__ as __version__

@@ -21,7 +21,7 @@ from tljax.advise import evidence, folds, rules
 from tljax.advise.held_out import HeldOutPredictions, scores
 from tljax.advise.linear_probes import LabelledFolds
 from tljax.advise.networks import CandidateNetwork
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.models.stages import HEAD
 from tljax.records import console
 from tljax.training.jobs import Job
@@ -71,7 +71,7 @@ class _Entry:
 
 
 def screen(
-    task: Task, networks: Sequence[CandidateNetwork]
+    task: TargetImages, networks: Sequence[CandidateNetwork]
 ) -> tuple[list[CandidateNetwork], list[Screened]]:
     """Selects the networks whose frozen features suit a task best.
 
@@ -100,7 +100,7 @@ def screen(
     return kept, [_screened(entry) for entry in entries]
 
 
-def _sizes(task: Task) -> list[int]:
+def _sizes(task: TargetImages) -> list[int]:
     """The number of images in each round; only one round if there are few images."""
     count = len(task.labels)
     first = min(count, max(round(SHARES[0] * count), PER_CLASS * task.num_classes))
@@ -108,7 +108,7 @@ def _sizes(task: Task) -> list[int]:
     return sorted(set(sizes))
 
 
-def _order(task: Task) -> np.ndarray:
+def _order(task: TargetImages) -> np.ndarray:
     """The rows in random order, so that each beginning has the classes in their proportions."""
     labels = task.labels
     rng = np.random.default_rng([task.experiment.image_seed, folds.SEED_STREAM])
@@ -119,7 +119,7 @@ def _order(task: Task) -> np.ndarray:
     return np.argsort(place, kind='stable')
 
 
-def _measure(task: Task, entries: Sequence[_Entry], chunks: Sequence[np.ndarray]) -> None:
+def _measure(task: TargetImages, entries: Sequence[_Entry], chunks: Sequence[np.ndarray]) -> None:
     """Features of the new rows, and cross-validated probes of all rows so far.
 
     Args:

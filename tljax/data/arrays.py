@@ -139,7 +139,7 @@ def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tupl
     problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split)]
     class_names = tuple(map(str, content.get('class_names', ())))
     if not problems and class_names:
-        top = _largest_label(content[f'{split}_labels'])
+        top = largest_label(content[f'{split}_labels'])
         if len(class_names) <= top:
             problems.append(f'class_names has {len(class_names)} names, labels go up to {top}')
     if problems:
@@ -190,10 +190,10 @@ def _names(content: Mapping[str, Any]) -> tuple[str, ...]:
     class_names = content.get('class_names', ())
     if len(class_names):
         return tuple(str(name) for name in class_names)
-    return tuple(str(i) for i in range(_largest_label(content['train_labels']) + 1))
+    return tuple(str(i) for i in range(largest_label(content['train_labels']) + 1))
 
 
-def _largest_label(labels: np.ndarray) -> int:
+def largest_label(labels: np.ndarray) -> int:
     """The largest label; K - 1 for labels [N, K]."""
     return labels.shape[1] - 1 if labels.ndim == 2 else int(labels.max())
 
@@ -204,7 +204,7 @@ def _class_problems(content: Mapping[str, Any], splits: Sequence[str]) -> list[s
     if len({values.shape[1:] for values in labels.values()}) > 1:
         shapes = {name: values.shape for name, values in labels.items()}
         return [f'labels are {shapes}, wanted [N] in all splits or the same K in [N, K]']
-    top = max(map(_largest_label, labels.values()))
+    top = max(map(largest_label, labels.values()))
     names, train = _names(content), labels['train']
     several = train.ndim == 2
     trained = np.flatnonzero(train.any(0)) if several else train

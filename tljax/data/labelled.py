@@ -61,7 +61,7 @@ def read(
         split = _choose(present, split, where)
         examples, named = arrays.one_split(content, split, str(where))
         labels = examples.labels
-        numbers = labels.shape[-1] if examples.multi_label else int(labels.max()) + 1
+        numbers = arrays.largest_label(labels) + 1
         count = len(examples.class_names) if named else numbers
         return Labelled(examples=examples, split=split, named=named, count=count)
     if addresses.in_bucket(path) and not where.is_file():

@@ -12,6 +12,7 @@ import numpy as np
 
 from tljax.augment import Cutout, RandAugment
 from tljax.data import subsets, unlabelled
+from tljax.metrics.tasks import choice
 from tljax.sample_transfer.size import clip_to_share
 from tljax.sample_transfer.weighing import Uniform
 from tljax.types import (
@@ -101,7 +102,7 @@ class LabelledSource:
             InputError: images have several labels, or a class is not among the target's.
         """
         examples = self.data.splits()['train']
-        if examples.multi_label or target.multi_label:
+        if not (choice.of(examples).one_label and choice.of(target).one_label):
             raise InputError(
                 'config.samples: images with several labels, wanted one each, in both sets'
             )
@@ -191,7 +192,7 @@ class UnlabelledPool:
 
     def examples(self, target: Examples, seed: int) -> Examples:
         """The images; labels of `data` are ignored. See `LabelledSource.examples`."""
-        if target.multi_label:
+        if not choice.of(target).one_label:
             raise InputError(
                 'config.samples: a pool gets one label per image, and the target has several '
                 'labels per image'
@@ -201,7 +202,9 @@ class UnlabelledPool:
         else:
             examples = unlabelled.read(self.paths, BadFiles.ERROR)
         labels = np.zeros(len(examples), np.int32)
-        return dataclasses.replace(examples, labels=labels, class_names=target.class_names)
+        return dataclasses.replace(
+            examples, labels=labels, class_names=target.class_names, task=target.task
+        )
 
     def initial_weights(self, domains: Domains) -> tuple[np.ndarray, bool]:
         """See `LabelledSource.initial_weights`."""

@@ -187,7 +187,7 @@ def curve(
     Returns:
         For each alpha, the metrics with intervals.
     """
-    if job.splits[split].multi_label:
+    if job.model.task.reads_rows:
         return _curve_one_by_one(job, start, end, alphas, split)
     evaluate = step.make_eval_step(job.model, job.experiment.loss)
     replicated, rows = devices.replicated(job.mesh), devices.split(job.mesh)
@@ -207,7 +207,7 @@ def curve(
         batch_sums.append(jax.tree.map(lambda *sums: np.concatenate(sums), *group_sums))
     total = functools.reduce(totals.add, batch_sums)
     by_alpha = [{name: sums[i] for name, sums in total.items()} for i in range(len(alphas))]
-    return [console.with_interval(totals.summary(sums)) for sums in by_alpha]
+    return [console.with_interval(totals.summary(job.model.task, sums)) for sums in by_alpha]
 
 
 def _curve_one_by_one(

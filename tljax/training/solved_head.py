@@ -11,7 +11,7 @@ from tljax import devices, tree
 from tljax.config.phases import PhasePlan
 from tljax.models import layers, stages
 from tljax.strategies import partition
-from tljax.training import batch_inputs, jobs
+from tljax.training import jobs
 from tljax.training.batches import eval_batches
 from tljax.training.jobs import Job
 from tljax.training.states import TrainState
@@ -76,5 +76,5 @@ def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=replicated)(placed)
         labels.append(np.asarray(gathered[0]))
         masks.append(np.asarray(gathered[1]))
-    targets = batch_inputs.targets_of(jnp.asarray(np.concatenate(labels)), job.model.num_classes)
+    targets = job.model.targets(jnp.asarray(np.concatenate(labels)))
     return jnp.asarray(np.concatenate(inputs)), targets, jnp.asarray(np.concatenate(masks))

@@ -45,7 +45,7 @@ def announce(job: Job, *, show_model: bool = True) -> None:
 def _announce_data(job: Job) -> None:
     """Prints the sizes of the splits, and what the data source left out."""
     sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
-    console.console.print(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
+    console.console.print(f'{sizes} images of {job.model.num_classes} classes{_on_labels(job)}.')
     if 'test' not in job.splits:
         console.console.print('There is no test split.')
     findings = job.splits['train'].findings
@@ -57,6 +57,5 @@ def _announce_data(job: Job) -> None:
         )
 
 
-def _labels_each(job: Job) -> str:
-    train = job.splits['train']
-    return f', {train.labels.sum() / len(train):.2g} labels each' if train.multi_label else ''
+def _on_labels(job: Job) -> str:
+    return job.model.task.described(job.splits['train'].labels)

@@ -16,7 +16,7 @@ from tljax.models import preprocessing, stages
 from tljax.models.stages import Model
 from tljax.models.views import Centre, check
 from tljax.records import console
-from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
+from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Task, Views
 from tljax.weights import image_options, loading
 from tljax.weights.adapt import adapt
 from tljax.weights.loading import Weights
@@ -37,8 +37,6 @@ class Network:
         backbone: the family and its hyperparameters.
         origin: the source of the weights.
         class_names: in the order of the logits; None if unknown.
-        multi_label: whether an image has a set of labels; `predict` then returns independent
-            probabilities.
         temperature: the divisor of the logits in `predict`; None if none was fitted.
         notes: a sentence for everything that loading replaced, adapted or assumed.
     """
@@ -50,7 +48,6 @@ class Network:
     origin: Origin
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
-    multi_label: bool = False
     temperature: float | None = None
 
     @property
@@ -58,11 +55,21 @@ class Network:
         """The preprocessing that the weights expect."""
         return self.model.preprocessing
 
+    @property
+    def task(self) -> Task:
+        """What the logits mean, and thus what `predict` returns."""
+        return self.model.task
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has a set of labels; `predict` returns independent probabilities."""
+        return self.task.multi_label
+
     def probabilities(self, logits: jax.Array, *, calibrated: bool = True) -> jax.Array:
         """The probabilities [B, K] from logits [B, K]; `calibrated` divides by `temperature`."""
         if calibrated and self.temperature is not None:
             logits = logits / self.temperature
-        return stages.probabilities(logits, multi_label=self.multi_label)
+        return self.task.predicted(logits)
 
     def __repr__(self) -> str:
         """One line: family, stages, parameters, classes, input and origin."""
@@ -186,7 +193,7 @@ class Network:
     def _predict(self):
         @functools.partial(jax.jit, static_argnums=3)
         def predict(params: Params, stats: Stats, x: jax.Array, calibrated: bool) -> jax.Array:
-            logits = stages.classify(self.model, params, stats, x, multi_label=self.multi_label)
+            logits = stages.classify(self.model, params, stats, x)
             return self.probabilities(logits, calibrated=calibrated)
 
         return predict
@@ -246,7 +253,7 @@ def load(
     if not keep_head:
         architecture = dataclasses.replace(architecture, head=head)
     images = preprocessing or _preprocessing(pretrained, channels, size_px)
-    model = architecture.build(num_classes, images)
+    model = architecture.build(num_classes, images, pretrained.origin.task if keep_head else None)
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
@@ -262,7 +269,6 @@ def load(
         backbone=architecture.backbone,
         origin=pretrained.origin,
         class_names=pretrained.origin.class_names if keep_head else None,
-        multi_label=pretrained.origin.multi_label and keep_head,
         temperature=pretrained.origin.temperature if keep_head else None,
         notes=notes,
     )

@@ -1,9 +1,11 @@
 """The section on classes: the confusion matrix and the measures of each class."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import scipy
 
-from tljax.metrics import confusion
+from tljax.metrics import confusion, scores
 from tljax.metrics.totals import wilson_interval
 from tljax.records.figures import intervals, matrices
 from tljax.records.figures.axes import share_text
@@ -19,10 +21,14 @@ FIGURE_ROWS = 30  # the largest number of classes in the figure of recalls
 
 
 def section(inputs: Inputs) -> Section:
-    """The confusion matrix and the measures of each class; see `label_sets` for several labels."""
+    """The section of the task, which its score decides."""
+    _, split = inputs.predictions()
+    return SECTIONS[split.task.score.name](inputs)
+
+
+def _one_label(inputs: Inputs) -> Section:
+    """The confusion matrix and the measures of each class."""
     name, split = inputs.predictions()
-    if split.multi_label:
-        return label_sets.section(inputs)
     predicted = confusion.predicted(split.logits, split.labels)
     size = len(inputs.classes)
     counts = np.zeros((size, size), int)
@@ -163,3 +169,9 @@ def _table(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
 
 def _percent(part: int, total: int) -> str:
     return f'{100 * part / total:.1f} %' if total else '–'
+
+
+SECTIONS: Mapping[str, Callable[[Inputs], Section]] = {  # by the name of the task's score
+    scores.ACCURACY.name: _one_label,
+    scores.PRECISION.name: label_sets.section,
+}

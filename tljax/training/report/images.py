@@ -41,8 +41,8 @@ def section(inputs: Inputs) -> Section:
 
 def _sure(split: SplitPredictions) -> np.ndarray:
     """The confidence of each prediction [N]; with several labels, of the least confident one."""
-    p = np.asarray(calibration.probabilities(split.logits, multi_label=split.multi_label))
-    return np.maximum(p, 1 - p).min(-1) if split.multi_label else p.max(-1)
+    p = np.asarray(calibration.probabilities(split.logits, multi_label=split.task.multi_label))
+    return np.maximum(p, 1 - p).min(-1) if split.task.multi_label else p.max(-1)
 
 
 def _chosen(rows: np.ndarray, keys: np.ndarray, most: int) -> np.ndarray:
@@ -127,9 +127,9 @@ def _card(
 def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[str]:
     """The true and the predicted class with their probabilities."""
     p = np.asarray(
-        calibration.probabilities(split.logits[row : row + 1], multi_label=split.multi_label)
+        calibration.probabilities(split.logits[row : row + 1], multi_label=split.task.multi_label)
     )[0]
-    if split.multi_label:
+    if split.task.multi_label:
         wrong = np.flatnonzero((split.logits[row] > 0) != split.labels[row])
         labels = ', '.join(classes[i] for i in np.flatnonzero(split.labels[row])) or 'no label'
         least = int(np.maximum(p, 1 - p).argmin())

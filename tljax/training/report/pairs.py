@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tljax.metrics import confusion
 from tljax.metrics.paired_accuracy import PairedDifference, accuracy_difference
 from tljax.records.predictions import SplitPredictions
 from tljax.training.report.inputs import Inputs, MissingError
@@ -14,10 +13,15 @@ from tljax.types import InputError
 
 
 def right(split: SplitPredictions) -> np.ndarray:
-    """Whether each image is classified correctly [N]; with several labels, all of them."""
-    if split.multi_label:
-        return ((split.logits > 0) == split.labels).all(1)
-    return confusion.predicted(split.logits, split.labels) == split.labels
+    """Whether each image is classified correctly [N]; with several labels, all of them.
+
+    Raises:
+        MissingError: predictions of the task are not right or wrong.
+    """
+    hits = split.task.right(split.logits, split.labels)
+    if hits is None:
+        raise MissingError('Predictions of numbers are not right or wrong.')
+    return hits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +33,14 @@ class ImageScores:
         ids: [N], ascending.
         labels: [N], or [N, K] with several labels per image.
         right: [N] bool.
+        measure: the name of the share of right predictions.
     """
 
     classes: tuple[str, ...]
     ids: np.ndarray
     labels: np.ndarray
     right: np.ndarray
+    measure: str
 
     def same_images(self, other: 'ImageScores') -> bool:
         """Whether both have the same images with the same labels."""
@@ -42,7 +48,8 @@ class ImageScores:
 
     def select(self, rows: np.ndarray) -> 'ImageScores':
         """The scores of some images."""
-        return ImageScores(self.classes, self.ids[rows], self.labels[rows], self.right[rows])
+        parts = {name: getattr(self, name)[rows] for name in ('ids', 'labels', 'right')}
+        return dataclasses.replace(self, **parts)
 
 
 def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores:
@@ -54,7 +61,8 @@ def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores
     ids, order = np.unique(split.ids, return_index=True)
     if len(ids) < len(split):
         raise MissingError('Several images of a run have the same id, so they cannot be paired.')
-    return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order])
+    measure = split.task.score.share_title
+    return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order], measure)
 
 
 def paired(one: ImageScores, other: ImageScores) -> tuple[ImageScores, ImageScores]:

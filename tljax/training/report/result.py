@@ -8,6 +8,7 @@ from typing import Any
 
 import tljax
 from tljax.config import json_form, resolved
+from tljax.metrics import scores
 from tljax.metrics.totals import wilson_interval
 from tljax.records import console, tables
 from tljax.records.figures import intervals
@@ -18,9 +19,13 @@ from tljax.records.pages.blocks import Block, Code, Facts, Figures, Row, Section
 from tljax.strategies import strategies
 from tljax.training.report import pairs
 from tljax.training.report.inputs import Inputs, split_name
-from tljax.types import InputError
+from tljax.types import InputError, Score
 
-MEASURE = {False: 'accuracy', True: 'subset_accuracy'}
+# The end of `94 % of 500 test images ...`, by the name of the score.
+CORRECT = {
+    scores.ACCURACY.name: 'correct',
+    scores.PRECISION.name: 'with all labels correct',
+}
 
 
 def opening(inputs: Inputs) -> list[Block]:
@@ -35,7 +40,7 @@ def opening(inputs: Inputs) -> list[Block]:
         return [Text(strategy, 'verdict'), Text(lead, 'lead')]
     metrics = result[split]
     low, high = _interval(metrics)
-    what = 'correct' if 'accuracy' in metrics else 'with all labels correct'
+    what = CORRECT[_score(metrics).name]
     count = f'{metrics["count"]:,} {split_name(split)} images'
     verdict = f'{100 * _measure(metrics):.1f} % of {count} {what}'
     lead = f'95 % interval {100 * low:.1f} to {100 * high:.1f} %. {_capital(strategy)}.'
@@ -78,12 +83,18 @@ def _runs(inputs: Inputs) -> dict[str, Inputs]:
     return runs
 
 
+def _score(metrics: Mapping[str, Any]) -> Score:
+    return scores.of(metrics) or scores.ACCURACY
+
+
 def _measure(metrics: Mapping[str, Any]) -> float:
-    return metrics[MEASURE['accuracy' not in metrics]] or 0.0
+    score = _score(metrics)
+    return metrics[score.share or score.name] or 0.0
 
 
 def _interval(metrics: Mapping[str, Any]) -> tuple[float, float]:
-    name = f'{MEASURE["accuracy" not in metrics]}_interval'
+    score = _score(metrics)
+    name = f'{score.share or score.name}_interval'
     if name in metrics:
         return tuple(metrics[name])
     return wilson_interval(round(_measure(metrics) * metrics['count']), metrics['count'])
@@ -107,7 +118,7 @@ def _figure(inputs: Inputs, runs: Mapping[str, Inputs]) -> Figure:
         )
         for index, (name, value, low, high) in enumerate(rows)
     ]
-    measure = 'accuracy' if 'accuracy' in inputs.run.result[split] else 'all labels correct'
+    measure = _score(inputs.run.result[split]).share_title
     label = f'{split_name(split)} {measure}, 95 % interval'
     texts = [f'{name} {100 * value:.1f} %' for name, value, *_ in rows]
     baselines = ' next to its baselines' if len(rows) > 1 else ''

@@ -165,7 +165,7 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
     settings, recorded = runs.evaluation_settings(folder)
     TrainedRun(folder).result  # noqa: B018  raises an error if the run is not finished
     loaded = network.load(str(folder))
-    if loaded.multi_label:
+    if not loaded.task.one_label:
         raise InputError(
             f'{folder} predicts several labels per image, wanted a run with one label per image'
         )
