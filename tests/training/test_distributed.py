@@ -45,9 +45,8 @@ def sharded():
 RUNS = {'two_phases': two_phases, 'probe': probe, 'cached_then_all': cached_then_all}
 # The runs that a pair of processes trains one after the other, and the devices of each process.
 CASES = [
-    pytest.param(('cached_then_all',), 1, id='cached_then_all-1'),
-    pytest.param(('two_phases', 'probe'), 1, id='two_phases, probe-1', marks=pytest.mark.slow),
-    pytest.param(('two_phases', 'probe'), 2, id='two_phases, probe-2', marks=pytest.mark.slow),
+    pytest.param(('two_phases', 'probe', 'cached_then_all'), 1, id='one device each'),
+    pytest.param(('two_phases', 'probe'), 2, id='two devices each'),
 ]
 END = 'end of a run'
 CODE = f"""
@@ -132,6 +131,7 @@ def alone(tmp_path_factory):
     return functools.cache(lambda name: (folder / name, train(RUNS[name](), folder / name)))
 
 
+@pytest.mark.slow  # pairs of processes that import JAX
 @pytest.mark.parametrize(('names', 'devices'), CASES)
 def test_two_processes_train_as_one(names, devices, alone, tmp_path):
     outputs = run_in_two_processes(names, tmp_path, devices)

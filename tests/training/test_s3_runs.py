@@ -46,6 +46,7 @@ def downloaded(address, folder):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_in_an_s3_bucket_is_the_run_in_a_folder(address, reference, tmp_path, monkeypatch):
     monkeypatch.setattr(workdirs, 'POLL_SECONDS', 0.05)
     first, second = Bucket(address), Bucket(address)
