@@ -48,6 +48,7 @@ from .data.digits import Digits as Digits
 from .data.folder import Folder as Folder
 from .data.glyphs import Glyphs as Glyphs
 from .data.manifest import Manifest as Manifest
+from .data.rotated_digits import RotatedDigits as RotatedDigits
 from .data.subsets import Subset as Subset
 from .data.synthetic import Synthetic as Synthetic
 from .data.tfds import TFDS as TFDS
@@ -58,12 +59,17 @@ from .metrics import label_errors as label_errors
 from .metrics import scaling as scaling
 from .metrics import selective as selective
 from .metrics import slices as slices
+from .metrics.losses import AbsoluteError as AbsoluteError
 from .metrics.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .metrics.losses import ClassWeighted as ClassWeighted
 from .metrics.losses import CrossEntropy as CrossEntropy
 from .metrics.losses import Focal as Focal
+from .metrics.losses import GaussianLikelihood as GaussianLikelihood
+from .metrics.losses import Huber as Huber
+from .metrics.losses import SquaredError as SquaredError
 from .metrics.tasks.classes import Classes as Classes
 from .metrics.tasks.label_sets import LabelSets as LabelSets
+from .metrics.tasks.values import Values as Values
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift

@@ -103,7 +103,8 @@ def read(experiment: Experiment) -> TargetImages:
     data_checks.check(experiment, source)
     if not choice.of(source['train']).one_label:
         raise InputError(
-            'config.data: images have several labels; tljax advise needs one label per image'
+            'config.data: images have several labels or numbers; tljax advise needs one label per '
+            'image'
         )
     if 'val' in source:
         splits = _fold(experiment).splits()

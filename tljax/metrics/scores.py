@@ -17,7 +17,8 @@ PRECISION = Score(
     share='subset_accuracy',
     share_title='all labels correct',
 )
-SCORES = (ACCURACY, PRECISION)
+EXPLAINED = Score(name='r2', title='R²', measured={'rmse': 'RMSE', 'mae': 'MAE'})
+SCORES = (ACCURACY, PRECISION, EXPLAINED)
 
 
 def of(metrics: Mapping[str, Any]) -> Score | None:

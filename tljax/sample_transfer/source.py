@@ -104,7 +104,8 @@ class LabelledSource:
         examples = self.data.splits()['train']
         if not (choice.of(examples).one_label and choice.of(target).one_label):
             raise InputError(
-                'config.samples: images with several labels, wanted one each, in both sets'
+                'config.samples: images with several labels or numbers, wanted one class each, in '
+                'both sets'
             )
         if self.per_class is not None:
             examples = examples.take(subsets.per_class(examples.labels, self.per_class, seed))

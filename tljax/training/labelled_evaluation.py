@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _announce(arguments: argparse.Namespace, loaded: Network, data: Data, views: Views) -> None:
     """Prints what is evaluated on which images, and the notes."""
-    kind = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
+    kind = f'{type(loaded.backbone).__name__}, {loaded.task.counted(loaded.model.num_classes)}'
     images = f'{len(data.examples):,} images, views: {views}'
     for line in (f'{arguments.network} ({kind}) on {data.name}: {images}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
@@ -116,8 +116,8 @@ def _load(
         )
     if arguments.picture and not loaded.task.one_label:
         raise InputError(
-            f'--picture: {arguments.network} predicts several labels per image, and a confusion '
-            'matrix needs one label per image'
+            f'--picture: {arguments.network} predicts several labels per image or numbers, and a '
+            'confusion matrix needs one label per image'
         )
     if arguments.gray_range:
         images = preprocessing.with_gray_range(loaded.preprocessing, arguments.gray_range)
@@ -220,7 +220,7 @@ def evaluate(
     split = final_evaluation.predict(evaluation, params, stats, examples, folder)
     temperature = (loaded.temperature if calibrated else None) or 1.0
     metrics_of = final_evaluation.make_metrics(evaluation.loss, loaded.task)
-    return console.with_interval(metrics_of(split, temperature)), split
+    return final_evaluation.with_intervals(metrics_of(split, temperature), split), split
 
 
 def _mean_class_accuracy(metrics: dict[str, Any]) -> float | None:

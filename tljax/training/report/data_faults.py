@@ -31,9 +31,9 @@ PROBE_SECONDS = 0.001  # approximate time of the probes, per image
 
 def section(inputs: Inputs) -> Section:
     """Likely label errors of held-out and of training images, and duplicates between splits."""
+    _, split = inputs.predictions()
     blocks = [
-        *_held_out(inputs),
-        *_of_training(inputs),
+        *([] if split.task.numbers else [*_held_out(inputs), *_of_training(inputs)]),
         Heading('The same image in several splits'),
         *_duplicates(inputs),
     ]

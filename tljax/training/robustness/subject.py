@@ -167,7 +167,8 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
     loaded = network.load(str(folder))
     if not loaded.task.one_label:
         raise InputError(
-            f'{folder} predicts several labels per image, wanted a run with one label per image'
+            f'{folder} predicts several labels per image or numbers, wanted a run with one '
+            'label per image'
         )
     return Subject(folder, loaded, settings, recorded, batch_size or settings.batch_size)
 
