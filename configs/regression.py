@@ -2,7 +2,10 @@
 
 tljax train --config=regression
 
-The network predicts the angle in degrees, from -60 to 60.
+The network predicts the angle in degrees, from -60 to 60. With seed 0 and 240 training images, the
+test R² is 94.4 % (95 % interval 93.6 to 95.1) and the RMSE 8.3 degrees. From scratch R² is 94.5 %,
+so the weights do not help here: letters in print are upright. A ridge regression on the frozen
+features gives 53.8 %. All three runs take 75 s of CPU time, compilation included. docs/tasks.md.
 """
 
 import tljax

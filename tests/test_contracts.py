@@ -24,7 +24,7 @@ from tljax.config.experiment import Experiment
 from tljax.data import arrays
 from tljax.data.digits import Digits
 from tljax.data.subsets import Subset
-from tljax.metrics import losses, scores, tasks, totals
+from tljax.metrics import losses, ordinal, scores, tasks, totals
 from tljax.models import adapters, backbones, heads, port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.strategies import optimizers, partition, penalties, schedules, strategies
@@ -61,6 +61,7 @@ ARGUMENTS = {
     'Manifest': {'path': 'folder/list.csv'},
     'Arrays': {'path': 'folder/arrays.npz'},
     'InMemory': {'digest': arrays.keep(train=DIGITS, test=DIGITS).digest},
+    'OrderedClasses': {'data': Digits(), 'classes': tuple('3012456789')},
     'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
@@ -534,6 +535,9 @@ def test_a_loss_is_finite_per_example_and_smaller_for_correct_logits(one):
     large = 1e15 if scale == 1 else 1e30
     if getattr(one, 'predicts_variance', False):
         right, wrong = (jnp.concatenate([x, jnp.zeros_like(x)], -1) for x in (right, wrong))
+    if getattr(one, 'ordinal', False):
+        pair = (jax.nn.log_softmax(x) for x in (right, wrong))
+        right, wrong = map(ordinal.conditional_logits, pair)
     good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, large * right))
     assert good.shape == (2,)
     assert np.isfinite([good, bad, huge]).all()

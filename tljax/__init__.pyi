@@ -48,6 +48,7 @@ from .data.digits import Digits as Digits
 from .data.folder import Folder as Folder
 from .data.glyphs import Glyphs as Glyphs
 from .data.manifest import Manifest as Manifest
+from .data.ordered_classes import OrderedClasses as OrderedClasses
 from .data.rotated_digits import RotatedDigits as RotatedDigits
 from .data.subsets import Subset as Subset
 from .data.synthetic import Synthetic as Synthetic
@@ -59,6 +60,7 @@ from .metrics import label_errors as label_errors
 from .metrics import scaling as scaling
 from .metrics import selective as selective
 from .metrics import slices as slices
+from .metrics.losses import CORN as CORN
 from .metrics.losses import AbsoluteError as AbsoluteError
 from .metrics.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .metrics.losses import ClassWeighted as ClassWeighted
@@ -69,6 +71,7 @@ from .metrics.losses import Huber as Huber
 from .metrics.losses import SquaredError as SquaredError
 from .metrics.tasks.classes import Classes as Classes
 from .metrics.tasks.label_sets import LabelSets as LabelSets
+from .metrics.tasks.ordered import Ordered as Ordered
 from .metrics.tasks.values import Values as Values
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter

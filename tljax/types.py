@@ -641,6 +641,10 @@ class Task(Protocol):
         """
         ...
 
+    def best(self, row: np.ndarray) -> int:
+        """The predicted class from one row of `predicted`."""
+        ...
+
     def shown(self, row: np.ndarray, names: Sequence[str], most: int) -> list[str]:
         """The prediction of one example as cells of a line.
 
@@ -670,6 +674,19 @@ class Task(Protocol):
             logits: [N, O].
             labels: [N, ...].
         """
+        ...
+
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """What is predicted for each example, in the form of its label.
+
+        Args:
+            logits: [N, O].
+            labels: [N, ...], so that ties and NaN can count as wrong.
+        """
+        ...
+
+    def class_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Logits [N, K] of the probabilities of classes, from outputs [N, O]."""
         ...
 
     def strata(self, labels: np.ndarray) -> np.ndarray:

@@ -1,15 +1,19 @@
 """Metrics of predicted numbers against scikit-learn, and the bootstrap against its coverage."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy
 import sklearn.metrics
 
+from tljax.config import json_form
 from tljax.metrics import regression
 from tljax.metrics.losses import AbsoluteError, GaussianLikelihood, Huber, SquaredError
 from tljax.metrics.tasks.values import Values
 from tljax.types import InputError
+from tljax.weights import own_format
 
 
 def example(count=200, seed=0):
@@ -134,6 +138,15 @@ def test_losses_have_their_closed_forms():
 def test_numbers_that_cannot_be_learned_are_refused(labels, message):
     with pytest.raises(InputError, match=message):
         prepared(labels)
+
+
+def test_units_of_a_file_are_checked():
+    file = {'tljax': '0.1.0', 'task': json.dumps(json_form.encode(prepared(example()[1])))}
+    assert own_format.task_of(file) == prepared(example()[1])
+    for field in ({'deviation': [0.0, 1.0]}, {'mean': ['a', 'b']}, {'mean': [1.0]}):
+        wrong = json.dumps(json.loads(file['task']) | field)
+        with pytest.raises(ValueError, match=r'mean|deviation'):
+            own_format.task_of(file | {'task': wrong})
 
 
 def test_strata_are_groups_of_equal_size_by_the_first_number():

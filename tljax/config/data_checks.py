@@ -31,7 +31,7 @@ def _task_problems(experiment: Experiment, task: Task) -> list[str]:
     problems += [
         f'config.penalties[{i}] is {type(penalty).__name__}, which needs one label per image'
         for i, penalty in enumerate(experiment.penalties)
-        if getattr(penalty, 'one_label', False) and not task.one_label
+        if getattr(penalty, 'one_label', False) and not (task.one_label and task.calibrated)
     ]
     problems += _changed_numbers(experiment, task)
     if problem := task.balance_problem(experiment.balance, loss):

@@ -27,6 +27,14 @@ class ClassAnswers:
         """None besides that of the score's share."""
         return {}
 
+    def class_logits(self, logits: np.ndarray) -> np.ndarray:
+        """The outputs themselves."""
+        return logits
+
+    def best(self, row: np.ndarray) -> int:
+        """The predicted class of probabilities [K]: the most probable one."""
+        return int(row.argmax())
+
     def shown(self, row: np.ndarray, names: Sequence[str], most: int) -> list[str]:
         """The most probable classes with their probabilities, in aligned columns."""
         letters = max(map(len, names)) if len(names) <= ALIGNED_CLASSES else 0
@@ -38,12 +46,12 @@ class ClassAnswers:
         shares: Mapping[str, float] = {
             f'p_{name}': float(p) for name, p in zip(names, row, strict=True)
         }
-        return {'predicted': names[int(row.argmax())], **shares}
+        return {'predicted': names[self.best(row)], **shares}
 
     def record(self, row: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
         """`predicted`, and `probabilities` by class."""
         values = (float(f'{p:.7g}') for p in row)
         return {
-            'predicted': names[int(row.argmax())],
+            'predicted': names[self.best(row)],
             'probabilities': dict(zip(names, values, strict=True)),
         }

@@ -10,6 +10,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from tljax.metrics.ordinal import log_probabilities
 from tljax.types import Loss
 
 
@@ -98,6 +99,26 @@ class BinaryCrossEntropy:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class CORN:
+    """The loss of ordered classes: the binary cross-entropies of conditional probabilities.
+
+    Task k asks whether the class is above k, and counts the examples whose class is at least k. The
+    terms of an example add up to the negative log-likelihood of its class; the paper divides each
+    task by its own number of examples instead, of which a batch may have none.
+
+    Source: Shi et al. 2023, "Deep Neural Networks for Rank-Consistent Ordinal Regression Based On
+    Conditional Probabilities", section 3.3.
+    """
+
+    one_label: ClassVar[bool] = True
+    ordinal: ClassVar[bool] = True
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, K - 1] conditional logits and [B, K] target distributions to [B] losses in nats."""
+        return -(targets * log_probabilities(logits)).sum(-1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ClassWeighted:
     """Another loss times the weight of the example's class (mixed targets mix the weights)."""
 
@@ -110,6 +131,11 @@ class ClassWeighted:
         """Messages for `config.validate`."""
         valid = self.weights and min(self.weights) >= 0 < max(self.weights) < float('inf')
         return [] if valid else [f'weights is {self.weights}, wanted 0 or more, not all 0']
+
+    @property
+    def ordinal(self) -> bool:
+        """Whether the other loss is one of ordered classes."""
+        return getattr(self.loss, 'ordinal', False)
 
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and [B, K] target distributions to [B] losses."""

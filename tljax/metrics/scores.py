@@ -18,7 +18,10 @@ PRECISION = Score(
     share_title='all labels correct',
 )
 EXPLAINED = Score(name='r2', title='R²', measured={'rmse': 'RMSE', 'mae': 'MAE'})
-SCORES = (ACCURACY, PRECISION, EXPLAINED)
+KAPPA = Score(
+    name='kappa', title='weighted kappa', shown={'accuracy': 'accuracy'}, measured={'mae': 'MAE'}
+)
+SCORES = (KAPPA, ACCURACY, PRECISION, EXPLAINED)  # ordered classes have an accuracy, too
 
 
 def of(metrics: Mapping[str, Any]) -> Score | None:

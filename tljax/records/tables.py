@@ -20,6 +20,13 @@ def measures(metrics: Mapping[str, Any], split: str = '') -> dict[str, str]:
     """
     prefix = f'{split} '.lstrip()
     loss = f'{metrics["loss"]:.3f}'
+    if 'kappa' in metrics:
+        return {
+            f'{prefix}weighted kappa (95 % interval)': _share(metrics, 'kappa'),
+            'accuracy': _percent(metrics['accuracy']),
+            'MAE': f'{metrics["mae"]:.3g}' if metrics['mae'] is not None else '-',
+            'loss': loss,
+        }
     if 'accuracy' in metrics:
         accuracy = console.accuracy_text(metrics)
         return {f'{prefix}accuracy (95 % interval)': accuracy, f'{prefix}loss': loss}

@@ -193,7 +193,7 @@ class UnlabelledPool:
 
     def examples(self, target: Examples, seed: int) -> Examples:
         """The images; labels of `data` are ignored. See `LabelledSource.examples`."""
-        if not choice.of(target).one_label:
+        if not (choice.of(target).one_label and choice.of(target).calibrated):
             raise InputError(
                 'config.samples: a pool gets one label per image, and the target has several '
                 'labels per image'

@@ -90,7 +90,7 @@ def _counts(split: SplitPredictions) -> confusion.Counts:
     """How often a class was predicted as another; empty unless images have one label each."""
     if not split.task.one_label:
         return collections.Counter()
-    return confusion.count(split.logits, split.labels)
+    return confusion.paired(split.task.decided(split.logits, split.labels), split.labels)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -265,8 +265,11 @@ def _print_measures(metrics: dict[str, Any], data: Data) -> None:
 
 def _print(metrics: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]) -> None:
     """Prints the metrics of images with one label each."""
-    lines = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
-    if len(names) > 5:
+    lines: dict[str, str] = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
+    if 'kappa' in metrics:
+        lines = {'weighted kappa': console.accuracy_text(metrics, 'kappa'), **lines}
+        lines['mean distance'] = f'{metrics["mae"]:.3g} classes'
+    if len(names) > 5 and 'top5_accuracy' in metrics:
         lines['top-5 accuracy'] = f'{100 * metrics["top5_accuracy"]:.1f} %'
     lines['mean over classes'] = f'{100 * (_mean_class_accuracy(metrics) or 0):.1f} %'
     lines['loss'] = f'{metrics["loss"]:.4f}'

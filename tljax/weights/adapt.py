@@ -67,12 +67,13 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
 def _check_head(pretrained: Pretrained, model: Model) -> None:
     if HEAD not in pretrained.params:
         raise AdaptError(f'weights {pretrained.origin.source!r} have no head to keep')
-    if pretrained.origin.task.numbers != model.task.numbers:
-        kinds = 'numbers', 'classes'
-        theirs, ours = kinds if pretrained.origin.task.numbers else kinds[::-1]
+    task, count = pretrained.origin.task, pretrained.num_classes or 0
+    if task.numbers != model.task.numbers or task.outputs(count) - count != (
+        model.outputs - model.num_classes
+    ):
         raise AdaptError(
-            f'the head of weights {pretrained.origin.source!r} is for {theirs}, and the labels are '
-            f'{ours}: wanted a new head'
+            f'the head of weights {pretrained.origin.source!r} is for {task.counted(count)}, and '
+            f'the labels are {model.task.counted(model.num_classes)}: wanted a new head'
         )
     if pretrained.num_classes != model.num_classes:
         raise AdaptError(

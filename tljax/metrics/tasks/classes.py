@@ -52,6 +52,8 @@ class Classes(ClassAnswers):
         """A problem with a loss of numbers; every loss of classes accepts distributions."""
         if getattr(loss, 'numbers', False):
             return f'which needs numbers as labels; these are classes, wanted {LOSS}'
+        if getattr(loss, 'ordinal', False):
+            return f'which needs ordered classes (OrderedClasses), wanted {LOSS}'
         return None
 
     def balance_problem(self, balance: Balance, loss: Loss) -> str | None:
@@ -88,7 +90,11 @@ class Classes(ClassAnswers):
 
     def right(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Whether the class has the largest logit; ties and NaN are wrong."""
-        return single_label.predicted(logits, labels) == labels
+        return self.decided(logits, labels) == labels
+
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """See `single_label.predicted`."""
+        return single_label.predicted(logits, labels)
 
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """The classes themselves."""

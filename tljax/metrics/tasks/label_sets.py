@@ -56,6 +56,8 @@ class LabelSets(ClassAnswers):
         """A problem with a loss of numbers, or one whose targets must sum to 1."""
         if getattr(loss, 'numbers', False):
             return f'which needs numbers as labels; these are classes, wanted {LOSS}'
+        if getattr(loss, 'ordinal', False):
+            return f'which needs ordered classes (OrderedClasses), wanted {LOSS}'
         if not getattr(loss, 'one_label', False):
             return None
         return (
@@ -110,6 +112,10 @@ class LabelSets(ClassAnswers):
     def right(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Whether all K decisions of an example are right."""
         return ((logits > 0) == labels).all(1)
+
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The sets of classes [N, K] bool."""
+        return logits > 0
 
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """The sets themselves; an example counts for each of its classes."""

@@ -1,6 +1,7 @@
 """One or several numbers for each example: regression."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -39,6 +40,17 @@ class Values:
     deviation: tuple[float, ...] = ()  # its standard deviation; () for 1
     variance: bool = False  # whether the network predicts a variance of each number, too
     changed_by: tuple[str, ...] = ()  # kinds of augmentation that change a number; `augment.KINDS`
+
+    def problems(self) -> list[str]:
+        """Messages for values from files; a config has none of them."""
+        finite = all(map(math.isfinite, (*self.mean, *self.deviation)))
+        fits = len(self.mean) == len(self.deviation) and all(x > 0 for x in self.deviation)
+        if finite and fits:
+            return []
+        return [
+            f'mean is {self.mean} and deviation {self.deviation}, wanted a positive deviation '
+            'for each mean'
+        ]
 
     def prepared(self, labels: np.ndarray, loss: Loss) -> 'Values':
         """The task with the mean and the deviation of the training split.
@@ -164,6 +176,18 @@ class Values:
     def right(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """None, because a number is only more or less close."""
         return None
+
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The predicted numbers [N, K]."""
+        return self._in_units(logits)
+
+    def class_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Never called, because there are no classes."""
+        raise AssertionError(CLASSLESS)
+
+    def best(self, row: np.ndarray) -> int:
+        """Never called, because there are no classes."""
+        raise AssertionError(CLASSLESS)
 
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """Up to ten groups of equal size by the first number."""

@@ -29,7 +29,7 @@ def section(inputs: Inputs) -> Section:
 def _one_label(inputs: Inputs) -> Section:
     """The confusion matrix and the measures of each class."""
     name, split = inputs.predictions()
-    predicted = confusion.predicted(split.logits, split.labels)
+    predicted = split.task.decided(split.logits, split.labels)
     size = len(inputs.classes)
     counts = np.zeros((size, size), int)
     np.add.at(counts, (split.labels, predicted), 1)
@@ -173,5 +173,6 @@ def _percent(part: int, total: int) -> str:
 
 SECTIONS: Mapping[str, Callable[[Inputs], Section]] = {  # by the name of the task's score
     scores.ACCURACY.name: _one_label,
+    scores.KAPPA.name: _one_label,
     scores.PRECISION.name: label_sets.section,
 }

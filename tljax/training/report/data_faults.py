@@ -46,7 +46,7 @@ def _held_out(inputs: Inputs) -> list[Block]:
     blocks: list[Block] = [Heading(f'Labels that may be wrong, {split_name(name)} images')]
     if not split.task.one_label:
         return [*blocks, Text(ONE_LABEL, 'missing')]
-    p = np.asarray(calibration.probabilities(split.logits))
+    p = np.asarray(calibration.probabilities(split.task.class_logits(split.logits)))
     errors = label_errors.likely_errors(p, split.labels)
     if not len(errors.places):
         return [*blocks, Text('None is likely.')]

@@ -102,7 +102,10 @@ def _parts(source: Inputs) -> dict[str, Callable[[Inputs], Section]]:
         _, split = source.predictions()
     except (InputError, OSError):  # each section says what is missing
         return PARTS
-    return PARTS_OF_NUMBERS if split.task.numbers else PARTS
+    if split.task.numbers:
+        return PARTS_OF_NUMBERS
+    left_out = () if split.task.calibrated else ('Confidence',)
+    return {title: make for title, make in PARTS.items() if title not in left_out}
 
 
 def _part(title: str, make: Callable[[Inputs], Section], source: Inputs) -> Section:

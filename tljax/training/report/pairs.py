@@ -63,7 +63,7 @@ def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores
     ids, order = np.unique(split.ids, return_index=True)
     if len(ids) < len(split):
         raise MissingError('Several images of a run have the same id, so they cannot be paired.')
-    measure = split.task.score.compared_title
+    measure = split.task.score.share_title or 'accuracy'
     return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order], measure)
 
 
