@@ -7,12 +7,14 @@ import pytest
 
 import tljax
 from tests.small_runs import Tiny, experiment
+from tljax.advise import tasks
 from tljax.commands import evaluate
 from tljax.data import arrays
 from tljax.records import console
 from tljax.strategies.strategies import LPFT
 from tljax.training import baselines, final_evaluation, jobs, solved_head
 from tljax.training.report import page
+from tljax.training.robustness import subject
 from tljax.types import Balance, InputError
 from tljax.weights import export
 
@@ -130,6 +132,27 @@ def test_the_head_is_solved_and_classes_can_be_balanced():
 def test_what_does_not_fit_is_refused_in_one_line(changes, message):
     with pytest.raises(InputError, match=message):
         jobs.read_splits(graded(**changes))
+
+
+@pytest.mark.parametrize('kind', ['ordered', 'numbers'])
+def test_samples_of_a_source_are_refused_in_one_line(kind):
+    data = tljax.RotatedDigits(groups=4 if kind == 'ordered' else None)
+    target = data.splits()['train']
+    labelled, pool = (
+        one(data=tljax.Digits()) for one in (tljax.LabelledSource, tljax.UnlabelledPool)
+    )
+    for source in (labelled, pool):
+        with pytest.raises(InputError, match='numbers or ordered classes'):
+            source.examples(target, 0)
+    with pytest.raises(InputError, match='numbers or ordered classes'):
+        tljax.LabelledSource(data=data).examples(tljax.Digits().splits()['train'], 0)
+
+
+def test_advice_and_robustness_are_refused_in_one_line(run):
+    with pytest.raises(InputError, match='numbers or ordered classes'):
+        tasks.read(graded())
+    with pytest.raises(InputError, match='numbers or ordered classes'):
+        subject.read(run[0])
 
 
 def test_classes_without_an_order_refuse_the_loss():

@@ -33,7 +33,8 @@ def _one_label(inputs: Inputs) -> Section:
     size = len(inputs.classes)
     counts = np.zeros((size, size), int)
     np.add.at(counts, (split.labels, predicted), 1)
-    figures = [_matrix(counts, inputs.classes, name)]
+    ordered = split.task.score is scores.KAPPA
+    figures = [_matrix(counts, inputs.classes, name, sort=size > SORTED and not ordered)]
     if recalls := _recalls(counts, inputs.classes, name):
         figures.append(recalls)
     blocks: list[Block] = [Figures(figures)]
@@ -66,9 +67,9 @@ def clustered(counts: np.ndarray) -> np.ndarray:
     return scipy.cluster.hierarchy.leaves_list(tree)
 
 
-def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
+def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str, *, sort: bool) -> Figure:
     order = np.arange(len(classes))
-    if len(classes) > SORTED:
+    if sort:
         order = clustered(counts)
     names = [classes[place] for place in order]
     table = counts[np.ix_(order, order)]
@@ -79,7 +80,7 @@ def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
         alt += f'; the largest other cell is {classes[true]} predicted as {classes[predicted]}'
         alt += f', {count}'
     caption = 'Rows are true classes; a darker cell is a larger share of its row.'
-    if len(classes) > SORTED:
+    if sort:
         caption += ' Classes that are confused with each other are adjacent.'
     return Figure(
         name='confusion',
