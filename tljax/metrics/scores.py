@@ -17,7 +17,11 @@ PRECISION = Score(
     share='subset_accuracy',
     share_title='all labels correct',
 )
-SCORES = (ACCURACY, PRECISION)
+EXPLAINED = Score(name='r2', title='R²', measured={'rmse': 'RMSE', 'mae': 'MAE'})
+KAPPA = Score(
+    name='kappa', title='weighted kappa', shown={'accuracy': 'accuracy'}, measured={'mae': 'MAE'}
+)
+SCORES = (KAPPA, ACCURACY, PRECISION, EXPLAINED)  # ordered classes have an accuracy, too
 
 
 def of(metrics: Mapping[str, Any]) -> Score | None:

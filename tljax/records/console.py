@@ -112,6 +112,8 @@ def _scores_text(record: Mapping[str, Any]) -> str:
     shown = {score.name: score.title, **score.shown} if score else {}
     known = {title: record[name] for name, title in shown.items() if record.get(name) is not None}
     parts = [f'{title} {value:.1%}' for title, value in known.items()]
+    measured = score.measured.items() if score else ()
+    parts += [f'{title} {record[name]:.4g}' for name, title in measured if name in record]
     return '  '.join([f'loss {record["loss"]:.4f}', *parts])
 
 
