@@ -24,7 +24,7 @@ from tljax.config.experiment import Experiment
 from tljax.data import arrays, text
 from tljax.data.digits import Digits
 from tljax.data.subsets import Subset
-from tljax.metrics import losses, scores, tasks, totals
+from tljax.metrics import losses, ordinal, scores, tasks, totals
 from tljax.models import adapters, backbones, heads, port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.strategies import optimizers, partition, penalties, schedules, strategies
@@ -65,6 +65,7 @@ ARGUMENTS = {
     'Texts': {'path': 'folder/texts.csv'},
     'NextTokens': {'texts': text.Texts(path='folder/texts.csv')},
     'NextToken': {'window': 4},
+    'OrderedClasses': {'data': Digits(), 'classes': tuple('3012456789')},
     'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
@@ -538,10 +539,17 @@ def test_labels_of_a_task_survive_predictions_and_json(one):
 @every('Loss')
 def test_a_loss_is_finite_per_example_and_smaller_for_correct_logits(one):
     targets = jax.nn.one_hot(jnp.arange(2), CLASSES)
-    right, wrong = 3 * targets, 3 * jnp.roll(targets, 1, -1)
+    scale = 1 if getattr(one, 'numbers', False) else 3
+    right, wrong = scale * targets, scale * jnp.roll(targets, 1, -1)
+    large = 1e15 if scale == 1 else 1e30
+    if getattr(one, 'predicts_variance', False):
+        right, wrong = (jnp.concatenate([x, jnp.zeros_like(x)], -1) for x in (right, wrong))
+    if getattr(one, 'ordinal', False):
+        pair = (jax.nn.log_softmax(x) for x in (right, wrong))
+        right, wrong = map(ordinal.conditional_logits, pair)
     if isinstance(one, losses.TokenCrossEntropy):
         targets, right, wrong = jnp.arange(2)[:, None], right[:, None], wrong[:, None]
-    good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, 1e30 * right))
+    good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, large * right))
     assert good.shape == (2,)
     assert np.isfinite([good, bad, huge]).all()
     assert (good < bad).all()
@@ -589,8 +597,12 @@ def test_the_splits_of_a_source_are_consistent(one):
     for split in splits.values():
         assert len(split) == len(split.ids) > 0
         assert split.class_names == names
-        assert split.labels.dtype == np.int32
         assert ids.dtype == np.int64
+        if split.task is not None and split.task.numbers:
+            assert split.labels.shape == (len(split), len(names))
+            assert split.labels.dtype == np.float32
+            continue
+        assert split.labels.dtype == np.int32
         assert set(np.unique(split.labels)) == set(range(len(names)))
 
 

@@ -583,7 +583,8 @@ class Score:
         name: its name among the metrics.
         title: its name for readers.
         lower_is_better: whether a smaller value is better.
-        shown: further metrics in the lines of training, `{name: title}`.
+        shown: further shares in the lines of training, `{name: title}`.
+        measured: further metrics in these lines that are no shares, such as errors in units.
         share: the metric that is a share of the examples, so that it has a binomial interval; None
             without such a metric.
         share_title: its name for readers.
@@ -593,8 +594,19 @@ class Score:
     title: str
     lower_is_better: bool = False
     shown: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    measured: Mapping[str, str] = dataclasses.field(default_factory=dict)
     share: str | None = None
     share_title: str = ''
+
+    @property
+    def compared(self) -> str:
+        """The metric with an interval that compares results: the share, or else the score."""
+        return self.share or self.name
+
+    @property
+    def compared_title(self) -> str:
+        """The name of `compared` for readers."""
+        return self.share_title or self.title
 
     def ranked(self, value: float | None) -> float:
         """A value whose order is from worse to better; the worst one without a value."""
@@ -614,12 +626,25 @@ class Task(Protocol):
 
     one_label: ClassVar[bool]  # whether an example has exactly one of K classes
     multi_label: ClassVar[bool]  # whether an example has a set of the K classes
+    numbers: ClassVar[bool]  # whether an example has K numbers instead of classes
     calibrated: ClassVar[bool]  # whether outputs are logits, which a temperature can calibrate
     score: ClassVar[Score]  # the metric that picks the checkpoint
     reads_rows: ClassVar[bool]  # whether `summary` reads the rows of all examples, not only sums
     keeps_outputs: ClassVar[bool]  # whether a run records the outputs for each example
     continues: ClassVar[bool]  # whether a row continues that of the step before, as a text does
     label_dtype: ClassVar[type]  # of the labels in a batch
+
+    def prepared(self, labels: np.ndarray, loss: Loss) -> 'Task':
+        """The task with what it takes from the labels of the training split and from the loss.
+
+        Raises:
+            InputError: the labels cannot be predicted.
+        """
+        ...
+
+    def counted(self, count: int) -> str:
+        """K for readers, such as `10 classes`."""
+        ...
 
     def label_shape(self, count: int) -> tuple[int, ...]:
         """The shape of a label in a batch, with K = `count`."""
@@ -681,8 +706,44 @@ class Task(Protocol):
         """
         ...
 
+    def intervals(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        """95 % intervals of metrics of `summary`, `{NAME_interval: [low, high]}`; may be empty.
+
+        The interval of the score's share is left out, because it follows from its value alone.
+
+        Args:
+            logits: [N, O].
+            labels: [N, ...].
+        """
+        ...
+
     def predicted(self, logits: jax.Array) -> jax.Array:
-        """The predictions [B, K] for users, such as probabilities, from outputs [B, O]."""
+        """The predictions [B, K] for users, such as probabilities, from outputs [B, O].
+
+        A task may add further values after the K, such as the standard deviations of numbers.
+        """
+        ...
+
+    def best(self, row: np.ndarray) -> int:
+        """The predicted class from one row of `predicted`."""
+        ...
+
+    def shown(self, row: np.ndarray, names: Sequence[str], most: int) -> list[str]:
+        """The prediction of one example as cells of a line.
+
+        Args:
+            row: of the result of `predicted`.
+            names: [K], of the classes or numbers.
+            most: the largest number of classes in the line.
+        """
+        ...
+
+    def cells(self, row: np.ndarray, names: Sequence[str]) -> dict[str, str | float]:
+        """The prediction of one example as columns of a table."""
+        ...
+
+    def record(self, row: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        """The prediction of one example as entries of a JSON object."""
         ...
 
     def average(self, logits: jax.Array) -> jax.Array:
@@ -696,6 +757,19 @@ class Task(Protocol):
             logits: [N, O].
             labels: [N, ...].
         """
+        ...
+
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """What is predicted for each example, in the form of its label.
+
+        Args:
+            logits: [N, O].
+            labels: [N, ...], so that ties and NaN can count as wrong.
+        """
+        ...
+
+    def class_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Logits [N, K] of the probabilities of classes, from outputs [N, O]."""
         ...
 
     def strata(self, labels: np.ndarray) -> np.ndarray:
@@ -718,8 +792,8 @@ class Task(Protocol):
         """Labels for JSON."""
         ...
 
-    def described(self, labels: np.ndarray) -> str:
-        """What a summary adds on the labels of the training split; may be empty."""
+    def described(self, labels: np.ndarray, count: int) -> str:
+        """The labels of the training split for readers, such as `images of 10 classes`."""
         ...
 
 

@@ -45,18 +45,17 @@ def sharded():
 RUNS = {'two_phases': two_phases, 'probe': probe, 'cached_then_all': cached_then_all}
 # The runs that a pair of processes trains one after the other, and the devices of each process.
 CASES = [
-    pytest.param(('cached_then_all',), 1, id='cached_then_all-1'),
-    pytest.param(('two_phases', 'probe'), 1, id='two_phases, probe-1', marks=pytest.mark.slow),
-    pytest.param(('two_phases', 'probe'), 2, id='two_phases, probe-2', marks=pytest.mark.slow),
+    pytest.param(('two_phases', 'probe', 'cached_then_all'), 1, id='one device each'),
+    pytest.param(('two_phases', 'probe'), 2, id='two devices each'),
 ]
 END = 'end of a run'
 CODE = f"""
 import sys
 from tljax.commands import train
-folder, *names = sys.argv[1:]
+folder, workdirs, *names = sys.argv[1:]
 def flags(name):
     joins = ['--distributed'] if name == names[0] else []
-    return [f'--config={{folder}}/{{name}}.py', f'--workdir={{folder}}/{{name}}', *joins]
+    return [f'--config={{folder}}/{{name}}.py', f'--workdir={{workdirs}}/{{name}}', *joins]
 for name in names[:-1]:
     train._run(train.parser().read(flags(name)))
     print({END!r}, flush=True)
@@ -97,8 +96,11 @@ if 'FAULT' in os.environ:
 """
 
 
-def run_in_two_processes(names, folder, devices, codes=(0, 0), **fault):
-    """The outputs of two processes of `tljax train --distributed`, split by run."""
+def run_in_two_processes(names, folder, devices, codes=(0, 0), workdirs=None, **fault):
+    """The outputs of two processes of `tljax train --distributed`, split by run.
+
+    The runs lie in the folder, or in `workdirs`.
+    """
     for name in names:
         text = f'from tests.training.test_distributed import {name} as get_config\n'
         (folder / f'{name}.py').write_text(text + FAULT)
@@ -107,7 +109,7 @@ def run_in_two_processes(names, folder, devices, codes=(0, 0), **fault):
         port = free.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, '-c', CODE, str(folder), *names],
+            [sys.executable, '-c', CODE, str(folder), workdirs or str(folder), *names],
             env={**environment(index, port, devices), **fault},
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -132,6 +134,7 @@ def alone(tmp_path_factory):
     return functools.cache(lambda name: (folder / name, train(RUNS[name](), folder / name)))
 
 
+@pytest.mark.slow  # pairs of processes that import JAX
 @pytest.mark.parametrize(('names', 'devices'), CASES)
 def test_two_processes_train_as_one(names, devices, alone, tmp_path):
     outputs = run_in_two_processes(names, tmp_path, devices)

@@ -247,7 +247,7 @@ def test_predictions_of_files_with_views_are_those_of_the_network(run):
     examples = unlabelled.read(files)
     plain = {'calibrated': False}
     predictions = prediction.predict(network, examples, FlipViews(), 8, **plain)
-    by_file = {one.path: one.probabilities for one in predictions}
+    by_file = {one.path: one.values for one in predictions}
     mirrored = [image[:, ::-1] for image in images]
     both = (network.predict(images, **plain) + network.predict(mirrored, **plain)) / 2
     np.testing.assert_allclose([by_file[file] for file in files], both, 1e-4)

@@ -105,6 +105,7 @@ def test_a_skipped_step_changes_nothing_but_the_count_of_steps():
             ).any()
 
 
+@pytest.mark.slow
 def test_a_run_without_bad_steps_is_the_same_bit_by_bit(reference, tmp_path):
     assert experiment() == experiment(on_nonfinite=OnNonfinite.STOP)
     result = train(experiment(on_nonfinite=OnNonfinite.SKIP), tmp_path)

@@ -304,7 +304,6 @@ def test_penalties_of_one_class_are_numbered():
 
 
 RUNS = {'two': (L2SPFisher(examples=4), FeatureDistillation()), 'all': ALL}
-ALL_SLOW = ['two', pytest.param('all', marks=pytest.mark.slow)]
 
 
 def settings_of(name, source):
@@ -324,8 +323,9 @@ def reference_of(shared_programs, source, tmp_path_factory):
     return reference
 
 
-@pytest.mark.parametrize('name', ALL_SLOW)
-@pytest.mark.parametrize('number', [pytest.param(3, marks=pytest.mark.slow), 6])
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['two', 'all'])
+@pytest.mark.parametrize('number', [3, 6])
 def test_a_resumed_run_with_penalties_is_bit_identical(
     number, name, source, reference_of, tmp_path
 ):
@@ -335,7 +335,7 @@ def test_a_resumed_run_with_penalties_is_bit_identical(
     assert_same_run(settings, tmp_path, reference_of(name))
 
 
-@pytest.mark.parametrize('name', ALL_SLOW)
+@pytest.mark.parametrize('name', ['two', pytest.param('all', marks=pytest.mark.slow)])
 def test_training_records_have_the_value_of_each_penalty(name, reference_of):
     lines = records(reference_of(name)[0])
     trained = [r for r in lines if r['split'] == 'train']

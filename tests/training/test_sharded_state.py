@@ -140,7 +140,8 @@ def one_device(*_):
     return devices._mesh(1, 1, jax.devices()[:1])
 
 
-@pytest.mark.parametrize('starts_split', [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('starts_split', [False, True])
 def test_a_run_goes_on_with_other_devices_and_says_so(
     starts_split, tmp_path, monkeypatch, capsys, small_leaves_split
 ):
@@ -163,6 +164,7 @@ def test_a_run_goes_on_with_other_devices_and_says_so(
     assert 'saved on 1 cpu device and goes on with 4 cpu devices, the state split over 2' in printed
 
 
+@pytest.mark.slow
 def test_the_same_devices_are_not_mentioned(tmp_path, capsys, small_leaves_split):
     one = sharded(epochs=1.5, evaluate=())
     with shared_programs():

@@ -116,12 +116,8 @@ def reference_of(shared_programs, tmp_path_factory):
     return reference
 
 
-def members(names, *fast):
-    """The names of cases; all except `fast` are slow."""
-    return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
-
-
-@pytest.mark.parametrize('name', members(RUNS, 'phases'))
+@pytest.mark.slow
+@pytest.mark.parametrize('name', RUNS)
 def test_a_run_with_samples_that_crashed_and_resumed_is_bit_identical(name, reference_of, tmp_path):
     crash_after(5, RUNS[name](), tmp_path)
     train(RUNS[name](), tmp_path)
@@ -316,6 +312,7 @@ def test_samples_are_normalised_by_the_statistics_of_samples():
     assert norm(difference(pulls[0]['head'], pulls[2]['head'])) > 0.1 * norm(pulls[0]['head']) > 0
 
 
+@pytest.mark.slow
 def test_accumulated_parts_add_up_to_the_whole_batch():
     whole, parts = (Step(norm=Norm.AFFINE_ONLY, accumulate=n) for n in (1, 4))
     assert_close(whole.moved(True), parts.moved(True))
@@ -400,6 +397,7 @@ def test_a_shared_head_matches_classes_by_name():
     assert job.samples.head == {}
 
 
+@pytest.mark.slow
 def test_samples_that_are_always_misclassified_lose_weight(tmp_path):
     """TrAdaBoost, where half of the samples have wrong labels."""
     what = sourced(

@@ -131,6 +131,7 @@ def test_all_pairs_share_two_programs_and_a_third_where_samples_end_early(
     assert (found.steps, found.whole, found.count, len(found.pairs)) == (11, 11, 27, 3)
 
 
+@pytest.mark.slow
 def test_a_pair_of_short_runs_does_not_depend_on_the_number_of_pairs():
     one, three = (
         guard.compare(job, job.samples).pairs

@@ -101,9 +101,11 @@ def read(experiment: Experiment) -> TargetImages:
     """
     source = experiment.data.splits()
     data_checks.check(experiment, source)
-    if not choice.of(source['train']).one_label:
+    task = choice.of(source['train'])
+    if not (task.one_label and task.calibrated):
         raise InputError(
-            'config.data: images have several labels; tljax advise needs one label per image'
+            'config.data: images have several labels, numbers or ordered classes; tljax advise '
+            'needs one label per image'
         )
     if 'val' in source:
         splits = _fold(experiment).splits()

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from tljax.augment import changes
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.metrics.tasks import choice
 from tljax.models.views import Centre
-from tljax.types import Examples, Task, TextPreprocessing
+from tljax.types import Augmentation, Examples, Task, TextPreprocessing, Views
 
 
 def check(experiment: Experiment, splits: Mapping[str, Examples]) -> None:
@@ -36,8 +37,9 @@ def _task_problems(experiment: Experiment, task: Task) -> list[str]:
     problems += [
         f'config.penalties[{i}] is {type(penalty).__name__}, which needs one label per image'
         for i, penalty in enumerate(experiment.penalties)
-        if getattr(penalty, 'one_label', False) and not task.one_label
+        if getattr(penalty, 'one_label', False) and not (task.one_label and task.calibrated)
     ]
+    problems += _changed_numbers(experiment, task)
     if problem := task.balance_problem(experiment.balance, loss):
         problems.append(f'config.balance is {experiment.balance.value}, {problem}')
     return problems
@@ -52,6 +54,25 @@ def _text_problems(experiment: Experiment) -> list[str]:
         f'config.{name} is for images, and the network reads text: wanted {usual!r}'
         for name, usual in values.items()
         if getattr(experiment, name) != usual
+    ]
+
+
+def _changed_numbers(experiment: Experiment, task: Task) -> list[str]:
+    """Problems with augmentations and views that change the numbers that are predicted."""
+    changed_by = getattr(task, 'changed_by', ())
+    unknown = sorted(set(changed_by) - set(changes.KINDS))
+    problems = []
+    if unknown:
+        problems = [f'config.data.changed_by has {unknown}, wanted some of {changes.KINDS}']
+    used: dict[str, Augmentation | Views] = {
+        f'augmentations[{i}]': one for i, one in enumerate(experiment.augmentations)
+    }
+    used['test_views'] = experiment.test_views
+    return problems + [
+        f'config.{name} is {type(one).__name__}: its {kinds} changes the numbers that '
+        'are predicted (config.data.changed_by)'
+        for name, one in used.items()
+        if (kinds := changes.conflicts(one, changed_by))
     ]
 
 

@@ -151,13 +151,18 @@ def prepare(
         subset: further limits or changes of the training examples.
 
     Raises:
-        InputError: a class does not exist or has too few examples, or `subset` needs one label per
-            image and images have several.
+        InputError: a class does not exist or has too few examples, or a limit needs classes, or
+            one label per image, and the labels are others.
     """
     subset = subset or Subset()
     task = choice.of(splits['train'])
     if not task.one_label:
-        _check_several_labels(subset)
+        _check_other_labels(subset, 'numbers as' if task.numbers else 'several')
+    if task.numbers and count is not None:
+        raise InputError(
+            f'config.per_class is {count}, which needs classes; with numbers as labels, wanted '
+            'config.subset.fraction'
+        )
     if subset.classes:
         splits = {name: only(split, subset.classes) for name, split in splits.items()}
     train = _limited(splits['train'], count, subset, seed)
@@ -192,7 +197,7 @@ def only(examples: Examples, classes: tuple[str, ...]) -> Examples:
     return dataclasses.replace(examples.take(kept), labels=labels, class_names=classes)
 
 
-def _check_several_labels(subset: Subset) -> None:
+def _check_other_labels(subset: Subset, kind: str) -> None:
     """Raises an error for fields that need one label per image."""
     neutral = {'imbalance': 1.0, 'label_noise': 0.0}
     values = {name: getattr(subset, name) for name in neutral}
@@ -200,7 +205,7 @@ def _check_several_labels(subset: Subset) -> None:
     if problems:
         wanted = ', '.join(f'{name} {value}' for name, value in neutral.items())
         raise InputError(
-            f'config.subset: {", ".join(problems)}; with several labels per image, wanted {wanted}'
+            f'config.subset: {", ".join(problems)}; with {kind} labels per image, wanted {wanted}'
         )
 
 

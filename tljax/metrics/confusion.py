@@ -23,6 +23,11 @@ def count(logits: np.ndarray, labels: np.ndarray) -> Counts:
     return collections.Counter(pairs)
 
 
+def paired(decided: np.ndarray, labels: np.ndarray) -> Counts:
+    """The (true, predicted) pairs of labels [N] and predicted classes [N]."""
+    return collections.Counter(zip(labels.tolist(), decided.tolist(), strict=True))
+
+
 def confused(counts: Mapping[tuple[int, int], int]) -> list[tuple[int, int, int]]:
     """(true, predicted, images) of all wrong predictions, the most frequent first."""
     wrong = [(true, guess, n) for (true, guess), n in counts.items() if true != guess]

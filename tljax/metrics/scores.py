@@ -23,7 +23,17 @@ PERPLEXITY = Score(
     lower_is_better=True,
     shown={'token_accuracy': 'accuracy of tokens'},
 )
-SCORES = (ACCURACY, PRECISION, PERPLEXITY)
+EXPLAINED = Score(name='r2', title='R²', measured={'rmse': 'RMSE', 'mae': 'MAE'})
+KAPPA = Score(
+    name='kappa', title='weighted kappa', shown={'accuracy': 'accuracy'}, measured={'mae': 'MAE'}
+)
+SCORES = (
+    KAPPA,
+    ACCURACY,
+    PRECISION,
+    EXPLAINED,
+    PERPLEXITY,
+)  # ordered classes have an accuracy, too
 
 
 def of(metrics: Mapping[str, Any]) -> Score | None:

@@ -14,6 +14,7 @@ from tljax.types import Task
 Sums = dict[str, jax.Array]
 PENALTY = 'penalty_'  # prefix of the sum of a penalty's value times the images
 SOURCE = ('source_loss', 'source_right', 'source_weight', 'source_count')  # sums over source rows
+LISTS = ('class_', 'value_')  # prefixes of lists of a value for each class or number
 NO_STEP = np.iinfo(np.int32).max  # larger than any step: the loss was always finite
 
 
@@ -63,8 +64,8 @@ def _of_source(host: Mapping[str, Any]) -> dict[str, float]:
 
 
 def scalars(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary without its per-class values."""
-    return {name: value for name, value in summary.items() if not name.startswith('class_')}
+    """A summary without its lists of a value for each class or number."""
+    return {name: value for name, value in summary.items() if not name.startswith(LISTS)}
 
 
 def ranking(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -113,6 +113,8 @@ def _scores_text(record: Mapping[str, Any]) -> str:
     known = {title: record[name] for name, title in shown.items() if record.get(name) is not None}
     unbounded = {score.title} if score and score.lower_is_better else set()  # no share of examples
     parts = [f'{t} {v:.4g}' if t in unbounded else f'{t} {v:.1%}' for t, v in known.items()]
+    measured = score.measured.items() if score else ()
+    parts += [f'{title} {record[name]:.4g}' for name, title in measured if name in record]
     return '  '.join([f'loss {record["loss"]:.4f}', *parts])
 
 

@@ -66,8 +66,13 @@ def evaluate(
             folder,
             features=job.experiment.keep_features,
         )
-        results[name] = console.with_interval(metrics_of(splits[name]))
+        results[name] = with_intervals(metrics_of(splits[name]), splits[name])
     return results, Predictions(job.splits['train'].class_names, splits)
+
+
+def with_intervals(metrics: Mapping[str, Any], split: SplitPredictions) -> dict[str, Any]:
+    """Metrics of a split with all of their intervals."""
+    return console.with_interval(metrics) | split.task.intervals(split.logits, split.labels)
 
 
 def predict(

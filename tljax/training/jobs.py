@@ -163,13 +163,18 @@ def read_splits(experiment: Experiment) -> dict[str, Examples]:
     """The splits of an experiment, checked and reduced to its subset."""
     splits = experiment.data.splits()
     data_checks.check(experiment, splits)
-    return subsets.prepare(
+    prepared = subsets.prepare(
         splits,
         experiment.per_class,
         experiment.validation_fraction,
         experiment.image_seed,
         experiment.subset,
     )
+    stated = choice.of(prepared['train'])
+    task = stated.prepared(prepared['train'].labels, experiment.loss)
+    if task == stated:
+        return prepared
+    return {name: dataclasses.replace(split, task=task) for name, split in prepared.items()}
 
 
 def _with_gray_range(

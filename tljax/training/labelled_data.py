@@ -64,10 +64,12 @@ def read(
     Raises:
         InputError: there are no such images, or their classes are not the network's.
     """
+    numbers = class_names.labels(loaded.class_names, loaded.model.num_classes)
+    numbers = numbers if loaded.task.numbers else None
     if isinstance(loaded.preprocessing, TextPreprocessing):
         source = labelled_texts.read(path, split, bad_files, columns)
     else:
-        source = labelled.read(path, split, bad_files, columns)
+        source = labelled.read(path, split, bad_files, columns, numbers)
     examples, findings = source.examples, source.examples.findings
     names = examples.class_names if source.named else None
     notes = [f'{note}.' for note in (findings.notes if findings else ())]
@@ -141,7 +143,11 @@ def _matched(
     if loaded.class_names == published.imagenet_classes():
         aliases = {key: index for index, key in enumerate(published.imagenet_ids())}
     match = class_names.match(loaded.class_names, names, count, total, aliases)
-    labels = match.renumbered(data.examples.labels, total, several=loaded.task.multi_label)
+    labels, note = data.examples.labels, match.note
+    if loaded.task.numbers:
+        labels, note = match.reordered(labels, total), note.replace('classes', 'numbers')
+    else:
+        labels = match.renumbered(labels, total, several=loaded.task.multi_label)
     if names is not None and len(names) < total:
         names = None  # they name only some of the logits
     examples = dataclasses.replace(data.examples, labels=labels, task=loaded.task)
@@ -149,5 +155,5 @@ def _matched(
         data,
         examples=inputs.prepared({'': examples}, loaded.preprocessing, gigabytes)[''],
         class_names=class_names.labels(loaded.class_names or names, total),
-        notes=(match.note, *data.notes),
+        notes=(note, *data.notes),
     )

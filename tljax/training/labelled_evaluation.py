@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _announce(arguments: argparse.Namespace, loaded: Network, data: Data, views: Views) -> None:
     """Prints what is evaluated on which images, and the notes."""
-    kind = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
+    kind = f'{type(loaded.backbone).__name__}, {loaded.task.counted(loaded.model.num_classes)}'
     images = f'{len(data.examples):,} images, views: {views}'
     for line in (f'{arguments.network} ({kind}) on {data.name}: {images}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
@@ -90,7 +90,7 @@ def _counts(split: SplitPredictions) -> confusion.Counts:
     """How often a class was predicted as another; empty unless images have one label each."""
     if not split.task.one_label:
         return collections.Counter()
-    return confusion.count(split.logits, split.labels)
+    return confusion.paired(split.task.decided(split.logits, split.labels), split.labels)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -116,8 +116,8 @@ def _load(
         )
     if arguments.picture and not loaded.task.one_label:
         raise InputError(
-            f'--picture: {arguments.network} predicts several labels per image, and a confusion '
-            'matrix needs one label per image'
+            f'--picture: {arguments.network} predicts several labels per image or numbers, and a '
+            'confusion matrix needs one label per image'
         )
     if arguments.gray_range:
         images = preprocessing.with_gray_range(loaded.model.images, arguments.gray_range)
@@ -220,7 +220,7 @@ def evaluate(
     split = final_evaluation.predict(evaluation, params, stats, examples, folder)
     temperature = (loaded.temperature if calibrated else None) or 1.0
     metrics_of = final_evaluation.make_metrics(evaluation.loss, loaded.task)
-    return console.with_interval(metrics_of(split, temperature)), split
+    return final_evaluation.with_intervals(metrics_of(split, temperature), split), split
 
 
 def _mean_class_accuracy(metrics: dict[str, Any]) -> float | None:
@@ -265,8 +265,11 @@ def _print_measures(metrics: dict[str, Any], data: Data) -> None:
 
 def _print(metrics: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]) -> None:
     """Prints the metrics of images with one label each."""
-    lines = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
-    if len(names) > 5:
+    lines: dict[str, str] = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
+    if 'kappa' in metrics:
+        lines = {'weighted kappa': console.accuracy_text(metrics, 'kappa'), **lines}
+        lines['mean distance'] = f'{metrics["mae"]:.3g} classes'
+    if len(names) > 5 and 'top5_accuracy' in metrics:
         lines['top-5 accuracy'] = f'{100 * metrics["top5_accuracy"]:.1f} %'
     lines['mean over classes'] = f'{100 * (_mean_class_accuracy(metrics) or 0):.1f} %'
     lines['loss'] = f'{metrics["loss"]:.4f}'

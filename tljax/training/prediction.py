@@ -126,7 +126,7 @@ def _predict_all(
     """Prints and writes the prediction of each image; returns the number of images."""
     names = class_names.labels(loaded.class_names, loaded.model.num_classes)
     longest_path = max(len(str(image)) for image in examples.encoded or ())
-    lines = Lines(names, longest_path, arguments.top, detector)
+    lines = Lines(names, loaded.task, longest_path, arguments.top, detector)
     predictions = predict(
         loaded,
         examples,
@@ -136,7 +136,7 @@ def _predict_all(
         calibrated=not arguments.uncalibrated,
     )
     count = 0
-    with prediction_output.writer(arguments.out, names, detector) as write:
+    with prediction_output.writer(arguments.out, names, loaded.task, detector) as write:
         for prediction in predictions:
             if arguments.out is None or count < PRINT_LIMIT:
                 print(lines.text(prediction))

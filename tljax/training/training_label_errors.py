@@ -58,7 +58,9 @@ def of_job(job: Job, *, folds: int = 5) -> list[LikelyError]:
     """
     train = job.splits['train']
     if not job.model.task.one_label:
-        raise InputError('the training images have several labels, wanted one label per image')
+        raise InputError(
+            'the training images have several labels or numbers, wanted one label per image'
+        )
     extracted = features.extract(
         job.model,
         job.params,

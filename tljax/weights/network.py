@@ -88,7 +88,7 @@ class Network:
         count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
         return (
             f'Network({type(self.backbone).__name__}, stages {" ".join(self.model.names)}, '
-            f'{count:,} parameters, {self.model.num_classes:,} classes, '
+            f'{count:,} parameters, {self.task.counted(self.model.num_classes)}, '
             f'{inputs.described(self.preprocessing)}, weights {self.origin.source!r})'
         )
 
@@ -161,7 +161,8 @@ class Network:
             calibrated: whether the logits are divided by `temperature`, if there is one.
 
         Returns:
-            [B, K] float32; one image is a batch of one.
+            [B, K] float32; one image is a batch of one. Numbers are in the units of the labels; if
+            variances were trained, K standard deviations follow them.
 
         Raises:
             InputError: `preprocess` would refuse the images, or the views do not fit
@@ -170,7 +171,8 @@ class Network:
         views = views or Centre()
         check(views, self.preprocessing)
         decoded = inputs.decoded(images, self.preprocessing)
-        parts = [np.zeros((0, self.model.num_classes), np.float32)]
+        outputs = jax.ShapeDtypeStruct((0, self.model.outputs), jnp.float32)
+        parts = [np.zeros(jax.eval_shape(self.task.predicted, outputs).shape, np.float32)]
         rows = max(1, BATCH_SIZE // views.count)
         while chunk := list(itertools.islice(decoded, rows)):
             x = self.preprocessing.viewed(views, jnp.asarray(inputs.batch(chunk)))

@@ -64,9 +64,13 @@ def task_of(texts: Mapping[str, str]) -> Task:
 
     Raises:
         TypeError: the task is a class outside tljax.
+        ValueError: a field has another type, or is out of range.
     """
     if 'tljax' in texts and 'task' in texts:
-        return json_form.decode(json.loads(texts['task']), ours_only=True)
+        task = json_form.decode(json.loads(texts['task']), ours_only=True)
+        if problems := validation.problems('task', task):
+            raise ValueError('; '.join(problems))
+        return task
     return choice.recorded(multi_label=texts.get('multi_label') == 'true')
 
 

@@ -89,6 +89,7 @@ def test_another_abort_stays_an_abort(tmp_path):
     assert 'was killed' not in ''.join(errors)
 
 
+@pytest.mark.slow
 def test_a_process_whose_others_do_not_come_ends_in_the_stated_time(tmp_path):
     codes, errors, _ = pair(tmp_path, 'late')
     assert codes == [75]

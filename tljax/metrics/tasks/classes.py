@@ -9,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax.metrics import class_weights, scores, single_label
+from tljax.metrics.class_answers import ClassAnswers
 from tljax.metrics.losses import ClassWeighted, CrossEntropy
 from tljax.types import Balance, Loss, Score
 
+LOSS = CrossEntropy.__name__
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Classes:
+class Classes(ClassAnswers):
     """One of K classes for each example. Labels are [N] int32, and the outputs K logits."""
 
     one_label: ClassVar[bool] = True
     multi_label: ClassVar[bool] = False
+    numbers: ClassVar[bool] = False
     score: ClassVar[Score] = scores.ACCURACY
     calibrated: ClassVar[bool] = True
     reads_rows: ClassVar[bool] = False
@@ -47,7 +51,11 @@ class Classes:
         return CrossEntropy()
 
     def loss_problem(self, loss: Loss) -> str | None:
-        """None, because every loss of classes accepts distributions."""
+        """A problem with a loss of numbers; every loss of classes accepts distributions."""
+        if getattr(loss, 'numbers', False):
+            return f'which needs numbers as labels; these are classes, wanted {LOSS}'
+        if getattr(loss, 'ordinal', False):
+            return f'which needs ordered classes (OrderedClasses), wanted {LOSS}'
         return None
 
     def balance_problem(self, balance: Balance, loss: Loss) -> str | None:
@@ -84,7 +92,11 @@ class Classes:
 
     def right(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Whether the class has the largest logit; ties and NaN are wrong."""
-        return single_label.predicted(logits, labels) == labels
+        return self.decided(logits, labels) == labels
+
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """See `single_label.predicted`."""
+        return single_label.predicted(logits, labels)
 
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """The classes themselves."""
@@ -109,6 +121,6 @@ class Classes:
         """The class of each example."""
         return labels.tolist()
 
-    def described(self, labels: np.ndarray) -> str:
-        """Nothing, because each image has one label."""
-        return ''
+    def described(self, labels: np.ndarray, count: int) -> str:
+        """The number of classes."""
+        return f'images of {count} classes'

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax.metrics import class_weights, multi_label, scores
+from tljax.metrics.class_answers import ClassAnswers
 from tljax.metrics.losses import BinaryCrossEntropy
 from tljax.types import Balance, Loss, Score
 
@@ -16,7 +17,7 @@ LOSS = BinaryCrossEntropy.__name__
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class LabelSets:
+class LabelSets(ClassAnswers):
     """A set of the K classes for each example, possibly empty.
 
     Labels are [N, K] uint8, 1 for each class of the set. The outputs are K logits, each of the
@@ -25,6 +26,7 @@ class LabelSets:
 
     one_label: ClassVar[bool] = False
     multi_label: ClassVar[bool] = True
+    numbers: ClassVar[bool] = False
     score: ClassVar[Score] = scores.PRECISION
     calibrated: ClassVar[bool] = True
     reads_rows: ClassVar[bool] = True  # mean average precision ranks all examples at once
@@ -53,7 +55,11 @@ class LabelSets:
         return BinaryCrossEntropy()
 
     def loss_problem(self, loss: Loss) -> str | None:
-        """A problem with a loss whose targets must sum to 1."""
+        """A problem with a loss of numbers, or one whose targets must sum to 1."""
+        if getattr(loss, 'numbers', False):
+            return f'which needs numbers as labels; these are classes, wanted {LOSS}'
+        if getattr(loss, 'ordinal', False):
+            return f'which needs ordered classes (OrderedClasses), wanted {LOSS}'
         if not getattr(loss, 'one_label', False):
             return None
         return (
@@ -109,6 +115,10 @@ class LabelSets:
         """Whether all K decisions of an example are right."""
         return ((logits > 0) == labels).all(1)
 
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The sets of classes [N, K] bool."""
+        return logits > 0
+
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """The sets themselves; an example counts for each of its classes."""
         return labels
@@ -131,6 +141,6 @@ class LabelSets:
         """The list of classes of each example."""
         return [np.flatnonzero(row).tolist() for row in labels]
 
-    def described(self, labels: np.ndarray) -> str:
-        """The mean number of labels."""
-        return f', {labels.sum() / len(labels):.2g} labels each'
+    def described(self, labels: np.ndarray, count: int) -> str:
+        """The number of classes, and the mean number of labels."""
+        return f'images of {count} classes, {labels.sum() / len(labels):.2g} labels each'

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax.metrics import scores
+from tljax.metrics.class_answers import ClassAnswers
 from tljax.metrics.losses import TokenCrossEntropy
 from tljax.types import Balance, Loss, Score
 
@@ -17,7 +18,7 @@ LOSS = TokenCrossEntropy.__name__
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class NextToken:
+class NextToken(ClassAnswers):
     """The next token after each token of a window of a text.
 
     Labels are the numbers of the next tokens [N, T] int32, and the outputs V logits for each token,
@@ -26,6 +27,7 @@ class NextToken:
 
     one_label: ClassVar[bool] = False
     multi_label: ClassVar[bool] = False
+    numbers: ClassVar[bool] = False
     score: ClassVar[Score] = scores.PERPLEXITY
     calibrated: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = False
@@ -118,6 +120,10 @@ class NextToken:
         """None, because a window is neither right nor wrong."""
         return None
 
+    def decided(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The most probable next tokens [N, T]."""
+        return logits.argmax(-1)
+
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """One group."""
         return np.zeros(len(labels), np.int32)
@@ -138,6 +144,6 @@ class NextToken:
         """None for each window, because the tokens follow from the texts."""
         return [None] * len(labels)
 
-    def described(self, labels: np.ndarray) -> str:
+    def described(self, labels: np.ndarray, count: int) -> str:
         """The number of tokens."""
-        return f', {labels.size:,} tokens'
+        return f'windows of {labels.size:,} tokens, {count:,} different'

@@ -108,7 +108,7 @@ def _results(runs: dict[str, Inputs]) -> Section:
         content = run.run.result
         metrics = console.with_interval(content[split])
         score = scores.of(metrics) or scores.ACCURACY
-        key, measure = score.share or score.name, score.share_title
+        key, measure = score.compared, score.compared_title
         values.append((name, metrics[key] or 0.0, *metrics[f'{key}_interval']))
         measures = {**tables.measures(metrics), **_calibration(content, split)}
         columns |= dict.fromkeys(measures)

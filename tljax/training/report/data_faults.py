@@ -31,9 +31,9 @@ PROBE_SECONDS = 0.001  # approximate time of the probes, per image
 
 def section(inputs: Inputs) -> Section:
     """Likely label errors of held-out and of training images, and duplicates between splits."""
+    _, split = inputs.predictions()
     blocks = [
-        *_held_out(inputs),
-        *_of_training(inputs),
+        *([] if split.task.numbers else [*_held_out(inputs), *_of_training(inputs)]),
         Heading('The same image in several splits'),
         *_duplicates(inputs),
     ]
@@ -46,7 +46,7 @@ def _held_out(inputs: Inputs) -> list[Block]:
     blocks: list[Block] = [Heading(f'Labels that may be wrong, {split_name(name)} images')]
     if not split.task.one_label:
         return [*blocks, Text(ONE_LABEL, 'missing')]
-    p = np.asarray(calibration.probabilities(split.logits))
+    p = np.asarray(calibration.probabilities(split.task.class_logits(split.logits)))
     errors = label_errors.likely_errors(p, split.labels)
     if not len(errors.places):
         return [*blocks, Text('None is likely.')]

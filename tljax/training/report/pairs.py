@@ -4,8 +4,10 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
+from tljax.metrics import regression
 from tljax.metrics.paired_accuracy import PairedDifference, accuracy_difference
 from tljax.records.predictions import SplitPredictions
 from tljax.training.report.inputs import Inputs, MissingError
@@ -20,7 +22,7 @@ def right(split: SplitPredictions) -> np.ndarray:
     """
     hits = split.task.right(split.logits, split.labels)
     if hits is None:
-        raise MissingError('Predictions of numbers are not right or wrong.')
+        raise MissingError('Predicted numbers are not right or wrong, so images cannot be counted.')
     return hits
 
 
@@ -61,7 +63,7 @@ def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores
     ids, order = np.unique(split.ids, return_index=True)
     if len(ids) < len(split):
         raise MissingError('Several images of a run have the same id, so they cannot be paired.')
-    measure = split.task.score.share_title
+    measure = split.task.score.share_title or 'accuracy'
     return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order], measure)
 
 
@@ -113,11 +115,37 @@ def difference(one: Inputs, other: Inputs) -> PairedDifference:
     return accuracy_difference(first.right, second.right)
 
 
+def _difference_of_numbers(one: Inputs, other: Inputs) -> tuple[float, float, float]:
+    """The difference in R², and its interval.
+
+    Raises:
+        MissingError: a run has no predictions, or they cannot be paired.
+    """
+    name, split = one.predictions()
+    others = other.splits.get(name)
+    if others is None or others.labels.shape != split.labels.shape:
+        raise MissingError('The runs were not evaluated on the same split with the same numbers.')
+    _, rows, other_rows = np.intersect1d(split.ids, others.ids, True, return_indices=True)
+    if not len(rows):
+        raise MissingError('The runs were evaluated on different images.')
+    count = split.labels.shape[1]
+    first, second = (
+        np.asarray(part.task.predicted(jnp.asarray(part.logits[places])))[:, :count]
+        for part, places in ((split, rows), (others, other_rows))
+    )
+    return regression.paired_difference(first, second, split.labels[rows])
+
+
 def difference_text(one: Inputs, other: Inputs) -> str:
     """`+1.2 (-0.4 to +2.9)` in points, or a dash."""
     try:
-        pair = difference(one, other)
+        _, split = one.predictions()
+        if split.task.numbers:
+            ends = _difference_of_numbers(one, other)
+        else:
+            pair = difference(one, other)
+            ends = pair.difference, pair.low, pair.high
     except (InputError, OSError):
         return '–'
-    low, high = 100 * pair.low, 100 * pair.high
-    return f'{100 * pair.difference:+.1f} ({low:+.1f} to {high:+.1f})'
+    value, low, high = (100 * end for end in ends)
+    return f'{value:+.1f} ({low:+.1f} to {high:+.1f})'
