@@ -170,7 +170,7 @@ def others(x: np.ndarray, labels: np.ndarray) -> None:
 
 def outputs(network: tljax.Network, examples: Examples) -> dict[str, np.ndarray]:
     """Pooled features [N, F] of every stage but the head, in one pass."""
-    shown, names = network.preprocessing, network.model.names[:-1]
+    shown, names = network.model.images, network.model.names[:-1]
 
     @jax.jit
     def run(params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
