@@ -27,7 +27,8 @@ def kinds():
 def row(kind):
     """The line of a task in the table."""
     task = kind()
-    shape = {(): '[N]', (K,): '[N, K]'}[task.label_shape(K)]
+    shapes = {(): '[N]', (K,): '[N, K]', (getattr(task, 'window', None),): '[N, T]'}
+    shape = shapes[task.label_shape(K)]
     outputs = {K: 'K', K - 1: 'K - 1'}[task.outputs(K)]
     loss, dtype = type(task.default_loss()).__name__, np.dtype(task.label_dtype)
     cells = f'`{kind.__name__}`', f'{shape} {dtype}', outputs, f'`{loss}`', task.score.title
