@@ -143,16 +143,26 @@ class Drawn:
         return max(self.scores, key=lambda name: self.scores[name])
 
     @property
-    def cost(self) -> float:
+    def seconds(self) -> float:
         """Of the choice: the screening, and all images for what is left if that is several."""
         more = sum(self.whole[name] for name in self.kept) if len(self.kept) > 1 else 0.0
-        return (self.spent + more) / sum(self.whole.values())
+        return self.spent + more
+
+    @property
+    def exhaustive_seconds(self) -> float:
+        """Of the exhaustive search."""
+        return sum(self.whole.values())
+
+    @property
+    def cost(self) -> float:
+        """Of the choice, as a share of the exhaustive search."""
+        return self.seconds / self.exhaustive_seconds
 
     @property
     def cost_in_all(self) -> float:
         """With the passes of `advise` over all images, with pretrained and with random weights."""
         more = 2 * sum(self.whole[name] for name in self.kept)
-        return (self.spent + more) / sum(self.whole.values())
+        return (self.spent + more) / self.exhaustive_seconds
 
 
 def drawn(
@@ -211,15 +221,21 @@ def table(out: pathlib.Path) -> None:
     """Prints the tasks and their mean."""
     seconds = network_bank.seconds(out)
     print('| ' + ' | '.join(COLUMNS) + ' |\n' + '| --- ' * len(COLUMNS) + '|')
-    numbers = []
+    numbers, everything = [], []
     for images, counts in PER_CLASS.items():
         for per_class in counts:
             draws = drawn(out, images, per_class, seconds)
             if draws:
                 best, row = row_of(draws)
                 numbers.append(row)
+                everything += draws
                 print(_line(images, str(per_class), best, row))
     print(_line('mean', '', '', np.mean(numbers, 0).tolist()))
+    chosen, all_seconds = (
+        sum(value(one) for one in everything)
+        for value in (lambda one: one.seconds, lambda one: one.exhaustive_seconds)
+    )
+    print(f'All tasks together: {chosen:.0f} of {all_seconds:.0f} s, {chosen / all_seconds:.2f}')
 
 
 def _line(images: str, per_class: str, best: str, row: Sequence[float]) -> str:
