@@ -20,7 +20,7 @@ import numpy as np
 
 from tljax.advise import evidence, folds, networks, tasks
 from tljax.advise.networks import CandidateNetwork
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.config.experiment import Experiment
 from tljax.data.digits import Digits
 from tljax.data.folder import Folder
@@ -142,7 +142,7 @@ class Opened:
     """A network, and all images of its experiment."""
 
     job: Job
-    task: Task
+    task: TargetImages
 
     def features(self, rows: np.ndarray) -> np.ndarray:
         """[M, F] of the last stage."""

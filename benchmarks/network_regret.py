@@ -34,7 +34,7 @@ from tljax.advise import screening, tasks
 from tljax.advise.held_out import scores
 from tljax.advise.linear_probes import LabelledFolds
 from tljax.advise.networks import CandidateNetwork
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.features import probes
 from tljax.types import Examples
 
@@ -47,14 +47,16 @@ PER_CLASS = {
 SEEDS = (0, 1, 2)
 
 
-def task_of(images: str, data: pathlib.Path, per_class: int, seed: int) -> tuple[Task, Examples]:
+def task_of(
+    images: str, data: pathlib.Path, per_class: int, seed: int
+) -> tuple[TargetImages, Examples]:
     """The labelled images, and the test images."""
     base = network_bank.experiment_of(images, data)
     task = tasks.read(dataclasses.replace(base, per_class=per_class, seed=seed))
     return task, base.data.splits()['test']
 
 
-def searched(task: Task, test: Examples, measured: Measured) -> dict[str, Any]:
+def searched(task: TargetImages, test: Examples, measured: Measured) -> dict[str, Any]:
     """The probe of one network: cross-validated, and fitted to all labelled images and tested."""
     x, labels = measured.of(task.ids), task.labels
     data = LabelledFolds(
@@ -80,12 +82,12 @@ def searched(task: Task, test: Examples, measured: Measured) -> dict[str, Any]:
 
 
 def screened(
-    task: Task, networks: Mapping[str, CandidateNetwork], bank: Mapping[str, Measured]
+    task: TargetImages, networks: Mapping[str, CandidateNetwork], bank: Mapping[str, Measured]
 ) -> dict[str, Any]:
     """The networks that the screening keeps, and the images that each network read."""
     names = {id(network): name for name, network in networks.items()}
 
-    def features(task: Task, network: CandidateNetwork) -> screening.Features:
+    def features(task: TargetImages, network: CandidateNetwork) -> screening.Features:
         measured, ids = bank[names[id(network)]], task.ids
         return lambda rows: measured.of(ids[rows])
 

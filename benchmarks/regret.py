@@ -168,7 +168,7 @@ def bits(predictions: HeldOutPredictions) -> str:
 
 def prepared(
     case: str, data: pathlib.Path, per_class: int, seed: int
-) -> tuple[Experiment, tasks.Task, Evidence]:
+) -> tuple[Experiment, tasks.TargetImages, Evidence]:
     """A task with a seed, and its evidence."""
     experiment = experiment_of(case, data, per_class, seed)
     task = tasks.read(experiment)
@@ -246,7 +246,7 @@ class MeteredRunner:
 
 
 def advised(
-    bank: Bank, case: str, place: Mapping[str, int], task: tasks.Task, collected: Evidence
+    bank: Bank, case: str, place: Mapping[str, int], task: tasks.TargetImages, collected: Evidence
 ) -> dict[str, Any]:
     """The advice for a share of the steps of the exhaustive search."""
     measured = trial_costs.measure(collected.job, collected.last.linear)

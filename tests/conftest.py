@@ -34,7 +34,6 @@ import pytest  # isort: skip
 from tests import browser  # isort: skip
 from tljax.data import decode  # isort: skip
 
-sys.dont_write_bytecode = True  # of configs that tests write into folders
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 STATM = pathlib.Path('/proc/self/statm')  # on Linux only
@@ -44,6 +43,7 @@ SHARED = pathlib.Path(__file__).parents[2] / 'shared'
 
 def pytest_collection_finish():
     """Collects garbage without what was imported, which stays."""
+    sys.dont_write_bytecode = True  # of configs that tests write into folders
     gc.collect()
     gc.freeze()
     # Tracing makes many objects that live on, at which frequent collections would look again.

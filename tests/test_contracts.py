@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import json
 import math
 import pkgutil
 import shutil
@@ -23,7 +24,7 @@ from tljax.config.experiment import Experiment
 from tljax.data import arrays
 from tljax.data.digits import Digits
 from tljax.data.subsets import Subset
-from tljax.metrics import losses
+from tljax.metrics import losses, ordinal, scores, tasks, totals
 from tljax.models import adapters, backbones, heads, port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
 from tljax.strategies import optimizers, partition, penalties, schedules, strategies
@@ -60,6 +61,7 @@ ARGUMENTS = {
     'Manifest': {'path': 'folder/list.csv'},
     'Arrays': {'path': 'folder/arrays.npz'},
     'InMemory': {'digest': arrays.keep(train=DIGITS, test=DIGITS).digest},
+    'OrderedClasses': {'data': Digits(), 'classes': tuple('3012456789')},
     'TFDS': {'name': 'tiny', 'data_dir': 'folder'},
 }  # fmt: skip
 MODULES = {
@@ -71,6 +73,7 @@ MODULES = {
     'Schedule': schedules,
     'Optimizer': optimizers,
     'Loss': losses,
+    'Task': tasks,
     'Penalty': penalties,
     'Adapter': adapters,
     'Weighing': sample_transfer,
@@ -448,11 +451,94 @@ def test_an_optimizer_reports_an_invalid_learning_rate(one, value):
     assert [line for line in broken.problems() if line.startswith('learning_rate is')]
 
 
+ROWS = 6
+
+
+def labelled(task):
+    """Outputs and labels of a small batch of a task, as arrays on the host."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (ROWS, task.outputs(CLASSES))).astype(np.float32)
+    shape = (ROWS, *task.label_shape(CLASSES))
+    return logits, rng.integers(0, 2, shape).astype(task.label_dtype)
+
+
+def sums_of(task, mask):
+    """The sums of the small batch with its default loss."""
+    logits, labels = (jnp.asarray(x) for x in labelled(task))
+    losses_of = task.default_loss()(logits, task.targets(labels, CLASSES))
+    return task.sums(logits, labels, losses_of, jnp.asarray(mask))
+
+
+@every('Task')
+def test_the_default_loss_of_a_task_fits_its_targets(one):
+    assert one.loss_problem(one.default_loss()) is None
+    logits, labels = labelled(one)
+    targets = one.targets(jnp.asarray(labels), CLASSES)
+    assert targets.dtype == jnp.float32
+    assert one.default_loss()(jnp.asarray(logits), targets).shape == (ROWS,)
+
+
+@every('Task')
+def test_padding_does_not_count_in_the_sums_of_a_task(one):
+    sums, zeros = sums_of(one, np.zeros(ROWS, bool)), one.zeros(CLASSES)
+    assert {n: (x.shape, x.dtype) for n, x in sums.items()} == {
+        n: (x.shape, x.dtype) for n, x in zeros.items()
+    }
+    assert all(not np.asarray(x).any() for x in (*sums.values(), *zeros.values()))
+
+
+@every('Task')
+def test_the_summary_of_a_task_has_its_score(one):
+    sums, (logits, labels) = sums_of(one, np.ones(ROWS, bool)), labelled(one)
+    summary = totals.summary(one, sums, [(logits, labels)] if one.reads_rows else ())
+    assert summary['count'] == ROWS
+    assert math.isfinite(summary['loss'])
+    assert math.isfinite(summary[one.score.name])
+    assert scores.of(summary) is one.score
+    assert scores.of(totals.summary(one, sums)) is one.score  # as in a record of training
+    better = -1 if one.score.lower_is_better else 1
+    best = {**summary, one.score.name: summary[one.score.name] + better}
+    assert totals.rank(best) > totals.rank(summary)
+
+
+@every('Task')
+def test_equal_views_have_the_prediction_of_one_of_them(one):
+    logits = jnp.asarray(labelled(one)[0])
+    averaged = one.average(jnp.stack([logits] * 3, 1))
+    assert averaged.shape == logits.shape
+    np.testing.assert_allclose(one.predicted(averaged), one.predicted(logits), rtol=1e-5)
+
+
+@every('Task')
+def test_a_task_states_the_width_of_its_head(one):
+    assert one.count(one.outputs(CLASSES)) == CLASSES
+    model = stages.build(ResNetSmall(), CLASSES, task=one)
+    params, _ = stages.shapes(model)
+    shapes = {path: leaf.shape for path, leaf in tree.flatten({'params': params}).items()}
+    assert stages.outputs_of_head(shapes) == model.outputs == one.outputs(CLASSES)
+
+
+@every('Task')
+def test_labels_of_a_task_survive_predictions_and_json(one):
+    _, labels = labelled(one)
+    np.testing.assert_array_equal(one.recorded(labels).astype(one.label_dtype), labels)
+    assert len(json.loads(json.dumps(one.listed(labels)))) == ROWS
+    assert len(one.strata(labels)) == ROWS
+    assert all(isinstance(name, str) for name in one.names(labels[0], ('a', 'b', 'c')))
+
+
 @every('Loss')
 def test_a_loss_is_finite_per_example_and_smaller_for_correct_logits(one):
     targets = jax.nn.one_hot(jnp.arange(2), CLASSES)
-    right, wrong = 3 * targets, 3 * jnp.roll(targets, 1, -1)
-    good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, 1e30 * right))
+    scale = 1 if getattr(one, 'numbers', False) else 3
+    right, wrong = scale * targets, scale * jnp.roll(targets, 1, -1)
+    large = 1e15 if scale == 1 else 1e30
+    if getattr(one, 'predicts_variance', False):
+        right, wrong = (jnp.concatenate([x, jnp.zeros_like(x)], -1) for x in (right, wrong))
+    if getattr(one, 'ordinal', False):
+        pair = (jax.nn.log_softmax(x) for x in (right, wrong))
+        right, wrong = map(ordinal.conditional_logits, pair)
+    good, bad, huge = (jax.jit(one.__call__)(x, targets) for x in (right, wrong, large * right))
     assert good.shape == (2,)
     assert np.isfinite([good, bad, huge]).all()
     assert (good < bad).all()
@@ -498,8 +584,12 @@ def test_the_splits_of_a_source_are_consistent(one):
     for split in splits.values():
         assert len(split) == len(split.ids) > 0
         assert split.class_names == names
-        assert split.labels.dtype == np.int32
         assert ids.dtype == np.int64
+        if split.task is not None and split.task.numbers:
+            assert split.labels.shape == (len(split), len(names))
+            assert split.labels.dtype == np.float32
+            continue
+        assert split.labels.dtype == np.int32
         assert set(np.unique(split.labels)) == set(range(len(names)))
 
 

@@ -4,6 +4,7 @@ import ast
 import functools
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ FLOORS = (
     {'types', 'version'},
     {'tree', 'devices', 'environment'},
     {'storage'},
-    {'models', 'data', 'metrics'},
+    {'metrics'},
+    {'models', 'data'},
     {'augment', 'strategies'},
     {'features'},
     {'sample_transfer'},
@@ -157,3 +159,21 @@ def test_no_command_imports_jax_before_its_words_are_read():
         "sys.exit(bool({'jax', 'flax', 'numpy', 'rich'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT.parent).returncode == 0
+
+
+TASKS = {path.stem for path in (ROOT / 'metrics' / 'tasks').glob('[!_]*.py')} - {'choice'}
+
+
+def named_tasks(path):
+    """Where a file of the training loop depends on a kind of task or on the form of labels."""
+    relative = path.relative_to(ROOT)
+    # The page of a run has a section of its own for each kind of task.
+    if relative.parts[0] != 'training' or relative.parts[1] == 'report':
+        return []
+    kinds = [name for name in imports(path) if TASKS & set(name.split('.'))]
+    return kinds + re.findall(r'labels?\.ndim|isinstance\([^)]*\btask\b', path.read_text())
+
+
+def test_nothing_in_training_names_a_task():
+    assert {'classes', 'label_sets'} <= TASKS
+    assert_none(named_tasks)

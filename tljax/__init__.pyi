@@ -48,6 +48,8 @@ from .data.digits import Digits as Digits
 from .data.folder import Folder as Folder
 from .data.glyphs import Glyphs as Glyphs
 from .data.manifest import Manifest as Manifest
+from .data.ordered_classes import OrderedClasses as OrderedClasses
+from .data.rotated_digits import RotatedDigits as RotatedDigits
 from .data.subsets import Subset as Subset
 from .data.synthetic import Synthetic as Synthetic
 from .data.tfds import TFDS as TFDS
@@ -58,10 +60,19 @@ from .metrics import label_errors as label_errors
 from .metrics import scaling as scaling
 from .metrics import selective as selective
 from .metrics import slices as slices
+from .metrics.losses import CORN as CORN
+from .metrics.losses import AbsoluteError as AbsoluteError
 from .metrics.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .metrics.losses import ClassWeighted as ClassWeighted
 from .metrics.losses import CrossEntropy as CrossEntropy
 from .metrics.losses import Focal as Focal
+from .metrics.losses import GaussianLikelihood as GaussianLikelihood
+from .metrics.losses import Huber as Huber
+from .metrics.losses import SquaredError as SquaredError
+from .metrics.tasks.classes import Classes as Classes
+from .metrics.tasks.label_sets import LabelSets as LabelSets
+from .metrics.tasks.ordered import Ordered as Ordered
+from .metrics.tasks.values import Values as Values
 from .models.adapters import LoRA as LoRA
 from .models.adapters import ResidualAdapter as ResidualAdapter
 from .models.adapters import ScaleShift as ScaleShift
@@ -186,6 +197,7 @@ from .types import Recognisable as Recognisable
 from .types import Reweighing as Reweighing
 from .types import Rule as Rule
 from .types import Schedule as Schedule
+from .types import Score as Score
 from .types import Seen as Seen
 from .types import Setting as Setting
 from .types import Sharding as Sharding
@@ -194,6 +206,7 @@ from .types import Solver as Solver
 from .types import Stage as Stage
 from .types import Start as Start
 from .types import Strategy as Strategy
+from .types import Task as Task
 from .types import Views as Views
 from .types import Weighing as Weighing
 from .version import __version__ as __version__

@@ -115,7 +115,7 @@ def test_the_result_follows_from_the_predictions_to_the_last_digit(workdir):
     assert done.predictions.classes == done.network.class_names
     recorded = json.loads((workdir / 'splits.json').read_text())
     for name, split in done.predictions.splits.items():
-        metrics = final_evaluation.make_metrics(done.config.loss)(split)
+        metrics = final_evaluation.make_metrics(done.config.loss, split.task)(split)
         assert console.with_interval(metrics) == done.result[name]
         assert split.ids.tolist() == recorded[name]['ids']
         data = workdir.parent / 'data'

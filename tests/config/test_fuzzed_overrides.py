@@ -178,7 +178,7 @@ def set_up(arguments: list[str]) -> int:
     return exit.run(command_line.Parser('train', '', fields=True), setup, arguments)
 
 
-@pytest.mark.parametrize('examples', [350, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('examples', [350, pytest.param(800, marks=pytest.mark.slow)])
 def test_any_command_line_is_resolved_or_refused(examples):
     codes = set()
 
@@ -191,7 +191,7 @@ def test_any_command_line_is_resolved_or_refused(examples):
     assert codes == {0, exit.BAD_INPUT}
 
 
-@pytest.mark.parametrize('examples', [30, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('examples', [30, pytest.param(120, marks=pytest.mark.slow)])
 def test_any_override_of_the_quickstart_can_be_set_up_or_is_refused(examples, monkeypatch):
     monkeypatch.setenv('TLJAX_OFFLINE', '1')
     codes = set()

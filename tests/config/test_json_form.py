@@ -13,6 +13,7 @@ from tests.small_runs import Blobs, Tiny, short
 from tljax import commands
 from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError
+from tljax.metrics.tasks.classes import Classes
 from tljax.records import runs
 from tljax.training import prediction_output, run_folder
 from tljax.weights import model_card
@@ -115,7 +116,7 @@ def test_modules_of_tljax_import_without_running_a_command():
 @pytest.mark.parametrize('start', ['=', '+', '-', '@', '\t', '\r', ' ='])
 def test_a_spreadsheet_shows_a_name_that_looks_like_a_formula(start, tmp_path):
     path, name = tmp_path / 'p.csv', f'{start}HYPERLINK("x")'
-    with prediction_output.writer(path, [name, 'b']) as write:
+    with prediction_output.writer(path, [name, 'b'], Classes()) as write:
         write(prediction_output.Prediction(f'{start}cmd|calc.jpg', np.ones(2)))
     with path.open(newline='') as file:
         _, row = csv.reader(file)

@@ -5,6 +5,8 @@ import pytest
 
 from tljax.data import arrays, bit_depth, decoded_images
 from tljax.data.arrays import Arrays, ArraysError, InMemory
+from tljax.metrics.tasks import choice
+from tljax.metrics.tasks.classes import Classes
 from tljax.types import Preprocessing
 
 RNG = np.random.default_rng(0)
@@ -237,7 +239,7 @@ def test_strings_are_placed_in_the_order_of_class_names(tmp_path):
 def test_a_column_of_labels_is_one_label_an_image(classes, dtype, tmp_path):
     labels = (LABELS % classes).astype(dtype)[:, None]
     splits = saved(tmp_path, content(train_labels=labels[:9], test_labels=labels[9:])).splits()
-    assert not splits['train'].multi_label
+    assert choice.of(splits['train']) == Classes()
     np.testing.assert_array_equal(splits['test'].labels, LABELS[9:] % classes)
 
 

@@ -160,13 +160,3 @@ def test_options_for_one_label_per_image_are_refused(options):
     ((name, value),) = options.items()
     with pytest.raises(InputError, match=f'config.subset: {name} is {value}; with several labels'):
         train(**options)
-
-
-def test_positive_weights_balance_positives_and_negatives():
-    weights = np.array(label_sets.positive_weights(LABELS))
-    np.testing.assert_allclose(weights * LABELS.sum(0), N - LABELS.sum(0))
-
-
-def test_a_class_of_all_or_of_no_images_weighs_1():
-    labels = np.array([[1, 0, 1], [1, 0, 0]], np.uint8)
-    assert label_sets.positive_weights(labels) == (1.0, 1.0, 1.0)

@@ -8,6 +8,9 @@ from PIL import Image
 
 from tljax.data.files import FolderError
 from tljax.data.manifest import Manifest
+from tljax.metrics.tasks import choice
+from tljax.metrics.tasks.classes import Classes
+from tljax.metrics.tasks.label_sets import LabelSets
 from tljax.types import BadFiles
 
 ROWS = [
@@ -147,16 +150,18 @@ def lists(rows):
 def test_several_labels_or_none_are_multi_hot_in_all_splits(name, text, folder):
     splits = manifest(folder, text, name).splits()
     assert {split: one.labels.tolist() for split, one in splits.items()} == MULTI_HOT
-    assert all(one.labels.dtype == np.uint8 and one.multi_label for one in splits.values())
+    assert all(
+        one.labels.dtype == np.uint8 and choice.of(one) == LabelSets() for one in splits.values()
+    )
     assert splits['train'].class_names == ('ape', 'cat', 'dog')
-    assert splits['train'].names(0) == ('cat', 'dog')
-    assert splits['val'].names(0) == ()
+    assert choice.names(splits['train'], 0) == ('cat', 'dog')
+    assert choice.names(splits['val'], 0) == ()
 
 
 def test_images_with_one_label_each_can_be_declared_multi_label(folder):
     splits = manifest(folder, csv_text(ROWS), multi_label=True).splits()
     assert splits['train'].labels.tolist() == [[1, 0], [0, 1]]
-    assert not manifest(folder, csv_text(ROWS)).splits()['train'].multi_label
+    assert choice.of(manifest(folder, csv_text(ROWS)).splits()['train']) == Classes()
 
 
 def test_a_single_class_is_enough_where_an_image_may_have_none(folder):
@@ -257,7 +262,7 @@ def test_cells_that_print_alike_are_one_label_and_the_changes_are_noted(folder):
 
 def test_labels_of_json_are_normalised_likewise(folder):
     rows = [('a.png', ['cat ', 'dog'], 'train'), ('c.png', 'cat\u00a0', 'val')]
-    assert manifest(folder, json_text(rows), 'l.jsonl').splits()['val'].names(0) == ('cat',)
+    assert choice.names(manifest(folder, json_text(rows), 'l.jsonl').splits()['val'], 0) == ('cat',)
 
 
 def test_a_header_is_read_without_spaces_and_marks(folder):

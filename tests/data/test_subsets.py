@@ -254,13 +254,3 @@ def test_an_unknown_class_is_named():
 def test_a_subset_that_cannot_be_is_named(name, value):
     (line,) = subsets.Subset(**{name: value}).problems()
     assert line.startswith(f'{name} is {value}')
-
-
-def test_weights_make_every_class_count_alike():
-    weights = np.array(subsets.balanced_weights(LABELS, 4))
-    np.testing.assert_allclose(weights * np.bincount(LABELS), len(LABELS) / 4)
-    assert weights[LABELS].mean() == pytest.approx(1)
-
-
-def test_a_class_without_an_example_weighs_nothing():
-    assert subsets.balanced_weights(np.array([0, 0, 2]), 3) == (0.5, 0.0, 1.0)

@@ -7,6 +7,7 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy
 
 from tests import plain_scores
 from tljax.features import transferability
@@ -335,3 +336,30 @@ def test_the_docs_name_every_score():
     text = (pathlib.Path(__file__).parents[2] / 'docs/transferability.md').read_text()
     named = set(re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE))
     assert named >= set(transferability.__all__) - {'Moments', 'moments'}
+
+
+def test_logme_of_numbers_is_the_evidence_of_a_gaussian_process_and_has_no_unit():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    y = x @ rng.normal(size=4) + 0.5 * rng.normal(size=60)
+    score = transferability.logme(x, y, numbers=True)
+    assert score == pytest.approx(transferability.logme(x, 40 + 1000 * y, numbers=True))
+    standard = (y - y.mean()) / y.std()
+    # The evidence is that of a Gaussian with covariance a x x' + b, at its best a and b.
+    grid = [
+        scipy.stats.multivariate_normal.logpdf(standard, cov=a * x @ x.T + b * np.eye(60)) / 60
+        for a in np.geomspace(0.01, 1, 40)
+        for b in np.geomspace(0.01, 1, 40)
+    ]
+    assert score >= max(grid) - 1e-9
+    assert score == pytest.approx(max(grid), abs=0.01)
+    assert score > transferability.logme(rng.permutation(x), y, numbers=True)
+    both = transferability.logme(x, np.stack([y, rng.normal(size=60)], 1), numbers=True)
+    assert both < score
+
+
+def test_numbers_that_cannot_be_judged_are_refused():
+    for labels, message in ((np.ones(5), 'the same for all'), (np.array([1, np.nan]), 'finite')):
+        x = np.random.default_rng(0).normal(size=(len(labels), 2))
+        with pytest.raises(InputError, match=message):
+            transferability.logme(x, labels, numbers=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tljax.metrics import confusion, totals
+from tljax.metrics import confusion, single_label
 
 LABELS = np.array([0, 0, 1, 2, 2, 2])
 LOGITS = np.eye(3, dtype=np.float32)[[0, 1, 1, 0, 0, 2]]
@@ -34,7 +34,7 @@ def test_every_image_counts_for_its_class():
 values = st.sampled_from([0.0, 1.0, -1.0, float('nan'), float('inf'), float('-inf')])
 
 
-classification = jax.jit(totals.classification)
+classification = jax.jit(single_label.sums)
 
 
 @settings(deadline=None)

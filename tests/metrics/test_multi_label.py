@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tljax.metrics import multi_label, totals
+from tljax.metrics.tasks.label_sets import LabelSets
 
 B, K = 12, 4
 batches = st.fixed_dictionaries(
@@ -23,12 +24,12 @@ batches = st.fixed_dictionaries(
 
 def summary(batch, parts=1):
     """What is made of a batch, evaluated in parts of it."""
-    total, rows = totals.zeros(K, several_labels=True), []
+    total, rows = multi_label.zeros(K), []
     for part in np.array_split(np.arange(B), parts):
         own = {name: values[part] for name, values in batch.items()}
-        total = totals.add(total, totals.of_batch(**own))
+        total = totals.add(total, multi_label.sums(**own))
         rows.append((own['logits'][own['mask']], own['labels'][own['mask']]))
-    return totals.summary(total, rows)
+    return totals.summary(LabelSets(), total, rows)
 
 
 def theirs(function, batch, **options):
@@ -139,13 +140,13 @@ def test_the_loss_is_the_mean_over_the_rows_that_are_real():
 
 
 def test_the_sums_of_training_need_no_scores():
-    sums = totals.of_batch(**{n: jnp.asarray(v) for n, v in fixed().items()})
-    assert 'mean_average_precision' not in totals.summary(sums)
+    sums = multi_label.sums(**{n: jnp.asarray(v) for n, v in fixed().items()})
+    assert 'mean_average_precision' not in totals.summary(LabelSets(), sums)
     assert max(value.size for value in sums.values()) == K
 
 
 def test_the_summary_of_nothing_has_no_means():
-    found = totals.summary(totals.zeros(K, several_labels=True))
+    found = totals.summary(LabelSets(), multi_label.zeros(K))
     assert found.pop('count') == 0
     assert found.pop('class_f1') == [None] * K
     assert set(found.values()) == {None}

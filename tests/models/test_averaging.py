@@ -11,7 +11,7 @@ import pytest
 from tests.small_runs import Tiny, TinyStage, assert_identical
 from tljax.metrics.losses import CrossEntropy
 from tljax.models import averaging, batch_norm_statistics, layers, stages
-from tljax.models.averaging import Values
+from tljax.models.averaging import NetworkValues
 from tljax.training import step
 from tljax.types import InputError
 
@@ -22,7 +22,7 @@ def network(seed):
     params, stats = stages.init(model, jax.random.key(seed))
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), params)
-    return model, Values(params, jax.tree.map(np.asarray, stats))
+    return model, NetworkValues(params, jax.tree.map(np.asarray, stats))
 
 
 def batches(images, size, padded=0):
@@ -97,7 +97,7 @@ def test_a_soup_is_the_mean(pair):
 
 def point(*values):
     """A network of one leaf."""
-    return Values({'head': np.array(values, np.float32)}, {})
+    return NetworkValues({'head': np.array(values, np.float32)}, {})
 
 
 def nearness(values):
@@ -166,7 +166,7 @@ def test_what_they_were_before_does_not_count():
     far = jax.tree.map(lambda x: np.full_like(x, np.nan), values.stats)
     found, usual = (
         batch_norm_statistics.reestimated(
-            model, Values(values.params, stats), lambda: batches(IMAGES, 24), tolerance=0.0
+            model, NetworkValues(values.params, stats), lambda: batches(IMAGES, 24), tolerance=0.0
         )
         for stats in (far, values.stats)
     )
@@ -193,7 +193,7 @@ def test_a_deep_network_settles_within_the_tolerance():
         'head': model.stages['head'],
     }
     model = dataclasses.replace(model, stages=parts)
-    values = Values(*stages.init(model, jax.random.key(0)))
+    values = NetworkValues(*stages.init(model, jax.random.key(0)))
     passes = []
 
     def images():
@@ -212,7 +212,7 @@ def test_a_deep_network_settles_within_the_tolerance():
 
 def test_a_network_without_statistics_stays_as_it_is(pair):
     model, _ = network(0)
-    values = Values(pair[0].params, {})
+    values = NetworkValues(pair[0].params, {})
     assert batch_norm_statistics.reestimated(model, values, lambda: []) is values
 
 
@@ -234,6 +234,6 @@ class OtherNorm(nn.Module):
 def test_statistics_of_another_kind_of_layer_are_refused_by_name():
     model, _ = network(0)
     model = dataclasses.replace(model, stages={'low': OtherNorm(), 'head': model.stages['head']})
-    values = Values(*stages.init(model, jax.random.key(0)))
+    values = NetworkValues(*stages.init(model, jax.random.key(0)))
     with pytest.raises(InputError, match='- low/norm/mean'):
         batch_norm_statistics.reestimated(model, values, lambda: batches(IMAGES, 24))

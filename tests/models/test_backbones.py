@@ -172,7 +172,7 @@ PLANS = {
     'resnet152': Plan(ResNet(depth=152)),
     'vgg11': Plan(VGG(depth=11), (97, 224)),
     'vgg16': Plan(VGG(depth=16)),
-    'vgg16_bn': Plan(VGG(depth=16, batch_norm=True), dtypes=('float64',)),
+    'vgg16_bn': Plan(VGG(depth=16, batch_norm=True), dtypes=('float32',)),
     'vgg19': Plan(VGG(depth=19)),
     'timm_of_vgg16': Plan(VGG(depth=16), naming='timm'),
     'transformers_of_resnet50': Plan(ResNet(depth=50), naming='transformers'),

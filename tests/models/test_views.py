@@ -13,6 +13,7 @@ from tljax.augment import HorizontalFlip, QuarterTurn, RandomCrop, VerticalFlip
 from tljax.config import config_json, json_form, validation
 from tljax.config.experiment import ConfigError
 from tljax.data import decode, image_inputs
+from tljax.metrics.tasks.classes import Classes
 from tljax.models import layers, stages, views
 from tljax.models.views import Centre, FlipViews, TenCrop
 from tljax.training import evaluation, jobs
@@ -90,19 +91,19 @@ def test_there_are_as_many_views_as_are_counted(chosen, channels):
 def test_probabilities_are_averaged_not_logits():
     logits = jnp.asarray(np.random.default_rng(0).normal(0, 4, (2, 10, 5)), jnp.float32)
     wanted = jax.nn.softmax(logits).mean(1)
-    np.testing.assert_allclose(jax.nn.softmax(views.average(logits)), wanted, rtol=1e-5)
+    np.testing.assert_allclose(jax.nn.softmax(views.average(logits, Classes())), wanted, rtol=1e-5)
     of_logits = jax.nn.softmax(logits.mean(1))
     assert np.abs(of_logits - wanted).max() > 0.05
 
 
 def test_the_average_is_a_log_probability_also_where_a_probability_is_0():
     logits = jnp.asarray([[[0.0, -1000.0], [0.0, -1000.0]]])
-    np.testing.assert_allclose(views.average(logits), [[0.0, -1000.0]])
+    np.testing.assert_allclose(views.average(logits, Classes()), [[0.0, -1000.0]])
 
 
 def test_the_logits_of_a_single_view_stay_as_they_are():
     logits = jnp.asarray([[[3.0, 7.0]], [[-1.0, 2.0]]])
-    np.testing.assert_array_equal(views.average(logits), logits[:, 0])
+    np.testing.assert_array_equal(views.average(logits, Classes()), logits[:, 0])
 
 
 def test_ten_crops_of_a_canvas_that_is_no_larger_are_refused():

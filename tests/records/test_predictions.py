@@ -1,11 +1,13 @@
 """`predictions.npz`: a round trip, and errors for damaged or hostile content."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 
 from tljax.data.files import ImageFile
+from tljax.metrics.tasks.classes import Classes
 from tljax.records import predictions
 from tljax.records.predictions import Predictions, SplitPredictions
 from tljax.types import Examples, InputError
@@ -43,7 +45,21 @@ def test_predictions_are_read_as_they_were_written(one, tmp_path):
     assert content.classes == ('a', '=b()', '<img onerror>')
     for part in predictions.PARTS:
         np.testing.assert_array_equal(getattr(content.splits['val'], part), getattr(one, part))
-    assert content.splits['val'].multi_label == one.multi_label
+    assert content.splits['val'].task == one.task
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Grades(Classes):
+    """A task that labels alone do not show."""
+
+    highest: str = 'a'
+
+
+def test_a_task_that_labels_do_not_show_is_recorded(tmp_path):
+    assert 'task' not in np.load(write(tmp_path, split()))
+    one = split(stated=Grades(highest='b'))
+    content = predictions.read(write(tmp_path, one))
+    assert content.splits['val'].task == Grades(highest='b')
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,10 @@ END = 'end of a run'
 CODE = f"""
 import sys
 from tljax.commands import train
-folder, *names = sys.argv[1:]
+folder, workdirs, *names = sys.argv[1:]
 def flags(name):
     joins = ['--distributed'] if name == names[0] else []
-    return [f'--config={{folder}}/{{name}}.py', f'--workdir={{folder}}/{{name}}', *joins]
+    return [f'--config={{folder}}/{{name}}.py', f'--workdir={{workdirs}}/{{name}}', *joins]
 for name in names[:-1]:
     train._run(train.parser().read(flags(name)))
     print({END!r}, flush=True)
@@ -96,8 +96,11 @@ if 'FAULT' in os.environ:
 """
 
 
-def run_in_two_processes(names, folder, devices, codes=(0, 0), **fault):
-    """The outputs of two processes of `tljax train --distributed`, split by run."""
+def run_in_two_processes(names, folder, devices, codes=(0, 0), workdirs=None, **fault):
+    """The outputs of two processes of `tljax train --distributed`, split by run.
+
+    The runs lie in the folder, or in `workdirs`.
+    """
     for name in names:
         text = f'from tests.training.test_distributed import {name} as get_config\n'
         (folder / f'{name}.py').write_text(text + FAULT)
@@ -106,7 +109,7 @@ def run_in_two_processes(names, folder, devices, codes=(0, 0), **fault):
         port = free.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, '-c', CODE, str(folder), *names],
+            [sys.executable, '-c', CODE, str(folder), workdirs or str(folder), *names],
             env={**environment(index, port, devices), **fault},
             cwd=ROOT,
             stdout=subprocess.PIPE,

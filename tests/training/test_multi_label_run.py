@@ -1,6 +1,7 @@
 """Images with several labels: training, records, evaluation and predictions."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from tljax.training import (
     states,
 )
 from tljax.types import Balance, InputError
-from tljax.weights import export
+from tljax.weights import export, own_format
 
 NAMES = ('blue', 'green', 'red')  # sorted, as the classes of a list are
 PLACES = {'red': (0, slice(0, 4)), 'green': (1, slice(4, 8)), 'blue': (2, slice(8, 12))}
@@ -142,9 +143,27 @@ def test_an_exported_file_records_that_images_have_several_labels(run, tmp_path)
     assert '| split | images | mAP | micro F1 |' in card.read_text()
 
 
+@pytest.mark.parametrize('several', [True, False])
+def test_older_records_state_only_whether_images_have_several_labels(several, run, tmp_path):
+    network = json.loads((run[0] / 'network.json').read_text())
+    assert network.pop('task') == {'class': 'tljax:LabelSets'}
+    folder = tmp_path / 'run'
+    shutil.copytree(run[0], folder)
+    (folder / 'network.json').write_text(json.dumps({**network, 'multi_label': several}))
+    wanted = tljax.LabelSets() if several else tljax.Classes()
+    assert tljax.load(folder).task == wanted
+    flag = {'multi_label': 'true'} if several else {}
+    assert own_format.task_of({'tljax': '0.1.0', **flag}) == wanted
+
+
+def test_a_file_cannot_name_a_task_outside_tljax():
+    with pytest.raises(TypeError, match='json:JSONDecoder is no class of tljax'):
+        own_format.task_of({'tljax': '0.1.0', 'task': '{"class": "json:JSONDecoder"}'})
+
+
 def test_the_result_follows_from_the_predictions_to_the_last_digit(run):
     predictions = tljax.TrainedRun(run[0]).predictions
-    metrics = final_evaluation.make_metrics(run[3].loss)
+    metrics = final_evaluation.make_metrics(run[3].loss, tljax.LabelSets())
     for name, split in predictions.splits.items():
         assert split.labels.dtype == bool
         assert console.with_interval(metrics(split)) == run[1][name]
@@ -228,7 +247,7 @@ def test_predictions_of_files_with_views_are_those_of_the_network(run):
     examples = unlabelled.read(files)
     plain = {'calibrated': False}
     predictions = prediction.predict(network, examples, FlipViews(), 8, **plain)
-    by_file = {one.path: one.probabilities for one in predictions}
+    by_file = {one.path: one.values for one in predictions}
     mirrored = [image[:, ::-1] for image in images]
     both = (network.predict(images, **plain) + network.predict(mirrored, **plain)) / 2
     np.testing.assert_allclose([by_file[file] for file in files], both, 1e-4)
@@ -294,7 +313,7 @@ def test_problems_of_loss_and_balance_are_reported_together():
 
 def test_images_with_one_label_can_be_trained_with_binary_cross_entropy():
     job = jobs.setup(memory(np.arange(32) % 3, loss=BinaryCrossEntropy()))
-    assert not job.splits['train'].multi_label
+    assert job.model.task == tljax.Classes()
 
 
 def test_class_weights_of_another_number_of_classes_are_refused():

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -11,15 +12,18 @@ import time
 import pytest
 
 from tests.small_runs import assert_same_run, experiment
+from tests.training.test_distributed import assert_same, cached_then_all, run_in_two_processes
 from tljax.records import run_download, workdirs
 from tljax.storage.bucket import Bucket
+from tljax.training import signals
 from tljax.training.baselines import train_all
+from tljax.training.run import train
 
 pytest.importorskip('s3fs')
 moto = pytest.importorskip('moto.server')
 
 ROOT = pathlib.Path(__file__).parents[2]
-KILLS = 3
+KILLS = 2
 pytestmark = pytest.mark.usefixtures('shared_programs')
 
 
@@ -100,3 +104,19 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_identical(address, refere
     assert f'Records are in {address}.' in output
     assert resumed or 'Resuming at step' in output
     assert_same_run(experiment(), downloaded(address, tmp_path / 'run'), reference)
+
+
+@pytest.mark.slow  # starts two processes twice
+def test_two_processes_that_are_stopped_resume_from_the_bucket(address, tmp_path):
+    reference = train(cached_then_all(), tmp_path / 'reference')
+    again = (signals.RUN_AGAIN, signals.RUN_AGAIN)
+    fault = {'FAULT': '1@5', 'FAULT_SIGNAL': str(int(signal.SIGTERM))}
+    names = ('cached_then_all',)
+    run_in_two_processes(names, tmp_path, 1, again, address, **fault)
+    place = f'{address}/{names[0]}'
+    stopped = newest(place)
+    assert 5 <= stopped < 11
+    first, second = run_in_two_processes(names, tmp_path, 1, workdirs=address)
+    assert f'Resuming at step {stopped}' in first[0]
+    assert 'Resuming' not in second[0]
+    assert_same(downloaded(place, tmp_path / 'run'), tmp_path / 'reference', reference)

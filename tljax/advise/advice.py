@@ -22,7 +22,7 @@ from tljax.advise.halving import Entry, HalvingSearch
 from tljax.advise.held_out import HeldOutPredictions
 from tljax.advise.rules import Dropped
 from tljax.advise.screening import Screened
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.advise.trial_costs import NetworkCost
 from tljax.advise.trials import Runner
 from tljax.config import validation
@@ -55,7 +55,7 @@ class Advice:
     experiment: Experiment
     choice: Choice
     predictions: dict[str, HeldOutPredictions]
-    task: Task
+    task: TargetImages
     screened: list[Screened]
     evidence: list[Evidence]
     network_costs: dict[str | None, NetworkCost]
@@ -123,7 +123,7 @@ def find(
     )
 
 
-def _evidence(task: Task, network: networks.CandidateNetwork) -> Evidence:
+def _evidence(task: TargetImages, network: networks.CandidateNetwork) -> Evidence:
     result = evidence.collect(task, network.experiment, network.pretrained)
     accuracies = ', '.join(f'{p.stage} {100 * p.accuracy:.0f} %' for p in result.probes)
     console.console.print(
@@ -134,7 +134,7 @@ def _evidence(task: Task, network: networks.CandidateNetwork) -> Evidence:
 
 
 def consider(
-    collected: Sequence[Evidence], task: Task, families: Sequence[candidates.Family]
+    collected: Sequence[Evidence], task: TargetImages, families: Sequence[candidates.Family]
 ) -> tuple[list[Candidate], list[Dropped]]:
     """The candidates of networks in the order of trials, and those that rules exclude.
 
@@ -164,7 +164,7 @@ def consider(
 
 
 def search_and_choose(
-    search: HalvingSearch, task: Task
+    search: HalvingSearch, task: TargetImages
 ) -> tuple[dict[str, HeldOutPredictions], Choice]:
     """Runs a search and chooses; returns the predictions of the finalists, and the choice.
 
@@ -185,7 +185,7 @@ def search_and_choose(
     return predictions, choose(predictions, rules.priors([e.candidate for e in finalists], task))
 
 
-def _final(candidate: Candidate, task: Task) -> Experiment:
+def _final(candidate: Candidate, task: TargetImages) -> Experiment:
     """The advised experiment: on all labelled images, if validation images were drawn from them.
 
     Trials were evaluated at their last step, so no validation split is needed to select one.

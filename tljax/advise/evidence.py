@@ -12,7 +12,7 @@ from tljax import features
 from tljax.advise import folds
 from tljax.advise.held_out import HeldOutPredictions
 from tljax.advise.linear_probes import TRAIN_LIMIT, LabelledFolds, transferability_scores
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.config.experiment import Experiment
 from tljax.data import decoded_images
 from tljax.features import transferability
@@ -91,7 +91,7 @@ class Evidence:
         return min(self.probes, key=lambda probe: probe.loss)
 
 
-def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -> Evidence:
+def collect(task: TargetImages, experiment: Experiment, pretrained: Pretrained | None) -> Evidence:
     """Collects the evidence of one network.
 
     Args:
@@ -126,7 +126,7 @@ def collect(task: Task, experiment: Experiment, pretrained: Pretrained | None) -
     )
 
 
-def job_of(task: Task, experiment: Experiment) -> Job:
+def job_of(task: TargetImages, experiment: Experiment) -> Job:
     """The experiment on the task's first fold, set up for full fine-tuning."""
     fold = task.fold(0)
     return jobs.setup(
@@ -136,7 +136,7 @@ def job_of(task: Task, experiment: Experiment) -> Job:
     )
 
 
-def _rows(task: Task) -> np.ndarray:
+def _rows(task: TargetImages) -> np.ndarray:
     """The rows for probes: all rows that are held out in a fold, and up to `TRAIN_LIMIT` others."""
     held_out = [task.held_out(index) for index in range(task.folds_used)]
     limit = TRAIN_LIMIT + sum(map(len, held_out))
@@ -147,7 +147,7 @@ def _rows(task: Task) -> np.ndarray:
     return np.sort(np.concatenate([*held_out, train_only]))
 
 
-def _labelled_folds(task: Task, rows: np.ndarray) -> LabelledFolds:
+def _labelled_folds(task: TargetImages, rows: np.ndarray) -> LabelledFolds:
     """The rows with their folds; a small number of rows is partitioned several times."""
     labels, partitions = task.labels[rows], [task.fold_of[rows]]
     if not task.own_validation and len(rows) <= FEW_IMAGES:
@@ -165,7 +165,7 @@ def _labelled_folds(task: Task, rows: np.ndarray) -> LabelledFolds:
 
 
 def features_of(
-    job: Job, task: Task, rows: np.ndarray, cuts: Sequence[str] = ()
+    job: Job, task: TargetImages, rows: np.ndarray, cuts: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Pooled features [M, F] of the rows, by stage.
 
@@ -229,7 +229,7 @@ def _probe(stage: str, x: np.ndarray, data: LabelledFolds, width: int) -> StageP
 
 
 def _random_probe(
-    job: Job, task: Task, rows: np.ndarray, data: LabelledFolds, width: int
+    job: Job, task: TargetImages, rows: np.ndarray, data: LabelledFolds, width: int
 ) -> HeldOutPredictions:
     """The best probe of the last stage of the same network with random weights."""
     params, stats = stages.init(job.model, jobs.keys(job.experiment.seed)[0])

@@ -8,7 +8,7 @@ from tljax.advise.candidates import HIGH, Candidate
 from tljax.advise.choice import Prior
 from tljax.advise.evidence import Evidence
 from tljax.advise.held_out import HeldOutPredictions, difference
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 
 # Labels per class.
 FEW = 10  # with fewer, training is expected to gain least over the probe
@@ -63,7 +63,7 @@ def networks(evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Dropped
     return kept, dropped
 
 
-def reason_against(candidate: Candidate, evidence: Evidence, task: Task) -> str | None:
+def reason_against(candidate: Candidate, evidence: Evidence, task: TargetImages) -> str | None:
     """The reason why a candidate is not tried; None if it is tried."""
     if candidate.family == 'scratch':
         return _against_scratch(evidence, task)
@@ -74,7 +74,7 @@ def reason_against(candidate: Candidate, evidence: Evidence, task: Task) -> str 
     return None
 
 
-def _against_scratch(evidence: Evidence, task: Task) -> str | None:
+def _against_scratch(evidence: Evidence, task: TargetImages) -> str | None:
     """Random weights need many images to match pretrained ones (He et al. 2019)."""
     if evidence.random is None or task.per_class >= MANY:
         return None
@@ -137,7 +137,7 @@ def kind(candidate: Candidate) -> str:
     return candidate.family
 
 
-def priors(candidates: Sequence[Candidate], task: Task) -> dict[str, Prior]:
+def priors(candidates: Sequence[Candidate], task: TargetImages) -> dict[str, Prior]:
     """The expected gain of each candidate over the linear probe of its network."""
     probes: dict[str | None, Candidate] = {}
     for candidate in candidates:
@@ -160,7 +160,7 @@ def priors(candidates: Sequence[Candidate], task: Task) -> dict[str, Prior]:
     return result
 
 
-def ordered(candidates: Sequence[Candidate], task: Task) -> list[Candidate]:
+def ordered(candidates: Sequence[Candidate], task: TargetImages) -> list[Candidate]:
     """The candidates that need a trial, in the order of falling expected gain.
 
     At equal gain, the larger spread comes first; then the smaller number of trained stages.

@@ -21,7 +21,7 @@ from tljax.advise import evidence, folds, rules
 from tljax.advise.held_out import HeldOutPredictions, scores
 from tljax.advise.linear_probes import LabelledFolds
 from tljax.advise.networks import CandidateNetwork
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.models.stages import HEAD
 from tljax.records import console
 
@@ -73,7 +73,7 @@ class _Entry:
         return float(scores(self.predictions).mean())
 
 
-def computed(task: Task, network: CandidateNetwork) -> Features:
+def computed(task: TargetImages, network: CandidateNetwork) -> Features:
     """The features of a network's last stage; its parameters are loaded when this is called."""
     job = evidence.job_of(task, network.experiment)
 
@@ -85,9 +85,9 @@ def computed(task: Task, network: CandidateNetwork) -> Features:
 
 
 def screen(
-    task: Task,
+    task: TargetImages,
     networks: Sequence[CandidateNetwork],
-    features: Callable[[Task, CandidateNetwork], Features] = computed,
+    features: Callable[[TargetImages, CandidateNetwork], Features] = computed,
 ) -> tuple[list[CandidateNetwork], list[Screened]]:
     """Selects the networks whose frozen features suit a task best.
 
@@ -117,7 +117,7 @@ def screen(
     return kept, [_screened(entry) for entry in entries]
 
 
-def _sizes(task: Task) -> list[int]:
+def _sizes(task: TargetImages) -> list[int]:
     """The number of images in each round; only one round if there are few images."""
     count = len(task.labels)
     first = min(count, max(round(SHARES[0] * count), PER_CLASS * task.num_classes))
@@ -125,7 +125,7 @@ def _sizes(task: Task) -> list[int]:
     return sorted(set(sizes))
 
 
-def _order(task: Task) -> np.ndarray:
+def _order(task: TargetImages) -> np.ndarray:
     """The rows in random order, so that each beginning has the classes in their proportions."""
     labels = task.labels
     rng = np.random.default_rng([task.experiment.image_seed, folds.SEED_STREAM])
@@ -137,10 +137,10 @@ def _order(task: Task) -> np.ndarray:
 
 
 def _measure(
-    task: Task,
+    task: TargetImages,
     entries: Sequence[_Entry],
     chunks: Sequence[np.ndarray],
-    features: Callable[[Task, CandidateNetwork], Features],
+    features: Callable[[TargetImages, CandidateNetwork], Features],
 ) -> None:
     """Features of the new rows, and cross-validated probes of all rows so far.
 

@@ -10,6 +10,7 @@ from tljax.advise import folds
 from tljax.advise.folds import Fold
 from tljax.config import data_checks
 from tljax.config.experiment import Experiment
+from tljax.metrics.tasks import choice
 from tljax.types import Examples, InputError
 
 # Often there is time for one fold only. A third of the images separates candidates better than a
@@ -21,7 +22,7 @@ SIZE_SAMPLES = 64  # images whose sizes are read for the report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
+class TargetImages:
     """An experiment's labelled images and their folds.
 
     Attributes:
@@ -92,7 +93,7 @@ def _fold(experiment: Experiment) -> Fold:
     )
 
 
-def read(experiment: Experiment) -> Task:
+def read(experiment: Experiment) -> TargetImages:
     """Reads the labelled images of an experiment and assigns them to folds.
 
     Raises:
@@ -100,9 +101,11 @@ def read(experiment: Experiment) -> Task:
     """
     source = experiment.data.splits()
     data_checks.check(experiment, source)
-    if source['train'].multi_label:
+    task = choice.of(source['train'])
+    if not (task.one_label and task.calibrated):
         raise InputError(
-            'config.data: images have several labels; tljax advise needs one label per image'
+            'config.data: images have several labels, numbers or ordered classes; tljax advise '
+            'needs one label per image'
         )
     if 'val' in source:
         splits = _fold(experiment).splits()
@@ -116,7 +119,7 @@ def read(experiment: Experiment) -> Task:
         fold_of = folds.assign(examples.labels, count, experiment.image_seed)
     if len(np.unique(parts[0].labels)) < 2:
         raise InputError('config.data: wanted labelled images of two or more classes')
-    return Task(
+    return TargetImages(
         experiment=experiment,
         parts=parts,
         fold_of=fold_of,
@@ -131,7 +134,7 @@ def _fold_count(labels: np.ndarray) -> int:
     return int(np.clip(counts.min(), 2, MAX_FOLDS))
 
 
-def facts(task: Task) -> dict[str, Any]:
+def facts(task: TargetImages) -> dict[str, Any]:
     """The description of the data for the report."""
     counts, train = task.counts, task.parts[0]
     rng = np.random.default_rng(task.experiment.seed)

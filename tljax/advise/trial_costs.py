@@ -12,11 +12,10 @@ import optax
 
 from tljax import tree
 from tljax.advise.candidates import Candidate
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.data import pipeline
 from tljax.features.probes import Linear
 from tljax.models import stages
-from tljax.training import batch_inputs
 from tljax.training.jobs import Job
 from tljax.types import CachePrefix, Params
 
@@ -78,7 +77,7 @@ class TrialCost:
         return self.fixed_seconds + self.step_seconds * self.steps / stride
 
 
-def predict(candidate: Candidate, network: NetworkCost, task: Task) -> TrialCost:
+def predict(candidate: Candidate, network: NetworkCost, task: TargetImages) -> TrialCost:
     """Predicts the duration of the trials of a candidate of a network."""
     e = candidate.experiment
     images = len(task.labels) - (task.fold_of == 0).sum()
@@ -115,7 +114,7 @@ def measure(job: Job, head: Linear | None, batches: int = 2) -> NetworkCost:
     def loss(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
         x = stages.normalise(preprocessing, images)
         logits, _ = stages.run(job.model, params, job.stats, x)
-        targets = batch_inputs.targets_of(labels, job.model.num_classes)
+        targets = job.model.targets(labels)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
     inputs = [

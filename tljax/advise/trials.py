@@ -13,7 +13,7 @@ import numpy as np
 
 from tljax.advise.candidates import Candidate
 from tljax.advise.held_out import HeldOutPredictions
-from tljax.advise.tasks import Task
+from tljax.advise.tasks import TargetImages
 from tljax.config import config_json, json_form, validation
 from tljax.config.experiment import Experiment
 from tljax.config.phases import PhasePlan
@@ -66,7 +66,7 @@ class _Progress:
     position: dict[str, Any] | None = None
 
 
-def experiment_of(candidate: Candidate, task: Task, fold: int) -> Experiment:
+def experiment_of(candidate: Candidate, task: TargetImages, fold: int) -> Experiment:
     """The experiment that a trial runs: the candidate on a fold."""
     e = candidate.experiment
     return dataclasses.replace(
@@ -86,7 +86,7 @@ class Runner:
         folder: where trials are stored; None for no storage.
     """
 
-    def __init__(self, task: Task, folder: pathlib.Path | None = None):
+    def __init__(self, task: TargetImages, folder: pathlib.Path | None = None):
         self._task, self._folder = task, folder
         self._compiled: dict[tuple[str, int, bool], Any] = {}
         self._evaluations: dict[Any, Evaluation] = {}

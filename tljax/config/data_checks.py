@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from tljax.augment import changes
 from tljax.config.experiment import ConfigError, Experiment
-from tljax.metrics.losses import BinaryCrossEntropy
-from tljax.types import Balance, Examples
+from tljax.metrics.tasks import choice
+from tljax.types import Augmentation, Examples, Task, Views
 
 
 def check(experiment: Experiment, splits: Mapping[str, Examples]) -> None:
@@ -14,7 +15,7 @@ def check(experiment: Experiment, splits: Mapping[str, Examples]) -> None:
         ConfigError: with a line for each problem.
     """
     train = splits['train']
-    problems = _multi_label_problems(experiment) if train.multi_label else []
+    problems = _task_problems(experiment, choice.of(train))
     problems += _class_weight_problems(
         experiment, len(experiment.subset.classes or train.class_names)
     )
@@ -22,31 +23,39 @@ def check(experiment: Experiment, splits: Mapping[str, Examples]) -> None:
         raise ConfigError('\n'.join(problems))
 
 
-def _multi_label_problems(experiment: Experiment) -> list[str]:
-    """Problems with images that have any number of labels."""
-    problems, loss, wanted = [], experiment.loss, BinaryCrossEntropy.__name__
-    if getattr(loss, 'one_label', False):
-        problems.append(
-            f'config.loss is {type(loss).__name__}, which needs one label per image; these images '
-            f'have any number of labels, wanted {wanted}'
-        )
+def _task_problems(experiment: Experiment, task: Task) -> list[str]:
+    """Problems with the labels of the training split."""
+    problems, loss = [], experiment.loss
+    if problem := task.loss_problem(loss):
+        problems.append(f'config.loss is {type(loss).__name__}, {problem}')
     problems += [
         f'config.penalties[{i}] is {type(penalty).__name__}, which needs one label per image'
         for i, penalty in enumerate(experiment.penalties)
-        if getattr(penalty, 'one_label', False)
+        if getattr(penalty, 'one_label', False) and not (task.one_label and task.calibrated)
     ]
-    if experiment.balance is Balance.SAMPLE:
-        problems.append(
-            'config.balance is sample, which needs one label per image: wanted '
-            f'{Balance.WEIGH.value} or {Balance.NONE.value}'
-        )
-    weighed = experiment.balance is Balance.WEIGH
-    if weighed and not (isinstance(loss, BinaryCrossEntropy) and not loss.positive_weights):
-        problems.append(
-            'config.balance is weigh, which sets positive_weights of the loss: wanted '
-            f'{wanted} without positive_weights'
-        )
+    problems += _changed_numbers(experiment, task)
+    if problem := task.balance_problem(experiment.balance, loss):
+        problems.append(f'config.balance is {experiment.balance.value}, {problem}')
     return problems
+
+
+def _changed_numbers(experiment: Experiment, task: Task) -> list[str]:
+    """Problems with augmentations and views that change the numbers that are predicted."""
+    changed_by = getattr(task, 'changed_by', ())
+    unknown = sorted(set(changed_by) - set(changes.KINDS))
+    problems = []
+    if unknown:
+        problems = [f'config.data.changed_by has {unknown}, wanted some of {changes.KINDS}']
+    used: dict[str, Augmentation | Views] = {
+        f'augmentations[{i}]': one for i, one in enumerate(experiment.augmentations)
+    }
+    used['test_views'] = experiment.test_views
+    return problems + [
+        f'config.{name} is {type(one).__name__}: its {kinds} changes the numbers that '
+        'are predicted (config.data.changed_by)'
+        for name, one in used.items()
+        if (kinds := changes.conflicts(one, changed_by))
+    ]
 
 
 def _class_weight_problems(experiment: Experiment, num_classes: int) -> list[str]:

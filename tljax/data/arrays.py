@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import array_labels, bit_depth, subsets
+from tljax.data import array_labels, bit_depth, number_labels, subsets
 from tljax.data.array_labels import ArraysError
+from tljax.metrics.tasks.values import Values
 from tljax.storage import data_copies
 from tljax.types import Examples, Findings, Range
 
@@ -28,12 +29,15 @@ class Arrays:
 
     Images are [N, h, w] or [N, h, w, 1 or 3]. Other types than uint8 are scaled by the range of
     the values of `train`; see `depth.find`. Labels are integers from 0 or strings, [N] or [N, 1].
-    With several labels per image, or none, they are [N, K] of 0 and 1.
+    With several labels per image, or none, they are [N, K] of 0 and 1. With `numbers`, labels are
+    numbers to predict, [N] or [N, K], and `class_names` are their names.
     """
 
     path: str
     test_fraction: float = 0.2  # of each class, for a file without a test split
     split_seed: int = 0
+    numbers: bool = False  # whether labels are numbers that are predicted
+    changed_by: tuple[str, ...] = ()  # kinds of augmentation that change a number, as 'rotation'
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
@@ -50,12 +54,12 @@ class Arrays:
             ArraysError: the file cannot be read, or its arrays do not fit together.
         """
         path = data_copies.local(self.path)
-        content = read(path)
-        content = array_labels.normalised(content, str(path))
+        task = Values(changed_by=self.changed_by) if self.numbers else None
+        content = _normalised(read(path), str(path), task)
         present = {name.partition('_')[0] for name in content} & {'images', *SPLITS}
         if present in ({'images'}, {'train'}):
-            content = _drawn(content, self.test_fraction, self.split_seed)
-        return _examples(content, str(path))
+            content = _drawn(content, self.test_fraction, self.split_seed, task)
+        return _examples(content, str(path), task)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -63,6 +67,8 @@ class InMemory:
     """Arrays in the memory of this process; make it with `keep`. A run records their digest."""
 
     digest: str
+    numbers: bool = False  # as in `Arrays`
+    changed_by: tuple[str, ...] = ()  # as in `Arrays`
 
     def splits(self) -> Mapping[str, Examples]:
         """`train`, and `val` and `test` if they were passed to `keep`.
@@ -75,8 +81,9 @@ class InMemory:
                 f'no arrays with digest {self.digest} are in memory, found {sorted(_KEPT)}: '
                 'pass the same arrays to tljax.data.arrays.keep first'
             )
-        content = array_labels.normalised(_KEPT[self.digest], 'arrays in memory')
-        return _examples(content, 'arrays in memory')
+        task = Values(changed_by=self.changed_by) if self.numbers else None
+        content = _normalised(_KEPT[self.digest], 'arrays in memory', task)
+        return _examples(content, 'arrays in memory', task)
 
 
 def keep(
@@ -85,6 +92,8 @@ def keep(
     test: tuple[np.ndarray, np.ndarray] | None = None,
     val: tuple[np.ndarray, np.ndarray] | None = None,
     class_names: Sequence[str] = (),
+    numbers: bool = False,
+    changed_by: Sequence[str] = (),
 ) -> InMemory:
     """Makes a data source of arrays, which stay in memory until the process ends.
 
@@ -93,6 +102,8 @@ def keep(
         test: likewise; None for no test split.
         val: likewise; None to take it from `train`.
         class_names: names in the order of the labels; their numbers by default.
+        numbers: whether labels are numbers to predict, as in `Arrays`.
+        changed_by: kinds of augmentation that change a number.
     """
     content: dict[str, Any] = {'class_names': np.asarray(class_names, str)}
     for name, split in (('train', train), ('val', val), ('test', test)):
@@ -103,7 +114,13 @@ def keep(
         digest.update(f'{name} {value.shape} {value.dtype}'.encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     _KEPT[digest.hexdigest()] = content
-    return InMemory(digest=digest.hexdigest())
+    return InMemory(digest=digest.hexdigest(), numbers=numbers, changed_by=tuple(changed_by))
+
+
+def _normalised(content: Mapping[str, Any], where: str, task: Values | None) -> dict[str, Any]:
+    """The arrays with labels in the form of their task."""
+    form = array_labels if task is None else number_labels
+    return form.normalised(content, where)
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -119,36 +136,42 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         raise ArraysError(f'{path}: not a readable .npz file: {error}') from error
 
 
-def one_split(content: Mapping[str, Any], split: str | None, where: str) -> tuple[Examples, bool]:
+def one_split(
+    content: Mapping[str, Any], split: str | None, where: str, *, numbers: bool = False
+) -> tuple[Examples, bool]:
     """Reads a single split, and whether its classes have names.
 
     Args:
         content: arrays by name, as in `Arrays`.
         split: the name of the split; None for `images` and `labels`.
         where: the source of the arrays, for messages.
+        numbers: whether labels are numbers.
 
     Raises:
         ArraysError: the arrays of the split are missing, or do not fit together.
     """
+    task = Values() if numbers else None
     prefix, split = ('', 'test') if split is None else (f'{split}_', split)
     if f'{prefix}images' not in content:
         raise ArraysError(f'{where}: missing {prefix}images, found {sorted(content)}')
-    content = array_labels.normalised(content, where)
+    content = _normalised(content, where, task)
     names = ('images', 'labels')
     content = {**content, **{f'{split}_{n}': content.get(f'{prefix}{n}') for n in names}}
-    problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split)]
+    problems = [line.replace(f'{split}_', prefix) for line in _problems(content, split, task)]
     class_names = tuple(map(str, content.get('class_names', ())))
-    if not problems and class_names:
-        top = _largest_label(content[f'{split}_labels'])
+    if not problems and class_names and task is None:
+        top = largest_label(content[f'{split}_labels'])
         if len(class_names) <= top:
             problems.append(f'class_names has {len(class_names)} names, labels go up to {top}')
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
     findings = _findings([content[f'{split}_images']], where, alone=True)
-    return _split(content, split, class_names, 0, findings), bool(class_names)
+    return _split(content, split, class_names, 0, findings, task), bool(class_names)
 
 
-def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
+def _drawn(
+    content: dict[str, Any], fraction: float, seed: int, task: Values | None
+) -> dict[str, Any]:
     """The arrays with `train` and `test` in place of their only split."""
     prefix = '' if 'images' in content else 'train_'
     if f'{prefix}labels' not in content:
@@ -156,14 +179,15 @@ def _drawn(content: dict[str, Any], fraction: float, seed: int) -> dict[str, Any
     images, labels = content.pop(f'{prefix}images'), content.pop(f'{prefix}labels')
     if labels.ndim not in (1, 2) or len(images) != len(labels) or not labels.size:
         raise ArraysError(f'images are {images.shape} and labels {labels.shape}, wanted N of both')
-    if problems := array_labels.problems(labels, f'{prefix}labels', len(images)):
+    if task is None and (problems := array_labels.problems(labels, f'{prefix}labels', len(images))):
         raise ArraysError(problems[0])
-    for name, part in zip(('train', 'test'), subsets.carve(labels, fraction, seed), strict=True):
+    strata = labels if task is None else task.strata(labels)
+    for name, part in zip(('train', 'test'), subsets.carve(strata, fraction, seed), strict=True):
         content[f'{name}_images'], content[f'{name}_labels'] = images[part], labels[part]
     return content
 
 
-def _examples(content: Mapping[str, Any], where: str) -> dict[str, Examples]:
+def _examples(content: Mapping[str, Any], where: str, task: Values | None) -> dict[str, Examples]:
     """Checks the arrays and returns the splits."""
     splits = [name for name in SPLITS if f'{name}_images' in content]
     labelled = [f'{name}_images' for name in SPLITS if f'{name}_labels' in content]
@@ -171,8 +195,8 @@ def _examples(content: Mapping[str, Any], where: str) -> dict[str, Examples]:
     missing = [name for name in wanted if name not in content]
     if missing:
         raise ArraysError(f'{where}: missing {missing}, found {sorted(content)}')
-    problems = [line for name in splits for line in _problems(content, name)]
-    if not problems:
+    problems = [line for name in splits for line in _problems(content, name, task)]
+    if not problems and task is None:
         problems = _class_problems(content, splits)
     if problems:
         raise ArraysError(f'{where}:\n  ' + '\n  '.join(problems))
@@ -181,7 +205,7 @@ def _examples(content: Mapping[str, Any], where: str) -> dict[str, Examples]:
     findings = _findings(images, where)
     result, first_id = {}, 0
     for name in splits:
-        result[name] = _split(content, name, names, first_id, findings)
+        result[name] = _split(content, name, names, first_id, findings, task)
         first_id += len(result[name])
     return result
 
@@ -190,10 +214,10 @@ def _names(content: Mapping[str, Any]) -> tuple[str, ...]:
     class_names = content.get('class_names', ())
     if len(class_names):
         return tuple(str(name) for name in class_names)
-    return tuple(str(i) for i in range(_largest_label(content['train_labels']) + 1))
+    return tuple(str(i) for i in range(largest_label(content['train_labels']) + 1))
 
 
-def _largest_label(labels: np.ndarray) -> int:
+def largest_label(labels: np.ndarray) -> int:
     """The largest label; K - 1 for labels [N, K]."""
     return labels.shape[1] - 1 if labels.ndim == 2 else int(labels.max())
 
@@ -204,7 +228,7 @@ def _class_problems(content: Mapping[str, Any], splits: Sequence[str]) -> list[s
     if len({values.shape[1:] for values in labels.values()}) > 1:
         shapes = {name: values.shape for name, values in labels.items()}
         return [f'labels are {shapes}, wanted [N] in all splits or the same K in [N, K]']
-    top = max(map(_largest_label, labels.values()))
+    top = max(map(largest_label, labels.values()))
     names, train = _names(content), labels['train']
     several = train.ndim == 2
     trained = np.flatnonzero(train.any(0)) if several else train
@@ -215,7 +239,7 @@ def _class_problems(content: Mapping[str, Any], splits: Sequence[str]) -> list[s
     return problems
 
 
-def _problems(content: Mapping[str, Any], name: str) -> list[str]:
+def _problems(content: Mapping[str, Any], name: str, task: Values | None) -> list[str]:
     images, labels = content[f'{name}_images'], content.get(f'{name}_labels')
     if labels is None:
         return [f'{name}_labels is missing']
@@ -226,7 +250,10 @@ def _problems(content: Mapping[str, Any], name: str) -> list[str]:
         problems.append(f'{name}_images is {images.dtype}, wanted numbers')
     elif images.dtype.kind == 'f' and images.size and not np.isfinite(images).any():
         problems.append(f'{name}_images has no finite value')
-    problems += array_labels.problems(labels, f'{name}_labels', len(images))
+    if task is None:
+        problems += array_labels.problems(labels, f'{name}_labels', len(images))
+    elif len(labels) != len(images):
+        problems.append(f'{name}_labels is {labels.shape}, wanted labels of {len(images)} images')
     return problems
 
 
@@ -260,6 +287,7 @@ def _split(
     class_names: tuple[str, ...],
     first_id: int,
     findings: Findings | None,
+    task: Values | None,
 ) -> Examples:
     images = content[f'{name}_images']
     images = images.astype(np.uint8) * 255 if images.dtype == bool else images
@@ -274,10 +302,12 @@ def _split(
         return np.broadcast_to(image, (*image.shape[:2], 3))
 
     labels = content[f'{name}_labels']
+    dtype = np.uint8 if labels.ndim == 2 else np.int32
     return Examples(
         load=load,
-        labels=labels.astype(np.uint8 if labels.ndim == 2 else np.int32),
+        labels=labels.astype(dtype if task is None else np.float32),
         ids=first_id + np.arange(len(labels)),
         class_names=class_names,
         findings=findings,
+        task=task,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tljax.data import bit_depth, decode, scan
+from tljax.metrics.tasks import choice
 from tljax.storage import data_copies
 from tljax.types import BadFiles, Examples, Findings, InputError
 
@@ -174,7 +175,8 @@ def examples(
     for split, files in listed.items():
         result[split] = split_examples(files, class_names, findings, first_id, several=several)
         first_id += len(files)
-    labels = set(labels_of(result['train'].label_lists()))
+    train = result['train']
+    labels = set(labels_of(choice.of(train).listed(train.labels)))
     empty = [name for label, name in enumerate(class_names) if label not in labels]
     if empty:
         bad = bad_files_message(findings.bad)

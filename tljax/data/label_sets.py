@@ -118,22 +118,6 @@ def limited(labels: np.ndarray, count: int | None, fraction: float, seed: int) -
     return np.union1d(share, of_each(labels, 1, order))
 
 
-def positive_weights(labels: np.ndarray) -> tuple[float, ...]:
-    """Weights of positive labels, per class, that balance positives and negatives.
-
-    Source: King & Zeng 2001, "Logistic Regression in Rare Events Data", section 4.2, up to a
-    factor; as `pos_weight` of torch.nn.BCEWithLogitsLoss: negatives divided by positives. The
-    weight is 1 for a class that all or no examples have.
-
-    Args:
-        labels: [N, K] multi-hot.
-    """
-    positives = labels.sum(0, dtype=int)
-    negatives = len(labels) - positives
-    both = (positives > 0) & (negatives > 0)
-    return tuple(np.where(both, negatives / np.maximum(positives, 1), 1.0).tolist())
-
-
 def _sets(labels: np.ndarray) -> list[list[int]]:
     """The list of labels of each example."""
     return [np.flatnonzero(row).tolist() for row in labels]

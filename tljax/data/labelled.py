@@ -8,10 +8,19 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from tljax.data import arrays, class_order, csv_cells, files, manifest, split_folders
+from tljax.data import (
+    arrays,
+    class_order,
+    csv_cells,
+    files,
+    manifest,
+    number_labels,
+    split_folders,
+)
 from tljax.data.csv_cells import Columns
 from tljax.data.file_search import FileSearch
 from tljax.data.files import FolderError, Listed, printable
+from tljax.metrics.tasks.values import Values
 from tljax.storage import addresses, data_copies
 from tljax.types import BadFiles, Examples, Findings
 
@@ -41,6 +50,7 @@ def read(
     split: str | None = None,
     bad_files: BadFiles = BadFiles.ERROR,
     columns: Columns = Columns(),  # noqa: B008  frozen
+    numbers: Sequence[str] | None = None,
 ) -> Labelled:
     """Reads the images of a split.
 
@@ -50,6 +60,8 @@ def read(
         split: the name of the split; None for `test`, else `val`, or for data without splits.
         bad_files: whether files that cannot be read are an error or are skipped.
         columns: the columns of a list.
+        numbers: the names of the numbers that are the labels; None for classes. A list has columns
+            with these names.
 
     Raises:
         InputError: the split does not exist, has no image or label, or has bad files.
@@ -59,13 +71,15 @@ def read(
         content = arrays.read(where)
         present = [name for name in split_folders.SPLITS if f'{name}_images' in content]
         split = _choose(present, split, where)
-        examples, named = arrays.one_split(content, split, str(where))
-        labels = examples.labels
-        numbers = labels.shape[-1] if examples.multi_label else int(labels.max()) + 1
-        count = len(examples.class_names) if named else numbers
+        examples, named = arrays.one_split(content, split, str(where), numbers=numbers is not None)
+        count = len(examples.class_names)
+        if not named:
+            count = arrays.largest_label(examples.labels) + 1
         return Labelled(examples=examples, split=split, named=named, count=count)
     if addresses.in_bucket(path) and not where.is_file():
         raise FolderError(f'{path}: no such file; wanted a list of files or an .npz file')
+    if numbers is not None:
+        return _with_numbers(where, split, bad_files, columns, numbers)
     if where.is_dir() or not where.exists():
         listed, class_names, split, notes = _folder(where, split)
     else:
@@ -79,6 +93,38 @@ def read(
     if not len(examples):
         raise FolderError(f'{printable(where)}: no readable image\n{files.bad_files_message(bad)}')
     return Labelled(examples=examples, split=split, named=True, count=len(class_names))
+
+
+def _with_numbers(
+    where: pathlib.Path,
+    split: str | None,
+    bad_files: BadFiles,
+    columns: Columns,
+    names: Sequence[str],
+) -> Labelled:
+    """The images of a list with numbers."""
+    if where.is_dir() or not where.exists():
+        raise FolderError(
+            f'{printable(where)}: the network predicts numbers, wanted a list with the columns '
+            f'{", ".join(names)}, or an .npz file'
+        )
+    rows = number_labels.rows(where, names, columns)
+    present = [name for name in split_folders.SPLITS if any(row[1] == name for row in rows)]
+    split = _choose(present, split, where)
+    chosen = [row for row in rows if row[1] == (split or '')]
+    listed = [(manifest.on_disk(where.parent, path), values) for path, _, values in chosen]
+    findings = Findings(policy=bad_files)
+    findings.bad = files.check_files([path for path, _ in listed])
+    if findings.bad and bad_files is BadFiles.ERROR:
+        raise FolderError(files.bad_files_message(findings.bad, '--bad_files=skip'))
+    numbered = [(path, place) for place, (path, _) in enumerate(listed)]
+    examples = number_labels.labelled(
+        files.split_examples(numbered, (), findings), [v for _, v in listed], names, Values()
+    )
+    if not len(examples):
+        bad = files.bad_files_message(findings.bad)
+        raise FolderError(f'{printable(where)}: no readable image\n{bad}')
+    return Labelled(examples=examples, split=split, named=True, count=len(names))
 
 
 def _choose(present: Sequence[str], wanted: str | None, where: pathlib.Path) -> str | None:

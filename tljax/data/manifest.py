@@ -8,9 +8,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.data import class_order, csv_cells, files, folder, split_folders
+from tljax.data import class_order, csv_cells, files, folder, number_labels, split_folders
 from tljax.data.csv_cells import Columns
 from tljax.data.files import FolderError, Listed, printable
+from tljax.metrics.tasks.values import Values
 from tljax.storage import addresses, data_copies
 from tljax.types import BadFiles, Examples, Findings
 
@@ -36,6 +37,8 @@ class Manifest:
 
     Several labels of an image are separated by `;`, and `;` alone means no label. In JSON a list of
     labels works too. If any image has several labels or none, all images have sets of labels.
+
+    With `numbers`, the named columns hold numbers to predict, and there is no column of labels.
     """
 
     path: str
@@ -48,10 +51,15 @@ class Manifest:
     path_column: str = 'path'  # the column, or the key in JSON lines
     label_column: str = 'label'
     split_column: str = 'split'
+    numbers: tuple[str, ...] = ()  # columns of numbers that are predicted instead of labels
+    changed_by: tuple[str, ...] = ()  # kinds of augmentation that change a number, as 'rotation'
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
-        return folder.problems_of(self.test_fraction, self.split_seed, self.least_px)
+        problems = folder.problems_of(self.test_fraction, self.split_seed, self.least_px)
+        if len(set(self.numbers)) < len(self.numbers):
+            problems.append(f'numbers is {self.numbers}, wanted different columns')
+        return problems
 
     def splits(self) -> Mapping[str, Examples]:
         """`train`, and `val` and `test` if the list has them or `test` is drawn.
@@ -61,6 +69,8 @@ class Manifest:
                 files are bad.
         """
         columns = Columns(path=self.path_column, label=self.label_column, split=self.split_column)
+        if self.numbers:
+            return self._with_numbers(columns)
         listed, classes, notes = listing(
             self.path, self.root, multi_label=self.multi_label, columns=columns
         )
@@ -69,6 +79,20 @@ class Manifest:
         findings = Findings(policy=self.bad_files, notes=[*notes, *more])
         findings.bad = files.check_files(paths, self.least_px, findings.deep)
         return files.examples(listed, classes, findings)
+
+    def _with_numbers(self, columns: Columns) -> dict[str, Examples]:
+        source = data_copies.local(self.path)
+        rows = number_labels.rows(source, self.numbers, columns)
+        root = data_copies.place(self.root) if self.root else source.parent
+        splits = number_labels.by_split(rows, self.test_fraction, self.split_seed)
+        listed = {
+            name: [(on_disk(root, path), numbers) for path, _, numbers in part]
+            for name, part in splits.items()
+        }
+        paths = [path for part in listed.values() for path, _ in part]
+        findings = number_labels.checked(paths, self.bad_files, self.least_px)
+        task = Values(changed_by=self.changed_by)
+        return number_labels.examples(listed, self.numbers, findings, task)
 
 
 def listing(

@@ -9,6 +9,7 @@ import grain
 import numpy as np
 
 from tljax.data import decode
+from tljax.metrics.tasks import choice
 from tljax.types import BadFiles, Batch, Examples, Preprocessing
 
 # (example index, stream position) -> (the row that replaces the image, whether it is valid). In
@@ -83,7 +84,7 @@ def stream(labels: np.ndarray, seed: int, *, balanced: bool = False) -> Callable
     """The index of the example at each position of an endless stream of shuffled epochs.
 
     Args:
-        labels: [N], or [N, K] for several labels per image.
+        labels: [N, ...].
         seed: seed of the shuffling.
         balanced: see `train_batches`.
     """
@@ -167,7 +168,7 @@ def _example(
         image, good = _decoded_image(examples, preprocessing, index)
     return {
         'image': image,
-        'label': examples.labels[index].astype(np.uint8 if examples.multi_label else np.int32),
+        'label': examples.labels[index].astype(choice.of(examples).label_dtype),
         'id': np.int64(examples.ids[index]),
         'mask': np.bool_(good),
     }

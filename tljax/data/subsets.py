@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tljax.data import label_sets
+from tljax.metrics.tasks import choice
 from tljax.types import Examples, InputError
 
 CARVED, NOISE = 1, 2  # parts of random seeds, so that the choices are independent
@@ -104,11 +105,12 @@ def noisy(labels: np.ndarray, share: float, num_classes: int, seed: int) -> np.n
     return changed
 
 
-def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def carve(strata: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Splits indices into two parts, stratified by class.
 
     Args:
-        labels: [N] int, or [N, K] multi-hot.
+        strata: the class of each example [N] int, or its set of classes [N, K] multi-hot; see
+            `Task.strata`.
         fraction: share of each class in the second part, rounded; the first part has at least one
             example of each class.
         seed: random seed.
@@ -116,11 +118,11 @@ def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     Returns:
         The indices of both parts, ascending.
     """
-    if labels.ndim == 2:
-        return label_sets.carve(labels, fraction, seed)
+    if strata.ndim == 2:
+        return label_sets.carve(strata, fraction, seed)
     first, second = [], []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    for label in np.unique(strata):
+        members = np.flatnonzero(strata == label)
         order = np.random.default_rng([seed, int(label), CARVED]).permutation(len(members))
         size = min(round(fraction * len(members)), len(members) - 1)
         second.append(members[order[:size]])
@@ -149,19 +151,25 @@ def prepare(
         subset: further limits or changes of the training examples.
 
     Raises:
-        InputError: a class does not exist or has too few examples, or `subset` needs one label per
-            image and images have several.
+        InputError: a class does not exist or has too few examples, or a limit needs classes, or
+            one label per image, and the labels are others.
     """
     subset = subset or Subset()
-    if splits['train'].multi_label:
-        _check_multi_label(subset)
+    task = choice.of(splits['train'])
+    if not task.one_label:
+        _check_other_labels(subset, 'numbers as' if task.numbers else 'several')
+    if task.numbers and count is not None:
+        raise InputError(
+            f'config.per_class is {count}, which needs classes; with numbers as labels, wanted '
+            'config.subset.fraction'
+        )
     if subset.classes:
         splits = {name: only(split, subset.classes) for name, split in splits.items()}
     train = _limited(splits['train'], count, subset, seed)
     if 'val' in splits:
         result = {'train': train, 'val': splits['val']}
     else:
-        rest, val = carve(train.labels, validation_fraction, seed)
+        rest, val = carve(task.strata(train.labels), validation_fraction, seed)
         result = {'train': train.take(rest), 'val': train.take(val)}
     if 'test' in splits:
         result['test'] = splits['test']
@@ -185,17 +193,11 @@ def only(examples: Examples, classes: tuple[str, ...]) -> Examples:
     if unknown:
         raise InputError(f'no classes {unknown}, found {list(examples.class_names)}')
     before = [examples.class_names.index(name) for name in classes]
-    if examples.multi_label:
-        labels = examples.labels[:, before]
-        kept = np.flatnonzero(labels.any(1) | ~examples.labels.any(1))
-        return dataclasses.replace(examples.take(kept), labels=labels[kept], class_names=classes)
-    numbers = np.full(len(examples.class_names), -1, np.int32)
-    numbers[before] = np.arange(len(classes))
-    kept = examples.take(np.flatnonzero(np.isin(examples.labels, before)))
-    return dataclasses.replace(kept, labels=numbers[kept.labels], class_names=classes)
+    kept, labels = choice.of(examples).only(examples.labels, before)
+    return dataclasses.replace(examples.take(kept), labels=labels, class_names=classes)
 
 
-def _check_multi_label(subset: Subset) -> None:
+def _check_other_labels(subset: Subset, kind: str) -> None:
     """Raises an error for fields that need one label per image."""
     neutral = {'imbalance': 1.0, 'label_noise': 0.0}
     values = {name: getattr(subset, name) for name in neutral}
@@ -203,14 +205,14 @@ def _check_multi_label(subset: Subset) -> None:
     if problems:
         wanted = ', '.join(f'{name} {value}' for name, value in neutral.items())
         raise InputError(
-            f'config.subset: {", ".join(problems)}; with several labels per image, wanted {wanted}'
+            f'config.subset: {", ".join(problems)}; with {kind} labels per image, wanted {wanted}'
         )
 
 
 def _limited(train: Examples, count: int | None, subset: Subset, seed: int) -> Examples:
     """The training examples within a count per class and the limits of a subset."""
-    labels = train.labels
-    if train.multi_label:
+    labels = choice.of(train).strata(train.labels)
+    if labels.ndim == 2:
         if count is None and subset.fraction == 1:
             return train
         return train.take(label_sets.limited(labels, count, subset.fraction, seed))
@@ -226,16 +228,3 @@ def _limited(train: Examples, count: int | None, subset: Subset, seed: int) -> E
     if limits == dict(zip(present, sizes, strict=True)):
         return train
     return train.take(first_of_each(labels, limits, seed))
-
-
-def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
-    """Class weights with the same total for every class, and a mean of 1 over the examples.
-
-    Source: King & Zeng 2001, "Logistic Regression in Rare Events Data", section 4.2; scikit-learn's
-    `class_weight='balanced'`: N / (K n_k). The weight of a class without examples is 0.
-    """
-    counts = np.bincount(labels, minlength=num_classes)
-    weights = np.divide(
-        len(labels), num_classes * counts, where=counts > 0, out=np.zeros(num_classes)
-    )
-    return tuple(weights.tolist())

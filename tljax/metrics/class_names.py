@@ -22,6 +22,20 @@ class Match:
     numbers: np.ndarray
     note: str
 
+    def reordered(self, labels: np.ndarray, count: int) -> np.ndarray:
+        """Numbers [N, K] of the data in the network's order.
+
+        Raises:
+            ClassesError: the labels are not the `count` numbers that the network predicts.
+        """
+        if labels.dtype.kind != 'f' or labels.shape[1] != count:
+            raise ClassesError(
+                f'the labels are not the {count} number(s) that the network predicts'
+            )
+        result = np.zeros_like(labels)
+        result[:, self.numbers] = labels
+        return result
+
     def renumbered(self, labels: np.ndarray, num_classes: int, *, several: bool) -> np.ndarray:
         """Labels of the data in the network's numbering.
 
@@ -34,8 +48,11 @@ class Match:
             [N] int32, or multi-hot [N, K] uint8 if `several`.
 
         Raises:
-            ClassesError: the data has several labels per image and the network predicts one.
+            ClassesError: the data has several labels per image and the network predicts one, or
+                the labels are numbers.
         """
+        if labels.dtype.kind == 'f':
+            raise ClassesError('the labels are numbers, but the network predicts classes')
         if labels.ndim == 1:
             indices = self.numbers[labels]
             return np.eye(num_classes, dtype=np.uint8)[indices] if several else indices

@@ -9,34 +9,23 @@ import rich.markup
 import rich.table
 from PIL import Image, ImageDraw, ImageFont
 
+from tljax.metrics.single_label import predicted
+
 Counts = collections.Counter[tuple[int, int]]  # (true, predicted): images
 
 CLASSES_SHOWN = 40
 SIDE_PX, CELL_PX, FONT_PX = 2400, 24, 12  # largest picture, largest cell, and the text's size
 
 
-def predicted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The predicted class of each image; ties and NaN count as wrong, as in the accuracy.
-
-    Args:
-        logits: [B, K].
-        labels: [B] int.
-
-    Returns:
-        [B] int.
-    """
-    true_logit = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
-    others = np.array(logits, np.float32)
-    np.put_along_axis(others, labels[:, None], -np.inf, 1)
-    rival = others.argmax(1)
-    rival = np.where(rival == labels, (labels + 1) % logits.shape[1], rival)  # all were -inf
-    return np.where(true_logit > others.max(1), labels, rival)
-
-
 def count(logits: np.ndarray, labels: np.ndarray) -> Counts:
     """The (true, predicted) pairs of a batch."""
     pairs = zip(labels.tolist(), predicted(logits, labels).tolist(), strict=True)
     return collections.Counter(pairs)
+
+
+def paired(decided: np.ndarray, labels: np.ndarray) -> Counts:
+    """The (true, predicted) pairs of labels [N] and predicted classes [N]."""
+    return collections.Counter(zip(labels.tolist(), decided.tolist(), strict=True))
 
 
 def confused(counts: Mapping[tuple[int, int], int]) -> list[tuple[int, int, int]]:

@@ -1,4 +1,8 @@
-"""Losses: one value per example, averaged by the training step."""
+"""Losses: one value per example, averaged by the training step.
+
+`one_label` marks losses that need exactly one class for each example, and `numbers` those of
+numbers. The latter compare standardised numbers: see `tasks.values.Values`.
+"""
 
 import dataclasses
 from typing import ClassVar
@@ -6,6 +10,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from tljax.metrics.ordinal import log_probabilities
 from tljax.types import Loss
 
 
@@ -94,6 +99,26 @@ class BinaryCrossEntropy:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class CORN:
+    """The loss of ordered classes: the binary cross-entropies of conditional probabilities.
+
+    Task k asks whether the class is above k, and counts the examples whose class is at least k. The
+    terms of an example add up to the negative log-likelihood of its class; the paper divides each
+    task by its own number of examples instead, of which a batch may have none.
+
+    Source: Shi et al. 2023, "Deep Neural Networks for Rank-Consistent Ordinal Regression Based On
+    Conditional Probabilities", section 3.3.
+    """
+
+    one_label: ClassVar[bool] = True
+    ordinal: ClassVar[bool] = True
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, K - 1] conditional logits and [B, K] target distributions to [B] losses in nats."""
+        return -(targets * log_probabilities(logits)).sum(-1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ClassWeighted:
     """Another loss times the weight of the example's class (mixed targets mix the weights)."""
 
@@ -107,6 +132,87 @@ class ClassWeighted:
         valid = self.weights and min(self.weights) >= 0 < max(self.weights) < float('inf')
         return [] if valid else [f'weights is {self.weights}, wanted 0 or more, not all 0']
 
+    @property
+    def ordinal(self) -> bool:
+        """Whether the other loss is one of ordered classes."""
+        return getattr(self.loss, 'ordinal', False)
+
     def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, K] logits and [B, K] target distributions to [B] losses."""
         return self.loss(logits, targets) * (targets @ jnp.asarray(self.weights, jnp.float32))
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SquaredError:
+    """The squared error of standardised numbers, averaged over the K numbers of an example.
+
+    The minimum of a linear layer has a closed form (`quadratic`), which solvers of heads use.
+    """
+
+    numbers: ClassVar[bool] = True
+    quadratic: ClassVar[bool] = True
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, K] predicted and [B, K] true numbers to [B] losses."""
+        return jnp.square(logits.astype(jnp.float32) - targets).mean(-1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class AbsoluteError:
+    """The absolute error of standardised numbers, averaged over the K numbers of an example."""
+
+    numbers: ClassVar[bool] = True
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, K] predicted and [B, K] true numbers to [B] losses."""
+        return jnp.abs(logits.astype(jnp.float32) - targets).mean(-1)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Huber:
+    """Half the squared error up to `delta` standard deviations, and linear above.
+
+    Source: Huber 1964, "Robust estimation of a location parameter"; torch.nn.HuberLoss agrees.
+    """
+
+    numbers: ClassVar[bool] = True
+
+    delta: float = 1.0
+
+    def problems(self) -> list[str]:
+        """Messages for `config.validate`."""
+        valid = 0 < self.delta < float('inf')
+        return [] if valid else [f'delta is {self.delta}, wanted more than 0']
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, K] predicted and [B, K] true numbers to [B] losses."""
+        error = jnp.abs(logits.astype(jnp.float32) - targets)
+        near = jnp.minimum(error, self.delta)
+        return (near**2 / 2 + self.delta * (error - near)).mean(-1)
+
+
+LOG_VARIANCES = (-12.0, 12.0)  # limits, so that one exact prediction has no infinite likelihood
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class GaussianLikelihood:
+    """The negative log-likelihood of normal distributions whose variances are predicted, too.
+
+    Source: Nix & Weigend 1994, "Estimating the mean and variance of the target probability
+    distribution"; torch.nn.GaussianNLLLoss(full=True) agrees.
+    """
+
+    numbers: ClassVar[bool] = True
+    predicts_variance: ClassVar[bool] = True
+
+    @staticmethod
+    def variances(logits: jax.Array) -> jax.Array:
+        """The variances of outputs that are their logarithms."""
+        return jnp.exp(jnp.clip(logits.astype(jnp.float32), *LOG_VARIANCES))
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, 2 K] numbers and logarithms of variances, and [B, K] targets, to [B] in nats."""
+        means, outputs = jnp.split(logits.astype(jnp.float32), 2, -1)
+        variances = self.variances(outputs)
+        terms = jnp.log(2 * jnp.pi * variances) + jnp.square(means - targets) / variances
+        return terms.mean(-1) / 2

@@ -13,7 +13,7 @@ import numpy as np
 from tljax.types import Params, Stats
 
 
-class Values(NamedTuple):
+class NetworkValues(NamedTuple):
     """The parameters and statistics of a trained or merged network."""
 
     params: Params
@@ -70,15 +70,17 @@ def average(networks: Sequence[Any]) -> Any:
 class Soup(NamedTuple):
     """A greedy soup."""
 
-    values: Values
+    values: NetworkValues
     members: tuple[int, ...]  # indices of the networks in it, in the order they were added
     score: Any  # on the validation split
 
 
 def greedy(
-    networks: Sequence[Values],
-    score: Callable[[Values], Any],
-    finish: Callable[[Values, Sequence[int]], Values] = lambda values, members: values,
+    networks: Sequence[NetworkValues],
+    score: Callable[[NetworkValues], Any],
+    finish: Callable[[NetworkValues, Sequence[int]], NetworkValues] = lambda values, members: (
+        values
+    ),
 ) -> Soup:
     """Adds each network to the soup if that does not lower its score.
 

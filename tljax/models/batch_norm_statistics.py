@@ -14,19 +14,19 @@ from jax.sharding import Mesh
 
 from tljax import devices, tree
 from tljax.models import layers, stages
-from tljax.models.averaging import Values
+from tljax.models.averaging import NetworkValues
 from tljax.models.stages import Model
 from tljax.types import Batch, InputError, Params, Stats
 
 
 def reestimated(
     model: Model,
-    values: Values,
+    values: NetworkValues,
     batches: Callable[[], Iterable[Batch]],
     *,
     names: Sequence[str] | None = None,
     tolerance: float = 1e-3,
-) -> Values:
+) -> NetworkValues:
     """The network with BatchNorm statistics re-estimated on the given images.
 
     Every layer gets the mean and variance of its input in evaluation, over all images and
@@ -66,7 +66,7 @@ def reestimated(
         before = {**before, **after}
         if index and change <= tolerance:
             break
-    return Values(values.params, stages.ordered(model, tree.unflatten(before)))
+    return NetworkValues(values.params, stages.ordered(model, tree.unflatten(before)))
 
 
 Moments = dict[str, tuple[jax.Array, jax.Array, jax.Array]]  # count [], mean [C], squares [C]

@@ -13,9 +13,20 @@ from jax.ad_checkpoint import checkpoint_name
 
 from tljax import tree
 from tljax.devices import Gather
+from tljax.metrics.tasks.classes import Classes
 from tljax.models import data_dependence, shared_programs, views
 from tljax.models.stochastic_norm import STREAM, StochNorm
-from tljax.types import Adapter, Backbone, Dtype, Head, InputError, Params, Preprocessing, Stats
+from tljax.types import (
+    Adapter,
+    Backbone,
+    Dtype,
+    Head,
+    InputError,
+    Params,
+    Preprocessing,
+    Stats,
+    Task,
+)
 
 HEAD = 'head'
 # Leaves of heads whose last axis has an element for each output.
@@ -30,17 +41,34 @@ class Model:
     """Stages in forward order, the head last, and the preprocessing of their images.
 
     Parameters can include leaves that `adapters` added.
+
+    Attributes:
+        stages: by their names.
+        preprocessing: of the images.
+        num_classes: K, the number of classes or of predicted numbers.
+        adapters: that added leaves.
+        task: what the outputs mean.
     """
 
     stages: Mapping[str, nn.Module]
     preprocessing: Preprocessing
     num_classes: int
     adapters: tuple[Adapter, ...] = ()
+    task: Task = dataclasses.field(default_factory=Classes)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The stages' names in forward order."""
         return tuple(self.stages)
+
+    @property
+    def outputs(self) -> int:
+        """O, the number of outputs."""
+        return self.task.outputs(self.num_classes)
+
+    def targets(self, labels: jax.Array) -> jax.Array:
+        """The targets of the loss from the labels of a batch."""
+        return self.task.targets(labels, self.num_classes)
 
 
 def build(
@@ -50,6 +78,7 @@ def build(
     cut_after: str | None = None,
     head: Head | None = None,
     preprocessing: Preprocessing | None = None,
+    task: Task | None = None,
 ) -> Model:
     """The backbone's stages and a head for `num_classes`.
 
@@ -59,21 +88,25 @@ def build(
         cut_after: the last stage to keep; the head follows it. None keeps all.
         head: the new head; None for the family's own.
         preprocessing: of the weights, if it differs from the family's.
+        task: what the outputs mean; None for classes.
 
     Raises:
         InputError: `cut_after` names no stage.
     """
+    task = task or Classes()
     stages = backbone.stages()
     if cut_after is not None:
         if cut_after not in stages:
             raise InputError(f'cut_after is {cut_after!r}, wanted one of {list(stages)}')
         last = list(stages).index(cut_after)
         stages = dict(itertools.islice(stages.items(), last + 1))
-    stages[HEAD] = head.module(num_classes) if head else backbone.head(num_classes)
+    outputs = task.outputs(num_classes)
+    stages[HEAD] = head.module(outputs) if head else backbone.head(outputs)
     return Model(
         stages=stages,
         preprocessing=preprocessing or backbone.preprocessing(),
         num_classes=num_classes,
+        task=task,
     )
 
 
@@ -101,11 +134,6 @@ def normalise(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
     mean = jnp.asarray(preprocessing.mean, jnp.float32).reshape(1, 1, 1, -1)
     std = jnp.asarray(preprocessing.std, jnp.float32).reshape(1, 1, 1, -1)
     return (images / 255.0 - mean) / std
-
-
-def probabilities(logits: jax.Array, *, multi_label: bool) -> jax.Array:
-    """Logits [B, K] to probabilities: a softmax, or with several labels a sigmoid per class."""
-    return jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
 
 
 def plain(adapters: Sequence[Adapter], params: Params) -> Params:
@@ -241,20 +269,19 @@ def classify(
     stats: Stats,
     images: jax.Array,
     *,
-    multi_label: bool = False,
     gather: Gather | None = None,
 ) -> jax.Array:
-    """Logits [B, K] of views [B, V, H, W, C] in [0, 255], averaged by `views.average`.
+    """Outputs [B, O] of views [B, V, H, W, C] in [0, 255], averaged by `views.average`.
 
     `gather` is that of `run`.
     """
     x = normalise(model.preprocessing, images.reshape(-1, *images.shape[2:]))
     logits, _ = run(model, params, stats, x, gather=gather)
-    return views.average(logits.reshape(*images.shape[:2], -1), multi_label=multi_label)
+    return views.average(logits.reshape(*images.shape[:2], -1), model.task)
 
 
 def outputs_of_head(shapes: Mapping[str, Sequence[int]]) -> int | None:
-    """K of a head, by the shapes of a network's leaves, `{path: shape}`; None without a head."""
+    """O of a head, by the shapes of a network's leaves, `{path: shape}`; None without a head."""
     ends = [shapes[path][-1] for path in HEAD_OUTPUTS if len(shapes.get(path, ()))]
     return int(ends[0]) if ends else None
 

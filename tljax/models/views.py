@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tljax.types import InputError, Preprocessing, Views
+from tljax.types import InputError, Preprocessing, Task, Views
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -134,22 +134,17 @@ def _five(images: jax.Array, size_px: int) -> list[jax.Array]:
     return [*corners, centre(images, size_px)]
 
 
-def average(logits: jax.Array, *, multi_label: bool = False) -> jax.Array:
-    """The log of the views' mean probability, as logits.
+def average(logits: jax.Array, task: Task) -> jax.Array:
+    """The outputs of the mean prediction of some views; of one view its outputs, unchanged.
 
     Args:
-        logits: [B, V, K].
-        multi_label: whether probabilities are sigmoids instead of a softmax.
+        logits: [B, V, O].
+        task: what the outputs mean.
 
     Returns:
-        [B, K]; with one view its logits, unchanged.
+        [B, O].
     """
-    if logits.shape[1] == 1:
-        return logits[:, 0]
-    if multi_label:
-        positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-        return jax.nn.logsumexp(positive, 1) - jax.nn.logsumexp(negative, 1)
-    return jax.nn.logsumexp(jax.nn.log_softmax(logits), 1) - jnp.log(logits.shape[1])
+    return logits[:, 0] if logits.shape[1] == 1 else task.average(logits)
 
 
 def check(views: Views, preprocessing: Preprocessing) -> None:

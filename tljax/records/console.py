@@ -11,6 +11,7 @@ import rich.progress
 import rich.table
 
 from tljax import tree
+from tljax.metrics import scores
 from tljax.metrics.totals import wilson_interval
 from tljax.records import progress_bars
 from tljax.records.output import StandardOutput
@@ -104,29 +105,30 @@ def print_record(record: Mapping[str, Any]) -> None:
 
 
 def _scores_text(record: Mapping[str, Any]) -> str:
-    """The loss, and the accuracy or the scores of several labels."""
+    """The loss and the scores."""
     if record['loss'] is None:
         return 'every step was skipped'
-    accuracy = record.get('accuracy')
-    other = _multi_label_text(record) if accuracy is None else f'accuracy {accuracy:.1%}'
-    return f'loss {record["loss"]:.4f}  {other}'
-
-
-def _multi_label_text(record: Mapping[str, Any]) -> str:
-    metrics = {'mAP': record.get('mean_average_precision'), 'F1': record['micro_f1']}
-    return '  '.join(f'{name} {value:.1%}' for name, value in metrics.items() if value is not None)
+    score = scores.of(record)
+    shown = {score.name: score.title, **score.shown} if score else {}
+    known = {title: record[name] for name, title in shown.items() if record.get(name) is not None}
+    parts = [f'{title} {value:.1%}' for title, value in known.items()]
+    measured = score.measured.items() if score else ()
+    parts += [f'{title} {record[name]:.4g}' for name, title in measured if name in record]
+    return '  '.join([f'loss {record["loss"]:.4f}', *parts])
 
 
 def with_interval(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Adds the 95 % interval of the accuracy to the metrics of a split.
 
-    With several labels per image it is the interval of `subset_accuracy`, because the other metrics
-    have no formula for one.
+    It is the interval of the score's share: with several labels per image of `subset_accuracy`,
+    because their other metrics have no formula for one.
     """
-    name = 'accuracy' if 'accuracy' in metrics else 'subset_accuracy'
+    score = scores.of(metrics)
+    if score is None or score.share is None:
+        return dict(metrics)
     count = metrics['count']
-    correct = round((metrics[name] or 0.0) * count)
-    return {**metrics, f'{name}_interval': list(wilson_interval(correct, count))}
+    correct = round((metrics[score.share] or 0.0) * count)
+    return {**metrics, f'{score.share}_interval': list(wilson_interval(correct, count))}
 
 
 def accuracy_text(metrics: Mapping[str, Any], name: str = 'accuracy') -> str:

@@ -1,6 +1,7 @@
 """`predictions.npz`: the logits of every evaluated image, with its id, path and label."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import zipfile
@@ -9,11 +10,14 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from tljax.types import Examples, InputError
+from tljax.config import json_form
+from tljax.metrics.tasks import choice
+from tljax.types import Examples, InputError, Task
 
 PREDICTIONS_FILE = 'predictions.npz'
 PARTS = ('ids', 'paths', 'labels', 'logits', 'features')
-DTYPE_KINDS = {'ids': 'i', 'paths': 'U', 'labels': 'ib', 'logits': 'f', 'features': 'f'}
+DTYPE_KINDS = {'ids': 'i', 'paths': 'U', 'labels': 'ibf', 'logits': 'f', 'features': 'f'}
+TASK = 'task'  # the entry with the JSON form of a task that the labels do not show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +27,10 @@ class SplitPredictions:
     Attributes:
         ids: [N] int64, the ids of the examples.
         paths: [N] text, relative to the folder of the data; '' for an image without a file.
-        labels: [N] int32; with several labels per image [N, K] bool.
-        logits: [N, K] float32; with several views, the log of the mean probability.
+        labels: [N, ...], as `Task.recorded` makes them: [N] int32, or [N, K] bool for sets.
+        logits: [N, O] float32; with several views, those of the mean prediction.
         features: [N, F] float32, the pooled inputs of the head; None if they were not recorded.
+        stated: the task; None if nothing states it, so that the labels decide.
     """
 
     ids: np.ndarray
@@ -33,14 +38,15 @@ class SplitPredictions:
     labels: np.ndarray
     logits: np.ndarray
     features: np.ndarray | None = None
+    stated: Task | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def multi_label(self) -> bool:
-        """Whether an image can have several labels."""
-        return self.labels.ndim == 2
+    def task(self) -> Task:
+        """What the labels and the logits mean."""
+        return self.stated or choice.of_labels(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +70,8 @@ def write(path: pathlib.Path, predictions: Predictions) -> None:
     for name, split in predictions.splits.items():
         values = {part: getattr(split, part) for part in PARTS}
         content |= {f'{name}_{part}': x for part, x in values.items() if x is not None}
+        if split.task != choice.of_labels(split.labels):
+            content[TASK] = np.asarray(json.dumps(json_form.encode(split.task)))
     part = path.with_name(path.name + '.part')
     try:
         with part.open('wb') as file:
@@ -87,17 +95,21 @@ def read(path: str | os.PathLike[str]) -> Predictions:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f'{path} is no file of predictions: {error}') from error
-    if problem := _problem(arrays):
+    try:
+        task = json_form.decode(json.loads(str(arrays[TASK]))) if TASK in arrays else None
+    except (TypeError, ValueError) as error:
+        raise InputError(f'{path} is no file of predictions: {TASK}: {error}') from error
+    if problem := _problem(arrays, task):
         raise InputError(f'{path} is no file of predictions: {problem}')
     names = [name.removesuffix('_logits') for name in arrays if name.endswith('_logits')]
     splits = {
-        name: SplitPredictions(*(arrays.get(f'{name}_{part}') for part in PARTS))  # type: ignore[arg-type]
+        name: SplitPredictions(*(arrays.get(f'{name}_{part}') for part in PARTS), task)  # type: ignore[arg-type]
         for name in names
     }
     return Predictions(classes=tuple(arrays['classes'].tolist()), splits=splits)
 
 
-def _problem(arrays: Mapping[str, np.ndarray]) -> str | None:
+def _problem(arrays: Mapping[str, np.ndarray], task: Task | None) -> str | None:
     """The first problem in the content of a file; None without a problem."""
     classes = arrays.get('classes')
     if classes is None or classes.dtype.kind != 'U' or classes.ndim != 1:
@@ -105,18 +117,20 @@ def _problem(arrays: Mapping[str, np.ndarray]) -> str | None:
     names = {name.rpartition('_')[0] for name in arrays} - {''}
     for name in sorted(names):
         parts = {part: arrays.get(f'{name}_{part}') for part in PARTS}
-        if problem := _split_problem(parts, len(classes)):
+        if problem := _split_problem(parts, len(classes), task):
             return f'{name}_{problem}'
     return None
 
 
-def _split_problem(parts: Mapping[str, np.ndarray | None], num_classes: int) -> str | None:
+def _split_problem(
+    parts: Mapping[str, np.ndarray | None], num_classes: int, task: Task | None
+) -> str | None:
     """The first problem in the arrays of a split; it starts with the name of the array."""
     ids, labels = parts['ids'], parts['labels']
     count = 0 if ids is None or ids.ndim != 1 else len(ids)
-    several_labels = labels is not None and labels.dtype.kind == 'b'
-    each: dict[str, tuple[int, ...]] = {'logits': (num_classes,), 'features': (-1,)}
-    each['labels'] = (num_classes,) if several_labels else ()
+    task = task or choice.recorded(multi_label=labels is not None and labels.dtype.kind == 'b')
+    each: dict[str, tuple[int, ...]] = {'logits': (task.outputs(num_classes),), 'features': (-1,)}
+    each['labels'] = task.label_shape(num_classes)
     for part, array in parts.items():
         if array is None:
             if part == 'features':
@@ -128,7 +142,7 @@ def _split_problem(parts: Mapping[str, np.ndarray | None], num_classes: int) -> 
         )
         if not fits or array.dtype.kind not in DTYPE_KINDS[part]:
             return f'{part} is {list(array.shape)} {array.dtype}, wanted {list(wanted)}'
-    if labels is not None and not several_labels and count and not _within(labels, num_classes):
+    if labels is not None and task.one_label and count and not _within(labels, num_classes):
         return f'labels are {labels.min()} to {labels.max()}, wanted 0 to {num_classes - 1}'
     escaping = [path for path in parts['paths'].tolist() if _escapes(path)]  # type: ignore[union-attr]
     return f'paths has {escaping[0]!r}, wanted a path below the folder' if escaping else None

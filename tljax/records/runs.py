@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from tljax.config import config_json, json_form
 from tljax.config.experiment import ConfigError, Experiment
+from tljax.metrics.tasks import choice
 from tljax.models import preprocessing, stages
 from tljax.models.views import Centre
 from tljax.records import checkpoint_reading
@@ -23,6 +24,7 @@ from tljax.types import (
     Params,
     Preprocessing,
     Stats,
+    Task,
     Views,
 )
 
@@ -56,7 +58,7 @@ class Run:
         stats: host arrays.
         preprocessing: the network's input.
         class_names: in the order of the logits.
-        multi_label: whether an image has any number of labels.
+        task: what the logits mean.
         weights: the record of the starting weights; None for random ones.
         result: the content of result.json; None before the run is finished.
         notes: a sentence on each file of the user's classes that has changed since.
@@ -73,7 +75,7 @@ class Run:
     stats: Stats
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
-    multi_label: bool
+    task: Task
     weights: dict[str, Any] | None
     result: dict[str, Any] | None
     notes: tuple[str, ...] = ()
@@ -105,11 +107,21 @@ def read(workdir: pathlib.Path) -> Run:
         stats=stats,
         preprocessing=preprocessing.from_fields(network['preprocessing']),
         class_names=tuple(_read_json(workdir / SPLITS_FILE)['class_names']),
-        multi_label=network.get('multi_label', False),
+        task=_task(network),
         weights=network['weights'],
         result=result,
         notes=_notes(workdir, fields),
     )
+
+
+def _task(network: Mapping[str, Any]) -> Task:
+    """The task in the content of network.json; older files state only whether labels are sets."""
+    if 'task' not in network:
+        return choice.recorded(multi_label=network.get('multi_label', False))
+    try:
+        return json_form.decode(network['task'])
+    except TypeError as error:
+        raise RunError(f'{NETWORK_FILE}: the task cannot be read: {error}') from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

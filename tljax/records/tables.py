@@ -20,15 +20,49 @@ def measures(metrics: Mapping[str, Any], split: str = '') -> dict[str, str]:
     """
     prefix = f'{split} '.lstrip()
     loss = f'{metrics["loss"]:.3f}'
+    if 'kappa' in metrics:
+        return {
+            f'{prefix}weighted kappa (95 % interval)': _share(metrics, 'kappa'),
+            'accuracy': _percent(metrics['accuracy']),
+            'MAE': f'{metrics["mae"]:.3g}' if metrics['mae'] is not None else '-',
+            'loss': loss,
+        }
     if 'accuracy' in metrics:
         accuracy = console.accuracy_text(metrics)
         return {f'{prefix}accuracy (95 % interval)': accuracy, f'{prefix}loss': loss}
+    if 'r2' in metrics:
+        return {
+            f'{prefix}R² (95 % interval)': _share(metrics, 'r2'),
+            **_errors(metrics),
+            'loss': loss,
+        }
     return {
         f'{prefix}mAP': _percent(metrics['mean_average_precision']),
         'micro F1': _percent(metrics['micro_f1']),
         'all right (95 % interval)': console.accuracy_text(metrics, 'subset_accuracy'),
         'loss': loss,
     }
+
+
+def _share(metrics: Mapping[str, Any], name: str) -> str:
+    """A share of 1 in percent, with its interval if there is one."""
+    known = metrics.get(f'{name}_interval') is not None
+    return console.accuracy_text(metrics, name) if known else _percent(metrics.get(name))
+
+
+def _errors(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The errors of a predicted number in its unit, and the correlation of ranks.
+
+    Of their intervals, which result.json has, a table has room for one.
+    """
+    texts = {}
+    for name, title in {'rmse': 'RMSE', 'mae': 'MAE', 'spearman': 'Spearman'}.items():
+        if metrics.get(name) is None:
+            continue
+        low_high = metrics.get(f'{name}_interval') if name == 'rmse' else None
+        interval = ' ({:.3g} to {:.3g})'.format(*low_high) if low_high else ''
+        texts[title] = f'{metrics[name]:.4g}{interval}'
+    return texts
 
 
 def headline_text(metrics: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tljax.augment import Cutout, RandAugment
 from tljax.data import subsets, unlabelled
+from tljax.metrics.tasks import choice
 from tljax.sample_transfer.size import clip_to_share
 from tljax.sample_transfer.weighing import Uniform
 from tljax.types import (
@@ -101,9 +102,10 @@ class LabelledSource:
             InputError: images have several labels, or a class is not among the target's.
         """
         examples = self.data.splits()['train']
-        if examples.multi_label or target.multi_label:
+        if not (_is_plain(examples) and _is_plain(target)):
             raise InputError(
-                'config.samples: images with several labels, wanted one each, in both sets'
+                'config.samples: images with several labels, numbers or ordered classes, wanted '
+                'one class each, in both sets'
             )
         if self.per_class is not None:
             examples = examples.take(subsets.per_class(examples.labels, self.per_class, seed))
@@ -191,17 +193,19 @@ class UnlabelledPool:
 
     def examples(self, target: Examples, seed: int) -> Examples:
         """The images; labels of `data` are ignored. See `LabelledSource.examples`."""
-        if target.multi_label:
+        if not _is_plain(target):
             raise InputError(
                 'config.samples: a pool gets one label per image, and the target has several '
-                'labels per image'
+                'labels per image, numbers or ordered classes'
             )
         if self.data is not None:
             examples = self.data.splits()['train']
         else:
             examples = unlabelled.read(self.paths, BadFiles.ERROR)
         labels = np.zeros(len(examples), np.int32)
-        return dataclasses.replace(examples, labels=labels, class_names=target.class_names)
+        return dataclasses.replace(
+            examples, labels=labels, class_names=target.class_names, task=target.task
+        )
 
     def initial_weights(self, domains: Domains) -> tuple[np.ndarray, bool]:
         """See `LabelledSource.initial_weights`."""
@@ -273,6 +277,12 @@ class UnlabelledPool:
 @dataclasses.dataclass(slots=True, kw_only=True)
 class WithoutSource:
     """Among `baselines`: the same run without samples."""
+
+
+def _is_plain(examples: Examples) -> bool:
+    """Whether each example has one class, and the outputs are logits of the classes."""
+    task = choice.of(examples)
+    return task.one_label and task.calibrated
 
 
 def _relabelled(examples: Examples, class_names: tuple[str, ...]) -> Examples:

@@ -17,6 +17,7 @@ class LBFGS:
 
     `weight_decay / 2` times the squared norm of the kernels is added to the mean loss, because the
     loss of separable classes alone has no minimum. In scikit-learn's terms it is `1 / (C N)`.
+    With the squared error of one linear layer, the same minimum is computed in closed form.
     Source: Liu & Nocedal 1989, "On the limited memory BFGS method".
     """
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tljax.metrics import scores
 from tljax.sweep.folder import AxisRecord, CellRecord, Failure, SweepFolder, SweepRecord, Value
 from tljax.sweep.space import Role
 
@@ -58,12 +59,11 @@ class CellResult:
         return metrics if isinstance(metrics, Mapping) else {}
 
     def score(self, split: str) -> float | None:
-        """The score that checkpoints are selected by: the accuracy, or with several labels the mAP.
+        """The score that checkpoints are selected by, such as the accuracy; a larger one is better.
 
         None without images of the split, or if the score is not finite.
         """
-        metrics = self.metrics(split)
-        return _finite(metrics.get('accuracy', metrics.get('mean_average_precision')))
+        return _finite(scores.value(self.metrics(split)))
 
     @property
     def rank(self) -> tuple[float, float] | None:
@@ -212,10 +212,10 @@ class Results:
 
     @property
     def measure(self) -> str:
-        """`accuracy`, or `mAP` if images have several labels."""
-        done = [cell.metrics(self.split or '') for cell in self.cells]
-        several = any('mean_average_precision' in metrics for metrics in done)
-        return 'mAP' if several and not any('accuracy' in one for one in done) else 'accuracy'
+        """The title of the score, such as `accuracy`, or `mAP` if images have several labels."""
+        done = {name for cell in self.cells for name in cell.metrics(self.split or '')}
+        named = (one.title for one in scores.SCORES if one.name in done)
+        return next(named, scores.ACCURACY.title)
 
 
 def settings_of(cell: CellResult, axes: Sequence[AxisRecord]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tljax.config import json_form
 from tljax.config.experiment import Experiment
+from tljax.metrics import scores
 from tljax.records import console
 from tljax.sweep import cells as cells_
 from tljax.sweep import folder as folders
@@ -231,9 +232,10 @@ def _outcome(folder: SweepFolder, cell: Cell) -> str:
     result = folder.result(cell.name) or {}
     split = 'test' if result.get('test') else 'val'
     metrics: dict[str, Any] = result.get(split) or {}
-    for name, text in (('accuracy', 'accuracy'), ('mean_average_precision', 'mAP')):
-        if metrics.get(name) is not None:
-            return f'{split} {text} {100 * metrics[name]:.1f} % ({result["wall_seconds"]:.0f} s)'
+    score = scores.of(metrics)
+    if score is not None and metrics.get(score.name) is not None:
+        text = f'{score.title} {100 * metrics[score.name]:.1f} %'
+        return f'{split} {text} ({result["wall_seconds"]:.0f} s)'
     return 'done'
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tljax.metrics import totals
 from tljax.records import lease as leases
 from tljax.records import writers
 from tljax.records.folder_lock import BusyError
@@ -195,7 +196,7 @@ def curve(workdir: pathlib.Path) -> dict[int, float]:
     values = {}
     for record in writers.read_metrics(workdir / METRICS_FILE):
         if record['split'] == 'val':
-            score = record.get('accuracy', record.get('mean_average_precision')) or 0.0
+            score = totals.ranking(record)['score']
             loss = max(record['loss'], 0.0)
             values[record['step']] = score - 1e-4 * loss / (1 + loss)
     return values

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tljax.data.subsets import Subset
+from tljax.metrics.tasks.classes import Classes
 from tljax.models.stages import HEAD
 from tljax.records import console
 from tljax.records.folder_lock import BusyError
@@ -18,6 +19,7 @@ from tljax.training import final_evaluation, signals
 from tljax.training.head_grid import conditions, outputs, run
 from tljax.training.head_grid.run import TrainedHead
 from tljax.training.signals import Interrupted
+from tljax.types import Task
 
 
 def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -90,7 +92,7 @@ def train(
         _announce([head for head in heads if head])
         seconds = (time.perf_counter() - started) / len(group)
         shared = {'cells': [cell.name for cell in group]}
-        metrics_of = final_evaluation.make_metrics(group[0].experiment.loss)
+        metrics_of = final_evaluation.make_metrics(group[0].experiment.loss, _task(heads))
         options = {'metrics_of': metrics_of, 'seconds': seconds, 'checkpoint': checkpoint}
         with signals.heard(), signals.deferred():  # a cell is written completely or not at all
             for head, cell in zip(heads, group, strict=True):
@@ -102,6 +104,11 @@ def train(
                 announce(cell)
                 if number := signals.received():
                     raise Interrupted(number, head.job.steps)
+
+
+def _task(heads: Sequence[TrainedHead | None]) -> Task:
+    """The task of the heads; that of classes if none could be trained."""
+    return next((head.job.model.task for head in heads if head), Classes())
 
 
 def _is_taken(folder: SweepFolder, cell: Cell, leases: contextlib.ExitStack) -> bool:

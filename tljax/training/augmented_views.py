@@ -39,6 +39,7 @@ def _table(experiment, rows: int, columns: int, *, each: bool):
 
     from tljax.config import validation
     from tljax.data import decode
+    from tljax.metrics.tasks import choice
     from tljax.types import InputError
 
     validation.validate(experiment)
@@ -48,7 +49,7 @@ def _table(experiment, rows: int, columns: int, *, each: bool):
     chosen = np.linspace(0, len(examples) - 1, min(rows, len(examples))).astype(int)
     preprocessing = experiment.preprocessing or experiment.backbone.preprocessing()
     images = np.stack([decode.resize_square(examples.load(int(i)), preprocessing) for i in chosen])
-    names = [', '.join(examples.names(int(i))) for i in chosen]
+    names = [', '.join(choice.names(examples, int(i))) for i in chosen]
     table = [[(image, [name])] for image, name in zip(images, names, strict=True)]
     if each:
         viewers = [viewer((one,)) for one in experiment.augmentations]

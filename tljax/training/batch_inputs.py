@@ -18,7 +18,7 @@ class Inputs(NamedTuple):
 
     images: jax.Array  # [B, size, size, 3] float32, normalised; or cached features
     targets: jax.Array  # [B, K]
-    truth: jax.Array  # [B] int32, or [B, K] uint8
+    truth: jax.Array  # [B, ...], the labels
     mask: jax.Array  # [B] bool
 
 
@@ -41,17 +41,10 @@ def parts(inputs: Any, count: int) -> list[Any]:
     return [jax.tree.map(lambda x, i=index: x[:, i], grouped) for index in range(count)]
 
 
-def targets_of(labels: jax.Array, num_classes: int) -> jax.Array:
-    """Targets [B, K] float32 from labels [B] or multi-hot labels [B, K]."""
-    if labels.ndim == 2:
-        return labels.astype(jnp.float32)
-    return jax.nn.one_hot(labels, num_classes)
-
-
 def cached(model: Model, batch: Batch) -> Inputs:
     """The inputs from a batch with cached features instead of images."""
     features, truth, mask = (jnp.asarray(batch[name]) for name in ('image', 'label', 'mask'))
-    return Inputs(features, targets_of(truth, model.num_classes), truth, mask)
+    return Inputs(features, model.targets(truth), truth, mask)
 
 
 def augmented(
@@ -65,7 +58,7 @@ def augmented(
 
     Masked rows are mixed into no other row: see `partners`.
     """
-    targets = targets_of(jnp.asarray(batch['label']), model.num_classes)
+    targets = model.targets(jnp.asarray(batch['label']))
     images = jnp.asarray(batch['image'])
     if not all(isinstance(one, Operation) for one in augmentations):
         rows = partners(jnp.asarray(batch['mask']))

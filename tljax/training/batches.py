@@ -10,6 +10,7 @@ from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.data import pipeline
 from tljax.data.paired import PairedBatches
+from tljax.models.stages import Model
 from tljax.training import jobs
 from tljax.training.jobs import Job
 from tljax.types import Balance, Batch
@@ -103,19 +104,17 @@ def shapes(job: Job, features: jax.ShapeDtypeStruct | None, with_samples: bool) 
     """The shapes of a training batch; arguments as for `compiled_step.compile_train_step`."""
     side = job.model.preprocessing.resize_px
     image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
-    number = label = jax.ShapeDtypeStruct((), jnp.int32)
-    if job.splits['train'].multi_label:
-        label = jax.ShapeDtypeStruct((job.model.num_classes,), jnp.uint8)
-    batch = _shapes(job.experiment.batch_size, features or image, label)
+    batch = _shapes(job.experiment.batch_size, features or image, job.model)
     if with_samples and job.samples:
-        batch = {**batch, 'source': _shapes(job.samples.rows, image, number)}
+        batch = {**batch, 'source': _shapes(job.samples.rows, image, job.samples.model)}
     return batch  # type: ignore[return-value]
 
 
-def _shapes(rows: int, image: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct) -> Batch:
+def _shapes(rows: int, image: jax.ShapeDtypeStruct, model: Model) -> Batch:
+    label = (rows, *model.task.label_shape(model.num_classes))
     return {
         'image': jax.ShapeDtypeStruct((rows, *image.shape), image.dtype),
-        'label': jax.ShapeDtypeStruct((rows, *label.shape), label.dtype),
+        'label': jax.ShapeDtypeStruct(label, model.task.label_dtype),
         'id': jax.ShapeDtypeStruct((rows,), jnp.uint32),
         'mask': jax.ShapeDtypeStruct((rows,), jnp.bool_),
     }  # type: ignore[typeddict-item]

@@ -188,8 +188,7 @@ def _dependences(
     rules = (phase.phase, phase.labels, phase.averaged, experiment.clip_norm)
     norm = (experiment.norm, experiment.stochastic_norm, experiment.ema_decay)
     loss = (jobs.training_loss(job), experiment.augmentations, experiment.batch_size)
-    data = (job.splits['train'].multi_label, features)
-    return 'step', job.model, job.mesh, compute, rate, rules, norm, loss, data
+    return 'step', job.model, job.mesh, compute, rate, rules, norm, loss, features
 
 
 def _compiled(

@@ -71,15 +71,15 @@ class Evaluation:
         substitute: pipeline.Substitute | None = None,
     ) -> dict[str, Any]:
         """The metrics over all examples; see `totals.summary`, and `batches` for the arguments."""
-        total = self.zeros(several_labels=examples.multi_label)
+        task, total = self.model.task, self.zeros()
         rows = []
         for _, sums, logits in self.batches(params, stats, examples, substitute):
-            if examples.multi_label:  # mean average precision ranks all examples at once
+            if task.reads_rows:
                 arrays = (logits, sums.pop('row_labels'), sums.pop('row_mask'))
                 *values, mask = jax.device_get(arrays)
                 rows.append(tuple(one[mask] for one in values))
             total = self.add(total, sums)
-        return totals.summary(total, rows)
+        return totals.summary(task, total, rows)
 
     def batches(
         self,
@@ -93,7 +93,7 @@ class Evaluation:
         Args:
             params: the parameters, as in a state of training on the mesh, or as host arrays.
             stats: the statistics, replicated or as host arrays.
-            examples: labels must be below the model's `num_classes`.
+            examples: with labels of the model's task.
             substitute: replaces the images, for example by cached features.
         """
         batches = pipeline.eval_batches(
@@ -114,9 +114,9 @@ class Evaluation:
         size = self.mesh.size
         return max(1, self.batch_size // self.views.count // size) * size
 
-    def zeros(self, *, several_labels: bool = False) -> totals.Sums:
+    def zeros(self) -> totals.Sums:
         """Sums of zero, on every device."""
-        none = totals.zeros(self.model.num_classes, several_labels=several_labels)
+        none = self.model.task.zeros(self.model.num_classes)
         return devices.put_replicated(self.mesh, none)
 
     @functools.cached_property

@@ -18,10 +18,9 @@ from tljax.models.layers import Pooling
 from tljax.models.stages import HEAD
 from tljax.records import console, predictions
 from tljax.records.predictions import Predictions, SplitPredictions
-from tljax.training import batch_inputs
 from tljax.training.evaluation import Evaluation, SplitEvaluation
 from tljax.training.jobs import Job
-from tljax.types import Batch, Examples, Loss, Params, Stats
+from tljax.types import Batch, Examples, Loss, Params, Stats, Task
 
 ROWS = 256  # images per batch of losses
 
@@ -44,7 +43,9 @@ def evaluate(
     """
     folder = predictions.data_folder(job.splits, getattr(job.experiment.data, 'path', None))
     loss = job.experiment.loss
-    metrics_of = shared_programs.get(('metrics', loss), lambda: make_metrics(loss))
+    metrics_of = shared_programs.get(
+        ('metrics', loss, job.model.task), lambda: make_metrics(loss, job.model.task)
+    )
     results: dict[str, dict[str, Any] | None] = {}
     splits = {}
     for name in ('val', 'test'):
@@ -61,8 +62,13 @@ def evaluate(
             folder,
             features=job.experiment.keep_features,
         )
-        results[name] = console.with_interval(metrics_of(splits[name]))
+        results[name] = with_intervals(metrics_of(splits[name]), splits[name])
     return results, Predictions(job.splits['train'].class_names, splits)
+
+
+def with_intervals(metrics: Mapping[str, Any], split: SplitPredictions) -> dict[str, Any]:
+    """Metrics of a split with all of their intervals."""
+    return console.with_interval(metrics) | split.task.intervals(split.logits, split.labels)
 
 
 def predict(
@@ -80,7 +86,7 @@ def predict(
         evaluation: the network and the views.
         params: on every device, or host arrays.
         stats: on every device, or host arrays.
-        examples: with labels below the model's `num_classes`.
+        examples: with labels of the model's task.
         folder: the folder that paths are relative to; see `predictions.data_folder`.
         features: whether to add the pooled inputs of the head, which runs the network twice.
     """
@@ -92,14 +98,15 @@ def predict(
         if features_of is not None:
             pooled.append(np.asarray(features_of(params, stats, batch)))
     places = np.flatnonzero(np.concatenate(masks)) if masks else np.zeros(0, int)
-    empty = np.zeros((0, evaluation.model.num_classes), np.float32)
-    labels = examples.labels[places]
+    empty = np.zeros((0, evaluation.model.outputs), np.float32)
+    task = evaluation.model.task
     return SplitPredictions(
         ids=examples.ids[places].astype(np.int64),
         paths=predictions.relative_paths(examples, folder)[places],
-        labels=labels > 0 if examples.multi_label else labels.astype(np.int32),
+        labels=task.recorded(examples.labels[places]),
         logits=np.concatenate([empty, *logits])[places].astype(np.float32),
         features=np.concatenate(pooled)[places].astype(np.float32) if pooled else None,
+        stated=task,
     )
 
 
@@ -133,7 +140,7 @@ def head_inputs(evaluation: Evaluation) -> Callable[[Params, Stats, Batch], jax.
 
 
 def calibrate(predicted: Predictions) -> dict[str, Any] | None:
-    """Fits a temperature to the validation split; None without validation images.
+    """Fits a temperature to the validation split; None without validation images or probabilities.
 
     Returns:
         `temperature`; `images`, the number of validation images; `unsure`, whether there are fewer
@@ -142,6 +149,8 @@ def calibrate(predicted: Predictions) -> dict[str, Any] | None:
     """
     val = predicted.splits.get('val')
     if val is None or not len(val) or not np.isfinite(val.logits).all():
+        return None
+    if not val.task.calibrated:
         return None
     temperature = scaling.fit_temperature(val.logits, val.labels)
     unsure = len(val) < calibration.FEW_IMAGES or temperature == 1.0
@@ -176,7 +185,7 @@ def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
     )
 
 
-def make_metrics(loss: Loss) -> Metrics:
+def make_metrics(loss: Loss, task: Task) -> Metrics:
     """Makes the function `(split, temperature=1.0) -> metrics`; see `totals.summary`.
 
     It computes the loss of each image in float32 and the mean in float64, so that equal predictions
@@ -185,16 +194,17 @@ def make_metrics(loss: Loss) -> Metrics:
 
     Args:
         loss: the loss per example.
+        task: what the logits mean.
     """
 
     @jax.jit
     def of_rows(logits: jax.Array, scaled: jax.Array, labels: jax.Array, mask: jax.Array):
-        losses = loss(scaled, batch_inputs.targets_of(labels, logits.shape[-1]))
-        return totals.of_batch(logits, labels, losses, mask), losses
+        losses = loss(scaled, task.targets(labels, task.count(logits.shape[-1])))
+        return task.sums(logits, labels, losses, mask), losses
 
     def metrics(split: SplitPredictions, temperature: float = 1.0) -> dict[str, Any]:
-        sums = jax.device_get(totals.zeros(split.logits.shape[1], several_labels=split.multi_label))
-        labels = split.labels.astype(np.uint8 if split.multi_label else np.int32)
+        sums = jax.device_get(task.zeros(task.count(split.logits.shape[-1])))
+        labels = split.labels.astype(task.label_dtype)
         losses = []
         for start in range(0, len(split), ROWS):
             rows = slice(start, start + ROWS)
@@ -207,9 +217,9 @@ def make_metrics(loss: Loss) -> Metrics:
             losses += batch_losses[mask].tolist()
         # math.fsum raises an error for NaN and infinity.
         total = math.fsum(losses) if np.isfinite(losses).all() else float(np.sum(losses))
-        rows = [(split.logits, labels)] if split.multi_label and len(split) else []
+        rows = [(split.logits, labels)] if task.reads_rows and len(split) else []
         sums |= {'loss': jax.device_get(total)}
-        return totals.summary(sums, rows)
+        return totals.summary(task, sums, rows)
 
     return metrics
 

@@ -12,9 +12,9 @@ from tljax import devices
 from tljax.config import data_checks, phases, validation
 from tljax.config.experiment import PRETRAINED, ConfigError, Experiment
 from tljax.config.phases import PhasePlan
-from tljax.data import decoded_images, label_sets, subsets
+from tljax.data import decoded_images, subsets
 from tljax.metrics import totals
-from tljax.metrics.losses import BinaryCrossEntropy, ClassWeighted
+from tljax.metrics.tasks import choice
 from tljax.models import adapters, shared_programs, stages, views
 from tljax.models.stages import Model
 from tljax.training import source_data, states
@@ -151,13 +151,18 @@ def read_splits(experiment: Experiment) -> dict[str, Examples]:
     """The splits of an experiment, checked and reduced to its subset."""
     splits = experiment.data.splits()
     data_checks.check(experiment, splits)
-    return subsets.prepare(
+    prepared = subsets.prepare(
         splits,
         experiment.per_class,
         experiment.validation_fraction,
         experiment.image_seed,
         experiment.subset,
     )
+    stated = choice.of(prepared['train'])
+    task = stated.prepared(prepared['train'].labels, experiment.loss)
+    if task == stated:
+        return prepared
+    return {name: dataclasses.replace(split, task=task) for name, split in prepared.items()}
 
 
 def _with_gray_range(
@@ -199,6 +204,7 @@ def _network(experiment: Experiment, train: Examples) -> tuple[Model, Pretrained
         cut_after=experiment.cut_after,
         head=None if isinstance(head, str) else head,
         preprocessing=experiment.preprocessing or stated,
+        task=choice.of(train),
     )
     preprocessing = _with_gray_range(experiment, train, model.preprocessing)
     views.check(experiment.test_views, preprocessing)
@@ -295,22 +301,17 @@ def _shardings(job: Job, state: TrainState) -> TrainState:
 
 
 def training_loss(job: Job, weighing: Collection[Balance] = (Balance.WEIGH,)) -> Loss:
-    """The loss per example; weighted by class if the experiment's `balance` is in `weighing`."""
+    """The loss per example; weighted if the experiment's `balance` is in `weighing`."""
     loss, train = job.experiment.loss, job.splits['train']
     if job.experiment.balance not in weighing:
         return loss
-    if train.multi_label and isinstance(loss, BinaryCrossEntropy):
-        weights = label_sets.positive_weights(train.labels)
-        return dataclasses.replace(loss, positive_weights=weights)
-    weights = subsets.balanced_weights(train.labels, job.model.num_classes)
-    return ClassWeighted(loss=loss, weights=weights)
+    return job.model.task.weighted(loss, train.labels, job.model.num_classes)
 
 
 def zero_totals(job: Job) -> totals.Sums:
     """The sums of a training step, all zero."""
     names = names_of(job.experiment.penalties) + (totals.SOURCE if job.samples else ())
-    several = job.splits['train'].multi_label
-    return totals.training_zeros(job.model.num_classes, names, several_labels=several)
+    return totals.training_zeros(job.model.task.zeros(job.model.num_classes), names)
 
 
 def checkpoint_shapes(job: Job, phase: PhasePlan) -> dict[str, Any]:

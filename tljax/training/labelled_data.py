@@ -9,6 +9,7 @@ from tljax.config.experiment import Experiment
 from tljax.data import decoded_images, labelled
 from tljax.data.csv_cells import Columns
 from tljax.metrics import class_names
+from tljax.metrics.tasks import choice
 from tljax.records import predictions
 from tljax.training import jobs
 from tljax.types import BadFiles, Examples, InputError
@@ -63,7 +64,10 @@ def read(
     Raises:
         InputError: there are no such images, or their classes are not the network's.
     """
-    source = labelled.read(path, split, bad_files, columns)
+    numbers = class_names.labels(loaded.class_names, loaded.model.num_classes)
+    source = labelled.read(
+        path, split, bad_files, columns, numbers if loaded.task.numbers else None
+    )
     examples, findings = source.examples, source.examples.findings
     names = examples.class_names if source.named else None
     notes = [f'{note}.' for note in (findings.notes if findings else ())]
@@ -119,7 +123,10 @@ def of_run(
 
 def _differences(examples: Examples, recorded: dict[str, Any]) -> tuple[str, ...]:
     """A note if ids or labels differ from the recorded ones."""
-    current = {'ids': examples.ids.tolist(), 'labels': examples.label_lists()}
+    current = {
+        'ids': examples.ids.tolist(),
+        'labels': choice.of(examples).listed(examples.labels),
+    }
     if all(recorded[name] == current[name] for name in current):
         return ()
     counts = f'{len(recorded["ids"])} then, {len(current["ids"])} now'
@@ -134,13 +141,17 @@ def _matched(
     if loaded.class_names == published.imagenet_classes():
         aliases = {key: index for index, key in enumerate(published.imagenet_ids())}
     match = class_names.match(loaded.class_names, names, count, total, aliases)
-    labels = match.renumbered(data.examples.labels, total, several=loaded.multi_label)
+    labels, note = data.examples.labels, match.note
+    if loaded.task.numbers:
+        labels, note = match.reordered(labels, total), note.replace('classes', 'numbers')
+    else:
+        labels = match.renumbered(labels, total, several=loaded.task.multi_label)
     if names is not None and len(names) < total:
         names = None  # they name only some of the logits
-    examples = dataclasses.replace(data.examples, labels=labels)
+    examples = dataclasses.replace(data.examples, labels=labels, task=loaded.task)
     return dataclasses.replace(
         data,
         examples=decoded_images.wrap({'': examples}, loaded.preprocessing, gigabytes)[''],
         class_names=class_names.labels(loaded.class_names or names, total),
-        notes=(match.note, *data.notes),
+        notes=(note, *data.notes),
     )

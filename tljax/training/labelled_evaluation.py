@@ -14,7 +14,7 @@ from tljax.config import json_form
 from tljax.config.experiment import Experiment
 from tljax.data.csv_cells import Columns
 from tljax.metrics import calibration, confusion
-from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
+from tljax.metrics.tasks import choice
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, Centre, check, unseen
 from tljax.records import console, predictions, run_copies, runs, tables, writers
@@ -58,10 +58,10 @@ def run(arguments: argparse.Namespace) -> None:
     if not metrics['count']:
         raise InputError('no image could be read')
     counts = _counts(split)
-    if loaded.multi_label:
-        _print_label_sets(metrics, data)
-    else:
+    if loaded.task.one_label:
         _print(metrics, counts, data.class_names)
+    else:
+        _print_measures(metrics, data)
     _write(arguments, data, views, metrics, counts)
     if arguments.predictions:
         splits = {data.split or 'all': split}
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _announce(arguments: argparse.Namespace, loaded: Network, data: Data, views: Views) -> None:
     """Prints what is evaluated on which images, and the notes."""
-    kind = f'{type(loaded.backbone).__name__}, {loaded.model.num_classes} classes'
+    kind = f'{type(loaded.backbone).__name__}, {loaded.task.counted(loaded.model.num_classes)}'
     images = f'{len(data.examples):,} images, views: {views}'
     for line in (f'{arguments.network} ({kind}) on {data.name}: {images}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
@@ -87,10 +87,10 @@ def _calibration(loaded: Network, split: SplitPredictions) -> dict[str, Any]:
 
 
 def _counts(split: SplitPredictions) -> confusion.Counts:
-    """How often a class was predicted as another; empty with several labels per image."""
-    if split.multi_label:
+    """How often a class was predicted as another; empty unless images have one label each."""
+    if not split.task.one_label:
         return collections.Counter()
-    return confusion.count(split.logits, split.labels)
+    return confusion.paired(split.task.decided(split.logits, split.labels), split.labels)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -114,10 +114,10 @@ def _load(
         raise InputError(
             f'--calibrated: {arguments.network} has no temperature, wanted a run with validation'
         )
-    if loaded.multi_label and arguments.picture:
+    if arguments.picture and not loaded.task.one_label:
         raise InputError(
-            f'--picture: {arguments.network} predicts several labels per image, and a confusion '
-            'matrix needs one label per image'
+            f'--picture: {arguments.network} predicts several labels per image or numbers, and a '
+            'confusion matrix needs one label per image'
         )
     if arguments.gray_range:
         images = preprocessing.with_gray_range(loaded.preprocessing, arguments.gray_range)
@@ -174,7 +174,7 @@ def _write(
         record = {'network': arguments.network, 'data': data.name, 'split': data.split}
         record |= {'views': json_form.encode(views), 'notes': data.notes, 'bad_files': data.bad}
         record |= {**metrics, 'class_names': data.class_names}
-        if not data.examples.multi_label:
+        if choice.of(data.examples).one_label:
             record |= _class_record(metrics, counts, data.class_names)
         writers.write_json(arguments.out, {**record, **writers.environment()})
     if arguments.picture:
@@ -199,8 +199,7 @@ def evaluate(
     Args:
         loaded: the network.
         examples: decoded images; labels are indices of the network's logits.
-        settings: of the run, for its loss and batch size; None for cross-entropy, or binary
-            cross-entropy with several labels per image.
+        settings: of the run, for its loss and batch size; None for the default loss of the task.
         views: of each image.
         batch_size: images or views per batch over all devices; None for the run's, or 32.
         folder: the paths of the predictions are relative to it.
@@ -210,10 +209,9 @@ def evaluate(
         InputError: the views do not fit the network, or an image cannot be read.
     """
     check(views, loaded.preprocessing)
-    default_loss = BinaryCrossEntropy() if loaded.multi_label else CrossEntropy()
     evaluation = Evaluation(
         model=loaded.model,
-        loss=(settings.loss if settings else None) or default_loss,
+        loss=(settings.loss if settings else None) or loaded.task.default_loss(),
         mesh=devices.make_mesh(),
         batch_size=batch_size or (settings.batch_size if settings else network.BATCH_SIZE),
         views=views,
@@ -221,8 +219,8 @@ def evaluate(
     params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
     split = final_evaluation.predict(evaluation, params, stats, examples, folder)
     temperature = (loaded.temperature if calibrated else None) or 1.0
-    metrics_of = final_evaluation.make_metrics(evaluation.loss)
-    return console.with_interval(metrics_of(split, temperature)), split
+    metrics_of = final_evaluation.make_metrics(evaluation.loss, loaded.task)
+    return final_evaluation.with_intervals(metrics_of(split, temperature), split), split
 
 
 def _mean_class_accuracy(metrics: dict[str, Any]) -> float | None:
@@ -254,20 +252,24 @@ def _calibration_lines(metrics: dict[str, Any]) -> dict[str, str]:
     return {'temperature': f'{record["temperature"]:.4g}', 'calibration error': errors}
 
 
-def _print_label_sets(metrics: dict[str, Any], data: Data) -> None:
-    """Prints the metrics of images with several labels."""
+def _print_measures(metrics: dict[str, Any], data: Data) -> None:
+    """Prints the metrics of images that have not one label each."""
     for name, text in (tables.measures(metrics) | _calibration_lines(metrics)).items():
         print_(f'  {name:<28}{text}')
     columns = {'average precision': 'class_average_precision', 'F1': 'class_f1'}
-    shares = {column: metrics[name] for column, name in columns.items()}
-    class_counts = data.examples.labels.sum(0).tolist()
-    print_(confusion.class_table(shares, class_counts, data.class_names))
+    shares = {column: metrics[name] for column, name in columns.items() if name in metrics}
+    if shares:
+        class_counts = data.examples.labels.sum(0).tolist()
+        print_(confusion.class_table(shares, class_counts, data.class_names))
 
 
 def _print(metrics: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]) -> None:
     """Prints the metrics of images with one label each."""
-    lines = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
-    if len(names) > 5:
+    lines: dict[str, str] = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
+    if 'kappa' in metrics:
+        lines = {'weighted kappa': console.accuracy_text(metrics, 'kappa'), **lines}
+        lines['mean distance'] = f'{metrics["mae"]:.3g} classes'
+    if len(names) > 5 and 'top5_accuracy' in metrics:
         lines['top-5 accuracy'] = f'{100 * metrics["top5_accuracy"]:.1f} %'
     lines['mean over classes'] = f'{100 * (_mean_class_accuracy(metrics) or 0):.1f} %'
     lines['loss'] = f'{metrics["loss"]:.4f}'

@@ -15,7 +15,7 @@ import rich.table
 from tljax import devices
 from tljax.metrics import totals
 from tljax.models import averaging, batch_norm_statistics
-from tljax.models.averaging import Values
+from tljax.models.averaging import NetworkValues
 from tljax.records import console, tables
 from tljax.training import evaluation, runs_to_merge, step
 from tljax.training.batches import eval_batches
@@ -44,20 +44,20 @@ class MergeTask:
     job: Job
     evaluate: evaluation.Evaluate
     splits: tuple[str, ...]
-    networks: dict[str, Values]
+    networks: dict[str, NetworkValues]
     recompute_statistics: bool
 
-    def scores(self, values: Values) -> Scores:
+    def scores(self, values: NetworkValues) -> Scores:
         """The metrics of a network on the common splits."""
         params, stats = devices.put_replicated(self.job.mesh, values)
         return {s: console.with_interval(self.evaluate(params, stats, s)) for s in self.splits}
 
-    def validation_rank(self, values: Values) -> tuple[float, float]:
+    def validation_rank(self, values: NetworkValues) -> tuple[float, float]:
         """The accuracy and minus the loss on the validation images; see `totals.rank`."""
         params, stats = devices.put_replicated(self.job.mesh, values)
         return totals.rank(self.evaluate(params, stats, 'val'))
 
-    def with_statistics(self, merged: Values) -> Values:
+    def with_statistics(self, merged: NetworkValues) -> NetworkValues:
         """The merge with new BatchNorm statistics in the stages where the networks differ."""
         networks = list(self.networks.values())
         stages = runs_to_merge.stages_with_different_statistics(networks)
@@ -148,7 +148,7 @@ def _task(merged_runs: Sequence[RunToMerge], *, recompute_statistics: bool) -> M
 
 def _wise_ft(
     task: MergeTask, table: dict[str, Scores], alphas: tuple[float, ...]
-) -> tuple[Values, str]:
+) -> tuple[NetworkValues, str]:
     """Interpolates between two networks with the alpha that has the best validation accuracy.
 
     Adds the scores of every alpha to the table.
@@ -165,13 +165,13 @@ def _wise_ft(
         best = ranks.index(max(ranks))
     alpha = alphas[best]
     interpolated = jax.jit(averaging.interpolate)(start, end, alpha)
-    values = Values(*(jax.tree.map(np.asarray, part) for part in interpolated))
+    values = NetworkValues(*(jax.tree.map(np.asarray, part) for part in interpolated))
     values = values if alpha in (0, 1) else task.with_statistics(values)
     return values, f'wise_ft from {first} to {second}, alpha {alpha:g}'
 
 
 def curve(
-    job: Job, start: Values, end: Values, alphas: Sequence[float], split: str
+    job: Job, start: NetworkValues, end: NetworkValues, alphas: Sequence[float], split: str
 ) -> list[dict[str, Any]]:
     """The metrics of interpolated networks on a split, computed in one pass over its images.
 
@@ -187,13 +187,13 @@ def curve(
     Returns:
         For each alpha, the metrics with intervals.
     """
-    if job.splits[split].multi_label:
+    if job.model.task.reads_rows:
         return _curve_one_by_one(job, start, end, alphas, split)
     evaluate = step.make_eval_step(job.model, job.experiment.loss)
     replicated, rows = devices.replicated(job.mesh), devices.split(job.mesh)
 
     @functools.partial(jax.jit, in_shardings=(replicated,) * 3 + (rows,), out_shardings=replicated)
-    def sums_of(start: Values, end: Values, alphas: Any, batch: Any) -> totals.Sums:
+    def sums_of(start: NetworkValues, end: NetworkValues, alphas: Any, batch: Any) -> totals.Sums:
         return averaging.curve(lambda v: evaluate(v.params, v.stats, batch)[0], start, end, alphas)
 
     # On CPU several networks at once took 2.4 to 3.8 times as long as one by one (ResNet-18).
@@ -207,11 +207,11 @@ def curve(
         batch_sums.append(jax.tree.map(lambda *sums: np.concatenate(sums), *group_sums))
     total = functools.reduce(totals.add, batch_sums)
     by_alpha = [{name: sums[i] for name, sums in total.items()} for i in range(len(alphas))]
-    return [console.with_interval(totals.summary(sums)) for sums in by_alpha]
+    return [console.with_interval(totals.summary(job.model.task, sums)) for sums in by_alpha]
 
 
 def _curve_one_by_one(
-    job: Job, start: Values, end: Values, alphas: Sequence[float], split: str
+    job: Job, start: NetworkValues, end: NetworkValues, alphas: Sequence[float], split: str
 ) -> list[dict[str, Any]]:
     """`curve` for images with several labels, one evaluation for each alpha.
 
@@ -225,7 +225,7 @@ def _curve_one_by_one(
     return points
 
 
-def _greedy(task: MergeTask) -> tuple[Values, str]:
+def _greedy(task: MergeTask) -> tuple[NetworkValues, str]:
     """The greedy soup of the networks; see `averaging.greedy`."""
     if 'val' not in task.splits:
         raise MergeError(
@@ -239,14 +239,14 @@ def _greedy(task: MergeTask) -> tuple[Values, str]:
     return soup.values, f'greedy soup of {", ".join(names[i] for i in soup.members)}'
 
 
-def _uniform(task: MergeTask) -> tuple[Values, str]:
+def _uniform(task: MergeTask) -> tuple[NetworkValues, str]:
     """The mean of all networks."""
     values = task.with_statistics(averaging.average(list(task.networks.values())))
     return values, f'uniform soup of {", ".join(task.networks)}'
 
 
 def _write(
-    out: pathlib.Path, pretrained: Pretrained, values: Values, title: str, scores: Scores
+    out: pathlib.Path, pretrained: Pretrained, values: NetworkValues, title: str, scores: Scores
 ) -> None:
     """Writes the merged network, with the metadata of a run's network and its scores."""
     # A temperature was fitted to a single run and does not fit the merged network.

@@ -63,7 +63,7 @@ def make_objective(
             x, start, stats, features = penalties.features(run, all_params, stats, x, start)
         logits, stats = run(all_params, stats, x, start=start)
         losses = loss(logits, inputs.targets)
-        sums = totals.of_batch(logits, inputs.truth, losses, inputs.mask)
+        sums = model.task.sums(logits, inputs.truth, losses, inputs.mask)
         mean = jnp.where(inputs.mask, losses, 0.0).sum() / count
         if penalties and arrays is not None:
             start_features = penalties.start_features(

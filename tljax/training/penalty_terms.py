@@ -39,7 +39,9 @@ def find_upstream(model: Model, pretrained: Pretrained) -> Upstream | None:
     """The pretrained network above the stages of a model; None if the weights have no head."""
     if pretrained.num_classes is None:
         return None
-    upstream = pretrained.architecture.build(pretrained.num_classes, pretrained.preprocessing)
+    upstream = pretrained.architecture.build(
+        pretrained.num_classes, pretrained.preprocessing, pretrained.origin.task
+    )
     above = upstream.names[len(model.names) - 1 :]
     return Upstream(
         model=upstream,

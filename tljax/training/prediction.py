@@ -11,7 +11,6 @@ import numpy as np
 from tljax import devices
 from tljax.data import decoded_images, unlabelled
 from tljax.metrics import class_names
-from tljax.metrics.losses import BinaryCrossEntropy, CrossEntropy
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, check, unseen
 from tljax.records import run_copies, runs
@@ -116,7 +115,7 @@ def _predict_all(
     """Prints and writes the prediction of each image; returns the number of images."""
     names = class_names.labels(loaded.class_names, loaded.model.num_classes)
     longest_path = max(len(str(image)) for image in examples.encoded or ())
-    lines = Lines(names, longest_path, arguments.top, detector)
+    lines = Lines(names, loaded.task, longest_path, arguments.top, detector)
     predictions = predict(
         loaded,
         examples,
@@ -126,7 +125,7 @@ def _predict_all(
         calibrated=not arguments.uncalibrated,
     )
     count = 0
-    with prediction_output.writer(arguments.out, names, detector) as write:
+    with prediction_output.writer(arguments.out, names, loaded.task, detector) as write:
         for prediction in predictions:
             if arguments.out is None or count < PRINT_LIMIT:
                 print(lines.text(prediction))
@@ -165,7 +164,7 @@ def predict(
     decoded = _decoded(loaded, examples)
     evaluation = Evaluation(
         model=loaded.model,
-        loss=BinaryCrossEntropy() if loaded.multi_label else CrossEntropy(),
+        loss=loaded.task.default_loss(),
         mesh=devices.make_mesh(),
         batch_size=batch_size,
         views=views,
@@ -186,13 +185,11 @@ def predict(
 
 
 def _decoded(loaded: Network, examples: Examples) -> Examples:
-    """The examples, decoded when they are read, with label sets if the network predicts these."""
+    """The examples, decoded when they are read, with labels of zero in the form of the task."""
+    task, shape = loaded.task, loaded.task.label_shape(loaded.model.num_classes)
     decoded = decoded_images.wrap({'': examples}, loaded.preprocessing, 0)['']
-    if not loaded.multi_label:
-        return decoded
-    # The form of the labels decides how the views of an image are averaged.
-    empty = np.zeros((len(decoded), loaded.model.num_classes), np.uint8)
-    return dataclasses.replace(decoded, labels=empty)
+    zeros = np.zeros((len(decoded), *shape), task.label_dtype)
+    return dataclasses.replace(decoded, labels=zeros, task=task)
 
 
 def _score_function(

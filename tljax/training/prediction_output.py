@@ -11,9 +11,9 @@ import numpy as np
 
 from tljax.records.csv_text import cell_text
 from tljax.training.robustness.unfamiliar import Detector
+from tljax.types import Task
 
 PATH_LETTERS = 60  # the widest path column; in a row with a longer path the columns shift
-ALIGNED_CLASSES = 100  # with more classes, the column of class names is not aligned
 
 
 class Prediction(NamedTuple):
@@ -21,12 +21,12 @@ class Prediction(NamedTuple):
 
     Attributes:
         path: the image file.
-        probabilities: [K].
+        values: as `Task.predicted` states, such as the probabilities [K] of classes.
         score: the out-of-distribution score; None without a detector.
     """
 
     path: str
-    probabilities: np.ndarray
+    values: np.ndarray
     score: float | None = None
 
 
@@ -38,23 +38,26 @@ class Lines:
 
     Args:
         names: the class names.
+        task: what is predicted.
         longest_path: the number of letters of the longest path.
         top: the number of classes in each line.
         detector: the detector that computed the scores; None without scores.
     """
 
     def __init__(
-        self, names: Sequence[str], longest_path: int, top: int, detector: Detector | None
+        self,
+        names: Sequence[str],
+        task: Task,
+        longest_path: int,
+        top: int,
+        detector: Detector | None,
     ):
-        self._names, self._top, self._detector = names, top, detector
+        self._names, self._task, self._top, self._detector = names, task, top, detector
         self._path_letters = min(longest_path, PATH_LETTERS)
-        self._name_letters = max(map(len, names)) if len(names) <= ALIGNED_CLASSES else 0
 
     def text(self, prediction: Prediction) -> str:
-        """The path, the most probable classes, and the out-of-distribution score, if any."""
-        row = prediction.probabilities
-        best = np.argsort(-row, kind='stable')[: self._top]
-        cells = (f'{self._names[i]:<{self._name_letters}} {row[i]:>6.1%}' for i in best)
+        """The path, the prediction, and the out-of-distribution score, if any."""
+        cells = self._task.shown(prediction.values, self._names, self._top)
         line = '  '.join([f'{prediction.path:<{self._path_letters}}', *cells])
         return line + self._score_text(prediction.score)
 
@@ -67,16 +70,16 @@ class Lines:
 
 @contextlib.contextmanager
 def writer(
-    path: pathlib.Path | None, names: Sequence[str], detector: Detector | None = None
+    path: pathlib.Path | None, names: Sequence[str], task: Task, detector: Detector | None = None
 ) -> Iterator[Write]:
     """A function that writes one prediction; the file appears once all are written.
 
     Args:
-        path: a `.csv` file with the columns `path`, `predicted` and `p_<class>` for each class, or
-            a `.jsonl` file of objects with `path`, `predicted` and `probabilities` by class. In
-            CSV, an apostrophe precedes text that a spreadsheet would run as a formula. None writes
-            nothing.
-        names: the class names.
+        path: a `.csv` file with the column `path` and those of `Task.cells`, or a `.jsonl` file of
+            objects with `path` and the entries of `Task.record`. In CSV, an apostrophe precedes
+            text that a spreadsheet would run as a formula. None writes nothing.
+        names: the names of the classes or numbers.
+        task: what is predicted.
         detector: adds the columns `ood_score`, `ood_threshold` and `out_of_distribution`, or an
             entry `ood` with the same values.
     """
@@ -87,21 +90,24 @@ def writer(
     try:
         with part.open('w', newline='', encoding='utf-8') as file:
             make = _csv_writer if path.suffix.lower() == '.csv' else _json_writer
-            yield make(file, names, detector)
+            yield make(file, names, task, detector)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _csv_writer(file, names: Sequence[str], detector: Detector | None) -> Write:
-    rows = csv.writer(file)
+def _csv_writer(file, names: Sequence[str], task: Task, detector: Detector | None) -> Write:
+    rows, header = csv.writer(file), []
     score_columns = ['ood_score', 'ood_threshold', 'out_of_distribution'] if detector else []
-    rows.writerow(['path', 'predicted', *(f'p_{name}' for name in names), *score_columns])
 
     def write(prediction: Prediction) -> None:
         path, row, score = prediction
-        predicted = names[int(row.argmax())]
-        cells = [cell_text(path), cell_text(predicted), *(f'{p:.7g}' for p in row)]
+        predicted = task.cells(row, names)
+        if not header:
+            header.extend(['path', *predicted, *score_columns])
+            rows.writerow(header)
+        texts = (cell_text(x) if isinstance(x, str) else f'{x:.7g}' for x in predicted.values())
+        cells = [cell_text(path), *texts]
         if detector and score is not None:
             rejected = 'true' if detector.rejects(score) else 'false'
             cells += [f'{score:.7g}', f'{detector.threshold:.7g}', rejected]
@@ -110,15 +116,10 @@ def _csv_writer(file, names: Sequence[str], detector: Detector | None) -> Write:
     return write
 
 
-def _json_writer(file, names: Sequence[str], detector: Detector | None) -> Write:
+def _json_writer(file, names: Sequence[str], task: Task, detector: Detector | None) -> Write:
     def write(prediction: Prediction) -> None:
         path, row, score = prediction
-        values = (float(f'{p:.7g}') for p in row)
-        record = {
-            'path': path,
-            'predicted': names[int(row.argmax())],
-            'probabilities': dict(zip(names, values, strict=True)),
-        }
+        record = {'path': path, **task.record(row, names)}
         if detector and score is not None:
             record['ood'] = {
                 'name': detector.name,

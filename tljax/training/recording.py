@@ -82,7 +82,7 @@ def of_training(
     """
     return {
         **_place(job, phase, 'train', step),
-        **totals.scalars(totals.summary(sums)),
+        **totals.scalars(totals.summary(job.model.task, sums)),
         'learning_rate': np.asarray(phase.learning_rate(step - 1 - start)).item(),
         'images_per_second': clock.images_per_second,
         'waiting_share': clock.waiting_share,

@@ -188,7 +188,7 @@ def content_of_result(
         'trained_parameters': trained,
         'frozen_parameters': frozen,
         'class_names': list(train.class_names),
-        'multi_label': train.multi_label,
+        'multi_label': job.model.task.multi_label,
         'weights': job.weights,
         'seed': job.experiment.seed,
         **writers.environment(),

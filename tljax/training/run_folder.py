@@ -117,7 +117,7 @@ def begin(job: Job, workdir: pathlib.Path, allow_change: Collection[str] = ()) -
     write_splits(job, workdir)
     network = {
         'preprocessing': preprocessing.to_fields(job.model.preprocessing),
-        'multi_label': job.splits['train'].multi_label,
+        'task': json_form.encode(job.model.task),
         'weights': job.weights,
     }
     writers.write_json(workdir / NETWORK_FILE, network)
@@ -165,7 +165,7 @@ def write_splits(job: Job, workdir: pathlib.Path) -> None:
     if gray_range is not None:
         content['gray_range'] = list(gray_range)
     for name, split in job.splits.items():
-        content[name] = {'ids': split.ids.tolist(), 'labels': split.label_lists()}
+        content[name] = {'ids': split.ids.tolist(), 'labels': job.model.task.listed(split.labels)}
         if split.encoded is not None:
             content[name]['files'] = [str(image) for image in split.encoded]
         content[name][FINGERPRINT] = fingerprint.of(split)

@@ -11,7 +11,7 @@ import numpy as np
 from tljax import tree
 from tljax.config.experiment import PRETRAINED, Experiment
 from tljax.models import stages
-from tljax.models.averaging import Values
+from tljax.models.averaging import NetworkValues
 from tljax.records import runs
 from tljax.training import jobs
 from tljax.training.jobs import Job
@@ -43,9 +43,9 @@ class RunToMerge:
     splits: dict[str, Any]
 
     @property
-    def values(self) -> Values:
+    def values(self) -> NetworkValues:
         """The trained parameters and statistics."""
-        return Values(self.pretrained.params, self.pretrained.stats)
+        return NetworkValues(self.pretrained.params, self.pretrained.stats)
 
 
 def read(folder: pathlib.Path) -> RunToMerge:
@@ -108,7 +108,7 @@ def _class_differences(other: Sequence[str], first: Sequence[str]) -> list[str]:
     ]
 
 
-def _leaf_differences(other: Values, first: Values) -> list[str]:
+def _leaf_differences(other: NetworkValues, first: NetworkValues) -> list[str]:
     """Parameters and statistics that only one network has, or that differ in shape."""
     leaves = [tree.flatten({'p': values.params, 's': values.stats}) for values in (other, first)]
     lines = tree.difference(*leaves)
@@ -135,7 +135,7 @@ def setup(run: RunToMerge, *, with_weights: bool) -> Job:
     return jobs.setup(experiment)
 
 
-def start_values(job: Job, run: RunToMerge) -> Values:
+def start_values(job: Job, run: RunToMerge) -> NetworkValues:
     """The values that a run started from; with the run's trained head if it started from a new one.
 
     Raises:
@@ -144,11 +144,11 @@ def start_values(job: Job, run: RunToMerge) -> Values:
     if job.weights is None:
         raise MergeError(f'{run.name} started from random weights; wise_ft needs a second run')
     params = stages.plain(job.model.adapters, job.params)
-    values = Values(*jax.tree.map(np.asarray, (params, job.stats)))
+    values = NetworkValues(*jax.tree.map(np.asarray, (params, job.stats)))
     if run.experiment.head == PRETRAINED:
         return values
     head = {'head': run.values.params['head']}
-    return Values({**values.params, **head}, values.stats)
+    return NetworkValues({**values.params, **head}, values.stats)
 
 
 def common_splits(job: Job, runs_to_merge: Sequence[RunToMerge]) -> tuple[str, ...]:
@@ -162,11 +162,11 @@ def common_splits(job: Job, runs_to_merge: Sequence[RunToMerge]) -> tuple[str, .
     return tuple(split for split in SPLITS if is_common(split))
 
 
-def stages_with_different_statistics(networks: Sequence[Values]) -> list[str]:
+def stages_with_different_statistics(networks: Sequence[NetworkValues]) -> list[str]:
     """The stages whose BatchNorm statistics are not the same in all networks."""
     first = networks[0].stats
 
-    def differs(stage: str, other: Values) -> bool:
+    def differs(stage: str, other: NetworkValues) -> bool:
         pairs = zip(*map(jax.tree.leaves, (first[stage], other.stats[stage])), strict=True)
         return not all(np.array_equal(a, b) for a, b in pairs)
 

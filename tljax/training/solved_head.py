@@ -2,20 +2,25 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from tljax import devices, tree
 from tljax.config.phases import PhasePlan
+from tljax.features import probes
 from tljax.models import layers, stages
 from tljax.strategies import partition
-from tljax.training import batch_inputs, jobs
+from tljax.strategies.solvers import LBFGS
+from tljax.training import jobs
 from tljax.training.batches import eval_batches
 from tljax.training.jobs import Job
 from tljax.training.states import TrainState
-from tljax.types import Balance, Params, Solution, Stats
+from tljax.types import Balance, Loss, Params, Solution, Solver, Stats
 
 
 def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, Solution]:
@@ -23,6 +28,7 @@ def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, So
 
     The training images are preprocessed as in evaluation, without augmentation. The loss is the
     training loss. With `Balance.SAMPLE`, class weights replace the sampling of balanced batches.
+    The minimum of a quadratic loss of one linear layer is computed in closed form.
 
     Args:
         job: the experiment.
@@ -43,13 +49,54 @@ def solve(job: Job, state: TrainState, phase: PhasePlan) -> tuple[TrainState, So
 
     is_trained = partition.trained(phase.labels)[stages.HEAD]
     start = tree.select(state.params[stages.HEAD], is_trained)
-    solution = phase.phase.solver(objective, start, _head_inputs(job, state))
+    data = _head_inputs(job, state)
+    solver = phase.phase.solver
+    if _is_ridge(solver, loss, state.params[stages.HEAD], start, data[0]):
+        solution = _ridge(solver, objective, data)  # type: ignore[arg-type]
+    else:
+        solution = solver(objective, start, data)
     head = devices.put_sharded(job.mesh, tree.fill(solution.params, state.params[stages.HEAD]))
     ema = state.ema
     if ema is not None:
         ema = {**ema, stages.HEAD: jax.tree.map(jnp.copy, tree.select(head, is_trained))}
     params = {**state.params, stages.HEAD: head}
     return dataclasses.replace(state, params=params, ema=ema), solution
+
+
+def _is_ridge(solver: Solver, loss: Loss, head: Params, start: Params, features: jax.Array) -> bool:
+    """Whether the objective is that of a ridge regression: a quadratic loss of a linear layer."""
+    linear = {path: leaf.shape for path, leaf in tree.flatten(head).items()}
+    trained = {path for path, leaf in tree.flatten(start).items() if leaf is not None}
+    return (
+        isinstance(solver, LBFGS)
+        and solver.weight_decay > 0
+        and getattr(loss, 'quadratic', False)
+        and linear.keys() == trained == {'linear/kernel', 'linear/bias'}
+        and features.ndim == 2
+    )
+
+
+def _ridge(
+    solver: LBFGS,
+    objective: Callable[[Params, Any], jax.Array],
+    data: tuple[jax.Array, jax.Array, jax.Array],
+) -> Solution:
+    """The minimum of the solver's objective in closed form.
+
+    The loss is a mean over K numbers and the decay is halved; `probes.ridge` has neither factor.
+    """
+    features, targets, mask = data
+    rows = np.flatnonzero(np.asarray(mask))
+    decay = targets.shape[-1] * solver.weight_decay / 2
+    fitted = probes.ridge(features[rows], targets[rows], [decay])
+    params: Params = {'linear': {'kernel': fitted.kernel[0], 'bias': fitted.bias[0]}}
+
+    def regularised(params: Params, data: Any) -> jax.Array:
+        penalty = jnp.square(params['linear']['kernel']).sum() * solver.weight_decay / 2
+        return objective(params, data) + penalty
+
+    value, gradient = jax.jit(jax.value_and_grad(regularised))(params, data)
+    return Solution(params, value, optax.tree.norm(gradient), jnp.int32(1))
 
 
 def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -76,5 +123,5 @@ def _head_inputs(job: Job, state: TrainState) -> tuple[jax.Array, jax.Array, jax
         gathered = jax.jit(lambda b: (b['label'], b['mask']), out_shardings=replicated)(placed)
         labels.append(np.asarray(gathered[0]))
         masks.append(np.asarray(gathered[1]))
-    targets = batch_inputs.targets_of(jnp.asarray(np.concatenate(labels)), job.model.num_classes)
+    targets = job.model.targets(jnp.asarray(np.concatenate(labels)))
     return jnp.asarray(np.concatenate(inputs)), targets, jnp.asarray(np.concatenate(masks))

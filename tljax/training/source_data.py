@@ -12,6 +12,7 @@ from tljax import devices, tree
 from tljax.config.experiment import ConfigError, Experiment
 from tljax.config.phases import PhasePlan
 from tljax.data import decoded_images, pipeline
+from tljax.metrics.tasks import choice
 from tljax.models import stages
 from tljax.models.stages import HEAD, Model
 from tljax.sample_transfer import Guard, LabelledSource, UnlabelledPool
@@ -203,9 +204,11 @@ def _with_head(
     """
     classes = len(examples.class_names)
     configured = None if isinstance(experiment.head, str) else experiment.head
-    head = configured.module(classes) if configured else experiment.backbone.head(classes)
+    task = choice.of(examples)
+    outputs = task.outputs(classes)
+    head = configured.module(outputs) if configured else experiment.backbone.head(outputs)
     with_head = dataclasses.replace(
-        model, stages={**model.stages, HEAD: head}, num_classes=classes, adapters=()
+        model, stages={**model.stages, HEAD: head}, num_classes=classes, adapters=(), task=task
     )
     params, stats = stages.init(with_head, jax.random.fold_in(key, STREAM), skip=model.names[:-1])
     if stats:

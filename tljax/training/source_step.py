@@ -164,7 +164,7 @@ class SamplesStep:
         part_weights = jnp.where(labels.mask, weights[part.rows], 0.0)
         strength = self.samples.strength(context.state.step)
         share = strength * (part_weights * losses).sum() / context.images
-        unweighted = totals.of_batch(logits, labels.labels, losses, part.mask)
+        unweighted = self.samples.model.task.sums(logits, labels.labels, losses, part.mask)
         sums = {
             'source_loss': unweighted['loss'],
             'source_right': unweighted['correct'].astype(jnp.float32),

@@ -211,8 +211,8 @@ def make_eval_step(
 ) -> EvalStep:
     """Makes the function `(params, stats, batch) -> (sums, logits)`, to be jitted.
 
-    Padding does not count in the sums; it has rows in the logits [B, K]. If images have several
-    labels, the sums also contain the batch's `row_labels` and `row_mask`.
+    Padding does not count in the sums; it has rows in the logits [B, O]. If the task reads rows,
+    the sums also contain the batch's `row_labels` and `row_mask`.
 
     Args:
         model: the network.
@@ -225,18 +225,15 @@ def make_eval_step(
 
     def step(params: Params, stats: Stats, batch: Batch) -> tuple[totals.Sums, jax.Array]:
         images, labels = jnp.asarray(batch['image']), jnp.asarray(batch['label'])
-        multi_label = labels.ndim == 2
         if first is None:
             crops = views(images, model.preprocessing.size_px)
-            logits = stages.classify(
-                model, params, stats, crops, multi_label=multi_label, gather=gather
-            )
+            logits = stages.classify(model, params, stats, crops, gather=gather)
         else:
             logits, _ = stages.run(model, params, stats, images, start=first, gather=gather)
-        losses = loss(logits, batch_inputs.targets_of(labels, model.num_classes))
+        losses = loss(logits, model.targets(labels))
         mask = jnp.asarray(batch['mask'])
-        sums = totals.of_batch(logits, labels, losses, mask)
-        rows = {'row_labels': labels, 'row_mask': mask} if multi_label else {}
+        sums = model.task.sums(logits, labels, losses, mask)
+        rows = {'row_labels': labels, 'row_mask': mask} if model.task.reads_rows else {}
         return sums | rows, logits
 
     return step

@@ -45,7 +45,9 @@ def announce(job: Job, *, show_model: bool = True) -> None:
 def _announce_data(job: Job) -> None:
     """Prints the sizes of the splits, and what the data source left out."""
     sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
-    console.console.print(f'{sizes} images of {job.model.num_classes} classes{_labels_each(job)}.')
+    model = job.model
+    described = model.task.described(job.splits['train'].labels, model.num_classes)
+    console.console.print(f'{sizes} {described}.')
     if 'test' not in job.splits:
         console.console.print('There is no test split.')
     findings = job.splits['train'].findings
@@ -55,8 +57,3 @@ def _announce_data(job: Job) -> None:
         console.console.print(
             f'{len(findings.bad)} bad file(s) left out: {PASSED_OVER_FILE} in the workdir.'
         )
-
-
-def _labels_each(job: Job) -> str:
-    train = job.splits['train']
-    return f', {train.labels.sum() / len(train):.2g} labels each' if train.multi_label else ''

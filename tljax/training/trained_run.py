@@ -8,6 +8,7 @@ import types
 from typing import Any
 
 from tljax.config.experiment import Experiment
+from tljax.metrics import scores
 from tljax.records import console, predictions, run_copies, runs, writers
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import RESULT_FILE, RunError
@@ -119,7 +120,7 @@ class TrainedRun:
             metrics = self.result.get(split) or {}
             parts += [
                 f'{split} {name.replace("_", " ")} {metrics[name]:.1%}'
-                for name in ('accuracy', 'mean_average_precision')
+                for name in (score.name for score in scores.SCORES)
                 if metrics.get(name) is not None
             ]
         return ', '.join(parts) + ')'

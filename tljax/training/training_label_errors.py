@@ -57,8 +57,10 @@ def of_job(job: Job, *, folds: int = 5) -> list[LikelyError]:
     without it.
     """
     train = job.splits['train']
-    if train.multi_label:
-        raise InputError('the training images have several labels, wanted one label per image')
+    if not job.model.task.one_label:
+        raise InputError(
+            'the training images have several labels or numbers, wanted one label per image'
+        )
     extracted = features.extract(
         job.model,
         job.params,

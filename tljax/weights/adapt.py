@@ -48,7 +48,8 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
         _check_head(pretrained, model)
     elif HEAD in pretrained.params:
         notes.append(
-            f'The head is new: {model.num_classes} classes instead of {pretrained.num_classes}.'
+            f'The head is new: {model.task.counted(model.num_classes)} instead of '
+            f'{pretrained.num_classes}.'
         )
     kept = [n for n in model.names if n in pretrained.params and (keep_head or n != HEAD)]
     params = {name: pretrained.params[name] for name in kept}
@@ -66,6 +67,14 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
 def _check_head(pretrained: Pretrained, model: Model) -> None:
     if HEAD not in pretrained.params:
         raise AdaptError(f'weights {pretrained.origin.source!r} have no head to keep')
+    task, count = pretrained.origin.task, pretrained.num_classes or 0
+    if task.numbers != model.task.numbers or task.outputs(count) - count != (
+        model.outputs - model.num_classes
+    ):
+        raise AdaptError(
+            f'the head of weights {pretrained.origin.source!r} is for {task.counted(count)}, and '
+            f'the labels are {model.task.counted(model.num_classes)}: wanted a new head'
+        )
     if pretrained.num_classes != model.num_classes:
         raise AdaptError(
             f'the head of weights {pretrained.origin.source!r} is for '

@@ -115,7 +115,9 @@ def state_dict(pretrained: Pretrained, naming: str) -> dict[str, np.ndarray]:
 def _check_whole(pretrained: Pretrained, leaves: dict[str, Any], naming: str) -> None:
     """Refuses a cut network or another head, because the other library has no such network."""
     plain = Architecture(backbone=pretrained.architecture.backbone)
-    usual = plain.build(pretrained.num_classes or 1, pretrained.preprocessing)
+    usual = plain.build(
+        pretrained.num_classes or 1, pretrained.preprocessing, pretrained.origin.task
+    )
     params, stats = stages.shapes(usual)
     if pretrained.num_classes is None:
         params.pop(stages.HEAD)
@@ -145,7 +147,9 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
     preprocessing = pretrained.preprocessing
     if pretrained.num_classes is None:
         raise ExportError(f'{pretrained.origin.source} has no head, which a program needs')
-    model = pretrained.architecture.build(pretrained.num_classes, preprocessing)
+    model = pretrained.architecture.build(
+        pretrained.num_classes, preprocessing, pretrained.origin.task
+    )
     height, width = image_size or (preprocessing.resize_px, preprocessing.resize_px)
 
     @jax.jit
@@ -154,7 +158,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
         x = stages.normalise(preprocessing, canvases)
         logits, _ = stages.run(model, params, stats, x)
         logits = logits / (pretrained.origin.temperature or 1.0)
-        return stages.probabilities(logits, multi_label=pretrained.origin.multi_label)
+        return model.task.predicted(logits)
 
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)
     stats: Stats = jax.tree.map(jnp.asarray, pretrained.stats)

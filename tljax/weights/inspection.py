@@ -68,7 +68,8 @@ def _print_fields(**fields: str) -> None:
 
 def _print_network(pretrained: Pretrained, network: Recognised) -> None:
     origin, image = pretrained.origin, pretrained.preprocessing
-    head = f'{network.num_classes} classes' if network.num_classes else 'none'
+    task = origin.task
+    head = task.counted(task.count(network.num_classes)) if network.num_classes else 'none'
     if origin.class_names:
         head += f': {_few(origin.class_names)}'
     naming = 'paths of tljax' if network.naming == port.OWN else f'those of {network.naming}'

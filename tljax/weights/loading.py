@@ -158,7 +158,7 @@ def _open_run(spec: str, workdir: pathlib.Path) -> Opened:
             format='run',
             naming=port.OWN,
             class_names=run.class_names,
-            multi_label=run.multi_label,
+            task=run.task,
             temperature=_temperature(
                 ((run.result or {}).get('calibration') or {}).get('temperature')
             ),
@@ -206,6 +206,7 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
             architecture = own_format.architecture_from(json.loads(texts['architecture']))
             if architecture is not None:
                 own_format.check(architecture, file.entries)
+        task = own_format.task_of(texts)
         temperature = _temperature(texts.get('temperature') if 'tljax' in texts else None)
     except Exception as error:  # they can have any content
         raise WeightsError(f'{path}: its metadata cannot be read: {error!r:.300}') from error
@@ -218,7 +219,7 @@ def _opened(spec: str, path: pathlib.Path, file: files.File, card: published.Car
             path=path,
             licence=texts.get('licence', card.licence),
             class_names=class_names,
-            multi_label=texts.get('multi_label') == 'true',
+            task=task,
             temperature=temperature,
             preprocessing_is_stated=images is not None,
             notes=file.notes,

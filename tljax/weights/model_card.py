@@ -92,7 +92,8 @@ def _title(pretrained: Pretrained, run: Run | None) -> str:
     family = type(pretrained.architecture.backbone).__name__
     if run is None:
         return f'{family} from {as_text(pretrained.origin.source)}'
-    return f'{family} on {as_text(_class_name(run.config["data"]))}, {len(run.class_names)} classes'
+    data = as_text(_class_name(run.config['data']))
+    return f'{family} on {data}, {run.task.counted(len(run.class_names))}'
 
 
 def _network(pretrained: Pretrained, naming: str) -> str:

@@ -16,7 +16,7 @@ from tljax.models import preprocessing, stages
 from tljax.models.stages import Model
 from tljax.models.views import Centre, check
 from tljax.records import console
-from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Views
+from tljax.types import Backbone, Head, InputError, Params, Preprocessing, Stats, Task, Views
 from tljax.weights import image_options, loading
 from tljax.weights.adapt import adapt
 from tljax.weights.loading import Weights
@@ -37,8 +37,6 @@ class Network:
         backbone: the family and its hyperparameters.
         origin: the source of the weights.
         class_names: in the order of the logits; None if unknown.
-        multi_label: whether an image has a set of labels; `predict` then returns independent
-            probabilities.
         temperature: the divisor of the logits in `predict`; None if none was fitted.
         notes: a sentence for everything that loading replaced, adapted or assumed.
     """
@@ -50,7 +48,6 @@ class Network:
     origin: Origin
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
-    multi_label: bool = False
     temperature: float | None = None
 
     @property
@@ -58,11 +55,21 @@ class Network:
         """The preprocessing that the weights expect."""
         return self.model.preprocessing
 
+    @property
+    def task(self) -> Task:
+        """What the logits mean, and thus what `predict` returns."""
+        return self.model.task
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has a set of labels; `predict` returns independent probabilities."""
+        return self.task.multi_label
+
     def probabilities(self, logits: jax.Array, *, calibrated: bool = True) -> jax.Array:
         """The probabilities [B, K] from logits [B, K]; `calibrated` divides by `temperature`."""
         if calibrated and self.temperature is not None:
             logits = logits / self.temperature
-        return stages.probabilities(logits, multi_label=self.multi_label)
+        return self.task.predicted(logits)
 
     def __repr__(self) -> str:
         """One line: family, stages, parameters, classes, input and origin."""
@@ -70,7 +77,7 @@ class Network:
         count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
         return (
             f'Network({type(self.backbone).__name__}, stages {" ".join(self.model.names)}, '
-            f'{count:,} parameters, {self.model.num_classes:,} classes, '
+            f'{count:,} parameters, {self.task.counted(self.model.num_classes)}, '
             f'images {size} x {size} x {channels}, weights {self.origin.source!r})'
         )
 
@@ -141,7 +148,8 @@ class Network:
             calibrated: whether the logits are divided by `temperature`, if there is one.
 
         Returns:
-            [B, K] float32; one image is a batch of one.
+            [B, K] float32; one image is a batch of one. Numbers are in the units of the labels; if
+            variances were trained, K standard deviations follow them.
 
         Raises:
             InputError: `preprocess` would refuse the images, or the views do not fit
@@ -150,7 +158,8 @@ class Network:
         views = views or Centre()
         check(views, self.preprocessing)
         canvases = image_inputs.decoded(images, self.preprocessing)
-        parts = [np.zeros((0, self.model.num_classes), np.float32)]
+        outputs = jax.ShapeDtypeStruct((0, self.model.outputs), jnp.float32)
+        parts = [np.zeros(jax.eval_shape(self.task.predicted, outputs).shape, np.float32)]
         rows = max(1, BATCH_SIZE // views.count)
         while chunk := list(itertools.islice(canvases, rows)):
             x = views(jnp.asarray(image_inputs.batch(chunk)), self.preprocessing.size_px)
@@ -186,7 +195,7 @@ class Network:
     def _predict(self):
         @functools.partial(jax.jit, static_argnums=3)
         def predict(params: Params, stats: Stats, x: jax.Array, calibrated: bool) -> jax.Array:
-            logits = stages.classify(self.model, params, stats, x, multi_label=self.multi_label)
+            logits = stages.classify(self.model, params, stats, x)
             return self.probabilities(logits, calibrated=calibrated)
 
         return predict
@@ -246,7 +255,7 @@ def load(
     if not keep_head:
         architecture = dataclasses.replace(architecture, head=head)
     images = preprocessing or _preprocessing(pretrained, channels, size_px)
-    model = architecture.build(num_classes, images)
+    model = architecture.build(num_classes, images, pretrained.origin.task if keep_head else None)
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
@@ -262,7 +271,6 @@ def load(
         backbone=architecture.backbone,
         origin=pretrained.origin,
         class_names=pretrained.origin.class_names if keep_head else None,
-        multi_label=pretrained.origin.multi_label and keep_head,
         temperature=pretrained.origin.temperature if keep_head else None,
         notes=notes,
     )

@@ -11,8 +11,10 @@ import safetensors.numpy
 
 from tljax import tree, version
 from tljax.config import json_form, validation
+from tljax.metrics.tasks import choice
+from tljax.metrics.tasks.classes import Classes
 from tljax.models import preprocessing
-from tljax.types import Params, Stats
+from tljax.types import Params, Stats, Task
 from tljax.weights.pretrained import Architecture, Pretrained
 
 DEEPEST = 1000  # blocks of a network in a file
@@ -57,6 +59,21 @@ def _whole_numbers(path: str, value: Any) -> Iterator[tuple[str, int]]:
             yield from _whole_numbers(f'{path}.{field.name}', getattr(value, field.name))
 
 
+def task_of(texts: Mapping[str, str]) -> Task:
+    """The task that the metadata of a file state; older files state only whether labels are sets.
+
+    Raises:
+        TypeError: the task is a class outside tljax.
+        ValueError: a field has another type, or is out of range.
+    """
+    if 'tljax' in texts and 'task' in texts:
+        task = json_form.decode(json.loads(texts['task']), ours_only=True)
+        if problems := validation.problems('task', task):
+            raise ValueError('; '.join(problems))
+        return task
+    return choice.recorded(multi_label=texts.get('multi_label') == 'true')
+
+
 def metadata(pretrained: Pretrained) -> dict[str, str]:
     """The metadata of a safetensors file, which `loading.load` reads back."""
     texts = {
@@ -67,8 +84,8 @@ def metadata(pretrained: Pretrained) -> dict[str, str]:
     }
     if pretrained.origin.class_names:
         texts['class_names'] = json.dumps(pretrained.origin.class_names)
-    if pretrained.origin.multi_label:
-        texts['multi_label'] = 'true'
+    if pretrained.origin.task != Classes():
+        texts['task'] = json.dumps(json_form.encode(pretrained.origin.task))
     if pretrained.origin.temperature is not None:
         texts['temperature'] = repr(pretrained.origin.temperature)
     if pretrained.origin.licence:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tljax import tree
+from tljax.metrics.tasks.classes import Classes
 from tljax.models import preprocessing, stages
 from tljax.models.stages import Model
-from tljax.types import Backbone, Head, Params, Preprocessing, Stats
+from tljax.types import Backbone, Head, Params, Preprocessing, Stats, Task
 from tljax.weights import download
 
 
@@ -26,7 +27,7 @@ class Origin:
         path: the file; None for a run or memory.
         licence: None if unknown.
         class_names: of the upstream task, in the head's order; None if unknown.
-        multi_label: whether an upstream image has a set of labels.
+        task: what the head's outputs mean.
         temperature: divides the logits of calibrated probabilities; None if none was fitted.
         preprocessing_is_stated: whether the preprocessing came with the weights; otherwise it is
             the family's.
@@ -39,7 +40,7 @@ class Origin:
     path: pathlib.Path | None = None
     licence: str | None = None
     class_names: tuple[str, ...] | None = None
-    multi_label: bool = False
+    task: Task = dataclasses.field(default_factory=Classes)
     temperature: float | None = None
     preprocessing_is_stated: bool = False
     notes: tuple[str, ...] = ()
@@ -61,14 +62,17 @@ class Architecture:
     cut_after: str | None = None
     head: Head | None = None
 
-    def build(self, num_classes: int, images: Preprocessing | None = None) -> Model:
-        """The model of this network."""
+    def build(
+        self, num_classes: int, images: Preprocessing | None = None, task: Task | None = None
+    ) -> Model:
+        """The model of this network; None for a task of classes."""
         return stages.build(
             self.backbone,
             num_classes,
             cut_after=self.cut_after,
             head=self.head,
             preprocessing=images,
+            task=task,
         )
 
 
@@ -90,7 +94,8 @@ class Pretrained:
     def num_classes(self) -> int | None:
         """K of the head; None without a head."""
         head = tree.flatten({'params': {stages.HEAD: self.params.get(stages.HEAD, {})}})
-        return stages.outputs_of_head({path: leaf.shape for path, leaf in head.items()})
+        outputs = stages.outputs_of_head({path: leaf.shape for path, leaf in head.items()})
+        return outputs and self.origin.task.count(outputs)
 
     def record(self) -> dict[str, Any]:
         """The JSON fields that a run and an export record of these weights."""

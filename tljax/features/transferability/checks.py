@@ -11,7 +11,7 @@ SUM_TOLERANCE = 1e-2  # deviation of a row of probabilities from sum 1; bfloat16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classes:
+class ClassLabels:
     """Labels [N] in 0 to K - 1, and the number of examples of each class [K]."""
 
     labels: np.ndarray
@@ -58,7 +58,7 @@ def matrix(name: str, value: Array) -> np.ndarray:
     return array
 
 
-def classes(name: str, value: Array, count: int) -> Classes:
+def classes(name: str, value: Array, count: int) -> ClassLabels:
     """Checks the labels of `count` examples: every class of 0 to K - 1 occurs, K at least 2.
 
     Args:
@@ -81,7 +81,7 @@ def classes(name: str, value: Array, count: int) -> Classes:
         )
     if len(counts) < 2:
         raise InputError(f'{name} are all of one class, wanted at least two')
-    return Classes(labels=labels, counts=counts)
+    return ClassLabels(labels=labels, counts=counts)
 
 
 def integers(name: str, value: Array, count: int | None = None) -> np.ndarray:

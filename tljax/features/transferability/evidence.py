@@ -3,7 +3,7 @@
 import numpy as np
 
 from tljax.features.transferability import checks, spectra
-from tljax.types import Array
+from tljax.types import Array, InputError
 
 ITERATIONS = 1000
 TOLERANCE = 1e-12  # nats per example; tight, because the evidence is flat at its maximum
@@ -12,19 +12,23 @@ TOLERANCE = 1e-12  # nats per example; tight, because the evidence is flat at it
 RATIO_LIMIT = 1e12
 
 
-def logme(features: Array, labels: Array) -> float:
+def logme(features: Array, labels: Array, *, numbers: bool = False) -> float:
     """Logarithm of maximum evidence: larger is better.
 
     The model of each class: its indicator is a linear function of the features, with a Gaussian
     prior on the weights, plus Gaussian noise. The two variances maximise the evidence. There is no
     intercept, as in the paper. The score is invariant to rotation and scale of the features.
 
+    For regression (`numbers`), the model is that of each number. Numbers are standardised first, so
+    that the score does not depend on their units.
+
     Args:
         features: [N, F] of the target's examples.
-        labels: [N] integers 0 to K - 1.
+        labels: [N] integers 0 to K - 1; or for regression [N] or [N, K] numbers.
+        numbers: whether the labels are numbers.
 
     Returns:
-        The mean of the classes' log evidence in nats, divided by N.
+        The mean over the classes or numbers of the log evidence in nats, divided by N.
 
     Raises:
         InputError: a shape or type does not fit, a value is not finite, or a class has no examples.
@@ -35,12 +39,33 @@ def logme(features: Array, labels: Array) -> float:
     and all classes are iterated together, to convergence.
     """
     x = checks.matrix('features', features)
-    classes = checks.classes('labels', labels, len(x))
+    if numbers:
+        targets = _standardised(np.asarray(labels, np.float64), len(x))
+    else:
+        targets = checks.classes('labels', labels, len(x)).indicators()
     factors = spectra.factors(x)
-    projected = factors.project(classes.indicators()) ** 2
+    projected = factors.project(targets) ** 2
     full = len(factors.squares) == len(x)  # then the remainder is 0 except for rounding
-    remainder = np.zeros(len(classes.counts)) if full else classes.counts - projected.sum(0)
+    squares = (targets**2).sum(0)
+    remainder = np.zeros(len(squares)) if full else squares - projected.sum(0)
     return float(_evidence(factors.squares, projected, remainder.clip(0), len(x)).mean())
+
+
+def _standardised(numbers: np.ndarray, count: int) -> np.ndarray:
+    """Numbers [N] or [N, K] as [N, K], each with mean 0 and variance 1.
+
+    Raises:
+        InputError: another shape, a number that is not finite, or one equal for all examples.
+    """
+    if numbers.ndim not in (1, 2) or len(numbers) != count or not numbers.size:
+        raise InputError(f'labels are {list(numbers.shape)}, wanted [{count}] or [{count}, K]')
+    if not np.isfinite(numbers).all():
+        raise InputError('labels are not all finite')
+    numbers = numbers.reshape(count, -1)
+    deviation = numbers.std(0)
+    if not (deviation > 0).all():
+        raise InputError('a number is the same for all examples, wanted different values')
+    return (numbers - numbers.mean(0)) / deviation
 
 
 def _evidence(

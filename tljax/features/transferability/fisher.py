@@ -5,7 +5,7 @@ import scipy.linalg
 
 from tljax.features.shrinkage import ledoit_wolf
 from tljax.features.transferability import checks, spectra
-from tljax.features.transferability.checks import Classes
+from tljax.features.transferability.checks import ClassLabels
 from tljax.types import Array
 
 CONSTANT = 1e-12  # a channel varies if its spread is more than this times its size
@@ -106,7 +106,7 @@ def sfda(features: Array, labels: Array) -> float:
     return float(log_posterior[np.arange(len(x)), classes.labels].mean())
 
 
-def _log_posterior(x: np.ndarray, classes: Classes, shrinkage: float, width: int) -> np.ndarray:
+def _log_posterior(x: np.ndarray, classes: ClassLabels, shrinkage: float, width: int) -> np.ndarray:
     """Log probabilities [N, K] of a linear discriminant analysis of `width` original features."""
     within = _within(x, classes)
     # If no class varies, a small part of the total variance keeps the matrix invertible.
@@ -120,11 +120,11 @@ def _log_posterior(x: np.ndarray, classes: Classes, shrinkage: float, width: int
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
-def _within(x: np.ndarray, classes: Classes) -> np.ndarray:
+def _within(x: np.ndarray, classes: ClassLabels) -> np.ndarray:
     """The covariance [F, F] within classes."""
     return spectra.gram(x - classes.means(x)[classes.labels]) / len(x)
 
 
-def _centred(features: Array, labels: Array) -> tuple[np.ndarray, Classes]:
+def _centred(features: Array, labels: Array) -> tuple[np.ndarray, ClassLabels]:
     x = checks.matrix('features', features)
     return x - x.mean(0), checks.classes('labels', labels, len(x))

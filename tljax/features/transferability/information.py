@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from tljax.features.transferability import checks, spectra
-from tljax.features.transferability.checks import Classes
+from tljax.features.transferability.checks import ClassLabels
 from tljax.types import Array, InputError
 
 
@@ -34,7 +34,7 @@ def leep(source_probabilities: Array, labels: Array) -> float:
     return _leep(probabilities, checks.classes('labels', labels, len(probabilities)))
 
 
-def _leep(probabilities: np.ndarray, classes: Classes) -> float:
+def _leep(probabilities: np.ndarray, classes: ClassLabels) -> float:
     joint = classes.sums(probabilities)  # [K, Z], times N
     used = joint.sum(0) > 0
     target_given_source = joint[:, used] / joint[:, used].sum(0)

@@ -167,7 +167,7 @@ def _image_scores(folder: SweepFolder, cell: str, split: str) -> ImageScores | N
         if predictions is None or split not in predictions.splits:
             return None
         rows = predictions.splits[split]
-        if rows.multi_label or not len(rows):
+        if not (rows.task.one_label and len(rows)):
             return None
         return image_scores(predictions.classes, rows)
     except (InputError, OSError):

@@ -71,7 +71,11 @@ def _evaluated(head: TrainedHead, metrics_of: Metrics) -> tuple[Predictions, dic
     """The predictions of the splits that are not empty, and the metrics of all of them."""
     splits = {n: split for n, split in head.predictions.items() if len(head.job.splits[n])}
     metrics = {
-        name: console.with_interval(metrics_of(splits[name])) if name in splits else None
+        name: (
+            final_evaluation.with_intervals(metrics_of(splits[name]), splits[name])
+            if name in splits
+            else None
+        )
         for name in ('val', 'test')
         if name in head.job.splits
     }

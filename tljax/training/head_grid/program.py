@@ -56,7 +56,6 @@ class Program:
             jnp.array([one.learning_rate for one in optimizers], jnp.float32),
             jnp.array([one.weight_decay for one in optimizers], jnp.float32),
         )
-        self._multi_label = job.splits['train'].multi_label
 
     def start(self, jobs: Sequence[Job]) -> Grid:
         """The states at the start of training."""
@@ -68,9 +67,7 @@ class Program:
             def one(params: Params, rate: jax.Array, decay: jax.Array) -> Grid:
                 optimizer = self._optimizer(rate, decay, rate)
                 state = states.create(params, {}, optimizer, self._labels)
-                zeros = totals.training_zeros(
-                    self._model.num_classes, several_labels=self._multi_label
-                )
+                zeros = totals.training_zeros(self._model.task.zeros(self._model.num_classes))
                 return Grid(state, zeros, jax.tree.map(jnp.copy, state))
 
             return jax.vmap(one)(params, rates, decays)
@@ -101,7 +98,7 @@ class Program:
 
     @functools.cached_property
     def _advance(self) -> Any:
-        zeros = totals.training_zeros(self._model.num_classes, several_labels=self._multi_label)
+        zeros = totals.training_zeros(self._model.task.zeros(self._model.num_classes))
 
         def advance(
             grid: Grid, reset: Any, arrays: Any, count: Any, settings: Any, features: jax.Array

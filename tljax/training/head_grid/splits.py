@@ -26,24 +26,25 @@ class EvaluatedSplit:
         self._table, length = table, max(map(len, self._examples))
         self._features = jnp.asarray(table.features)
         self._rows = np.stack([_padded(rows, length, UNREADABLE) for rows in table.rows])
-        kind = np.uint8 if self._examples[0].multi_label else np.int32
+        self._task = jobs[0].model.task
+        dtype = self._task.label_dtype
         self._labels = np.stack(
-            [_padded(one.labels.astype(kind), length, 0) for one in self._examples]
+            [_padded(one.labels.astype(dtype), length, 0) for one in self._examples]
         )
 
     def evaluate(self, program: Program, heads: Params) -> list[tuple[dict[str, Any], bool]]:
         """The metrics of each head, and whether the head is finite."""
-        several = self._examples[0].multi_label
+        reads_rows = self._task.reads_rows
         sums, finite, logits = program.evaluate(
-            heads, self._features, self._rows, self._labels, several
+            heads, self._features, self._rows, self._labels, reads_rows
         )
         sums, finite, logits = jax.device_get((sums, finite, logits))
         results = []
         for place in range(len(self._jobs)):
             own = {name: value[place] for name, value in sums.items()}
             good = self._rows[place] != UNREADABLE
-            rows = [(logits[place][good], self._labels[place][good])] if several else []
-            results.append((totals.summary(own, rows), bool(finite[place])))
+            rows = [(logits[place][good], self._labels[place][good])] if reads_rows else []
+            results.append((totals.summary(self._task, own, rows), bool(finite[place])))
         return results
 
     def predict(self, program: Program, heads: Params) -> list[SplitPredictions]:
@@ -57,14 +58,14 @@ class EvaluatedSplit:
         rows = self._table.rows[place]
         readable = np.flatnonzero(rows != UNREADABLE)
         folder = predictions.data_folder(job.splits, getattr(job.experiment.data, 'path', None))
-        labels = examples.labels[readable]
         kept = job.experiment.keep_features
         return SplitPredictions(
             ids=examples.ids[readable].astype(np.int64),
             paths=predictions.relative_paths(examples, folder)[readable],
-            labels=labels > 0 if examples.multi_label else labels.astype(np.int32),
+            labels=self._task.recorded(examples.labels[readable]),
             logits=logits[readable].astype(np.float32),
             features=self._table.features[rows[readable]] if kept else None,
+            stated=self._task,
         )
 
 

@@ -119,7 +119,7 @@ class Stream:
         train, experiment = job.splits['train'], job.experiment
         balanced = experiment.balance is Balance.SAMPLE
         self._example_at = pipeline.stream(train.labels, experiment.seed, balanced=balanced)
-        self._labels = train.labels.astype(np.uint8 if train.multi_label else np.int32)
+        self._labels = train.labels.astype(job.model.task.label_dtype)
         self._rows, self._batch_size = rows, experiment.batch_size
 
     def batches(self, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 from tljax import devices
 from tljax.config import phases, validation
 from tljax.config.experiment import Experiment
+from tljax.metrics.tasks import choice
 from tljax.models import adapters, stages
 from tljax.training import jobs
 from tljax.training.jobs import Job
@@ -63,6 +64,7 @@ def setup(experiment: Experiment, num_classes: int | None = None) -> Job:
         cut_after=experiment.cut_after,
         head=None if isinstance(head, str) else head,
         preprocessing=experiment.preprocessing,
+        task=choice.of(splits['train']),
     )
     params, stats = map(functools.partial(stages.ordered, model), stages.shapes(model))
     model = dataclasses.replace(model, adapters=experiment.adapters)

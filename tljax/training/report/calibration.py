@@ -58,7 +58,7 @@ def _temperature(inputs: Inputs) -> tuple[float, str]:
 def _probabilities(split: SplitPredictions, temperature: float) -> np.ndarray:
     return np.asarray(
         calibration.probabilities(
-            split.logits, multi_label=split.multi_label, temperature=temperature
+            split.logits, multi_label=split.task.multi_label, temperature=temperature
         )
     )
 
@@ -102,7 +102,7 @@ def _risk(name: str, split: SplitPredictions, temperature: float) -> Figure:
     points = np.unique(np.linspace(0, len(curve.coverage) - 1, POINTS).astype(int))
     xs, ys = curve.coverage[points].tolist(), curve.risk[points].tolist()
     line = Curve(name='share of wrong answers', xs=xs, ys=ys, color='series1')
-    unit = 'labels' if split.multi_label else 'images'
+    unit = 'labels' if split.task.multi_label else 'images'
     return Figure(
         name='risk-coverage',
         title='Risk against coverage.',
@@ -140,7 +140,7 @@ def _table(split: SplitPredictions, temperature: float) -> Table:
 def _thresholds(inputs: Inputs) -> Table | Text:
     """Confidence thresholds for target risks, chosen on validation and measured on test images."""
     splits = inputs.splits
-    if 'val' not in splits or 'test' not in splits or splits['val'].multi_label:
+    if 'val' not in splits or 'test' not in splits or not splits['val'].task.one_label:
         return Text(
             'Thresholds for a target risk need validation and test images with one label each.',
             'missing',

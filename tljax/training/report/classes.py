@@ -1,9 +1,11 @@
 """The section on classes: the confusion matrix and the measures of each class."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import scipy
 
-from tljax.metrics import confusion
+from tljax.metrics import confusion, scores
 from tljax.metrics.totals import wilson_interval
 from tljax.records.figures import intervals, matrices
 from tljax.records.figures.axes import share_text
@@ -19,15 +21,20 @@ FIGURE_ROWS = 30  # the largest number of classes in the figure of recalls
 
 
 def section(inputs: Inputs) -> Section:
-    """The confusion matrix and the measures of each class; see `label_sets` for several labels."""
+    """The section of the task, which its score decides."""
+    _, split = inputs.predictions()
+    return SECTIONS[split.task.score.name](inputs)
+
+
+def _one_label(inputs: Inputs) -> Section:
+    """The confusion matrix and the measures of each class."""
     name, split = inputs.predictions()
-    if split.multi_label:
-        return label_sets.section(inputs)
-    predicted = confusion.predicted(split.logits, split.labels)
+    predicted = split.task.decided(split.logits, split.labels)
     size = len(inputs.classes)
     counts = np.zeros((size, size), int)
     np.add.at(counts, (split.labels, predicted), 1)
-    figures = [_matrix(counts, inputs.classes, name)]
+    ordered = split.task.score is scores.KAPPA
+    figures = [_matrix(counts, inputs.classes, name, sort=size > SORTED and not ordered)]
     if recalls := _recalls(counts, inputs.classes, name):
         figures.append(recalls)
     blocks: list[Block] = [Figures(figures)]
@@ -60,9 +67,9 @@ def clustered(counts: np.ndarray) -> np.ndarray:
     return scipy.cluster.hierarchy.leaves_list(tree)
 
 
-def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
+def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str, *, sort: bool) -> Figure:
     order = np.arange(len(classes))
-    if len(classes) > SORTED:
+    if sort:
         order = clustered(counts)
     names = [classes[place] for place in order]
     table = counts[np.ix_(order, order)]
@@ -73,7 +80,7 @@ def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure:
         alt += f'; the largest other cell is {classes[true]} predicted as {classes[predicted]}'
         alt += f', {count}'
     caption = 'Rows are true classes; a darker cell is a larger share of its row.'
-    if len(classes) > SORTED:
+    if sort:
         caption += ' Classes that are confused with each other are adjacent.'
     return Figure(
         name='confusion',
@@ -163,3 +170,10 @@ def _table(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
 
 def _percent(part: int, total: int) -> str:
     return f'{100 * part / total:.1f} %' if total else '–'
+
+
+SECTIONS: Mapping[str, Callable[[Inputs], Section]] = {  # by the name of the task's score
+    scores.ACCURACY.name: _one_label,
+    scores.KAPPA.name: _one_label,
+    scores.PRECISION.name: label_sets.section,
+}

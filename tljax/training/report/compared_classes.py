@@ -27,7 +27,7 @@ def section(runs: dict[str, Inputs]) -> Section:
     """
     first, *others = runs.values()
     name, split = first.predictions()
-    if split.multi_label or any(run.classes != first.classes for run in others):
+    if not split.task.one_label or any(run.classes != first.classes for run in others):
         raise MissingError(
             'Classes are compared only if runs have the same classes and one label per image.'
         )

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tljax.metrics import scores
 from tljax.metrics.paired_accuracy import PairedDifference
 from tljax.records import console, tables
 from tljax.records.figures import colors, curves, intervals
@@ -15,6 +16,7 @@ from tljax.records.figures.intervals import Interval
 from tljax.records.pages import page
 from tljax.records.pages.blocks import Block, Figures, Page, Row, Section, Table, Text
 from tljax.training.report import compared_classes, inputs, pairs, result
+from tljax.training.report.curves import MEASURES
 from tljax.training.report.inputs import Inputs, split_name
 from tljax.training.trained_run import TrainedRun
 from tljax.types import InputError
@@ -105,8 +107,8 @@ def _results(runs: dict[str, Inputs]) -> Section:
     for name, run in runs.items():
         content = run.run.result
         metrics = console.with_interval(content[split])
-        key = 'accuracy' if 'accuracy' in metrics else 'subset_accuracy'
-        measure = 'accuracy' if key == 'accuracy' else 'all labels correct'
+        score = scores.of(metrics) or scores.ACCURACY
+        key, measure = score.compared, score.compared_title
         values.append((name, metrics[key] or 0.0, *metrics[f'{key}_interval']))
         measures = {**tables.measures(metrics), **_calibration(content, split)}
         columns |= dict.fromkeys(measures)
@@ -227,11 +229,7 @@ def _settings(runs: dict[str, Inputs]) -> Section:
 
 def _training(runs: dict[str, Inputs]) -> Section:
     figures = []
-    for name, title in (
-        ('loss', 'Loss'),
-        ('accuracy', 'Accuracy'),
-        ('mean_average_precision', 'mAP'),
-    ):
+    for name, title in MEASURES.items():
         lines = []
         for index, (run, source) in enumerate(runs.items()):
             records = source.run.metrics

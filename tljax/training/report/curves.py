@@ -16,7 +16,13 @@ from tljax.training.report.inputs import Inputs, MissingError, split_name, sprea
 from tljax.types import Rates
 
 POINTS = 400  # the largest number of points of a curve
-MEASURES = {'loss': 'Loss', 'accuracy': 'Accuracy', 'mean_average_precision': 'mAP'}
+MEASURES = {
+    'loss': 'Loss',
+    'accuracy': 'Accuracy',
+    'mean_average_precision': 'mAP',
+    'r2': 'R²',
+    'kappa': 'Weighted kappa',
+}
 SPLITS = {'train': 'series2', 'val': 'series1', 'test': 'series3'}
 Records = Sequence[Mapping[str, Any]]
 Marks = list[tuple[float, str]]

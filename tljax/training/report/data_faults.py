@@ -10,6 +10,7 @@ from PIL import Image
 from tljax.data import check
 from tljax.data.check import GRAY_PX, CheckedImage
 from tljax.metrics import calibration, label_errors
+from tljax.metrics.tasks import choice
 from tljax.records.figures.axes import share_text
 from tljax.records.pages.blocks import Block, Card, Gallery, Heading, Row, Section, Table, Text
 from tljax.records.predictions import SplitPredictions
@@ -30,9 +31,9 @@ PROBE_SECONDS = 0.001  # approximate time of the probes, per image
 
 def section(inputs: Inputs) -> Section:
     """Likely label errors of held-out and of training images, and duplicates between splits."""
+    _, split = inputs.predictions()
     blocks = [
-        *_held_out(inputs),
-        *_of_training(inputs),
+        *([] if split.task.numbers else [*_held_out(inputs), *_of_training(inputs)]),
         Heading('The same image in several splits'),
         *_duplicates(inputs),
     ]
@@ -43,9 +44,9 @@ def _held_out(inputs: Inputs) -> list[Block]:
     """The likely label errors of the split that the page reports."""
     name, split = inputs.predictions()
     blocks: list[Block] = [Heading(f'Labels that may be wrong, {split_name(name)} images')]
-    if split.multi_label:
+    if not split.task.one_label:
         return [*blocks, Text(ONE_LABEL, 'missing')]
-    p = np.asarray(calibration.probabilities(split.logits))
+    p = np.asarray(calibration.probabilities(split.task.class_logits(split.logits)))
     errors = label_errors.likely_errors(p, split.labels)
     if not len(errors.places):
         return [*blocks, Text('None is likely.')]
@@ -90,7 +91,7 @@ def _of_training(inputs: Inputs) -> list[Block]:
     try:
         job = inputs.job
         train = job.splits['train']
-        if train.multi_label:
+        if not job.model.task.one_label:
             raise MissingError(ONE_LABEL)
         seconds = COMPILE_SECONDS + len(train) * (PROBE_SECONDS + inputs.seconds_per_image)
         if seconds > 0.8 * inputs.budget.left:
@@ -216,6 +217,7 @@ def _pair_card(inputs: Inputs, places: Sequence[tuple[str, int]], kind: str) -> 
         examples = inputs.job.splits[name]
         decoded = network_pass.decoded(examples, inputs.run.network.model, [place])
         uri = thumbnails.data_uri(thumbnails.thumbnail(images.cropped(inputs, decoded)[0]))
-        names.append(f'{split_name(name)}, {", ".join(examples.names(place)) or "no label"}')
+        label = ', '.join(choice.names(examples, place)) or 'no label'
+        names.append(f'{split_name(name)}, {label}')
         pictures.append((uri, names[-1]))
     return Card(images=pictures, lines=[kind, *names])

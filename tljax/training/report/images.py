@@ -1,5 +1,6 @@
 """The section with images: confident errors and unconfident hits, with saliency maps."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -41,8 +42,13 @@ def section(inputs: Inputs) -> Section:
 
 def _sure(split: SplitPredictions) -> np.ndarray:
     """The confidence of each prediction [N]; with several labels, of the least confident one."""
-    p = np.asarray(calibration.probabilities(split.logits, multi_label=split.multi_label))
-    return np.maximum(p, 1 - p).min(-1) if split.multi_label else p.max(-1)
+    p = _probabilities(split)
+    return np.maximum(p, 1 - p).min(-1) if split.task.multi_label else p.max(-1)
+
+
+def _probabilities(split: SplitPredictions) -> np.ndarray:
+    logits = split.task.class_logits(split.logits)
+    return np.asarray(calibration.probabilities(logits, multi_label=split.task.multi_label))
 
 
 def _chosen(rows: np.ndarray, keys: np.ndarray, most: int) -> np.ndarray:
@@ -72,7 +78,7 @@ def _pictures(
         images = dict(zip(rows.tolist(), cropped(inputs, decoded), strict=True))
     except (InputError, OSError) as error:
         return {}, {}, str(error)
-    if not len(errors):
+    if not len(errors) or not split.task.calibrated:  # no output belongs to the predicted class
         return images, {}, ''
     if inputs.budget.left < COMPILE_SECONDS:
         note = f'Saliency maps: {inputs.no_time(ASKED_SECONDS)}'
@@ -126,16 +132,14 @@ def _card(
 
 def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[str]:
     """The true and the predicted class with their probabilities."""
-    p = np.asarray(
-        calibration.probabilities(split.logits[row : row + 1], multi_label=split.multi_label)
-    )[0]
-    if split.multi_label:
+    p = _probabilities(dataclasses.replace(split, logits=split.logits[row : row + 1]))[0]
+    if split.task.multi_label:
         wrong = np.flatnonzero((split.logits[row] > 0) != split.labels[row])
         labels = ', '.join(classes[i] for i in np.flatnonzero(split.labels[row])) or 'no label'
         least = int(np.maximum(p, 1 - p).argmin())
         listed = wrong[np.argsort(-np.abs(p[wrong] - 0.5))][:3] if len(wrong) else [least]
         return [labels, *(f'{classes[i]} {share_text(p[i], 0)}' for i in listed)]
-    label, predicted = int(split.labels[row]), int(p.argmax())
+    label, predicted = int(split.labels[row]), split.task.best(p)
     if label == predicted:
         second = int(np.argsort(-p)[1]) if len(p) > 1 else predicted
         runner_up = f'second: {classes[second]} {share_text(p[second])}'

@@ -18,6 +18,7 @@ from tljax.training.report import (
     data_faults,
     embedding,
     images,
+    numbers,
     result,
     slices,
     timing,
@@ -37,6 +38,15 @@ PARTS: dict[str, Callable[[Inputs], Section]] = {
     'Images': images.section,
     'Map of the images': embedding.section,
     'Weak slices': slices.section,
+    'What training changed': change.section,
+    'Doubtful data': data_faults.section,
+}
+
+PARTS_OF_NUMBERS: dict[str, Callable[[Inputs], Section]] = {
+    'Result': result.section,
+    'Training': curves.section,
+    'Where the time went': timing.section,
+    'Predicted numbers': numbers.section,
     'What training changed': change.section,
     'Doubtful data': data_faults.section,
 }
@@ -73,7 +83,7 @@ def gather(source: Inputs) -> Page:
     """
     started = time.perf_counter()
     opening = result.opening(source)
-    sections = [_part(title, make, source) for title, make in PARTS.items()]
+    sections = [_part(title, make, source) for title, make in _parts(source).items()]
     seconds = time.perf_counter() - started
     return Page(
         title=result.name_of(source.run.workdir),
@@ -84,6 +94,18 @@ def gather(source: Inputs) -> Page:
         contents=True,
         script='points.js',
     )
+
+
+def _parts(source: Inputs) -> dict[str, Callable[[Inputs], Section]]:
+    """The sections that fit what the run predicts."""
+    try:
+        _, split = source.predictions()
+    except (InputError, OSError):  # each section says what is missing
+        return PARTS
+    if split.task.numbers:
+        return PARTS_OF_NUMBERS
+    left_out = () if split.task.calibrated else ('Confidence',)
+    return {title: make for title, make in PARTS.items() if title not in left_out}
 
 
 def _part(title: str, make: Callable[[Inputs], Section], source: Inputs) -> Section:

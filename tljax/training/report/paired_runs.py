@@ -141,7 +141,7 @@ def compare(
     names = _row_names(groups)
     return RunComparison(
         split=groups[0][0].split,
-        measure='all labels correct' if groups[0][0].scores.labels.ndim == 2 else 'accuracy',
+        measure=groups[0][0].scores.measure,
         baseline=names[0],
         rows=_rows(groups, names, differences, difference),
         tests=sum(pair is not None for pair in differences),

@@ -4,9 +4,10 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
-from tljax.metrics import confusion
+from tljax.metrics import regression
 from tljax.metrics.paired_accuracy import PairedDifference, accuracy_difference
 from tljax.records.predictions import SplitPredictions
 from tljax.training.report.inputs import Inputs, MissingError
@@ -14,10 +15,15 @@ from tljax.types import InputError
 
 
 def right(split: SplitPredictions) -> np.ndarray:
-    """Whether each image is classified correctly [N]; with several labels, all of them."""
-    if split.multi_label:
-        return ((split.logits > 0) == split.labels).all(1)
-    return confusion.predicted(split.logits, split.labels) == split.labels
+    """Whether each image is classified correctly [N]; with several labels, all of them.
+
+    Raises:
+        MissingError: predictions of the task are not right or wrong.
+    """
+    hits = split.task.right(split.logits, split.labels)
+    if hits is None:
+        raise MissingError('Predicted numbers are not right or wrong, so images cannot be counted.')
+    return hits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +35,14 @@ class ImageScores:
         ids: [N], ascending.
         labels: [N], or [N, K] with several labels per image.
         right: [N] bool.
+        measure: the name of the share of right predictions.
     """
 
     classes: tuple[str, ...]
     ids: np.ndarray
     labels: np.ndarray
     right: np.ndarray
+    measure: str
 
     def same_images(self, other: 'ImageScores') -> bool:
         """Whether both have the same images with the same labels."""
@@ -42,7 +50,8 @@ class ImageScores:
 
     def select(self, rows: np.ndarray) -> 'ImageScores':
         """The scores of some images."""
-        return ImageScores(self.classes, self.ids[rows], self.labels[rows], self.right[rows])
+        parts = {name: getattr(self, name)[rows] for name in ('ids', 'labels', 'right')}
+        return dataclasses.replace(self, **parts)
 
 
 def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores:
@@ -54,7 +63,8 @@ def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores
     ids, order = np.unique(split.ids, return_index=True)
     if len(ids) < len(split):
         raise MissingError('Several images of a run have the same id, so they cannot be paired.')
-    return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order])
+    measure = split.task.score.share_title or 'accuracy'
+    return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order], measure)
 
 
 def paired(one: ImageScores, other: ImageScores) -> tuple[ImageScores, ImageScores]:
@@ -105,11 +115,37 @@ def difference(one: Inputs, other: Inputs) -> PairedDifference:
     return accuracy_difference(first.right, second.right)
 
 
+def _difference_of_numbers(one: Inputs, other: Inputs) -> tuple[float, float, float]:
+    """The difference in R², and its interval.
+
+    Raises:
+        MissingError: a run has no predictions, or they cannot be paired.
+    """
+    name, split = one.predictions()
+    others = other.splits.get(name)
+    if others is None or others.labels.shape != split.labels.shape:
+        raise MissingError('The runs were not evaluated on the same split with the same numbers.')
+    _, rows, other_rows = np.intersect1d(split.ids, others.ids, True, return_indices=True)
+    if not len(rows):
+        raise MissingError('The runs were evaluated on different images.')
+    count = split.labels.shape[1]
+    first, second = (
+        np.asarray(part.task.predicted(jnp.asarray(part.logits[places])))[:, :count]
+        for part, places in ((split, rows), (others, other_rows))
+    )
+    return regression.paired_difference(first, second, split.labels[rows])
+
+
 def difference_text(one: Inputs, other: Inputs) -> str:
     """`+1.2 (-0.4 to +2.9)` in points, or a dash."""
     try:
-        pair = difference(one, other)
+        _, split = one.predictions()
+        if split.task.numbers:
+            ends = _difference_of_numbers(one, other)
+        else:
+            pair = difference(one, other)
+            ends = pair.difference, pair.low, pair.high
     except (InputError, OSError):
         return '–'
-    low, high = 100 * pair.low, 100 * pair.high
-    return f'{100 * pair.difference:+.1f} ({low:+.1f} to {high:+.1f})'
+    value, low, high = (100 * end for end in ends)
+    return f'{value:+.1f} ({low:+.1f} to {high:+.1f})'

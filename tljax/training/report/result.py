@@ -8,6 +8,7 @@ from typing import Any
 
 import tljax
 from tljax.config import json_form, resolved
+from tljax.metrics import scores
 from tljax.metrics.totals import wilson_interval
 from tljax.records import console, tables
 from tljax.records.figures import intervals
@@ -18,9 +19,13 @@ from tljax.records.pages.blocks import Block, Code, Facts, Figures, Row, Section
 from tljax.strategies import strategies
 from tljax.training.report import pairs
 from tljax.training.report.inputs import Inputs, split_name
-from tljax.types import InputError
+from tljax.types import InputError, Score
 
-MEASURE = {False: 'accuracy', True: 'subset_accuracy'}
+# The end of `94 % of 500 test images ...`, by the name of the score.
+CORRECT = {
+    scores.ACCURACY.name: 'correct',
+    scores.PRECISION.name: 'with all labels correct',
+}
 
 
 def opening(inputs: Inputs) -> list[Block]:
@@ -35,9 +40,8 @@ def opening(inputs: Inputs) -> list[Block]:
         return [Text(strategy, 'verdict'), Text(lead, 'lead')]
     metrics = result[split]
     low, high = _interval(metrics)
-    what = 'correct' if 'accuracy' in metrics else 'with all labels correct'
     count = f'{metrics["count"]:,} {split_name(split)} images'
-    verdict = f'{100 * _measure(metrics):.1f} % of {count} {what}'
+    verdict = _verdict(metrics, count)
     lead = f'95 % interval {100 * low:.1f} to {100 * high:.1f} %. {_capital(strategy)}.'
     if split == 'val':
         lead += ' The validation split also selected the checkpoint, so this is optimistic.'
@@ -78,12 +82,26 @@ def _runs(inputs: Inputs) -> dict[str, Inputs]:
     return runs
 
 
+def _score(metrics: Mapping[str, Any]) -> Score:
+    return scores.of(metrics) or scores.ACCURACY
+
+
 def _measure(metrics: Mapping[str, Any]) -> float:
-    return metrics[MEASURE['accuracy' not in metrics]] or 0.0
+    score = _score(metrics)
+    return metrics[score.compared] or 0.0
+
+
+def _verdict(metrics: Mapping[str, Any], images: str) -> str:
+    """`94 % of 500 test images correct`, or the score if it is no share of the images."""
+    score, value = _score(metrics), f'{100 * _measure(metrics):.1f} %'
+    if score.share is None:
+        return f'{score.title} {value} on {images}'
+    return f'{value} of {images} {CORRECT[score.name]}'
 
 
 def _interval(metrics: Mapping[str, Any]) -> tuple[float, float]:
-    name = f'{MEASURE["accuracy" not in metrics]}_interval'
+    score = _score(metrics)
+    name = f'{score.compared}_interval'
     if name in metrics:
         return tuple(metrics[name])
     return wilson_interval(round(_measure(metrics) * metrics['count']), metrics['count'])
@@ -107,7 +125,7 @@ def _figure(inputs: Inputs, runs: Mapping[str, Inputs]) -> Figure:
         )
         for index, (name, value, low, high) in enumerate(rows)
     ]
-    measure = 'accuracy' if 'accuracy' in inputs.run.result[split] else 'all labels correct'
+    measure = _score(inputs.run.result[split]).compared_title
     label = f'{split_name(split)} {measure}, 95 % interval'
     texts = [f'{name} {100 * value:.1f} %' for name, value, *_ in rows]
     baselines = ' next to its baselines' if len(rows) > 1 else ''
@@ -157,7 +175,7 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
     versions = {'tljax': tljax.__version__, **result.get('versions', {})}
     pairs = [
         ('data', object_text(config.get('data'))),
-        ('images', f'{sizes_text}; {len(result["class_names"])} classes'),
+        ('images', f'{sizes_text}; {_counted(inputs, len(result["class_names"]))}'),
         ('network', object_text(config.get('backbone'))),
         ('weights', _weights_text(weights)),
         ('strategy', object_text(config.get('strategy'))),
@@ -180,6 +198,15 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
         text = ', '.join(map(object_text, augmentations))
         pairs.insert(7, ('augmentations', text))
     return pairs
+
+
+def _counted(inputs: Inputs, count: int) -> str:
+    """`10 classes`; runs without predictions state the count alone."""
+    try:
+        split = next(iter(inputs.splits.values()), None)
+    except InputError:
+        split = None
+    return f'{count} classes' if split is None else split.task.counted(count)
 
 
 def _weights_text(weights: Mapping[str, Any] | None) -> str:

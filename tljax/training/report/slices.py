@@ -29,7 +29,7 @@ def section(inputs: Inputs) -> Section:
     right = pairs.right(split)
     rows: list[Named] = []
     blocks: list[Block] = []
-    if not split.multi_label:
+    if split.task.one_label:
         rows += _by_frequency(inputs, split.labels, right)
     try:
         measured, note = _by_image(inputs, name, right)

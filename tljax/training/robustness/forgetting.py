@@ -11,7 +11,7 @@ from tljax import devices, tree
 from tljax.config.experiment import PRETRAINED
 from tljax.metrics import paired_accuracy
 from tljax.models import averaging
-from tljax.models.averaging import Values
+from tljax.models.averaging import NetworkValues
 from tljax.models.stages import HEAD
 from tljax.models.views import Centre
 from tljax.records.predictions import SplitPredictions
@@ -38,7 +38,7 @@ class Upstream:
 
     network: Network
     data: Data
-    tuned: Values
+    tuned: NetworkValues
 
 
 def read(subject: Subject, path: str, bad_files: BadFiles) -> Upstream:
@@ -56,7 +56,7 @@ def read(subject: Subject, path: str, bad_files: BadFiles) -> Upstream:
         start = network.load(weights, head=PRETRAINED)
     except InputError as error:
         raise InputError(f'--source: the upstream network cannot be used: {error}') from error
-    tuned = Values(
+    tuned = NetworkValues(
         {**subject.network.params, HEAD: _source_head(subject, start)}, subject.network.stats
     )
     _check_leaves(subject, start, tuned)
@@ -70,7 +70,7 @@ def _source_head(subject: Subject, start: Network) -> Any:
     return (subject.network if fine_tuned else start).params[HEAD]
 
 
-def _check_leaves(subject: Subject, start: Network, tuned: Values) -> None:
+def _check_leaves(subject: Subject, start: Network, tuned: NetworkValues) -> None:
     before, after = (
         {path: np.shape(leaf) for path, leaf in tree.flatten({'params': p, 'stats': s}).items()}
         for p, s in ((start.params, start.stats), tuned)
@@ -98,10 +98,10 @@ def measure(
     if subject.experiment.head == PRETRAINED:
         head = {HEAD: upstream.network.params[HEAD]}
     target = (
-        Values({**upstream.network.params, **head}, upstream.network.stats),
-        Values(subject.network.params, subject.network.stats),
+        NetworkValues({**upstream.network.params, **head}, upstream.network.stats),
+        NetworkValues(subject.network.params, subject.network.stats),
     )
-    source = (Values(upstream.network.params, upstream.network.stats), upstream.tuned)
+    source = (NetworkValues(upstream.network.params, upstream.network.stats), upstream.tuned)
     lines = {
         'source': _line(subject, upstream.network, source, upstream.data.examples, alphas),
         'target': _line(subject, subject.network, target, examples, alphas),
@@ -128,7 +128,7 @@ def measure(
 def _line(
     subject: Subject,
     loaded: Network,
-    ends: tuple[Values, Values],
+    ends: tuple[NetworkValues, NetworkValues],
     examples: Examples,
     alphas: Sequence[float],
 ) -> list[SplitPredictions]:

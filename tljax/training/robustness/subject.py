@@ -165,9 +165,10 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
     settings, recorded = runs.evaluation_settings(folder)
     TrainedRun(folder).result  # noqa: B018  raises an error if the run is not finished
     loaded = network.load(str(folder))
-    if loaded.multi_label:
+    if not (loaded.task.one_label and loaded.task.calibrated):
         raise InputError(
-            f'{folder} predicts several labels per image, wanted a run with one label per image'
+            f'{folder} predicts several labels per image, numbers or ordered classes, wanted a '
+            'run with one label per image'
         )
     return Subject(folder, loaded, settings, recorded, batch_size or settings.batch_size)
 

@@ -10,7 +10,7 @@ import numpy as np
 from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.models.views import Centre
-from tljax.training import batch_inputs, states, walk
+from tljax.training import states, walk
 from tljax.training.batches import Feed
 from tljax.training.compiled_step import CompiledStep
 from tljax.training.evaluation import Evaluation
@@ -82,7 +82,7 @@ class LossReader:
 
         @functools.partial(jax.jit, out_shardings=devices.replicated(job.mesh))
         def losses(logits: jax.Array, rows: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-            targets = batch_inputs.targets_of(rows['label'], job.model.num_classes)
+            targets = job.model.targets(rows['label'])
             return rows['id'], job.experiment.loss(logits, targets), rows['mask']
 
         self._losses = losses

@@ -1,0 +1,160 @@
+"""Ordered classes: training, records, evaluation, predictions, solving and refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tljax
+from tests.small_runs import Tiny, experiment
+from tljax.advise import tasks
+from tljax.commands import evaluate
+from tljax.data import arrays
+from tljax.records import console
+from tljax.strategies.strategies import LPFT
+from tljax.training import baselines, final_evaluation, jobs, solved_head
+from tljax.training.report import page
+from tljax.training.robustness import subject
+from tljax.types import Balance, InputError
+from tljax.weights import export
+
+GRADES = ('low', 'middle', 'upper', 'high')
+
+
+def source():
+    """Images whose brightness is a grade; their classes are numbered in another order."""
+    rng, order = np.random.default_rng(0), ('high', 'low', 'upper', 'middle')
+    grades = np.arange(160) % 4
+    images = rng.normal(40 + 40 * grades[:, None, None, None], 30, (160, 8, 8, 3))
+    images = images.clip(0, 255).astype(np.uint8)
+    labels = np.array([order.index(GRADES[grade]) for grade in grades])
+    split = (images[:100], labels[:100]), (images[100:], labels[100:])
+    kept = arrays.keep(train=split[0], test=split[1], class_names=order)
+    return tljax.OrderedClasses(data=kept, classes=GRADES)
+
+
+def graded(**changes):
+    fields = {'evaluate_every_epochs': 3.0, 'checkpoint_every_steps': None, 'epochs': 6.0}
+    fields |= {'loss': tljax.CORN(), 'augmentations': (), 'cache_gigabytes': 0.0}
+    return experiment(**{'data': source(), **fields, **changes})
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A finished run: its folder, its result, and its output."""
+    folder = tmp_path_factory.mktemp('ordered') / 'run'
+    with console.console.capture() as captured:
+        (result,) = baselines.train_all(graded(), folder).values()
+    return folder, result, captured.get()
+
+
+def test_the_classes_are_in_the_stated_order():
+    train = source().splits()['train']
+    assert train.class_names == GRADES
+    brightness = [train.load(i).mean() for i in range(len(train))]
+    means = [np.mean(np.array(brightness)[train.labels == grade]) for grade in range(4)]
+    assert means == sorted(means)
+
+
+def test_a_small_network_learns_the_grades(run):
+    metrics = run[1]['test']
+    assert metrics['kappa'] > 0.6
+    for name in ('kappa', 'accuracy', 'mae'):
+        low, high = metrics[f'{name}_interval']
+        assert low <= metrics[name] <= high
+    assert 'images of 4 ordered classes' in run[2]
+    assert 'weighted kappa' in run[2]
+
+
+def test_the_checkpoint_of_the_best_kappa_is_the_result(run):
+    lines = (run[0] / 'metrics.jsonl').read_text().splitlines()
+    validated = [r for r in map(json.loads, lines) if r['split'] == 'val']
+    best = max(validated, key=lambda r: (r['kappa'], -r['loss'], r['step']))
+    assert run[1]['step'] == best['step']
+
+
+def test_predictions_are_probabilities_and_survive_an_export(run, tmp_path):
+    network, image = tljax.load(run[0]), np.full((8, 8, 3), 50, np.uint8)
+    p = network.predict(image)
+    assert p.shape == (1, 4)
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
+    out, _ = export.export(str(run[0]), tmp_path / 'net.safetensors', names='tljax')
+    again = tljax.load(str(out), backbone=Tiny())
+    assert again.task == tljax.Ordered()
+    np.testing.assert_allclose(again.predict(image), p, rtol=1e-5)
+
+
+def test_the_result_follows_from_the_predictions(run):
+    split = tljax.TrainedRun(run[0]).predictions.splits['test']
+    metrics = final_evaluation.make_metrics(tljax.CORN(), split.task)(split)
+    assert metrics['kappa'] == run[1]['test']['kappa']
+    hits = split.task.right(split.logits, split.labels)
+    assert hits.mean() == pytest.approx(metrics['accuracy'])
+
+
+def test_evaluate_matches_the_classes_by_name(run, tmp_path, capsys):
+    data = source().data.splits()['test']
+    images = np.stack([data.load(i) for i in range(len(data))])
+    np.savez(tmp_path / 'test.npz', images=images, labels=data.labels, class_names=data.class_names)
+    evaluate.main([str(run[0]), str(tmp_path / 'test.npz'), f'--out={tmp_path}/o.json'])
+    assert json.loads((tmp_path / 'o.json').read_text())['kappa'] == run[1]['test']['kappa']
+    assert 'weighted kappa' in capsys.readouterr().out
+
+
+def test_the_page_leaves_out_what_needs_class_logits(run):
+    page.write(run[0])
+    text = (run[0] / 'report.html').read_text()
+    assert 'Confusion matrix' in text
+    assert 'weighted kappa' in text
+    for words in ('could not be made', 'Reliability', 'Grad-CAM'):
+        assert words not in text
+
+
+def test_the_head_is_solved_and_classes_can_be_balanced():
+    job = jobs.setup(graded(strategy=LPFT(), balance=Balance.WEIGH))
+    state = jobs.first_state(job)
+    _, solution = solved_head.solve(job, state, job.phases[0])
+    assert solution.gradient_norm < 1e-3
+    assert jobs.training_loss(job).ordinal
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'loss': tljax.CrossEntropy()}, 'CrossEntropy, which does not fit ordered classes'),
+        ({'penalties': (tljax.DELTA(),)}, r'penalties\[0\] is DELTA'),
+        (
+            {'data': tljax.OrderedClasses(data=tljax.Digits(), classes=('0', '1'))},
+            'config.data.classes is',
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(changes, message):
+    with pytest.raises(InputError, match=message):
+        jobs.read_splits(graded(**changes))
+
+
+@pytest.mark.parametrize('kind', ['ordered', 'numbers'])
+def test_samples_of_a_source_are_refused_in_one_line(kind):
+    data = tljax.RotatedDigits(groups=4 if kind == 'ordered' else None)
+    target = data.splits()['train']
+    labelled, pool = (
+        one(data=tljax.Digits()) for one in (tljax.LabelledSource, tljax.UnlabelledPool)
+    )
+    for source in (labelled, pool):
+        with pytest.raises(InputError, match='numbers or ordered classes'):
+            source.examples(target, 0)
+    with pytest.raises(InputError, match='numbers or ordered classes'):
+        tljax.LabelledSource(data=data).examples(tljax.Digits().splits()['train'], 0)
+
+
+def test_advice_and_robustness_are_refused_in_one_line(run):
+    with pytest.raises(InputError, match='numbers or ordered classes'):
+        tasks.read(graded())
+    with pytest.raises(InputError, match='numbers or ordered classes'):
+        subject.read(run[0])
+
+
+def test_classes_without_an_order_refuse_the_loss():
+    with pytest.raises(InputError, match='CORN, which needs ordered classes'):
+        jobs.read_splits(experiment(loss=tljax.CORN()))
