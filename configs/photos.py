@@ -7,6 +7,9 @@ DIR contains {train,test}/<class>/*.jpg. The weights are a file in the package, 
 downloaded at run time. The head is solved on frozen features, so every image passes once through
 the network. `tljax advise` compares this with training more stages.
 
+On 600 photographs of clothes: 87.9 % on 214 test images (82.8 to 91.6), 72 s of CPU time, one run
+(docs/results.md).
+
     '--config.strategy=FreezeBelow(stage=stage6)'    trains the last stages for 6 epochs
     --config.augmentations=()                        without random crops
 """

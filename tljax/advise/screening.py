@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,12 +24,15 @@ from tljax.advise.networks import CandidateNetwork
 from tljax.advise.tasks import TargetImages
 from tljax.models.stages import HEAD
 from tljax.records import console
-from tljax.training.jobs import Job
 
 FROM = 3  # networks; two are both probed on all images
 SHARES = (1 / 16, 1 / 8, 1 / 4)  # of the labelled images, in each round
 PER_CLASS = 4  # images in the first round, at least
 FOLDS = 3
+
+
+# Features [M, F] of the images in some rows [M] of a task.
+Features = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class _Entry:
     """A network during the search: its features [M, F] of the images so far."""
 
     network: CandidateNetwork
-    job: Job | None = None
+    features: Features | None = None
     parts: list[np.ndarray] = dataclasses.field(default_factory=list)
     predictions: HeldOutPredictions | None = None
     accuracies: list[tuple[int, float]] = dataclasses.field(default_factory=list)
@@ -70,14 +73,28 @@ class _Entry:
         return float(scores(self.predictions).mean())
 
 
+def computed(task: TargetImages, network: CandidateNetwork) -> Features:
+    """The features of a network's last stage; its parameters are loaded when this is called."""
+    job = evidence.job_of(task, network.experiment)
+
+    def features(rows: np.ndarray) -> np.ndarray:
+        (x,) = evidence.features_of(job, task, rows, [HEAD]).values()
+        return x
+
+    return features
+
+
 def screen(
-    task: TargetImages, networks: Sequence[CandidateNetwork]
+    task: TargetImages,
+    networks: Sequence[CandidateNetwork],
+    features: Callable[[TargetImages, CandidateNetwork], Features] = computed,
 ) -> tuple[list[CandidateNetwork], list[Screened]]:
     """Selects the networks whose frozen features suit a task best.
 
     Args:
         task: the labelled images.
         networks: the candidates.
+        features: gives the features of a network; called once for each.
 
     Returns:
         The networks that are left, in their order, and the result of each network. With fewer than
@@ -93,7 +110,7 @@ def screen(
         if len(active) == 1:
             break
         chunks.append(np.sort(order[start:stop]))
-        _measure(task, active, chunks)
+        _measure(task, active, chunks, features)
         _halve(active)
         _print(active, stop)
     kept = [entry.network for entry in entries if entry.why is None]
@@ -119,19 +136,24 @@ def _order(task: TargetImages) -> np.ndarray:
     return np.argsort(place, kind='stable')
 
 
-def _measure(task: TargetImages, entries: Sequence[_Entry], chunks: Sequence[np.ndarray]) -> None:
+def _measure(
+    task: TargetImages,
+    entries: Sequence[_Entry],
+    chunks: Sequence[np.ndarray],
+    features: Callable[[TargetImages, CandidateNetwork], Features],
+) -> None:
     """Features of the new rows, and cross-validated probes of all rows so far.
 
     Args:
         task: the labelled images.
         entries: the remaining networks.
         chunks: the rows of each round, those of the present one last.
+        features: see `screen`.
     """
     for entry in entries:
         with _timed(entry):
-            entry.job = entry.job or evidence.job_of(task, entry.network.experiment)
-            (new,) = evidence.features_of(entry.job, task, chunks[-1], [HEAD]).values()
-            entry.parts.append(new)
+            entry.features = entry.features or features(task, entry.network)
+            entry.parts.append(entry.features(chunks[-1]))
     rows = np.concatenate(chunks)
     labels = task.labels[rows]
     count = int(np.clip(np.bincount(labels)[np.unique(labels)].min(), 2, FOLDS))
@@ -173,7 +195,7 @@ def _halve(entries: Sequence[_Entry]) -> None:
             f'on {count} images a probe of its features has an accuracy of {100 * accuracy:.0f} %, '
             f'compared with {100 * best:.0f} % for {leader.network.label}'
         )
-        entry.job, entry.parts = None, []  # frees the parameters
+        entry.features, entry.parts = None, []  # frees the parameters
 
 
 def _print(entries: Sequence[_Entry], count: int) -> None:
