@@ -79,6 +79,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     scaled_decoding: bool = False  # decodes large JPEGs smaller: twice as fast, slightly inexact
     gray_range: tuple[float, ...] | None = None  # the black and white of images above 8 bits
+    inputs: ClassVar[str] = 'images'
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
@@ -128,6 +129,7 @@ class TextPreprocessing:
     vocabulary: tuple[str, ...] = ()
     most_tokens: int = 512
     backward: bool = False
+    inputs: ClassVar[str] = 'texts'
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
@@ -792,8 +794,11 @@ class Task(Protocol):
         """Labels for JSON."""
         ...
 
-    def described(self, labels: np.ndarray, count: int) -> str:
-        """The labels of the training split for readers, such as `images of 10 classes`."""
+    def described(self, labels: np.ndarray, count: int, inputs: str) -> str:
+        """The labels of the training split for readers, such as `images of 10 classes`.
+
+        `inputs` names what the network reads.
+        """
         ...
 
 

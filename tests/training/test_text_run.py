@@ -14,6 +14,7 @@ from tljax.config.experiment import ConfigError
 from tljax.data import inputs, text_examples
 from tljax.models import language_model, stages
 from tljax.training import batches, jobs, run, step
+from tljax.training.report import page
 from tljax.types import InputError
 
 SIZES = {'layers': 1, 'hidden': 8, 'embedding': 8, 'vocabulary': 40, 'dropout_scale': 0.0}
@@ -78,6 +79,15 @@ def test_a_language_model_learns_the_words_of_its_texts(trained):
     assert len(result['class_names']) == 40
 
 
+def test_a_run_of_a_language_model_has_no_page(trained, capsys):
+    workdir = trained[2] / 'model'
+    page.announce(workdir, again=True)
+    assert not (workdir / page.REPORT_FILE).exists()
+    assert not capsys.readouterr().out
+    with pytest.raises(InputError, match='has no page'):
+        page.write(workdir)
+
+
 def test_a_classifier_starts_from_a_language_model_and_learns_its_classes(trained):
     assert trained[1]['test']['accuracy'] > 0.9
     recorded = json.loads((trained[2] / 'classes/network.json').read_text())
@@ -87,10 +97,10 @@ def test_a_classifier_starts_from_a_language_model_and_learns_its_classes(traine
 
 
 def test_the_page_shows_errors_or_hits_as_text_with_their_decisive_tokens(trained):
-    page = (trained[2] / 'classes/report.html').read_text()
-    assert 'decisive tokens' in page
-    assert 'xxbos' in page
-    assert 'could not be made' not in page
+    text = (trained[2] / 'classes/report.html').read_text()
+    assert 'decisive tokens' in text
+    assert 'xxbos' in text
+    assert 'could not be made' not in text
 
 
 def test_a_saved_network_predicts_texts(trained):

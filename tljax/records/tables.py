@@ -84,11 +84,17 @@ def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
     result = next(iter(results.values()))
     split = split_of(result)
     if split == 'test':
-        return f'On {result["test"]["count"]} test images:'
+        return f'On {result["test"]["count"]} test {inputs(result)}:'
     if split is None:
         return 'There is neither a test nor a validation split:'
     count = result['val']['count']
-    return f'Without a test split, on {count} validation images, which selected the checkpoint:'
+    read = f'{count} validation {inputs(result)}'
+    return f'Without a test split, on {read}, which selected the checkpoint:'
+
+
+def inputs(result: Mapping[str, Any]) -> str:
+    """What the network of a result reads: `images` or `texts`."""
+    return result.get('inputs', 'images')
 
 
 def split_of(result: Mapping[str, Any]) -> str | None:

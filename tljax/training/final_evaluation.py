@@ -168,13 +168,18 @@ def calibrate(predicted: Predictions) -> dict[str, Any] | None:
     return result
 
 
-def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
-    """A line on the temperature of a run; None without a temperature."""
+def calibration_text(calibrated: Mapping[str, Any] | None, inputs: str = 'images') -> str | None:
+    """A line on the temperature of a run; None without a temperature.
+
+    Args:
+        calibrated: see `calibrate`.
+        inputs: what the network reads, such as `images`.
+    """
     if calibrated is None:
         return None
     if calibrated['temperature'] == 1.0:
         return (
-            f'Temperature 1: the {calibrated["images"]:,} validation images determine none, '
+            f'Temperature 1: the {calibrated["images"]:,} validation {inputs} determine none, '
             'because all of them are classified right, or too many are wrong.'
         )
     split = 'test' if 'test' in calibrated else 'val'
@@ -184,7 +189,7 @@ def calibration_text(calibrated: Mapping[str, Any] | None) -> str | None:
         mark, advice = ' (unsure)', '; tljax predict --uncalibrated ignores it'
     return (
         f'Temperature {calibrated["temperature"]:.3g}, fitted to {calibrated["images"]:,} '
-        f'validation images{mark}: {split} calibration error {before:.1f} % before, '
+        f'validation {inputs}{mark}: {split} calibration error {before:.1f} % before, '
         f'{after:.1f} % after{advice}.'
     )
 

@@ -23,7 +23,7 @@ from tljax.records.runs import EvaluationSettings
 from tljax.training import final_evaluation, labelled_data
 from tljax.training.evaluation import Evaluation
 from tljax.training.labelled_data import Data
-from tljax.types import BadFiles, Examples, InputError, Views
+from tljax.types import BadFiles, Examples, InputError, Preprocessing, Views
 from tljax.weights import network
 from tljax.weights.network import Network
 
@@ -71,8 +71,10 @@ def run(arguments: argparse.Namespace) -> None:
 def _announce(arguments: argparse.Namespace, loaded: Network, data: Data, views: Views) -> None:
     """Prints what is evaluated on which images, and the notes."""
     kind = f'{type(loaded.backbone).__name__}, {loaded.task.counted(loaded.model.num_classes)}'
-    images = f'{len(data.examples):,} images, views: {views}'
-    for line in (f'{arguments.network} ({kind}) on {data.name}: {images}.', *data.notes):
+    read = f'{len(data.examples):,} {loaded.preprocessing.inputs}'
+    if isinstance(loaded.preprocessing, Preprocessing):
+        read += f', views: {views}'
+    for line in (f'{arguments.network} ({kind}) on {data.name}: {read}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
 
 

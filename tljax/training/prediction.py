@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = _predict_all(arguments, loaded, examples, _detector(arguments))
     _report_unreadable(unreadable, reported)  # decoding can add files
     if arguments.out:
-        print(f'{arguments.out}: {count:,} images')
+        print(f'{arguments.out}: {count:,} {loaded.preprocessing.inputs}')
     return 1 if unreadable else 0
 
 

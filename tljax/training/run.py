@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import console, folder_lock, predictions, workdirs, writers
+from tljax.records import console, folder_lock, predictions, tables, workdirs, writers
 from tljax.records.checkpoint import CheckpointError, Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
@@ -81,7 +81,7 @@ def train(
                 job = preparation.prepare(job, workdir)
                 result = _train(job, workdir, times, until_step, Profile(profile, workdir))
             writers.write_json(workdir / RESULT_FILE, result)
-        if line := final_evaluation.calibration_text(result['calibration']):
+        if line := final_evaluation.calibration_text(result['calibration'], tables.inputs(result)):
             console.console.print(line)
         if report and experiment.report and job.model.task.keeps_outputs:
             page.write_after_training(workdir, job)
@@ -189,6 +189,7 @@ def content_of_result(
         'frozen_parameters': frozen,
         'class_names': list(train.class_names),
         'multi_label': job.model.task.multi_label,
+        'inputs': job.model.preprocessing.inputs,
         'weights': job.weights,
         'seed': job.experiment.seed,
         **writers.environment(),

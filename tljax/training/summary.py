@@ -37,7 +37,7 @@ def announce(job: Job, *, show_model: bool = True) -> None:
     if show_model:
         _announce_data(job)
     print_(
-        f'{job.steps} steps of {job.experiment.batch_size} images '
+        f'{job.steps} steps of {job.experiment.batch_size} {job.model.preprocessing.inputs} '
         f'({job.steps / job.steps_per_epoch:.4g} epochs) on {devices.layout_text(job.mesh)}.'
     )
 
@@ -46,7 +46,8 @@ def _announce_data(job: Job) -> None:
     """Prints the sizes of the splits, and what the data source left out."""
     sizes = ', '.join(f'{len(split):,} {name}' for name, split in job.splits.items())
     model = job.model
-    described = model.task.described(job.splits['train'].labels, model.num_classes)
+    labels, read = job.splits['train'].labels, model.preprocessing.inputs
+    described = model.task.described(labels, model.num_classes, read)
     console.console.print(f'{sizes} {described}.')
     if 'test' not in job.splits:
         console.console.print('There is no test split.')

@@ -121,6 +121,6 @@ class Classes(ClassAnswers):
         """The class of each example."""
         return labels.tolist()
 
-    def described(self, labels: np.ndarray, count: int) -> str:
+    def described(self, labels: np.ndarray, count: int, inputs: str) -> str:
         """The number of classes."""
-        return f'images of {count} classes'
+        return f'{inputs} of {count} classes'

@@ -141,6 +141,6 @@ class LabelSets(ClassAnswers):
         """The list of classes of each example."""
         return [np.flatnonzero(row).tolist() for row in labels]
 
-    def described(self, labels: np.ndarray, count: int) -> str:
+    def described(self, labels: np.ndarray, count: int, inputs: str) -> str:
         """The number of classes, and the mean number of labels."""
-        return f'images of {count} classes, {labels.sum() / len(labels):.2g} labels each'
+        return f'{inputs} of {count} classes, {labels.sum() / len(labels):.2g} labels each'

@@ -144,6 +144,6 @@ class NextToken(ClassAnswers):
         """None for each window, because the tokens follow from the texts."""
         return [None] * len(labels)
 
-    def described(self, labels: np.ndarray, count: int) -> str:
+    def described(self, labels: np.ndarray, count: int, inputs: str) -> str:
         """The number of tokens."""
         return f'windows of {labels.size:,} tokens, {count:,} different'

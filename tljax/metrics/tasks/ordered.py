@@ -143,6 +143,6 @@ class Ordered(ClassAnswers):
         """The class of each example."""
         return labels.tolist()
 
-    def described(self, labels: np.ndarray, count: int) -> str:
+    def described(self, labels: np.ndarray, count: int, inputs: str) -> str:
         """The number of classes."""
-        return f'images of {count} ordered classes'
+        return f'{inputs} of {count} ordered classes'

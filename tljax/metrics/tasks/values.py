@@ -232,8 +232,8 @@ class Values:
         """The numbers of each example."""
         return labels.tolist()
 
-    def described(self, labels: np.ndarray, count: int) -> str:
+    def described(self, labels: np.ndarray, count: int, inputs: str) -> str:
         """The number of numbers, and the mean and deviation of each."""
         pairs = zip(labels.mean(0), labels.std(0), strict=True)
         values = ', '.join(f'{mean:.4g} ± {deviation:.3g}' for mean, deviation in pairs)
-        return f'images with {self.counted(count)} each, {values} in train'
+        return f'{inputs} with {self.counted(count)} each, {values} in train'

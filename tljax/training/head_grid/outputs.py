@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tljax import devices
-from tljax.records import console, folder_lock, predictions, writers
+from tljax.records import console, folder_lock, predictions, tables, writers
 from tljax.records.checkpoint import Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
@@ -55,7 +55,7 @@ def write(
             _write_checkpoint(head, part)
             part.replace(workdir / CHECKPOINTS)
         writers.write_json(workdir / RESULT_FILE, {**result, 'shared': dict(shared)})
-        if line := final_evaluation.calibration_text(result['calibration']):
+        if line := final_evaluation.calibration_text(result['calibration'], tables.inputs(result)):
             console.console.print(line)
 
 

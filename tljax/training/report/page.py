@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 
+from tljax.metrics import scores
 from tljax.records import console, workdirs
 from tljax.records.pages import page
 from tljax.records.pages.blocks import Page, Section, Text
@@ -66,9 +67,12 @@ def write(
         The path of the page.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no run, or that of a language model, which has no page.
     """
-    content = gather(Inputs(TrainedRun(workdir), job, budget or Budget(ASKED_SECONDS)))
+    run = TrainedRun(workdir)
+    if not _has_page(run):
+        raise InputError(f'{workdir}: the run of a language model has no page')
+    content = gather(Inputs(run, job, budget or Budget(ASKED_SECONDS)))
     path = workdir / REPORT_FILE
     page.write(path, content)
     page.write_figures(workdir / page.FIGURES, content.figures())
@@ -139,13 +143,25 @@ def _budget(run: TrainedRun) -> Budget:
     return of_training(sum(one.result['wall_seconds'] for one in runs))
 
 
+def _has_page(run: TrainedRun) -> bool:
+    """Whether a run predicts something for each example, which a language model does not."""
+    try:
+        result = run.result
+    except InputError:  # the page says what is missing
+        return True
+    metrics = (result.get(split) for split in ('val', 'test'))
+    return not any(scores.of(one) is scores.PERPLEXITY for one in metrics if one)
+
+
 def announce(workdir: pathlib.Path, *, again: bool) -> None:
-    """Prints the path of the page of a run; writes the page if it is missing.
+    """Prints the path of the page of a run, if it has one; writes the page if it is missing.
 
     Args:
         workdir: the folder of the run.
         again: whether to overwrite an existing page.
     """
+    if not _has_page(TrainedRun(workdir)):
+        return
     path = workdir / REPORT_FILE
     if again or not path.exists():
         write_after_training(workdir)

@@ -40,7 +40,7 @@ def opening(inputs: Inputs) -> list[Block]:
         return [Text(strategy, 'verdict'), Text(lead, 'lead')]
     metrics = result[split]
     low, high = _interval(metrics)
-    count = f'{metrics["count"]:,} {split_name(split)} images'
+    count = f'{metrics["count"]:,} {split_name(split)} {tables.inputs(result)}'
     verdict = _verdict(metrics, count)
     lead = f'95 % interval {100 * low:.1f} to {100 * high:.1f} %. {_capital(strategy)}.'
     if split == 'val':
@@ -175,14 +175,14 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
     versions = {'tljax': tljax.__version__, **result.get('versions', {})}
     pairs = [
         ('data', object_text(config.get('data'))),
-        ('images', f'{sizes_text}; {_counted(inputs, len(result["class_names"]))}'),
+        (tables.inputs(result), f'{sizes_text}; {_counted(inputs, len(result["class_names"]))}'),
         ('network', object_text(config.get('backbone'))),
         ('weights', _weights_text(weights)),
         ('strategy', object_text(config.get('strategy'))),
         ('optimizer', object_text(config.get('optimizer'))),
         ('schedule', object_text(config.get('schedule'))),
         ('trained', _trained_text(result)),
-        ('steps', f'{result["steps"]:,} of {config.get("batch_size")} images'),
+        ('steps', f'{result["steps"]:,} of {config.get("batch_size")} {tables.inputs(result)}'),
         ('checkpoint', f'step {result["step"]:,}'),
         ('time', seconds_text(result['wall_seconds'])),
         ('devices', f'{result.get("device_count", 1)} × {device.get("kind", "unknown")}'),
