@@ -33,9 +33,9 @@ FILE = pathlib.Path(__file__).parents[1] / 'docs' / 'networks.md'
 BATCH, REPEATS = 16, 5
 OPENING = """# Networks
 
-Written by `python -m benchmarks.model_zoo`. [weights.md](weights.md#what-is-recognised) describes
-which parameter names and files are read. Other sizes of a family work too, through the fields of
-its class.
+The networks of images, written by `python -m benchmarks.model_zoo`; [text.md](text.md) has that of
+text. [weights.md](weights.md#what-is-recognised) describes which parameter names and files are
+read. Other sizes of a family work too, through the fields of its class.
 
 ## Families
 
