@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tljax
+from tljax.advise import advice
 from tljax.config.experiment import ConfigError
 from tljax.data import inputs, text_examples
 from tljax.models import language_model, stages
@@ -164,6 +165,11 @@ def test_the_batches_of_texts_have_similar_lengths_and_depend_on_the_seed_and_th
 def test_what_is_for_images_refuses_text_in_one_line(fields, problem, texts):
     with pytest.raises(InputError, match=problem):
         jobs.setup(experiment(texts, **fields))
+
+
+def test_advise_refuses_text_before_any_trial(texts):
+    with pytest.raises(InputError, match='works with images only'):
+        advice.find(experiment(texts), budget_seconds=60)
 
 
 def test_a_network_of_images_refuses_texts(texts):

@@ -28,7 +28,7 @@ from tljax.advise.trials import Runner
 from tljax.config import validation
 from tljax.config.experiment import Experiment
 from tljax.records import console
-from tljax.types import InputError
+from tljax.types import InputError, images_of
 
 RESERVE_SECONDS = 4.0  # of the budget, for the report after the last trial
 
@@ -85,6 +85,7 @@ def find(
     started = time.monotonic()
     validation.validate(experiment)
     config_source.check(experiment)
+    images_of(experiment.backbone.preprocessing())
     task = tasks.read(experiment)
     console.console.print(
         f'{len(task.labels)} labelled images of {task.num_classes} classes, '
