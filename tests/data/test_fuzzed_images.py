@@ -7,6 +7,7 @@ longer form with more examples is marked `slow`.
 import io
 import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -143,3 +144,31 @@ def test_a_tiff_without_all_of_its_strips_is_refused(kind, change, reason):
     """Pillow would leave the rest black."""
     with pytest.raises(decode.ImageError, match=reason):
         decode.decode(with_tag(FILES[kind], *change), kind, gray_range=(0, 65535))
+
+
+def png_of_rows(rows: int, interlaced: bool = False) -> bytes:
+    """A PNG of the picture whose data ends after some rows, with correct checksums."""
+    lines = [b'\0' + line.tobytes() for line in np.asarray(picture())[:rows]]
+    if interlaced:  # the rows of the passes, in an image of 8 x 8 px
+        counts = [(1, 1), (1, 1), (1, 2), (2, 2), (2, 4), (4, 4), (4, 8)]  # rows, pixels in a row
+        lines = [b'\0' + b'\x80' * 3 * n for count, n in counts for _ in range(count)][:rows]
+    size = (8, 8) if interlaced else (48, 40)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', checksum)
+
+    header = struct.pack('>IIBBBBB', *size, 8, 2, 0, 0, int(interlaced))
+    packed = zlib.compress(b''.join(lines))
+    parts = chunk(b'IDAT', packed[:20]) + chunk(b'IDAT', packed[20:])
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + parts + chunk(b'IEND', b'')
+
+
+@pytest.mark.parametrize(('interlaced', 'rows'), [(False, 40), (True, 15)])
+def test_a_png_without_its_last_row_is_refused(interlaced, rows):
+    """Pillow would leave it black, unless the image is interlaced."""
+    assert decode.decode(png_of_rows(rows, interlaced), 'whole').shape[2] == 3
+    with pytest.raises(
+        decode.ImageError, match='is truncated' if interlaced else 'its data has .* bytes'
+    ):
+        decode.decode(png_of_rows(rows - 1, interlaced), 'cut')

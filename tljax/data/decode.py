@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tljax.data import bit_depth, jpeg, orientation, tiff
+from tljax.data import bit_depth, jpeg, orientation, png, tiff
 from tljax.data.bit_depth import GrayRange
 from tljax.types import Encoded, InputError, Interpolation, Preprocessing
 
@@ -91,9 +91,7 @@ def decode(
                 pixels = jpeg.decode(data, least_px)
                 if pixels is not None:
                     return orientation.apply(pixels, orientation.of(image))
-            if bit_depth.is_deep(image):
-                return _deep(data, image, gray_range)
-            return np.asarray(to_rgb(orientation.upright(image)))
+            return _by_pillow(data, image, gray_range)
     except bit_depth.RangeError:  # concerns the data set, not this image
         raise
     except Exception as error:  # damaged files raise errors of almost any type
@@ -101,6 +99,18 @@ def decode(
         if 'cannot identify image file' in text:
             error = ImageError(_not_an_image(data))
         raise unreadable(name, error) from error
+
+
+def _by_pillow(data: bytes, image: Image.Image, gray_range: GrayRange) -> np.ndarray:
+    """Decodes an image that Pillow has opened; refuses a PNG that lacks rows."""
+    file_format = image.format
+    if bit_depth.is_deep(image):
+        pixels = _deep(data, image, gray_range)
+    else:
+        pixels = np.asarray(to_rgb(orientation.upright(image)))
+    if file_format == 'PNG' and (incomplete := png.problem(data, pixels)):
+        raise ImageError(incomplete)
+    return pixels
 
 
 def _deep(data: bytes, image: Image.Image, gray_range: GrayRange) -> np.ndarray:
