@@ -90,7 +90,7 @@ def features(model: Model) -> Callable[..., jax.Array]:
 
 def multiply_adds(model: Model) -> float:
     """Of one image, below the head."""
-    px = model.preprocessing.size_px
+    px = model.images.size_px
     image = jax.ShapeDtypeStruct((1, px, px, 3), np.float32)
     run: Any = features(model)
     lowered = run.lower(*stages.shapes(model), image)
@@ -100,7 +100,7 @@ def multiply_adds(model: Model) -> float:
 def speed(model: Model) -> float:
     """Images per second of CPU time; the median of several passes over random images."""
     params, stats = stages.init(model, jax.random.key(0))
-    px = model.preprocessing.size_px
+    px = model.images.size_px
     x, run = jax.random.normal(jax.random.key(1), (BATCH, px, px, 3)), features(model)
     jax.block_until_ready(run(params, stats, x))  # compiles
     seconds = []
@@ -181,7 +181,7 @@ def network_rows() -> Iterator[str]:
             model = model_of(listed)
             yield (
                 f'| `{family}` | {name} | `{listed.source}` | {parameters(listed) / 1e6:.3f} | '
-                f'{multiply_adds(model) / 1e9:.2f} | {model.preprocessing.size_px} | '
+                f'{multiply_adds(model) / 1e9:.2f} | {model.images.size_px} | '
                 f'{stage_names(model)} |'
             )
 
