@@ -97,6 +97,14 @@ def test_a_classifier_starts_from_a_language_model_and_learns_its_classes(traine
     assert recorded['preprocessing']['vocabulary'] == of_model['preprocessing']['vocabulary']
 
 
+def test_low_rank_adapters_of_a_recurrent_network_learn(trained, texts, tmp_path):
+    backbone = tljax.AWDLSTM(**SIZES, weights=str(trained[2] / 'model'))
+    adapters = {'strategy': tljax.AdaptersOnly(), 'adapters': (tljax.LoRA(rank=2),)}
+    result = run.train(experiment(texts, backbone=backbone, epochs=4, **adapters), tmp_path)
+    assert result['frozen_parameters'] == 896  # all below the head
+    assert result['test']['accuracy'] > 0.9
+
+
 def test_the_page_shows_errors_or_hits_as_text_with_their_decisive_tokens(trained):
     text = (trained[2] / 'classes/report.html').read_text()
     assert 'decisive tokens' in text
