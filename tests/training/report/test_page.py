@@ -95,6 +95,7 @@ def test_the_page_has_every_part_and_lacks_nothing(trained, read):
     assert [text for tag, text in read.headings if tag == 'h2'] == list(page.PARTS)
     notes = missing(trained / 'report.html')
     assert not [note for note in notes if 'could not be made' in note or 'Left out' in note]
+    assert '\ufffd' not in (trained / 'report.html').read_text()  # stands for what no text has
 
 
 def test_a_part_is_entitled_as_the_list_of_parts_says(trained):

@@ -124,4 +124,4 @@ def shortened(text: str, width: float) -> str:
 
 def printable(text: str) -> str:
     """Replaces the control characters that XML does not allow."""
-    return ''.join(c if c.isprintable() else '�' for c in text)
+    return ''.join(c if c.isprintable() or c == '\u00a0' else '�' for c in text)
