@@ -40,13 +40,6 @@ def test_tokens_outside_a_vocabulary_are_unknown():
     np.testing.assert_array_equal(numbers(tokens('The big dog')), [2, 8, 9, 0, 10])
 
 
-def test_rows_of_an_embedding_follow_their_tokens_to_another_vocabulary():
-    table = np.arange(6.0).reshape(3, 2)
-    rows, known = text_vocabulary.moved(table, ('a', 'b', 'c'), ('c', 'x', 'a'))
-    np.testing.assert_array_equal(rows, [[4, 5], [2, 3], [0, 1]])
-    assert known == 2
-
-
 @pytest.mark.parametrize(
     ('vocabulary', 'problem'),
     [
@@ -65,13 +58,6 @@ def test_rows_are_cut_and_padded_at_their_end():
     assert text_rows.padded(text, 6, 1).tolist() == [2, 5, 6, 7, 1, 1]
     assert text_rows.padded(text, 6, 1, backward=True).tolist() == [7, 6, 5, 2, 1, 1]
     assert text_rows.padded(text, 3, 1, backward=True).tolist() == [6, 5, 2]
-
-
-def test_a_batch_gets_the_smallest_length_that_holds_it():
-    allowed = text_rows.row_lengths(100)
-    assert allowed == (13, 25, 50, 100)
-    wanted = {5: 13, 13: 13, 14: 25, 100: 100, 400: 100}
-    assert {n: text_rows.row_length(np.array([1, n]), allowed) for n in wanted} == wanted
 
 
 LENGTHS = np.random.default_rng(0).integers(1, 200, 103)

@@ -1,6 +1,7 @@
 """Examples of text as numbers of tokens, and the windows that a language model learns."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def numbers(text: Any, preprocessing: TextPreprocessing) -> np.ndarray:
     """
     if isinstance(text, np.ndarray) and text.ndim == 1:
         return text
-    return _numbers(preprocessing)(text_tokens.tokens(_text(text)))
+    return _numbers(preprocessing.vocabulary)(text_tokens.tokens(_text(text)))
 
 
 def _text(value: Any) -> str:
@@ -95,14 +96,10 @@ def _text(value: Any) -> str:
     return value
 
 
-_LAST: list[tuple[tuple[str, ...], Numbers]] = []
-
-
-def _numbers(preprocessing: TextPreprocessing) -> Numbers:
-    """The numbers of a vocabulary; the last one is kept, because it takes a while to make."""
-    if not _LAST or _LAST[0][0] is not preprocessing.vocabulary:
-        _LAST[:] = [(preprocessing.vocabulary, Numbers(preprocessing.vocabulary))]
-    return _LAST[0][1]
+@functools.lru_cache(maxsize=4)
+def _numbers(vocabulary: tuple[str, ...]) -> Numbers:
+    """The numbers of a vocabulary; the last ones are kept, because they take a while to make."""
+    return Numbers(vocabulary)
 
 
 def lengths(examples: Examples, preprocessing: TextPreprocessing) -> np.ndarray:

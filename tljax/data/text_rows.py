@@ -25,21 +25,6 @@ def padded(numbers: np.ndarray, length: int, padding: int, *, backward: bool = F
     return row
 
 
-def row_lengths(most_tokens: int, count: int = 4) -> tuple[int, ...]:
-    """The lengths that rows are padded to, each half of the next; the last is `most_tokens`.
-
-    A program is compiled for each of them, and a batch has at most twice the tokens it needs.
-    """
-    lengths = {max(1, -(-most_tokens // 2**power)) for power in range(count)}
-    return tuple(sorted(lengths))
-
-
-def row_length(lengths: np.ndarray, allowed: Sequence[int]) -> int:
-    """The smallest allowed length that holds all texts of a batch, or the largest one."""
-    longest = int(lengths.max())
-    return next((length for length in allowed if length >= longest), allowed[-1])
-
-
 def sorted_stream(lengths: np.ndarray, batch_size: int, seed: int) -> Callable[[int], int]:
     """The index of the example at each position of an endless stream of shuffled epochs.
 

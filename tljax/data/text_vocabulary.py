@@ -48,24 +48,3 @@ class Numbers:
     def __call__(self, tokens: Sequence[str]) -> np.ndarray:
         """[T] int32; tokens that are not in the vocabulary have the number of `xxunk`."""
         return np.array([self._of.get(token, self._unknown) for token in tokens], np.int32)
-
-
-def moved(table: np.ndarray, before: Sequence[str], after: Sequence[str]) -> tuple[np.ndarray, int]:
-    """The rows of an embedding or decoder for another vocabulary.
-
-    A token that is not in `before` gets the mean of all rows.
-
-    Args:
-        table: [V, ...] for `before`.
-        before: the vocabulary of the weights.
-        after: the vocabulary of the texts.
-
-    Returns:
-        The rows [W, ...] for `after`, and the number of its tokens that are in `before`.
-
-    Source: Howard & Ruder's `match_embeds` in fastai.
-    """
-    numbers = {token: number for number, token in reversed(list(enumerate(before)))}
-    places = np.array([numbers.get(token, -1) for token in after])
-    rows = np.where(places.reshape(-1, *(1,) * (table.ndim - 1)) < 0, table.mean(0), table[places])
-    return rows.astype(table.dtype), int((places >= 0).sum())
