@@ -1,6 +1,7 @@
 """Many networks are screened on subsamples before any of them is probed on all images."""
 
 import dataclasses
+import types
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,8 @@ def test_worse_networks_see_few_images_and_no_image_twice(screened):
     counts = [[count for count, _ in one.accuracies] for one in results]
     assert counts[2] == max(counts, key=len)
     assert min(map(len, counts)) == 1
-    assert counts[2][0] == screening.PER_CLASS * 10
-    assert max(map(max, counts)) <= 320 / 4
+    assert counts[2] == [20, 40, 80][: len(counts[2])]
+    assert sum(len(one) > 1 for one in counts) <= 3
     for index, seen in rows.items():
         assert len(seen) == len(set(seen)) == counts[index][-1]
 
@@ -71,6 +72,21 @@ def test_the_first_images_have_every_class_equally_often():
             count // 10,
             count // 10 + 1,
         }
+
+
+@pytest.mark.parametrize(
+    ('labels', 'sizes'),
+    [
+        (np.arange(1000) % 10, [20, 40, 250]),
+        (np.arange(100) % 10, [20, 40]),
+        (np.arange(30) % 2, [20, 30]),
+        (np.arange(6) % 2, [6]),
+        (np.arange(100_000) % 10, [20, 40, 1000]),
+    ],
+)
+def test_each_round_has_more_images(labels, sizes):
+    task = types.SimpleNamespace(labels=labels, num_classes=len(np.unique(labels)))
+    assert screening._sizes(task) == sizes  # type: ignore[arg-type]
 
 
 def test_two_networks_are_both_probed_on_all_images():

@@ -125,6 +125,20 @@ def test_ridge_classification_is_regression_on_plus_and_minus_one():
     np.testing.assert_array_equal(found.at(0).logits(x).argmax(-1), theirs.predict(x))
 
 
+@pytest.mark.parametrize('shape', [(40, 9), (20, 50)], ids=str)
+def test_leave_one_out_equals_a_fit_to_all_other_examples(shape):
+    x, labels = blobs(*shape)
+    decays = np.float32([0.01, 1.0])
+    outputs = probes.ridge_leave_one_out(x, labels, decays, num_classes=CLASSES)
+    assert outputs.shape == (2, len(x), CLASSES)
+    for i in range(0, len(x), 7):
+        others = np.arange(len(x)) != i
+        # The penalty is decay times the number of examples, which is one less here.
+        strengths = decays * len(x) / (len(x) - 1)
+        fit = probes.ridge_classifier(x[others], labels[others], strengths, num_classes=CLASSES)
+        np.testing.assert_allclose(outputs[:, i], fit.logits(x[i : i + 1])[:, 0], atol=1e-4)
+
+
 def test_the_nearest_mean_is_the_nearest():
     x, labels = blobs(spread=3.0)
     x = x + 10

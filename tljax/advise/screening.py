@@ -1,8 +1,10 @@
 """Screening of many networks: linear probes on growing subsamples, by successive halving.
 
-In each round every remaining network computes the features of the new images only, a linear probe
-of them is cross-validated, and the better half of the networks stays. Networks that are clearly
-worse than the best are dropped in any case.
+In each round every remaining network computes the features of the new images only, and a ridge
+classifier of them predicts each image from all others. The best networks stay, one after the last
+round. Networks that are clearly worse than the best are dropped in any case. With so few images, a
+ridge classifier ranks networks better than a cross-validated logistic regression, and it is solved
+in milliseconds (docs/results.md).
 
 Source: Renggli et al. 2022, "Which model to transfer? Finding the needle in the growing haystack",
 section 4; Jamieson & Talwalkar 2016 (successive halving).
@@ -18,17 +20,17 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from tljax.advise import evidence, folds, rules
-from tljax.advise.held_out import HeldOutPredictions, scores
-from tljax.advise.linear_probes import LabelledFolds
+from tljax.advise.held_out import HeldOutPredictions, calibrated_losses, scores
 from tljax.advise.networks import CandidateNetwork
 from tljax.advise.tasks import TargetImages
+from tljax.features import probes
 from tljax.models.stages import HEAD
 from tljax.records import console
 
 FROM = 3  # networks; two are both probed on all images
-SHARES = (1 / 16, 1 / 8, 1 / 4)  # of the labelled images, in each round
-PER_CLASS = 4  # images in the first round, at least
-FOLDS = 3
+PER_CLASS, LEAST = 2, 20  # images in the first round; the second has twice as many
+LAST_SHARE, LIMIT = 1 / 4, 1000  # of the labelled images, and images, in the last round
+DECAYS = (0.01, 0.1, 1.0, 10.0)  # in units of the features' total variance per example
 
 
 # Features [M, F] of the images in some rows [M] of a task.
@@ -97,32 +99,34 @@ def screen(
         features: gives the features of a network; called once for each.
 
     Returns:
-        The networks that are left, in their order, and the result of each network. With fewer than
-        `FROM` networks all are left, and there are no results.
+        The network that is left, and the result of each network. With fewer than `FROM` networks
+        all are left, and there are no results.
     """
     if len(networks) < FROM:
         return list(networks), []
     entries = [_Entry(network=network) for network in networks]
     order = _order(task)
     chunks: list[np.ndarray] = []
-    for start, stop in itertools.pairwise([0, *_sizes(task)]):
+    sizes = _sizes(task)
+    for index, (start, stop) in enumerate(itertools.pairwise([0, *sizes]), 1):
         active = [entry for entry in entries if entry.why is None]
         if len(active) == 1:
             break
         chunks.append(np.sort(order[start:stop]))
         _measure(task, active, chunks, features)
-        _halve(active)
+        # Each round divides the networks by the same factor.
+        _drop(active, math.ceil(len(entries) ** (1 - index / len(sizes))))
         _print(active, stop)
     kept = [entry.network for entry in entries if entry.why is None]
     return kept, [_screened(entry) for entry in entries]
 
 
 def _sizes(task: TargetImages) -> list[int]:
-    """The number of images in each round; only one round if there are few images."""
+    """The number of images in each round; fewer rounds if there are few images."""
     count = len(task.labels)
-    first = min(count, max(round(SHARES[0] * count), PER_CLASS * task.num_classes))
-    sizes = [max(first, round(share * count)) for share in SHARES]
-    return sorted(set(sizes))
+    first = max(PER_CLASS * task.num_classes, LEAST)
+    sizes = (first, 2 * first, max(2 * first, min(LIMIT, round(LAST_SHARE * count))))
+    return sorted({min(size, count) for size in sizes})
 
 
 def _order(task: TargetImages) -> np.ndarray:
@@ -155,21 +159,23 @@ def _measure(
             entry.features = entry.features or features(task, entry.network)
             entry.parts.append(entry.features(chunks[-1]))
     rows = np.concatenate(chunks)
-    labels = task.labels[rows]
-    count = int(np.clip(np.bincount(labels)[np.unique(labels)].min(), 2, FOLDS))
-    data = LabelledFolds(
-        ids=task.ids[rows],
-        labels=labels,
-        partitions=(folds.assign(labels, count, task.experiment.image_seed),),
-        evaluated=np.full(len(rows), True),
-        num_classes=task.num_classes,
-    )
     width = max(entry.parts[0].shape[1] for entry in entries)  # so that all share one program
     for entry in entries:
         with _timed(entry):
             x = evidence.padded(np.concatenate(entry.parts), width)
-            entry.predictions = data.cross_validate(x).best
+            entry.predictions = _held_out(task, rows, x)
             entry.accuracies.append((len(rows), entry.predictions.accuracy))
+
+
+def _held_out(task: TargetImages, rows: np.ndarray, x: np.ndarray) -> HeldOutPredictions:
+    """Each image predicted from all others, with the weight decay of the smallest loss."""
+    labels = task.labels[rows]
+    decays = np.asarray(DECAYS) * max(float(x.var(0).sum()), 1e-12) / len(x)
+    outputs = probes.ridge_leave_one_out(x, labels, decays, num_classes=task.num_classes)
+    predictions = [
+        HeldOutPredictions(ids=task.ids[rows], labels=labels, logits=one) for one in outputs
+    ]
+    return min(predictions, key=lambda one: calibrated_losses(one).mean())
 
 
 @contextlib.contextmanager
@@ -179,10 +185,10 @@ def _timed(entry: _Entry) -> Iterator[None]:
     entry.seconds += time.perf_counter() - started
 
 
-def _halve(entries: Sequence[_Entry]) -> None:
-    """Drops the worse half of the networks, and those that are clearly worse than the best."""
+def _drop(entries: Sequence[_Entry], kept: int) -> None:
+    """Drops all but the best networks, and those that are clearly worse than the best one."""
     ranked = sorted(entries, key=lambda entry: -entry.score)
-    leader, kept = ranked[0], math.ceil(len(ranked) / 2)
+    leader = ranked[0]
     for rank, entry in enumerate(ranked[1:], 1):
         assert entry.predictions is not None
         assert leader.predictions is not None

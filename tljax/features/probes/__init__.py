@@ -9,7 +9,7 @@ from tljax.features.probes.choice import DECAYS, Probe, by_stage, choose
 from tljax.features.probes.grid import Axes
 from tljax.features.probes.held_out import held_out_probabilities
 from tljax.features.probes.lbfgs import Fit, logistic
-from tljax.features.probes.least_squares import ridge, ridge_classifier
+from tljax.features.probes.least_squares import ridge, ridge_classifier, ridge_leave_one_out
 from tljax.features.probes.linear import Linear, Scaling, accuracy, cross_entropy, scaling
 from tljax.features.probes.means import Distance, discriminant, nearest_mean
 from tljax.features.probes.neighbours import neighbour_votes
@@ -41,5 +41,6 @@ __all__ = [
     'relevance',
     'ridge',
     'ridge_classifier',
+    'ridge_leave_one_out',
     'scaling',
 ]
