@@ -117,10 +117,20 @@ def instance(value):
     return value(**ARGUMENTS.get(value.__name__, {}))
 
 
-def every(*kinds):
-    """Parametrizes a test with an instance of every discovered class of some kinds."""
+def every(*kinds, fast=None):
+    """Parametrizes a test with an instance of every discovered class of some kinds.
+
+    If names of classes are given as `fast`, the others are marked slow.
+    """
     classes = [value for kind in kinds for value in classes_of(kind)]
-    parameters = [pytest.param(instance(value), id=value.__name__) for value in classes]
+    parameters = [
+        pytest.param(
+            instance(value),
+            id=value.__name__,
+            marks=() if fast is None or value.__name__ in fast else pytest.mark.slow,
+        )
+        for value in classes
+    ]
     return pytest.mark.parametrize('one', parameters)
 
 
@@ -204,20 +214,17 @@ def test_stages_of_a_backbone_have_plain_names_and_leave_the_head_free(one):
     assert list(one.stages()) == names
 
 
-@every('Backbone')
+@every('Backbone', fast=('AWDLSTM', 'ResNet', 'VGG', 'ViT'))
 @pytest.mark.parametrize('trains', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_backbone_and_its_head_turn_its_input_into_logits(one, trains):
-    small = one.preprocessing()
-    if isinstance(small, Preprocessing):
-        small = Preprocessing(size_px=224, resize_px=224)  # a multiple of 14, 16 and 32
-    model = stages.build(one, CLASSES, preprocessing=small)
-    params, stats = stages.shapes(model)
+    model = stages.build(one, CLASSES)
+    params, stats = shapes_of(one)
 
     def forward(params, stats, x):
         trainable, key = (model.names, jax.random.key(0)) if trains else ((), None)
         return stages.run(model, params, stats, x, trainable=trainable, dropout_key=key)
 
-    logits, after = jax.eval_shape(forward, params, stats, small.first_input(2))
+    logits, after = jax.eval_shape(forward, params, stats, one.preprocessing().first_input(2))
     assert (logits.shape, logits.dtype) == ((2, CLASSES), jnp.float32)
     assert tree.flatten(after).keys() == tree.flatten(stats).keys()
 

@@ -359,6 +359,7 @@ def assert_equal_to_its_run(candidate, task, runner, folder):
     assert trial.predictions.losses_at(1.0).mean() == pytest.approx(last['loss'], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_trial_with_samples_is_the_run_of_its_experiment(with_samples, tmp_path, monkeypatch):
     monkeypatch.setattr(console.console, 'quiet', True)
     assert_equal_to_its_run(*with_samples, tmp_path / 'run')

@@ -261,6 +261,7 @@ def test_an_existing_file_is_kept(folders, tmp_path):
     assert (tmp_path / 'out.safetensors').read_text() == 'mine'
 
 
+@pytest.mark.slow
 def test_a_merge_of_one_run_with_its_start_is_loaded_as_any_network(probe_run, tmp_path, capsys):
     out = tmp_path / 'merged.safetensors'
     table = merging.merge([probe_run], out, alphas=(0.5,))

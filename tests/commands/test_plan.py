@@ -21,6 +21,7 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_plan_for_eight_devices(tmp_path):
     """A process of its own, because JAX's number of devices cannot change in this one."""
     config = tmp_path / 'config.py'

@@ -178,7 +178,7 @@ def set_up(arguments: list[str]) -> int:
     return exit.run(command_line.Parser('train', '', fields=True), setup, arguments)
 
 
-@pytest.mark.parametrize('examples', [350, pytest.param(800, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('examples', [100, pytest.param(800, marks=pytest.mark.slow)])
 def test_any_command_line_is_resolved_or_refused(examples):
     codes = set()
 

@@ -256,6 +256,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_may_write_at_once(images, open_store, tmp_path):
     command = [sys.executable, '-c', WRITER, str(tmp_path)]
     both = [subprocess.Popen([*command, str(number)]) for number in range(2)]
@@ -313,6 +314,7 @@ np.savez(sys.argv[4], **{name: np.stack([b[name] for b in batches]) for name in 
 """
 
 
+@pytest.mark.slow
 def test_two_processes_read_the_halves_of_the_batches_of_one(folder, tmp_path):
     here = str(pathlib.Path(__file__).parents[2])
     outputs = [tmp_path / f'{number}.npz' for number in range(2)]

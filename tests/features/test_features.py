@@ -445,6 +445,7 @@ print(test_features.digest_of_resnext())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_extract_at_once_and_name_a_program_alike(network, tmp_path):
     command = [sys.executable, '-c', PROCESS, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:

@@ -146,7 +146,8 @@ class Suffix(nn.Module):
         return nn.Dense(CLASSES, name='linear')(layers.pool(x))
 
 
-@pytest.mark.parametrize('looped', [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize('looped', [False, True])
 def test_a_whole_suffix_is_trained_like_a_head(looped, monkeypatch):
     values, labels = made(shape=(4, 4, 2))
     module = Suffix()

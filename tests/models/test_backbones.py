@@ -328,7 +328,7 @@ SMALL = {
 
 
 SMALL_CASES = [
-    name if name in ('resnet_small20', 'vgg11_bn') else pytest.param(name, marks=pytest.mark.slow)
+    name if name == 'resnet_small20' else pytest.param(name, marks=pytest.mark.slow)
     for name in SMALL
 ]
 

@@ -43,10 +43,10 @@ def weigh(name, source, target):
     [
         ('logistic_ratio', 2, 0.97),
         pytest.param('logistic_ratio', 20, 0.9, marks=pytest.mark.slow),
-        ('kernel_mean_matching', 2, 0.85),
+        pytest.param('kernel_mean_matching', 2, 0.85, marks=pytest.mark.slow),
         pytest.param('kernel_mean_matching', 20, 0.65, marks=pytest.mark.slow),
         pytest.param('kliep', 1, 0.85, marks=pytest.mark.slow),
-        ('kliep', 2, 0.8),
+        pytest.param('kliep', 2, 0.8, marks=pytest.mark.slow),
         ('nearest_counted', 2, 0.6),
         ('nearest_selection', 2, 0.25),
     ],

@@ -22,9 +22,8 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize(
-    'network', [SMALL, pytest.param((), marks=pytest.mark.slow)], ids=['small', 'own']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('network', [SMALL, ()], ids=['small', 'own'])
 def test_the_config_runs_and_shows_the_gain_from_samples(network, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert train.main([*SHORT, *network, f'--workdir={tmp_path}']) == 0

@@ -26,6 +26,8 @@ from tljax.training.head_grid import run as grid_run
 from tljax.types import Balance, CachePrefix, Dtype
 from tljax.weights import network, own_format
 
+pytestmark = pytest.mark.slow
+
 TOGETHER = 'cells were trained together: they share the features of Tiny up to high'
 
 

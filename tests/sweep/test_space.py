@@ -225,6 +225,7 @@ def test_fields_that_change_no_result_do_not_change_the_name(change):
     assert cells.name_of(dataclasses.replace(base, **change)) == cells.name_of(base)
 
 
+@pytest.mark.slow
 def test_a_name_is_the_same_in_every_process():
     program = (
         'from tests import small_runs; from tljax.sweep import cells;'

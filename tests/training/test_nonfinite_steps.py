@@ -117,6 +117,7 @@ def test_a_run_without_bad_steps_is_the_same_bit_by_bit(reference, tmp_path):
     assert_same_run(experiment(), tmp_path, reference)
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_skipped_steps_ends_as_one_without_a_kill(skipping, tmp_path):
     for number in (3, 8):
         crash_after(number, with_a_bad_image(), tmp_path)

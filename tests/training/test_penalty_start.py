@@ -200,6 +200,7 @@ def test_a_stronger_penalty_ends_closer_to_the_start():
     assert distances[1] < 0.5 * distances[0]
 
 
+@pytest.mark.slow
 def test_several_penalties_add_up():
     steps = [small_step(EVERYTHING, *p) for p in ((), (PULL, FEATURES), (PULL,), (FEATURES,))]
     begun = moved_from(steps[0].start, 0.25)
@@ -335,7 +336,8 @@ def test_a_resumed_run_with_penalties_is_bit_identical(
     assert_same_run(settings, tmp_path, reference_of(name))
 
 
-@pytest.mark.parametrize('name', ['two', pytest.param('all', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['two', 'all'])
 def test_training_records_have_the_value_of_each_penalty(name, reference_of):
     lines = records(reference_of(name)[0])
     trained = [r for r in lines if r['split'] == 'train']

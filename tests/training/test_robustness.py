@@ -18,6 +18,8 @@ from tljax.records import predictions
 from tljax.records.predictions import SplitPredictions
 from tljax.training.robustness import accuracy, corrupted, shifted, subject
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def patched(tmp_path_factory):

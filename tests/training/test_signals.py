@@ -27,14 +27,8 @@ def at_call(number, function):
     return called
 
 
-@pytest.mark.parametrize(
-    ('evaluation', 'step'),
-    [
-        pytest.param(0, 4, marks=pytest.mark.slow),
-        (1, 7),
-        pytest.param(2, 11, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(('evaluation', 'step'), [(0, 4), (1, 7), (2, 11)])
 def test_a_signal_in_an_evaluation_saves_the_step_which_is_evaluated_when_resumed(
     evaluation, step, reference, tmp_path, monkeypatch
 ):

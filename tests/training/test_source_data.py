@@ -345,6 +345,7 @@ def test_a_step_costs_as_much_as_its_rows_and_without_samples_as_a_plain_step():
     assert flops(job, True) == pytest.approx(flops(double, False), rel=0.12)
 
 
+@pytest.mark.slow
 def test_the_strength_of_samples_falls_to_zero_by_their_last_epoch(reference_of):
     job = resolved('phases')
     assert job.samples.until == 7
@@ -365,6 +366,7 @@ def test_the_saved_network_has_no_leaf_of_the_samples(reference_of):
     assert params.keys() == saved.params.keys()
 
 
+@pytest.mark.slow
 def test_the_head_of_the_samples_is_trained(reference_of):
     arrays, _ = last_checkpoint(RUNS['phases'](), reference_of('phases')[0])
     head = arrays['state'].source.head['head']['linear']

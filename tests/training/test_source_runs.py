@@ -139,6 +139,7 @@ def test_samples_that_hurt_are_dropped_and_the_run_equals_one_without_samples(
     assert records(tmp_path / 'one') == records(tmp_path / 'other')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('choice', 'by'), [(Guard.WARN, 0.5), (Guard.DROP, -0.5)])
 def test_samples_stay_if_the_guard_only_warns_or_they_help(choice, by, monkeypatch, tmp_path):
     FixedVerdict(monkeypatch, by=by)
@@ -228,6 +229,7 @@ def test_a_rare_class_of_a_pool_has_a_lower_threshold():
     assert least[1] == pytest.approx(0.9 * (1 + share / (2 - share)) / 2)
 
 
+@pytest.mark.slow
 def test_a_pool_of_files_needs_no_labels(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for index in range(5):

@@ -174,6 +174,7 @@ def test_a_run_with_a_damaged_checkpoint_resumes_at_the_one_before(reference, tm
     assert_same_run(experiment(), tmp_path, reference)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_nothing(reference, tmp_path):
     without_threads = experiment(data_threads=0, checkpoint_every_steps=None)
     train(without_threads, tmp_path)

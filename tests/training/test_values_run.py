@@ -180,6 +180,7 @@ def test_lp_ft_solves_the_head_in_closed_form(data):
     assert int(iterated.iterations) > 1
 
 
+@pytest.mark.slow
 def test_variances_are_predicted_with_the_numbers(data, tmp_path):
     trained = regression(data, loss=tljax.GaussianLikelihood(), epochs=4.0)
     baselines.train_all(trained, tmp_path / 'run')

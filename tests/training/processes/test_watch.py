@@ -56,7 +56,8 @@ def error_line(text):
     return line
 
 
-@pytest.mark.parametrize('killed', [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize('killed', [0, 1])
 def test_kill_9_of_one_process_ends_the_other_with_75_and_one_line(killed, tmp_path):
     actions = ['work', 'work']
     actions[killed] = 'kill'
