@@ -241,9 +241,9 @@ def _networks(advice: Advice) -> Sequence[Section]:
         cells = [one.label, *cells, f'{one.seconds:.1f}']
         rows.append(Row(cells=cells, style='far' if one.why else 'chosen'))
     caption = (
-        'Accuracy of a cross-validated linear probe of the frozen features, in %, on a growing '
-        'part of the labelled images. Each round keeps the better half of the networks, without '
-        'those that are clearly worse than the best. Green: kept. Time: of its features and probes.'
+        'Accuracy of a linear probe of the frozen features, in %, on a growing part of the '
+        'labelled images; each image is predicted from all others. Green: the network that is '
+        'left. Seconds: of its features and probes.'
     )
     columns = ['network', *(f'{count} images' for count in counts), 'seconds']
     table = Table(name='Networks', columns=columns, rows=rows, caption=caption)

@@ -1,6 +1,7 @@
 """The picture of an advice: accuracy by depth."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from tljax.records.figures import axes, colors
@@ -48,8 +49,9 @@ def depths(curves: Sequence[Curve]) -> Drawing:
     bottom = 250
     down, shapes = shares_plot(min(lows), max(highs), 14, bottom)
     longest = max(curves, key=lambda curve: len(curve.stages))
+    curves = [dataclasses.replace(curve, name=_shortened(curve.name)) for curve in curves]
     names = max(map(text_width, ('random weights', *(curve.name for curve in curves))))
-    room = 40 + min(names, NAMES_PX)
+    room = 40 + names
     gap = (RIGHT - LEFT - room) / max(len(longest.stages) - 1, 1)
 
     def across(index: int, curve: Curve) -> float:
@@ -63,7 +65,8 @@ def depths(curves: Sequence[Curve]) -> Drawing:
         if curve.random is not None:
             ends.append((xs[-1] + 10, down(curve.random) + 4, 'random weights', 'quiet'))
     shapes += [Text(x, y, name, color=color) for x, y, name, color in _apart(ends)]
-    every = max(1, round(46 / max(gap, 1)))
+    widest = max(map(text_width, longest.stages))
+    every = math.ceil((widest + 6) / max(gap, 1))
     for index in range(len(longest.stages) - 1, -1, -every):
         x = across(index, longest)
         shapes.append(Text(x, bottom + 18, longest.stages[index], 'middle', 'ink'))
@@ -74,6 +77,15 @@ def depths(curves: Sequence[Curve]) -> Drawing:
             shapes += _bars(curve, colors.series(number), height, xs)
             height += 92
     return Drawing(WIDTH, height + 4, shapes)
+
+
+def _shortened(name: str) -> str:
+    """The name without its end, if it is wider than `NAMES_PX`."""
+    if text_width(name) <= NAMES_PX:
+        return name
+    while text_width(f'{name}…') > NAMES_PX:
+        name = name[:-1]
+    return f'{name}…'
 
 
 def _drawn(
