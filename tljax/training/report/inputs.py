@@ -79,6 +79,15 @@ class Inputs:
         return config_json.fields_of(path.read_text())
 
     @property
+    def noun(self) -> str:
+        """What the network reads: `images` or `texts`."""
+        return tables.inputs(self.run.result)
+
+    def named(self, split: str) -> str:
+        """The examples of a split for readers, such as `validation images`."""
+        return f'{split_name(split)} {self.noun}'
+
+    @property
     def split(self) -> str | None:
         """The split that the page reports: test, else val; None without evaluated images."""
         return tables.split_of(self.run.result)
