@@ -18,7 +18,7 @@ from tljax.data.subsets import Subset
 from tljax.metrics.losses import BinaryCrossEntropy, ClassWeighted, CrossEntropy, Focal
 from tljax.models.views import FlipViews
 from tljax.records import console
-from tljax.strategies.penalties.delta import DELTA
+from tljax.strategies.penalties.cotuning import CoTuning
 from tljax.strategies.strategies import LPFT
 from tljax.training import (
     baselines,
@@ -289,8 +289,8 @@ SEVERAL = np.random.default_rng(0).integers(0, 2, (32, 3), np.uint8)
             'config.loss.positive_weights has 2 values, wanted 3, one for each class',
         ),
         (
-            {'penalties': (DELTA(),)},
-            'config.penalties[0] is DELTA, which needs one label per image',
+            {'penalties': (CoTuning(),)},
+            'config.penalties[0] is CoTuning, which needs one class for each example',
         ),
         ({'subset': Subset(imbalance=10.0)}, 'imbalance is 10.0; with several labels per image'),
         ({'subset': Subset(label_noise=0.1)}, 'label_noise is 0.1; with several labels per image'),
