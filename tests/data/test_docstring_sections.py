@@ -77,9 +77,9 @@ def test_a_text_is_used_once_and_files_are_in_one_split(package):
 
 
 def test_classes_have_at_most_so_many_texts(package):
-    package.most_texts = 6
+    package.most_texts, package.test_fraction = 8, 0.5
     counts = sum(np.bincount(split.labels, minlength=5) for split in package.splits().values())
-    assert counts.tolist() == [5, 6, 6, 5, 5]
+    assert counts.tolist() == [5, 8, 8, 5, 5]
 
 
 def test_a_package_without_such_sections_is_an_error():

@@ -262,7 +262,9 @@ def test_forward_and_backward_networks_are_averaged(trained, backward, texts, tm
     written = tmp_path / 'mean.npz'
     arguments = [str(forward), '--data=config', f'--with={backward}', f'--predictions={written}']
     assert evaluate.main(arguments) == 0
-    assert f'{forward} with {backward}' in capsys.readouterr().out.replace('\n', '')
+    printed = capsys.readouterr().out
+    assert f'{forward} with {backward}' in printed.replace('\n', '')
+    assert 'images' not in printed
     split = predictions.read(written).splits['test']
     data = jobs.read_splits(experiment(texts))['test']
     read = [data.load(index) for index in range(len(data))]

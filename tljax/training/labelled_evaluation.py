@@ -61,10 +61,11 @@ def run(arguments: argparse.Namespace) -> None:
     for path, reason in data.bad.items():
         print(f'skipped: {path}: {reason}', file=sys.stderr)
     if not metrics['count']:
-        raise InputError('no image could be read')
+        raise InputError(f'no {loaded.preprocessing.inputs[:-1]} could be read')
     counts = _counts(split)
     if loaded.task.one_label:
-        output.print_classes(metrics, counts, data.class_names)
+        read = loaded.preprocessing.inputs
+        output.print_classes(metrics, counts, data.class_names, read)
     else:
         output.print_measures(metrics, data)
     _write(arguments, data, views, metrics, counts)

@@ -52,9 +52,9 @@ def print_measures(metrics: dict[str, Any], data: Data) -> None:
 
 
 def print_classes(
-    metrics: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]
+    metrics: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...], inputs: str
 ) -> None:
-    """Prints the metrics of images with one label each."""
+    """Prints the metrics of images or texts with one label each."""
     lines: dict[str, str] = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
     if 'kappa' in metrics:
         lines = {'weighted kappa': console.accuracy_text(metrics, 'kappa'), **lines}
@@ -67,9 +67,10 @@ def print_classes(
     for name, text in lines.items():
         print_(f'  {name:<20}{text}')
     class_counts = confusion.class_counts(counts, len(names))
-    print_(confusion.class_table({'accuracy': metrics['class_accuracy']}, class_counts, names))
+    shares = {'accuracy': metrics['class_accuracy']}
+    print_(confusion.class_table(shares, class_counts, names, inputs))
     pairs = confusion.confused(counts)
     if pairs:
-        print_(confusion.pair_table(pairs[:PRINTED_PAIRS], class_counts, names))
+        print_(confusion.pair_table(pairs[:PRINTED_PAIRS], class_counts, names, inputs))
     if len(pairs) > PRINTED_PAIRS:
         print_(f'{len(pairs) - PRINTED_PAIRS} more pairs were confused; --out has all.')

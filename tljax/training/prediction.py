@@ -73,8 +73,9 @@ def _read_examples(arguments: argparse.Namespace, loaded: Network) -> Examples:
     for note in examples.findings.notes:
         print(f'{note}.', file=sys.stderr)
     _report_unreadable(examples.findings.bad, ())
+    read = loaded.preprocessing.inputs
     if not len(examples):
-        raise InputError(f'none of the {len(examples.findings.bad)} images can be read')
+        raise InputError(f'none of the {len(examples.findings.bad)} {read} can be read')
     return examples
 
 
