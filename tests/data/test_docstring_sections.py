@@ -87,6 +87,7 @@ def test_a_package_without_such_sections_is_an_error():
         DocstringSections(package='json').splits()
 
 
+@pytest.mark.slow
 def test_scipys_sections_are_real_texts():
     splits = DocstringSections().splits()
     assert np.bincount(splits['train'].labels).min() > 100

@@ -8,13 +8,14 @@ import pytest
 import tljax
 from tests.small_runs import Tiny, experiment
 from tljax.advise import advice
+from tljax.augment.corruptions import suite
 from tljax.commands import compare, evaluate
 from tljax.data import arrays
 from tljax.records import console
 from tljax.strategies.strategies import LPFT
 from tljax.training import baselines, final_evaluation, jobs, solved_head
 from tljax.training.report import page
-from tljax.training.robustness import subject
+from tljax.training.robustness import corrupted, shifted, subject, unfamiliar
 from tljax.types import Balance, InputError
 from tljax.weights import export
 
@@ -170,9 +171,21 @@ def test_samples_of_a_source_are_refused_in_one_line(kind):
         tljax.LabelledSource(data=data).examples(tljax.Digits().splits()['train'], 0)
 
 
-def test_robustness_is_refused_in_one_line(run):
-    with pytest.raises(InputError, match='numbers or ordered classes'):
-        subject.read(run[0])
+def test_grades_of_corrupted_and_shifted_images_are_measured(run):
+    measured = subject.read(run[0])
+    examples = measured.data('test').examples
+    clean, noisy = corrupted.hits(measured, examples, suite.CORRUPTIONS[:1], [5], 0)
+    assert clean.mean() == pytest.approx(run[1]['test']['accuracy'])
+    assert noisy.mean() < clean.mean()
+    found = shifted.measure(measured, measured.data('test'))
+    assert found['accuracy'] == pytest.approx(run[1]['test']['accuracy'])
+    assert found['gap']['difference'] == 0
+    assert 0 <= found['calibration']['before']['ece'] <= 1
+
+
+def test_scores_of_unfamiliar_images_refuse_grades_in_one_line(run):
+    with pytest.raises(InputError, match='scores need logits of classes'):
+        unfamiliar.detector(subject.read(run[0]), 'energy')
 
 
 @pytest.mark.slow
