@@ -184,7 +184,7 @@ def predict(
     mesh = evaluations[0].mesh
     variables = [devices.put_replicated(mesh, (one.params, one.stats)) for one in networks]
     streams = [
-        evaluation.batches(*values, _decoded(one, examples))
+        evaluation.batches(values[0], values[1], _decoded(one, examples))
         for evaluation, values, one in zip(evaluations, variables, networks, strict=True)
     ]
     score_batch = _score_function(detector, evaluations[0])
@@ -192,7 +192,8 @@ def predict(
     for results in zip(*streams, strict=True):
         batch, logits = results[0][0], [one[-1] for one in results]
         rows = np.asarray(_mean(networks, logits, calibrated))
-        scores = score_batch(*variables[0], batch, logits[0])
+        params, stats = variables[0]
+        scores = score_batch(params, stats, batch, logits[0])
         mask = np.asarray(batch['mask'])
         images = examples.encoded[start : start + len(rows)]
         # The last batch is padded: it can have more rows than images.

@@ -174,8 +174,9 @@ def difference_over_seeds(scores: Sequence[tuple[ImageScores, ImageScores]]) -> 
         least = 1 / (1 + paired_scores.DRAWS)
         ends = pair.difference, pair.low, pair.high, pair.p_value
         return PairedSeeds(1, count, *ends, least, (pair.difference,))
-    means = [np.array([side.score for side in sides]) for sides in zip(*scores, strict=True)]
-    return paired_seeds.difference_of_means(*means)._replace(images=count)
+    sides = zip(*scores, strict=True)
+    first, second = (np.array([one.score for one in side]) for side in sides)
+    return paired_seeds.difference_of_means(first, second)._replace(images=count)
 
 
 def difference_text(one: Inputs, other: Inputs) -> str:
