@@ -19,6 +19,7 @@ from tljax.metrics.losses import BinaryCrossEntropy, ClassWeighted, CrossEntropy
 from tljax.models.views import FlipViews
 from tljax.records import console
 from tljax.strategies.penalties.cotuning import CoTuning
+from tljax.strategies.penalties.delta import DELTA
 from tljax.strategies.strategies import LPFT
 from tljax.training import (
     baselines,
@@ -300,6 +301,14 @@ def test_options_for_one_label_are_refused_before_anything_is_compiled(changes, 
     with pytest.raises(InputError) as caught:
         jobs.setup(memory(SEVERAL, **{'loss': BinaryCrossEntropy(), **changes}))
     assert message in str(caught.value)
+
+
+def test_delta_has_weights_of_channels_for_sets_of_labels():
+    penalties = {'penalties': (DELTA(examples=32),)}
+    (arrays,) = jobs.setup(memory(SEVERAL, loss=BinaryCrossEntropy(), **penalties)).penalty_arrays
+    assert arrays.prepared[0]
+    for weights in arrays.prepared[0].values():
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
 
 
 def test_problems_of_loss_and_balance_are_reported_together():
