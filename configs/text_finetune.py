@@ -10,7 +10,7 @@ same texts:
 tljax train --config=text_language_model
 tljax train --config=text_finetune --config.backbone.weights=runs/text_language_model
 
-With 99 training texts and 11 for validation, mean test accuracy over 5 seeds: 63.5 % from
+With 100 training texts and 10 for validation, mean test accuracy over 5 seeds: 63.5 % from
 `embedded:docs`, 68.1 % backward, 68.7 % by both averaged, and 49.1 % from scratch (difference to
 the first 14.3 points, 95 % interval 11.0 to 17.6). 15 s on one CPU core. See docs/text.md.
 """
