@@ -191,7 +191,7 @@ def test_scores_of_unfamiliar_images_refuse_grades_in_one_line(run):
 @pytest.mark.slow
 def test_a_strategy_is_advised_for_grades():
     found = advice.find(graded(), budget_seconds=40)
-    assert max(one.accuracy for one in found.predictions.values()) > 0.6  # 0.25 by chance
+    assert max(one.accuracy for one in found.predictions.values()) > 0.4  # 0.25 by chance
 
 
 def test_classes_without_an_order_refuse_the_loss():
