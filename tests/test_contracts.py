@@ -648,8 +648,9 @@ def penalty_inputs():
         'upstream': lambda x: x.mean((1, 2)) @ jax.random.normal(jax.random.key(1), (6, 4)),
     }
     start = Start(
-        num_classes=CLASSES, params=params, trained=jax.tree.map(lambda _: True, params),
-        run=run, batches=lambda _: iter([batch]), key=jax.random.key(2), **common,
+        num_classes=CLASSES, task=tasks.classes.Classes(), params=params,
+        trained=jax.tree.map(lambda _: True, params), run=run,
+        batches=lambda _: iter([batch]), key=jax.random.key(2), **common,
     )  # fmt: skip
     features = {'low': images, 'top': 2 * images}
     inputs = PenaltyInputs(

@@ -45,6 +45,7 @@ from .data.arrays import Arrays as Arrays
 from .data.arrays import InMemory as InMemory
 from .data.arrays import keep as keep
 from .data.digits import Digits as Digits
+from .data.docstring_sections import DocstringSections as DocstringSections
 from .data.docstrings import Docstrings as Docstrings
 from .data.folder import Folder as Folder
 from .data.glyphs import Glyphs as Glyphs
@@ -221,3 +222,4 @@ from .version import __version__ as __version__
 from .weights.network import Network as Network
 from .weights.network import load as load
 from .weights.translation import WeightsError as WeightsError
+from .weights.vocabulary import read_vocabulary as read_vocabulary

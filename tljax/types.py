@@ -770,6 +770,15 @@ class Task(Protocol):
         """
         ...
 
+    def scored(self, decided: np.ndarray, labels: np.ndarray) -> float | None:
+        """The score of predictions as `decided` returns them; None if it is a mean over examples.
+
+        Args:
+            decided: [N, ...].
+            labels: [N, ...].
+        """
+        ...
+
     def class_logits(self, logits: np.ndarray) -> np.ndarray:
         """Logits [N, K] of the probabilities of classes, from outputs [N, O]."""
         ...
@@ -882,12 +891,13 @@ class Start:
 
     `run(params, x, start, stop)` evaluates stages with running statistics. `batches(limit)` yields
     `limit` random examples of the training split, or with None all of them: normalised images
-    [B, ...], labels [B] and masks [B], replicated on every device. `upstream` is as in
+    [B, ...], labels [B, ...] and masks [B], replicated on every device. `upstream` is as in
     `PenaltyInputs`.
     """
 
     setting: Setting
     num_classes: int  # K
+    task: Task
     params: Params
     trained: Params  # a bool per leaf: whether it trains in some phase
     run: Callable[[Params, jax.Array, str | None, str | None], jax.Array]

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tljax.metrics.losses import CrossEntropy
+from tljax.metrics.tasks.classes import Classes
 from tljax.strategies.penalties import (
     BSS,
     DELTA,
@@ -19,7 +21,7 @@ from tljax.strategies.penalties import (
     fisher,
 )
 from tljax.strategies.penalties.cotuning import relationship
-from tljax.strategies.penalties.delta import fit_softmax, importance
+from tljax.strategies.penalties.delta import fit_linear, importance
 from tljax.types import PenaltyInputs, Setting, Start
 
 STAGES = ('low', 'top', 'head')
@@ -74,6 +76,7 @@ def start_of(run, params, batches, classes=K):
     return Start(
         setting=SETTING,
         num_classes=classes,
+        task=Classes(),
         params=params,
         trained=jax.tree.map(lambda _: True, params),
         run=run,
@@ -299,7 +302,8 @@ def test_the_fitted_classifier_is_at_the_least_of_its_objective():
     features, labels = normal(10, 40, 3), np.arange(40) % K
     features += np.eye(3)[labels].astype(np.float32)
     standard = (features - features.mean(0)) / features.std(0)
-    classify = fit_softmax(jnp.asarray(features), jax.nn.one_hot(labels, K), decay=0.1)
+    targets = jax.nn.one_hot(labels, K)
+    classify = fit_linear(jnp.asarray(features), targets, CrossEntropy(), K, decay=0.1)
     p = np.exp(log_softmax(classify(jnp.asarray(features))))
     kernel = np.linalg.lstsq(
         np.column_stack([standard, np.ones(40)]), np.asarray(classify(jnp.asarray(features))),

@@ -18,6 +18,7 @@ from tljax.data.subsets import Subset
 from tljax.metrics.losses import BinaryCrossEntropy, ClassWeighted, CrossEntropy, Focal
 from tljax.models.views import FlipViews
 from tljax.records import console
+from tljax.strategies.penalties.cotuning import CoTuning
 from tljax.strategies.penalties.delta import DELTA
 from tljax.strategies.strategies import LPFT
 from tljax.training import (
@@ -289,8 +290,8 @@ SEVERAL = np.random.default_rng(0).integers(0, 2, (32, 3), np.uint8)
             'config.loss.positive_weights has 2 values, wanted 3, one for each class',
         ),
         (
-            {'penalties': (DELTA(),)},
-            'config.penalties[0] is DELTA, which needs one label per image',
+            {'penalties': (CoTuning(),)},
+            'config.penalties[0] is CoTuning, which needs one class for each example',
         ),
         ({'subset': Subset(imbalance=10.0)}, 'imbalance is 10.0; with several labels per image'),
         ({'subset': Subset(label_noise=0.1)}, 'label_noise is 0.1; with several labels per image'),
@@ -300,6 +301,14 @@ def test_options_for_one_label_are_refused_before_anything_is_compiled(changes, 
     with pytest.raises(InputError) as caught:
         jobs.setup(memory(SEVERAL, **{'loss': BinaryCrossEntropy(), **changes}))
     assert message in str(caught.value)
+
+
+def test_delta_has_weights_of_channels_for_sets_of_labels():
+    penalties = {'penalties': (DELTA(examples=32),)}
+    (arrays,) = jobs.setup(memory(SEVERAL, loss=BinaryCrossEntropy(), **penalties)).penalty_arrays
+    assert arrays.prepared[0]
+    for weights in arrays.prepared[0].values():
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
 
 
 def test_problems_of_loss_and_balance_are_reported_together():

@@ -7,14 +7,15 @@ import pytest
 
 import tljax
 from tests.small_runs import Tiny, experiment
-from tljax.advise import tasks
-from tljax.commands import evaluate
+from tljax.advise import advice
+from tljax.augment.corruptions import suite
+from tljax.commands import compare, evaluate
 from tljax.data import arrays
 from tljax.records import console
 from tljax.strategies.strategies import LPFT
 from tljax.training import baselines, final_evaluation, jobs, solved_head
 from tljax.training.report import page
-from tljax.training.robustness import subject
+from tljax.training.robustness import corrupted, shifted, subject, unfamiliar
 from tljax.types import Balance, InputError
 from tljax.weights import export
 
@@ -92,6 +93,21 @@ def test_the_result_follows_from_the_predictions(run):
     assert hits.mean() == pytest.approx(metrics['accuracy'])
 
 
+def test_runs_are_compared_by_their_weighted_kappa(run, tmp_path, capsys):
+    (other,) = baselines.train_all(graded(epochs=1.0), tmp_path / 'short').values()
+    comparison = tljax.compare([run[0], tmp_path / 'short'])
+    assert comparison.measure == 'weighted kappa'
+    kappas = [result['test']['kappa'] for result in (run[1], other)]
+    assert [row.accuracies[0] for row in comparison.rows] == pytest.approx(kappas)
+    pair = comparison.rows[1].pair
+    assert pair.difference == pytest.approx(kappas[1] - kappas[0])
+    assert pair.low <= pair.difference <= pair.high
+    low, high = run[1]['test']['kappa_interval']
+    assert comparison.rows[0].interval[1:3] == pytest.approx((low, high))
+    assert compare.main([str(run[0]), str(tmp_path / 'short')]) == 0
+    assert 'weighted kappa, %' in capsys.readouterr().out
+
+
 def test_evaluate_matches_the_classes_by_name(run, tmp_path, capsys):
     data = source().data.splits()['test']
     images = np.stack([data.load(i) for i in range(len(data))])
@@ -118,11 +134,18 @@ def test_the_head_is_solved_and_classes_can_be_balanced():
     assert jobs.training_loss(job).ordinal
 
 
+def test_delta_weighs_channels_by_their_value_for_the_grades():
+    job = jobs.setup(graded(penalties=(tljax.DELTA(examples=32),)))
+    (arrays,) = job.penalty_arrays
+    for weights in arrays.prepared[0].values():
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
+        assert np.ptp(weights) > 0
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
         ({'loss': tljax.CrossEntropy()}, 'CrossEntropy, which does not fit ordered classes'),
-        ({'penalties': (tljax.DELTA(),)}, r'penalties\[0\] is DELTA'),
         (
             {'data': tljax.OrderedClasses(data=tljax.Digits(), classes=('0', '1'))},
             'config.data.classes is',
@@ -148,11 +171,27 @@ def test_samples_of_a_source_are_refused_in_one_line(kind):
         tljax.LabelledSource(data=data).examples(tljax.Digits().splits()['train'], 0)
 
 
-def test_advice_and_robustness_are_refused_in_one_line(run):
-    with pytest.raises(InputError, match='numbers or ordered classes'):
-        tasks.read(graded())
-    with pytest.raises(InputError, match='numbers or ordered classes'):
-        subject.read(run[0])
+def test_grades_of_corrupted_and_shifted_images_are_measured(run):
+    measured = subject.read(run[0])
+    examples = measured.data('test').examples
+    clean, noisy = corrupted.hits(measured, examples, suite.CORRUPTIONS[:1], [5], 0)
+    assert clean.mean() == pytest.approx(run[1]['test']['accuracy'])
+    assert noisy.mean() < clean.mean()
+    found = shifted.measure(measured, measured.data('test'))
+    assert found['accuracy'] == pytest.approx(run[1]['test']['accuracy'])
+    assert found['gap']['difference'] == 0
+    assert 0 <= found['calibration']['before']['ece'] <= 1
+
+
+def test_scores_of_unfamiliar_images_refuse_grades_in_one_line(run):
+    with pytest.raises(InputError, match='scores need logits of classes'):
+        unfamiliar.detector(subject.read(run[0]), 'energy')
+
+
+@pytest.mark.slow
+def test_a_strategy_is_advised_for_grades():
+    found = advice.find(graded(), budget_seconds=40)
+    assert max(one.accuracy for one in found.predictions.values()) > 0.4  # 0.25 by chance
 
 
 def test_classes_without_an_order_refuse_the_loss():

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,12 @@ import pytest
 
 import tljax
 from tljax.advise import advice
+from tljax.commands import evaluate, predict
 from tljax.config.experiment import ConfigError
 from tljax.data import inputs, text_examples
 from tljax.models import language_model, stages
-from tljax.training import batches, jobs, run, step
+from tljax.records import predictions
+from tljax.training import batches, jobs, merging, run, step
 from tljax.training.report import page
 from tljax.types import InputError
 
@@ -110,6 +114,17 @@ def test_the_page_shows_errors_or_hits_as_text_with_their_decisive_tokens(traine
     assert 'decisive tokens' in text
     assert 'xxbos' in text
     assert 'could not be made' not in text
+
+
+def test_the_page_of_texts_speaks_of_texts(trained):
+    text = (trained[2] / 'classes/report.html').read_text()
+    text = re.sub(r'<(style|script).*?</\1>', '', text, flags=re.DOTALL)
+    words = re.sub(r'<[^>]*>', ' ', text)
+    assert re.findall(r'.{30}\bimages?\b.{30}', words) == []
+    for wanted in ('The same text in several splits', 'Map of the texts', 'texts per second'):
+        assert wanted in text
+    assert 'works with images only' not in text
+    assert 'tokens,' in (trained[2] / 'classes/figures/slices.csv').read_text()
 
 
 def test_a_saved_network_predicts_texts(trained):
@@ -214,3 +229,83 @@ def test_a_backward_network_reads_the_last_token_first(texts):
         [8, 7, 6, 5],
     )
     np.testing.assert_array_equal(windows.labels[0], [7, 6, 5, 4])
+
+
+def test_weights_that_read_forward_are_not_read_backward(trained, texts):
+    backbone = tljax.AWDLSTM(**SIZES, weights=str(trained[2] / 'model'))
+    backward = tljax.TextPreprocessing(most_tokens=40, backward=True)
+    with pytest.raises(InputError, match=r'backward is True, and weights .* with False'):
+        jobs.setup(experiment(texts, backbone=backbone, preprocessing=backward))
+
+
+@pytest.fixture(scope='module')
+def backward(texts, tmp_path_factory):
+    """The folder of a classifier that reads texts from their end."""
+    folder = tmp_path_factory.mktemp('runs') / 'backward'
+    reads = tljax.TextPreprocessing(most_tokens=40, backward=True)
+    run.train(experiment(texts, preprocessing=reads, epochs=2), folder, show_model=False)
+    return folder
+
+
+def test_forward_and_backward_networks_are_averaged(trained, backward, texts, tmp_path, capsys):
+    forward = trained[2] / 'classes'
+    networks = [tljax.load(str(folder)) for folder in (forward, backward)]
+    shown = ['a ship on the wave', 'the tram and the wave', 'road']
+    wanted = np.mean([one.predict(shown) for one in networks], 0)
+    (tmp_path / 'new.csv').write_text('text\n' + '\n'.join(shown))
+    out = tmp_path / 'out.jsonl'
+    paths = [str(forward), str(tmp_path / 'new.csv')]
+    assert predict.main([*paths, f'--with={backward}', f'--out={out}']) == 0
+    found = [json.loads(line)['probabilities'] for line in out.read_text().splitlines()]
+    np.testing.assert_allclose([[row['sea'], row['town']] for row in found], wanted, atol=1e-5)
+
+    written = tmp_path / 'mean.npz'
+    arguments = [str(forward), '--data=config', f'--with={backward}', f'--predictions={written}']
+    assert evaluate.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f'{forward} with {backward}' in printed.replace('\n', '')
+    assert 'images' not in printed
+    split = predictions.read(written).splits['test']
+    data = jobs.read_splits(experiment(texts))['test']
+    read = [data.load(index) for index in range(len(data))]
+    wanted = np.mean([one.predict(read) for one in networks], 0)
+    np.testing.assert_allclose(np.exp(split.logits), wanted, atol=1e-5)
+
+
+def test_networks_of_other_classes_are_not_averaged(trained, capsys):
+    command = [str(trained[2] / 'classes'), '--data=config', '--with=embedded:glyphs']
+    assert evaluate.main(command) == 2
+    assert 'it reads images, wanted texts' in capsys.readouterr().err
+    command[-1] = f'--with={trained[2] / "model"}'
+    assert evaluate.main(command) == 2
+    assert 'wanted 2 classes' in capsys.readouterr().err
+
+
+def test_the_vocabulary_is_recorded_once(trained):
+    text = (trained[2] / 'classes/network.json').read_text()
+    assert text.count('"vocabulary"') == 1
+
+
+def test_progress_counts_texts(trained, texts, tmp_path, capsys):
+    run.train(experiment(texts, epochs=1), tmp_path, show_model=False)
+    printed = capsys.readouterr().out
+    assert 'texts/s' in printed
+    assert 'images' not in printed
+
+
+def test_runs_of_one_vocabulary_are_merged(trained, texts, tmp_path):
+    again = tmp_path / 'again'
+    shutil.copytree(trained[2] / 'classes', again)
+    folders = [trained[2] / 'classes', again]
+    scores = merging.merge(folders, tmp_path / 'soup.safetensors', method='uniform')
+    (soup,) = (score for name, score in scores.items() if name.startswith('uniform'))
+    assert soup['test']['accuracy'] > 0.9
+    merged = tljax.load(str(tmp_path / 'soup.safetensors'))
+    assert merged.predict('the ship and the wave').argmax() == 0
+
+
+def test_runs_of_other_vocabularies_are_not_merged(trained, backward, tmp_path):
+    with pytest.raises(InputError, match='tokens that the other lacks') as caught:
+        merging.merge([trained[2] / 'classes', backward], tmp_path / 'soup.safetensors')
+    assert 'xxmaj' not in str(caught.value)
+    assert len(str(caught.value)) < 1500

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def test_a_small_network_learns_two_numbers(run):
     height, warmth = metrics['value_rmse']
     assert 0.1 < height < 4
     assert 0.001 < warmth < 0.03
+
+
+def test_runs_are_compared_by_r2(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / 'again')
+    comparison = tljax.compare([run[0], tmp_path / 'again'])
+    assert comparison.measure == 'R²'
+    for row in comparison.rows:
+        assert row.accuracies == pytest.approx((run[1]['test']['r2'],))
+    pair = comparison.rows[1].pair
+    assert (pair.difference, pair.low, pair.high, pair.p_value) == (0, 0, 0, 1)
 
 
 def test_the_output_names_the_metrics_and_the_numbers(run):
@@ -189,12 +200,20 @@ def test_variances_are_predicted_with_the_numbers(data, tmp_path):
     assert (values[:, 2:] > 0).all()
 
 
+def test_delta_weighs_channels_by_their_value_for_the_numbers(data):
+    job = jobs.setup(regression(data, penalties=(tljax.DELTA(examples=32),)))
+    (arrays,) = job.penalty_arrays
+    for weights in arrays.prepared[0].values():
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
+        assert np.ptp(weights) > 0
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
         ({'loss': tljax.CrossEntropy()}, 'config.loss is CrossEntropy, which needs classes'),
         ({'balance': Balance.SAMPLE}, 'config.balance is sample, which needs classes'),
-        ({'penalties': (tljax.DELTA(),)}, 'which needs one label per image'),
+        ({'penalties': (tljax.CoTuning(),)}, 'which needs one class for each example'),
         ({'per_class': 5}, 'config.per_class is 5, which needs classes'),
         ({'subset': tljax.Subset(classes=('height', 'warmth'))}, 'config.subset.classes'),
         ({'subset': tljax.Subset(label_noise=0.1)}, 'with numbers as labels'),

@@ -102,10 +102,10 @@ def read(experiment: Experiment) -> TargetImages:
     source = experiment.data.splits()
     data_checks.check(experiment, source)
     task = choice.of(source['train'])
-    if not (task.one_label and task.calibrated):
+    if not task.one_label:
         raise InputError(
-            'config.data: images have several labels, numbers or ordered classes; tljax advise '
-            'needs one label per image'
+            'config.data: images have several labels or numbers; tljax advise needs one label per '
+            'image'
         )
     if 'val' in source:
         splits = _fold(experiment).splits()

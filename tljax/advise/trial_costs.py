@@ -115,7 +115,7 @@ def measure(job: Job, head: Linear | None, batches: int = 2) -> NetworkCost:
         x = stages.normalise(preprocessing, images)
         logits, _ = stages.run(job.model, params, job.stats, x)
         targets = job.model.targets(labels)
-        return optax.softmax_cross_entropy(logits, targets).mean()
+        return job.model.task.default_loss()(logits, targets).mean()
 
     inputs = [
         (jnp.asarray(batch['input']), jnp.asarray(batch['label']))

@@ -236,6 +236,7 @@ class Runner:
             mask = np.asarray(batch['mask'])
             rows.append([np.asarray(x)[mask] for x in (batch['id'], batch['label'], logits)])
         ids, labels, logits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        logits = job.model.task.class_logits(logits)
         return HeldOutPredictions(ids=ids, labels=labels, logits=logits)
 
 

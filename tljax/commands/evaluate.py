@@ -11,6 +11,8 @@ DATA                        DIR/<class>/*, DIR/{train,val,test}/<class>/*, a lis
 --data=config               instead of DATA: the run's own data with the run's own splits
 --config=NAME_OR_FILE       imports this config, for a run whose backbone or head is a class that
                             the config defines
+--with=NETWORK              another network of the same classes: their predictions, each with its
+                            temperature, are averaged; can be repeated
 --split=NAME                train, val or test; default test, else val
 --views=NAME                centre, flip or ten_crop; probabilities are averaged over the views.
                             The default for a run's test split is the run's test_views, otherwise
@@ -40,6 +42,7 @@ def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('evaluate', __doc__, config=True)
     result.add_argument('network', metavar='NETWORK')
+    result.add_argument('--with', dest='others', action='append', default=[])
     result.add_argument('path', metavar='DATA', nargs='?')
     result.add_argument('--data', choices=('config',))
     result.add_argument('--split', choices=('train', 'val', 'test'))

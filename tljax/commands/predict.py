@@ -10,6 +10,8 @@ PATH                        an image, a folder of images, or a list of images: C
                             relative to the list
 --config=NAME_OR_FILE       imports this config, for a run whose backbone or head is a class that
                             the config defines
+--with=NETWORK              another network of the same classes: their predictions are averaged,
+                            such as those of a text read forward and backward; can be repeated
 --top=N                     number of classes printed for each image; default 3
 --views=NAME                centre (default), flip or ten_crop; probabilities are averaged over the
                             views
@@ -41,6 +43,7 @@ def parser() -> command_line.Parser:
     """The parser of the command line."""
     result = command_line.Parser('predict', __doc__, config=True)
     result.add_argument('network', metavar='NETWORK')
+    result.add_argument('--with', dest='others', action='append', default=[])
     result.add_argument('paths', metavar='PATH', nargs='+')
     result.add_argument('--top', type=command_line.number(int, 1), default=3)
     result.add_argument('--views', choices=('centre', 'flip', 'ten_crop'), default='centre')

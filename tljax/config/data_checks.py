@@ -35,9 +35,9 @@ def _task_problems(experiment: Experiment, task: Task) -> list[str]:
     if problem := task.loss_problem(loss):
         problems.append(f'config.loss is {type(loss).__name__}, {problem}')
     problems += [
-        f'config.penalties[{i}] is {type(penalty).__name__}, which needs one label per image'
+        f'config.penalties[{i}] is {type(penalty).__name__}, which needs one class for each example'
         for i, penalty in enumerate(experiment.penalties)
-        if getattr(penalty, 'one_label', False) and not (task.one_label and task.calibrated)
+        if getattr(penalty, 'one_label', False) and not task.one_label
     ]
     problems += _changed_numbers(experiment, task)
     if problem := task.balance_problem(experiment.balance, loss):

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import importlib.util
 import inspect
 import pathlib
@@ -111,13 +112,20 @@ def of_package(package: str) -> Iterator[tuple[str, str]]:
     """
     found = importlib.util.find_spec(package)
     for folder in (found.submodule_search_locations if found else None) or ():
-        root = pathlib.Path(folder)
-        for path in sorted(root.rglob('*.py')):
-            inside = path.relative_to(root)
-            if not any(LEFT_OUT.fullmatch(part) for part in inside.parts):
-                yield from ((inside.as_posix(), text) for text in of_file(path))
+        yield from _of_folder(pathlib.Path(folder))
         return
     raise InputError(f'no package {package!r} is installed')
+
+
+@functools.lru_cache(maxsize=4)  # parsing SciPy takes seconds
+def _of_folder(root: pathlib.Path) -> tuple[tuple[str, str], ...]:
+    """The docstrings of a folder with the paths of their files."""
+    found = []
+    for path in sorted(root.rglob('*.py')):
+        inside = path.relative_to(root)
+        if not any(LEFT_OUT.fullmatch(part) for part in inside.parts):
+            found += [(inside.as_posix(), text) for text in of_file(path)]
+    return tuple(found)
 
 
 def of_file(path: pathlib.Path) -> Iterator[str]:

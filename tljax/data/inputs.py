@@ -134,8 +134,26 @@ def _decoded_image(
         return np.zeros((side, side, 3), np.uint8), False
 
 
+def _check_weights(made: TextPreprocessing, usual: TextPreprocessing, weights: str) -> None:
+    """Refuses weights whose embedding would be read with other tokens or in another direction."""
+    if not (made.vocabulary or usual.vocabulary):
+        raise InputError(
+            f'weights {weights!r} have no vocabulary: state it with '
+            'preprocessing=TextPreprocessing(vocabulary=tljax.read_vocabulary(FILE))'
+        )
+    if usual.vocabulary and made.backward is not usual.backward:
+        raise InputError(
+            f'config.preprocessing.backward is {made.backward}, and weights {weights!r} read texts '
+            f'with {usual.backward}: wanted the same'
+        )
+
+
 def settled(
-    stated: AnyPreprocessing | None, usual: AnyPreprocessing, train: Examples, vocabulary: int
+    stated: AnyPreprocessing | None,
+    usual: AnyPreprocessing,
+    train: Examples,
+    vocabulary: int,
+    weights: str | None = None,
 ) -> AnyPreprocessing:
     """The preprocessing of a network: the stated one, else that of its weights or its family.
 
@@ -147,9 +165,11 @@ def settled(
         usual: of the weights or the family.
         train: the training split, before `prepared`.
         vocabulary: the most tokens of a vocabulary that is built.
+        weights: the name of the weights; None without any.
 
     Raises:
-        InputError: the stated preprocessing is not for what the network reads.
+        InputError: the stated preprocessing is not for what the network reads, reads texts in
+            another direction than the weights, or weights have no vocabulary.
     """
     made = stated or usual
     if type(made) is not type(usual):
@@ -158,6 +178,8 @@ def settled(
         )
     if not isinstance(made, TextPreprocessing) or not isinstance(usual, TextPreprocessing):
         return made
+    if weights is not None:
+        _check_weights(made, usual, weights)
     made = dataclasses.replace(made, vocabulary=made.vocabulary or usual.vocabulary)
     if not made.vocabulary:
         found = text_examples.vocabulary_of(train, vocabulary)

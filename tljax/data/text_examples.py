@@ -83,10 +83,15 @@ def numbers(text: Any, preprocessing: TextPreprocessing) -> np.ndarray:
     """The numbers of a text's tokens [T] int32; numbers are returned as they are.
 
     Raises:
-        InputError: it is no text.
+        InputError: it is no text, or the preprocessing has no vocabulary.
     """
     if isinstance(text, np.ndarray) and text.ndim == 1:
         return text
+    if not preprocessing.vocabulary:
+        raise InputError(
+            'the weights have no vocabulary: state it with '
+            'preprocessing=TextPreprocessing(vocabulary=tljax.read_vocabulary(FILE))'
+        )
     return _numbers(preprocessing.vocabulary)(text_tokens.tokens(_text(text)))
 
 

@@ -27,6 +27,10 @@ class ClassAnswers:
         """None besides that of the score's share."""
         return {}
 
+    def scored(self, decided: np.ndarray, labels: np.ndarray) -> float | None:
+        """None, because accuracies are means over examples."""
+        return None
+
     def class_logits(self, logits: np.ndarray) -> np.ndarray:
         """The outputs themselves."""
         return logits

@@ -82,6 +82,7 @@ def class_table(
     measures: Mapping[str, Sequence[float | None]],
     numbers: Sequence[int],
     names: tuple[str, ...],
+    inputs: str = 'images',
 ) -> rich.table.Table:
     """A row for each class with images; with many, only those with the lowest first measure.
 
@@ -89,6 +90,7 @@ def class_table(
         measures: `{column: a share for each class}`, None where it has no value.
         numbers: images per class.
         names: class names.
+        inputs: the examples for readers, see `Preprocessing.inputs`.
     """
     first, *_ = measures.values()
     rows = [(value, place) for place, value in enumerate(first) if value is not None]
@@ -98,7 +100,7 @@ def class_table(
         rows = sorted(rows)[:CLASSES_SHOWN]
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=title)
     table.add_column('class')
-    table.add_column('images', justify='right')
+    table.add_column(inputs, justify='right')
     for column in measures:
         table.add_column(column, justify='right')
     for _, place in rows:
@@ -109,13 +111,16 @@ def class_table(
 
 
 def pair_table(
-    rows: list[tuple[int, int, int]], numbers: list[int], names: tuple[str, ...]
+    rows: list[tuple[int, int, int]],
+    numbers: list[int],
+    names: tuple[str, ...],
+    inputs: str = 'images',
 ) -> rich.table.Table:
-    """A row for each pair of `confused`; `numbers` are the images per class."""
+    """A row for each pair of `confused`; `numbers` are the images per class, or other `inputs`."""
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for name in ('class', 'predicted as'):
         table.add_column(name)
-    table.add_column('images', justify='right')
+    table.add_column(inputs, justify='right')
     table.add_column('of the class', justify='right')
     for true, guess, n in rows:
         cells = (rich.markup.escape(names[place]) for place in (true, guess))

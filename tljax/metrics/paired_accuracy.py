@@ -10,21 +10,21 @@ from tljax.types import Array
 
 
 class PairedDifference(NamedTuple):
-    """The difference of two accuracies on the same images.
+    """The difference of two accuracies, or other scores, on the same images.
 
     Attributes:
         images: N.
-        only_first: images that only the first classifier has right.
+        only_first: images that only the first classifier has right; None for other scores.
         only_second: images that only the second has right.
         difference: the first accuracy minus the second.
         low: the lower end of the 95 % bootstrap interval of the difference.
         high: the upper end.
-        p_value: of the exact McNemar test, two-sided.
+        p_value: of the exact McNemar test, two-sided; for other scores of a permutation test.
     """
 
     images: int
-    only_first: int
-    only_second: int
+    only_first: int | None
+    only_second: int | None
     difference: float
     low: float
     high: float

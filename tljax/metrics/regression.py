@@ -186,28 +186,6 @@ def intervals(predicted: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[
     return {name: ends for name, ends in overall.items() if ends} | each
 
 
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, labels: np.ndarray, seed: int = 0
-) -> tuple[float, float, float]:
-    """The mean R² of one network minus that of another, with a 95 % paired bootstrap interval.
-
-    Args:
-        first: the predictions [N, K] of one network.
-        second: those of the other, for the same examples.
-        labels: [N, K].
-        seed: of the draws.
-    """
-
-    def difference(rows: np.ndarray) -> np.ndarray:
-        one, other = (measured(x[rows], labels[rows])['r2'].mean(-1) for x in (first, second))
-        return one - other
-
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(labels), (LEAST_DRAWS, len(labels)))
-    low, high = np.percentile([difference(rows) for rows in draws], [2.5, 97.5])
-    return float(difference(np.arange(len(labels)))), float(low), float(high)
-
-
 def _ends(values: np.ndarray) -> list[float] | None:
     """The 2.5 % and 97.5 % percentiles; None if some draws have no value."""
     if not np.isfinite(values).all():

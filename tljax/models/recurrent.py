@@ -3,13 +3,14 @@
 Stages of a text network pass `[B, T, F + 1]`: the last feature marks tokens by 1 and padding by 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from tljax.models import layers
+from tljax.types import PADDING, InputError, TextPreprocessing
 
 EMBEDDING = 'embedding'  # the leaf of `Embed`
 CARRIED = 'carried'  # the variable of an `LSTM` that continues from the window before
@@ -88,6 +89,27 @@ class Embed(nn.Module):
             kept = jnp.ones((self.vocabulary, 1), table.dtype)
             values = values * nn.Dropout(self.dropout, deterministic=False)(kept)[x]
         return marked(values, x != self.padding)
+
+
+def check(stages: Mapping[str, nn.Module], preprocessing: TextPreprocessing) -> None:
+    """Checks that a vocabulary fits the embedding; an unknown one is not checked.
+
+    Raises:
+        InputError: the embedding has another number of rows or another padding token.
+    """
+    embed, count = next(iter(stages.values())), len(preprocessing.vocabulary)
+    if not count or not isinstance(embed, Embed):
+        return
+    if embed.vocabulary != count:
+        raise InputError(
+            f'the embedding has {embed.vocabulary} rows and the vocabulary {count} tokens, wanted '
+            'as many'
+        )
+    if embed.padding != preprocessing.padding:
+        raise InputError(
+            f'the padding of the network is token {embed.padding}, and the vocabulary has '
+            f'{PADDING} as token {preprocessing.padding}: wanted the same'
+        )
 
 
 class LinearLeaves(nn.Module):

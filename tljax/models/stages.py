@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from tljax import tree
 from tljax.devices import Gather
 from tljax.metrics.tasks.classes import Classes
-from tljax.models import data_dependence, layers, shared_programs, views
+from tljax.models import data_dependence, layers, recurrent, shared_programs, views
 from tljax.models.layers import Pooling
 from tljax.models.recurrent import CARRIED, concat_pool
 from tljax.models.stochastic_norm import STREAM, StochNorm
@@ -105,10 +105,12 @@ def build(
         task: what the outputs mean; None for classes.
 
     Raises:
-        InputError: `cut_after` names no stage.
+        InputError: `cut_after` names no stage, or the vocabulary does not fit the embedding.
     """
     task = task or Classes()
     stages = backbone.stages()
+    if isinstance(preprocessing, TextPreprocessing):
+        recurrent.check(stages, preprocessing)
     if cut_after is not None:
         if cut_after not in stages:
             raise InputError(f'cut_after is {cut_after!r}, wanted one of {list(stages)}')

@@ -63,15 +63,16 @@ def counts(params: Params, labels: Params) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def progress(total_steps: int, done: int) -> Iterator[Any]:
+def progress(total_steps: int, done: int, inputs: str = 'images') -> Iterator[Any]:
     """Draws a progress bar, if the output can show one.
 
     Args:
         total_steps: of the run.
         done: steps that are already done.
+        inputs: what the network reads, see `Preprocessing.inputs`.
 
     Yields:
-        `update(step, images_per_second, waiting_share)`.
+        `update(step, inputs_per_second, waiting_share)`.
     """
     if not progress_bars.can_draw(console):
         yield lambda *_: None
@@ -80,7 +81,7 @@ def progress(total_steps: int, done: int) -> Iterator[Any]:
         rich.progress.TextColumn('{task.description}'),
         rich.progress.BarColumn(),
         rich.progress.TextColumn('step {task.completed}/{task.total}'),
-        rich.progress.TextColumn('{task.fields[rate]:,.0f} images/s'),
+        rich.progress.TextColumn(f'{{task.fields[rate]:,.0f}} {inputs}/s'),
         rich.progress.TimeRemainingColumn(),
         rich.progress.TextColumn('left, {task.fields[waiting]:.0%} waiting for data'),
     )
@@ -93,12 +94,12 @@ def progress(total_steps: int, done: int) -> Iterator[Any]:
         yield update
 
 
-def print_record(record: Mapping[str, Any]) -> None:
-    """Prints one record of metrics as a line."""
+def print_record(record: Mapping[str, Any], inputs: str = 'images') -> None:
+    """Prints one record of metrics as a line; `inputs` names what the network reads."""
     parts = [f'step {record["step"]:>5}', f'epoch {record["epoch"]:>6.1f}', f'{record["split"]:<5}']
     parts.append(_scores_text(record))
     if record['split'] == 'train':
-        parts.append(f'{record["images_per_second"]:,.0f} images/s')
+        parts.append(f'{record["images_per_second"]:,.0f} {inputs}/s')
         parts.append(f'{record["seconds_left"]:.0f} s left')
         parts.append(f'{record["waiting_share"]:.0%} waiting for data')
     console.print('  ' + '  '.join(parts))

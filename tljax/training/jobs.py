@@ -211,7 +211,8 @@ def _preprocessing(
     """The preprocessing, that of the weights even if the strategy ignores their values."""
     usual = pretrained.preprocessing if pretrained else experiment.backbone.preprocessing()
     most = getattr(experiment.backbone, 'vocabulary', 0)
-    made = inputs.settled(experiment.preprocessing, usual, train, most)
+    source = pretrained.origin.source if pretrained else None
+    made = inputs.settled(experiment.preprocessing, usual, train, most, source)
     if isinstance(made, Preprocessing):
         made = _with_gray_range(experiment, train, made)
         views.check(experiment.test_views, made)

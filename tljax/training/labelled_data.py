@@ -75,7 +75,8 @@ def read(
     notes = [f'{note}.' for note in (findings.notes if findings else ())]
     trained = _absolute(recorded.get('train', {}).get('files', ()))
     if count := sum(file in trained for file in _absolute(map(str, examples.encoded or ()))):
-        notes.append(f'{count} of these images are files that the network was trained on.')
+        read = loaded.preprocessing.inputs
+        notes.append(f'{count} of these {read} are files that the network was trained on.')
     data = Data(
         name=path if source.split is None else f'{path} ({source.split})',
         split=source.split,
@@ -106,25 +107,25 @@ def of_run(
     Raises:
         InputError: the data are missing, or their classes are not the network's.
     """
-    splits = jobs.read_splits(experiment)
+    splits, read = jobs.read_splits(experiment), loaded.preprocessing.inputs
     if split is None:
         split = 'test' if len(splits.get('test', ())) else 'val'
     examples = splits.get(split)
     if examples is None or not len(examples):
-        raise InputError(f'--split={split}: the data of this run have no such images')
+        raise InputError(f'--split={split}: the data of this run have no such {read}')
     data = Data(
         name=f'its own {split} split',
         split=split,
         examples=examples,
-        notes=_differences(examples, recorded.get(split, {'ids': [], 'labels': []})),
+        notes=_differences(examples, recorded.get(split, {'ids': [], 'labels': []}), read),
         folder=predictions.data_folder(splits, getattr(experiment.data, 'path', None)),
     )
     names = examples.class_names
     return _matched(loaded, data, names, len(names), experiment.cache_gigabytes)
 
 
-def _differences(examples: Examples, recorded: dict[str, Any]) -> tuple[str, ...]:
-    """A note if ids or labels differ from the recorded ones."""
+def _differences(examples: Examples, recorded: dict[str, Any], inputs: str) -> tuple[str, ...]:
+    """A note if ids or labels differ from the recorded ones; `inputs` names the examples."""
     current = {
         'ids': examples.ids.tolist(),
         'labels': choice.of(examples).listed(examples.labels),
@@ -132,7 +133,7 @@ def _differences(examples: Examples, recorded: dict[str, Any]) -> tuple[str, ...
     if all(recorded[name] == current[name] for name in current):
         return ()
     counts = f'{len(recorded["ids"])} then, {len(current["ids"])} now'
-    return (f'These are not the images that the run had: {counts}, ids or labels differ.',)
+    return (f'These are not the {inputs} that the run had: {counts}, ids or labels differ.',)
 
 
 def _matched(

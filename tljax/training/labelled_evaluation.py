@@ -5,6 +5,7 @@ import collections
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
@@ -17,10 +18,11 @@ from tljax.metrics import calibration, confusion
 from tljax.metrics.tasks import choice
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, Centre, check, unseen
-from tljax.records import console, predictions, run_copies, runs, tables, writers
+from tljax.records import console, predictions, run_copies, runs, writers
 from tljax.records.predictions import Predictions, SplitPredictions
 from tljax.records.runs import EvaluationSettings
-from tljax.training import final_evaluation, labelled_data
+from tljax.training import averaged_networks, final_evaluation, labelled_data
+from tljax.training import labelled_evaluation_output as output
 from tljax.training.evaluation import Evaluation
 from tljax.training.labelled_data import Data
 from tljax.types import BadFiles, Examples, InputError, Preprocessing, Views
@@ -28,7 +30,6 @@ from tljax.weights import network
 from tljax.weights.network import Network
 
 print_ = console.console.print
-PRINTED_PAIRS = 10  # confused pairs of classes
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     _check(arguments)
     loaded, settings, data = _load(arguments)
+    others = averaged_networks.load(loaded, arguments.others)
     views = _views(arguments, settings, data)
     if settings:
         notes = (*data.notes, *unseen(views, settings.augmentations))
@@ -51,21 +53,45 @@ def run(arguments: argparse.Namespace) -> None:
     metrics, split = evaluate(
         loaded, data.examples, settings, views, batch_size, data.folder, calibrated=calibrated
     )
+    if others:
+        networks = [loaded, *others]
+        metrics, split = _averaged(arguments, networks, settings, views, split)
     if calibrated:
         metrics |= {'calibration': _calibration(loaded, split)}
     for path, reason in data.bad.items():
         print(f'skipped: {path}: {reason}', file=sys.stderr)
     if not metrics['count']:
-        raise InputError('no image could be read')
+        raise InputError(f'no {loaded.preprocessing.inputs[:-1]} could be read')
     counts = _counts(split)
     if loaded.task.one_label:
-        _print(metrics, counts, data.class_names)
+        read = loaded.preprocessing.inputs
+        output.print_classes(metrics, counts, data.class_names, read)
     else:
-        _print_measures(metrics, data)
+        output.print_measures(metrics, data)
     _write(arguments, data, views, metrics, counts)
     if arguments.predictions:
         splits = {data.split or 'all': split}
         predictions.write(arguments.predictions, Predictions(data.class_names, splits))
+
+
+def _averaged(
+    arguments: argparse.Namespace,
+    networks: Sequence[Network],
+    settings: EvaluationSettings | None,
+    views: Views,
+    split: SplitPredictions,
+) -> tuple[dict[str, Any], SplitPredictions]:
+    """The metrics and the predictions of the mean of all networks; `split` is of the first."""
+    first, *others = networks
+    splits = [split]
+    for other in others:
+        data = _data(arguments, other, {})
+        size = arguments.batch_size
+        splits.append(evaluate(other, data.examples, settings, views, size, data.folder)[1])
+    mean = averaged_networks.predictions(networks, splits)
+    loss = (settings.loss if settings else None) or first.task.default_loss()
+    metrics = final_evaluation.make_metrics(loss, first.task)(mean, 1.0)
+    return final_evaluation.with_intervals(metrics, mean), mean
 
 
 def _announce(arguments: argparse.Namespace, loaded: Network, data: Data, views: Views) -> None:
@@ -74,7 +100,8 @@ def _announce(arguments: argparse.Namespace, loaded: Network, data: Data, views:
     read = f'{len(data.examples):,} {loaded.preprocessing.inputs}'
     if isinstance(loaded.preprocessing, Preprocessing):
         read += f', views: {views}'
-    for line in (f'{arguments.network} ({kind}) on {data.name}: {read}.', *data.notes):
+    names = ' with '.join((arguments.network, *arguments.others))
+    for line in (f'{names} ({kind}) on {data.name}: {read}.', *data.notes):
         print_(line, soft_wrap=True, markup=False)
 
 
@@ -116,6 +143,8 @@ def _load(
         raise InputError(
             f'--calibrated: {arguments.network} has no temperature, wanted a run with validation'
         )
+    if arguments.calibrated and arguments.others:
+        raise InputError('--calibrated measures the temperature of one network, wanted no --with')
     if arguments.picture and not loaded.task.one_label:
         raise InputError(
             f'--picture: {arguments.network} predicts several labels per image or numbers, and a '
@@ -173,11 +202,16 @@ def _write(
 ) -> None:
     """Writes the files of --out and --picture."""
     if arguments.out:
-        record = {'network': arguments.network, 'data': data.name, 'split': data.split}
+        record = {
+            'network': arguments.network,
+            'with': arguments.others,
+            'data': data.name,
+            'split': data.split,
+        }
         record |= {'views': json_form.encode(views), 'notes': data.notes, 'bad_files': data.bad}
         record |= {**metrics, 'class_names': data.class_names}
         if choice.of(data.examples).one_label:
-            record |= _class_record(metrics, counts, data.class_names)
+            record |= output.class_record(metrics, counts, data.class_names)
         writers.write_json(arguments.out, {**record, **writers.environment()})
     if arguments.picture:
         accuracies = metrics['class_accuracy']
@@ -223,65 +257,3 @@ def evaluate(
     temperature = (loaded.temperature if calibrated else None) or 1.0
     metrics_of = final_evaluation.make_metrics(evaluation.loss, loaded.task)
     return final_evaluation.with_intervals(metrics_of(split, temperature), split), split
-
-
-def _mean_class_accuracy(metrics: dict[str, Any]) -> float | None:
-    values = [value for value in metrics['class_accuracy'] if value is not None]
-    return sum(values) / len(values) if values else None
-
-
-def _class_record(
-    metrics: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]
-) -> dict[str, Any]:
-    """The entries of --out that exist only with one label per image."""
-    return {
-        'mean_class_accuracy': _mean_class_accuracy(metrics),
-        'class_count': confusion.class_counts(counts, len(names)),
-        'confused': [
-            {'true': names[label], 'predicted': names[prediction], 'count': count}
-            for label, prediction, count in confusion.confused(counts)
-        ],
-    }
-
-
-def _calibration_lines(metrics: dict[str, Any]) -> dict[str, str]:
-    """With --calibrated, the temperature and the calibration error before and after."""
-    if 'calibration' not in metrics:
-        return {}
-    record = metrics['calibration']
-    before, after = (100 * record[when]['ece'] for when in ('before', 'after'))
-    errors = f'{before:.1f} % before, {after:.1f} % after'
-    return {'temperature': f'{record["temperature"]:.4g}', 'calibration error': errors}
-
-
-def _print_measures(metrics: dict[str, Any], data: Data) -> None:
-    """Prints the metrics of images that have not one label each."""
-    for name, text in (tables.measures(metrics) | _calibration_lines(metrics)).items():
-        print_(f'  {name:<28}{text}')
-    columns = {'average precision': 'class_average_precision', 'F1': 'class_f1'}
-    shares = {column: metrics[name] for column, name in columns.items() if name in metrics}
-    if shares:
-        class_counts = data.examples.labels.sum(0).tolist()
-        print_(confusion.class_table(shares, class_counts, data.class_names))
-
-
-def _print(metrics: dict[str, Any], counts: confusion.Counts, names: tuple[str, ...]) -> None:
-    """Prints the metrics of images with one label each."""
-    lines: dict[str, str] = {'accuracy': f'{console.accuracy_text(metrics)}, 95 % interval'}
-    if 'kappa' in metrics:
-        lines = {'weighted kappa': console.accuracy_text(metrics, 'kappa'), **lines}
-        lines['mean distance'] = f'{metrics["mae"]:.3g} classes'
-    if len(names) > 5 and 'top5_accuracy' in metrics:
-        lines['top-5 accuracy'] = f'{100 * metrics["top5_accuracy"]:.1f} %'
-    lines['mean over classes'] = f'{100 * (_mean_class_accuracy(metrics) or 0):.1f} %'
-    lines['loss'] = f'{metrics["loss"]:.4f}'
-    lines |= _calibration_lines(metrics)
-    for name, text in lines.items():
-        print_(f'  {name:<20}{text}')
-    class_counts = confusion.class_counts(counts, len(names))
-    print_(confusion.class_table({'accuracy': metrics['class_accuracy']}, class_counts, names))
-    pairs = confusion.confused(counts)
-    if pairs:
-        print_(confusion.pair_table(pairs[:PRINTED_PAIRS], class_counts, names))
-    if len(pairs) > PRINTED_PAIRS:
-        print_(f'{len(pairs) - PRINTED_PAIRS} more pairs were confused; --out has all.')

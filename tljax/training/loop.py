@@ -58,7 +58,7 @@ def run(
         NotFiniteError: a loss or a value is not finite.
     """
     nonfinite.check_start(current)
-    with console.progress(job.steps, current.step) as update:
+    with console.progress(job.steps, current.step, job.model.preprocessing.inputs) as update:
         shared = (checkpoints, records, evaluate, times, profile, update, until_step, make_step)
         loop, present = _Loop(job, current, *shared), job.phases[current.phase]
         try:

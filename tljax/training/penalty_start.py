@@ -121,6 +121,7 @@ class PenaltyStart:
         start = Start(
             setting=self._setting(self.phases),
             num_classes=self.model.num_classes,
+            task=self.model.task,
             params=params,
             trained=trained,
             run=lambda p, x, start, stop: stages.run(

@@ -14,7 +14,7 @@ from tljax.metrics import class_names
 from tljax.models import preprocessing
 from tljax.models.views import NAMED, check, unseen
 from tljax.records import run_copies, runs
-from tljax.training import final_evaluation, prediction_output
+from tljax.training import averaged_networks, final_evaluation, prediction_output
 from tljax.training.evaluation import Evaluation
 from tljax.training.prediction_output import Lines, Prediction
 from tljax.training.robustness import subject, unfamiliar
@@ -51,11 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out and arguments.out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out is {arguments.out}, wanted one of {", ".join(SUFFIXES)}')
     loaded = _load_network(arguments)
+    others = averaged_networks.load(loaded, arguments.others)
     examples = _read_examples(arguments, loaded)
     assert examples.findings
     unreadable = examples.findings.bad
     reported = set(unreadable)
-    count = _predict_all(arguments, loaded, examples, _detector(arguments))
+    count = _predict_all(arguments, [loaded, *others], examples, _detector(arguments))
     _report_unreadable(unreadable, reported)  # decoding can add files
     if arguments.out:
         print(f'{arguments.out}: {count:,} {loaded.preprocessing.inputs}')
@@ -72,8 +73,9 @@ def _read_examples(arguments: argparse.Namespace, loaded: Network) -> Examples:
     for note in examples.findings.notes:
         print(f'{note}.', file=sys.stderr)
     _report_unreadable(examples.findings.bad, ())
+    read = loaded.preprocessing.inputs
     if not len(examples):
-        raise InputError(f'none of the {len(examples.findings.bad)} images can be read')
+        raise InputError(f'none of the {len(examples.findings.bad)} {read} can be read')
     return examples
 
 
@@ -105,6 +107,8 @@ def _detector(arguments: argparse.Namespace) -> Detector | None:
     """
     if arguments.ood is None:
         return None
+    if arguments.others:
+        raise InputError('--ood computes the score of one network, wanted no --with')
     if arguments.views != 'centre':
         raise InputError(
             f'--ood computes the score of one view, wanted --views=centre, not {arguments.views}'
@@ -119,11 +123,12 @@ def _detector(arguments: argparse.Namespace) -> Detector | None:
 
 def _predict_all(
     arguments: argparse.Namespace,
-    loaded: Network,
+    networks: Sequence[Network],
     examples: Examples,
     detector: Detector | None,
 ) -> int:
     """Prints and writes the prediction of each image; returns the number of images."""
+    loaded = networks[0]
     names = class_names.labels(loaded.class_names, loaded.model.num_classes)
     longest_path = max(len(str(image)) for image in examples.encoded or ())
     lines = Lines(names, loaded.task, longest_path, arguments.top, detector)
@@ -134,6 +139,7 @@ def _predict_all(
         arguments.batch_size or network.BATCH_SIZE,
         detector,
         calibrated=not arguments.uncalibrated,
+        others=networks[1:],
     )
     count = 0
     with prediction_output.writer(arguments.out, names, loaded.task, detector) as write:
@@ -153,6 +159,7 @@ def predict(
     detector: Detector | None = None,
     *,
     calibrated: bool = True,
+    others: Sequence[Network] = (),
 ) -> Iterator[Prediction]:
     """Yields the prediction of each readable image, in order.
 
@@ -165,27 +172,28 @@ def predict(
         batch_size: images or views per batch, over all devices.
         detector: computes an out-of-distribution score; needs a single view.
         calibrated: whether the network's temperature is applied, if it has one.
+        others: networks whose predictions are averaged with those of `loaded`.
 
     Raises:
         InputError: the views do not fit the network, or a file is unreadable and the policy for
             such files is `error`.
     """
-    check(views, loaded.preprocessing)
     assert examples.encoded is not None
-    decoded = _decoded(loaded, examples)
-    evaluation = Evaluation(
-        model=loaded.model,
-        loss=loaded.task.default_loss(),
-        mesh=devices.make_mesh(),
-        batch_size=batch_size,
-        views=views,
-    )
-    params, stats = devices.put_replicated(evaluation.mesh, (loaded.params, loaded.stats))
-    score_batch = _score_function(detector, evaluation)
+    networks = [loaded, *others]
+    evaluations = [_evaluation(one, views, batch_size) for one in networks]
+    mesh = evaluations[0].mesh
+    variables = [devices.put_replicated(mesh, (one.params, one.stats)) for one in networks]
+    streams = [
+        evaluation.batches(values[0], values[1], _decoded(one, examples))
+        for evaluation, values, one in zip(evaluations, variables, networks, strict=True)
+    ]
+    score_batch = _score_function(detector, evaluations[0])
     start = 0
-    for batch, _, logits in evaluation.batches(params, stats, decoded):
-        rows = np.asarray(loaded.probabilities(logits, calibrated=calibrated))
-        scores = score_batch(params, stats, batch, logits)
+    for results in zip(*streams, strict=True):
+        batch, logits = results[0][0], [one[-1] for one in results]
+        rows = np.asarray(_mean(networks, logits, calibrated))
+        params, stats = variables[0]
+        scores = score_batch(params, stats, batch, logits[0])
         mask = np.asarray(batch['mask'])
         images = examples.encoded[start : start + len(rows)]
         # The last batch is padded: it can have more rows than images.
@@ -193,6 +201,26 @@ def predict(
             if valid:
                 yield Prediction(str(image), row, score)
         start += len(rows)
+
+
+def _evaluation(loaded: Network, views: Views, batch_size: int) -> Evaluation:
+    check(views, loaded.preprocessing)
+    return Evaluation(
+        model=loaded.model,
+        loss=loaded.task.default_loss(),
+        mesh=devices.make_mesh(),
+        batch_size=batch_size,
+        views=views,
+    )
+
+
+def _mean(networks: Sequence[Network], logits: Sequence[jax.Array], calibrated: bool) -> jax.Array:
+    """The mean prediction of a batch; see `Task.predicted`."""
+    loaded = networks[0]
+    if len(networks) == 1:
+        return loaded.probabilities(logits[0], calibrated=calibrated)
+    mean = averaged_networks.outputs(networks, logits, calibrated=calibrated)
+    return loaded.task.predicted(mean)
 
 
 def _decoded(loaded: Network, examples: Examples) -> Examples:

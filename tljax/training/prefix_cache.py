@@ -252,7 +252,7 @@ def _announce(job: Job, last: str, extracted: Features) -> None:
     from_disk = f', {read:,} of them read from the disk' if read else ''
     values = extracted.values
     size = console.bytes_text(float(np.prod(values.shape)) * values.dtype.itemsize)
-    what = 'views' if job.experiment.augmentations else 'images'
+    what = 'views' if job.experiment.augmentations else job.model.preprocessing.inputs
     console.console.print(
         f'Prefix cache: outputs of stages up to {last} for {len(extracted):,} {what}{from_disk}, '
         f'{size}.'

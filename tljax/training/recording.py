@@ -38,7 +38,7 @@ def record_training(
         record['skipped_steps'] = len(current.skipped)
     record['wall_time'] = times.split()
     records.write(record)
-    console.print_record(record)
+    console.print_record(record, job.model.preprocessing.inputs)
     current.totals = devices.put_replicated(job.mesh, jobs.zero_totals(job))
 
 
@@ -60,7 +60,7 @@ def record_evaluation(
     for split, metrics in measured.items():
         record = of_evaluation(job, phase, split, metrics, current.step)
         records.write(record)
-        console.print_record(record)
+        console.print_record(record, job.model.preprocessing.inputs)
         if split == 'val':
             ranking = totals.ranking(metrics)
             current.rank(ranking)

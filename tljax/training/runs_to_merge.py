@@ -15,11 +15,12 @@ from tljax.models.averaging import NetworkValues
 from tljax.records import runs
 from tljax.training import jobs
 from tljax.training.jobs import Job
-from tljax.types import InputError
+from tljax.types import AnyPreprocessing, InputError, TextPreprocessing
 from tljax.weights import loading
 from tljax.weights.pretrained import Pretrained
 
 SPLITS = ('val', 'test')
+SHOWN = 12  # classes or tokens in a message
 
 
 class MergeError(InputError):
@@ -81,7 +82,7 @@ def _differences(other: RunToMerge, first: RunToMerge) -> list[str]:
     """What differs, one line each: `+` for `other`, `-` for `first`."""
     pairs = [
         (_architecture(other.pretrained), _architecture(first.pretrained)),
-        (other.pretrained.preprocessing, first.pretrained.preprocessing),
+        _preprocessing(other.pretrained.preprocessing, first.pretrained.preprocessing),
     ]
     return [
         *(line for one, two in pairs if one != two for line in (f'- {two}', f'+ {one}')),
@@ -97,15 +98,33 @@ def _architecture(pretrained: Pretrained) -> Any:
     return dataclasses.replace(architecture, backbone=backbone)
 
 
+def _preprocessing(other: AnyPreprocessing, first: AnyPreprocessing) -> tuple[Any, Any]:
+    """Both, with what their vocabularies do not share instead of thousands of tokens."""
+    if not (isinstance(other, TextPreprocessing) and isinstance(first, TextPreprocessing)):
+        return other, first
+
+    def shown(one: TextPreprocessing, two: TextPreprocessing) -> str:
+        own = [token for token in one.vocabulary if token not in set(two.vocabulary)]
+        rest = f'{one.most_tokens} tokens of a text, {"backward" if one.backward else "forward"}'
+        if one.vocabulary == two.vocabulary:
+            return rest
+        few = ', '.join(own[:SHOWN]) or 'none, but another order'
+        return f'{rest}; {len(own):,} tokens that the other lacks: {few}'
+
+    return shown(other, first), shown(first, other)
+
+
 def _class_differences(other: Sequence[str], first: Sequence[str]) -> list[str]:
     if other == first:
         return []
     if set(other) == set(first):
         return ['the same classes in another order']
-    return [
+    lines = [
         *(f'- class {name}' for name in first if name not in other),
         *(f'+ class {name}' for name in other if name not in first),
     ]
+    more = [f'and {len(lines) - SHOWN:,} more classes'] if len(lines) > SHOWN else []
+    return [*lines[:SHOWN], *more]
 
 
 def _leaf_differences(other: NetworkValues, first: NetworkValues) -> list[str]:

@@ -1,6 +1,7 @@
 """Selects the pretrained values that a model uses, and adapts them to other images."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from tljax import tree
 from tljax.models import positions, stages
 from tljax.models.stages import HEAD, Model
-from tljax.types import InputError, Params, Preprocessing, Stats
+from tljax.types import InputError, Params, Preprocessing, Stats, TextPreprocessing
+from tljax.weights import vocabulary
 from tljax.weights.pretrained import Pretrained
 
 
@@ -37,7 +39,8 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
     """The values of pretrained weights for a model.
 
     The model gets a new head unless `keep_head`. Kernels are adapted to another number of channels,
-    and position embeddings to another image size.
+    and position embeddings to another image size. The embedding of tokens moves to the vocabulary
+    of the model.
 
     Raises:
         AdaptError: the weights have no head to keep, their head has another number of classes, or a
@@ -56,6 +59,9 @@ def adapt(pretrained: Pretrained, model: Model, *, keep_head: bool = False) -> A
     if _reads_other_images(pretrained, model):
         params, more = _fitted(params, model)
         notes += more
+    if vocabularies := _other_vocabulary(pretrained, model):
+        params, note = vocabulary.moved(params, model, *vocabularies)
+        notes.append(note)
     return Adapted(
         params=params,
         stats={name: pretrained.stats[name] for name in kept if name in pretrained.stats},
@@ -87,6 +93,17 @@ def _reads_other_images(pretrained: Pretrained, model: Model) -> bool:
     if not (isinstance(one, Preprocessing) and isinstance(other, Preprocessing)):
         return False
     return (one.size_px, len(one.mean)) != (other.size_px, len(other.mean))
+
+
+def _other_vocabulary(
+    pretrained: Pretrained, model: Model
+) -> tuple[Sequence[str], Sequence[str]] | None:
+    """The vocabularies of the weights and of the model, if both are known and differ."""
+    one, other = pretrained.preprocessing, model.preprocessing
+    if not (isinstance(one, TextPreprocessing) and isinstance(other, TextPreprocessing)):
+        return None
+    before, after = one.vocabulary, other.vocabulary
+    return (before, after) if before and after and before != after else None
 
 
 def _fitted(params: Params, model: Model) -> tuple[Params, list[str]]:

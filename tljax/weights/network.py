@@ -288,7 +288,7 @@ def load(
     adapted = adapt(pretrained, model, keep_head=keep_head)
     notes = (*pretrained.assumed, *adapted.notes)
     if preprocessing is None and not pretrained.origin.preprocessing_is_stated:
-        notes = (*notes, image_options.assumed(images_of(pretrained.preprocessing)))
+        notes = (*notes, _assumed(pretrained.preprocessing))
     for note in notes:
         console.console.print(note, markup=False)
     values = stages.start(model, adapted.params, adapted.stats, jax.random.key(seed))
@@ -303,6 +303,13 @@ def load(
         temperature=pretrained.origin.temperature if keep_head else None,
         notes=notes,
     )
+
+
+def _assumed(usual: AnyPreprocessing) -> str:
+    """The note on preprocessing that the weights do not state."""
+    if isinstance(usual, TextPreprocessing):
+        return 'The weights state no vocabulary, which only preprocessing= can give.'
+    return image_options.assumed(usual)
 
 
 def _on_device(values: dict[str, Any]) -> dict[str, Any]:

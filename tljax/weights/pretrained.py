@@ -99,13 +99,15 @@ class Pretrained:
 
     def record(self) -> dict[str, Any]:
         """The JSON fields that a run and an export record of these weights."""
+        fields = preprocessing.to_fields(self.preprocessing)
+        fields.pop('vocabulary', None)  # that of the network is recorded beside it
         return {
             'source': self.origin.source,
             'sha256': self.origin.sha256,
             'format': self.origin.format,
             'naming': self.origin.naming,
             'licence': self.origin.licence,
-            'preprocessing': preprocessing.to_fields(self.preprocessing),
+            'preprocessing': fields,
         }
 
 

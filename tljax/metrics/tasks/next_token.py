@@ -124,6 +124,10 @@ class NextToken(ClassAnswers):
         """The most probable next tokens [N, T]."""
         return logits.argmax(-1)
 
+    def scored(self, decided: np.ndarray, labels: np.ndarray) -> float | None:
+        """None, because the loss is a mean over examples."""
+        return None
+
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """One group."""
         return np.zeros(len(labels), np.int32)

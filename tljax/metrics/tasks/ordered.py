@@ -115,6 +115,12 @@ class Ordered(ClassAnswers):
         median = ordinal.decided(outputs)
         return np.asarray(ordinal.with_nan_wrong(median, outputs, jnp.asarray(labels)))
 
+    def scored(self, decided: np.ndarray, labels: np.ndarray) -> float | None:
+        """The weighted kappa; NaN if all labels and all predictions are one class."""
+        size = int(max(decided.max(), labels.max())) + 1
+        table = np.bincount(labels * size + decided, minlength=size**2).reshape(size, size)
+        return float(ordinal.measured(table)['kappa'])
+
     def right(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Whether the class is the median."""
         return self.decided(logits, labels) == labels

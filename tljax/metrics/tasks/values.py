@@ -183,6 +183,10 @@ class Values:
         """The predicted numbers [N, K]."""
         return self._in_units(logits)
 
+    def scored(self, decided: np.ndarray, labels: np.ndarray) -> float | None:
+        """The mean R²."""
+        return float(regression.measured(decided, labels)['r2'].mean())
+
     def class_logits(self, logits: np.ndarray) -> np.ndarray:
         """Never called, because there are no classes."""
         raise AssertionError(CLASSLESS)

@@ -2,17 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from tljax.models import layers
 from tljax.strategies.penalties import terms
 from tljax.strategies.solvers import LBFGS
-from tljax.types import Needs, Params, PenaltyInputs, Setting, Start
+from tljax.types import Loss, Needs, Params, PenaltyInputs, Setting, Start
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -24,8 +23,9 @@ class DELTA:
     stages. `head_strength / 2 |w|^2` over the trained leaves of new stages is added.
 
     The weights W sum to 1: they are the softmax over channels of the increase of the loss when one
-    channel is set to 0. The loss is a mean over `examples` training images; a linear classifier,
-    fitted to the new task, predicts the labels from the pooled features of the starting network.
+    channel is set to 0. The loss, the usual one of the task, is a mean over `examples` training
+    images; a linear layer, fitted to the new task, predicts the labels from the pooled features of
+    the starting network.
     This takes one forward pass for each channel, from its stage on, once. Without `attention` W is
     1 / C.
 
@@ -35,8 +35,6 @@ class DELTA:
     Source: Li et al. 2019, "DELTA: Deep Learning Transfer using Feature Map with Attention for
     Convolutional Networks".
     """
-
-    one_label: ClassVar[bool] = True
 
     strength: float = 0.1
     head_strength: float = 0.01
@@ -68,15 +66,16 @@ class DELTA:
         last = start.setting.stages[-1]
         run = jax.jit(start.run, static_argnums=(2, 3))
         features = layers.pool(run(start.params, x, None, last))
-        targets = jax.nn.one_hot(labels, start.num_classes)
-        classify = fit_softmax(features, targets)
+        targets = start.task.targets(labels, start.num_classes)
+        measure = start.task.default_loss()
+        predict = fit_linear(features, targets, measure, start.task.outputs(start.num_classes))
         weights = {}
         for name in self._read(start.setting):
             following = start.setting.stages[start.setting.stages.index(name) + 1]
 
             def loss(maps: jax.Array, params: Params, after: str = following) -> jax.Array:
                 deep = start.run(params, maps, after, last) if after != last else maps
-                return optax.softmax_cross_entropy(classify(layers.pool(deep)), targets).mean()
+                return measure(predict(layers.pool(deep)), targets).mean()
 
             maps = run(start.params, x, None, following)
             weights[name] = jax.nn.softmax(importance(loss, maps, start.params))
@@ -122,19 +121,21 @@ def importance(
     return jnp.stack([without(maps, params, c) - unchanged for c in np.arange(maps.shape[-1])])
 
 
-def fit_softmax(
-    features: jax.Array, targets: jax.Array, *, decay: float = 1e-3
+def fit_linear(
+    features: jax.Array, targets: jax.Array, measure: Loss, outputs: int, *, decay: float = 1e-3
 ) -> Callable[[jax.Array], jax.Array]:
-    """Fits a linear classifier of standardised features by the mean cross-entropy.
+    """Fits a linear layer on standardised features by the mean of a loss.
 
     Args:
         features: [N, F].
-        targets: [N, K] distributions.
+        targets: [N, K], as for the loss.
+        measure: the loss.
+        outputs: O of the layer.
         decay: weight decay of the kernel, `decay / 2 |w|^2`; without it, the loss of separable
             classes has no minimum.
 
     Returns:
-        A function from features [M, F] to logits [M, K].
+        A function from features [M, F] to outputs [M, O].
     """
     mean = features.mean(0, keepdims=True)
     scale = features.std(0, keepdims=True) + 1e-6
@@ -145,9 +146,9 @@ def fit_softmax(
 
     def objective(params: Params, data: tuple[jax.Array, jax.Array]) -> jax.Array:
         standard, targets = data
-        return optax.softmax_cross_entropy(logits(params, standard), targets).mean()
+        return measure(logits(params, standard), targets).mean()
 
-    shape = (features.shape[1], targets.shape[1])
+    shape = (features.shape[1], outputs)
     zeros = {'kernel': jnp.zeros(shape), 'bias': jnp.zeros(shape[1])}
     params = LBFGS(weight_decay=decay)(objective, zeros, (standard, targets)).params
     return lambda x: logits(params, (x - mean) / scale)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,6 @@ class L2SPFisher:
 
     Source: Li, Grandvalet & Davoine 2018: L2-SP-Fisher; Kirkpatrick et al. 2017.
     """
-
-    one_label: ClassVar[bool] = True
 
     strength: float = 0.1
     head_strength: float = 0.01

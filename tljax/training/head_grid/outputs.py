@@ -63,7 +63,7 @@ def _write_records(head: TrainedHead, workdir: pathlib.Path) -> None:
     records = writers.Records(workdir, resumed_at=-1, phase=0)
     for record in head.records:
         records.write(record)
-        console.print_record(record)
+        console.print_record(record, head.job.model.preprocessing.inputs)
     records.close()
 
 

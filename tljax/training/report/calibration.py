@@ -27,10 +27,11 @@ def section(inputs: Inputs) -> Section:
     """Reliability before and after temperature scaling, and risk against coverage."""
     name, split = inputs.predictions()
     temperature, note = _temperature(inputs)
-    figures = [_reliability(name, split, 1.0, 'before')]
+    read = inputs.named(name)
+    figures = [_reliability(read, split, 1.0, 'before')]
     if temperature != 1.0:
-        figures.append(_reliability(name, split, temperature, 'after'))
-    blocks: list[Block] = [Text(note), Figures([*figures, _risk(name, split, temperature)])]
+        figures.append(_reliability(read, split, temperature, 'after'))
+    blocks: list[Block] = [Text(note), Figures([*figures, _risk(inputs, split, temperature)])]
     return Section(
         title='Confidence', blocks=[*blocks, _table(split, temperature), _thresholds(inputs)]
     )
@@ -40,16 +41,18 @@ def _temperature(inputs: Inputs) -> tuple[float, str]:
     """The temperature and a sentence about it; fits the temperature if the run recorded none."""
     recorded = inputs.run.result.get('calibration')
     if recorded:
-        temperature, images = recorded['temperature'], recorded['images']
+        temperature, count = recorded['temperature'], recorded['images']
     elif 'val' in inputs.splits:
         validation = inputs.splits['val']
         temperature = scaling.fit_temperature(validation.logits, validation.labels)
-        images = len(validation)
+        count = len(validation)
     else:
         return 1.0, 'There is no validation split, so no temperature was fitted.'
-    note = f'Temperature {temperature:.3g}, fitted on {images:,} validation images.'
-    if images < calibration.FEW_IMAGES:
-        note += f' It is unsure, because there are fewer than {calibration.FEW_IMAGES} images.'
+    note = f'Temperature {temperature:.3g}, fitted on {count:,} {inputs.named("val")}.'
+    if count < calibration.FEW_IMAGES:
+        note += (
+            f' It is unsure, because there are fewer than {calibration.FEW_IMAGES} {inputs.noun}.'
+        )
     if temperature == 1.0:
         note += ' So the probabilities stay unchanged.'
     return temperature, f'{note} A temperature changes probabilities, and no predicted class.'
@@ -63,7 +66,7 @@ def _probabilities(split: SplitPredictions, temperature: float) -> np.ndarray:
     )
 
 
-def _reliability(name: str, split: SplitPredictions, temperature: float, when: str) -> Figure:
+def _reliability(read: str, split: SplitPredictions, temperature: float, when: str) -> Figure:
     probabilities = _probabilities(split, temperature)
     diagram = calibration.reliability(probabilities, split.labels)
     filled = diagram.images > 0
@@ -80,29 +83,30 @@ def _reliability(name: str, split: SplitPredictions, temperature: float, when: s
     return Figure(
         name=f'reliability-{when}',
         title=f'Reliability {when} temperature scaling.',
-        alt=f'Calibration error {100 * error:.1f} % on {split_name(name)} images.',
+        alt=f'Calibration error {100 * error:.1f} % on {read}.',
         drawing=curves.chart(
             lines,
-            x_label=f'confidence on {split_name(name)} images',
+            x_label=f'confidence on {read}',
             percent=True,
             percent_x=True,
             x_range=(low, 1.0),
             y_range=(min([low, *(end for end, _ in band)]), 1.0),
         ),
-        columns=('left', 'right', 'images', 'confidence', 'accuracy', 'low', 'high'),
+        columns=('left', 'right', read.split()[-1], 'confidence', 'accuracy', 'low', 'high'),
         rows=rows,
         caption=f'Share of correct predictions by confidence, ECE {100 * error:.1f} %. The band is '
         'the 95 % bootstrap interval; dots below the dashed line are overconfident.',
     )
 
 
-def _risk(name: str, split: SplitPredictions, temperature: float) -> Figure:
+def _risk(inputs: Inputs, split: SplitPredictions, temperature: float) -> Figure:
     confidence, right = calibration.confidences(_probabilities(split, temperature), split.labels)
     curve = selective.risk_coverage(confidence, right)
     points = np.unique(np.linspace(0, len(curve.coverage) - 1, POINTS).astype(int))
     xs, ys = curve.coverage[points].tolist(), curve.risk[points].tolist()
     line = Curve(name='share of wrong answers', xs=xs, ys=ys, color='series1')
-    unit = 'labels' if split.task.multi_label else 'images'
+    name, _ = inputs.predictions()
+    unit = 'labels' if split.task.multi_label else inputs.noun
     return Figure(
         name='risk-coverage',
         title='Risk against coverage.',
@@ -118,7 +122,7 @@ def _risk(name: str, split: SplitPredictions, temperature: float) -> Figure:
         columns=('coverage', 'risk', 'threshold'),
         rows=list(zip(xs, ys, curve.threshold[points].tolist(), strict=True)),
         caption='The share of wrong answers if the network abstains from the least confident '
-        f'images. Area under the curve: {curve.area:.4f}.',
+        f'{inputs.noun}. Area under the curve: {curve.area:.4f}.',
     )
 
 
@@ -142,7 +146,8 @@ def _thresholds(inputs: Inputs) -> Table | Text:
     splits = inputs.splits
     if 'val' not in splits or 'test' not in splits or not splits['val'].task.one_label:
         return Text(
-            'Thresholds for a target risk need validation and test images with one label each.',
+            f'Thresholds for a target risk need validation and test {inputs.noun} with one label '
+            'each.',
             'missing',
         )
     temperature, _ = _temperature(inputs)
@@ -167,9 +172,9 @@ def _thresholds(inputs: Inputs) -> Table | Text:
         rows.append(Row(cells=cells))
     return Table(
         name='Thresholds for a target risk',
-        columns=('target risk', 'threshold', 'test images answered', 'wrong answers'),
+        columns=('target risk', 'threshold', f'test {inputs.noun} answered', 'wrong answers'),
         rows=rows,
         caption='Predictions with at least this confidence are answered. Thresholds are chosen on '
-        'the validation images: with 95 % probability, the share of wrong answers is at most the '
-        'target risk. Both shares are then measured on the test images.',
+        f'the validation {inputs.noun}: with 95 % probability, the share of wrong answers is at '
+        f'most the target risk. Both shares are then measured on the test {inputs.noun}.',
     )

@@ -106,7 +106,7 @@ def _similarity(inputs: Inputs, start: Params) -> Figure:
         columns=('stage', 'CKA'),
         rows=[(stage, known.get(stage)) for stage in values],
         caption=f'Linear CKA (Kornblith et al. 2019) of the pooled output of each stage on '
-        f'{len(chosen)} {" and ".join(map(split_name, splits))} images; 1 is unchanged.',
+        f'{len(chosen)} {" and ".join(map(split_name, splits))} {inputs.noun}; 1 is unchanged.',
     )
 
 

@@ -34,13 +34,15 @@ def _one_label(inputs: Inputs) -> Section:
     counts = np.zeros((size, size), int)
     np.add.at(counts, (split.labels, predicted), 1)
     ordered = split.task.score is scores.KAPPA
-    figures = [_matrix(counts, inputs.classes, name, sort=size > SORTED and not ordered)]
-    if recalls := _recalls(counts, inputs.classes, name):
+    figures = [
+        _matrix(counts, inputs.classes, inputs.named(name), sort=size > SORTED and not ordered)
+    ]
+    if recalls := _recalls(counts, inputs, name):
         figures.append(recalls)
     blocks: list[Block] = [Figures(figures)]
-    if (pairs := _pairs(counts, inputs.classes)).rows:
+    if (pairs := _pairs(counts, inputs)).rows:
         blocks.append(pairs)
-    blocks.append(_table(counts, inputs.classes))
+    blocks.append(_table(counts, inputs))
     return Section(title='Classes', blocks=blocks)
 
 
@@ -67,14 +69,14 @@ def clustered(counts: np.ndarray) -> np.ndarray:
     return scipy.cluster.hierarchy.leaves_list(tree)
 
 
-def _matrix(counts: np.ndarray, classes: tuple[str, ...], split: str, *, sort: bool) -> Figure:
+def _matrix(counts: np.ndarray, classes: tuple[str, ...], read: str, *, sort: bool) -> Figure:
     order = np.arange(len(classes))
     if sort:
         order = clustered(counts)
     names = [classes[place] for place in order]
     table = counts[np.ix_(order, order)]
     wrong = confusion.confused({(int(i), int(j)): int(counts[i, j]) for i, j in _cells(counts)})
-    alt = f'{counts.trace():,} of {counts.sum():,} {split_name(split)} images are on the diagonal'
+    alt = f'{counts.trace():,} of {counts.sum():,} {read} are on the diagonal'
     if wrong:
         true, predicted, count = wrong[0]
         alt += f'; the largest other cell is {classes[true]} predicted as {classes[predicted]}'
@@ -97,12 +99,12 @@ def _cells(counts: np.ndarray):
     return zip(*np.nonzero(counts), strict=True)
 
 
-def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure | None:
+def _recalls(counts: np.ndarray, inputs: Inputs, split: str) -> Figure | None:
     """The recall of each class with its interval, the lowest first."""
     support = counts.sum(1)
     rows = [
         (name, hits / n, *wilson_interval(int(hits), int(n)), int(n))
-        for name, hits, n in zip(classes, counts.diagonal(), support, strict=True)
+        for name, hits, n in zip(inputs.classes, counts.diagonal(), support, strict=True)
         if n
     ]
     rows = sorted(rows, key=lambda row: row[1])
@@ -121,13 +123,14 @@ def _recalls(counts: np.ndarray, classes: tuple[str, ...], split: str) -> Figure
         alt=f'The lowest accuracy is {share_text(rows[0][1], 0)}, of {rows[0][0]}; '
         f'the highest {share_text(rows[-1][1], 0)}, of {rows[-1][0]}.',
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
-        columns=('class', 'accuracy', 'low', 'high', 'images'),
+        columns=('class', 'accuracy', 'low', 'high', inputs.noun),
         rows=rows,
-        caption=f'Share of the images of a class that are classified correctly, {lowest}.',
+        caption=f'Share of the {inputs.noun} of a class that are classified correctly, {lowest}.',
     )
 
 
-def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
+def _pairs(counts: np.ndarray, inputs: Inputs) -> Table:
+    classes = inputs.classes
     support = counts.sum(1)
     cells = {(int(i), int(j)): int(counts[i, j]) for i, j in _cells(counts)}
     rows = [
@@ -143,14 +146,15 @@ def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
     ]
     return Table(
         name='The most frequent confusions',
-        columns=('class', 'predicted as', 'images', 'of the class'),
+        columns=('class', 'predicted as', inputs.noun, 'of the class'),
         rows=rows,
         texts=(1,),
         caption='The most frequent confusions.',
     )
 
 
-def _table(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
+def _table(counts: np.ndarray, inputs: Inputs) -> Table:
+    classes = inputs.classes
     hits, support, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
     rows = []
     for place, name in enumerate(classes):
@@ -162,7 +166,7 @@ def _table(counts: np.ndarray, classes: tuple[str, ...]) -> Table:
         rows.append(Row(cells=[*cells, '–' if f1 is None else f'{100 * f1:.1f} %']))
     return Table(
         name='Precision, recall and F1 of each class',
-        columns=('class', 'images', 'precision', 'recall', '95 % interval of the recall', 'F1'),
+        columns=('class', inputs.noun, 'precision', 'recall', '95 % interval of the recall', 'F1'),
         rows=rows,
         folded=len(classes) > 2 * SORTED,
     )

@@ -178,7 +178,7 @@ def _differences(runs: dict[str, Inputs]) -> Section:
         return Section(title='Differences', blocks=blocks)
     figure = Figure(
         name='differences',
-        title='Differences of accuracy.',
+        title='Differences of the score.',
         alt='; '.join(f'{name} {100 * pair.difference:+.1f} points' for name, pair in rows) + '.',
         drawing=intervals.dots(marks, label='first minus second, 95 % interval'),
         columns=('pair', 'images', 'only first', 'only second', 'difference', 'low', 'high', 'p'),
@@ -203,15 +203,15 @@ def _difference_table(rows: Sequence[tuple[str, PairedDifference]]) -> Table:
         ),
         rows=[Row(cells=_cells(name, pair)) for name, pair in rows],
         caption='Two runs are compared on the images that both were evaluated on. Intervals are '
-        'bootstrap intervals over images, p is of the exact McNemar test. Among many pairs, some '
-        'have a small p by chance.',
+        'bootstrap intervals over images. p is of the exact McNemar test, or of a permutation test '
+        'if the score is no accuracy. Among many pairs, some have a small p by chance.',
     )
 
 
 def _cells(name: str, pair: PairedDifference) -> list[str]:
     interval = f'{100 * pair.low:+.1f} to {100 * pair.high:+.1f}'
     p = '< 0.0001' if pair.p_value < 1e-4 else f'{pair.p_value:.2g}'
-    counts = [f'{n:,}' for n in (pair.images, pair.only_first, pair.only_second)]
+    counts = ['–' if n is None else f'{n:,}' for n in pair[:3]]
     return [name, *counts, f'{100 * pair.difference:+.1f} ({interval})', p]
 
 

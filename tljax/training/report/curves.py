@@ -35,12 +35,12 @@ def section(inputs: Inputs) -> Section:
         raise MissingError('The folder of the run has no metrics.jsonl, or it is empty.')
     marks = _phases(records)
     figures = [
-        _measure(records, name, marks)
+        _measure(records, name, marks, inputs.noun)
         for name in MEASURES
         if any(record.get(name) is not None for record in records)
     ]
     figures.append(_rates(inputs, records, marks))
-    figures += _speed(records, marks)
+    figures += _speed(records, marks, inputs.noun)
     blocks: list[Block] = [Figures(figures)]
     if lines := _unfreezing(inputs):
         blocks = [Text('Dashed vertical lines mark the phases:'), Listing(lines), *blocks]
@@ -75,7 +75,7 @@ def _curves(records: Records, name: str) -> list[Curve]:
     return lines
 
 
-def _measure(records: Records, name: str, marks: Marks) -> Figure:
+def _measure(records: Records, name: str, marks: Marks, noun: str) -> Figure:
     lines = _curves(records, name)
     text = '{:.3f}'.format if name == 'loss' else share_text
     ends = [f'{line.name} {text(line.ys[-1] or 0.0)}' for line in lines]
@@ -86,7 +86,7 @@ def _measure(records: Records, name: str, marks: Marks) -> Figure:
         drawing=curves.chart(lines, x_label='epoch', percent=name != 'loss', marks=marks),
         columns=('split', 'epoch', name),
         rows=_rows(lines),
-        caption='Training images are augmented.' if name == 'loss' else '',
+        caption='Training images are augmented.' if (name, noun) == ('loss', 'images') else '',
     )
 
 
@@ -197,7 +197,7 @@ def _unfreezing(inputs: Inputs) -> list[str]:
     return lines
 
 
-def _speed(records: Records, marks: Marks) -> list[Figure]:
+def _speed(records: Records, marks: Marks, noun: str) -> list[Figure]:
     rows = _thinned([r for r in records if r['split'] == 'train' and 'images_per_second' in r])
     if not rows:
         return []
@@ -205,7 +205,7 @@ def _speed(records: Records, marks: Marks) -> list[Figure]:
     speeds = [row['images_per_second'] for row in rows]
     shares = [row['waiting_share'] for row in rows]
     dots = len(rows) < 40
-    speed = Curve(name='images per second', xs=xs, ys=speeds, color='series2', dots=dots)
+    speed = Curve(name=f'{noun} per second', xs=xs, ys=speeds, color='series2', dots=dots)
     share = Curve(name='waiting for data', xs=xs, ys=shares, color='series3', dots=dots)
     middle, waiting = float(np.median(speeds)), float(np.median(shares))
     most = max(speeds)
@@ -213,9 +213,9 @@ def _speed(records: Records, marks: Marks) -> list[Figure]:
         Figure(
             name='speed',
             title='Speed.',
-            alt=f'Median speed of training: {middle:,.0f} images per second.',
+            alt=f'Median speed of training: {middle:,.0f} {noun} per second.',
             drawing=curves.chart([speed], x_label='epoch', y_range=(0, most), marks=marks),
-            columns=('epoch', 'images per second'),
+            columns=('epoch', f'{noun} per second'),
             rows=list(zip(xs, speeds, strict=True)),
         ),
         Figure(

@@ -15,11 +15,11 @@ from tljax.records.figures.axes import share_text
 from tljax.records.pages.blocks import Block, Card, Gallery, Heading, Row, Section, Table, Text
 from tljax.records.predictions import SplitPredictions
 from tljax.training import training_label_errors
-from tljax.training.report import images, network_pass, thumbnails
+from tljax.training.report import equal_texts, images, network_pass, thumbnails
 from tljax.training.report.budget import COMPILE_SECONDS
 from tljax.training.report.inputs import Inputs, MissingError, split_name
 from tljax.training.training_label_errors import LikelyError
-from tljax.types import Examples, InputError
+from tljax.types import Examples, InputError, TextPreprocessing
 
 CARDS = 10  # the number of likely label errors with an image
 LISTED = 500  # the largest number of rows of a table
@@ -34,7 +34,7 @@ def section(inputs: Inputs) -> Section:
     _, split = inputs.predictions()
     blocks = [
         *([] if split.task.numbers else [*_held_out(inputs), *_of_training(inputs)]),
-        Heading('The same image in several splits'),
+        Heading(f'The same {inputs.noun[:-1]} in several splits'),
         *_duplicates(inputs),
     ]
     return Section(title='Doubtful data', blocks=blocks)
@@ -43,7 +43,7 @@ def section(inputs: Inputs) -> Section:
 def _held_out(inputs: Inputs) -> list[Block]:
     """The likely label errors of the split that the page reports."""
     name, split = inputs.predictions()
-    blocks: list[Block] = [Heading(f'Labels that may be wrong, {split_name(name)} images')]
+    blocks: list[Block] = [Heading(f'Labels that may be wrong, {inputs.named(name)}')]
     if not split.task.one_label:
         return [*blocks, Text(ONE_LABEL, 'missing')]
     p = np.asarray(calibration.probabilities(split.task.class_logits(split.logits)))
@@ -58,15 +58,17 @@ def _held_out(inputs: Inputs) -> list[Block]:
         'Confident learning (Northcutt et al. 2021) estimates the number of wrong labels; these '
         'are the least probable ones. Each is an error of the label or of the network.'
     )
-    blocks.append(Text(f'{len(rows)} of {len(split):,} images. {note}'))
+    blocks.append(Text(f'{len(rows)} of {len(split):,} {inputs.noun}. {note}'))
     if cards := _cards(inputs, name, split, errors):
         blocks.append(Gallery(cards=cards))
-    return [*blocks, _table(f'Likely label errors, {split_name(name)} images', rows)]
+    return [*blocks, _table(inputs, name, rows)]
 
 
 def _cards(
     inputs: Inputs, name: str, split: SplitPredictions, errors: label_errors.LabelErrors
 ) -> list[Card]:
+    if _reads_text(inputs):
+        return []
     try:
         examples, places = inputs.examples(name)
         model = inputs.run.network.model
@@ -87,7 +89,7 @@ def _cards(
 
 def _of_training(inputs: Inputs) -> list[Block]:
     """The likely label errors of the training images, by probes on held-out folds."""
-    blocks: list[Block] = [Heading('Labels that may be wrong, training images')]
+    blocks: list[Block] = [Heading(f'Labels that may be wrong, {inputs.named("train")}')]
     try:
         job = inputs.job
         train = job.splits['train']
@@ -102,17 +104,20 @@ def _of_training(inputs: Inputs) -> list[Block]:
     if not errors:
         return [*blocks, Text('None is likely.')]
     note = (
-        f'{len(errors)} of {len(train):,} images, whose labels are the least probable for linear '
-        'probes on the features that training started from, each fitted without the image.'
+        f'{len(errors)} of {len(train):,} {inputs.noun}, whose labels are the least probable for '
+        'linear probes on the features that training started from, each fitted without '
+        f'the {inputs.noun[:-1]}.'
     )
     rows = [(e.path or f'id {e.id}', e.label, e.suggested, e.confidence) for e in errors]
     blocks.append(Text(note))
     if cards := _training_cards(inputs, train, errors):
         blocks.append(Gallery(cards=cards))
-    return [*blocks, _table('Likely label errors, training images', rows)]
+    return [*blocks, _table(inputs, 'train', rows)]
 
 
 def _training_cards(inputs: Inputs, train: Examples, errors: Sequence[LikelyError]) -> list[Card]:
+    if _reads_text(inputs):
+        return []
     places = {int(id_): place for place, id_ in enumerate(train.ids)}
     chosen = errors[: CARDS // 2]
     decoded = network_pass.decoded(
@@ -131,11 +136,11 @@ def _training_cards(inputs: Inputs, train: Examples, errors: Sequence[LikelyErro
     return cards
 
 
-def _table(name: str, rows: Sequence[tuple[str, str, str, float]]) -> Table:
+def _table(inputs: Inputs, split: str, rows: Sequence[tuple[str, str, str, float]]) -> Table:
     more = f' The first {LISTED} of {len(rows)}.' if len(rows) > LISTED else ''
     return Table(
-        name=name,
-        columns=('image', 'label', 'likely', 'probability of the label'),
+        name=f'Likely label errors, {inputs.named(split)}',
+        columns=(inputs.noun[:-1], 'label', 'likely', 'probability of the label'),
         rows=[
             Row(cells=[path, label, other, share_text(p)])
             for path, label, other, p in rows[:LISTED]
@@ -146,12 +151,18 @@ def _table(name: str, rows: Sequence[tuple[str, str, str, float]]) -> Table:
     )
 
 
+def _reads_text(inputs: Inputs) -> bool:
+    return isinstance(inputs.run.network.preprocessing, TextPreprocessing)
+
+
 def _duplicates(inputs: Inputs) -> list[Block]:
-    """Images in different splits that are equal or similar."""
+    """Images in different splits that are equal or similar, or equal texts."""
     try:
         splits = {name: split for name, split in inputs.job.splits.items() if len(split)}
     except InputError as error:
         return [Text(str(error), 'missing')]
+    if _reads_text(inputs):
+        return equal_texts.blocks(splits)
     count = sum(map(len, splits.values()))
     if count * SECONDS_PER_IMAGE > 0.5 * inputs.budget.left:
         return [Text(str(inputs.no_time(2 * count * SECONDS_PER_IMAGE)), 'missing')]

@@ -30,10 +30,10 @@ def section(inputs: Inputs) -> Section:
     if importlib.util.find_spec('openTSNE') and inputs.budget.left > TSNE_SECONDS:
         figures.append(_figure(inputs, _tsne(features), 'tsne', f't-SNE of {source}', None))
     note = (
-        f'{len(features):,} images, colored by class. Rings are errors. Point at an image to see '
+        f'{len(features):,} {inputs.noun}, colored by class. Rings are errors. Point at one to see '
         'it, or step through the errors with the arrow keys.'
     )
-    return Section(title='Map of the images', blocks=[Text(note), Figures(figures)])
+    return Section(title=f'Map of the {inputs.noun}', blocks=[Text(note), Figures(figures)])
 
 
 def _features(inputs: Inputs) -> tuple[np.ndarray, str]:
@@ -53,7 +53,8 @@ def _features(inputs: Inputs) -> tuple[np.ndarray, str]:
 def _pictures(inputs: Inputs) -> np.ndarray | None:
     """The decoded images of the sample; None if they cannot be read."""
     with contextlib.suppress(InputError, OSError):
-        return inputs.sample_images
+        if inputs.noun == 'images':
+            return inputs.sample_images
     return None
 
 
@@ -104,9 +105,9 @@ def _figure(
     return Figure(
         name=f'map-{name}',
         title=f'{title}.',
-        alt=f'{len(rows):,} images as points by class; {sum(errors)} are errors.',
+        alt=f'{len(rows):,} {inputs.noun} as points by class; {sum(errors)} are errors.',
         drawing=scatter.scatter(points, classes, errors, inputs.classes),
-        columns=('split', 'image', 'class', 'right', 'x', 'y'),
+        columns=('split', inputs.noun[:-1], 'class', 'right', 'x', 'y'),
         rows=cells,
         wide=True,
         caption='' if few else f'Only the first {scatter.NAMED} classes are named; colors repeat.',

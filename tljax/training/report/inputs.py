@@ -1,5 +1,6 @@
 """The inputs of a page: the folder of a run, its data and its network."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -17,7 +18,7 @@ from tljax.training.report import network_pass
 from tljax.training.report.budget import ASKED_SECONDS, COMPILE_SECONDS, Budget
 from tljax.training.report.network_pass import NetworkPass
 from tljax.training.trained_run import TrainedRun
-from tljax.types import Examples, InputError
+from tljax.types import Examples, InputError, Preprocessing
 
 EVALUATED = ('test', 'val')  # a page reports the first of them that has images
 SAMPLE = 1000  # the largest number of images of the map
@@ -77,6 +78,19 @@ class Inputs:
         if not path.is_file():
             raise MissingError(f'{self.run.workdir} holds no run: there is no {CONFIG_FILE} in it')
         return config_json.fields_of(path.read_text())
+
+    @property
+    def noun(self) -> str:
+        """What the network reads: `images` or `texts`."""
+        with contextlib.suppress(InputError):
+            return tables.inputs(self.run.result)
+        with contextlib.suppress(InputError):  # the run is not finished
+            return self.run.config.backbone.preprocessing().inputs
+        return Preprocessing.inputs
+
+    def named(self, split: str) -> str:
+        """The examples of a split for readers, such as `validation images`."""
+        return f'{split_name(split)} {self.noun}'
 
     @property
     def split(self) -> str | None:

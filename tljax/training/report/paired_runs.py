@@ -16,7 +16,6 @@ from tljax.config.json_form import encode
 from tljax.metrics import paired_seeds, power, seed_intervals
 from tljax.metrics.paired_seeds import LEVEL, PairedSeeds
 from tljax.metrics.seed_intervals import SeedInterval
-from tljax.metrics.totals import wilson_interval
 from tljax.records import run_copies
 from tljax.training.report import pairs
 from tljax.training.report.inputs import EVALUATED, Inputs, MissingError
@@ -37,7 +36,7 @@ class RunRow:
         runs: the folders.
         seeds: the seed of each run.
         accuracies: the accuracy of each run; with several labels per image, the share of images
-            with all labels correct.
+            with all labels correct; of ordered classes the weighted kappa, of numbers R².
         interval: the mean accuracy and its 95 % interval: Student's t over seeds, or with one run
             Wilson's interval over images.
         pair: the difference to the baseline; None of the baseline itself, and without a common
@@ -66,10 +65,11 @@ class RunComparison:
 
     Attributes:
         split: `test` or `val`.
-        measure: `accuracy`, or `all labels correct`.
+        measure: `accuracy`, `all labels correct`, `weighted kappa` or `R²`.
         baseline: the name of its row.
         rows: the groups of runs, the baseline first.
         tests: the number of p-values.
+        is_share: whether the score is a share of right predictions.
         difference: the true difference for which the number of seeds is suggested.
     """
 
@@ -79,6 +79,7 @@ class RunComparison:
     rows: tuple[RunRow, ...]
     tests: int
     difference: float
+    is_share: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +147,7 @@ def compare(
         rows=_rows(groups, names, differences, difference),
         tests=sum(pair is not None for pair in differences),
         difference=difference,
+        is_share=groups[0][0].scores.is_share,
     )
 
 
@@ -233,6 +235,8 @@ def _pair(group: Sequence[_Run], baseline: Sequence[_Run]) -> PairedSeeds | None
     if not couples:
         return None
     scores = [_paired(*couple) for couple in couples]
+    if not scores[0][0].is_share:
+        return pairs.difference_over_seeds(scores)
     return paired_seeds.difference(
         [first.right for first, _ in scores],
         [second.right for _, second in scores],
@@ -262,7 +266,7 @@ def _rows(
             name=name,
             runs=tuple(run.folder for run in group),
             seeds=tuple(run.seed[0] for run in group),
-            accuracies=tuple(float(run.scores.right.mean()) for run in group),
+            accuracies=tuple(run.scores.score for run in group),
             interval=_interval(group),
             pair=pair,
             adjusted=float(p),
@@ -275,11 +279,10 @@ def _rows(
 
 def _interval(group: Sequence[_Run]) -> SeedInterval:
     """Over seeds; of one run over images."""
-    result = seed_intervals.of_scores(np.array([run.scores.right.mean() for run in group]))
+    result = seed_intervals.of_scores(np.array([run.scores.score for run in group]))
     if len(group) > 1:
         return result
-    right = group[0].scores.right
-    low, high = wilson_interval(int(right.sum()), len(right))
+    low, high = group[0].scores.interval
     return result._replace(low=low, high=high)
 
 

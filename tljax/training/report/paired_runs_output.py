@@ -96,10 +96,12 @@ def notes(comparison: RunComparison) -> list[str]:
     """Sentences that say how to read the table, and why nothing can be significant in it."""
     pairs = [row.pair for row in comparison.rows if row.pair is not None]
     several = [pair for pair in pairs if pair.seeds > 1]
-    notes = [f'Differences from {comparison.baseline}, image by image.']
+    paired = 'image by image' if comparison.is_share else 'on the same images'
+    notes = [f'Differences from {comparison.baseline}, {paired}.']
     if several:
+        both = 'seeds and images' if comparison.is_share else 'seeds'
         notes.append(
-            'p: exact sign-flip test over seeds. Intervals of differences cover seeds and images; '
+            f'p: exact sign-flip test over seeds. Intervals of differences cover {both}; '
             'those of means cover seeds.'
         )
     if len(several) < len(pairs):

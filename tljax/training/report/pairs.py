@@ -1,17 +1,20 @@
 """Paired comparison of runs, image by image."""
 
 import dataclasses
+import functools
+import math
 import pathlib
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
-from tljax.metrics import regression
+from tljax.metrics import paired_scores, paired_seeds
 from tljax.metrics.paired_accuracy import PairedDifference, accuracy_difference
+from tljax.metrics.paired_seeds import PairedSeeds
+from tljax.metrics.totals import wilson_interval
 from tljax.records.predictions import SplitPredictions
 from tljax.training.report.inputs import Inputs, MissingError
-from tljax.types import InputError
+from tljax.types import InputError, Task
 
 
 def right(split: SplitPredictions) -> np.ndarray:
@@ -28,21 +31,54 @@ def right(split: SplitPredictions) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class ImageScores:
-    """Which images of a split a run classifies correctly, ordered by id.
+    """The predictions of a run for a split, ordered by id.
 
     Attributes:
         classes: the K names.
         ids: [N], ascending.
-        labels: [N], or [N, K] with several labels per image.
-        right: [N] bool.
-        measure: the name of the share of right predictions.
+        labels: [N, ...].
+        outputs: of the network, [N, O].
+        task: what is predicted.
+        measure: the name of the score, or of the share of right predictions.
     """
 
     classes: tuple[str, ...]
     ids: np.ndarray
     labels: np.ndarray
-    right: np.ndarray
+    outputs: np.ndarray
+    task: Task
     measure: str
+
+    @functools.cached_property
+    def right(self) -> np.ndarray:
+        """Whether each prediction is right [N], for tasks without a score of their own."""
+        hits = self.task.right(self.outputs, self.labels)
+        assert hits is not None
+        return hits
+
+    @functools.cached_property
+    def decided(self) -> np.ndarray:
+        """The predictions [N, ...], see `Task.decided`."""
+        return self.task.decided(self.outputs, self.labels)
+
+    @functools.cached_property
+    def score(self) -> float:
+        """The score, or the share of right predictions."""
+        score = self.task.scored(self.decided, self.labels)
+        return float(self.right.mean()) if score is None else score
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the score over images; NaN without a value."""
+        if self.is_share:
+            return wilson_interval(int(self.right.sum()), len(self.right))
+        ends = self.task.intervals(self.outputs, self.labels)
+        return ends.get(f'{self.task.score.name}_interval', (math.nan, math.nan))
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the score is a share of right predictions."""
+        return self.task.scored(self.decided, self.labels) is None
 
     def same_images(self, other: 'ImageScores') -> bool:
         """Whether both have the same images with the same labels."""
@@ -50,7 +86,7 @@ class ImageScores:
 
     def select(self, rows: np.ndarray) -> 'ImageScores':
         """The scores of some images."""
-        parts = {name: getattr(self, name)[rows] for name in ('ids', 'labels', 'right')}
+        parts = {name: getattr(self, name)[rows] for name in ('ids', 'labels', 'outputs')}
         return dataclasses.replace(self, **parts)
 
 
@@ -63,8 +99,9 @@ def image_scores(classes: Sequence[str], split: SplitPredictions) -> ImageScores
     ids, order = np.unique(split.ids, return_index=True)
     if len(ids) < len(split):
         raise MissingError('Several images of a run have the same id, so they cannot be paired.')
-    measure = split.task.score.share_title or 'accuracy'
-    return ImageScores(tuple(classes), ids, split.labels[order], right(split)[order], measure)
+    arrays = split.labels[order], split.logits[order]
+    measure = split.task.score.compared_title
+    return ImageScores(tuple(classes), ids, *arrays, split.task, measure)
 
 
 def paired(one: ImageScores, other: ImageScores) -> tuple[ImageScores, ImageScores]:
@@ -99,9 +136,9 @@ def folder_names(folders: Sequence[pathlib.Path]) -> list[str]:
 
 
 def difference(one: Inputs, other: Inputs) -> PairedDifference:
-    """The accuracy of a run minus that of another, on the images both were evaluated on.
+    """The score of a run minus that of another, on the images both were evaluated on.
 
-    Images are paired by id.
+    Images are paired by id. The score is a share of right predictions, or the task's own.
 
     Raises:
         MissingError: a run has no predictions, or they cannot be paired.
@@ -112,40 +149,41 @@ def difference(one: Inputs, other: Inputs) -> PairedDifference:
     first, second = paired(
         image_scores(one.classes, split), image_scores(other.classes, other.splits[name])
     )
-    return accuracy_difference(first.right, second.right)
+    return score_difference(first, second)
 
 
-def _difference_of_numbers(one: Inputs, other: Inputs) -> tuple[float, float, float]:
-    """The difference in R², and its interval.
+def score_difference(first: ImageScores, second: ImageScores) -> PairedDifference:
+    """The difference of two scores on the same images."""
+    if first.is_share:
+        return accuracy_difference(first.right, second.right)
 
-    Raises:
-        MissingError: a run has no predictions, or they cannot be paired.
-    """
-    name, split = one.predictions()
-    others = other.splits.get(name)
-    if others is None or others.labels.shape != split.labels.shape:
-        raise MissingError('The runs were not evaluated on the same split with the same numbers.')
-    _, rows, other_rows = np.intersect1d(split.ids, others.ids, True, return_indices=True)
-    if not len(rows):
-        raise MissingError('The runs were evaluated on different images.')
-    count = split.labels.shape[1]
-    first, second = (
-        np.asarray(part.task.predicted(jnp.asarray(part.logits[places])))[:, :count]
-        for part, places in ((split, rows), (others, other_rows))
-    )
-    return regression.paired_difference(first, second, split.labels[rows])
+    def score(decided: np.ndarray, labels: np.ndarray) -> float:
+        value = first.task.scored(decided, labels)
+        assert value is not None
+        return value
+
+    result = paired_scores.difference(score, first.decided, second.decided, first.labels)
+    return PairedDifference(len(first.ids), None, None, *result)
+
+
+def difference_over_seeds(scores: Sequence[tuple[ImageScores, ImageScores]]) -> PairedSeeds:
+    """The difference of a score that is no share of images; of several seeds over seeds alone."""
+    count = min(len(first.ids) for first, _ in scores)
+    if len(scores) == 1:
+        pair = score_difference(*scores[0])
+        least = 1 / (1 + paired_scores.DRAWS)
+        ends = pair.difference, pair.low, pair.high, pair.p_value
+        return PairedSeeds(1, count, *ends, least, (pair.difference,))
+    sides = zip(*scores, strict=True)
+    first, second = (np.array([one.score for one in side]) for side in sides)
+    return paired_seeds.difference_of_means(first, second)._replace(images=count)
 
 
 def difference_text(one: Inputs, other: Inputs) -> str:
     """`+1.2 (-0.4 to +2.9)` in points, or a dash."""
     try:
-        _, split = one.predictions()
-        if split.task.numbers:
-            ends = _difference_of_numbers(one, other)
-        else:
-            pair = difference(one, other)
-            ends = pair.difference, pair.low, pair.high
+        pair = difference(one, other)
     except (InputError, OSError):
         return '–'
-    value, low, high = (100 * end for end in ends)
+    value, low, high = (100 * end for end in (pair.difference, pair.low, pair.high))
     return f'{value:+.1f} ({low:+.1f} to {high:+.1f})'

@@ -158,8 +158,8 @@ def _table(inputs: Inputs, runs: Mapping[str, Inputs]) -> Table:
     caption = ''
     if len(runs) > 1:
         caption = (
-            'Differences are paired: both networks predict the same images, and the 95 % interval '
-            'is a bootstrap interval over these images.'
+            f'Differences are paired: both networks predict the same {inputs.noun}, and the 95 % '
+            f'interval is a bootstrap interval over these {inputs.noun}.'
         )
     return Table(name='Results', columns=columns, rows=rows, caption=caption)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tljax.data import image_properties
+from tljax.data import image_properties, text_examples
 from tljax.metrics import slices
 from tljax.metrics.slices import Slice
 from tljax.records.figures import intervals
@@ -15,7 +15,7 @@ from tljax.records.pages.blocks import Block, Figures, Section, Text
 from tljax.training.report import pairs
 from tljax.training.report.budget import ASKED_SECONDS
 from tljax.training.report.inputs import Inputs, split_name, spread
-from tljax.types import InputError
+from tljax.types import InputError, TextPreprocessing
 
 IMAGES = 4000  # the largest number of images whose properties are measured
 SECONDS_PER_IMAGE = 0.004  # approximate time for a photograph of 500 px
@@ -24,7 +24,7 @@ Named = tuple[str, str, Slice]  # the property, its range, and the slice
 
 
 def section(inputs: Inputs) -> Section:
-    """The accuracy by image size, aspect ratio, brightness and class frequency."""
+    """The accuracy by class frequency, and by size, aspect ratio and brightness or by length."""
     name, split = inputs.predictions()
     right = pairs.right(split)
     rows: list[Named] = []
@@ -32,16 +32,19 @@ def section(inputs: Inputs) -> Section:
     if split.task.one_label:
         rows += _by_frequency(inputs, split.labels, right)
     try:
-        measured, note = _by_image(inputs, name, right)
+        reads_text = isinstance(inputs.run.network.preprocessing, TextPreprocessing)
+        by_input = _by_length if reads_text else _by_image
+        measured, note = by_input(inputs, name, right)
         rows += measured
         blocks += [Text(note, 'missing')] if note else []
     except (InputError, OSError) as error:
         blocks.append(Text(str(error), 'missing'))
     if rows:
-        blocks.insert(0, Figures([_figure(rows, name, float(right.mean()))]))
-        blocks.insert(0, Text(_weakest(rows, float(right.mean()))))
+        mean = float(right.mean())
+        blocks.insert(0, Figures([_figure(rows, name, mean, inputs.noun)]))
+        blocks.insert(0, Text(_weakest(rows, mean, inputs.noun)))
     else:
-        blocks.append(Text('All images have equal size, brightness and class frequency.'))
+        blocks.append(Text(f'All {inputs.noun} have equal properties and class frequency.'))
     return Section(title='Weak slices', blocks=blocks)
 
 
@@ -50,7 +53,9 @@ def _by_frequency(inputs: Inputs, labels: np.ndarray, right: np.ndarray) -> list
     if train is None:
         return []
     counts = slices.class_counts(labels, train.labels, len(inputs.classes))
-    return _named('training images of the class', slices.by_value(counts, right, 3), _number)
+    return _named(
+        f'training {inputs.noun} of the class', slices.by_value(counts, right, 3), _number
+    )
 
 
 def _has_job(inputs: Inputs) -> bool:
@@ -79,6 +84,15 @@ def _by_image(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named
     return rows, note
 
 
+def _by_length(inputs: Inputs, split: str, right: np.ndarray) -> tuple[list[Named], str]:
+    """Slices by the tokens of the texts that are read, and no note."""
+    preprocessing = inputs.run.network.preprocessing
+    assert isinstance(preprocessing, TextPreprocessing)
+    examples, places = inputs.examples(split)
+    lengths = text_examples.lengths(examples.take(places), preprocessing)
+    return _named('tokens', slices.by_value(lengths, right), _number), ''
+
+
 def _named(
     name: str, parts: Sequence[Slice], text: Callable[[float], str], unit: str = ''
 ) -> list[Named]:
@@ -100,9 +114,9 @@ def _range(low: str, high: str) -> str:
     return low if low == high else f'{low} to {high}'
 
 
-def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
+def _figure(rows: Sequence[Named], split: str, mean: float, noun: str) -> Figure:
     marks, last = [], ''
-    caption = f'Orange: the interval is below the accuracy of all images, {share_text(mean)}.'
+    caption = f'Orange: the interval is below the accuracy of all {noun}, {share_text(mean)}.'
     if any(name == IMAGE_SIZE for name, *_ in rows):
         caption += ' Image size is the square root of width × height.'
     for name, text, part in rows:
@@ -116,27 +130,27 @@ def _figure(rows: Sequence[Named], split: str, mean: float) -> Figure:
                 value=part.accuracy,
                 low=low,
                 high=high,
-                text=f'{100 * part.accuracy:.1f} %, {part.images:,} images',
+                text=f'{100 * part.accuracy:.1f} %, {part.images:,} {noun}',
                 color='warn' if high < mean else 'accent',
             )
         )
     return Figure(
         name='slices',
         title='Accuracy of slices.',
-        alt=_weakest(rows, mean),
+        alt=_weakest(rows, mean, noun),
         drawing=intervals.dots(marks, label=f'{split_name(split)} accuracy, 95 % interval'),
-        columns=('property', 'range', 'images', 'accuracy', 'low', 'high'),
+        columns=('property', 'range', noun, 'accuracy', 'low', 'high'),
         rows=[(n, t, part.images, part.accuracy, *part.interval) for n, t, part in rows],
         caption=caption,
     )
 
 
-def _weakest(rows: Sequence[Named], mean: float) -> str:
+def _weakest(rows: Sequence[Named], mean: float, noun: str) -> str:
     weak = [row for row in rows if row[2].interval[1] < mean]
     if not weak:
-        return 'No slice is significantly weaker than all images together.'
+        return f'No slice is significantly weaker than all {noun} together.'
     name, text, part = min(weak, key=lambda row: row[2].accuracy)
     return (
         f'The weakest slice is {name} {text}: its accuracy is {share_text(part.accuracy)} on '
-        f'{part.images:,} images, and {share_text(mean)} on all images.'
+        f'{part.images:,} {noun}, and {share_text(mean)} on all {noun}.'
     )

@@ -4,14 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from tljax.metrics import confusion
 from tljax.metrics.totals import wilson_interval
 from tljax.records.predictions import SplitPredictions
 
 
 def correct(split: SplitPredictions) -> np.ndarray:
     """Whether each image is classified correctly: [N] bool; ties and NaN count as wrong."""
-    return confusion.predicted(split.logits, split.labels) == split.labels
+    right = split.task.right(split.logits, split.labels)
+    assert right is not None  # `subject.read` refuses numbers
+    return right
 
 
 def interval(hits: np.ndarray) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 from tljax import devices
 from tljax.augment.corruptions.corruption import Corruption, corrupt
 from tljax.data import pipeline
-from tljax.metrics import confusion, corruption_error
+from tljax.metrics import corruption_error
 from tljax.metrics.corruption_error import CorruptionErrors
 from tljax.models import views
 from tljax.training import labelled_data
@@ -123,7 +123,9 @@ def hits(
 
         def correct(inputs: jax.Array, labels=labels, mask=mask) -> np.ndarray:
             logits = np.asarray(subject.logits_of(*subject.values, inputs))
-            return (confusion.predicted(logits, labels) == labels)[mask]
+            right = subject.network.task.right(logits, labels)
+            assert right is not None  # `subject.read` refuses numbers
+            return right[mask]
 
         clean.append(correct(images))
         corrupted.append(

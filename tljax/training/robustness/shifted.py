@@ -1,5 +1,6 @@
 """Shifted test sets: accuracy, calibration, and the gap to the accuracy on the run's test set."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -36,14 +37,14 @@ def measure(subject: Subject, data: Data) -> dict[str, Any]:
 
 def _rows(split: SplitPredictions, mask: np.ndarray) -> SplitPredictions:
     """The images of a split where a mask [N] is true, without features."""
-    return SplitPredictions(
-        split.ids[mask], split.paths[mask], split.labels[mask], split.logits[mask]
-    )
+    kept = {name: getattr(split, name)[mask] for name in ('ids', 'paths', 'labels', 'logits')}
+    return dataclasses.replace(split, **kept, features=None)
 
 
 def _calibration(split: SplitPredictions, temperature: float) -> dict[str, Any]:
+    logits = split.task.class_logits(split.logits)
     return {
-        when: calibration.summary(split.logits, split.labels, value)
+        when: calibration.summary(logits, split.labels, value)
         for when, value in (('before', 1.0), ('after', temperature))
     }
 

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 
 from tljax import devices
 from tljax.config.experiment import Experiment
-from tljax.metrics.losses import CrossEntropy
 from tljax.models import stages
 from tljax.models.views import Centre
 from tljax.records import predictions, runs
@@ -139,7 +138,7 @@ class Subject:
 
     @functools.cached_property
     def logits_of(self) -> Callable[[Params, Stats, jax.Array], jax.Array]:
-        """The function `(params, stats, images [B, H, W, 3] uint8) -> logits [B, K]`, compiled."""
+        """The function `(params, stats, images [B, H, W, 3] uint8) -> outputs [B, O]`, compiled."""
 
         @jax.jit
         def logits(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
@@ -150,9 +149,8 @@ class Subject:
 
 def evaluation_of(loaded: Network, views: Views, mesh: Mesh, batch_size: int) -> Evaluation:
     """The evaluation of a network that predicts one label per image."""
-    return Evaluation(
-        model=loaded.model, loss=CrossEntropy(), mesh=mesh, batch_size=batch_size, views=views
-    )
+    loss = loaded.task.default_loss()
+    return Evaluation(model=loaded.model, loss=loss, mesh=mesh, batch_size=batch_size, views=views)
 
 
 def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
@@ -165,10 +163,10 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
     settings, recorded = runs.evaluation_settings(folder)
     TrainedRun(folder).result  # noqa: B018  raises an error if the run is not finished
     loaded = network.load(str(folder))
-    if not (loaded.task.one_label and loaded.task.calibrated):
+    if not loaded.task.one_label:
         raise InputError(
-            f'{folder} predicts several labels per image, numbers or ordered classes, wanted a '
-            'run with one label per image'
+            f'{folder} predicts several labels per image or numbers, wanted a run with one label '
+            'per image'
         )
     return Subject(folder, loaded, settings, recorded, batch_size or settings.batch_size)
 

@@ -22,8 +22,9 @@ def read(subject: Subject, path: str, bad_files: BadFiles) -> Examples:
     """Reads the images of a folder or a list.
 
     Raises:
-        InputError: the folder is missing or empty, or an image cannot be read.
+        InputError: the folder is missing or empty, an image cannot be read, or see `check`.
     """
+    check(subject)
     if not pathlib.Path(path).expanduser().exists():
         raise InputError(f'{path}: no such folder or file')
     examples = unlabelled.read([path], bad_files)
@@ -60,8 +61,21 @@ def _scores(scorer: Scorer, name: str, split: SplitPredictions) -> np.ndarray:
     return scorer.score(name, split.logits, split.features)
 
 
+def check(subject: Subject) -> None:
+    """Raises: InputError: the outputs of the network are not logits of classes."""
+    if not subject.network.task.calibrated:
+        raise InputError(
+            f'--ood: {subject.folder} predicts ordered classes, and scores need logits of classes'
+        )
+
+
 def scorer(subject: Subject) -> Scorer:
-    """Fits every score that the run's head allows to its training images."""
+    """Fits every score that the run's head allows to its training images.
+
+    Raises:
+        InputError: see `check`.
+    """
+    check(subject)
     train = subject.predict(spread(subject.data('train').examples, TRAINING_IMAGES), features=True)
     assert train.features is not None
     linear = _linear_head(subject, train)
@@ -87,6 +101,7 @@ def detector(subject: Subject, name: str) -> Detector:
     Raises:
         InputError: the head of the run does not allow the score, or there are no validation images.
     """
+    check(subject)
     if not subject.has('val'):
         raise InputError(f'--ood: {subject.folder} has no validation images for a threshold')
     of_features = name not in OF_LOGITS
