@@ -38,7 +38,7 @@ from tljax.strategies import optimizers, partition
 from tljax.strategies.cut import Compute
 from tljax.strategies.strategies import FineTune, FreezeBelow
 from tljax.training import states, step
-from tljax.types import Dtype, Preprocessing, Strategy
+from tljax.types import Dtype, Preprocessing, Strategy, images_of
 
 # A network, and the first stage that is trained when the lower ones are frozen.
 NETWORKS: dict[str, tuple[Any, str]] = {
@@ -99,14 +99,19 @@ class Steps:
 
     def least_seconds(self, flops: float, bytes_: float) -> float:
         """The roofline of a step: see the module."""
-        memory = self.program.memory_analysis()
+        memory, counted = self._memory, self.program.cost_analysis()
+        assert counted is not None
         moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
-        return max(float(self.program.cost_analysis()['flops']) / flops, moved / bytes_)
+        return max(float(counted['flops']) / flops, moved / bytes_)
+
+    @property
+    def _memory(self) -> Any:
+        return self.program.memory_analysis()
 
     @property
     def gigabytes(self) -> float:
         """Of the program: its arguments and what it needs beside them."""
-        memory = self.program.memory_analysis()
+        memory = self._memory
         return (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e9
 
 
@@ -130,7 +135,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 def convolutions(steps: Steps) -> str:
     """What the convolutions of a compiled program became; the rewritten ones are for CPU only."""
-    lines = steps.program.as_text().splitlines()
+    lines = (steps.program.as_text() or '').splitlines()
     library = sum('custom_call_target="__cudnn$conv' in line for line in lines)
     plain = sum(' convolution(' in line for line in lines)
     return f'{library} convolutions by cuDNN, {plain} by XLA'
@@ -140,7 +145,7 @@ def from_files(steps: Steps, scratch: str, count: int) -> tuple[float, float]:
     """Images per second from JPEG files in the first epoch, and from the cache after it."""
     paths = images(None, pathlib.Path(scratch))
     paths = (paths * (1 + 4 * steps.rows // len(paths)))[: 4 * steps.rows]
-    shown = steps.model.preprocessing
+    shown = images_of(steps.model.preprocessing)
     split = decoded_images.wrap({'': examples_of(paths)}, shown, 20)['']
 
     def batches(number: int) -> Iterable[dict[str, Any]]:
