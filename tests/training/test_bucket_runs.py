@@ -129,11 +129,16 @@ def test_a_killed_run_resumes_from_what_it_has_uploaded(
 def test_a_bucket_that_fails_for_good_ends_the_run_with_its_last_checkpoint(
     reference, tmp_path, bucket, capsys
 ):
-    bucket.fault = failing(40, OSError('the service is gone'))
+    gone = failing(0, OSError('the service is gone'))
+
+    def after_a_checkpoint(operation, path):
+        if operation == 'write' and steps():
+            gone(operation, path)
+
+    bucket.fault = after_a_checkpoint
     with pytest.raises(BucketError, match=f'{ADDRESS}: cannot write .*the service is gone'):
         train_all(experiment(), ADDRESS)
     bucket.fault = None
-    assert steps()
     train_all(experiment(), ADDRESS)
     assert 'Resuming at step ' in capsys.readouterr().out
     assert_same_run(experiment(), downloaded(tmp_path / 'run'), reference)
