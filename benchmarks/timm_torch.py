@@ -29,7 +29,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     'vit_small_patch16_224': ('ViT', {'width': 384}),
     'convnext_tiny': ('ConvNeXt', {}),
     'resnext50_32x4d': ('ResNet', {'depth': 50, 'groups': 32, 'width_per_group': 4}),
-    'efficientnet_lite0': ('EfficientNetLite', {'same_padding': False}),
+    'efficientnet_lite0': ('EfficientNetLite', {'same_padding': False, 'epsilon': 1e-5}),
     'efficientnet_b0': ('EfficientNet', {}),
 }
 KINDS = ('forward', 'step')
