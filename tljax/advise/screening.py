@@ -29,7 +29,7 @@ from tljax.records import console
 
 FROM = 3  # networks; two are both probed on all images
 PER_CLASS, LEAST = 2, 20  # images in the first round; the second has twice as many
-LAST_SHARE, LIMIT = 1 / 4, 1000  # of the labelled images, and images, in the last round
+LAST_SHARE, LIMIT = 1 / 4, 1000  # of the labelled images in the last round, and at most
 DECAYS = (0.01, 0.1, 1.0, 10.0)  # in units of the features' total variance per example
 
 
@@ -107,7 +107,7 @@ def screen(
     entries = [_Entry(network=network) for network in networks]
     order = _order(task)
     chunks: list[np.ndarray] = []
-    sizes = _sizes(task)
+    sizes = _sizes(len(task.labels), task.num_classes)
     for index, (start, stop) in enumerate(itertools.pairwise([0, *sizes]), 1):
         active = [entry for entry in entries if entry.why is None]
         if len(active) == 1:
@@ -121,10 +121,9 @@ def screen(
     return kept, [_screened(entry) for entry in entries]
 
 
-def _sizes(task: TargetImages) -> list[int]:
-    """The number of images in each round; fewer rounds if there are few images."""
-    count = len(task.labels)
-    first = max(PER_CLASS * task.num_classes, LEAST)
+def _sizes(count: int, classes: int) -> list[int]:
+    """The number of images in each round; fewer rounds if there are few labelled images."""
+    first = max(PER_CLASS * classes, LEAST)
     sizes = (first, 2 * first, max(2 * first, min(LIMIT, round(LAST_SHARE * count))))
     return sorted({min(size, count) for size in sizes})
 
@@ -159,7 +158,7 @@ def _measure(
             entry.features = entry.features or features(task, entry.network)
             entry.parts.append(entry.features(chunks[-1]))
     rows = np.concatenate(chunks)
-    width = max(entry.parts[0].shape[1] for entry in entries)  # so that all share one program
+    width = max(entry.parts[0].shape[1] for entry in entries)  # so that one check is compiled
     for entry in entries:
         with _timed(entry):
             x = evidence.padded(np.concatenate(entry.parts), width)

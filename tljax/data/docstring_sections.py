@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tljax.data import docstrings, stored_text
-from tljax.data.stored_text import StoredText
+from tljax.data.stored_text import LabelledText, StoredText
 from tljax.types import Examples, Findings, InputError
 
 HEADING = re.compile(r'^(?P<name>[A-Z][A-Za-z ]+)\n-{3,}\s*$', re.MULTILINE)
@@ -47,15 +47,7 @@ class DocstringSections:
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
-        problems = []
-        if not 0 < self.test_fraction < 1:
-            problems.append(f'test_fraction is {self.test_fraction}, wanted 0 < x < 1')
-        for name in ('least_words', 'most_texts'):
-            if getattr(self, name) < 1:
-                problems.append(f'{name} is {getattr(self, name)}, wanted more than 0')
-        if self.split_seed < 0:
-            problems.append(f'split_seed is {self.split_seed}, wanted at least 0')
-        return problems
+        return docstrings.problems(self, ('least_words', 'most_texts'))
 
     def splits(self) -> Mapping[str, Examples]:
         """`train` and `test`.
@@ -67,7 +59,7 @@ class DocstringSections:
         files = sorted({path for path, _, _ in found})
         rng = np.random.default_rng(self.split_seed)
         tested = set(rng.permutation(files)[: round(self.test_fraction * len(files))].tolist())
-        listed: dict[str, list[tuple[StoredText, int]]] = {'train': [], 'test': []}
+        listed: dict[str, list[LabelledText]] = {'train': [], 'test': []}
         for label in range(len(NAMES)):
             of_class = [(path, text) for path, text, other in found if other == label]
             kept = np.sort(rng.permutation(len(of_class))[: self.most_texts])
@@ -76,7 +68,7 @@ class DocstringSections:
         for split, pairs in listed.items():
             if lacking := set(NAMES) - {NAMES[label] for _, label in pairs}:
                 raise InputError(f'{self.package} has no {min(lacking)} in {split}')
-        return stored_text.examples(listed, NAMES, Findings())  # type: ignore[arg-type]
+        return stored_text.examples(listed, NAMES, Findings())
 
     def _found(self) -> Iterator[tuple[str, StoredText, int]]:
         """The file, the text and the label of each part, without parts that were found before."""

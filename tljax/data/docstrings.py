@@ -7,12 +7,13 @@ import importlib.util
 import inspect
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tljax.data import class_order, stored_text
-from tljax.data.stored_text import StoredText
+from tljax.data.stored_text import LabelledText, StoredText
 from tljax.types import Examples, Findings, InputError
 
 LEFT_OUT = re.compile(r'_?tests?|testing|conftest\.py|_test.*|setup\.py|benchmarks?|externals?')
@@ -40,15 +41,7 @@ class Docstrings:
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
-        problems = []
-        if not 0 < self.test_fraction < 1:
-            problems.append(f'test_fraction is {self.test_fraction}, wanted 0 < x < 1')
-        for name in ('least_words', 'least_texts'):
-            if getattr(self, name) < 1:
-                problems.append(f'{name} is {getattr(self, name)}, wanted more than 0')
-        if self.split_seed < 0:
-            problems.append(f'split_seed is {self.split_seed}, wanted at least 0')
-        return problems
+        return problems(self, ('least_words', 'least_texts'))
 
     def splits(self) -> Mapping[str, Examples]:
         """`train` and `test`.
@@ -67,14 +60,14 @@ class Docstrings:
                 f'{self.package} has {len(classes)} subpackages of {self.least_texts} docstrings '
                 'in several files, wanted two or more'
             )
-        listed: dict[str, list[tuple[StoredText, int]]] = {'train': [], 'test': []}
+        listed: dict[str, list[LabelledText]] = {'train': [], 'test': []}
         for label, name in enumerate(classes):
             keys = [key for key in by_file if key[0] == name]
             tested = self._tested(len(keys), label)
             for index, key in enumerate(keys):
                 split = 'test' if index in tested else 'train'
                 listed[split] += [(text, label) for text in by_file[key]]
-        return stored_text.examples(listed, classes, Findings())  # type: ignore[arg-type]
+        return stored_text.examples(listed, classes, Findings())
 
     def _tested(self, count: int, label: int) -> set[int]:
         """Which of a class's files are in the test split."""
@@ -100,6 +93,19 @@ class Docstrings:
     def _prose(self, text: str) -> str:
         text = EXAMPLES.sub('', text)
         return re.sub(rf'\b{re.escape(self.package)}(\.\w+)*\.(\w+)', r'\2', text).strip()
+
+
+def problems(source: Any, counts: Sequence[str]) -> list[str]:
+    """Messages for `config.validate` on the split of a source, and on its fields that count."""
+    result = []
+    if not 0 < source.test_fraction < 1:
+        result.append(f'test_fraction is {source.test_fraction}, wanted 0 < x < 1')
+    for name in counts:
+        if getattr(source, name) < 1:
+            result.append(f'{name} is {getattr(source, name)}, wanted more than 0')
+    if source.split_seed < 0:
+        result.append(f'split_seed is {source.split_seed}, wanted at least 0')
+    return result
 
 
 def of_package(package: str) -> Iterator[tuple[str, str]]:

@@ -104,7 +104,8 @@ def _preprocessing(other: AnyPreprocessing, first: AnyPreprocessing) -> tuple[An
         return other, first
 
     def shown(one: TextPreprocessing, two: TextPreprocessing) -> str:
-        own = [token for token in one.vocabulary if token not in set(two.vocabulary)]
+        shared = set(two.vocabulary)
+        own = [token for token in one.vocabulary if token not in shared]
         rest = f'{one.most_tokens} tokens of a text, {"backward" if one.backward else "forward"}'
         if one.vocabulary == two.vocabulary:
             return rest
