@@ -162,6 +162,8 @@ from .sweep.space import Seeds as Seeds
 from .sweep.space import Where as Where
 from .sweep.space import Zip as Zip
 from .training.compiled_step import OutOfMemoryError as OutOfMemoryError
+from .training.diagnosis.diagnosis import Diagnosis as Diagnosis
+from .training.diagnosis.diagnosis import diagnose as diagnose
 from .training.fine_tuning import fine_tune as fine_tune
 from .training.fine_tuning import train as train
 from .training.nonfinite import NotFiniteError as NotFiniteError
