@@ -34,8 +34,8 @@ class Installation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rule:
-    """A known incompatibility.
+class Incompatibility:
+    """A rule that recognises a known incompatibility.
 
     Attributes:
         versions: for each package that the rule is about, the versions that are affected. The rule
@@ -67,7 +67,7 @@ def _unused_gpu(one: Installation) -> bool:
 
 RULES = (
     # Measured by `python -m benchmarks.xla_flag`.
-    Rule(
+    Incompatibility(
         versions={'jaxlib': '>=0.10.2,<0.13'},
         applies=_other_convolutions,
         consequence=f'XLA_FLAGS lacks {environment.CPU_CONVOLUTIONS}: on CPU the weight gradients '
@@ -75,20 +75,20 @@ RULES = (
         '--xla_cpu_experimental_ynn_fusion_type from XLA_FLAGS, and import tljax before JAX',
     ),
     # Source: jaxlib, plugin_support.check_plugin_version.
-    Rule(
+    Incompatibility(
         versions={'jaxlib': '>=0'},
         applies=_plugin_differs,
         consequence='the CUDA plugin of JAX has another version than jaxlib, so JAX does not use '
         "the GPU: pip install -U 'tljax[gpu]'",
     ),
-    Rule(
+    Incompatibility(
         versions={'jaxlib': '>=0'},
         applies=_unused_gpu,
         consequence='this machine has a GPU of NVIDIA, and JAX computes on the CPU: '
         "pip install 'tljax[gpu]'",
     ),
     # Source: the requirements of jax2onnx 0.17.1. Its code does not import Orbax.
-    Rule(
+    Incompatibility(
         versions={'jax2onnx': '<=0.17.1', 'orbax-checkpoint': '<0.12.8'},
         applies=lambda one: True,
         consequence='pip install jax2onnx has replaced Orbax by an older version than tljax needs: '
@@ -97,12 +97,12 @@ RULES = (
 )
 
 
-def problems(one: Installation, rules: Sequence[Rule] = RULES) -> list[str]:
+def problems(one: Installation, rules: Sequence[Incompatibility] = RULES) -> list[str]:
     """The consequences of the rules that apply to an installation."""
     return [rule.consequence for rule in rules if _matches(rule, one) and rule.applies(one)]
 
 
-def _matches(rule: Rule, one: Installation) -> bool:
+def _matches(rule: Incompatibility, one: Installation) -> bool:
     return all(
         name in one.versions and SpecifierSet(wanted).contains(one.versions[name], prereleases=True)
         for name, wanted in rule.versions.items()
