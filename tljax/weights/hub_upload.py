@@ -76,8 +76,10 @@ def upload(
     return f'{endpoint}/{repository}/commit/{commit.oid}'
 
 
-def _reason(error: Exception, endpoint: str) -> str:
+def _reason(error: BaseException, endpoint: str) -> str:
     """One line with the reason of a failure and its remedy, without the token."""
+    while error.__cause__ is not None and getattr(error, 'response', None) is None:
+        error = error.__cause__
     status = getattr(getattr(error, 'response', None), 'status_code', None)
     if status == 401 or type(error).__name__ == 'LocalTokenNotFoundError':
         return f'{endpoint} does not know the user: {LOGIN}'
