@@ -27,6 +27,7 @@ from tljax.data.subsets import Subset
 from tljax.metrics import losses, ordinal, scores, tasks, totals
 from tljax.models import adapters, backbones, heads, port, stages
 from tljax.models.backbones.resnet_small import ResNetSmall
+from tljax.records import trackers
 from tljax.strategies import optimizers, partition, penalties, schedules, strategies
 from tljax.types import (
     Domains,
@@ -81,6 +82,7 @@ MODULES = {
     'Penalty': penalties,
     'Adapter': adapters,
     'Weighing': sample_transfer,
+    'Tracker': trackers,
 }
 CLASSES = 3
 

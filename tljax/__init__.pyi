@@ -112,6 +112,8 @@ from .models.views import TenCrop as TenCrop
 from .records.predictions import Predictions as Predictions
 from .records.predictions import SplitPredictions as SplitPredictions
 from .records.runs import RunError as RunError
+from .records.trackers.mlflow import MLflow as MLflow
+from .records.trackers.weights_and_biases import WandB as WandB
 from .sample_transfer.source import Guard as Guard
 from .sample_transfer.source import LabelledSource as LabelledSource
 from .sample_transfer.source import UnlabelledPool as UnlabelledPool
@@ -163,6 +165,8 @@ from .sweep.space import Seeds as Seeds
 from .sweep.space import Where as Where
 from .sweep.space import Zip as Zip
 from .training.compiled_step import OutOfMemoryError as OutOfMemoryError
+from .training.diagnosis.diagnosis import Diagnosis as Diagnosis
+from .training.diagnosis.diagnosis import diagnose as diagnose
 from .training.fine_tuning import fine_tune as fine_tune
 from .training.fine_tuning import train as train
 from .training.nonfinite import NotFiniteError as NotFiniteError
@@ -216,6 +220,9 @@ from .types import Start as Start
 from .types import Strategy as Strategy
 from .types import Task as Task
 from .types import TextPreprocessing as TextPreprocessing
+from .types import TrackedRun as TrackedRun
+from .types import Tracker as Tracker
+from .types import Tracking as Tracking
 from .types import Views as Views
 from .types import Weighing as Weighing
 from .version import __version__ as __version__

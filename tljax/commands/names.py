@@ -21,6 +21,7 @@ COMMANDS = {
     'sweep': 'runs many experiments that differ in some fields, and compares them',
     'merge': 'merges the networks of runs into one file of weights',
     'config': 'prints the resolved experiment',
+    'doctor': 'describes the installation and the machine, to report a problem',
     'completion': 'prints a script that completes command lines in a shell',
 }
 

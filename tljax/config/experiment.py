@@ -30,6 +30,7 @@ from tljax.types import (
     Sharding,
     Strategy,
     TextPreprocessing,
+    Tracker,
     Views,
 )
 
@@ -84,6 +85,7 @@ class Experiment:
         test_views: views of each test image whose probabilities are averaged, at the end.
         keep_features: whether predictions.npz also has the pooled input of the head.
         report: whether the run writes its page, report.html.
+        trackers: services that get the metrics and the result, beside the run's folder.
         evaluate_every_epochs: epochs between evaluations; each one saves a checkpoint.
         checkpoint_every_steps: steps between additional checkpoints, for long epochs.
         log_every_steps: steps between records of the training loss.
@@ -132,6 +134,7 @@ class Experiment:
     test_views: Views = dataclasses.field(default_factory=Centre)
     keep_features: bool = False
     report: bool = True
+    trackers: tuple[Tracker, ...] = ()
     evaluate_every_epochs: float = 1.0
     checkpoint_every_steps: int | None = None
     log_every_steps: int = 50
@@ -164,6 +167,7 @@ HARMLESS = (
     'baselines',
     'keep_features',
     'report',
+    'trackers',
     'sharding',
     'mesh',
 )

@@ -4,14 +4,17 @@ Each takes an input [B, H, W, C], a kernel [h, w, C / groups, F] and a window, a
 [B, H', W', F]. `benchmarks/convolution_gradients.py` measures them.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 Pads = tuple[tuple[int, int], ...]
+_xla_alone = contextvars.ContextVar('_xla_alone', default=False)
 SMALL_SIDE = 3  # of a depthwise kernel whose gradient is fastest as sums of views
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
@@ -23,6 +26,23 @@ class Window(NamedTuple):
     pads: Pads
     groups: int
     precision: Any  # as `lax` takes it
+
+
+@contextlib.contextmanager
+def xla_alone() -> Iterator[None]:
+    """In this context convolutions are traced in XLA's form, for converters to other formats."""
+    token = _xla_alone.set(True)
+    try:
+        yield
+    finally:
+        _xla_alone.reset(token)
+
+
+def _by_platform(*operands: jax.Array, cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
+    """`cpu(*operands)` in programs for CPU, `default(*operands)` in others."""
+    if _xla_alone.get():
+        return default(*operands)
+    return jax.lax.platform_dependent(*operands, cpu=cpu, default=default)
 
 
 def length(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> int:
@@ -61,7 +81,7 @@ def _grouped_backward(window, saved, dy):
     def by_kernel(kernel):
         return plain(x, kernel, window)
 
-    dkernel = jax.lax.platform_dependent(
+    dkernel = _by_platform(
         dy,
         cpu=lambda dy: _kernel_gradient(x, dy, kernel.shape, window),
         default=lambda dy: jax.vjp(by_kernel, kernel)[1](dy)[0],
@@ -87,7 +107,7 @@ def _pointwise_backward(window, saved, dy):
     def by_products(dy):
         return _pointwise_gradients(x, kernel, dy, window)
 
-    return jax.lax.platform_dependent(dy, cpu=by_products, default=by_xla)
+    return _by_platform(dy, cpu=by_products, default=by_xla)
 
 
 pointwise.defvjp(_forward, _pointwise_backward)
@@ -141,7 +161,7 @@ def _kernel_gradient(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """[B, H, W, C] by [h, w, 1, C] to [B, H', W', C], each channel by itself."""
-    return jax.lax.platform_dependent(
+    return _by_platform(
         x,
         kernel,
         cpu=lambda x, kernel: _shifted_sum(
@@ -167,7 +187,7 @@ def _depthwise_backward(window, saved, dy):
     def by_xla(dy):
         return jax.vjp(lambda x, kernel: plain(x, kernel, window), x, kernel)[1](dy)
 
-    return jax.lax.platform_dependent(dy, cpu=by_views, default=by_xla)
+    return _by_platform(dy, cpu=by_views, default=by_xla)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
@@ -248,7 +268,7 @@ def _depthwise_kernel_gradient(
 # XLA on CPU has a path for maps, or outputs, smaller than the kernel that is 20 times slower, 30
 # with the gradients: it hits the last stage of a ResNet at 64 px and below.
 def small(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    return jax.lax.platform_dependent(
+    return _by_platform(
         x,
         kernel,
         cpu=lambda x, kernel: _patched_conv(x, kernel, window),

@@ -17,9 +17,9 @@ PACKAGES = ('tljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grai
 
 
 class Records:
-    """Writes the metrics of a run to metrics.jsonl and as TensorBoard events."""
+    """Writes the metrics of a run to metrics.jsonl, as TensorBoard events, and to trackers."""
 
-    def __init__(self, workdir: pathlib.Path, resumed_at: int, phase: int):
+    def __init__(self, workdir: pathlib.Path, resumed_at: int, phase: int, trackings: Any = None):
         """Opens the files and deletes records of an earlier attempt after the resumed position.
 
         Of several processes the first writes.
@@ -29,8 +29,9 @@ class Records:
             resumed_at: the step at which the run is resumed.
             phase: the index of the phase that is resumed. A later phase without steps may have
                 written records at the same step.
+            trackings: the `Trackings` of the run, if it has any.
         """
-        self._writes = jax.process_index() == 0
+        self._writes, self._trackings = jax.process_index() == 0, trackings
         if not self._writes:
             return
         path = workdir / 'metrics.jsonl'
@@ -51,6 +52,8 @@ class Records:
         for name, value in record.items():
             if isinstance(value, float) and name != 'epoch':
                 self._events.add(f'{record["split"]}/{name}', value, record['step'])
+        if self._trackings is not None:
+            self._trackings.write(record)
 
     def close(self) -> None:
         """Closes the files."""

@@ -7,10 +7,19 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tljax.config.experiment import Experiment
-from tljax.records import console, folder_lock, predictions, tables, workdirs, writers
+from tljax.records import (
+    console,
+    folder_lock,
+    predictions,
+    tables,
+    tracking,
+    workdirs,
+    writers,
+)
 from tljax.records.checkpoint import CheckpointError, Checkpoints
 from tljax.records.predictions import PREDICTIONS_FILE, Predictions
 from tljax.records.runs import CHECKPOINTS, RESULT_FILE
+from tljax.records.tracking import Trackings
 from tljax.training import (
     final_evaluation,
     jobs,
@@ -71,25 +80,36 @@ def train(
         if finished := run_folder.claim(experiment, workdir, allow_change):
             console.console.print(f'{workdirs.shown(workdir)}: this run is finished; its result:')
             return finished
-        with times.recorded(workdir):
-            job = jobs.setup(experiment)
-            prefix_cache.check(job)
-            # Not earlier, because a corrected experiment must be able to use the same folder.
-            run_folder.begin(job, workdir, allow_change)
-            announce(job, show_model=show_model)
-            with times.stage('other'):
-                job = preparation.prepare(job, workdir)
-                result = _train(job, workdir, times, until_step, Profile(profile, workdir))
-            writers.write_json(workdir / RESULT_FILE, result)
-        if line := final_evaluation.calibration_text(result['calibration'], tables.inputs(result)):
-            console.console.print(line)
-        if report and experiment.report and job.model.task.keeps_outputs:
-            page.write_after_training(workdir, job)
+        tracking.check(experiment.trackers)
+        with contextlib.ExitStack() as trackers:
+            with times.recorded(workdir):
+                job = jobs.setup(experiment)
+                prefix_cache.check(job)
+                # Not earlier, because a corrected experiment must be able to use the same folder.
+                run_folder.begin(job, workdir, allow_change)
+                announce(job, show_model=show_model)
+                with times.stage('other'):
+                    job = preparation.prepare(job, workdir)
+                    trackings = trackers.enter_context(tracking.opened(experiment, workdir))
+                    capture = Profile(profile, workdir)
+                    result = _train(job, workdir, times, until_step, capture, trackings)
+                writers.write_json(workdir / RESULT_FILE, result)
+            calibration = result['calibration']
+            if line := final_evaluation.calibration_text(calibration, tables.inputs(result)):
+                console.console.print(line)
+            if report and experiment.report and job.model.task.keeps_outputs:
+                page.write_after_training(workdir, job)
+            trackings.conclude(result)
         return result
 
 
 def _train(
-    job: Job, workdir: pathlib.Path, times: WallTime, until_step: float, profile: Profile
+    job: Job,
+    workdir: pathlib.Path,
+    times: WallTime,
+    until_step: float,
+    profile: Profile,
+    trackings: Trackings,
 ) -> dict[str, Any]:
     """Trains the remaining steps and returns the result; closes all files in any case."""
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
@@ -97,7 +117,7 @@ def _train(
     current = resumed_or_started(job, checkpoints)
     times.resume(current.wall_time)
     profile.check(current.step, job.steps)
-    records = writers.Records(workdir, current.step, current.phase)
+    records = writers.Records(workdir, current.step, current.phase, trackings)
     evaluate = make_evaluate(job)
     try:
         loop.run(job, current, checkpoints, records, evaluate, times, profile, until_step)

@@ -1,6 +1,9 @@
 """Exports a trained network: weights with another library's names, a delta, or a program."""
 
+import functools
 import pathlib
+import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,11 +15,22 @@ import safetensors.numpy
 from tljax import tree
 from tljax.models import port, stages
 from tljax.records import run_copies, runs
+from tljax.records.runs import CONFIG_FILE, RESULT_FILE
 from tljax.types import InputError, Params, Preprocessing, Stats, images_of
-from tljax.weights import delta, loading, model_card, own_format, translation
+from tljax.weights import (
+    delta,
+    hub_upload,
+    loading,
+    model_card,
+    onnx_program,
+    own_format,
+    translation,
+)
 from tljax.weights.pretrained import Architecture, Pretrained
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
+PROGRAMS = ('stablehlo', 'onnx')  # formats without names of parameters
+RECORDS = {CONFIG_FILE: 'experiment.json', RESULT_FILE: RESULT_FILE}  # their names in a hub
 
 
 class ExportError(InputError):
@@ -39,7 +53,7 @@ def export(
         workdir: a run's folder, or another source of weights.
         out: the file to write.
         names: a key of the backbone's `port_tables()`, `port.OWN`, or None for the first.
-        format: `safetensors` or `stablehlo`.
+        format: `safetensors`, `stablehlo` or `onnx`.
         image_size: height and width of the program's images; None for squares of `resize_px`.
         delta: writes only the values that a run changed.
         overwrite: whether existing files are replaced.
@@ -61,8 +75,9 @@ def export(
                 '--delta writes safetensors with paths of tljax, wanted no --names or --format'
             )
         naming, content = port.OWN, _delta(workdir, pretrained)
-    elif format == 'stablehlo':
-        naming, content = '', program(pretrained, image_size)
+    elif format in PROGRAMS:
+        naming = model_card.ONNX if format == 'onnx' else ''
+        content = (onnx if format == 'onnx' else program)(pretrained, image_size)
     else:
         tables = pretrained.architecture.backbone.port_tables()
         naming = names or next(iter(tables), port.OWN)
@@ -76,6 +91,44 @@ def export(
     part.replace(out)
     card.write_text(model_card.text(pretrained, workdir, out.name, naming))
     return out, card
+
+
+def publish(
+    workdir: str,
+    to: str,
+    *,
+    format: str = 'safetensors',
+    overwrite: bool = False,
+    private: bool = False,
+    **options: Any,
+) -> str:
+    """Uploads a network, its model card, and a run's experiment and result to a hub.
+
+    Args:
+        workdir: a run's folder, or another source of weights.
+        to: `hub:USER/NAME`.
+        format: see `export`.
+        overwrite: whether files of the repository are replaced.
+        private: whether a repository that is created is private.
+        **options: `names` and `image_size` of `export`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        InputError: the network cannot be exported, or the hub refuses it.
+    """
+    repository = hub_upload.parse(to)
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / f'model.{format}'
+        files = list(export(workdir, out, format=format, **options))
+        if loading.open_(workdir).origin.format == 'run':
+            run = run_copies.folder(workdir)
+            for name, published in RECORDS.items():
+                if (run / name).exists():
+                    files.append(pathlib.Path(folder) / published)
+                    files[-1].write_bytes((run / name).read_bytes())
+        return hub_upload.upload(repository, files, overwrite=overwrite, private=private)
 
 
 def _delta(workdir: str, pretrained: Pretrained) -> bytes:
@@ -144,6 +197,27 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
     Raises:
         ExportError: the network has no head.
     """
+    predict, (height, width, channels) = _predictor(pretrained, image_size)
+    (batch,) = jax.export.symbolic_shape('b')
+    shape = jax.ShapeDtypeStruct((batch, height, width, channels), jnp.uint8)
+    return bytes(jax.export.export(jax.jit(predict), platforms=PLATFORMS)(shape).serialize())
+
+
+def onnx(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -> bytes:
+    """The same program as `program` as an ONNX model, which was compared with the network.
+
+    Raises:
+        ExportError: the network has no head.
+        OnnxError: it cannot be converted, or a package is missing.
+    """
+    predict, shape = _predictor(pretrained, image_size)
+    return onnx_program.program(predict, shape)
+
+
+def _predictor(
+    pretrained: Pretrained, image_size: tuple[int, int] | None
+) -> tuple[Callable[[jax.Array], jax.Array], tuple[int, int, int]]:
+    """A function from uint8 images [b, h, w, C] to probabilities, and (h, w, C)."""
     preprocessing = images_of(pretrained.preprocessing)
     if pretrained.num_classes is None:
         raise ExportError(f'{pretrained.origin.source} has no head, which a program needs')
@@ -152,9 +226,10 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
     )
     height, width = image_size or (preprocessing.resize_px, preprocessing.resize_px)
 
-    @jax.jit
+    resized = _resizer(height, width, preprocessing)
+
     def predict(images: jax.Array) -> jax.Array:
-        canvases = resize(images.astype(jnp.float32), preprocessing)
+        canvases = resized(images.astype(jnp.float32))
         x = stages.normalise(preprocessing, canvases)
         logits, _ = stages.run(model, params, stats, x)
         logits = logits / (pretrained.origin.temperature or 1.0)
@@ -162,9 +237,7 @@ def program(pretrained: Pretrained, image_size: tuple[int, int] | None = None) -
 
     params: Params = jax.tree.map(jnp.asarray, pretrained.params)
     stats: Stats = jax.tree.map(jnp.asarray, pretrained.stats)
-    (batch,) = jax.export.symbolic_shape('b')
-    shape = jax.ShapeDtypeStruct((batch, height, width, len(preprocessing.mean)), jnp.uint8)
-    return bytes(jax.export.export(predict, platforms=PLATFORMS)(shape).serialize())
+    return predict, (height, width, len(preprocessing.mean))
 
 
 def resize(images: jax.Array, preprocessing: Preprocessing) -> jax.Array:
@@ -177,13 +250,35 @@ def resize(images: jax.Array, preprocessing: Preprocessing) -> jax.Array:
     Returns:
         [B, resize_px, resize_px, C].
     """
-    target = preprocessing.resize_px
     height, width = images.shape[1:3]
+    return _resizer(height, width, preprocessing)(images)
+
+
+def _resizer(
+    height: int, width: int, preprocessing: Preprocessing
+) -> Callable[[jax.Array], jax.Array]:
+    """`resize` for images of one size; its matrices are constants, which converters can read."""
+    target = preprocessing.resize_px
     short, long = min(height, width), int(target * max(height, width) / min(height, width))
-    if short != target:
-        size = (long, target) if width <= height else (target, long)
-        method = {'bilinear': 'linear', 'bicubic': 'cubic'}[preprocessing.interpolation.value]
-        shape = (images.shape[0], *size, images.shape[3])
-        images = jnp.clip(jnp.round(jax.image.resize(images, shape, method)), 0, 255)
-    top, left = (round((n - target) / 2) for n in images.shape[1:3])
-    return images[:, top : top + target, left : left + target]
+    size = (long, target) if width <= height else (target, long)
+    top, left = (round((n - target) / 2) for n in (size if short != target else (height, width)))
+    rows, columns = (
+        _weights(old, new, preprocessing.interpolation.value)
+        for old, new in zip((height, width), size, strict=True)
+    )
+
+    def resized(images: jax.Array) -> jax.Array:
+        if short != target:
+            precise = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+            images = precise('sw,bhwc->bhsc', columns, precise('th,bhwc->btwc', rows, images))
+            images = jnp.clip(jnp.round(images), 0, 255)
+        return images[:, top : top + target, left : left + target]
+
+    return resized
+
+
+def _weights(old: int, new: int, interpolation: str) -> np.ndarray:
+    """The matrix [new, old] that resizes an axis, antialiased."""
+    method = {'bilinear': 'linear', 'bicubic': 'cubic'}[interpolation]
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.image.resize(np.eye(old, dtype=np.float32), (new, old), method))

@@ -24,6 +24,7 @@ SPDX = (
     'cc-by-nc-4.0',
 )  # identifiers of the Hugging Face hub
 
+ONNX = 'onnx'  # stands for the names of a library, which an ONNX model does not have
 SNIPPETS = {
     'torchvision': """\
 from safetensors.torch import load_file
@@ -42,6 +43,10 @@ network.predict(images)  # uint8 [B, h, w, 3]""",
 import jax
 program = jax.export.deserialize(bytearray(open({file!r}, 'rb').read()))
 program.call(images)  # uint8, probabilities [b, {classes}]""",
+    ONNX: """\
+import onnxruntime
+session = onnxruntime.InferenceSession({file!r})
+session.run(None, {{'images': images}})  # uint8 [b, h, w, 3], probabilities [b, {classes}]""",
 }
 
 
@@ -98,7 +103,7 @@ def _title(pretrained: Pretrained, run: Run | None) -> str:
 
 
 def _network(pretrained: Pretrained, naming: str) -> str:
-    names = f', entries with the names of {naming}' if naming else ''
+    names = f', entries with the names of {naming}' if naming not in ('', ONNX) else ''
     count = tree.count(pretrained.params)
     architecture = pretrained.architecture
     text = f'{_code(str(architecture.backbone))}{names}; {count:,} parameters.'
@@ -185,7 +190,11 @@ def _calibration(pretrained: Pretrained, run: Run | None, naming: str) -> str:
     temperature = pretrained.origin.temperature
     if temperature is None:
         return ''
-    applies = {'': 'The program divides', port.OWN: '`network.predict` divides'}
+    applies = {
+        '': 'The program divides',
+        ONNX: 'The model divides',
+        port.OWN: '`network.predict` divides',
+    }
     text = (
         f'{applies.get(naming, "For calibrated probabilities, divide")} the logits by the '
         f'temperature {temperature:.4g}.'

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tljax import tree
 from tljax.models import layers, port_rules
@@ -224,7 +223,7 @@ class RegNetBlock(nn.Module):
         if self.squeeze_excitation:
             y = y * self._excitation(y, round(SQUEEZE * x.shape[-1]))
         y = norm(layers.conv(self.width, 1, name='conv3')(y), 'bn3')
-        if jnp.shape(x) != jnp.shape(y):
+        if x.shape != y.shape:
             conv = layers.conv(self.width, 1, stride=self.stride, name='downsample_conv')
             x = norm(conv(x), 'downsample_bn')
         return nn.relu(x + layers.drop_path(self.drop_path, deterministic)(y))

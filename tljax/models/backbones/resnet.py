@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tljax.models import layers, port_rules
 from tljax.models.port_rules import CONV, PortRule
@@ -231,7 +230,7 @@ class Bottleneck(nn.Module):
 
 def _shortcut(x: jax.Array, y: jax.Array, stride: int, use_running_average: bool) -> jax.Array:
     """`x` itself, or projected to the shape of `y` (called inside the block's scope)."""
-    if jnp.shape(x) == jnp.shape(y):
+    if x.shape == y.shape:
         return x
     x = layers.conv(y.shape[-1], 1, stride=stride, name='downsample_conv')(x)
     return layers.BatchNorm(name='downsample_bn')(x, use_running_average=use_running_average)

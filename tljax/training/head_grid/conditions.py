@@ -16,6 +16,7 @@ from tljax.types import Balance, CachePrefix, Dtype, InputError, OnNonfinite, Ph
 REQUIRED = {
     'augmentations': (),
     'penalties': (),
+    'trackers': (),
     'samples': None,
     'adapters': (),
     'stochastic_norm': None,

@@ -1,0 +1,1 @@
+"""Services that compare runs, one file each; a config constructs them in `config.trackers`."""
