@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tljax.data import docstrings, stored_text
-from tljax.data.stored_text import LabelledText, StoredText
+from tljax.data.stored_text import StoredText
 from tljax.types import Examples, Findings, InputError
 
 HEADING = re.compile(r'^(?P<name>[A-Z][A-Za-z ]+)\n-{3,}\s*$', re.MULTILINE)
@@ -59,7 +59,7 @@ class DocstringSections:
         files = sorted({path for path, _, _ in found})
         rng = np.random.default_rng(self.split_seed)
         tested = set(rng.permutation(files)[: round(self.test_fraction * len(files))].tolist())
-        listed: dict[str, list[LabelledText]] = {'train': [], 'test': []}
+        listed: dict[str, list[tuple[StoredText, int]]] = {'train': [], 'test': []}
         for label in range(len(NAMES)):
             of_class = [(path, text) for path, text, other in found if other == label]
             kept = np.sort(rng.permutation(len(of_class))[: self.most_texts])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tljax.data import class_order, stored_text
-from tljax.data.stored_text import LabelledText, StoredText
+from tljax.data.stored_text import StoredText
 from tljax.types import Examples, Findings, InputError
 
 LEFT_OUT = re.compile(r'_?tests?|testing|conftest\.py|_test.*|setup\.py|benchmarks?|externals?')
@@ -60,7 +60,7 @@ class Docstrings:
                 f'{self.package} has {len(classes)} subpackages of {self.least_texts} docstrings '
                 'in several files, wanted two or more'
             )
-        listed: dict[str, list[LabelledText]] = {'train': [], 'test': []}
+        listed: dict[str, list[tuple[StoredText, int]]] = {'train': [], 'test': []}
         for label, name in enumerate(classes):
             keys = [key for key in by_file if key[0] == name]
             tested = self._tested(len(keys), label)
