@@ -7,6 +7,7 @@ DOCS = pathlib.Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
 from _pages import api, commands, fields  # noqa: E402
+
 from configs import quickstart  # noqa: E402
 from tljax.records.figures import colors  # noqa: E402
 from tljax.version import __version__  # noqa: E402
@@ -25,11 +26,13 @@ suppress_warnings = ['myst.header']  # a file may begin with a heading of a lowe
 myst_heading_anchors = 4
 myst_enable_extensions = ['colon_fence', 'deflist']
 nb_execution_mode = 'cache'
-nb_execution_timeout = 120
+nb_execution_in_temp = True
+nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 autodoc_typehints = 'none'
+toc_object_entries = False
 autodoc_member_order = 'bysource'
 autodoc_class_signature = 'mixed'
 maximum_signature_line_length = 80
@@ -73,7 +76,14 @@ def _read_docstring(_app, _what, _name, _object, _options, lines) -> None:
     lines[:] = api.restructured(lines)
 
 
+def _skip_member(_app, _what, _name, member, skip, _options) -> bool | None:
+    """Leaves out methods that only fulfil a contract, which is described at the contract."""
+    text = (getattr(member, '__doc__', None) or '').strip()
+    return True if skip or text.startswith(('See `', 'Messages for `')) else None
+
+
 def setup(app) -> None:
     """Connects the pages that are made from the code."""
     app.connect('config-inited', lambda app, _config: _write_reference(app))
+    app.connect('autodoc-skip-member', _skip_member)
     app.connect('autodoc-process-docstring', _read_docstring, priority=400)  # before napoleon

@@ -12,8 +12,12 @@ SPECIAL = re.compile(r'([*|]|(?<=\w)_(?=\W|$))')
 
 
 def pages() -> dict[str, str]:
-    """The Markdown of every page, by its name."""
-    return {folder: _page(folder, names) for folder, names in by_folder().items() if names}
+    """The Markdown of every page, by its name; `python` lists the others."""
+    result = {folder: _page(folder, names) for folder, names in by_folder().items() if names}
+    links = '\n'.join(f'- [{FOLDERS[folder]}]({folder}.md)' for folder in result)
+    tree = '\n'.join(result)
+    start = '# Python API\n\nThe names of `import tljax`, made from their docstrings.\n'
+    return {'python': f'{start}\n{links}\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n', **result}
 
 
 def _page(folder: str, names: list[Name]) -> str:

@@ -4,7 +4,8 @@ from tljax.commands import names
 
 INTRODUCTION = """# Options of every command
 
-What `tljax COMMAND --help` prints. [commands.md](../commands.md) explains the grammar that all commands share.
+What `tljax COMMAND --help` prints. [commands.md](../commands.md) explains the grammar that all
+commands share.
 """
 
 

@@ -20,12 +20,12 @@ OUTSIDE = (-math.inf, math.nan, -1e9, -1, 0, 0.5, 1, 2, 1e3, 1e6, 1e12, math.inf
 STATED = re.compile(r'\b(?:is|are) .*?, wanted (.*)$')
 INTRODUCTION = """# Fields of a config
 
-Every class that can stand in a config, with its fields. `tljax config --config=NAME` prints the same for one
-experiment, with its values. On a command line a field is set by `--config.FIELD=VALUE`
-([commands.md](../commands.md#grammar)).
+Every class that can stand in a config, with its fields. `tljax config --config=NAME` prints the
+fields of one experiment with their values. On a command line a field is set by
+`--config.FIELD=VALUE` ([commands.md](../commands.md#grammar)).
 
-A field without a default is required. *Range* is what the class accepts of the numbers of its type; a value out
-of it stops the command before anything is compiled.
+A field without a default is required. *Range* is what the class wants of a number; a value out of
+it stops the command before anything is compiled.
 """
 
 

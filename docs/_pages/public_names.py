@@ -1,6 +1,7 @@
 """The public names of tljax, by the folder that defines them."""
 
 import dataclasses
+import pathlib
 import re
 import types
 from collections.abc import Iterator
@@ -48,9 +49,8 @@ def by_folder() -> dict[str, list[Name]]:
         KeyError: a folder has public names and no page.
     """
     result: dict[str, list[Name]] = {folder: [] for folder in FOLDERS}
-    stub = tljax.__file__.removesuffix('.py') + '.pyi'
-    with open(stub, encoding='utf-8') as lines:
-        entries = LINE.findall(lines.read())
+    stub = pathlib.Path(tljax.__file__).with_suffix('.pyi')
+    entries = LINE.findall(stub.read_text(encoding='utf-8'))
     seen: set[int] = set()
     for module, _, name in sorted(entries, key=lambda one: _is_module(one[2])):
         value = getattr(tljax, name)

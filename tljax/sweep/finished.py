@@ -6,7 +6,7 @@ import pathlib
 from tljax.config import validation
 from tljax.config.experiment import Experiment
 from tljax.records.figures.figure import Figure
-from tljax.records.pages.blocks import Block, Figures, Text
+from tljax.records.pages.blocks import Block, Text
 from tljax.records.pages.shown import Shown
 from tljax.sweep import report, run
 from tljax.sweep.folder import SweepFolder

@@ -34,7 +34,7 @@ def render(page: Page) -> str:
 
 
 def fragment(blocks: Sequence[Block]) -> str:
-    """The HTML of blocks for a notebook; it has its style sheet and follows the notebook's scheme."""
+    """The HTML of blocks for a notebook, with its style sheet, in the scheme of the notebook."""
     template = _templates().get_template('fragment.html')
     html = template.render(blocks=blocks, light=colors.LIGHT, dark=colors.DARK)
     # Markdown, in which some viewers embed the output, ends a block of HTML at an empty line.
