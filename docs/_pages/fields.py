@@ -63,14 +63,14 @@ def _section(cls: type, experiment: Experiment) -> str:
     first = (cls.__doc__ or '').strip().partition('\n\n')[0].replace('\n', ' ')
     texts = resolved.attribute_texts(cls)
     example = experiment if cls is Experiment else _example(cls)
-    rows = ['| field | type | default | range | what it is |', '| --- | --- | --- | --- | --- |']
+    rows = ['| field | what it is | type | default | range |', '| --- | --- | --- | --- | --- |']
     for field in dataclasses.fields(cls):
         default = resolved.default_of(field)
         shown = '' if default == resolved.REQUIRED else f'`{_cell(value_text(default))}`'
         kind = value_types.field_types(cls)[field.name]
         wanted = '; '.join(ranges(cls, field, example))
-        texts_ = (_cell(_type_text(kind)), shown, _cell(wanted), _cell(texts.get(field.name, '')))
-        rows.append(f'| `{field.name}` | {" | ".join(texts_)} |')
+        cells = (_cell(texts.get(field.name, '')), _cell(_type_text(kind)), shown, _cell(wanted))
+        rows.append(f'| `{field.name}` | {" | ".join(cells)} |')
     heading = f'### {cls.__name__}\n\n{_escaped(" ".join(first.split()))}\n'
     return heading + '\n' + '\n'.join(rows) + '\n'
 
