@@ -12,7 +12,7 @@ import tljax
 LINE = re.compile(r'^from \.([\w.]*) import (\w+) as (\w+)$', re.MULTILINE)
 # The pages in order: the folder, and what the page is called.
 FOLDERS = {
-    'config': 'Experiment',
+    'config': 'Experiments',
     'training': 'Training and runs',
     'weights': 'Networks and weights',
     'strategies': 'Strategies, optimizers, schedules, penalties',
