@@ -252,8 +252,8 @@ def seconds_per_image(network: tljax.Network) -> float:
 def several_labels(data: pathlib.Path, work: pathlib.Path) -> None:
     """several_labels.md: pairs of handwritten digits in one image, with the label of each."""
     splits = tljax.Digits().splits()
-    arrays = {name: pairs_of(splits[name], 600) for name in ('train', 'test')}
-    source = tljax.keep(**arrays, class_names=tuple('0123456789'))
+    train, test = (pairs_of(splits[name], 600) for name in ('train', 'test'))
+    source = tljax.keep(train=train, test=test, class_names=tuple('0123456789'))
     run = tljax.fine_tune(
         source,
         'embedded:glyphs',
