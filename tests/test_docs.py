@@ -63,6 +63,13 @@ def test_every_link_leads_to_a_file_and_a_heading(path):
     assert wrong == []
 
 
+@pytest.mark.parametrize('path', TEXTS, ids=lambda path: path.name)
+def test_every_file_of_the_repository_that_is_named_exists(path):
+    folders = '(?:benchmarks|configs|docs|scripts|tests|tljax)'
+    named = re.findall(rf'`({folders}/[\w./]+)`', path.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_contents_of_the_site_name_every_page_once():
     trees = TREE.findall((DOCS / 'index.md').read_text())
     assert len(trees) == 5

@@ -1,5 +1,7 @@
 """`tljax.run_sweep` and the object that it returns."""
 
+import re
+
 import pytest
 
 import tljax
@@ -22,8 +24,8 @@ def sweep(tmp_path_factory):
 def test_the_sweep_shows_its_table_and_prints_its_text(sweep):
     html = sweep._repr_html_()
     assert len(html) < 20_000
-    assert 'FineTune' in html
-    assert 'LinearProbe' in html
+    for name in ('FineTune', 'LinearProbe'):
+        assert re.search(rf'<td class="text">{name}</td>\n<td>\d+\.\d</td>', html), html
     assert '6 cells: 6 done' in repr(sweep)
 
 

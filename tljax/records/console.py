@@ -74,7 +74,10 @@ def progress(total_steps: int, done: int) -> Iterator[Any]:
         `update(step, images_per_second, waiting_share)`.
     """
     if not progress_bars.can_draw(console):
-        yield lambda *_: None
+        with (
+            progress_bars.of_notebook(total_steps, done) if _in_notebook() else _no_bar() as update
+        ):
+            yield update
         return
     columns = (
         rich.progress.TextColumn('{task.description}'),
@@ -91,6 +94,15 @@ def progress(total_steps: int, done: int) -> Iterator[Any]:
             bar.update(task, completed=step, rate=rate, waiting=waiting)
 
         yield update
+
+
+def _in_notebook() -> bool:
+    return console.is_jupyter and not console.quiet
+
+
+@contextlib.contextmanager
+def _no_bar() -> Iterator[Any]:
+    yield lambda *_: None
 
 
 def print_record(record: Mapping[str, Any]) -> None:
