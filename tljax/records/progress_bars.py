@@ -4,7 +4,8 @@ import contextlib
 import importlib
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import rich.console
 
@@ -18,7 +19,7 @@ def can_draw(console: rich.console.Console) -> bool:
 
 
 @contextlib.contextmanager
-def of_notebook(total: int, done: int) -> Iterator[Callable[[int, float, float], None]]:
+def of_notebook(total: int, done: int) -> Iterator[Any]:
     """Draws a bar with IPython alone; it disappears at the end.
 
     Args:
