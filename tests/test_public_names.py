@@ -100,6 +100,15 @@ def test_a_public_name_resolves():
     assert [name for name in dir(tljax) if getattr(tljax, name, None) is None] == []
 
 
+def test_a_public_module_is_loaded_by_its_name_alone():
+    """In a process of its own: here other tests have imported the modules already."""
+    code = (
+        'import tljax; tljax.calibration, tljax.probes; '
+        'tljax.label_errors, tljax.scaling, tljax.selective, tljax.slices'
+    )
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+
+
 def test_a_name_that_is_not_public_is_an_attribute_error():
     with pytest.raises(AttributeError, match='NoSuch'):
         tljax.NoSuch  # noqa: B018

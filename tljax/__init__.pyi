@@ -155,6 +155,8 @@ from .strategies.strategies import LinearProbe as LinearProbe
 from .strategies.strategies import NormOnly as NormOnly
 from .strategies.strategies import SolvedProbe as SolvedProbe
 from .strategies.strategies import Surgical as Surgical
+from .sweep.finished import Sweep as Sweep
+from .sweep.finished import run_sweep as run_sweep
 from .sweep.search import Search as Search
 from .sweep.space import Axis as Axis
 from .sweep.space import Chain as Chain

@@ -71,6 +71,16 @@ class Preprocessing:
     The short side is resized to `resize_px`, the central square of `size_px` is cut out, and
     channels (RGB, scaled to [0, 1]) become `(x - mean) / std`. `mean` and `std` have a value for
     each channel that the network reads; with one value, color images are converted to gray.
+
+    Attributes:
+        size_px: side of the image that the network reads.
+        resize_px: the short side of an image before the square is cut out.
+        interpolation: the filter of resizing.
+        mean: of each channel, of values from 0 to 1.
+        std: of each channel.
+        scaled_decoding: whether large JPEGs are decoded at a smaller size: twice as fast, slightly
+            inexact.
+        gray_range: black and white of images with more than 8 bits; none if unknown.
     """
 
     size_px: int = 224
@@ -78,8 +88,8 @@ class Preprocessing:
     interpolation: Interpolation = Interpolation.BILINEAR
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    scaled_decoding: bool = False  # decodes large JPEGs smaller: twice as fast, slightly inexact
-    gray_range: tuple[float, ...] | None = None  # the black and white of images above 8 bits
+    scaled_decoding: bool = False
+    gray_range: tuple[float, ...] | None = None
     inputs: ClassVar[str] = 'images'
 
     def problems(self) -> list[str]:
@@ -395,6 +405,12 @@ class Rule:
     `pattern` is matched segment by segment from the top: `*` within a segment is a wildcard,
     `**` is any number of segments, and everything below a match is included. `stage1` covers
     `stage1/block1/conv1/kernel` and not `stage10/...`; `**/bias` covers every bias.
+
+    Attributes:
+        pattern: of the paths of parameters.
+        train: whether they are trained.
+        learning_rate_scale: multiplies their learning rate.
+        weight_decay_scale: multiplies their weight decay.
     """
 
     pattern: str
@@ -451,6 +467,15 @@ class Phase:
     `patience` the phase ends after that many evaluations on validation without a new best, and
     restores the values of its best evaluation. With a `solver` the phase has no steps: the
     trainable leaves, all in the head, are fitted to the unaugmented training images.
+
+    Attributes:
+        rules: in order; the first that matches a parameter decides.
+        epochs: of the phase; none for the experiment's.
+        steps: of the phase, instead of `epochs`.
+        schedule: of the learning rate; none for the experiment's.
+        rates: whether rates of stages are fixed or follow their gradients.
+        patience: evaluations without improvement after which the phase ends; none for no limit.
+        solver: fits the head instead of steps; none for steps.
     """
 
     rules: tuple[Rule, ...]

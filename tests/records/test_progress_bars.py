@@ -59,3 +59,31 @@ def test_a_bar_is_drawn_in_a_terminal_and_not_in_a_file():
 def test_no_bar_is_drawn_in_a_notebook_without_ipywidgets(monkeypatch):
     monkeypatch.setattr(progress_bars.importlib.util, 'find_spec', lambda name: None)
     assert not progress_bars.can_draw(of_kind(force_jupyter=True))
+
+
+class Handle:
+    """Stands for a place of a notebook whose content can change."""
+
+    def __init__(self, contents):
+        self.contents = contents
+
+    def update(self, html):
+        """Keeps the new content."""
+        self.contents.append(html)
+
+
+def test_a_notebook_without_ipywidgets_has_a_bar_that_moves_and_disappears(monkeypatch):
+    contents = []
+    ipython = types.ModuleType('IPython.display')
+    ipython.HTML = str
+    ipython.display = lambda html, display_id: (contents.append(html), Handle(contents))[1]
+    monkeypatch.setitem(sys.modules, 'IPython.display', ipython)
+    monkeypatch.setattr(progress_bars, 'can_draw', lambda console: False)
+    monkeypatch.setattr(progress_bars, 'SECONDS', 0)
+    monkeypatch.setattr(console, 'console', of_kind(force_jupyter=True))
+    with console.progress(10, 2) as update:
+        update(3, 1000.0, 0.1)
+    first, moved, last = contents
+    assert 'value="2" max="10"' in first
+    assert 'step 3/10, 1,000 images/s, 10% waiting' in moved
+    assert last == ''

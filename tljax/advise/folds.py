@@ -19,15 +19,24 @@ class Fold:
     Folds are stratified and of equal size. Images left over by the division are always trained on.
     With `count=1` the fold is the source's own validation split. There is no test split, because
     test images must not influence the choice.
+
+    Attributes:
+        source: of the labelled images.
+        index: of the fold that is `val`.
+        count: number of folds.
+        per_class: as in the experiment.
+        subset: as in the experiment.
+        seed: seed of the folds.
+        val_limit: images of the fold that are evaluated; none for all.
     """
 
     source: DataSource
     index: int = 0
     count: int = 5
-    per_class: int | None = None  # as in the experiment
-    subset: Subset = dataclasses.field(default_factory=Subset)  # as in the experiment
+    per_class: int | None = None
+    subset: Subset = dataclasses.field(default_factory=Subset)
     seed: int = 0
-    val_limit: int | None = None  # images of the fold that are evaluated; None for all
+    val_limit: int | None = None
 
     def problems(self) -> list[str]:
         """What `validate` reports."""

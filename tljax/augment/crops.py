@@ -20,6 +20,10 @@ class RandomCrop(Aligned):
 
     `size_px` must not exceed the padded image. With `pad_px` it is the random shift of He et al.
     2015, section 4.2.
+
+    Attributes:
+        size_px: side of the crop.
+        pad_px: pixels that are added on every side before.
     """
 
     size_px: int
@@ -57,6 +61,12 @@ class RandomResizedCrop(Aligned):
     Its area is uniform in [area_min, area_max] of the image's; its aspect ratio (width over height)
     is log-uniform in [1 / ratio_max, ratio_max]; sides longer than the image's are shortened. Its
     corner can lie between pixels. When it reduces the image it filters: see `resample.bilinear`.
+
+    Attributes:
+        size_px: side of the result.
+        area_min: smallest area of the rectangle, as a share of the image.
+        area_max: largest area.
+        ratio_max: largest ratio of width to height; the smallest is its inverse.
 
     Source: Szegedy et al. 2015, "Going deeper with convolutions", section 6.
     """
@@ -120,6 +130,12 @@ class Affine(Geometric):
     The angle is uniform in [-rotate_degrees, rotate_degrees], and the horizontal shear likewise;
     the scale is log-uniform in [1 / scale_factor, scale_factor]; the shift along each axis is
     uniform in [-shift_share, shift_share] of the side.
+
+    Attributes:
+        rotate_degrees: largest angle.
+        shear_degrees: largest angle of the shear.
+        scale_factor: largest factor; the smallest is its inverse.
+        shift_share: largest shift, as a share of the side.
     """
 
     rotate_degrees: float = 0.0

@@ -17,6 +17,11 @@ from tljax.augment.compose import Draw, Photometric
 class Blur(Photometric):
     """Gaussian blur with sigma uniform in [sigma_min_px, sigma_max_px].
 
+    Attributes:
+        sigma_min_px: the smallest sigma.
+        sigma_max_px: the largest sigma.
+        probability: share of the images that are changed.
+
     Source: Chen et al. 2020, "A simple framework for contrastive learning", appendix A.
     """
 
@@ -49,7 +54,11 @@ class Blur(Photometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class GaussianNoise(Photometric):
-    """Adds noise with a standard deviation uniform in [0, max_levels], of 255."""
+    """Adds noise with a standard deviation uniform in [0, max_levels], of 255.
+
+    Attributes:
+        max_levels: largest standard deviation, of 255.
+    """
 
     max_levels: float = 20.0
 
@@ -69,7 +78,11 @@ class GaussianNoise(Photometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class SaltAndPepper(Photometric):
-    """Makes a share of the pixels, uniform in [0, pixel_share], black or white."""
+    """Makes a share of the pixels, uniform in [0, pixel_share], black or white.
+
+    Attributes:
+        pixel_share: largest share of the pixels.
+    """
 
     pixel_share: float = 0.05
 
@@ -91,6 +104,10 @@ class SaltAndPepper(Photometric):
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Cutout(Photometric):
     """Erases a square centred anywhere in the image; its part outside the image is lost.
+
+    Attributes:
+        side_share: side of the square, as a share of the side of the image.
+        value: that fills the square, of 255.
 
     Source: DeVries and Taylor 2017, "Improved regularization of convolutional neural networks with
     cutout".
@@ -127,6 +144,12 @@ class RandomErasing(Photometric):
 
     Its area is uniform in [area_min, area_max] of the image's; its aspect ratio (width over height)
     is log-uniform in [1 / ratio_max, ratio_max]; sides longer than the image's are shortened.
+
+    Attributes:
+        probability: share of the images that are changed.
+        area_min: smallest area of the rectangle, as a share of the image.
+        area_max: largest area.
+        ratio_max: largest ratio of width to height; the smallest is its inverse.
 
     Source: Zhong et al. 2020, "Random erasing data augmentation".
     """

@@ -19,7 +19,11 @@ def symmetric(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class HorizontalFlip(Aligned):
-    """Mirrors an image left to right."""
+    """Mirrors an image left to right.
+
+    Attributes:
+        probability: share of the images that are changed.
+    """
 
     probability: float = 0.5
 
@@ -38,7 +42,11 @@ class HorizontalFlip(Aligned):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class VerticalFlip(Aligned):
-    """Mirrors an image top to bottom."""
+    """Mirrors an image top to bottom.
+
+    Attributes:
+        probability: share of the images that are changed.
+    """
 
     probability: float = 0.5
 
@@ -71,7 +79,11 @@ class QuarterTurn(Geometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Rotate(Geometric):
-    """Rotates an image around its centre by an angle uniform in [-degrees, degrees]."""
+    """Rotates an image around its centre by an angle uniform in [-degrees, degrees].
+
+    Attributes:
+        degrees: largest angle.
+    """
 
     degrees: float = 15.0
 
@@ -91,7 +103,12 @@ class Rotate(Geometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Shear(Geometric):
-    """Shears an image: columns by up to `horizontal_degrees`, rows by `vertical_degrees`."""
+    """Shears an image: columns by up to `horizontal_degrees`, rows by `vertical_degrees`.
+
+    Attributes:
+        horizontal_degrees: largest angle of columns.
+        vertical_degrees: largest angle of rows.
+    """
 
     horizontal_degrees: float = 15.0
     vertical_degrees: float = 0.0
@@ -120,7 +137,11 @@ class Shear(Geometric):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Scale(Aligned):
-    """Scales an image around its centre, log-uniform in [1 / factor, factor]."""
+    """Scales an image around its centre, log-uniform in [1 / factor, factor].
+
+    Attributes:
+        factor: largest factor; the smallest is its inverse.
+    """
 
     factor: float = 1.2
 
@@ -144,7 +165,11 @@ class Scale(Aligned):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Translate(Aligned):
-    """Shifts an image along each axis by up to a share of its side, in either direction."""
+    """Shifts an image along each axis by up to a share of its side, in either direction.
+
+    Attributes:
+        side_share: largest shift, as a share of the side.
+    """
 
     side_share: float = 0.1
 
@@ -165,7 +190,11 @@ class Translate(Aligned):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Perspective(Geometric):
-    """Changes the perspective: each corner moves by up to a share of the side along each axis."""
+    """Changes the perspective: each corner moves by up to a share of the side along each axis.
+
+    Attributes:
+        side_share: largest shift of a corner, as a share of the side.
+    """
 
     side_share: float = 0.2
 
@@ -192,6 +221,10 @@ class Elastic(Bent):
     """Moves pixels by a smooth random field: a quadratic B-spline over `cells` × `cells` cells.
 
     Its control points move along each axis by up to `side_share` of the image's side.
+
+    Attributes:
+        side_share: largest shift of a control point, as a share of the side.
+        cells: of the spline along each axis.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2, with
     a spline instead of blurred noise, because it can be evaluated anywhere without another image.

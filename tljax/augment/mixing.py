@@ -22,6 +22,9 @@ class Copy:
 
     The step trains on `views` times the batch size; each view has its own keys afterwards.
 
+    Attributes:
+        views: copies of each image.
+
     Source: Hoffer et al. 2020, "Augment your batch: improving generalization through instance
     repetition".
     """
@@ -43,11 +46,15 @@ class Copy:
 class MixUp:
     """Blends each image and its target with a partner's; its share is from Beta(alpha, alpha).
 
+    Attributes:
+        alpha: of the distribution Beta(alpha, alpha).
+        probability: that a batch is mixed.
+
     Source: Zhang et al. 2018, "mixup: beyond empirical risk minimization".
     """
 
     alpha: float = 0.2
-    probability: float = 1.0  # for the full batch
+    probability: float = 1.0
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
@@ -66,11 +73,15 @@ class CutMix:
     """Pastes a rectangle of a partner into each image. Its share of the area is drawn from
     Beta(alpha, alpha) before it is clipped to the image; targets are mixed by the clipped share.
 
+    Attributes:
+        alpha: of the distribution Beta(alpha, alpha).
+        probability: that a batch is mixed.
+
     Source: Yun et al. 2019, "CutMix: regularization strategy to train strong classifiers".
     """
 
     alpha: float = 1.0
-    probability: float = 1.0  # for the full batch
+    probability: float = 1.0
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
@@ -86,12 +97,19 @@ class CutMix:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class MixUpOrCutMix:
-    """CutMix with a probability, else MixUp, for the full batch."""
+    """CutMix with a probability, else MixUp, for the full batch.
+
+    Attributes:
+        mixup_alpha: as in `MixUp`.
+        cutmix_alpha: as in `CutMix`.
+        cutmix_probability: that a mixed batch is mixed by CutMix.
+        probability: that a batch is mixed.
+    """
 
     mixup_alpha: float = 0.8
     cutmix_alpha: float = 1.0
     cutmix_probability: float = 0.5
-    probability: float = 1.0  # of mixing at all
+    probability: float = 1.0
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""

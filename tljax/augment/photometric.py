@@ -16,7 +16,11 @@ from tljax.augment.compose import Draw, Photometric, whether
 
 
 class _Factor(Photometric):
-    """An operation with a random factor."""
+    """An operation with a random factor.
+
+    Attributes:
+        strength: the largest change of the factor from 1.
+    """
 
     __slots__ = ()
     strength: float
@@ -32,7 +36,11 @@ class _Factor(Photometric):
 
 
 class _Chance(Photometric):
-    """An operation that is applied with a probability."""
+    """An operation that is applied with a probability.
+
+    Attributes:
+        probability: share of the images that are changed.
+    """
 
     __slots__ = ()
     probability: float
@@ -100,7 +108,11 @@ class Sharpness(_Factor):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Hue(Photometric):
-    """Rotates the hue by an angle uniform in [-degrees, degrees]."""
+    """Rotates the hue by an angle uniform in [-degrees, degrees].
+
+    Attributes:
+        degrees: largest angle.
+    """
 
     degrees: float = 36.0
 
@@ -142,7 +154,11 @@ class Invert(_Chance):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Solarize(_Chance):
-    """Inverts all values from a threshold (of 0 to 255) up."""
+    """Inverts all values from a threshold (of 0 to 255) up.
+
+    Attributes:
+        threshold: the value from which values are inverted, of 255.
+    """
 
     threshold: float = 128.0
     probability: float = 0.5
@@ -164,7 +180,11 @@ class Solarize(_Chance):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Posterize(_Chance):
-    """Keeps the upper bits of the 8 bits of each value."""
+    """Keeps the upper bits of the 8 bits of each value.
+
+    Attributes:
+        bits: that are kept, of 8.
+    """
 
     bits: int = 4
     probability: float = 0.5

@@ -109,6 +109,10 @@ def _sign(chance: jax.Array) -> jax.Array:
 class RandAugment(Geometric, Photometric):
     """Applies `layers` operations, drawn with replacement, with one magnitude from 0 to 10.
 
+    Attributes:
+        layers: operations for each image.
+        magnitude: strength of the operations, of 10.
+
     Source: Cubuk et al. 2020, "RandAugment".
     """
 
@@ -178,13 +182,18 @@ class AugMix(Photometric):
     mixture's share from Beta(1, 1), and operations similar to the corruptions of ImageNet-C are
     left out, as in the paper. Its consistency loss is not included.
 
+    Attributes:
+        chains: of operations that are mixed.
+        max_depth: most operations of a chain.
+        magnitude: the largest that is drawn, of 10.
+
     Source: Hendrycks et al. 2020, "AugMix: a simple data processing method to improve robustness
     and uncertainty", algorithm 1.
     """
 
     chains: int = 3
     max_depth: int = 3
-    magnitude: float = 3.0  # the largest that is drawn, of 10
+    magnitude: float = 3.0
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""

@@ -91,8 +91,16 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def attribute_texts(kind: type) -> dict[str, str]:
-    """The description of each field in the section `Attributes:` of a class's docstring."""
-    section, result, last = ATTRIBUTES.search(kind.__doc__ or ''), {}, ''
+    """The description of each field, in the docstring of a class or of a class it inherits from."""
+    result: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        result |= _own_texts(one.__doc__ or '')
+    return result
+
+
+def _own_texts(docstring: str) -> dict[str, str]:
+    """The entries of the section `Attributes:` of a docstring."""
+    section, result, last = ATTRIBUTES.search(docstring), {}, ''
     indent = None
     for line in section[1].splitlines() if section else ():
         entry = ENTRY.match(line)

@@ -31,12 +31,19 @@ class Arrays:
     the values of `train`; see `depth.find`. Labels are integers from 0 or strings, [N] or [N, 1].
     With several labels per image, or none, they are [N, K] of 0 and 1. With `numbers`, labels are
     numbers to predict, [N] or [N, K], and `class_names` are their names.
+
+    Attributes:
+        path: of the `.npz` file.
+        test_fraction: part of each class that becomes the test split if there is none.
+        split_seed: seed of the choice of these test images.
+        numbers: whether labels are numbers that are predicted.
+        changed_by: kinds of augmentation that change a number, as `rotation`.
     """
 
     path: str
-    test_fraction: float = 0.2  # of each class, for a file without a test split
+    test_fraction: float = 0.2
     split_seed: int = 0
-    numbers: bool = False  # whether labels are numbers that are predicted
+    numbers: bool = False
     changed_by: tuple[str, ...] = ()  # kinds of augmentation that change a number, as 'rotation'
 
     def problems(self) -> list[str]:
@@ -64,11 +71,17 @@ class Arrays:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class InMemory:
-    """Arrays in the memory of this process; make it with `keep`. A run records their digest."""
+    """Arrays in the memory of this process; make it with `keep`. A run records their digest.
+
+    Attributes:
+        digest: identifies the arrays; `keep` computes it.
+        numbers: as in `Arrays`.
+        changed_by: as in `Arrays`.
+    """
 
     digest: str
-    numbers: bool = False  # as in `Arrays`
-    changed_by: tuple[str, ...] = ()  # as in `Arrays`
+    numbers: bool = False
+    changed_by: tuple[str, ...] = ()
 
     def splits(self) -> Mapping[str, Examples]:
         """`train`, and `val` and `test` if they were passed to `keep`.

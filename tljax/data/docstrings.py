@@ -31,12 +31,19 @@ class Docstrings:
     The files of a subpackage are in either `train` or `test`. Sections with examples are left out,
     and dotted names of the package are shortened to their last part, because their imports name the
     class. Other releases of the package have other texts, so results differ a little.
+
+    Attributes:
+        package: an installed Python package.
+        least_words: shorter docstrings are left out.
+        least_texts: subpackages with fewer docstrings are left out.
+        test_fraction: part of the files of each class that becomes the test split, at least one.
+        split_seed: seed of the choice of these files.
     """
 
     package: str = 'scipy'
-    least_words: int = 30  # shorter docstrings are left out
-    least_texts: int = 70  # subpackages with fewer are left out
-    test_fraction: float = 0.3  # of the files of each class, at least one
+    least_words: int = 30
+    least_texts: int = 70
+    test_fraction: float = 0.3
     split_seed: int = 0
 
     def problems(self) -> list[str]:

@@ -24,13 +24,20 @@ class Folder:
     classes. If there are no split folders, or only `train`, the test split is drawn, stratified by
     class. With `train` and `val` there is no test split. Hidden files and folders are skipped.
     Nothing is written into the folder.
+
+    Attributes:
+        path: of the folder.
+        test_fraction: part of each class that becomes the test split if there is none.
+        split_seed: seed of the choice of these test images.
+        bad_files: whether images that cannot be read are an error, or are left out.
+        least_px: smallest permitted side of an image.
     """
 
     path: str
     bad_files: BadFiles = BadFiles.ERROR
-    test_fraction: float = 0.2  # of each class, for a folder without a test split
+    test_fraction: float = 0.2
     split_seed: int = 0
-    least_px: int = files.LEAST_PX  # smallest permitted side of an image
+    least_px: int = files.LEAST_PX
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""

@@ -22,15 +22,25 @@ class Glyphs:
 
     They are white on black and reduced to `size_px`; at 8 px they are as coarse as `Digits`. An
     image depends only on the seed and its id. Each character is a class.
+
+    Attributes:
+        characters: the classes.
+        font: a TrueType file of any script; none for Pillow's font.
+        train_per_class: training images of each class.
+        test_per_class: test images of each class.
+        size_px: side of an image; a divisor of 32.
+        bend: strength of the distortion; 0 for undistorted print.
+        noise_levels: standard deviation of the noise, of 255.
+        seed: seed of distortion and noise.
     """
 
     characters: str = string.digits
     font: str | None = None  # a TrueType file of any script; None for Pillow's font
     train_per_class: int = 200
     test_per_class: int = 20
-    size_px: int = 8  # a divisor of 32
-    bend: float = 1.0  # strength of the distortion; 0 for undistorted print
-    noise_levels: float = 12.0  # standard deviation, of 255
+    size_px: int = 8
+    bend: float = 1.0
+    noise_levels: float = 12.0
     seed: int = 0
 
     def problems(self) -> list[str]:

@@ -39,19 +39,33 @@ class Manifest:
     labels works too. If any image has several labels or none, all images have sets of labels.
 
     With `numbers`, the named columns hold numbers to predict, and there is no column of labels.
+
+    Attributes:
+        path: of the list.
+        root: the folder that paths are relative to; none for the folder of the list.
+        multi_label: whether images have sets of labels, even if every listed image has one label.
+        test_fraction: part of each class that becomes the test split if there is none.
+        split_seed: seed of the choice of these test images.
+        bad_files: whether images that cannot be read are an error, or are left out.
+        least_px: smallest permitted side of an image.
+        path_column: the column of paths, or the key in JSON lines.
+        label_column: the column of labels.
+        split_column: the column of splits.
+        numbers: columns of numbers that are predicted instead of labels.
+        changed_by: kinds of augmentation that change a number, as `rotation`.
     """
 
     path: str
     root: str | None = None
-    multi_label: bool = False  # sets of labels, even if every listed image has one label
+    multi_label: bool = False
     bad_files: BadFiles = BadFiles.ERROR
-    test_fraction: float = 0.2  # of each class, for a list without a test split
+    test_fraction: float = 0.2
     split_seed: int = 0
-    least_px: int = files.LEAST_PX  # smallest permitted side of an image
-    path_column: str = 'path'  # the column, or the key in JSON lines
+    least_px: int = files.LEAST_PX
+    path_column: str = 'path'
     label_column: str = 'label'
     split_column: str = 'split'
-    numbers: tuple[str, ...] = ()  # columns of numbers that are predicted instead of labels
+    numbers: tuple[str, ...] = ()
     changed_by: tuple[str, ...] = ()  # kinds of augmentation that change a number, as 'rotation'
 
     def problems(self) -> list[str]:

@@ -15,10 +15,14 @@ class NextTokens:
 
     Training reads the windows one after the other: the state of the network after a window begins
     the next one. Evaluation reads each window alone.
+
+    Attributes:
+        texts: the source of the texts.
+        window: tokens of a window; gradients do not flow into the window before.
     """
 
     texts: DataSource
-    window: int = 64  # tokens; gradients do not flow from a window into the one before
+    window: int = 64
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""

@@ -14,10 +14,14 @@ class OrderedClasses:
 
     With the classes `('none', 'mild', 'severe')`, for example, a network learns that mild is nearer
     to severe than none is.
+
+    Attributes:
+        data: the source of the images.
+        classes: all classes of the source, the lowest first.
     """
 
     data: DataSource
-    classes: tuple[str, ...]  # all classes of the source, the lowest first
+    classes: tuple[str, ...]
 
     @property
     def path(self) -> str | None:

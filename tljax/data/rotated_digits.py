@@ -25,11 +25,16 @@ class RotatedDigits:
     can know it exactly. The splits are those of `Digits`.
 
     With `groups`, the labels are ordered classes instead: ranges of the angle of equal width.
+
+    Attributes:
+        degrees: angles are uniform in [-degrees, degrees].
+        seed: seed of the angles.
+        groups: ordered classes; none for the angle as a number.
     """
 
-    degrees: float = 60.0  # angles are uniform in [-degrees, degrees]
-    seed: int = 0  # of the angles
-    groups: int | None = None  # ordered classes; None for the angle as a number
+    degrees: float = 60.0
+    seed: int = 0
+    groups: int | None = None
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""

@@ -18,12 +18,18 @@ class Subset:
 
     Parts with the same seed are nested: `fraction=0.2` keeps all examples of `fraction=0.1`, and
     `label_noise=0.2` has all wrong labels of `label_noise=0.1`.
+
+    Attributes:
+        classes: the classes to keep, in this order; () for all.
+        fraction: part of the training examples of each class that is kept, at least one.
+        imbalance: training examples of the first class divided by those of the last.
+        label_noise: share of wrong training labels in each class.
     """
 
-    classes: tuple[str, ...] = ()  # the classes to keep, in this order; () for all
-    fraction: float = 1.0  # of the training examples of each class, at least one
-    imbalance: float = 1.0  # training examples of the first class divided by those of the last
-    label_noise: float = 0.0  # share of wrong training labels in each class
+    classes: tuple[str, ...] = ()
+    fraction: float = 1.0
+    imbalance: float = 1.0
+    label_noise: float = 0.0
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""

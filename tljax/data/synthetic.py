@@ -14,13 +14,21 @@ class Synthetic:
 
     An image depends only on the seed and its id. A small network learns the classes in one or two
     epochs.
+
+    Attributes:
+        num_classes: number of classes.
+        train_per_class: training images of each class.
+        test_per_class: test images of each class.
+        size_px: side of an image.
+        noise_levels: standard deviation of the noise, of 255.
+        seed: seed of the images.
     """
 
     num_classes: int = 10
     train_per_class: int = 100
     test_per_class: int = 20
     size_px: int = 32
-    noise_levels: float = 40.0  # standard deviation, of 255
+    noise_levels: float = 40.0
     seed: int = 0
 
     def problems(self) -> list[str]:

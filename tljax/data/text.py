@@ -27,15 +27,27 @@ class Texts:
     `Folder`.
 
     Empty texts and texts that are not UTF-8 are bad; a message names their lines or files.
+
+    Attributes:
+        path: of the list or folder.
+        labelled: whether texts have labels; without them they are for a language model, and `.txt`
+            files are read at any depth.
+        multi_label: whether texts have sets of labels, even if every text has one label.
+        test_fraction: part of each class that becomes the test split if there is none.
+        split_seed: seed of the choice of these test texts.
+        bad_files: whether texts that cannot be read are an error, or are left out.
+        text_column: the column of texts, or the key in JSON lines.
+        label_column: the column of labels.
+        split_column: the column of splits.
     """
 
     path: str
-    labelled: bool = True  # without labels the texts are for a language model; `.txt` at any depth
-    multi_label: bool = False  # sets of labels, even if every text has one label
+    labelled: bool = True
+    multi_label: bool = False
     bad_files: BadFiles = BadFiles.ERROR
-    test_fraction: float = 0.2  # of each class, for data without a test split
+    test_fraction: float = 0.2
     split_seed: int = 0
-    text_column: str = 'text'  # the column, or the key in JSON lines
+    text_column: str = 'text'
     label_column: str = 'label'
     split_column: str = 'split'
 

@@ -23,13 +23,23 @@ class TFDS:
 
     Splits use the syntax of TensorFlow Datasets, e.g. `train` or `train[:80%]`. Prepare a data set
     once with `tfds build NAME --file_format=array_record`, which needs the extra `tfds-build`.
+
+    Attributes:
+        name: of the data set, with or without a version.
+        data_dir: the folder of data sets; none for ~/tensorflow_datasets, the default of TFDS.
+        train: the training split.
+        val: the validation split; none to take it from `train`.
+        test: the test split; none for no test split.
+        image_key: the feature with the image.
+        label_key: the feature with the label.
+        bad_files: whether images that cannot be read are an error, or are left out.
     """
 
     name: str
-    data_dir: str | None = None  # None for ~/tensorflow_datasets, the default of TFDS
+    data_dir: str | None = None
     train: str = 'train'
-    val: str | None = None  # None to take it from `train`
-    test: str | None = 'test'  # None for no test split
+    val: str | None = None
+    test: str | None = 'test'
     image_key: str = 'image'
     label_key: str = 'label'
     bad_files: BadFiles = BadFiles.ERROR

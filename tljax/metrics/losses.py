@@ -18,6 +18,9 @@ from tljax.types import Loss
 class CrossEntropy:
     """Softmax cross-entropy with label smoothing.
 
+    Attributes:
+        label_smoothing: moves targets towards equal shares of all classes.
+
     Source: Szegedy et al. 2016, section 7: targets become `(1 - label_smoothing)` of themselves
     plus `label_smoothing / K`; torch.nn.CrossEntropyLoss agrees.
     """
@@ -52,6 +55,9 @@ class TokenCrossEntropy:
 class Focal:
     """Cross-entropy with a lower weight for examples that are already classified well.
 
+    Attributes:
+        gamma: how much examples that are classified well count less; 0 for cross-entropy.
+
     Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, over a softmax:
     `-sum_k t_k (1 - p_k)^gamma log p_k`; with `gamma=0` it is the cross-entropy.
     """
@@ -81,13 +87,17 @@ class BinaryCrossEntropy:
     images with several labels or none; it also works with one label per image (Wightman et al.
     2021, "ResNet strikes back", section 4.2).
 
+    Attributes:
+        label_smoothing: moves targets towards one half.
+        positive_weights: weight of the positives of each class; () for 1.
+
     Source: -w t log p - (1 - t) log(1 - p) with p the sigmoid of the logit, as
     torch.nn.BCEWithLogitsLoss documents it; smoothed, t becomes `(1 - label_smoothing) t +
     label_smoothing / 2`.
     """
 
     label_smoothing: float = 0.0
-    positive_weights: tuple[float, ...] = ()  # w, K of them in the order of the classes; () for 1
+    positive_weights: tuple[float, ...] = ()
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
@@ -130,12 +140,17 @@ class CORN:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ClassWeighted:
-    """Another loss times the weight of the example's class (mixed targets mix the weights)."""
+    """Another loss times the weight of the example's class (mixed targets mix the weights).
+
+    Attributes:
+        loss: the other loss.
+        weights: of each class, in the order of the classes.
+    """
 
     one_label: ClassVar[bool] = True
 
     loss: Loss
-    weights: tuple[float, ...]  # K, in the order of the classes
+    weights: tuple[float, ...]
 
     def problems(self) -> list[str]:
         """Messages for `config.validate`."""
@@ -181,6 +196,9 @@ class AbsoluteError:
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Huber:
     """Half the squared error up to `delta` standard deviations, and linear above.
+
+    Attributes:
+        delta: standard deviations up to which the error is squared.
 
     Source: Huber 1964, "Robust estimation of a location parameter"; torch.nn.HuberLoss agrees.
     """

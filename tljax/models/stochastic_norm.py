@@ -21,6 +21,9 @@ class StochNorm:
     and otherwise the batch's. 0 is BatchNorm; 1 is frozen BatchNorm, except that the statistics
     are still updated. Evaluation is BatchNorm's.
 
+    Attributes:
+        running_share: probability that a channel uses running statistics.
+
     Source: Kou et al. 2020, "Stochastic Normalization", with p = 1/2.
     """
 

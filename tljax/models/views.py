@@ -46,12 +46,15 @@ class FlipViews:
 class TenCrop:
     """The four corners and the centre of the canvas, and the same of its mirror image.
 
+    Attributes:
+        vertical_flip: whether the mirror image is upside down, not left to right.
+
     Source: Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural
     Networks", section 4.1, who average softmax probabilities. The crops and their order are those
     of torchvision's `ten_crop`, whose documented example averages logits instead.
     """
 
-    vertical_flip: bool = False  # mirrors top and bottom instead of left and right
+    vertical_flip: bool = False
 
     @property
     def count(self) -> int:

@@ -75,7 +75,10 @@ def progress(total_steps: int, done: int, inputs: str = 'images') -> Iterator[An
         `update(step, inputs_per_second, waiting_share)`.
     """
     if not progress_bars.can_draw(console):
-        yield lambda *_: None
+        in_notebook = console.is_jupyter and not console.quiet
+        bar = progress_bars.of_notebook(total_steps, done, inputs) if in_notebook else _no_bar()
+        with bar as update:
+            yield update
         return
     columns = (
         rich.progress.TextColumn('{task.description}'),
@@ -92,6 +95,11 @@ def progress(total_steps: int, done: int, inputs: str = 'images') -> Iterator[An
             bar.update(task, completed=step, rate=rate, waiting=waiting)
 
         yield update
+
+
+@contextlib.contextmanager
+def _no_bar() -> Iterator[Any]:
+    yield lambda *_: None
 
 
 def print_record(record: Mapping[str, Any], inputs: str = 'images') -> None:

@@ -53,19 +53,33 @@ class LabelledSource:
     equal weight, multiplied by the weights of the source examples. Until `until_epochs` the
     strength of the source's loss falls to 0 and the number of its rows stays the same; after it
     there are no source rows.
+
+    Attributes:
+        data: the source; only its `train` split is used.
+        fraction: share of a step's rows; they are added to the target's `batch_size`.
+        until_epochs: epochs of the target after which there are no source rows; none for all of
+            training.
+        weights: of the source examples.
+        share_head: whether both have one head; the source's classes are then among the target's.
+        per_class: source images per class; none for all.
+        loss: of the source rows; none for the experiment's.
+        guard: what happens if short runs find that the source does harm.
+        trial_steps: steps of each short run.
+        trial_pairs: pairs of short runs; each pair holds out other images.
+        least_share: least effective sample size, as a share of the examples.
     """
 
-    data: DataSource  # only its `train` split is used
+    data: DataSource
     fraction: float = 0.5  # of a step's rows; they are added to the target's `batch_size`
-    until_epochs: float | None = None  # epochs of the target; None for all of training
+    until_epochs: float | None = None
     weights: Weighing = dataclasses.field(default_factory=Uniform)
     share_head: bool = False  # one head for both; the source's classes are among the target's
-    per_class: int | None = None  # source images per class; None for all
+    per_class: int | None = None
     loss: Loss | None = None  # None for the experiment's
     guard: Guard = Guard.DROP
-    trial_steps: int = 100  # steps of each short run
-    trial_pairs: int = 3  # pairs of short runs; each pair holds out other images
-    least_share: float = 0.1  # least effective sample size, as a share of the examples
+    trial_steps: int = 100
+    trial_pairs: int = 3
+    least_share: float = 0.1
 
     def problems(self) -> list[str]:
         """The problems that `validate` reports."""
@@ -151,18 +165,32 @@ class UnlabelledPool:
     head. A prediction is sure if its probability is at least `threshold`; with `balanced`, the
     threshold is lower for classes that are predicted rarely so far.
 
+    Attributes:
+        data: the source; only its `train` split is used, without its labels.
+        paths: folders, files and lists of images, instead of `data`.
+        fraction: share of a step's rows; they are added to the target's `batch_size`.
+        until_epochs: epochs of the target after which there are no source rows; none for all of
+            training.
+        threshold: least probability of a prediction that becomes a target.
+        balanced: whether the threshold is lower for classes that are predicted rarely.
+        weak: augmentations of the view that is predicted; none for the experiment's.
+        strong: augmentations of the trained view, after the weak ones.
+        guard: what happens if short runs find that the images do harm.
+        trial_steps: steps of each short run.
+        trial_pairs: pairs of short runs; each pair holds out other images.
+
     Source: Sohn et al. 2020, "FixMatch"; the thresholds are those of Zhang et al. 2021, "FlexMatch:
     Boosting Semi-Supervised Learning with Curriculum Pseudo Labeling", equations 5, 7 and 11.
     """
 
-    data: DataSource | None = None  # only its `train` split is used, without its labels
-    paths: tuple[str, ...] = ()  # folders, files and lists of images, instead of `data`
+    data: DataSource | None = None
+    paths: tuple[str, ...] = ()
     fraction: float = 0.5  # of a step's rows; they are added to the target's `batch_size`
     until_epochs: float | None = None
-    threshold: float = 0.95  # of the probability
+    threshold: float = 0.95
     balanced: bool = True
     weak: tuple[Augmentation, ...] | None = None  # None for the experiment's
-    strong: tuple[Augmentation, ...] = (RandAugment(), Cutout())  # after the weak ones
+    strong: tuple[Augmentation, ...] = (RandAugment(), Cutout())
     guard: Guard = Guard.DROP
     trial_steps: int = 100
     trial_pairs: int = 3

@@ -27,10 +27,15 @@ class Uniform:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class LogisticRatio:
-    """Weights by the odds that an example belongs to the target; see `logistic_ratio`."""
+    """Weights by the odds that an example belongs to the target; see `logistic_ratio`.
+
+    Attributes:
+        folds: of the cross-validation that chooses the strength of the penalty.
+        most: largest weight.
+    """
 
     folds: int = 3
-    most: float = 20.0  # largest weight
+    most: float = 20.0
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -46,12 +51,19 @@ class LogisticRatio:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class KernelMeanMatching:
-    """Weights that match the means in a kernel's feature space; see `kernel_mean_matching`."""
+    """Weights that match the means in a kernel's feature space; see `kernel_mean_matching`.
+
+    Attributes:
+        block_rows: source rows that are matched at a time.
+        target_rows: most target rows that are matched with.
+        bandwidth: of the kernel, relative to the median distance.
+        most: largest weight.
+    """
 
     block_rows: int = 1000
     target_rows: int = 2000
-    bandwidth: float = 1.0  # relative to the median distance
-    most: float = 20.0  # largest weight
+    bandwidth: float = 1.0
+    most: float = 20.0
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -73,11 +85,17 @@ class KernelMeanMatching:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Kliep:
-    """Weights from a mixture of kernels that maximises the target's likelihood; see `kliep`."""
+    """Weights from a mixture of kernels that maximises the target's likelihood; see `kliep`.
+
+    Attributes:
+        centres: kernels of the mixture.
+        folds: of the cross-validation that chooses the width of the kernels.
+        most: largest weight.
+    """
 
     centres: int = 100
     folds: int = 5
-    most: float = 20.0  # largest weight
+    most: float = 20.0
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -112,10 +130,14 @@ class NearestSelection:
     """Selects the examples nearest to a target example; see `nearest_selection`.
 
     Training does not read the other examples.
+
+    Attributes:
+        neighbours: of each target example; all if the source has fewer.
+        counted: whether weights are proportional to the number of selections.
     """
 
-    neighbours: int = 100  # of each target example; all if the source has fewer
-    counted: bool = False  # weights are proportional to the number of selections
+    neighbours: int = 100
+    counted: bool = False
 
     def problems(self) -> list[str]:
         """What `validate` reports."""
@@ -142,11 +164,14 @@ class TrAdaBoost:
     target's weights stay 1: the paper raises them for a vote of all rounds' classifiers, but one
     network would then follow the hardest target examples only.
 
+    Attributes:
+        round_epochs: epochs of the target in a round.
+
     Source: Dai et al. 2007, "Boosting for Transfer Learning", with the correction of Al-Stouhi and
     Reddy 2011; see `faded`.
     """
 
-    round_epochs: float = 1.0  # epochs of the target
+    round_epochs: float = 1.0
 
     @property
     def needs_slope(self) -> bool:
@@ -198,12 +223,15 @@ class GradientAlignment:
     moves their weights towards it by `rate`. If no row would help, all of them move towards 0, so a
     source that never helps ends up with weight 0.
 
+    Attributes:
+        rate: how far weights move at a step; 0 < rate <= 1.
+
     Source: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning", for the last
     layer that the domains share. In the paper `rate` is 1 and the target rows are held out; here
     they are those of the step.
     """
 
-    rate: float = 0.3  # 0 < rate <= 1
+    rate: float = 0.3
 
     @property
     def needs_slope(self) -> bool:

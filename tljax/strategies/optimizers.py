@@ -12,6 +12,12 @@ class SGD:
 
     Weight decay is added to the gradient before momentum (L2 regularisation). The learning rate
     multiplies the momentum buffer, as in torch and unlike Sutskever et al. 2013.
+
+    Attributes:
+        learning_rate: of the head and of every stage that has no scale of its own.
+        momentum: share of the earlier update that a step keeps.
+        nesterov: whether the gradient is taken after the momentum step.
+        weight_decay: pulls trained parameters towards 0, as a part of the gradient.
     """
 
     learning_rate: float = 0.01
@@ -42,7 +48,15 @@ class SGD:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class AdamW:
-    """Adam with decoupled weight decay. Source: Loshchilov & Hutter 2019."""
+    """Adam with decoupled weight decay. Source: Loshchilov & Hutter 2019.
+
+    Attributes:
+        learning_rate: of the head and of every stage that has no scale of its own.
+        b1: share of the mean gradient that a step keeps.
+        b2: share of the mean squared gradient that a step keeps.
+        epsilon: is added to the root of the mean squared gradient.
+        weight_decay: pulls trained parameters towards 0, apart from the gradient.
+    """
 
     learning_rate: float = 1e-3
     b1: float = 0.9

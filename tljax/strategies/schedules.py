@@ -30,7 +30,11 @@ def _rounded_up(steps: float) -> int:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Constant:
-    """The optimizer's learning rate, after a linear warm-up."""
+    """The optimizer's learning rate, after a linear warm-up.
+
+    Attributes:
+        warmup_epochs: epochs in which the rate rises linearly from 0.
+    """
 
     warmup_epochs: float = 0.0
 
@@ -45,7 +49,13 @@ class Constant:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Step:
-    """The learning rate is multiplied by `factor` every `every_epochs` epochs."""
+    """The learning rate is multiplied by `factor` every `every_epochs` epochs.
+
+    Attributes:
+        every_epochs: epochs between two changes.
+        factor: multiplies the rate at each change.
+        warmup_epochs: epochs in which the rate rises linearly from 0.
+    """
 
     every_epochs: float = 2.0
     factor: float = 0.1
@@ -74,6 +84,9 @@ class Step:
 class Cosine:
     """Half a cosine from 1 to 0, after a linear warm-up.
 
+    Attributes:
+        warmup_epochs: epochs in which the rate rises linearly from 0.
+
     Source: Loshchilov & Hutter 2017, equation 5, without restarts; warm-up: Goyal et al. 2017.
     """
 
@@ -98,11 +111,15 @@ class Cosine:
 class SlantedTriangular:
     """A short linear rise to 1 and a long linear fall, both from and to `1 / ratio`.
 
+    Attributes:
+        rise: share of the steps in which the rate rises.
+        ratio: the highest rate divided by the lowest.
+
     Source: Howard & Ruder 2018, "Universal language model fine-tuning", equation 3; the defaults
     are the paper's.
     """
 
-    rise: float = 0.1  # share of the steps
+    rise: float = 0.1
     ratio: float = 32.0
 
     def problems(self) -> list[str]:

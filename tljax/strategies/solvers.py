@@ -19,6 +19,11 @@ class LBFGS:
     loss of separable classes alone has no minimum. In scikit-learn's terms it is `1 / (C N)`.
     With the squared error of one linear layer, the same minimum is computed in closed form.
     Source: Liu & Nocedal 1989, "On the limited memory BFGS method".
+
+    Attributes:
+        weight_decay: strength of the penalty on the kernels.
+        max_iterations: after which the solver stops.
+        tolerance: the norm of the gradient at which the solver stops.
     """
 
     weight_decay: float = 0.01

@@ -15,7 +15,11 @@ from tljax.types import ADAPTER, InputError, Params, Phase, Rates, Rule, Solver,
 
 
 class _Transfer:
-    """The common part of strategies that start from pretrained weights."""
+    """The common part of strategies that start from pretrained weights.
+
+    Attributes:
+        learning_rate_scale: multiplies the optimizer's learning rate for all trained parameters.
+    """
 
     __slots__ = ()
 
@@ -40,6 +44,9 @@ class FineTune(_Transfer):
 
     `backbone_scale` multiplies the learning rate of all stages except the new head.
     Source: Girshick et al. 2014, section 2.3, with 1 / 10.
+
+    Attributes:
+        backbone_scale: multiplies the learning rate of all stages but the new head.
     """
 
     learning_rate_scale: float = 1.0
@@ -88,6 +95,9 @@ class SolvedProbe(_Transfer):
 
     A run needs at least one step, so a step with learning rate 0 ends it.
     Source: Kornblith et al. 2019, "Do better ImageNet models transfer better?", section 3.2.
+
+    Attributes:
+        solver: fits the head to the frozen features.
     """
 
     solver: Solver = dataclasses.field(default_factory=LBFGS)
@@ -101,6 +111,9 @@ class SolvedProbe(_Transfer):
 @dataclasses.dataclass(slots=True, kw_only=True)
 class FreezeBelow(_Transfer):
     """Freezes the stages below `stage`; trains it and all stages above.
+
+    Attributes:
+        stage: the lowest trained stage.
 
     Source: Yosinski et al. 2014, "How transferable are features in deep neural networks?".
     """
@@ -117,6 +130,9 @@ class FreezeBelow(_Transfer):
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Surgical(_Transfer):
     """Trains the named stages and the head; freezes all other stages, above and below.
+
+    Attributes:
+        stages: the trained stages; the head is trained too.
 
     Source: Lee et al. 2023, "Surgical fine-tuning improves adaptation to distribution shifts",
     which tunes one block of a network with the right classes; here the head is new and trained too.
@@ -171,6 +187,9 @@ class AdaptersOnly(_Transfer):
     `adapter_scale` multiplies the learning rate of the adapters.
     Source: Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP", section 2; the
     adapters' own papers are with them.
+
+    Attributes:
+        adapter_scale: multiplies the learning rate of the adapters.
     """
 
     learning_rate_scale: float = 1.0
@@ -190,6 +209,9 @@ class AdaptersOnly(_Transfer):
 class LayerwiseDecay(_Transfer):
     """Trains every parameter, each stage at `rate` times the learning rate of the next one.
 
+    Attributes:
+        rate: the learning rate of a stage, divided by that of the stage above it.
+
     Source: Clark et al. 2020, "ELECTRA", section 3.1; Bao et al. 2022, "BEiT", for images. The
     stages are the layers: a block of a ViT, a resolution of a ResNet.
     """
@@ -208,6 +230,10 @@ class LayerwiseDecay(_Transfer):
 class Discriminative(_Transfer):
     """Trains every parameter, at rates that grow geometrically from the first stage to the head.
 
+    Attributes:
+        lowest: multiplies the learning rate of the first stage.
+        highest: multiplies the learning rate of the head.
+
     Source: Howard & Ruder 2018, "Universal language model fine-tuning", section 3.2.
     """
 
@@ -223,6 +249,10 @@ class Discriminative(_Transfer):
 @dataclasses.dataclass(slots=True, kw_only=True)
 class HeadFirst(_Transfer):
     """Trains the head for `head_epochs`, then all stages at half the rate, less in lower stages.
+
+    Attributes:
+        head_epochs: epochs in which the head alone is trained.
+        divisor: the learning rate of the head, divided by that of the first stage.
 
     Source: Howard & Gugger 2020, "fastai", its `fine_tune`: rates from `rate / 2 / divisor` in the
     first stage to `rate / 2` in the head.
@@ -241,6 +271,9 @@ class HeadFirst(_Transfer):
 @dataclasses.dataclass(slots=True, kw_only=True)
 class LPFT(_Transfer):
     """Solves the head to convergence on the frozen features, then trains every parameter.
+
+    Attributes:
+        solver: fits the head to the frozen features.
 
     Source: Kumar et al. 2022, "Fine-tuning can distort pretrained features and underperform
     out-of-distribution".
@@ -262,10 +295,15 @@ class GradualUnfreeze(_Transfer):
     A phase ends after `patience` evaluations without improvement and returns to its best values.
     Each phase takes `epochs_per_stage`; the experiment's `epochs` has no effect.
     Source: Howard & Ruder 2018, "Universal language model fine-tuning", section 3.3.
+
+    Attributes:
+        epochs_per_stage: epochs of each phase.
+        lowest: the last stage to unfreeze; none for the first stage of the network.
+        patience: evaluations without improvement after which a phase ends; none for no limit.
     """
 
     epochs_per_stage: float = 1.0
-    lowest: str | None = None  # the last stage to unfreeze; None for the first stage
+    lowest: str | None = None
     patience: int | None = None
     learning_rate_scale: float = 1.0
 

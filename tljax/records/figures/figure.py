@@ -45,6 +45,11 @@ class Figure:
         """The drawing for a page, whose style sheet sets the colors."""
         return svg.render(self.drawing, self.alt)
 
+    def _repr_html_(self) -> str:
+        from tljax.records.pages import blocks, page  # pages are made of figures
+
+        return page.fragment([blocks.Figures([self])])
+
     def csv(self) -> str:
         """The numbers as CSV; a cell that a spreadsheet would run as a formula is neutralised."""
         text = io.StringIO()

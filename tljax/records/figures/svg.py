@@ -23,7 +23,9 @@ from tljax.records.figures.drawing import (
 )
 
 
-def render(drawing: Drawing, alt: str, *, fixed: bool = False) -> Markup:
+def render(
+    drawing: Drawing, alt: str, *, fixed: bool = False, both_schemes: bool = False
+) -> Markup:
     """Renders a drawing as SVG.
 
     Args:
@@ -31,16 +33,29 @@ def render(drawing: Drawing, alt: str, *, fixed: bool = False) -> Markup:
         alt: the description for readers who cannot see it.
         fixed: whether colors are numbers, as a file needs them; in a page they are variables of its
             style sheet.
+        both_schemes: whether the SVG has a style sheet of its own, with a light and a dark scheme,
+            as a file needs it that is shown on a page.
     """
     parts = Markup('').join(_svg_shape(shape, fixed) for shape in drawing.shapes)
     paper = Markup('')
-    if fixed:
+    if fixed or both_schemes:
         sheet = Box(0, 0, drawing.width, drawing.height, 'paper')
-        paper = _svg_shape(sheet, fixed)
+        paper = _style_sheet() if both_schemes else Markup('')
+        paper += _svg_shape(sheet, fixed)
     return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-label="{}" '
         'font-size="{}" font-family="system-ui, Liberation Sans, sans-serif">{}{}</svg>'
     ).format(_number(drawing.width), _number(drawing.height), printable(alt), FONT_PX, paper, parts)
+
+
+def _style_sheet() -> Markup:
+    """The colors as variables, by the scheme that the reader prefers."""
+    light, dark = (
+        ''.join(f'--{name}:{color};' for name, color in scheme.items())
+        for scheme in (colors.LIGHT, colors.DARK)
+    )
+    text = '<style>svg{{{}}}@media (prefers-color-scheme: dark){{svg{{{}}}}}</style>'
+    return Markup(text.format(light, dark))
 
 
 def _number(value: float, digits: int = 1) -> str:

@@ -2,12 +2,13 @@
 
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import jinja2
 
 from tljax.records.figures import colors, pdf, png, svg
 from tljax.records.figures.figure import Figure
-from tljax.records.pages.blocks import Page
+from tljax.records.pages.blocks import Block, Page
 
 FIGURES = 'figures'  # the folder of the figures
 
@@ -30,6 +31,14 @@ def render(page: Page) -> str:
     """The HTML of a page."""
     template = _templates().get_template('page.html')
     return template.render(page=page, light=colors.LIGHT, dark=colors.DARK)
+
+
+def fragment(blocks: Sequence[Block]) -> str:
+    """The HTML of blocks for a notebook, with its style sheet, in the scheme of the notebook."""
+    template = _templates().get_template('fragment.html')
+    html = template.render(blocks=blocks, light=colors.LIGHT, dark=colors.DARK)
+    # Markdown, in which some viewers embed the output, ends a block of HTML at an empty line.
+    return '\n'.join(line for line in html.splitlines() if line.strip())
 
 
 def write(path: pathlib.Path, page: Page) -> None:

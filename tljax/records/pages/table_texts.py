@@ -102,7 +102,9 @@ def terminal(table: Table, width: int = TERMINAL_WIDTH) -> str:
     for row in table.rows:
         result.add_row(*(rich.text.Text(printable(cell)) for cell in row.cells))
     text = io.StringIO()
-    console = rich.console.Console(file=text, width=width, no_color=True, force_terminal=False)
+    console = rich.console.Console(
+        file=text, width=width, no_color=True, force_terminal=False, force_jupyter=False
+    )
     console.print(result)
     return '\n'.join(line.rstrip() for line in text.getvalue().strip('\n').splitlines())
 

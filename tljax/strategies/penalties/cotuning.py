@@ -22,6 +22,10 @@ class CoTuning:
     with labelled upstream images, `calibration_temperature` computes it. The upstream head is
     frozen; the paper trains it too.
 
+    Attributes:
+        strength: multiplies the penalty.
+        temperature: divides the logits of the upstream head at the start.
+
     Source: You et al. 2020, "Co-Tuning for Transfer Learning".
     """
 

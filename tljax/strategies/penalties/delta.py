@@ -32,6 +32,13 @@ class DELTA:
     The factor C / positions gives maps of every size the same weight, as in the authors' code,
     which sums over the rows of a batch instead of averaging.
 
+    Attributes:
+        strength: multiplies the penalty of pretrained stages.
+        head_strength: multiplies the penalty of new stages.
+        stages: whose feature maps are compared; () for all that change.
+        attention: whether channels are weighted by their importance for the new task.
+        examples: training images from which the importance is computed.
+
     Source: Li et al. 2019, "DELTA: Deep Learning Transfer using Feature Map with Attention for
     Convolutional Networks".
     """

@@ -18,6 +18,10 @@ class FeatureDistillation:
     `strength / 2` times the squared difference of the pooled outputs of `stages` (by default the
     last one below the head), a mean over features and rows, a sum over stages.
 
+    Attributes:
+        strength: multiplies the penalty.
+        stages: whose outputs are compared; () for the last one below the head.
+
     Source: Jung et al. 2016, "Less-forgetting Learning in Deep Neural Networks", with a sum over
     features instead of the mean.
     """
@@ -60,6 +64,10 @@ class LogitDistillation:
     upstream head's predictions from the current features, both at `temperature`: `p_i^(1/T)`,
     normalised. The upstream head is frozen; Li & Hoiem train it too. The smallest possible value
     is the entropy of the starting network's predictions, not 0.
+
+    Attributes:
+        strength: multiplies the penalty.
+        temperature: divides the logits of both networks.
 
     Source: Li & Hoiem 2016, "Learning without Forgetting": the distillation loss, with T = 2.
     """

@@ -20,6 +20,10 @@ class L2SP:
     |w|^2` over the trained leaves of new ones. Biases and BatchNorm's scales are included. It
     replaces the optimizer's weight decay, which pulls pretrained leaves towards zero.
 
+    Attributes:
+        strength: multiplies the penalty of pretrained stages.
+        head_strength: multiplies the penalty of new stages.
+
     Source: Li, Grandvalet & Davoine 2018, "Explicit Inductive Bias for Transfer Learning with
     Convolutional Networks": L2-SP, alpha and beta.
     """
@@ -59,6 +63,11 @@ class L2SPFisher:
     `head_strength / 2 |w|^2` over new stages. F is the diagonal of the Fisher information of the
     pretrained network with its upstream head (see `fisher`). It is computed at the start on
     `examples` images of the training split, because the paper's source images are not available.
+
+    Attributes:
+        strength: multiplies the penalty of pretrained stages.
+        head_strength: multiplies the penalty of new stages.
+        examples: training images from which the importance is computed.
 
     Source: Li, Grandvalet & Davoine 2018: L2-SP-Fisher; Kirkpatrick et al. 2017.
     """

@@ -19,6 +19,10 @@ class BSS:
     features [B, F] that the head reads. Rows of padding do not count: a batch with n real rows has
     min(n, F) singular values. With several devices, the batch is the global one.
 
+    Attributes:
+        strength: multiplies the penalty.
+        smallest: the number of singular values that are made small.
+
     Source: Chen et al. 2019, "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral
     Shrinkage for Safe Transfer Learning", with eta = 0.001 and k = 1.
     """

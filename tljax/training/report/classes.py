@@ -12,6 +12,7 @@ from tljax.records.figures.axes import share_text
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
 from tljax.records.pages.blocks import Block, Figures, Row, Section, Table
+from tljax.records.predictions import SplitPredictions
 from tljax.training.report import label_sets
 from tljax.training.report.inputs import Inputs, split_name
 
@@ -29,10 +30,8 @@ def section(inputs: Inputs) -> Section:
 def _one_label(inputs: Inputs) -> Section:
     """The confusion matrix and the measures of each class."""
     name, split = inputs.predictions()
-    predicted = split.task.decided(split.logits, split.labels)
     size = len(inputs.classes)
-    counts = np.zeros((size, size), int)
-    np.add.at(counts, (split.labels, predicted), 1)
+    counts = confusion_counts(split, size)
     ordered = split.task.score is scores.KAPPA
     figures = [
         _matrix(counts, inputs.classes, inputs.named(name), sort=size > SORTED and not ordered)
@@ -44,6 +43,13 @@ def _one_label(inputs: Inputs) -> Section:
         blocks.append(pairs)
     blocks.append(_table(counts, inputs))
     return Section(title='Classes', blocks=blocks)
+
+
+def confusion_counts(split: SplitPredictions, classes: int) -> np.ndarray:
+    """The number of images [K, K] by true class (row) and predicted class (column)."""
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (split.labels, split.task.decided(split.logits, split.labels)), 1)
+    return counts
 
 
 def clustered(counts: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from tljax.records.figures.figure import Figure
 from tljax.records.pages.blocks import Block, Figures, Listing, Section, Text
 from tljax.strategies.partition import FROZEN, SINCE, TRAINED
 from tljax.training.report.inputs import Inputs, MissingError, split_name, spread
-from tljax.types import Rates
+from tljax.types import InputError, Rates
 
 POINTS = 400  # the largest number of points of a curve
 MEASURES = {
@@ -35,7 +35,7 @@ def section(inputs: Inputs) -> Section:
         raise MissingError('The folder of the run has no metrics.jsonl, or it is empty.')
     marks = _phases(records)
     figures = [
-        _measure(records, name, marks, inputs.noun)
+        _measure(records, name, marks, _caption(inputs, name))
         for name in MEASURES
         if any(record.get(name) is not None for record in records)
     ]
@@ -45,6 +45,15 @@ def section(inputs: Inputs) -> Section:
     if lines := _unfreezing(inputs):
         blocks = [Text('Dashed vertical lines mark the phases:'), Listing(lines), *blocks]
     return Section(title='Training', blocks=blocks)
+
+
+def _caption(inputs: Inputs, name: str) -> str:
+    """Why the loss of training may be above that of validation."""
+    try:
+        augmented = bool(inputs.config.get('augmentations'))
+    except InputError:
+        augmented = False
+    return 'Training images are augmented.' if augmented and name == 'loss' else ''
 
 
 def _phases(records: Records) -> Marks:
@@ -75,7 +84,7 @@ def _curves(records: Records, name: str) -> list[Curve]:
     return lines
 
 
-def _measure(records: Records, name: str, marks: Marks, noun: str) -> Figure:
+def _measure(records: Records, name: str, marks: Marks, caption: str) -> Figure:
     lines = _curves(records, name)
     text = '{:.3f}'.format if name == 'loss' else share_text
     ends = [f'{line.name} {text(line.ys[-1] or 0.0)}' for line in lines]
@@ -86,7 +95,7 @@ def _measure(records: Records, name: str, marks: Marks, noun: str) -> Figure:
         drawing=curves.chart(lines, x_label='epoch', percent=name != 'loss', marks=marks),
         columns=('split', 'epoch', name),
         rows=_rows(lines),
-        caption='Training images are augmented.' if (name, noun) == ('loss', 'images') else '',
+        caption=caption,
     )
 
 

@@ -24,7 +24,7 @@ def section(inputs: Inputs) -> Section:
     """The most confident errors and the least confident hits, with thumbnails."""
     name, split = inputs.predictions()
     sure, right = _sure(split), pairs.right(split)
-    errors = _chosen(np.flatnonzero(~right), -sure, ERRORS)
+    errors, _ = confident_errors(split, ERRORS)
     hits = _chosen(np.flatnonzero(right), sure, HITS)
     if isinstance(inputs.run.network.preprocessing, TextPreprocessing):
         groups = {'The most confident errors': errors, 'The least confident hits': hits}
@@ -44,13 +44,34 @@ def section(inputs: Inputs) -> Section:
     return Section(title='Images', blocks=blocks)
 
 
+def confident_errors(split: SplitPredictions, most: int) -> tuple[np.ndarray, int]:
+    """The rows of the most confident errors, and the number of all errors."""
+    wrong = np.flatnonzero(~pairs.right(split))
+    return _chosen(wrong, -_sure(split), most), len(wrong)
+
+
+def small_pictures(
+    inputs: Inputs, name: str, rows: np.ndarray
+) -> tuple[dict[int, list[tuple[str, str]]], str]:
+    """The images of rows as data URIs with their descriptions, and the reason if there are none."""
+    try:
+        examples, places = inputs.examples(name)
+        decoded = network_pass.decoded(examples, inputs.run.network.model, places[rows])
+    except (InputError, OSError) as error:
+        return {}, str(error)
+    cut = zip(rows.tolist(), cropped(inputs, decoded), strict=True)
+    uris = {row: thumbnails.data_uri(thumbnails.thumbnail(image)) for row, image in cut}
+    return {row: [(uri, f'image {row}')] for row, uri in uris.items()}, ''
+
+
 def _sure(split: SplitPredictions) -> np.ndarray:
     """The confidence of each prediction [N]; with several labels, of the least confident one."""
-    p = _probabilities(split)
+    p = probabilities(split)
     return np.maximum(p, 1 - p).min(-1) if split.task.multi_label else p.max(-1)
 
 
-def _probabilities(split: SplitPredictions) -> np.ndarray:
+def probabilities(split: SplitPredictions) -> np.ndarray:
+    """The probabilities [N, K] of a split, without temperature scaling."""
     logits = split.task.class_logits(split.logits)
     return np.asarray(calibration.probabilities(logits, multi_label=split.task.multi_label))
 
@@ -136,7 +157,7 @@ def _card(
 
 def lines(classes: tuple[str, ...], split: SplitPredictions, row: int) -> list[str]:
     """The true and the predicted class with their probabilities."""
-    p = _probabilities(dataclasses.replace(split, logits=split.logits[row : row + 1]))[0]
+    p = probabilities(dataclasses.replace(split, logits=split.logits[row : row + 1]))[0]
     if split.task.multi_label:
         wrong = np.flatnonzero((split.logits[row] > 0) != split.labels[row])
         labels = ', '.join(classes[i] for i in np.flatnonzero(split.labels[row])) or 'no label'

@@ -1,0 +1,1 @@
+"""Writes the pages of the reference that are made from the code."""

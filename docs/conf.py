@@ -1,0 +1,89 @@
+"""The site: `sphinx-build -W docs build/site`. The pages are Markdown that also reads on GitHub."""
+
+import pathlib
+import sys
+
+DOCS = pathlib.Path(__file__).parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+
+from _pages import api, commands, fields  # noqa: E402
+
+from configs import quickstart  # noqa: E402
+from tljax.records.figures import colors  # noqa: E402
+from tljax.version import __version__  # noqa: E402
+
+project = 'tljax'
+author = 'the authors of tljax'
+copyright = 'the authors of tljax, Apache-2.0'
+release = version = __version__
+
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+exclude_patterns = ['_pages']
+source_suffix = {'.md': 'myst-nb'}
+default_role = 'literal'
+suppress_warnings = ['myst.header']  # a file may begin with a heading of a lower level
+
+myst_heading_anchors = 4
+myst_enable_extensions = ['colon_fence', 'deflist']
+nb_execution_mode = 'cache'
+nb_execution_in_temp = True
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_typehints = 'none'
+toc_object_entries = False
+autodoc_member_order = 'bysource'
+autodoc_class_signature = 'mixed'
+maximum_signature_line_length = 80
+napoleon_use_ivar = True
+napoleon_custom_sections = ['Source']
+
+html_theme = 'furo'
+html_title = 'tljax'
+html_static_path = ['_static']
+html_css_files = ['site.css']
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    'light_css_variables': {
+        'color-brand-primary': colors.LIGHT['accent'],
+        'color-brand-content': colors.LIGHT['accent'],
+    },
+    'dark_css_variables': {
+        'color-brand-primary': colors.DARK['accent'],
+        'color-brand-content': colors.DARK['accent'],
+    },
+}
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """Writes a page; an unchanged one keeps its time, so that Sphinx does not read it again."""
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def _write_reference(_app) -> None:
+    """Writes the pages that are made from the code."""
+    _write(DOCS / 'reference/fields.md', fields.page(quickstart.get_config()))
+    _write(DOCS / 'reference/options.md', commands.page())
+    for folder, text in api.pages().items():
+        _write(DOCS / f'reference/{folder}.md', text)
+
+
+def _read_docstring(_app, _what, _name, _object, _options, lines) -> None:
+    lines[:] = api.restructured(lines)
+
+
+def _skip_member(_app, _what, _name, member, skip, _options) -> bool | None:
+    """Leaves out methods that only fulfil a contract, which is described at the contract."""
+    text = (getattr(member, '__doc__', None) or '').strip()
+    return True if skip or text.startswith(('See `', 'Messages for `')) else None
+
+
+def setup(app) -> None:
+    """Connects the pages that are made from the code."""
+    app.connect('config-inited', lambda app, _config: _write_reference(app))
+    app.connect('autodoc-skip-member', _skip_member)
+    app.connect('autodoc-process-docstring', _read_docstring, priority=400)  # before napoleon
