@@ -37,12 +37,19 @@ class DocstringSections:
 
     SciPy is installed with tljax (BSD-3-Clause). The files are in either `train` or `test`; equal
     texts are used once. Other releases of the package have other texts, so results differ a little.
+
+    Attributes:
+        package: an installed Python package.
+        least_words: shorter texts are left out.
+        most_texts: of a class, drawn by `split_seed`.
+        test_fraction: part of the files that becomes the test split.
+        split_seed: seed of the choice of texts and files.
     """
 
     package: str = 'scipy'
-    least_words: int = 8  # shorter texts are left out
-    most_texts: int = 800  # of a class, drawn by `split_seed`
-    test_fraction: float = 0.3  # of the files
+    least_words: int = 8
+    most_texts: int = 800
+    test_fraction: float = 0.3
     split_seed: int = 0
 
     def problems(self) -> list[str]:

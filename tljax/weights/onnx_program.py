@@ -52,7 +52,7 @@ def _converted(predict: Callable[[jax.Array], jax.Array], shape: tuple[int, int,
     # It warns of each of its own examples whose packages are missing, and of untyped values.
     for name in ('jax2onnx', 'onnx_ir'):
         logging.getLogger(name).setLevel(logging.ERROR)
-    import jax2onnx
+    jax2onnx = importlib.import_module('jax2onnx')
 
     images = jax.ShapeDtypeStruct(('b', *shape), np.uint8)  # type: ignore[arg-type]
     try:
@@ -76,7 +76,7 @@ def _check(
     predict: Callable[[jax.Array], jax.Array], content: bytes, shape: tuple[int, int, int]
 ) -> None:
     """Compares the model with the network on random images."""
-    import onnxruntime
+    onnxruntime = importlib.import_module('onnxruntime')
 
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     compiled, rng = jax.jit(predict), np.random.default_rng(0)

@@ -52,7 +52,7 @@ class _Tracking:
     """A run that is open in MLflow."""
 
     def __init__(self, settings: MLflow, run: TrackedRun):
-        import mlflow
+        mlflow = importlib.import_module('mlflow')
 
         self._entities = mlflow.entities
         self._client = mlflow.MlflowClient(settings.tracking_uri)

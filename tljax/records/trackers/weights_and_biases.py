@@ -54,7 +54,7 @@ class _Tracking:
     """A run that is open in Weights & Biases."""
 
     def __init__(self, settings: WandB, run: TrackedRun):
-        import wandb
+        wandb = importlib.import_module('wandb')
 
         self.key = run.key or secrets.token_hex(4)
         self._library = wandb
