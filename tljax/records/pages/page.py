@@ -8,7 +8,7 @@ import jinja2
 
 from tljax.records.figures import colors, pdf, png, svg
 from tljax.records.figures.figure import Figure
-from tljax.records.pages.blocks import Block, Page
+from tljax.records.pages.blocks import Block, Listing, Page, Section
 
 FIGURES = 'figures'  # the folder of the figures
 
@@ -31,6 +31,22 @@ def render(page: Page) -> str:
     """The HTML of a page."""
     template = _templates().get_template('page.html')
     return template.render(page=page, light=colors.LIGHT, dark=colors.DARK)
+
+
+def serving(title: str, notes: Sequence[str], most_bytes: int) -> str:
+    """The HTML of the page of `tljax serve`, which sends images and shows the answers.
+
+    Args:
+        title: the first heading.
+        notes: sentences about the predictions.
+        most_bytes: the largest size of an image.
+    """
+    template = _templates().get_template('serve.html')
+    about = Section(title='About these predictions', blocks=[Listing(notes)])
+    content = Page(title=title, sections=[about], script='serve.js')
+    return template.render(
+        page=content, most_bytes=most_bytes, light=colors.LIGHT, dark=colors.DARK
+    )
 
 
 def fragment(blocks: Sequence[Block]) -> str:
