@@ -2,11 +2,13 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
 import os
 import pathlib
+import shutil
 import struct
 import tempfile
 import threading
@@ -19,8 +21,15 @@ from PIL import Image
 
 import tljax
 from tests import browser
+from tljax.commands import predict
 from tljax.commands import serve as command
+from tljax.data import decode
+from tljax.data.files import ImageFile
+from tljax.records.figures.axes import share_text
+from tljax.training.report.network_pass import NetworkPass
 from tljax.training.serving import application, server, uploads
+from tljax.training.serving.predictor import Predictor
+from tljax.training.serving.program import Program
 
 wasyncore = pytest.importorskip('waitress.wasyncore')
 MOST_BYTES = 2_000_000
@@ -28,7 +37,7 @@ MOST_BYTES = 2_000_000
 
 @pytest.fixture(scope='module')
 def predictor(served_run):
-    return server.read(served_run)
+    return server.read(served_run, 1000, 'knn')
 
 
 @pytest.fixture(scope='module')
@@ -96,8 +105,9 @@ def png_header(width, height, content=b''):
     return start + chunk(b'IDAT', content) + chunk(b'IEND', b'')
 
 
-def test_a_photograph_is_predicted_as_by_the_network(send, served_run):
-    path = next((served_run.parent / 'data/test/red').iterdir())
+@pytest.mark.parametrize('color', ['red', 'green', 'blue'])
+def test_a_photograph_is_predicted_as_by_the_network(send, served_run, color):
+    path = served_run.parent / f'data/test/{color}/0.png'
     status, answer = send(path.read_bytes())
     network = tljax.load(served_run)
     assert network.temperature not in (None, 1.0)
@@ -261,6 +271,84 @@ def test_no_file_of_the_user_is_written_to_disk(app, monkeypatch):
         assert post(port, bytes(MOST_BYTES + 1))[0] == 413
 
 
+def test_a_training_image_is_its_own_nearest_one(send, served_run):
+    path = served_run.parent / 'data/train/green/3.png'
+    nearest = send(path.read_bytes())[1]['nearest']
+    assert len(nearest) == 5
+    assert (nearest[0]['label'], nearest[0]['path']) == ('green', 'train/green/3.png')
+    distances = [one['distance'] for one in nearest]
+    assert distances == sorted(distances)
+    assert distances[0] < 1e-3 < distances[1]
+    assert all(one['source'].startswith('data:image/jpeg;base64,') for one in nearest)
+
+
+@pytest.fixture(scope='module')
+def scores(served_run, tmp_path_factory):
+    """The out-of-distribution scores of `tljax predict` for test and unlike images."""
+    folder = tmp_path_factory.mktemp('images')
+    for color in ('black', 'lime', 'magenta', 'white', 'yellow'):
+        Image.new('RGB', (12, 12), color).save(folder / f'{color}.png')
+    out = folder / 'out.jsonl'
+    images = [folder, served_run.parent / 'data/test/blue']
+    assert predict.main([str(served_run), *map(str, images), '--ood=knn', f'--out={out}']) == 0
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_images_unlike_those_of_training_are_marked_as_by_predict(send, scores):
+    marks = set()
+    for one in scores:
+        answer = send(pathlib.Path(one['path']).read_bytes())[1]
+        assert answer['ood'].pop('score') == pytest.approx(one['ood'].pop('score'), abs=1e-4)
+        assert answer['ood'].pop('threshold') == pytest.approx(
+            one['ood'].pop('threshold'), abs=1e-4
+        )
+        assert answer['ood'] == one['ood']
+        marks.add(answer['ood']['out_of_distribution'])
+    assert marks == {False, True}
+
+
+def test_grad_cam_is_that_of_the_page_of_a_run(predictor, served_run):
+    network = tljax.load(served_run)
+    program = Program(network)
+    image = decode.load_resized(
+        ImageFile(served_run.parent / 'data/test/red/0.png'), network.model.images
+    )
+    outputs = program(image)
+    pages = NetworkPass(network.model)
+    maps = pages.outputs(network.params, network.stats, image[None], maps=True).maps
+    chosen = outputs.outputs.argmax()[None].astype(np.int32)
+    heat = pages.grad_cam(network.params, network.stats, maps, chosen)
+    assert np.ptp(heat) > 0
+    np.testing.assert_allclose(outputs.heat, heat[0], rtol=1e-4, atol=1e-6)
+
+
+def test_without_its_data_a_run_is_served_and_says_what_is_missing(served_run, tmp_path):
+    run = shutil.copytree(served_run, tmp_path / 'run')
+    config = run / 'config.json'
+    config.write_text(config.read_text().replace(str(served_run.parent / 'data'), '/nowhere'))
+    predictor = server.read(run, 1000, 'knn')
+    answer = predictor.answer(encoded(noise()))
+    assert (answer['ood'], answer['nearest']) == (None, [])
+    assert len(answer['pictures']) == 2
+    missing = [note for note in predictor.notes if '/nowhere' in note or 'training images' in note]
+    assert missing[0].startswith('The nearest training images are missing: ')
+    assert missing[1].startswith('No image is marked as unlike the training images: ')
+
+
+def test_without_training_images_only_scores_of_logits_mark_images(served_run):
+    without = server.read(served_run, 0, 'knn')
+    assert any('--training_images is 0' in note for note in without.notes)
+    assert any('knn needs training images' in note for note in without.notes)
+    answer = server.read(served_run, 0, 'energy').answer(encoded(noise()))
+    assert answer['ood']['name'] == 'energy'
+    assert answer['nearest'] == []
+
+
+def test_probabilities_without_a_temperature_are_said_to_be_uncalibrated(served_run):
+    network = dataclasses.replace(tljax.load(served_run), temperature=None)
+    assert 'not calibrated' in Predictor(network, None).notes[0]
+
+
 def main(capsys, *words):
     code = command.main(list(map(str, words)))
     return code, capsys.readouterr()
@@ -350,22 +438,28 @@ def wait(page, count):
 
 @pytest.mark.slow
 def test_photographs_that_are_dropped_on_the_page_are_shown_with_their_predictions(
-    app, served_run, chromium, tmp_path
+    app, predictor, served_run, chromium, tmp_path
 ):
-    photo = next((served_run.parent / 'data/test/red').iterdir())
+    photo = served_run.parent / 'data/train/red/1.png'
     named = tmp_path / ('<img src=x onerror=console.error(1)>' + 'W' * 80 + '.png')
     named.write_bytes(photo.read_bytes())
     bad = tmp_path / 'bad.jpg'
     bad.write_bytes(b'<html>')
     large = tmp_path / 'large.png'
     large.write_bytes(bytes(MOST_BYTES + 1))
+    colors = ('black', 'lime', 'magenta', 'white', 'yellow')
+    solid = {color: encoded(Image.new('RGB', (12, 12), color)) for color in colors}
+    unlike = tmp_path / 'unlike.png'
+    unlike.write_bytes(
+        next(x for x in solid.values() if predictor.answer(x)['ood']['out_of_distribution'])
+    )
     faults = []
     with listening(app) as port:
         chromium.show(browser.LOOKS[0])
         navigate(chromium, port)
         drop(chromium, named)
         wrong = chromium.messages()
-        choose(chromium, photo, bad, large)
+        choose(chromium, unlike, photo, bad, large)
         for look in [look for look in browser.LOOKS if not look.printed]:
             chromium.show(look)
             faults += chromium.evaluate(browser.OVERFLOW) + chromium.evaluate(browser.LOW_CONTRAST)
@@ -377,12 +471,14 @@ def test_photographs_that_are_dropped_on_the_page_are_shown_with_their_predictio
     asked = {url.rpartition('/')[2] for url in chromium.requests()}
     assert asked == {'predict'}
     titles = chromium.evaluate("[...document.querySelectorAll('article h2')].map(e => e.innerText)")
-    assert titles == ['large.png', 'bad.jpg', photo.name, named.name]
+    assert titles == ['large.png', 'bad.jpg', photo.name, unlike.name, named.name]
     texts = chromium.evaluate("[...document.querySelectorAll('article')].map(e => e.innerText)")
     assert 'MB, wanted at most' in texts[0]
     assert 'is not an image' in texts[1]
-    assert texts[2].replace(photo.name, '') == texts[3].replace(named.name, '')
+    assert texts[2].replace(photo.name, '') == texts[4].replace(named.name, '')
     best = tljax.load(served_run).predict(photo)[0].max()
-    assert f'{best:.1%}' in texts[2]
+    assert share_text(best) in texts[2].replace(' %', '\u00a0%')
+    assert 'Like the training images: knn' in texts[2]
+    assert 'Unlike anything in training: knn' in texts[3]
     shown = "[...document.querySelectorAll('article img')].map(e => e.naturalWidth > 100)"
-    assert chromium.evaluate(shown) == [True] * 4
+    assert chromium.evaluate(shown) == [True] * 3 * (2 + 5)

@@ -30,6 +30,7 @@ from tljax.training import (
     solved_head,
     states,
 )
+from tljax.training.serving import server
 from tljax.types import Balance, InputError
 from tljax.weights import export, own_format
 
@@ -366,3 +367,19 @@ def test_a_head_is_solved_for_several_labels():
     _, solution = solved_head.solve(job, state, first)
     assert solution.gradient_norm < 1e-3
     assert 0 < solution.value < np.log(2)
+
+
+def test_a_served_run_answers_with_a_set_of_labels(run):
+    served = server.read(run[0], 100, 'knn')
+    path = run[0].parent / '7.png'
+    answer = served.answer(path.read_bytes())
+    wanted = tljax.load(run[0]).predict(path)[0]
+    assert answer['probabilities'] == pytest.approx(
+        dict(zip(NAMES, wanted.tolist(), strict=True)), abs=1e-5
+    )
+    chosen = [name for name, p in zip(NAMES, wanted, strict=True) if p > 0.5]
+    assert answer['headline'] == (', '.join(chosen) or 'no label')
+    assert answer['nearest'][0]['path'] == '7.png'
+    assert answer['nearest'][0]['label'] == ', '.join(labels_of(7))
+    assert answer['ood'] is None
+    assert any('one class for each image' in note for note in served.notes)

@@ -1,9 +1,11 @@
 """Ordered classes: training, records, evaluation, predictions, solving and refusals."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tljax
 from tests.small_runs import Tiny, experiment
@@ -16,6 +18,7 @@ from tljax.strategies.strategies import LPFT
 from tljax.training import baselines, final_evaluation, jobs, solved_head
 from tljax.training.report import page
 from tljax.training.robustness import corrupted, shifted, subject, unfamiliar
+from tljax.training.serving import server
 from tljax.types import Balance, InputError
 from tljax.weights import export
 
@@ -197,3 +200,17 @@ def test_a_strategy_is_advised_for_grades():
 def test_classes_without_an_order_refuse_the_loss():
     with pytest.raises(InputError, match='CORN, which needs ordered classes'):
         jobs.read_splits(experiment(loss=tljax.CORN()))
+
+
+def test_a_served_run_answers_with_the_median_class(run):
+    served = server.read(run[0], 0, 'energy')
+    pixels = np.full((12, 12, 3), 100, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, 'PNG')
+    answer = served.answer(buffer.getvalue())
+    wanted = tljax.load(run[0]).predict(pixels)[0]
+    assert list(answer['probabilities'].values()) == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert answer['headline'] == GRADES[int(np.searchsorted(np.cumsum(wanted), 0.5))]
+    assert len(answer['pictures']) == 1
+    assert answer['ood'] is None
+    assert 'ordered' in served.notes[0]

@@ -13,13 +13,14 @@ import pytest
 
 import tljax
 from tljax.advise import advice
-from tljax.commands import evaluate, predict
+from tljax.commands import evaluate, predict, serve
 from tljax.config.experiment import ConfigError
 from tljax.data import inputs, text_examples
 from tljax.models import language_model, stages
 from tljax.records import predictions
 from tljax.training import batches, jobs, merging, run, step
 from tljax.training.report import page
+from tljax.training.serving import server
 from tljax.types import InputError
 
 SIZES = {'layers': 1, 'hidden': 8, 'embedding': 8, 'vocabulary': 40, 'dropout_scale': 0.0}
@@ -309,3 +310,11 @@ def test_runs_of_other_vocabularies_are_not_merged(trained, backward, tmp_path):
         merging.merge([trained[2] / 'classes', backward], tmp_path / 'soup.safetensors')
     assert 'xxmaj' not in str(caught.value)
     assert len(str(caught.value)) < 1500
+
+
+def test_a_run_that_reads_texts_is_not_served(trained, capsys, monkeypatch):
+    monkeypatch.setattr(server, 'PACKAGES', ())  # the run is refused before they are needed
+    assert serve.main([str(trained[2] / 'classes')]) == 2
+    assert capsys.readouterr().err == (
+        'error: tljax serve predicts images, and this run reads texts\n'
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from tljax.models.views import FlipViews
 from tljax.records import console
 from tljax.training import baselines, final_evaluation, jobs, solved_head
 from tljax.training.report import page
+from tljax.training.serving import server
 from tljax.types import Balance, InputError
 from tljax.weights import export
 
@@ -250,3 +252,21 @@ def test_a_part_of_the_images_covers_the_range_of_the_numbers(data):
     heights = train.labels[:, 0]
     assert abs(len(train) - 30) <= 2
     assert np.ptp(heights) > 10
+
+
+def test_a_served_run_answers_with_numbers(run, data):
+    served = server.read(run[0], 100, 'knn')
+    path = pathlib.Path(data.path).parent / '0.png'
+    answer = served.answer(path.read_bytes())
+    wanted = tljax.load(run[0]).predict(path)[0]
+    assert answer['predicted'] == pytest.approx(
+        dict(zip(NAMES, wanted.tolist(), strict=True)), rel=1e-4
+    )
+    assert [part.split()[0] for part in answer['headline'].split(', ')] == list(NAMES)
+    assert answer['top'] == []
+    assert answer['ood'] is None
+    assert len(answer['pictures']) == 1  # no class to explain
+    first = answer['nearest'][0]['path']
+    again = served.answer((path.parent / first).read_bytes())
+    assert again['nearest'][0]['path'] == first
+    assert served.notes[0] == 'The run predicts numbers, so there are no probabilities.'

@@ -8,10 +8,16 @@ RUN                         the folder of a finished run, or its address (gs or 
 --port=N                    default 8000; 0 takes any free port
 --host=NAME                 the address to listen at; default 127.0.0.1, which other machines cannot
                             reach
+--training_images=N         the number of training images to compare with, evenly spread; default
+                            1000, and 0 reads none. The network runs on them once, at the start
+--ood=NAME                  the score that marks images unlike those of training: knn (default),
+                            mahalanobis, vim, energy, max_softmax or max_logit; the last three need
+                            no training images
 --max_mb=N                  the largest size of an image in MB; default 20
 
-The page shows for each photograph the prediction, its calibrated probability and a saliency map.
-It needs no network. Photographs are not written to disk. The packages of the server come with
+The page shows for each photograph the prediction, its calibrated probability, a saliency map, the
+nearest training images, and a mark if it is unlike anything in training. Photographs are not
+written to disk, and the page needs no network. The packages of the server come with
 pip install 'tljax[serve]'.
 
 Exit codes: 0 the server was interrupted, 2 the input cannot be used.
@@ -21,6 +27,7 @@ import argparse
 from collections.abc import Sequence
 
 from tljax.commands import command_line, config_files, exit
+from tljax.commands.predict import OOD_SCORES
 
 
 def parser() -> command_line.Parser:
@@ -29,6 +36,8 @@ def parser() -> command_line.Parser:
     result.add_argument('run', metavar='RUN')
     result.add_argument('--port', type=command_line.number(int, 0), default=8000)
     result.add_argument('--host', default='127.0.0.1')
+    result.add_argument('--training_images', type=command_line.number(int, 0), default=1000)
+    result.add_argument('--ood', choices=OOD_SCORES, default='knn')
     result.add_argument('--max_mb', type=command_line.number(float, 0.001), default=20.0)
     return result
 

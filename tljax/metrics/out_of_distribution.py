@@ -95,12 +95,12 @@ class NearestNeighbours:
     @classmethod
     def fit(cls, features: Array, k: int = NEIGHBOURS) -> 'NearestNeighbours':
         """Stores the features [N, F] of training images."""
-        x = _normalised(features)
+        x = unit_length(features)
         return cls(x, min(k, len(x)))
 
     def __call__(self, features: Array) -> np.ndarray:
         """The scores [N] of features [N, F]."""
-        x = _normalised(features)
+        x = unit_length(features)
         scores = []
         for start in range(0, len(x), BLOCK):
             products = x[start : start + BLOCK] @ self.features.T
@@ -109,7 +109,8 @@ class NearestNeighbours:
         return np.concatenate([np.zeros(0), *scores])
 
 
-def _normalised(features: Array) -> np.ndarray:
+def unit_length(features: Array) -> np.ndarray:
+    """Features [N, F] as float64, scaled to length 1."""
     x = np.asarray(features, np.float64)
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 

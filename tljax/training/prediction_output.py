@@ -121,12 +121,7 @@ def _json_writer(file, names: Sequence[str], task: Task, detector: Detector | No
         path, row, score = prediction
         record = {'path': path, **task.record(row, names)}
         if detector and score is not None:
-            record['ood'] = {
-                'name': detector.name,
-                'score': score,
-                'threshold': detector.threshold,
-                'out_of_distribution': detector.rejects(score),
-            }
+            record['ood'] = detector.record(score)
         file.write(json.dumps(record, ensure_ascii=False) + '\n')
 
     return write

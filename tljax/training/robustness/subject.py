@@ -153,8 +153,13 @@ def evaluation_of(loaded: Network, views: Views, mesh: Mesh, batch_size: int) ->
     return Evaluation(model=loaded.model, loss=loss, mesh=mesh, batch_size=batch_size, views=views)
 
 
-def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
+def read(folder: pathlib.Path, batch_size: int | None = None, *, one_label: bool = True) -> Subject:
     """A finished run.
+
+    Args:
+        folder: of the run.
+        batch_size: of images, over all devices; None for that of the run.
+        one_label: whether each image has to have one label.
 
     Raises:
         InputError: the folder holds no finished run, or images have several labels.
@@ -163,7 +168,7 @@ def read(folder: pathlib.Path, batch_size: int | None = None) -> Subject:
     settings, recorded = runs.evaluation_settings(folder)
     TrainedRun(folder).result  # noqa: B018  raises an error if the run is not finished
     loaded = network.load(str(folder))
-    if not loaded.task.one_label:
+    if one_label and not loaded.task.one_label:
         raise InputError(
             f'{folder} predicts several labels per image or numbers, wanted a run with one label '
             'per image'

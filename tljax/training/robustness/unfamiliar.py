@@ -56,6 +56,15 @@ class Detector:
         """Whether an image with this score is out of distribution."""
         return score < self.threshold
 
+    def record(self, score: float) -> dict[str, Any]:
+        """The score of an image and its verdict as JSON."""
+        return {
+            'name': self.name,
+            'score': score,
+            'threshold': self.threshold,
+            'out_of_distribution': self.rejects(score),
+        }
+
 
 def _scores(scorer: Scorer, name: str, split: SplitPredictions) -> np.ndarray:
     return scorer.score(name, split.logits, split.features)
@@ -69,14 +78,20 @@ def check(subject: Subject) -> None:
         )
 
 
-def scorer(subject: Subject) -> Scorer:
+def scorer(subject: Subject, train: SplitPredictions | None = None) -> Scorer:
     """Fits every score that the run's head allows to its training images.
+
+    Args:
+        subject: the run.
+        train: the predictions of training images with features; None computes them.
 
     Raises:
         InputError: see `check`.
     """
     check(subject)
-    train = subject.predict(spread(subject.data('train').examples, TRAINING_IMAGES), features=True)
+    if train is None:
+        examples = spread(subject.data('train').examples, TRAINING_IMAGES)
+        train = subject.predict(examples, features=True)
     assert train.features is not None
     linear = _linear_head(subject, train)
     return Scorer.fit(train.features, train.logits, train.labels, linear)
@@ -95,8 +110,13 @@ def _linear_head(subject: Subject, train: SplitPredictions) -> dict[str, np.ndar
     return {'kernel': kernel, 'bias': bias} if difference < small else None
 
 
-def detector(subject: Subject, name: str) -> Detector:
+def detector(subject: Subject, name: str, train: SplitPredictions | None = None) -> Detector:
     """Makes the detector of one score.
+
+    Args:
+        subject: the run.
+        name: of the score.
+        train: see `scorer`.
 
     Raises:
         InputError: the head of the run does not allow the score, or there are no validation images.
@@ -105,7 +125,7 @@ def detector(subject: Subject, name: str) -> Detector:
     if not subject.has('val'):
         raise InputError(f'--ood: {subject.folder} has no validation images for a threshold')
     of_features = name not in OF_LOGITS
-    fitted = scorer(subject) if of_features else Scorer()
+    fitted = scorer(subject, train) if of_features else Scorer()
     if name not in fitted.names:
         raise InputError(f'--ood={name}: the head of {subject.folder} is not one linear layer')
     val = subject.predict(subject.data('val').examples, features=of_features)

@@ -9,10 +9,12 @@ import numpy as np
 
 from tljax.metrics import class_names
 from tljax.models import views
+from tljax.records.figures.axes import share_text
 from tljax.training import final_evaluation
 from tljax.training.report import thumbnails
 from tljax.training.serving import uploads
 from tljax.training.serving.program import Outputs, Program
+from tljax.training.serving.references import References
 from tljax.training.serving.uploads import UploadError
 from tljax.types import InputError, TextPreprocessing
 from tljax.weights.network import Network
@@ -28,29 +30,29 @@ class Predictor:
     take no more memory than one.
 
     Args:
-        network: of the run.
+        network: of the run; see `check`.
         calibration: `calibration` of the run's result.json; None if no temperature was fitted.
+        references: what images are compared with.
 
     Attributes:
         notes: a sentence for everything that a reader of the page should know.
-
-    Raises:
-        InputError: the network reads no photographs.
     """
 
-    def __init__(self, network: Network, calibration: Mapping[str, Any] | None):
-        if isinstance(network.preprocessing, TextPreprocessing):
-            raise InputError('tljax serve predicts images, and this run reads texts')
-        channels = len(network.preprocessing.mean)
-        if channels not in (1, 3):
-            raise InputError(
-                f'tljax serve predicts images of 1 or 3 channels, and this run reads {channels}'
-            )
-        self._images = network.preprocessing
+    def __init__(
+        self,
+        network: Network,
+        calibration: Mapping[str, Any] | None,
+        references: References = References(),  # noqa: B008  frozen
+    ):
+        self._images, self._references = network.model.images, references
         self._network, self._program = network, Program(network)
         self._names = class_names.labels(network.class_names, network.model.num_classes)
         self._lock = threading.Lock()
-        self.notes = [_calibration_text(network, calibration), _saliency_text(self._program)]
+        self.notes = [
+            _calibration_text(network, calibration),
+            _saliency_text(self._program),
+            *references.notes,
+        ]
 
     def warm_up(self) -> None:
         """Compiles the program, so that the first answer is as fast as the others."""
@@ -64,8 +66,9 @@ class Predictor:
 
         Returns:
             JSON: the entries of `Task.record`; `headline`, the prediction as text; `top`, a list of
-            `name`, `probability` and `text`; and `pictures`, a list of `source`, a data URI, and
-            `text`.
+            `name`, `probability` and `text`; `pictures`, a list of `source`, a data URI, and
+            `text`; `ood`, see `Detector.record`, or null without a detector; and `nearest`, see
+            `TrainingImages.nearest`.
 
         Raises:
             UploadError: the image cannot be predicted.
@@ -73,9 +76,27 @@ class Predictor:
         with self._lock:
             image = uploads.decoded(data, self._images)
             outputs = self._program(image)
-        if not np.isfinite(outputs.values).all():
-            raise UploadError('The outputs of the network for this image are not finite.', 422)
-        return self._prediction(outputs.values) | {'pictures': self._pictures(image, outputs)}
+            if not all(np.isfinite(x).all() for x in (outputs.values, outputs.features)):
+                raise UploadError('The outputs of the network for this image are not finite.', 422)
+            return {
+                **self._prediction(outputs.values),
+                'pictures': self._pictures(image, outputs),
+                'ood': self._verdict(outputs),
+                'nearest': self._nearest(outputs),
+            }
+
+    def _verdict(self, outputs: Outputs) -> dict[str, Any] | None:
+        """The out-of-distribution score; see `Detector.record`."""
+        detector = self._references.detector
+        if detector is None:
+            return None
+        logits, features = outputs.outputs[None], outputs.features[None]
+        score = detector.scorer.score(detector.name, logits, features)
+        return detector.record(float(score[0]))
+
+    def _nearest(self, outputs: Outputs) -> list[dict[str, Any]]:
+        training = self._references.training
+        return training.nearest(outputs.features) if training else []
 
     def _prediction(self, values: np.ndarray) -> dict[str, Any]:
         """The prediction as values and as text."""
@@ -101,8 +122,19 @@ class Predictor:
         return pictures
 
 
+def check(network: Network) -> None:
+    """Raises: InputError: the network reads no photographs."""
+    if isinstance(network.preprocessing, TextPreprocessing):
+        raise InputError('tljax serve predicts images, and this run reads texts')
+    channels = len(network.preprocessing.mean)
+    if channels not in (1, 3):
+        raise InputError(
+            f'tljax serve predicts images of 1 or 3 channels, and this run reads {channels}'
+        )
+
+
 def _share(name: str, probability: float) -> dict[str, Any]:
-    return {'name': name, 'probability': probability, 'text': f'{probability:.1%}'}
+    return {'name': name, 'probability': probability, 'text': share_text(probability)}
 
 
 def _picture(picture: Any, text: str) -> dict[str, str]:
@@ -124,8 +156,8 @@ def _calibration_text(network: Network, calibration: Mapping[str, Any] | None) -
 def _saliency_text(program: Program) -> str:
     if program.method == 'Grad-CAM':
         return (
-            f'Grad-CAM (Selvaraju et al. 2017) of {program.stage} shows the contribution of each '
-            'position to the predicted class. Bright is high.'
+            f'Grad-CAM (Selvaraju et al. 2017) of the stage {program.stage} shows the '
+            'contribution of each position to the predicted class. Bright is high.'
         )
     if program.method:
         return (

@@ -14,6 +14,8 @@ from typing import Any
 from PIL import Image
 
 from tljax.records import run_copies
+from tljax.training.robustness import subject
+from tljax.training.serving import predictor, references
 from tljax.training.serving.predictor import Predictor
 from tljax.training.trained_run import TrainedRun
 from tljax.types import InputError
@@ -57,27 +59,35 @@ def start(arguments: argparse.Namespace) -> Any:
 
     # A header that states too many pixels is refused, which is all that needs to be said.
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-    predictor = read(run_copies.folder(arguments.run))
-    predictor.warm_up()
+    folder = run_copies.folder(arguments.run)
+    answering = read(folder, arguments.training_images, arguments.ood)
+    answering.warm_up()
     most_bytes = int(arguments.max_mb * 1e6)
     title = f'Predictions of {pathlib.PurePath(arguments.run).name}'
     return listening(
-        application.make(predictor, title, arguments.host, most_bytes),
+        application.make(answering, title, arguments.host, most_bytes),
         arguments.host,
         arguments.port,
         most_bytes,
     )
 
 
-def read(folder: pathlib.Path) -> Predictor:
+def read(folder: pathlib.Path, training_images: int, score: str) -> Predictor:
     """The predictor of a finished run.
+
+    Args:
+        folder: of the run.
+        training_images: the largest number of training images to compare images with.
+        score: the out-of-distribution score.
 
     Raises:
         InputError: the folder holds no finished run, or one that reads no images.
     """
-    finished = TrainedRun(folder)
-    calibration = finished.result.get('calibration')
-    return Predictor(finished.network, calibration)
+    served = subject.read(folder, one_label=False)
+    predictor.check(served.network)
+    compared = references.read(served, training_images, score)
+    calibration = TrainedRun(folder).result.get('calibration')
+    return Predictor(served.network, calibration, compared)
 
 
 def listening(application: Any, host: str, port: int, most_bytes: int) -> Any:

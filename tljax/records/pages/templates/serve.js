@@ -30,7 +30,34 @@
     return [element('span', one.name), bar, element('span', one.text, 'share')];
   }
 
+  function neighbour(one) {
+    const item = document.createElement('li');
+    if (one.source) {
+      const image = document.createElement('img');
+      image.src = one.source;
+      image.alt = '';
+      item.append(image);
+    }
+    const distance = `distance ${one.distance.toPrecision(2)}`;
+    item.append(element('div', one.label, 'first'), element('div', distance));
+    if (one.path) item.append(element('div', one.path, 'path'));
+    return item;
+  }
+
+  function mark(ood) {
+    const score = `${ood.name} ${ood.score.toPrecision(3)}`;
+    const threshold = ood.threshold.toPrecision(3);
+    return ood.out_of_distribution
+      ? element('strong', `Unlike anything in training: ${score} is below ${threshold}`, 'unlike')
+      : element('span', `Like the training images: ${score}, threshold ${threshold}`);
+  }
+
   function show(article, answer) {
+    if (answer.ood) article.querySelector('.ood').append(mark(answer.ood));
+    if (answer.nearest.length) {
+      article.querySelector('.nearest').hidden = false;
+      article.querySelector('.gallery').append(...answer.nearest.map(neighbour));
+    }
     article.querySelector('.verdict').textContent = answer.headline;
     article.querySelector('.shares').append(...answer.top.flatMap(share));
     article.querySelector('.pictures').append(...answer.pictures.map(picture));
