@@ -45,10 +45,14 @@ class Program:
 
     def __call__(self, image: np.ndarray) -> Outputs:
         """The outputs for a decoded image [resize_px, resize_px, 3] uint8."""
-        found = jax.device_get(self._run(self._network.params, self._network.stats, image[None]))
-        return Outputs(*(None if value is None else np.asarray(value)[0] for value in found))
+        computed = self._run(self._network.params, self._network.stats, image[None])
+        outputs, values, features, heat = jax.device_get(computed)
+        return Outputs(outputs[0], values[0], features[0], None if heat is None else heat[0])
 
-    def _compute(self, params: Params, stats: Stats, images: jax.Array) -> Outputs:
+    def _compute(
+        self, params: Params, stats: Stats, images: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+        """The entries of `Outputs` for images [N, S, S, 3]."""
         model, network = self._network.model, self._network
         x = stages.normalise(model.preprocessing, images)
         maps, after = x, None
@@ -66,7 +70,7 @@ class Program:
         pooling = getattr(model.stages[HEAD], 'pooling', Pooling.AVERAGE)
         features = stages.pooled(model, below, pooling).astype(jnp.float32)
         outputs = views.average(logits[:, None], network.task)
-        return Outputs(outputs, network.probabilities(outputs), features, heat)
+        return outputs, network.probabilities(outputs), features, heat
 
 
 def _saliency(network: Network) -> tuple[str | None, str]:

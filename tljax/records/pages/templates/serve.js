@@ -38,7 +38,7 @@
       image.alt = '';
       item.append(image);
     }
-    const distance = `distance ${one.distance.toPrecision(2)}`;
+    const distance = `distance ${one.distance.toFixed(2)}`;
     item.append(element('div', one.label, 'first'), element('div', distance));
     if (one.path) item.append(element('div', one.path, 'path'));
     return item;
