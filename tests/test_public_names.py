@@ -8,6 +8,7 @@ import inspect
 import json
 import pathlib
 import pkgutil
+import re
 import subprocess
 import sys
 import typing
@@ -79,15 +80,32 @@ def test_the_classes_of_configs_are_found():
     assert {'FreezeBelow', 'SGD', 'LBFGS', 'Folder', 'Norm', 'Pooling', 'TenCrop', 'Guard'} <= names
 
 
+CONTRACTS = [kind for kind in vars(types).values() if getattr(kind, '_is_protocol', False)]
+WORDS = {'the', 'call', 'see', 'file'}  # in the table of contracts, in the place of methods
+
+
 def test_a_class_of_a_config_is_public_under_its_own_name():
     assert [k for k in CONFIG_CLASSES if getattr(tljax, k.__name__, None) is not k] == []
     assert {kind.__name__ for kind in CONFIG_CLASSES} <= set(dir(tljax))
 
 
 def test_the_contracts_that_users_implement_are_public():
-    contracts = [v for v in vars(types).values() if getattr(v, '_is_protocol', False)]
-    contracts.remove(typing.Protocol)
-    assert [c.__name__ for c in contracts if getattr(tljax, c.__name__, None) is not c] == []
+    assert [c.__name__ for c in CONTRACTS if getattr(tljax, c.__name__, None) is not c] == []
+
+
+def test_the_page_of_types_lists_each_contract_with_its_file_and_methods():
+    rows = re.findall(r'^    ([A-Z]\w+) +(.*?) {2,}(\w+) {2,}(.*)$', types.__doc__, re.MULTILINE)
+    rows = {name: (methods, file, field) for name, methods, file, field in rows}
+    elsewhere = {'Stage', 'Recognisable', 'Encoded', 'Tracking'}
+    assert rows.keys() == {contract.__name__ for contract in CONTRACTS} - elsewhere
+    assert all(f'`{name}`' in types.__doc__ for name in elsewhere)
+    fields = {field.name for field in dataclasses.fields(tljax.Experiment)}
+    for name, (methods, file, field) in rows.items():
+        contract = getattr(types, name)
+        assert contract.__module__ == f'tljax.types.{file}', name
+        assert field in fields or ' ' in field, name
+        words = re.findall(r'[a-z_]+', methods.partition(':')[0])
+        assert all(hasattr(contract, word) for word in words if word not in WORDS), name
 
 
 def test_no_other_class_has_a_public_name():

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -160,7 +161,7 @@ def fits(value: Any, wanted: Any) -> bool:
 def type_text(wanted: Any) -> str:
     """A type as text, for messages."""
     if typing.get_origin(wanted) is not None:
-        return str(wanted).replace('tljax.types.', '').replace('typing.', '')
+        return re.sub(r'\b(tljax\.types\.\w+|typing)\.', '', str(wanted))
     if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
         return f'one of {[member.value for member in wanted]}'
     return getattr(wanted, '__name__', str(wanted))
