@@ -6,7 +6,7 @@ COMMANDS = {
     'train': 'trains and evaluates an experiment, and its baselines',
     'evaluate': 'evaluates a network on labelled images',
     'predict': 'predicts the classes of images',
-    'serve': 'serves a page that predicts photographs that are dropped on it',
+    'serve': 'predicts photographs in a browser, on a page that it serves',
     'report': 'writes the page of a run, or a page that compares runs',
     'compare': 'compares runs, seed by seed and image by image',
     'replay': 'computes one step of a run again, to find where values are not finite',
