@@ -34,9 +34,9 @@ BATCH, REPEATS = 16, 5
 OPENING = """# Networks
 
 This page lists the image networks. `python -m benchmarks.model_zoo` measures them and writes it.
-[text.md](text.md#the-network) describes the text network, [Which network?](which_network.md) helps to
-choose, and [weights.md](weights.md#what-is-recognised) lists the parameter names and files that are
-read. Other sizes of a family work too, through the fields of its class.
+[text.md](text.md#the-network) describes the text network, [Which network?](which_network.md) helps
+to choose, and [weights.md](weights.md#what-is-recognised) lists the parameter names and files that
+are read. Other sizes of a family work too, through the fields of its class.
 
 ## Families
 
