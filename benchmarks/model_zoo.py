@@ -33,19 +33,19 @@ FILE = pathlib.Path(__file__).parents[1] / 'docs' / 'networks.md'
 BATCH, REPEATS = 16, 5
 OPENING = """# Networks
 
-The networks of images, written by `python -m benchmarks.model_zoo`; [text.md](text.md) has that of
-text. [weights.md](weights.md#what-is-recognised) describes which parameter names and files are
-read. Other sizes of a family work too, through the fields of its class.
+This page lists the image networks. `python -m benchmarks.model_zoo` measures them and writes it.
+[text.md](text.md#the-network) describes the text network, [Which network?](which_network.md) helps
+to choose, and [weights.md](weights.md#what-is-recognised) lists the parameter names and files that
+are read. Other sizes of a family work too, through the fields of its class.
 
 ## Families
 
-The parity error is the largest difference between our output and that of the original library,
-divided by the largest output, in evaluation in float32: for {cases} of the family in
-`tests/golden_networks` or `tests/golden_small.json`, with several image sizes. The tests compare a
-small network under each of the names, in training too.
-
-The speed is that of the features of one member: images for each second of CPU time, of which every
-core that computes contributes one per second (batch {batch}, float32; {processor}).
+- **Parity error**: the largest difference between our output and that of the original library,
+  divided by the largest output, in evaluation in float32: for {cases} of the family in
+  `tests/golden_networks` or `tests/golden_small.json`, with several image sizes. The tests compare
+  a small network under each of the names, in training too.
+- **Images per CPU second**: the speed of the features of one network of the family (batch {batch},
+  float32; {processor}). A CPU second is one second of one core.
 
 | family | names compared | parity error | licence of published weights | images per CPU second |
 | --- | --- | --- | --- | --- |
@@ -53,9 +53,9 @@ core that computes contributes one per second (batch {batch}, float32; {processo
 SECOND = """
 ## Sizes
 
-Parameters are those below the head: a linear head adds its width plus one for each class.
+Parameters are those below the head. A linear head adds its width plus one for each class.
 Multiply-adds are those of the features of one image: half of the floating-point operations that XLA
-counts in the program before optimisation. It does not count multiplications with padding.
+counts in the program before optimisation. XLA does not count multiplications with padding.
 
 | family | network | in a config | parameters, M | multiply-adds, G | image, px | stages |
 | --- | --- | --- | --- | --- | --- | --- |

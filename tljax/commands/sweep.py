@@ -13,7 +13,7 @@ tljax sweep --report=DIR [--sweep=NAME] [--baseline=VALUE]
 --workers=N                 processes on this machine; default 1. Each has its share of the cores,
                             or a GPU. The command may also run on several hosts at the same time
 --launcher=local|slurm|ray  where the cells run; default local
---launcher_options=KEY=VALUE,...   options of the launcher (docs/sweeps.md)
+--launcher_options=KEY=VALUE,...   options of the launcher (docs/sweeps_launchers.md)
 --retry                     runs failed cells again
 --delete_checkpoints        deletes the checkpoints of each cell that is done
 --dry_run                   lists the cells and predicts the time; runs nothing
