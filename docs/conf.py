@@ -1,7 +1,10 @@
 """The site: `sphinx-build -W docs build/site`. The pages are Markdown that also reads on GitHub."""
 
+import os
 import pathlib
 import sys
+
+from docutils import nodes
 
 DOCS = pathlib.Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
@@ -11,6 +14,11 @@ from _pages import api, commands, fields  # noqa: E402
 from configs import quickstart  # noqa: E402
 from tljax.records.figures import colors  # noqa: E402
 from tljax.version import __version__  # noqa: E402
+
+# The cells of notebooks run `python`, which is the interpreter that builds the site.
+os.environ['PATH'] = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+os.environ.setdefault('PYTHONWARNINGS', 'ignore:os.fork() was called')  # of `!` in a notebook
+SHORT = 22  # characters; the longest word of code that does not break
 
 project = 'tljax'
 author = 'the authors of tljax'
@@ -53,6 +61,7 @@ html_theme_options = {
     'dark_css_variables': {
         'color-brand-primary': colors.DARK['accent'],
         'color-brand-content': colors.DARK['accent'],
+        'color-background-primary': colors.DARK['paper'],  # that of the figures
     },
 }
 
@@ -82,8 +91,16 @@ def _skip_member(_app, _what, _name, member, skip, _options) -> bool | None:
     return True if skip or text.startswith(('See `', 'Messages for `')) else None
 
 
+def _mark_short_code(_app, doctree, _name: str) -> None:
+    """Gives code in a sentence the class `short` if all of its words fit in any column."""
+    for code in doctree.findall(nodes.literal):
+        if all(len(word) <= SHORT for word in code.astext().split()):
+            code['classes'].append('short')
+
+
 def setup(app) -> None:
     """Connects the pages that are made from the code."""
     app.connect('config-inited', lambda app, _config: _write_reference(app))
     app.connect('autodoc-skip-member', _skip_member)
     app.connect('autodoc-process-docstring', _read_docstring, priority=400)  # before napoleon
+    app.connect('doctree-resolved', _mark_short_code)
