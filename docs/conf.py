@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import sys
 
 from docutils import nodes
@@ -40,6 +41,7 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 autodoc_typehints = 'none'
+autodoc_preserve_defaults = True
 toc_object_entries = False
 autodoc_member_order = 'bysource'
 autodoc_class_signature = 'mixed'
@@ -57,10 +59,14 @@ html_theme_options = {
     'light_css_variables': {
         'color-brand-primary': colors.LIGHT['accent'],
         'color-brand-content': colors.LIGHT['accent'],
+        'color-api-name': colors.LIGHT['accent'],
+        'color-api-pre-name': colors.LIGHT['quiet'],
     },
     'dark_css_variables': {
         'color-brand-primary': colors.DARK['accent'],
         'color-brand-content': colors.DARK['accent'],
+        'color-api-name': colors.DARK['accent'],
+        'color-api-pre-name': colors.DARK['quiet'],
         'color-background-primary': colors.DARK['paper'],  # that of the figures
     },
 }
@@ -85,6 +91,11 @@ def _read_docstring(_app, _what, _name, _object, _options, lines) -> None:
     lines[:] = api.restructured(lines)
 
 
+def _name_public_types(_app, _what, _name, _object, _options, lines) -> None:
+    """Writes the types of attributes as a reader imports them."""
+    lines[:] = [line.replace('jax.jaxlib._jax.Array', 'jax.Array') for line in lines]
+
+
 def _skip_member(_app, _what, _name, member, skip, _options) -> bool | None:
     """Leaves out methods that only fulfil a contract, which is described at the contract."""
     text = (getattr(member, '__doc__', None) or '').strip()
@@ -98,9 +109,24 @@ def _mark_short_code(_app, doctree, _name: str) -> None:
             code['classes'].append('short')
 
 
+def _keep_numbers_together(_app, doctree, _name: str) -> None:
+    """Replaces the space in `95 %` and in `± 1.2` by one at which a line does not break."""
+    for text in list(doctree.findall(nodes.Text)):
+        joined = re.sub(r'(?<=\d) (?=%)|(?<=±) (?=\d)', '\u00a0', text)
+        if joined != text and not isinstance(text.parent, (nodes.literal, nodes.literal_block)):
+            text.parent.replace(text, nodes.Text(joined))
+
+
+# A page that is opened as a file cannot read others, so its search results have no excerpts.
+SEARCH = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:';"
+
+
 def setup(app) -> None:
     """Connects the pages that are made from the code."""
+    app.add_js_file(None, body=SEARCH, priority=900)
     app.connect('config-inited', lambda app, _config: _write_reference(app))
     app.connect('autodoc-skip-member', _skip_member)
     app.connect('autodoc-process-docstring', _read_docstring, priority=400)  # before napoleon
+    app.connect('autodoc-process-docstring', _name_public_types, priority=600)  # after it
     app.connect('doctree-resolved', _mark_short_code)
+    app.connect('doctree-resolved', _keep_numbers_together)
