@@ -19,7 +19,7 @@ from tljax.version import __version__  # noqa: E402
 # The cells of notebooks run `python`, which is the interpreter that builds the site.
 os.environ['PATH'] = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
 os.environ.setdefault('PYTHONWARNINGS', 'ignore:os.fork() was called')  # of `!` in a notebook
-SHORT = 22  # characters; the longest word of code that does not break
+WORD, SHORT = 36, 22  # characters of code that fit in a line and in a column of a narrow page
 
 project = 'tljax'
 author = 'the authors of tljax'
@@ -68,6 +68,8 @@ html_theme_options = {
         'color-api-name': colors.DARK['accent'],
         'color-api-pre-name': colors.DARK['quiet'],
         'color-background-primary': colors.DARK['paper'],  # that of the figures
+        'color-background-secondary': colors.DARK['panel'],
+        'color-code-background': colors.DARK['panel'],
     },
 }
 
@@ -103,10 +105,15 @@ def _skip_member(_app, _what, _name, member, skip, _options) -> bool | None:
 
 
 def _mark_short_code(_app, doctree, _name: str) -> None:
-    """Gives code in a sentence the class `short` if all of its words fit in any column."""
+    """Gives code in a sentence classes by its length, so that it breaks where it must.
+
+    The words of `word` fit in a line, those of `short` also in a column; `brief` fits as a whole.
+    """
     for code in doctree.findall(nodes.literal):
-        if all(len(word) <= SHORT for word in code.astext().split()):
-            code['classes'].append('short')
+        text = code.astext()
+        longest = max(map(len, text.split()), default=0)
+        fits = {'word': longest <= WORD, 'short': longest <= SHORT, 'brief': len(text) <= SHORT}
+        code['classes'] += [name for name, holds in fits.items() if holds]
 
 
 def _keep_numbers_together(_app, doctree, _name: str) -> None:
