@@ -51,6 +51,7 @@ napoleon_custom_sections = ['Source']
 
 html_theme = 'furo'
 html_title = 'tljax'
+html_favicon = '_static/icon.svg'
 html_static_path = ['_static']
 html_css_files = ['site.css']
 html_show_sourcelink = False

@@ -16,9 +16,9 @@ from tljax.records.figures.drawing import (
 )
 
 CHOSEN = 'accent'  # the color of the points that matter most
-WIDTH, LEFT, RIGHT = axes.WIDTH, 46, axes.WIDTH - 12
+WIDTH, LEFT, RIGHT = 480, 46, 468  # names need width; a telephone shows letters of 9 px
 LABEL_PX = 12  # the height of a label
-NAME_WIDTH = 190
+NAME_WIDTH = 205
 WIDER = 1.08  # bold letters relative to plain ones
 SHIFTS = (0, *(sign * 13 * n for n in range(1, 9) for sign in (-1, 1)))  # of labels, by size
 
