@@ -71,6 +71,7 @@ html_theme_options = {
         'color-background-primary': colors.DARK['paper'],  # that of the figures
         'color-background-secondary': colors.DARK['panel'],
         'color-code-background': colors.DARK['panel'],
+        'color-sidebar-caption-text': colors.DARK['quiet'],
     },
 }
 
