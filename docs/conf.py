@@ -41,7 +41,6 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 autodoc_typehints = 'none'
-autodoc_preserve_defaults = True
 toc_object_entries = False
 autodoc_member_order = 'bysource'
 autodoc_class_signature = 'mixed'
@@ -100,6 +99,12 @@ def _name_public_types(_app, _what, _name, _object, _options, lines) -> None:
     lines[:] = [line.replace('jax.jaxlib._jax.Array', 'jax.Array') for line in lines]
 
 
+def _name_defaults(_app, _what, _name, _object, _options, arguments, returned):
+    """Writes a default that is a class or a function by its name."""
+    named = re.sub(r"<(?:class|function) '?(?:\w+\.)*(\w+)[^>]*>", r'\1', arguments or '')
+    return named or arguments, returned
+
+
 def _skip_member(_app, _what, _name, member, skip, _options) -> bool | None:
     """Leaves out methods that only fulfil a contract, which is described at the contract."""
     text = (getattr(member, '__doc__', None) or '').strip()
@@ -137,5 +142,6 @@ def setup(app) -> None:
     app.connect('autodoc-skip-member', _skip_member)
     app.connect('autodoc-process-docstring', _read_docstring, priority=400)  # before napoleon
     app.connect('autodoc-process-docstring', _name_public_types, priority=600)  # after it
+    app.connect('autodoc-process-signature', _name_defaults)
     app.connect('doctree-resolved', _mark_short_code)
     app.connect('doctree-resolved', _keep_numbers_together)
