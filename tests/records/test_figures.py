@@ -99,6 +99,23 @@ def test_the_labels_of_a_cost_figure_are_inside_the_plot_and_do_not_overlap():
         assert abs(one.y - other.y) >= 12 or abs(one.x - other.x) >= 100
 
 
+def test_the_numbers_below_a_cost_figure_do_not_overlap():
+    points = [
+        costs.Point(name='', cost=cost, accuracy=0.5, interval=(0.4, 0.6), color='accent')
+        for cost in (2e-4, 0.05)
+    ]
+    texts = [t for t in shapes(costs.costs(points, label=''), drawing.Text) if t.text.endswith('s')]
+    ends = [(t.x - drawing.text_width(t.text) / 2, t.x + drawing.text_width(t.text) / 2)
+            for t in texts]  # fmt: skip
+    assert len(texts) >= 3
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(ends))
+
+
+def test_seconds_are_written_in_the_unit_that_makes_them_short():
+    texts = [axes.seconds_text(seconds) for seconds in (0, 7.4e-5, 0.02, 0.5, 40, 720, 10800)]
+    assert texts == ['0 s', '0.074 ms', '20 ms', '0.5 s', '40 s', '12 min', '3 h']
+
+
 def test_parallel_coordinates_draw_highlighted_lines_last_and_leave_out_missing_values():
     coordinates = [
         parallel.named('kind', ['a', 'b', None]),

@@ -68,7 +68,7 @@ def extract_all(
         threads: number of threads that read images.
 
     Returns:
-        Features by cut.
+        Features by cut, in the order of `cuts`.
 
     Raises:
         InputError: a stage is unknown, an augmentation combines images, the features fit neither
@@ -84,7 +84,7 @@ def extract_all(
     bad = ImagePass(prefix, params, stats, examples, steps, rows, batch_size).run(threads)
     keep = np.setdiff1d(np.arange(len(examples)), bad)
     put = jnp.asarray if on_device else np.asarray
-    return {cut: one.features(examples, keep, steps.shape[1], put) for cut, one in rows.items()}
+    return {cut: rows[cut].features(examples, keep, steps.shape[1], put) for cut in cuts}
 
 
 def _opened(

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from tljax.data import inputs
+from tljax.records.figures.axes import share_text
 from tljax.records.pages import page
 from tljax.records.pages.blocks import Facts, Row, Table
 
@@ -23,7 +24,9 @@ def html(network: Any) -> str:
     ]
     sizes = {name: _size(network.params[name]) for name in model.names}
     total = sum(sizes.values())
-    rows = [Row(cells=[name, f'{size:,}', f'{size / total:.1%}']) for name, size in sizes.items()]
+    rows = [
+        Row(cells=[name, f'{size:,}', share_text(size / total)]) for name, size in sizes.items()
+    ]
     rows.append(Row(cells=['all', f'{total:,}', ''], style='chosen'))
     table = Table(name='Stages', columns=['stage', 'parameters', 'share'], rows=rows)
     return page.fragment([Facts(facts), table])

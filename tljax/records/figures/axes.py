@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tljax.records.figures.drawing import Box, Shape, Text, line, shortened, text_width
 
@@ -53,6 +53,18 @@ def decades(low: float, high: float) -> list[float]:
     return [value for value in values if low <= value <= high]
 
 
+def apart(scale: AxisScale, ticks: Sequence[float], text: Callable[[float], str]) -> list[float]:
+    """The ticks of a horizontal axis whose labels do not overlap."""
+    kept: list[float] = []
+    end = -math.inf
+    for tick in ticks:
+        half = text_width(text(tick)) / 2
+        if scale(tick) - half > end:
+            kept.append(tick)
+            end = scale(tick) + half + 4
+    return kept
+
+
 def number_text(value: float) -> str:
     """A number for an axis: `0.05`, `1,200`, `2e-05`."""
     if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
@@ -71,7 +83,9 @@ def share_text(value: float, digits: int = 1) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """`0.5 s`, `40 s`, `12 min`, `3 h`."""
+    """`0.05 ms`, `20 ms`, `0.5 s`, `40 s`, `12 min`, `3 h`."""
+    if 0 < seconds < 0.0995:
+        return f'{1000 * seconds:.2g} ms'
     if seconds < 90:
         return f'{seconds:.2g} s' if seconds < 10 else f'{seconds:.0f} s'
     if seconds < 5400:

@@ -16,9 +16,9 @@ from tljax.records.figures.drawing import (
 )
 
 CHOSEN = 'accent'  # the color of the points that matter most
-WIDTH, LEFT, RIGHT = 520, 46, 508
+WIDTH, LEFT, RIGHT = 480, 46, 468  # names need width; a telephone shows letters of 9 px
 LABEL_PX = 12  # the height of a label
-NAME_WIDTH = 220
+NAME_WIDTH = 205
 WIDER = 1.08  # bold letters relative to plain ones
 SHIFTS = (0, *(sign * 13 * n for n in range(1, 9) for sign in (-1, 1)))  # of labels, by size
 
@@ -80,7 +80,7 @@ def costs(
     shapes += patches
     least, most = min(p.cost for p in points) / 1.5, max(p.cost for p in points) * 1.5
     across = axes.AxisScale(least, most, LEFT + 14, RIGHT - 14, log=True)
-    for tick in axes.decades(least, most):
+    for tick in axes.apart(across, axes.decades(least, most), text):
         shapes.append(line(across(tick), bottom, across(tick), bottom + 4, 'quiet'))
         shapes.append(Text(across(tick), bottom + 18, text(tick), 'middle'))
     shapes.append(Text((LEFT + RIGHT) / 2, bottom + 38, label, 'middle'))

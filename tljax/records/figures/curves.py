@@ -75,25 +75,13 @@ def chart(
         log_x=log_x,
     )
     if x_ticks is not None:
-        plot = dataclasses.replace(plot, x_ticks=_apart(plot.x, x_ticks))
+        plot = dataclasses.replace(plot, x_ticks=axes.apart(plot.x, x_ticks, axes.number_text))
     y_text = axes.percent_text if percent else axes.number_text
     shapes += plot.frame(x_label, y_text, axes.percent_text if percent_x else axes.number_text)
     shapes += _marks(plot, marks)
     for curve in curves:
         shapes += _curve(plot, curve)
     return Drawing(axes.WIDTH, bottom + 42, shapes)
-
-
-def _apart(scale: axes.AxisScale, ticks: Sequence[float]) -> list[float]:
-    """The ticks whose labels do not overlap."""
-    apart: list[float] = []
-    end = -math.inf
-    for tick in ticks:
-        half = drawing.text_width(axes.number_text(tick)) / 2
-        if scale(tick) - half > end:
-            apart.append(tick)
-            end = scale(tick) + half + 4
-    return apart
 
 
 def _values(curves: Sequence[Curve]) -> list[float]:
