@@ -133,6 +133,24 @@ def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
     return result
 
 
+@jax.custom_jvp
+def stored(x: jax.Array) -> jax.Array:
+    """`x` itself; where a gradient is taken, `x` and its gradient are computed once and stored.
+
+    For the sum at the end of a residual block. XLA's CPU compiler fuses such sums into everything
+    that reads them, so that each block computed the sums of all blocks before and after it again.
+    The barriers that prevent it have an effect on CPU with `environment.CPU_BARRIERS`.
+    """
+    return x
+
+
+@stored.defjvp
+def _stored_tangent(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    return jax.lax.optimization_barrier(primals[0]), jax.lax.optimization_barrier(tangents[0])
+
+
 def drop_path(rate: float, deterministic: bool) -> Callable[[jax.Array], jax.Array]:
     """Stochastic depth: in training, an example's branch [B, ...] is 0 with probability `rate`.
 

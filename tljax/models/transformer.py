@@ -138,12 +138,12 @@ class Block(nn.Module):
             q, k = self.rotate(q), self.rotate(k)
         y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
         y = drop(layers.dense(self.width, 'out')(y))
-        x = x + path(self._scaled(y, 'scale1'))
+        x = layers.stored(x + path(self._scaled(y, 'scale1')))
         y = layers.layer_norm(self.epsilon, 'norm2')(x)
         y = layers.dense((1 + self.gated) * self.inner, 'fc1')(y)
         y = drop(self._activated(y))
         y = drop(layers.dense(self.width, 'fc2')(y))
-        x = x + path(self._scaled(y, 'scale2'))
+        x = layers.stored(x + path(self._scaled(y, 'scale2')))
         if not self.last:
             return x.reshape(shape)
         if self.registers:

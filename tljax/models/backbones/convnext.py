@@ -182,7 +182,7 @@ class ConvNeXtBlock(nn.Module):
         if not self.response_norm:
             scale = self.param('scale', nn.initializers.constant(1e-6), (self.width,))
             y = y * scale.astype(y.dtype).reshape(1, 1, 1, -1)
-        return x + layers.drop_path(self.drop_path, deterministic)(y)
+        return layers.stored(x + layers.drop_path(self.drop_path, deterministic)(y))
 
 
 class ResponseNorm(nn.Module):

@@ -35,10 +35,10 @@ class SwinBlock(nn.Module):
         path = layers.drop_path(self.drop_path, deterministic)
         norm1, norm2 = (layers.layer_norm(EPSILON, name) for name in ('norm1', 'norm2'))
         if self.version == 1:
-            x = x + path(self._attention(norm1(x)))
-            return x + path(self._mlp(norm2(x)))
-        x = x + path(norm1(self._attention(x)))
-        return x + path(norm2(self._mlp(x)))
+            x = layers.stored(x + path(self._attention(norm1(x))))
+            return layers.stored(x + path(self._mlp(norm2(x))))
+        x = layers.stored(x + path(norm1(self._attention(x))))
+        return layers.stored(x + path(norm2(self._mlp(x))))
 
     def _mlp(self, x: jax.Array) -> jax.Array:
         x = nn.gelu(layers.dense(MLP_RATIO * self.width, 'fc1')(x), approximate=False)
