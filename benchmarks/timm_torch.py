@@ -118,7 +118,7 @@ def _of_jax(name: str, batch: int, size: int, folder: pathlib.Path) -> dict[str,
 
     import tljax
     from tljax import tree
-    from tljax.models import port, stages
+    from tljax.models import layers, port, stages
     from tljax.types import Preprocessing
 
     kind, fields = NETWORKS[name]
@@ -137,7 +137,9 @@ def _of_jax(name: str, batch: int, size: int, folder: pathlib.Path) -> dict[str,
         return -(targets * jax.nn.log_softmax(logits)).sum(-1).mean(), stats
 
     forward = jax.jit(lambda *inputs: stages.run(model, *inputs)[0])
-    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    # As `tljax.training.compiled_step` compiles it.
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    step = jax.jit(gradient, compiler_options=layers.KEEP_BARRIERS)
 
     def save():
         leaves = tree.flatten({'params': params, 'batch_stats': stats})

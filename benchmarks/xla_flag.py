@@ -1,10 +1,10 @@
-"""What a flag for XLA that `tljax/environment.py` sets does to training and evaluation on CPU.
+"""What the XLA flag of tljax/environment.py does to ResNet-50 on CPU.
 
-    python -m benchmarks.xla_flag [--flag=convolutions] [--network=resnet50] [--rows=16] [--pairs=3]
+    python -m benchmarks.xla_flag --pairs=3
 
-Each pair runs this file twice as a process of its own, with and without the flag: images of 224 px,
-float32, evaluation and full training step, the median of a few after a warm-up. The losses are
-compared first. Prints images/s and the ratio of each pair.
+Each pair runs this file twice as a process of its own, with and without the flag: ResNet-50,
+224 px, float32, batch 16, evaluation and full training step, the median of a few after a warm-up.
+The losses are compared first. Prints images/s and the ratio of each pair.
 """
 
 import argparse
@@ -14,41 +14,27 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
-
-# Naming a flag with its default keeps tljax from setting it.
-DEFAULTS = {
-    'convolutions': '--xla_cpu_experimental_ynn_fusion_type=+individual_convolution',
-    'barriers': '--xla_disable_hlo_passes=none',
-}
-# The name of a backbone, and its fields.
-NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    'resnet50': ('ResNet', {'depth': 50}),
-    'vit_small': ('ViT', {'width': 384}),
-    'convnext_tiny': ('ConvNeXt', {}),
-    'swin_tiny': ('Swin', {}),
-}
 
 
-def measure(network: str, rows: int) -> dict[str, float]:
+def measure() -> dict[str, float]:
     """Images per second in this process."""
     import jax
     import numpy as np
 
-    import tljax
     from tljax.metrics.losses import CrossEntropy
     from tljax.models import stages
+    from tljax.models.backbones.resnet import ResNet
     from tljax.strategies import optimizers, partition
     from tljax.strategies.strategies import FineTune
     from tljax.training import states, step
 
-    name, fields = NETWORKS[network]
-    model = stages.build(getattr(tljax, name)(**fields), 10)
+    model = stages.build(ResNet(depth=50), 10)
     params, stats = stages.init(model, jax.random.key(0))
     rules = FineTune().phases(stages.ordered(model, params))[0].rules
     labels = partition.assign(params, rules)
     optimizer = partition.make(optimizers.SGD(), rules, labels, lambda _: 0.01)
     current = states.create(params, stats, optimizer, labels)
+    rows = 16
     batch = {
         'input': np.random.default_rng(0).integers(0, 256, (rows, 224, 224, 3), np.uint8),
         'label': np.arange(rows, dtype=np.int32) % 10,
@@ -72,13 +58,12 @@ def measure(network: str, rows: int) -> dict[str, float]:
     return {**speeds, 'loss': loss}
 
 
-def child(arguments: argparse.Namespace, *, flag: bool) -> dict[str, float]:
+def child(flag: bool) -> dict[str, float]:
     """The measurement in a fresh process."""
     environment = dict(os.environ)
-    if not flag:
-        environment['XLA_FLAGS'] = DEFAULTS[arguments.flag]
+    if not flag:  # naming the flag at its default keeps tljax from setting it
+        environment['XLA_FLAGS'] = '--xla_cpu_experimental_ynn_fusion_type=+individual_convolution'
     command = [sys.executable, '-m', 'benchmarks.xla_flag', '--child']
-    command += [f'--network={arguments.network}', f'--rows={arguments.rows}']
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -86,17 +71,14 @@ def child(arguments: argparse.Namespace, *, flag: bool) -> dict[str, float]:
 def main() -> None:
     """Prints a line for each pair."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument('--flag', choices=DEFAULTS, default='convolutions')
-    parser.add_argument('--network', choices=NETWORKS, default='resnet50')
-    parser.add_argument('--rows', type=int, default=16)
     parser.add_argument('--pairs', type=int, default=3)
     parser.add_argument('--child', action='store_true', help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(measure(arguments.network, arguments.rows)))
+        print(json.dumps(measure()))
         return
     for _ in range(arguments.pairs):
-        with_flag, without = child(arguments, flag=True), child(arguments, flag=False)
+        with_flag, without = child(flag=True), child(flag=False)
         assert abs(with_flag['loss'] - without['loss']) < 1e-3 * abs(without['loss'])
         for name in ('evaluate', 'train'):
             ratio = with_flag[name] / without[name]

@@ -27,6 +27,8 @@ PACKAGE_FILES = [
     for module in pkgutil.walk_packages(tljax.__path__, 'tljax.')
     if not module.name.endswith('__main__')
 ]
+CONTRACTS = [kind for kind in vars(types).values() if getattr(kind, '_is_protocol', False)]
+WORDS = {'the', 'call', 'see', 'file'}  # in the table of contracts, in the place of methods
 
 
 def classes():
@@ -78,10 +80,6 @@ CONFIG_CLASSES = sorted(of_configs(), key=lambda kind: kind.__name__)
 def test_the_classes_of_configs_are_found():
     names = {kind.__name__ for kind in CONFIG_CLASSES}
     assert {'FreezeBelow', 'SGD', 'LBFGS', 'Folder', 'Norm', 'Pooling', 'TenCrop', 'Guard'} <= names
-
-
-CONTRACTS = [kind for kind in vars(types).values() if getattr(kind, '_is_protocol', False)]
-WORDS = {'the', 'call', 'see', 'file'}  # in the table of contracts, in the place of methods
 
 
 def test_a_class_of_a_config_is_public_under_its_own_name():

@@ -1,6 +1,5 @@
 """Settings of the environment; XLA's flags and caches must be set before JAX is imported."""
 
-import importlib.util
 import os
 import pathlib
 import tempfile
@@ -9,35 +8,15 @@ import tempfile
 # are slow. `python -m benchmarks.xla_flag` measures it. Other platforms ignore the flag.
 CPU_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 
-# The pass removes `lax.optimization_barrier` from programs for the CPU before operations are fused.
-# Without it `models.layers.stored` has its effect. It is meant for the CPU's compiler alone, so it
-# is set where JAX has no other. `python -m benchmarks.xla_flag --flag=barriers` measures it.
-CPU_BARRIERS = '--xla_disable_hlo_passes=cse_barrier_expander'
-PLUGINS = 'jax_plugins', 'libtpu'  # packages that bring other platforms
-
 
 def prepare() -> None:
     """Sets environment variables for JAX, except those that the user has set."""
-    _add_flag(CPU_CONVOLUTIONS)
-    if _only_cpu():
-        _add_flag(CPU_BARRIERS)
+    flags = os.environ.get('XLA_FLAGS', '')
+    if CPU_CONVOLUTIONS.split('=')[0] not in flags:
+        os.environ['XLA_FLAGS'] = f'{flags} {CPU_CONVOLUTIONS}'.strip()
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache_dir() / 'compiled'))
     # By default JAX does not cache compilations under a second, so none of a small network.
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
-
-
-def _add_flag(flag: str) -> None:
-    """Adds a flag for XLA, unless the user has set it."""
-    flags = os.environ.get('XLA_FLAGS', '')
-    if flag.split('=')[0] not in flags:
-        os.environ['XLA_FLAGS'] = f'{flags} {flag}'.strip()
-
-
-def _only_cpu() -> bool:
-    """Whether JAX computes on the CPU and nowhere else."""
-    if platforms := os.environ.get('JAX_PLATFORMS'):
-        return platforms.strip().lower() == 'cpu'
-    return not any(importlib.util.find_spec(name) for name in PLUGINS)
 
 
 def offline() -> bool:

@@ -133,13 +133,19 @@ def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
     return result
 
 
+# Options with which XLA's CPU compiler keeps barriers: this pass removes them before operations are
+# fused. A program with a barrier in a loop cannot be compiled so.
+KEEP_BARRIERS: dict[str, str | bool] = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
+
+
 @jax.custom_jvp
 def stored(x: jax.Array) -> jax.Array:
     """`x` itself; where a gradient is taken, `x` and its gradient are computed once and stored.
 
     For the sum at the end of a residual block. XLA's CPU compiler fuses such sums into everything
     that reads them, so that each block computed the sums of all blocks before and after it again.
-    The barriers that prevent it have an effect on CPU with `environment.CPU_BARRIERS`.
+    Barriers prevent it; on CPU they have an effect in programs that are compiled with
+    `KEEP_BARRIERS`. `python -m benchmarks.residual_sums` measures it.
     """
     return x
 

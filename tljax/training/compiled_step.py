@@ -10,7 +10,7 @@ import numpy as np
 from tljax import devices
 from tljax.config.phases import PhasePlan
 from tljax.metrics import totals
-from tljax.models import shared_programs
+from tljax.models import layers, shared_programs
 from tljax.records import console
 from tljax.strategies.cut import Compute
 from tljax.training import batches, host_memory, jobs, step
@@ -230,7 +230,20 @@ def _compiled(
     key = jax.eval_shape(lambda: jax.random.key(0))
     batch = batches.shapes(job, features, with_samples)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
-    return jitted.lower(key, state, batch, rate, *job.penalty_arrays).compile()
+    lowered = jitted.lower(key, state, batch, rate, *job.penalty_arrays)
+    return _with_barriers(lowered, job.mesh.devices.flat[0].platform)
+
+
+def _with_barriers(lowered: jax.stages.Lowered, platform: str) -> jax.stages.Compiled:
+    """Compiles a step so that `layers.stored` has its effect, if the platform allows it."""
+    if platform != 'cpu':
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=layers.KEEP_BARRIERS)
+    except jax.errors.JaxRuntimeError as error:
+        if 'opt-barrier' not in str(error):
+            raise
+        return lowered.compile()  # a network of the user has a barrier in a loop
 
 
 def gradient_options(
