@@ -7,6 +7,7 @@ Each takes an input [B, H, W, C], a kernel [h, w, C / groups, F] and a window, a
 import contextlib
 import contextvars
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 
 Pads = tuple[tuple[int, int], ...]
 _xla_alone = contextvars.ContextVar('_xla_alone', default=False)
-SMALL_SIDE = 3  # of a depthwise kernel whose gradient is fastest as sums of views
+SMALL_SIDE = 5  # of a depthwise kernel whose gradient is fastest as sums of views
+ROWS = 8  # of a map that a sum of views adds up in one pass, at most
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -179,6 +181,7 @@ def _depthwise_backward(window, saved, dy):
     x, kernel = saved
 
     def by_views(dy):
+        dy = jax.lax.optimization_barrier(dy)
         return (
             _shifted_sum(_around(x, dy, kernel, window), kernel[::-1, ::-1], (1, 1)),
             _depthwise_kernel_gradient(x, dy, kernel, window),
@@ -230,14 +233,25 @@ def _shifted_sum(padded: jax.Array, kernel: jax.Array, strides: Sequence[int]) -
 
 
 def _sum_of_views(x: jax.Array, dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The kernel's gradient: for each tap the sum of its pixels times `dy`."""
+    """The kernel's gradient: for each tap the sum of its pixels times `dy`.
+
+    XLA copies each view before it reduces it. Groups of rows are therefore added by name, which
+    reads the views where they are; only these sums, a few rows of a map, are reduced.
+    """
     exact = jnp.promote_types(x.dtype, jnp.float32)
-    padded, dy = jnp.pad(x, ((0, 0), *window.pads, (0, 0))), dy.astype(exact)
-    taps = [
-        (_tap(padded, (i, j), dy.shape[1:3], window.strides).astype(exact) * dy).sum((0, 1, 2))
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
-    ]
+    x, dy = jnp.pad(x, ((0, 0), *window.pads, (0, 0))).astype(exact), dy.astype(exact)
+    height, width = dy.shape[1:3]
+    rows = max(count for count in range(1, ROWS + 1) if height % count == 0)
+    (down, across), groups = window.strides, height // rows
+    taps = []
+    for tap in itertools.product(*map(range, kernel.shape[:2])):
+        total = jnp.zeros((), exact)
+        for row in range(rows):
+            first = tap[0] + row * down, tap[1]
+            view = _tap(x, first, (groups, width), (rows * down, across))
+            total = total + view * dy[:, row::rows]
+        # Without the barrier the sums of rows are fused with their own sum, where XLA allows it.
+        taps.append(jax.lax.optimization_barrier(total).sum((0, 1, 2)))
     return jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
 
 
