@@ -145,7 +145,7 @@ def _of_jax(name: str, batch: int, size: int, folder: pathlib.Path) -> dict[str,
         leaves = tree.flatten({'params': params, 'batch_stats': stats})
         host = {path: np.asarray(leaf) for path, leaf in leaves.items()}
         arrays = port.to_foreign(host, backbone.port_tables()['timm'])
-        np.savez(folder / 'weights.npz', **arrays)  # type: ignore[arg-type]
+        np.savez(folder / 'weights.npz', allow_pickle=False, **arrays)
         np.save(folder / 'x.npy', x)
         np.save(folder / 'jax.npy', forward(params, stats, x))
 

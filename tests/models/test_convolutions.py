@@ -129,6 +129,33 @@ def test_a_convolution_of_each_channel_may_make_several_or_stride():
     _assert_same(_drawn(2, 6, 6, 4), _drawn(3, 3, 1, 4), groups=4, stride=2)
 
 
+@pytest.mark.parametrize(('height', 'side', 'stride'), [(12, 5, 1), (23, 3, 2), (11, 3, 1)])
+def test_the_rows_of_a_map_are_summed_in_groups(height, side, stride):
+    """Two groups of six rows, two again, and eleven of one."""
+    _assert_same(_drawn(2, height, 5, 4), _drawn(side, side, 1, 4), groups=4, stride=stride)
+
+
+def _kernel_gradient(*shape, after=lambda y: y) -> jax.stages.Compiled:
+    """The gradient of a 3 x 3 depthwise convolution, compiled as a training step is."""
+    layer = layers.conv(shape[-1], 3, groups=shape[-1])
+
+    def loss(x, kernel):
+        return after(layer.apply({'params': {'kernel': kernel}}, x)).sum()
+
+    gradients = jax.jit(jax.grad(loss, (0, 1)), compiler_options=layers.KEEP_BARRIERS)
+    return gradients.lower(jnp.ones(shape), jnp.ones((3, 3, 1, shape[-1]))).compile()
+
+
+def test_the_gradient_of_a_depthwise_kernel_does_not_copy_what_each_tap_reads():
+    analysis: Any = _kernel_gradient(2, 32, 32, 16).memory_analysis()
+    assert analysis.temp_size_in_bytes < 5 * (2 * 32 * 32 * 16 * 4)  # a copy for each tap takes 9
+
+
+def test_the_gradient_above_a_depthwise_convolution_is_computed_once():
+    text = _kernel_gradient(2, 8, 8, 4, after=jnp.sin).as_text()
+    assert text.count(' cosine(') == 1
+
+
 @pytest.mark.parametrize('padding', ['SAME', 'VALID', ((1, 1), (2, 2)), ((0, 2), (1, 0))], ids=str)
 @pytest.mark.parametrize('strides', [(2, 2), (1, 3)], ids=str)
 @pytest.mark.parametrize('size', [(6, 6), (7, 9)], ids=str)

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 Pads = tuple[tuple[int, int], ...]
 _xla_alone = contextvars.ContextVar('_xla_alone', default=False)
-SMALL_SIDE = 5  # of a depthwise kernel whose gradient is fastest as sums of views
-ROWS = 8  # of a map that a sum of views adds up in one pass, at most
+SMALL_SIDE = 5  # of a depthwise kernel whose gradient is sums of views
+ROWS = 8  # at most; of a view that are added one by one
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -181,7 +181,7 @@ def _depthwise_backward(window, saved, dy):
     x, kernel = saved
 
     def by_views(dy):
-        dy = jax.lax.optimization_barrier(dy)
+        dy = jax.lax.optimization_barrier(dy)  # otherwise every tap computes it again
         return (
             _shifted_sum(_around(x, dy, kernel, window), kernel[::-1, ::-1], (1, 1)),
             _depthwise_kernel_gradient(x, dy, kernel, window),
@@ -235,8 +235,8 @@ def _shifted_sum(padded: jax.Array, kernel: jax.Array, strides: Sequence[int]) -
 def _sum_of_views(x: jax.Array, dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """The kernel's gradient: for each tap the sum of its pixels times `dy`.
 
-    XLA copies each view before it reduces it. Groups of rows are therefore added by name, which
-    reads the views where they are; only these sums, a few rows of a map, are reduced.
+    XLA copies a view before it reduces it. Additions read it where it is, so up to `ROWS` rows are
+    added one by one, and only their sums are reduced.
     """
     exact = jnp.promote_types(x.dtype, jnp.float32)
     x, dy = jnp.pad(x, ((0, 0), *window.pads, (0, 0))).astype(exact), dy.astype(exact)
@@ -250,7 +250,7 @@ def _sum_of_views(x: jax.Array, dy: jax.Array, kernel: jax.Array, window: Window
             first = tap[0] + row * down, tap[1]
             view = _tap(x, first, (groups, width), (rows * down, across))
             total = total + view * dy[:, row::rows]
-        # Without the barrier the sums of rows are fused with their own sum, where XLA allows it.
+        # The barrier keeps these additions out of the reduction, which would copy again.
         taps.append(jax.lax.optimization_barrier(total).sum((0, 1, 2)))
     return jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
 
@@ -260,8 +260,9 @@ def _depthwise_kernel_gradient(
 ) -> jax.Array:
     """For each row of the kernel one product per channel, whose diagonals are summed.
 
-    The product pairs every column with every other although only near pairs are used, and is still
-    twice as fast for a 7 x 7 kernel as summing shifted views, which small and strided ones do.
+    The product pairs every column with every other although only near pairs are used. Small and
+    strided kernels sum views instead. For a 7 x 7 kernel that is faster, too, but its 49 taps take
+    four times as long to compile.
     """
     if window.strides != (1, 1) or max(kernel.shape[:2]) <= SMALL_SIDE:
         return _sum_of_views(x, dy, kernel, window)
